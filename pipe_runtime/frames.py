@@ -1,0 +1,210 @@
+"""Frames: length-prefixed pieces of a byte stream, each a msgpack head and an opaque payload.
+
+     0               4               8               8+H
+     +---------------+---------------+---------------+------------------+
+     | frame length  | head length H | head          | payload          |
+     | u32, big-end. | u32, big-end. | msgpack array | opaque bytes     |
+     +---------------+---------------+---------------+------------------+
+
+The frame length counts everything after its own four bytes. This file does no input or output, does not know which
+kinds of frame there are, and never looks into a payload. Normative text: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+import msgpack
+
+from .errors import LocalProtocolError, ProtocolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+MAX_HEAD = 64 * 1024
+"""Bytes in a head. nginx and Node.js give all headers of a request 8-32 KiB and 16 KiB; stack traces need more."""
+
+MAX_FRAME = 16 * 1024 * 1024
+"""What the frame length may say unless HELLO negotiated otherwise, in bytes."""
+
+MIN_HEAD = 4
+"""The smallest head: an array of three, two small integers, an empty map."""
+
+_LENGTHS = Struct(">II")
+_PLAIN = frozenset((str, int, float, bool, type(None), bytes, dict, list))
+_SHOWN = 32
+
+
+class Frame:
+    """One frame. Two frames are equal when all four parts are.
+
+    kind: what the frame is for, an integer of messages.py.
+    id: the request it belongs to, 0 for the connection itself.
+    metadata: str keys; values are nil, bool, int, float, str, bytes, and arrays and maps of these.
+    payload: bytes that only a handler, or its caller, can read.
+    """
+
+    __slots__ = ("kind", "id", "metadata", "payload")
+
+    def __init__(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
+        self.kind = kind
+        self.id = id
+        self.metadata = metadata
+        self.payload = payload
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Frame):
+            return NotImplemented
+        mine = (self.kind, self.id, self.metadata, self.payload)
+        return mine == (other.kind, other.id, other.metadata, other.payload)
+
+    __hash__ = None  # type: ignore[assignment]  # metadata is mutable
+
+    def __repr__(self) -> str:
+        shown = repr(self.payload[:_SHOWN])
+        if len(self.payload) > _SHOWN:
+            shown += f"… ({len(self.payload)} bytes)"
+        return f"Frame(kind={self.kind}, id={self.id}, metadata={self.metadata!r}, payload={shown})"
+
+
+class FrameWriter:
+    """Makes frames. Holds a packer, so one writer belongs to one thread at a time.
+
+    max_frame: the largest frame length that the peer accepts, in bytes; may be changed between frames.
+    """
+
+    def __init__(self) -> None:
+        self.max_frame = MAX_FRAME
+        self._pack = msgpack.Packer().pack
+
+    def encode(self, kind: int, id: int, metadata: Mapping[str, Any], payload: bytes = b"") -> bytes:
+        """One frame as bytes. LocalProtocolError: it cannot be packed, or is larger than the limits."""
+        try:
+            head = self._pack((kind, id, metadata))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise LocalProtocolError(f"the head cannot be packed: {error}") from error
+        if len(head) > MAX_HEAD:
+            raise LocalProtocolError(f"the head has {len(head)} bytes; the limit is {MAX_HEAD}")
+        length = 4 + len(head) + len(payload)
+        if length > self.max_frame:
+            raise LocalProtocolError(f"the frame has {length} bytes; the peer's limit is {self.max_frame}")
+        return b"".join((_LENGTHS.pack(length, len(head)), head, payload))
+
+
+class FrameReader:
+    """Cuts a byte stream into frames. Buffers at most one frame and what was fed behind it.
+
+    max_frame: the largest frame length to accept, in bytes; may be changed between frames.
+    """
+
+    def __init__(self) -> None:
+        self.max_frame = MAX_FRAME
+        self._buffer: bytes | bytearray = b""
+        self._start = 0
+        self._pack = msgpack.Packer().pack
+
+    @property
+    def inside_frame(self) -> bool:
+        """Whether bytes of a frame that is not complete are here."""
+        return len(self._buffer) > self._start
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream, however they were split."""
+        buffer, start = self._buffer, self._start
+        self._start = 0
+        if start == len(buffer):
+            self._buffer = data  # whole frames, the usual case, are cut from what was read without another copy
+            return
+        if isinstance(buffer, bytearray):
+            del buffer[:start]  # a bytearray drops a prefix without moving the rest
+        else:
+            buffer = self._buffer = bytearray(buffer[start:])
+        buffer += data
+
+    def next_frame(self) -> Frame | None:
+        """The next frame, or None until more is fed.
+
+        ProtocolError: what is here can not be, or become, a frame within the limits. It is raised as soon as the
+        lengths say so, before the rest is waited for.
+        """
+        buffer, start = self._buffer, self._start
+        available = len(buffer) - start
+        if available < 8:
+            if available >= 4:
+                self._check_length(int.from_bytes(buffer[start : start + 4], "big"))
+            return None
+        length, head_length = _LENGTHS.unpack_from(buffer, start)
+        if length > self.max_frame or length < 4 + MIN_HEAD:
+            self._check_length(length)
+        if head_length > MAX_HEAD:
+            raise ProtocolError(f"a head of {head_length} bytes; the limit is {MAX_HEAD}")
+        if not MIN_HEAD <= head_length <= length - 4:
+            raise ProtocolError(f"a head of {head_length} bytes in a frame of {length}")
+        if available < 4 + length:
+            return None
+        head_end, end = start + 8 + head_length, start + 4 + length
+        kind, id, metadata = _decode_head(bytes(buffer[start + 8 : head_end]), self._pack)
+        if isinstance(buffer, bytearray):
+            with memoryview(buffer) as view:  # one copy of a large payload, not two
+                payload = bytes(view[head_end:end])
+        else:
+            payload = buffer[head_end:end]
+        self._start = end
+        if end == len(buffer):
+            self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
+        return Frame(kind, id, metadata, payload)
+
+    def _check_length(self, length: int) -> None:
+        if length > self.max_frame:
+            raise ProtocolError(f"a frame of {length} bytes; the limit is {self.max_frame}")
+        if length < 4 + MIN_HEAD:
+            raise ProtocolError(f"a frame of {length} bytes, which cannot hold a head")
+
+
+def _decode_head(data: bytes, pack: Callable[[Any], bytes]) -> tuple[int, int, dict[str, Any]]:
+    """(kind, id, metadata) of a head's bytes. ProtocolError: anything but one plain msgpack array of these three."""
+    try:
+        head = msgpack.unpackb(data, ext_hook=_no_extension)
+        if 0xFF in data or 0xC4 in data or pack(head) != data:
+            # Not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's: look at each value.
+            head = msgpack.unpackb(
+                data, ext_hook=_no_extension, list_hook=_plain_list, object_pairs_hook=_plain_map
+            )
+    except ProtocolError:
+        raise
+    except Exception as error:  # msgpack's two implementations raise a dozen types for hostile bytes
+        raise ProtocolError(f"a head that is not msgpack: {error or type(error).__name__}") from None
+    if type(head) is not list or len(head) != 3:
+        raise ProtocolError("a head that is not an array of three")
+    kind, id, metadata = head
+    if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
+        raise ProtocolError("a head whose kind and id are not unsigned integers")
+    if type(metadata) is not dict:
+        raise ProtocolError("a head whose metadata is not a map")
+    return kind, id, metadata
+
+
+def _no_extension(code: int, data: bytes) -> Any:
+    raise ProtocolError("a head with an extension type")
+
+
+def _plain_list(items: list[Any]) -> list[Any]:
+    for item in items:
+        if type(item) not in _PLAIN:
+            raise ProtocolError("a head with an extension type")
+    return items
+
+
+def _plain_map(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    result = {}
+    for key, value in pairs:
+        if type(key) is not str:
+            raise ProtocolError("a head with a map key that is not a string")
+        if type(value) not in _PLAIN:
+            raise ProtocolError("a head with an extension type")
+        result[key] = value
+    if len(result) != len(pairs):
+        raise ProtocolError("a head with a duplicate key")
+    return result

@@ -1,0 +1,125 @@
+"""The kinds of frame, and the metadata that each may carry.
+
+One table, FIELDS, says all of it; the reader checks against it and docs/protocol.md prints it. This file does not
+know in which order frames may come (connection.py does) nor what anybody does with them.
+"""
+
+from __future__ import annotations
+
+from .errors import ProtocolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+VERSION = 1
+"""The version of the protocol that this code speaks."""
+
+HELLO = 1
+READY = 2
+INVOKE = 3
+RESULT = 4
+ERROR = 5
+LOG = 6
+CHUNK = 7
+END = 8
+CREDIT = 9
+CANCEL = 10
+DUMP = 11
+STOP = 12
+
+NAMES = {
+    HELLO: "HELLO",
+    READY: "READY",
+    INVOKE: "INVOKE",
+    RESULT: "RESULT",
+    ERROR: "ERROR",
+    LOG: "LOG",
+    CHUNK: "CHUNK",
+    END: "END",
+    CREDIT: "CREDIT",
+    CANCEL: "CANCEL",
+    DUMP: "DUMP",
+    STOP: "STOP",
+}
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+BYTES = "application/octet-stream"
+ANY = "*/*"
+
+_MEASURED = {
+    "duration_us": int,
+    "cpu_us": int,
+    "peak_memory_bytes": int,
+}
+
+_PROBLEM = {
+    "error_type": str,
+    "error_message": str,
+    "stack": list,
+    "cause": dict,
+    "exceptions": list,
+}
+
+FIELDS: dict[int, dict[str, type]] = {
+    HELLO: {
+        "versions": list,
+        "software": str,
+        "capabilities": list,
+        "max_frame": int,
+        "window_requests": int,
+        "window_bytes": int,
+        "handler": str,
+        "code_dir": str,
+        "layers": list,
+        "environment": dict,
+        "function": dict,
+        "dump_fd": int,
+        "dump_signal": int,
+        "spin_us": int,
+    },
+    READY: {"init_us": int, "peak_memory_bytes": int},
+    INVOKE: {
+        "request_id": str,
+        "timeout_ms": int,
+        "deadline_ms": int,
+        "content_type": str,
+        "accept": str,
+        "trace": str,
+        "client_context": dict,
+        "identity": dict,
+        "tenant_id": str,
+    },
+    RESULT: {"content_type": str, **_MEASURED},
+    ERROR: {**_PROBLEM, **_MEASURED},
+    LOG: {"stream": str, "level": str},
+    CANCEL: {},
+    DUMP: {"stacks": list},
+    STOP: {},
+}
+"""kind: {metadata key: type}. Integers are unsigned. CHUNK, END and CREDIT have their numbers and no row yet."""
+
+REQUIRED: dict[int, tuple[str, ...]] = {
+    HELLO: ("versions",),
+    INVOKE: ("request_id", "content_type", "accept"),
+    RESULT: ("content_type",),
+    ERROR: ("error_type", "error_message"),
+    LOG: ("stream",),
+}
+
+
+def check(kind: int, metadata: Mapping[str, Any]) -> None:
+    """ProtocolError unless `kind` is known and every key that it knows has the right type; unknown keys pass."""
+    fields = FIELDS.get(kind)
+    if fields is None:
+        raise ProtocolError(f"a frame of kind {NAMES.get(kind, kind)}, which version {VERSION} does not allow here")
+    for key, value in metadata.items():
+        wanted = fields.get(key)
+        if wanted is not None and (type(value) is not wanted or (wanted is int and value < 0)):
+            expected = "an unsigned integer" if wanted is int else f"a {wanted.__name__}"
+            raise ProtocolError(f"{NAMES[kind]} whose {key} is not {expected}")
+    for key in REQUIRED.get(kind, ()):
+        if key not in metadata:
+            raise ProtocolError(f"{NAMES[kind]} without {key}")
