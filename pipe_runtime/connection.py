@@ -1,7 +1,8 @@
 """One conversation, without input or output: bytes in, frames out, and who may say what when.
 
-Both ends use the same class; the two transition tables below are the protocol's whole order. Whatever bytes come, in
-whatever pieces, the result is a frame, "more, please", the end, or one ProtocolError that every later call repeats.
+Both ends use the same class; the two transition tables below are the protocol's whole order. Whatever bytes
+come, in whatever pieces, the result is a frame, "more, please", the end, or one ProtocolError that every
+later call repeats.
 This file knows nothing of descriptors, processes or time.
 """
 
@@ -60,14 +61,16 @@ TRANSITIONS: dict[str, dict[str, dict[int, str]]] = {
         CLOSED: {},
     },
 }
-"""role: {state of that side: {what that side sends: its next state}}. What is not here is a protocol error."""
+"""role: {state of that side: {what that side sends: its next state}}. The rest is a protocol error."""
 
 BASE_WINDOW_REQUESTS = 1
 BASE_WINDOW_BYTES = 1024 * 1024
-"""What may wait unanswered before the runtime's HELLO has said how much. One request always may, whatever its size."""
+"""What may wait unanswered before the runtime's HELLO says how much. One request always may, of any size."""
 
 MIN_MAX_FRAME = 4 + MAX_HEAD
-"""No side may announce a frame limit that cannot hold the largest head."""
+"""No side may announce a limit that cannot hold the largest head. A runtime that has not read the init's
+HELLO sends nothing larger; the init may send its first INVOKE, of MAX_FRAME at most, before it reads the
+runtime's."""
 
 
 class End:
@@ -84,7 +87,7 @@ class Connection:
     """One side's view of a conversation.
 
     role: INIT or RUNTIME, the side that this object is.
-    open_requests: ids that were invoked and have no outcome yet, oldest first, with their payload sizes in bytes.
+    open_requests: {id: payload size in bytes} of what was invoked and has no outcome yet, oldest first.
     """
 
     def __init__(self, role: str) -> None:
@@ -98,6 +101,9 @@ class Connection:
         self._versions: dict[str, list[int]] = {}
         self._reader = FrameReader()
         self._writer = FrameWriter()
+        if role == RUNTIME:
+            self._writer.max_frame = MIN_MAX_FRAME
+        self._max_frame = MAX_FRAME
         self._failure: ProtocolError | None = None
         self._ended = False
 
@@ -107,6 +113,11 @@ class Connection:
         if len(self._versions) < 2:
             return None
         return max(set(self._versions[INIT]) & set(self._versions[RUNTIME]))
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were received and not yet given out as events."""
+        return self._reader.buffered
 
     def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> bytes:
         """The bytes of a frame that this side may send now.
@@ -141,7 +152,7 @@ class Connection:
         ProtocolError: the peer broke the protocol; from then on every call raises the same.
         """
         if self._failure:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # each raise would add to the traceback
         try:
             while True:
                 frame = self._reader.next_frame()
@@ -171,7 +182,7 @@ class Connection:
         return kind != CANCEL or id in self.open_requests
 
     def _end_of_stream(self) -> End | None:
-        if self._reader.inside_frame:
+        if self._reader.buffered:
             raise ProtocolError("the stream ended inside a frame")
         if self.states[self.peer] == CLOSED:
             return None
@@ -179,7 +190,7 @@ class Connection:
         return END_OF_STREAM
 
     def _may(self, role: str, kind: int, id: int, size: int) -> None:
-        """ProtocolError unless `role` may now send a frame of this kind, for this id, with this much payload."""
+        """ProtocolError unless `role` may now send a frame of this kind and id, with this much payload."""
         allowed = TRANSITIONS[role][self.states[role]]
         if _step(kind, id) not in allowed:
             raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {self.states[role]}")
@@ -187,7 +198,8 @@ class Connection:
             if id <= self._last_id:
                 raise ProtocolError(f"INVOKE with id {id}, which is not above the last one, {self._last_id}")
             if not self.room_for(size):
-                raise ProtocolError(f"INVOKE (id {id}) beyond the window of {self._window[0]} requests, {self._window[1]} bytes")
+                requests, total = self._window
+                raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
         elif kind == CANCEL:
             if not 0 < id <= self._last_id:
                 raise ProtocolError(f"CANCEL of id {id}, which was never invoked")
@@ -204,6 +216,8 @@ class Connection:
     def _did(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
         self.states[role] = TRANSITIONS[role][self.states[role]][_step(kind, id)]
         if kind == INVOKE:
+            if not self._last_id:
+                self._reader.max_frame = self._max_frame
             self._last_id = id
             self.open_requests[id] = size
             self._open_bytes += size
@@ -215,11 +229,12 @@ class Connection:
     def _check_hello(self, role: str, metadata: Mapping[str, Any]) -> None:
         """ProtocolError unless the two sides have a version in common and the limits make sense."""
         versions = metadata["versions"]
-        if not versions or any(type(version) is not int for version in versions):
-            raise ProtocolError("HELLO whose versions are not integers")
+        if not versions or any(type(version) is not int or version < 0 for version in versions):
+            raise ProtocolError("HELLO whose versions are not unsigned integers")
         known = self._versions.get(RUNTIME if role == INIT else INIT, [VERSION])
         if not set(versions) & set(known):
-            raise ProtocolError(f"the {role} speaks protocol versions {versions}; the other side {known}")
+            spoken = f"{versions[:8]}; the other side {known[:8]}"
+            raise ProtocolError(f"the {role} speaks protocol versions {spoken}")
         if not MIN_MAX_FRAME <= metadata.get("max_frame", MAX_FRAME) <= 0xFFFFFFFF:
             raise ProtocolError(f"HELLO whose max_frame is not between {MIN_MAX_FRAME} and {0xFFFFFFFF}")
         if metadata.get("window_requests", 1) < 1:
@@ -229,7 +244,10 @@ class Connection:
         self._versions[role] = list(metadata["versions"])
         max_frame = metadata.get("max_frame", MAX_FRAME)
         if role == self.role:
-            self._reader.max_frame = max_frame
+            self._max_frame = max_frame
+            # Of the init's frames, the first INVOKE may have been sent without knowing this limit.
+            waits = role == RUNTIME and not self._last_id
+            self._reader.max_frame = max(max_frame, MAX_FRAME) if waits else max_frame
         else:
             self._writer.max_frame = max_frame
         if role == RUNTIME:

@@ -18,7 +18,7 @@ class ProtocolError(Exception):
 
 
 class LocalProtocolError(ProtocolError):
-    """This side tried to send what the protocol does not allow. Nothing was sent; the connection is as it was."""
+    """This side tried to send what the protocol does not allow. Nothing was sent, nothing has changed."""
 
 
 class Fault(Exception):

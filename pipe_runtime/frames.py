@@ -6,8 +6,8 @@
      | u32, big-end. | u32, big-end. | msgpack array | opaque bytes     |
      +---------------+---------------+---------------+------------------+
 
-The frame length counts everything after its own four bytes. This file does no input or output, does not know which
-kinds of frame there are, and never looks into a payload. Normative text: docs/protocol.md.
+The frame length counts everything after its own four bytes. This file does no input or output, does not know
+which kinds of frame there are, and never looks into a payload. Normative text: docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .errors import LocalProtocolError, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 MAX_HEAD = 64 * 1024
-"""Bytes in a head. nginx and Node.js give all headers of a request 8-32 KiB and 16 KiB; stack traces need more."""
+"""Bytes in a head. nginx and Node.js give a request's headers 8-32 KiB and 16 KiB; stack traces need more."""
 
 MAX_FRAME = 16 * 1024 * 1024
 """What the frame length may say unless HELLO negotiated otherwise, in bytes."""
@@ -32,8 +32,17 @@ MAX_FRAME = 16 * 1024 * 1024
 MIN_HEAD = 4
 """The smallest head: an array of three, two small integers, an empty map."""
 
+MAX_DEPTH = 64
+"""Arrays and maps inside one another in a head, itself included; .NET's JSON reader has the same limit. What
+is deeper could be read, but neither printed nor turned into JSON on the usual stack."""
+
+MAX_ITEMS = 1024
+"""Items in an array in a head. A reader makes room for the items when it sees their number: nested numbers
+without items behind them turn 5 KiB of head into 70 MiB of memory otherwise."""
+
 _LENGTHS = Struct(">II")
-_PLAIN = frozenset((str, int, float, bool, type(None), bytes, dict, list))
+_SCALARS = frozenset((str, int, float, bool, type(None), bytes))
+_PLAIN = _SCALARS | {dict, list}
 _SHOWN = 32
 
 
@@ -81,6 +90,8 @@ class FrameWriter:
 
     def encode(self, kind: int, id: int, metadata: Mapping[str, Any], payload: bytes = b"") -> bytes:
         """One frame as bytes. LocalProtocolError: it cannot be packed, or is larger than the limits."""
+        if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
+            raise LocalProtocolError("a head whose kind and id are not unsigned integers")
         try:
             head = self._pack((kind, id, metadata))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -106,16 +117,16 @@ class FrameReader:
         self._pack = msgpack.Packer().pack
 
     @property
-    def inside_frame(self) -> bool:
-        """Whether bytes of a frame that is not complete are here."""
-        return len(self._buffer) > self._start
+    def buffered(self) -> int:
+        """Bytes that were fed and not yet given out as frames."""
+        return len(self._buffer) - self._start
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream, however they were split."""
         buffer, start = self._buffer, self._start
         self._start = 0
         if start == len(buffer):
-            self._buffer = data  # whole frames, the usual case, are cut from what was read without another copy
+            self._buffer = data  # whole frames, the usual case: no copy
             return
         if isinstance(buffer, bytearray):
             del buffer[:start]  # a bytearray drops a prefix without moving the rest
@@ -126,8 +137,8 @@ class FrameReader:
     def next_frame(self) -> Frame | None:
         """The next frame, or None until more is fed.
 
-        ProtocolError: what is here can not be, or become, a frame within the limits. It is raised as soon as the
-        lengths say so, before the rest is waited for.
+        ProtocolError: what is here can not be, or become, a frame within the limits. It is raised as soon as
+        the lengths say so, before the rest is waited for.
         """
         buffer, start = self._buffer, self._start
         available = len(buffer) - start
@@ -164,13 +175,17 @@ class FrameReader:
 
 
 def _decode_head(data: bytes, pack: Callable[[Any], bytes]) -> tuple[int, int, dict[str, Any]]:
-    """(kind, id, metadata) of a head's bytes. ProtocolError: anything but one plain msgpack array of these three."""
+    """(kind, id, metadata) of a head's bytes. ProtocolError: anything but an array of these three."""
     try:
-        head = msgpack.unpackb(data, ext_hook=_no_extension)
-        if 0xFF in data or 0xC4 in data or pack(head) != data:
-            # Not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's: look at each value.
+        head = msgpack.unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
+        if 0xFF in data or 0xC4 in data or (len(data) > 255 and _long_binary(data)) or pack(head) != data:
+            # Not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's.
             head = msgpack.unpackb(
-                data, ext_hook=_no_extension, list_hook=_plain_list, object_pairs_hook=_plain_map
+                data,
+                ext_hook=_no_extension,
+                list_hook=_plain_list,
+                object_pairs_hook=_plain_map,
+                max_array_len=MAX_ITEMS,
             )
     except ProtocolError:
         raise
@@ -186,6 +201,36 @@ def _decode_head(data: bytes, pack: Callable[[Any], bytes]) -> tuple[int, int, d
     return kind, id, metadata
 
 
+def check_plain(value: Any, depth: int = 3) -> None:
+    """ProtocolError unless `value` may stand in a head: plain types, string keys, MAX_DEPTH, MAX_ITEMS.
+
+    depth: how many arrays and maps lie around each other here, the value included; the metadata's are at 3.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if kind is dict:
+        for key in value:
+            if type(key) is not str:
+                raise ProtocolError("a head with a map key that is not a string")
+        items = value.values()
+    elif kind is list or kind is tuple:
+        if len(value) > MAX_ITEMS:
+            raise ProtocolError(f"a head with an array of {len(value)} items; the limit is {MAX_ITEMS}")
+        items = value
+    else:
+        raise ProtocolError(f"a head with a value of type {kind.__name__}")
+    if depth > MAX_DEPTH:
+        raise ProtocolError(f"a head with more than {MAX_DEPTH} arrays and maps inside one another")
+    for item in items:
+        check_plain(item, depth + 1)
+
+
+def _long_binary(data: bytes) -> bool:
+    """Whether a binary of 256 bytes or more, which may be a key, can be in a head."""
+    return 0xC5 in data or 0xC6 in data
+
+
 def _no_extension(code: int, data: bytes) -> Any:
     raise ProtocolError("a head with an extension type")
 
@@ -197,14 +242,14 @@ def _plain_list(items: list[Any]) -> list[Any]:
     return items
 
 
-def _plain_map(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    result = {}
-    for key, value in pairs:
+def _plain_map(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:  # a list from msgpack's C code, a generator from its Python code
         if type(key) is not str:
             raise ProtocolError("a head with a map key that is not a string")
         if type(value) not in _PLAIN:
             raise ProtocolError("a head with an extension type")
+        if key in result:
+            raise ProtocolError("a head with a duplicate key")
         result[key] = value
-    if len(result) != len(pairs):
-        raise ProtocolError("a head with a duplicate key")
     return result

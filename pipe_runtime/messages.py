@@ -1,12 +1,13 @@
 """The kinds of frame, and the metadata that each may carry.
 
-One table, FIELDS, says all of it; the reader checks against it and docs/protocol.md prints it. This file does not
-know in which order frames may come (connection.py does) nor what anybody does with them.
+One table, FIELDS, says all of it; the reader checks against it and docs/protocol.md prints it. This file does
+not know in which order frames may come (connection.py does) nor what anybody does with them.
 """
 
 from __future__ import annotations
 
 from .errors import ProtocolError
+from .frames import check_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ FIELDS: dict[int, dict[str, type]] = {
     DUMP: {"stacks": list},
     STOP: {},
 }
-"""kind: {metadata key: type}. Integers are unsigned. CHUNK, END and CREDIT have their numbers and no row yet."""
+"""kind: {metadata key: type}. Integers are unsigned. CHUNK, END and CREDIT have numbers and no row yet."""
 
 REQUIRED: dict[int, tuple[str, ...]] = {
     HELLO: ("versions",),
@@ -111,15 +112,25 @@ REQUIRED: dict[int, tuple[str, ...]] = {
 
 
 def check(kind: int, metadata: Mapping[str, Any]) -> None:
-    """ProtocolError unless `kind` is known and every key that it knows has the right type; unknown keys pass."""
+    """ProtocolError unless `kind` is known and every key that it knows has the right type.
+
+    Unknown keys pass, with any value that a head may hold (frames.check_plain).
+    """
     fields = FIELDS.get(kind)
     if fields is None:
-        raise ProtocolError(f"a frame of kind {NAMES.get(kind, kind)}, which version {VERSION} does not allow here")
+        name = NAMES.get(kind, kind)
+        raise ProtocolError(f"a frame of kind {name}, which version {VERSION} does not allow here")
     for key, value in metadata.items():
         wanted = fields.get(key)
-        if wanted is not None and (type(value) is not wanted or (wanted is int and value < 0)):
-            expected = "an unsigned integer" if wanted is int else f"a {wanted.__name__}"
-            raise ProtocolError(f"{NAMES[kind]} whose {key} is not {expected}")
+        if wanted is int:
+            if type(value) is not int or value < 0:
+                raise ProtocolError(f"{NAMES[kind]} whose {key} is not an unsigned integer")
+        elif wanted is not None and type(value) is not wanted:
+            raise ProtocolError(f"{NAMES[kind]} whose {key} is not a {wanted.__name__}")
+        elif wanted is not str:
+            if type(key) is not str:
+                raise ProtocolError("a head with a map key that is not a string")
+            check_plain(value)
     for key in REQUIRED.get(kind, ()):
         if key not in metadata:
             raise ProtocolError(f"{NAMES[kind]} without {key}")

@@ -1,0 +1,14 @@
+"""pipe-init: the supervisor of function runtimes, and its command line.
+
+Importing the package imports nothing else: the command starts its worker before anything slow is loaded.
+"""
+
+from __future__ import annotations
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pipe-init")
+    raise AttributeError(f"module 'pipe_init' has no attribute {name!r}")

@@ -1,0 +1,64 @@
+"""The command `pipe-init`: starts the worker of `run` first, then loads the command line.
+
+What is imported before the worker is started is paid for by every run; click is loaded while the worker starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple
+
+from . import launch
+from .signals import Signals
+
+
+class Early(NamedTuple):
+    """What `run` finds ready: its signals, and a worker that was started with this command and environment."""
+
+    signals: Signals
+    process: launch.Process
+    command: list[str]
+    environment: dict[str, str]
+
+
+def main() -> int:
+    """Entry point of the command `pipe-init`; returns the exit code."""
+    plug_standard_descriptors()
+    arguments = sys.argv[1:]
+    early = start_early() if wants_early_worker(arguments) else None
+    from .cli import main as command_line
+
+    return command_line(arguments, early)
+
+
+def wants_early_worker(arguments: list[str]) -> bool:
+    """Whether this looks like a `run` that will run something."""
+    return arguments[:1] == ["run"] and len(arguments) > 1 and not {"-h", "--help"} & set(arguments)
+
+
+def start_early() -> Early:
+    """Start our runtime under this interpreter, before it is known which handler it will get."""
+    signals = Signals()
+    signals.install()
+    command = launch.runtime_command(launch.this_python())
+    environment = launch.function_environment(os.environ)
+    return Early(signals, launch.start(command, environment), command, environment)
+
+
+def plug_standard_descriptors() -> None:
+    """Open fds 0, 1 and 2 on nothing where they are closed: no later open() may become one of them."""
+    while True:
+        try:
+            descriptor = os.open("/dev/null", os.O_RDWR)
+        except OSError:
+            reader, descriptor = os.pipe()  # no /dev: at its end for a reader, refusing for a writer
+            if reader > 2:
+                os.close(reader)
+        if descriptor > 2:
+            os.close(descriptor)
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The command line: one file per command. Only this package knows click."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ..journal import write_all
+from .run import run
+
+if TYPE_CHECKING:
+    from ..__main__ import Early
+
+EXIT_USAGE = 2
+EXIT_BROKEN_PIPE = 141
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="See `pipe-init COMMAND -h` for a command's options and examples.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda *given: _show_version(*given),
+)
+def program() -> None:
+    """Run Python functions over pipes: no network, no HTTP, no container engine."""
+
+
+program.add_command(run)
+
+
+def main(arguments: list[str], early: Early | None = None) -> int:
+    """Run one command; returns the exit code. early: what `run` may use, ended here if it does not."""
+    try:
+        code = program.main(args=arguments, prog_name="pipe-init", obj={"early": early}, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        _complain(error)
+        return error.exit_code
+    except click.exceptions.Exit as exit:
+        return exit.exit_code
+    except BrokenPipeError:
+        return _stdout_is_gone()
+    finally:
+        if early is not None:
+            early.process.dismiss()
+
+
+def _complain(error: click.ClickException) -> None:
+    lines = []
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        lines += [error.ctx.get_usage(), f"Try '{error.ctx.command_path} -h' for help.", ""]
+    lines.append(f"Error: {error.format_message()}")
+    write_all(2, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _stdout_is_gone() -> int:
+    """Nobody reads our output: end quietly, as a program that SIGPIPE ends, and without a second complaint."""
+    sink = os.open(os.devnull, os.O_WRONLY) if os.path.exists(os.devnull) else os.pipe()[1]
+    os.dup2(sink, 1)
+    return EXIT_BROKEN_PIPE
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    import msgpack
+
+    from pipe_runtime.messages import VERSION
+
+    from .. import __version__
+
+    kind = "pure Python" if "fallback" in msgpack.Packer.__module__ else "C"
+    release = ".".join(map(str, msgpack.version))
+    click.echo(
+        f"pipe-init {__version__}, protocol {VERSION}, Python {platform.python_version()} ({sys.executable}), "
+        f"msgpack {release} ({kind})"
+    )
+    context.exit(0)

@@ -1,0 +1,94 @@
+"""JSON Lines: cuts a descriptor's bytes into lines, and puts results back into the order of their events."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+READ_SIZE = 64 * 1024
+
+Result = TypeVar("Result")
+
+
+class LineReader:
+    """The lines of a descriptor, at most `limit` bytes each; blank ones are left out.
+
+    A longer line is dropped as it comes and given as `None`: memory does not follow the input.
+    """
+
+    def __init__(self, descriptor: int, limit: int) -> None:
+        self.descriptor = descriptor
+        self.ended = False
+        self._limit = limit
+        self._lines: deque[bytes | None] = deque()
+        self._partial: list[bytes] = []
+        self._size = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last line was given."""
+        return self.ended and not self._lines
+
+    def has_line(self) -> bool:
+        """Whether `next_line` can be called."""
+        return bool(self._lines)
+
+    def next_line(self) -> bytes | None:
+        """A line without its line break, or None for one that is too long."""
+        return self._lines.popleft()
+
+    def fill(self) -> None:
+        """Read once; blocks unless the descriptor is readable."""
+        try:
+            data = os.read(self.descriptor, READ_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self.ended = True
+            self._end_line()
+            return
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            self._add(piece)
+            self._end_line()
+        self._add(rest)
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            self._partial.clear()
+        elif piece:
+            self._partial.append(piece)
+
+    def _end_line(self) -> None:
+        if self._size > self._limit:
+            self._lines.append(None)
+        else:
+            line = b"".join(self._partial).strip(b" \t\r")
+            if line:
+                self._lines.append(line)
+        self._partial.clear()
+        self._size = 0
+
+
+class InOrder(Generic[Result]):
+    """Gives results in the order in which their keys were announced."""
+
+    def __init__(self) -> None:
+        self._order: deque[str] = deque()
+        self._results: dict[str, Result] = {}
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def announce(self, key: str) -> None:
+        """A result with this key will come."""
+        self._order.append(key)
+
+    def put(self, key: str, result: Result) -> Iterator[Result]:
+        """Take a result; gives those that are next."""
+        self._results[key] = result
+        while self._order and self._order[0] in self._results:
+            yield self._results.pop(self._order.popleft())

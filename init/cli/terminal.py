@@ -1,0 +1,65 @@
+"""Manners towards a terminal: what a function writes can not steer it, and long work shows how far it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from ..journal import write_all
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CLEAR_LINE = b"\r\x1b[K"
+_REFRESH_SECONDS = 0.1
+
+
+def is_terminal(descriptor: int) -> bool:
+    """Whether a person may be looking at what is written there."""
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def wants_colour(descriptor: int) -> bool:
+    """NO_COLOR (no-color.org) and FORCE_COLOR first, then whether it is a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal(descriptor)
+
+
+def harmless(text: bytes) -> bytes:
+    """UTF-8 text with its control characters, but line break and tab, written as escapes."""
+    shown = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text.decode("utf-8", "backslashreplace"))
+    return shown.encode("utf-8")
+
+
+class Progress:
+    """One line on a terminal that says how many events are done. Silent where `active` is false."""
+
+    def __init__(self, descriptor: int, active: bool) -> None:
+        self._descriptor = descriptor
+        self._active = active
+        self._shown = False
+        self._start = self._last = time.monotonic()
+        self._done = self._failed = 0
+
+    def count(self, failed: bool) -> None:
+        """One more event has its outcome."""
+        self._done += 1
+        self._failed += failed
+        if self._active and time.monotonic() - self._last >= _REFRESH_SECONDS:
+            self._show()
+
+    def clear(self) -> None:
+        """Make room for another line."""
+        if self._shown:
+            write_all(self._descriptor, _CLEAR_LINE)
+            self._shown = False
+
+    def _show(self) -> None:
+        self._last = time.monotonic()
+        rate = self._done / max(self._last - self._start, 1e-9)
+        text = f"{self._done:,} events done, {self._failed:,} failed, {rate:,.0f}/s"
+        write_all(self._descriptor, _CLEAR_LINE + text.encode())
+        self._shown = True

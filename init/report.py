@@ -1,0 +1,185 @@
+"""Words for people and tools: log lines around a request, and error objects, in the platforms' own forms.
+
+Pure functions from facts to text. The formats are those of Alibaba Function Compute and AWS Lambda.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LOG_STYLES = ("fc", "lambda", "json", "none")
+ERROR_STYLES = ("auto", "text", "lambda", "fc")
+
+_DEPTH = 16
+"""Causes and groups inside each other, at most: the runtime sends fewer, but who knows what sent them."""
+
+
+def start_line(style: str, request_id: str, version: str) -> str:
+    """The line before a request, without a line break; "" for none."""
+    if style == "fc":
+        return f"FC Invoke Start RequestId: {request_id}"
+    if style == "lambda":
+        return f"START RequestId: {request_id} Version: {version}"
+    if style == "json":
+        return _json_line("platform.start", {"requestId": request_id, "version": version})
+    return ""
+
+
+def end_line(style: str, request_id: str, failed: bool) -> str:
+    """The line after a request."""
+    if style == "fc":
+        return f"FC Invoke End RequestId: {request_id}" + (", Error: Unhandled function error" if failed else "")
+    if style == "lambda":
+        return f"END RequestId: {request_id}"
+    if style == "json":
+        return _json_line(
+            "platform.runtimeDone", {"requestId": request_id, "status": "failure" if failed else "success"}
+        )
+    return ""
+
+
+def report_line(style: str, request_id: str, measured: Mapping[str, int], memory_mb: int) -> str:
+    """The line of measurements; only what was measured is in it.
+
+    measured: duration_us, cpu_us, init_us, peak_memory_bytes, each if known. memory_mb: what the function may have.
+    """
+    if style == "none":
+        return ""
+    milliseconds = {key: measured[f"{key}_us"] / 1000 for key in ("duration", "cpu", "init") if f"{key}_us" in measured}
+    peak = measured.get("peak_memory_bytes")
+    used = None if peak is None else math.ceil(peak / 2**20)
+    if style == "json":
+        metrics: dict[str, object] = {"memorySizeMB": memory_mb}
+        names = {"duration": "durationMs", "cpu": "cpuMs", "init": "initDurationMs"}
+        metrics.update((names[key], round(value, 3)) for key, value in milliseconds.items())
+        if "duration" in milliseconds:
+            metrics["billedDurationMs"] = math.ceil(milliseconds["duration"])
+        if used is not None:
+            metrics["maxMemoryUsedMB"] = used
+        return _json_line("platform.report", {"requestId": request_id, "metrics": metrics})
+    fields = [f"REPORT RequestId: {request_id}"]
+    if "duration" in milliseconds:
+        fields.append(f"Duration: {milliseconds['duration']:.2f} ms")
+        fields.append(f"Billed Duration: {math.ceil(milliseconds['duration'])} ms")
+    fields.append(f"Memory Size: {memory_mb} MB")
+    if used is not None:
+        fields.append(f"Max Memory Used: {used} MB")
+    if "cpu" in milliseconds:
+        fields.append(f"CPU Time: {milliseconds['cpu']:.2f} ms")
+    if "init" in milliseconds:
+        fields.append(f"Init Duration: {milliseconds['init']:.2f} ms")
+    return "\t".join(fields) + "\t"
+
+
+def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    """An error as Lambda's clients ("lambda") or Function Compute's ("fc") give it, plus its causes.
+
+    problem: ERROR's metadata (docs/protocol.md).
+    """
+    return {**_error(style, problem, 0), "requestId": request_id}
+
+
+def error_text(problem: Mapping[str, Any]) -> str:
+    """An error as Python prints one: causes first, most recent call last, ending in a line break."""
+    return "\n".join(_text(problem, 0)) + "\n"
+
+
+def _error(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    stack = _stack(problem)
+    result: dict[str, Any] = {
+        "errorMessage": _string(problem.get("error_message")),
+        "errorType": _string(problem.get("error_type")),
+        "stackTrace": [list(entry) for entry in stack] if style == "fc" else [_stack_line(entry) for entry in stack],
+    }
+    cause, exceptions = problem.get("cause"), problem.get("exceptions")
+    if isinstance(cause, Mapping) and depth < _DEPTH:
+        result["cause"] = _error(style, cause, depth + 1)
+    if isinstance(exceptions, list) and depth < _DEPTH:
+        result["exceptions"] = [_error(style, each, depth + 1) for each in exceptions if isinstance(each, Mapping)]
+    return result
+
+
+def _text(problem: Mapping[str, Any], depth: int) -> list[str]:
+    lines: list[str] = []
+    cause, exceptions = problem.get("cause"), problem.get("exceptions")
+    if isinstance(cause, Mapping) and depth < _DEPTH:
+        lines += [*_text(cause, depth + 1), "", "which led to:", ""]
+    stack = _stack(problem)
+    if stack:
+        lines.append("Traceback (most recent call last):")
+        lines += [_stack_line(entry).rstrip("\n") for entry in stack]
+    lines.append(f"{_string(problem.get('error_type'))}: {_string(problem.get('error_message'))}")
+    if isinstance(exceptions, list) and depth < _DEPTH:
+        for number, each in enumerate(exceptions, 1):
+            if isinstance(each, Mapping):
+                lines += [f"  +-- {number} of {len(exceptions)}:"]
+                lines += ["  | " + line for text in _text(each, depth + 1) for line in text.split("\n")]
+    return lines
+
+
+def _stack(problem: Mapping[str, Any]) -> list[tuple[str, int, str, str]]:
+    """The stack's entries that have the right form; who sent them need not be our runtime."""
+    entries = problem.get("stack")
+    found: list[tuple[str, int, str, str]] = []
+    if isinstance(entries, list):
+        for entry in entries:
+            if isinstance(entry, list) and [type(part) for part in entry] == [str, int, str, str]:
+                found.append((entry[0], entry[1], entry[2], entry[3]))
+    return found
+
+
+def _stack_line(entry: tuple[str, int, str, str]) -> str:
+    """One call as traceback.format_list() writes it, or the marker of calls left out."""
+    file, line, function, code = entry
+    if not file:
+        return f"  {function}\n"
+    text = f'  File "{file}", line {line}, in {function}\n'
+    return text + f"    {code.strip()}\n" if code.strip() else text
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _json_line(type: str, record: Mapping[str, Any]) -> str:
+    now = time.time()
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+    return json.dumps({"time": moment, "type": type, "record": record}, ensure_ascii=False)
+
+
+def parse_stacks(text: str, own_folder: str) -> list[list[object]]:
+    """The calls of the last thread in a faulthandler dump, which is the main one, most recent last.
+
+    text: as CPython's faulthandler writes it. own_folder: of the runtime's modules, whose calls are cut at the start.
+    """
+    threads: list[list[tuple[str, int, str]]] = []
+    for line in text.splitlines():
+        if line.endswith("(most recent call first):"):
+            threads.append([])
+        elif threads and line.startswith('  File "'):
+            call = _parse_call(line)
+            if call:
+                threads[-1].append(call)
+    calls = threads[-1][::-1] if threads else []
+    while calls and calls[0][0].startswith(own_folder):
+        del calls[0]
+    return [[file, number, function, ""] for file, number, function in _outside(calls, own_folder)]
+
+
+def _outside(calls: Sequence[tuple[str, int, str]], own_folder: str) -> list[tuple[str, int, str]]:
+    starts = ("<frozen importlib", own_folder)
+    while calls and calls[0][0].startswith(starts):
+        calls = calls[1:]
+    return list(calls)
+
+
+def _parse_call(line: str) -> tuple[str, int, str] | None:
+    file, found, rest = line[len('  File "') :].rpartition('", line ')
+    number, _, function = rest.partition(" in ")
+    if not found or not number.isdecimal():
+        return None
+    return file, int(number), function

@@ -1,0 +1,43 @@
+"""The init's own signals: which have come, and a descriptor that becomes readable when one does.
+
+Handlers are in place before the first fork: PID 1 has no default actions. This file knows no processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Each asks for an orderly end; a second one for an end at once."""
+
+
+class Signals:
+    """Collects signals while it is installed. descriptor: readable when something came."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._writer = os.pipe()
+        self.endings: list[int] = []
+        os.set_blocking(self.descriptor, False)
+        os.set_blocking(self._writer, False)
+
+    def install(self) -> None:
+        """Start collecting. What the parent has had ignored (a background job's SIGINT) stays ignored."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, self._note)
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
+
+    def drain(self) -> None:
+        """Make the descriptor unreadable until the next signal."""
+        try:
+            while os.read(self.descriptor, 4096):
+                continue
+        except BlockingIOError:
+            return
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGCHLD:
+            self.endings.append(number)

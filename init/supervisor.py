@@ -1,0 +1,518 @@
+"""Runs a function: performs what the policy decides on a real worker, and turns what happened into outcomes.
+
+The caller's own thread drives it: submit requests, call `step` until their outcomes are there. Exactly one outcome
+comes for each request. This file knows no command line and decodes no payload.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pipe_runtime
+from pipe_runtime.connection import End
+from pipe_runtime.errors import ProtocolError
+from pipe_runtime.frames import MAX_FRAME, MAX_HEAD, Frame
+from pipe_runtime.messages import ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
+
+from . import launch, limits, reaper, report
+from .journal import Journal
+from .policy import (
+    Action,
+    Answer,
+    Begin,
+    Cause,
+    Dump,
+    Phase,
+    Policy,
+    Send,
+    Settings,
+    Signal,
+    Start,
+    Stop,
+    Ticket,
+    killed_for_memory,
+)
+from .signals import Signals
+from .worker import AFTER_DEATH, READ_ROUND, Worker
+
+MAX_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
+"""Bytes of a request's payload that surely fit into a frame."""
+
+MEASURED: tuple[str, ...] = ("duration_us", "cpu_us", "peak_memory_bytes")
+"""What the runtime tells of a request's cost (docs/protocol.md)."""
+
+LAST_WAIT = 1.0
+"""Seconds to wait for the end of processes that were sent SIGKILL."""
+
+FAST_SECONDS = 0.001
+"""An event that comes this soon makes it worth spinning for the next one."""
+
+EXIT_FUNCTION_FAILED = 1
+EXIT_NOT_LOADED = 3
+EXIT_PROTOCOL = 4
+EXIT_TIMED_OUT = 124
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+EXIT_OUT_OF_MEMORY = 137
+EXIT_STOPPED = 143
+
+
+@dataclass(frozen=True)
+class Function:
+    """What to run, and how.
+
+    command, environment: of the worker's process. hello: HELLO's configuration (docs/protocol.md).
+    memory_limit: bytes, None for none. memory_mb: what the report calls the memory size. log_style: of report.py.
+    spin_us: microseconds to look for an answer before sleeping.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+    hello: dict[str, Any]
+    settings: Settings
+    memory_limit: int | None = None
+    memory_mb: int = 0
+    version: str = "$LATEST"
+    log_style: str = "none"
+    spin_us: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. timeout: seconds. payload: bytes in `content_type`; the result is wanted in `accept`."""
+
+    request_id: str
+    payload: bytes
+    content_type: str
+    accept: str
+    timeout: float
+
+
+@dataclass
+class Outcome:
+    """How a request ended. problem: ERROR's metadata, None for a result. exit_code: of contracts' table."""
+
+    request_id: str
+    content_type: str = ""
+    payload: bytes = b""
+    problem: Mapping[str, Any] | None = None
+    exit_code: int = 0
+    measured: dict[str, int] = field(default_factory=dict)
+
+
+class Supervisor:
+    """One worker after the other for one function. Owns the process's children and its SIGCHLD.
+
+    early: a worker's process that was started ahead with just this function's command and environment.
+    """
+
+    def __init__(self, function: Function, signals: Signals, journal: Journal, early: launch.Process | None) -> None:
+        self.function = function
+        self.policy = Policy(function.settings)
+        self.outcomes: deque[Outcome] = deque()
+        self._signals = signals
+        self._journal = journal
+        self._early = early
+        self._worker: Worker | None = None
+        self._requests: dict[int, Request] = {}
+        self._last_id = 0
+        self._init_us: int | None = None
+        self._can_dump = False
+        self._problem: Mapping[str, Any] = {}
+        self._violation = ""
+        self._last_dump = b""
+        self._exec_error: OSError | None = None
+        self._death: reaper.Death | None = None
+        self._endings = 0
+        self._fast = False
+        self._writing = False
+        self._begun: dict[int, float] = {}
+        self._watched: set[int] = set()
+        self._poll = select.poll()
+        self._poll.register(signals.descriptor, select.POLLIN)
+
+    # For the caller
+
+    @property
+    def ended(self) -> bool:
+        """Whether no worker is there and none will be."""
+        return self.policy.ended
+
+    @property
+    def interrupted_by(self) -> int:
+        """The signal that asked for an end, 0 if none did."""
+        return self._signals.endings[0] if self._signals.endings else 0
+
+    def has_room(self) -> bool:
+        """Whether another request is worth submitting now; it is queued otherwise."""
+        return not self.policy.finishing and self.policy.in_flight < self.function.settings.window_requests
+
+    def submit(self, request: Request) -> None:
+        """Take a request; its outcome appears in `outcomes`. ValueError: `finish` was called, or it has ended."""
+        if len(request.payload) > MAX_PAYLOAD:
+            message = f"The event has {len(request.payload)} bytes; the limit is {MAX_PAYLOAD}"
+            self.outcomes.append(
+                Outcome(request.request_id, problem=_problem("RequestTooLargeException", message), exit_code=1)
+            )
+            return
+        self._last_id += 1
+        ticket = Ticket(self._last_id, request.timeout, len(request.payload))
+        self._requests[ticket.id] = request
+        self._perform(self.policy.submit(ticket, time.monotonic()))
+
+    def finish(self) -> None:
+        """No more requests will come."""
+        self._perform(self.policy.finish(time.monotonic()))
+
+    def step(self, watch: int = -1) -> bool:
+        """Wait until something happens, and deal with it. True: the descriptor `watch` is readable."""
+        ready = self._wait(watch)
+        worker = self._worker
+        if worker is not None:
+            process = worker.process
+            if process.log in ready:
+                self._read_log(worker)
+            if process.answers in ready:
+                self._read_answers(worker, READ_ROUND)
+            if process.dump in ready and worker.read_dump():
+                self._perform(self.policy.dumped(time.monotonic()))
+            if self._writing and worker is self._worker:
+                self._flush(worker)
+        if self._signals.descriptor in ready:
+            self._handle_signals()
+        deadline = self.policy.deadline
+        if deadline is not None and time.monotonic() >= deadline:
+            self._perform(self.policy.tick(time.monotonic()))
+        return watch in ready
+
+    def abandon(self) -> None:
+        """Give up at once: what has no outcome yet gets the one of being stopped, and the worker is killed."""
+        self._perform(self.policy.hurry(time.monotonic()))
+
+    def close(self) -> None:
+        """See the worker, and all that it left, to its end. Afterwards there is no child."""
+        self.finish()
+        while not self.ended:
+            self.step()
+        if self._early is not None:
+            self._early.dismiss()
+        self._end_stragglers()
+
+    # Waiting
+
+    def _wait(self, watch: int) -> Mapping[int, int]:
+        poll = self._poll
+        if watch >= 0:
+            poll.register(watch, select.POLLIN)
+        try:
+            start = time.monotonic()
+            if self._fast and self.function.spin_us:
+                limit = start + self.function.spin_us / 1e6
+                while time.monotonic() < limit:
+                    ready = poll.poll(0)
+                    if ready:
+                        return dict(ready)
+            deadline = self.policy.deadline
+            milliseconds = None if deadline is None else max(0.0, (deadline - time.monotonic()) * 1000 + 1)
+            ready = poll.poll(milliseconds)
+            self._fast = time.monotonic() - start < FAST_SECONDS
+            return dict(ready)
+        finally:
+            if watch >= 0:
+                poll.unregister(watch)
+
+    def _handle_signals(self) -> None:
+        self._signals.drain()
+        now = time.monotonic()
+        while self._endings < len(self._signals.endings):
+            self._endings += 1
+            self._perform(self.policy.interrupt(now) if self._endings == 1 else self.policy.hurry(now))
+        worker = self._worker
+        for death in reaper.reap(worker.pid if worker else 0).deaths:
+            if worker is not None and death.pid == worker.pid:
+                self._bury(worker, death)
+
+    # What the worker says
+
+    def _read_log(self, worker: Worker) -> None:
+        data = worker.read_log()
+        if data:
+            self._journal.raw(data)
+        elif data == b"":
+            self._unwatch(worker.process.log)
+
+    def _read_answers(self, worker: Worker, limit: int) -> None:
+        if self._violation:
+            return
+        ended = worker.receive(limit)
+        try:
+            while self._worker is worker and not self._violation:
+                event = worker.next_event()
+                if event is None:
+                    break
+                self._take(worker, event)
+        except ProtocolError as error:
+            self._break_off(worker, str(error))
+        if ended:
+            self._unwatch(worker.process.answers)
+
+    def _take(self, worker: Worker, event: Frame | End) -> None:
+        now = time.monotonic()
+        if isinstance(event, End):
+            self._perform(self.policy.closed(now))
+        elif event.kind == LOG:
+            self._journal.from_function(event.payload)
+        elif event.kind == RESULT or (event.kind == ERROR and event.id):
+            self._take_outcome(worker, event, now)
+        elif event.kind == HELLO:
+            self._can_dump = "dump-signal" in event.metadata.get("capabilities", ())
+        elif event.kind == READY:
+            self._init_us = event.metadata.get("init_us")
+            self._perform(self.policy.ready(now))
+        elif event.kind == ERROR and self.policy.phase is Phase.STARTING:
+            self._problem = event.metadata
+            self._perform(self.policy.not_loaded(now))
+        elif event.kind == ERROR:
+            self._break_off(worker, str(event.metadata["error_message"]))
+
+    def _take_outcome(self, worker: Worker, frame: Frame, now: float) -> None:
+        self._read_log(worker)
+        counts, actions = self.policy.outcome(frame.id, now)
+        if counts:
+            metadata = frame.metadata
+            request = self._requests[frame.id]
+            measured = {key: metadata[key] for key in ("duration_us", "cpu_us", "peak_memory_bytes") if key in metadata}
+            if frame.kind == RESULT:
+                outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, measured=measured)
+            else:
+                outcome = Outcome(
+                    request.request_id, problem=metadata, exit_code=EXIT_FUNCTION_FAILED, measured=measured
+                )
+            self._conclude(frame.id, outcome)
+        elif self.policy.phase is Phase.KILLED and not self._violation:
+            self._violation = f"an outcome for id {frame.id}, which is not the oldest request"
+        self._perform(actions)
+
+    def _break_off(self, worker: Worker, why: str) -> None:
+        self._violation = why
+        self._unwatch(worker.process.answers)
+        self._perform(self.policy.violation(time.monotonic()))
+
+    def _bury(self, worker: Worker, death: reaper.Death) -> None:
+        """The worker is dead: hear its last words, then let go of everything that was its."""
+        self._death = death
+        while worker.read_dump():
+            continue
+        taken = 0
+        while taken < AFTER_DEATH and (data := worker.read_log()):
+            self._journal.raw(data)
+            taken += len(data)
+        self._read_answers(worker, AFTER_DEATH)
+        self._exec_error = worker.process.exec_error()
+        for descriptor in list(self._watched):
+            self._unwatch(descriptor)
+        self._writing = False
+        self._last_dump = bytes(worker.dump)
+        self._worker, self._violation = None, ""
+        worker.close()
+        self._end_stragglers()
+        now = time.monotonic()
+        self._perform(self.policy.exec_failed(now) if self._exec_error else self.policy.died(now))
+
+    # What the policy decides
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                self._send(self._requests[action.id], action.id)
+            elif isinstance(action, Begin):
+                self._begin(action.id)
+            elif isinstance(action, Answer):
+                self._conclude(action.id, self._answer(action.id, action.cause))
+            elif isinstance(action, Start):
+                self._start()
+            elif self._worker is None:
+                continue
+            elif isinstance(action, Dump):
+                if self._can_dump:
+                    self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
+            elif isinstance(action, Signal):
+                self._worker.signal(action.number)
+            elif isinstance(action, Stop):
+                self._stop(self._worker)
+
+    def _start(self) -> None:
+        function = self.function
+        process, self._early = self._early, None
+        if process is None:
+            process = launch.start(function.command, function.environment)
+        self._can_dump = False
+        self._worker = worker = Worker(process)
+        if function.memory_limit is not None:
+            limits.limit_memory(process.pid, function.memory_limit)
+        for descriptor in (process.answers, process.log, process.dump):
+            self._watch(descriptor, select.POLLIN)
+        hello = {
+            "versions": [VERSION],
+            "software": "pipe-init",
+            "dump_fd": launch.DUMP_FD,
+            "dump_signal": int(launch.DUMP_SIGNAL),
+            "spin_us": function.spin_us,
+            **function.hello,
+        }
+        worker.send(HELLO, metadata=hello)
+        self._watch_writing(worker)
+
+    def _send(self, request: Request, id: int) -> None:
+        assert self._worker is not None
+        metadata = {
+            "request_id": request.request_id,
+            "timeout_ms": int(request.timeout * 1000),
+            "deadline_ms": int((time.time() + request.timeout) * 1000),
+            "content_type": request.content_type,
+            "accept": request.accept,
+        }
+        self._worker.send(INVOKE, id, metadata, request.payload)
+        self._watch_writing(self._worker)
+
+    def _stop(self, worker: Worker) -> None:
+        worker.send(STOP)
+        self._unwatch(worker.process.requests)
+        self._writing = False
+        worker.end_input()
+
+    def _flush(self, worker: Worker) -> None:
+        worker.flush()
+        self._watch_writing(worker)
+
+    def _watch_writing(self, worker: Worker) -> None:
+        wanted = worker.wants_to_write
+        if wanted and not self._writing:
+            self._watch(worker.process.requests, select.POLLOUT)
+        elif self._writing and not wanted:
+            self._unwatch(worker.process.requests)
+        self._writing = wanted
+
+    def _begin(self, id: int) -> None:
+        self._begun[id] = time.monotonic()
+        if self.function.log_style != "none":
+            request_id = self._requests[id].request_id
+            self._journal.say(report.start_line(self.function.log_style, request_id, self.function.version))
+
+    def _answer(self, id: int, cause: Cause) -> Outcome:
+        """The outcome that the init gives in the worker's place."""
+        request = self._requests[id]
+        measured: dict[str, int] = {}
+        if id in self._begun:
+            measured["duration_us"] = int((time.monotonic() - self._begun[id]) * 1e6)
+        if cause is Cause.DIED and self._death is not None:
+            measured["peak_memory_bytes"] = self._death.peak_memory
+        problem, exit_code = self._why(request, cause)
+        return Outcome(request.request_id, problem=problem, exit_code=exit_code, measured=measured)
+
+    def _why(self, request: Request, cause: Cause) -> tuple[Mapping[str, Any], int]:
+        prefix = f"RequestId: {request.request_id} Error: "
+        if cause is Cause.NOT_LOADED:
+            return self._problem, EXIT_NOT_LOADED
+        if cause is Cause.TIMED_OUT:
+            message = f"{prefix}Task timed out after {request.timeout:.2f} seconds"
+            return _problem(
+                "Sandbox.Timedout", message, self._stacks("it blocks signals, or sits in the kernel")
+            ), EXIT_TIMED_OUT
+        if cause is Cause.START_TIMED_OUT:
+            seconds = self.function.settings.start_timeout
+            message = f"{prefix}The function was not ready after {seconds:.2f} seconds"
+            return _problem(
+                "Sandbox.Timedout", message, self._stacks("it blocks signals, or sits in the kernel")
+            ), EXIT_TIMED_OUT
+        if cause is Cause.VIOLATION:
+            return _problem(
+                "Runtime.ProtocolError", f"{prefix}The runtime broke the protocol: {self._violation}"
+            ), EXIT_PROTOCOL
+        if cause is Cause.STOPPED:
+            return _problem(
+                "Runtime.Stopped", f"{prefix}pipe-init was told to stop before the request was answered"
+            ), EXIT_STOPPED
+        if self._exec_error is not None:
+            program = self.function.command[0]
+            missing = isinstance(self._exec_error, FileNotFoundError)
+            message = f"Cannot execute {program}: {self._exec_error.strerror}"
+            return _problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
+        return self._why_died(prefix, cause)
+
+    def _why_died(self, prefix: str, cause: Cause) -> tuple[Mapping[str, Any], int]:
+        death, limit = self._death, self.function.memory_limit
+        assert death is not None
+        stack = self._stacks("") if death.signal else []
+        if limit is not None and killed_for_memory(death.signal, death.peak_memory, limit):
+            peak = f"{death.peak_memory / 2**20:.0f} MB of {limit / 2**20:.0f} MB used"
+            message = f"{prefix}Runtime exited with error: {death.description}, out of memory: {peak}"
+            return _problem("Runtime.OutOfMemory", message, stack), EXIT_OUT_OF_MEMORY
+        message = f"{prefix}Runtime exited with error: {death.description}"
+        if cause is Cause.START_FAILED:
+            message += " while it was loading the handler"
+            return _problem("Runtime.ExitError", message, stack), EXIT_NOT_LOADED
+        return _problem(
+            "Runtime.ExitError", message, stack
+        ), 128 + death.signal if death.signal else EXIT_FUNCTION_FAILED
+
+    def _stacks(self, why_none: str) -> list[list[object]]:
+        """The stack that the worker has written, or a marker that says why there is none."""
+        dump = bytes(self._worker.dump) if self._worker is not None else self._last_dump
+        stack = report.parse_stacks(
+            dump.decode("utf-8", "replace"), os.path.dirname(os.path.abspath(pipe_runtime.__file__))
+        )
+        if not stack and why_none:
+            return [["", 0, f"no stack: the worker did not write one; {why_none}", ""]]
+        return stack
+
+    def _conclude(self, id: int, outcome: Outcome) -> None:
+        """The one place where a request that was submitted gets its outcome."""
+        del self._requests[id]
+        self._journal.request_over()
+        if self._begun.pop(id, None) is not None:
+            if self._init_us is not None:
+                outcome.measured["init_us"], self._init_us = self._init_us, None
+            self._say_end(outcome)
+        self.outcomes.append(outcome)
+
+    def _say_end(self, outcome: Outcome) -> None:
+        style, request_id = self.function.log_style, outcome.request_id
+        if style != "none":
+            self._journal.say(report.end_line(style, request_id, outcome.problem is not None))
+            self._journal.say(report.report_line(style, request_id, outcome.measured, self.function.memory_mb))
+
+    # The end
+
+    def _unwatch(self, descriptor: int) -> None:
+        if descriptor in self._watched:
+            self._watched.remove(descriptor)
+            self._poll.unregister(descriptor)
+
+    def _watch(self, descriptor: int, events: int) -> None:
+        self._watched.add(descriptor)
+        self._poll.register(descriptor, events)
+
+    def _end_stragglers(self) -> None:
+        """Kill and collect every child that is left: with the worker gone, they are what it left behind."""
+        limit = time.monotonic() + LAST_WAIT
+        while reaper.reap().left:
+            reaper.sweep()
+            remaining = limit - time.monotonic()
+            if remaining <= 0:
+                self._journal.say("pipe-init: processes that the function left behind do not end")
+                return
+            waiting = select.poll()
+            waiting.register(self._signals.descriptor, select.POLLIN)
+            waiting.poll(remaining * 1000)
+            self._signals.drain()
+
+
+def _problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
+    return {"error_type": error_type, "error_message": message, "stack": stack or []}

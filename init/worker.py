@@ -1,0 +1,125 @@
+"""One worker process as the init sees it: its descriptors and the conversation with it.
+
+It never blocks, whatever the process does. It moves frames; what they mean is the supervisor's business.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from pipe_runtime.connection import INIT, Connection, End
+from pipe_runtime.frames import MAX_FRAME, Frame
+
+from .launch import Process
+from .reaper import signal_group
+
+READ_SIZE = 64 * 1024
+"""Bytes in one read: what a pipe holds by default (pipe(7))."""
+
+READ_ROUND = 1024 * 1024
+"""Bytes read in a row before other things are looked at: a flood must not hold up a deadline."""
+
+DUMP_LIMIT = 64 * 1024
+"""Bytes of stacks to keep. faulthandler writes at most 100 calls for each thread."""
+
+AFTER_DEATH = 2 * MAX_FRAME
+"""Bytes read from a dead worker's pipes at most: a process that it left behind may write for ever."""
+
+
+class Worker:
+    """A running worker. dump: what it has written of its stacks."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.connection = Connection(INIT)
+        self.dump = bytearray()
+        self._out: deque[memoryview] = deque()
+
+    def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> None:
+        """Send a frame, now or as the worker reads. LocalProtocolError: it cannot be sent."""
+        self._out.append(memoryview(self.connection.send(kind, id, metadata, payload)))
+        self.flush()
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether something waits until the worker reads."""
+        return bool(self._out)
+
+    def flush(self) -> None:
+        """Write what the worker takes now."""
+        out = self._out
+        try:
+            while out:
+                written = os.write(self.process.requests, out[0])
+                if written == len(out[0]):
+                    out.popleft()
+                else:
+                    out[0] = out[0][written:]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            out.clear()  # it reads no more; that it died, or why, comes another way
+
+    def end_input(self) -> None:
+        """Close the worker's input. What it has not read yet of earlier frames, it still can."""
+        self._out.clear()
+        self.process.close_requests()
+
+    def receive(self, limit: int = READ_ROUND) -> bool:
+        """Take what the worker has written, up to `limit` bytes. True: its stream has ended."""
+        taken = 0
+        while taken < limit:
+            data = _read(self.process.answers)
+            if data is None:
+                return False
+            self.connection.receive(data)
+            if not data:
+                return True
+            taken += len(data)
+            if len(data) < READ_SIZE:
+                return False
+        return False
+
+    def next_event(self) -> Frame | End | None:
+        """What was received. ProtocolError: as Connection.next_event."""
+        return self.connection.next_event()
+
+    def read_log(self) -> bytes | None:
+        """What lies in the log pipe, up to one read; b"" at its end, None: nothing now."""
+        return _read(self.process.log)
+
+    def read_dump(self) -> bool:
+        """Take what lies in the dump pipe. False: nothing new."""
+        data = _read(self.process.dump)
+        if not data:
+            return False
+        self.dump += data[: DUMP_LIMIT - len(self.dump)]
+        return True
+
+    def signal(self, number: int) -> None:
+        """Signal the worker's process group, and wake it up so that it can act on it."""
+        signal_group(self.pid, number)
+        if number != signal.SIGKILL:
+            signal_group(self.pid, signal.SIGCONT)
+
+    def ask_for_stacks(self, number: int) -> None:
+        """Signal the worker itself, which is our own unreaped child, and wake it up."""
+        self.dump.clear()
+        os.kill(self.pid, number)
+        signal_group(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Close our ends of its pipes."""
+        self.process.close()
+
+
+def _read(descriptor: int) -> bytes | None:
+    try:
+        return os.read(descriptor, READ_SIZE)
+    except BlockingIOError:
+        return None

@@ -1,0 +1,421 @@
+"""Values to bytes and back: the event by its content type, the result by what the caller accepts.
+
+Only the runtime encodes and decodes; the init relays the bytes unread. A handler may return anything, and
+whatever does not encode is one kind of Fault. This file knows neither frames nor handlers.
+
+What becomes of a value:
+
+    =========================  ==============================  ============================================
+    value                      JSON                            msgpack
+    =========================  ==============================  ============================================
+    int                        any size up to Python's limit   64 bits, signed or unsigned; else an error
+                               for text (4,300 digits)
+    float nan, inf             NaN, Infinity, -Infinity, as    as it is
+                               Python and Lambda write them
+    str                        UTF-8; lone surrogates as       UTF-8; lone surrogates as "surrogatepass"
+                               \\udXXX escapes
+    bytes and the like         {"base64": "…"}                 as they are
+    datetime with a time zone  ISO 8601                        the timestamp ext type: the same instant, UTC
+    datetime without, date,    ISO 8601                        ISO 8601
+    time
+    Decimal                    an int where it is integral, else a float (which may round)
+    UUID, path                 their text
+    Enum                       its value
+    dataclass                  an object of its fields
+    set, frozenset             a list, sorted where it can be
+    other mappings, other      objects, lists
+    sized collections
+    key that is no str         as json: int, float, bool and   as it is, but no container
+                               None become text; else an error
+    =========================  ==============================  ============================================
+
+An object with a `to_json()` of its class is what that returns; text that is JSON is embedded as such.
+Iterators and generators are no results: encoding one would use it up.
+"""
+
+from __future__ import annotations
+
+import msgpack
+
+from . import faults, namespace
+from .errors import Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+BYTES = "application/octet-stream"
+TEXT = "text/plain; charset=utf-8"
+RAW = "*/*"
+
+KEPT_BUFFER = 1024 * 1024
+"""Bytes of a result after which its Packer is let go: a Packer never gives its buffer back."""
+SEARCHED = 20_000
+"""Values looked at, at most, to tell where in a result the offending one is."""
+DECIMAL_DIGITS = 4300
+"""Digits of the largest integral Decimal that becomes an int: Python's own limit for an int's text."""
+CONVERSIONS = 64
+"""Objects that may stand for one another in a row (to_json() returning something with a to_json())."""
+
+
+class _NotSerializable(Exception):
+    """`default` met a value that it cannot convert. value: that value; why: the reason, without the place."""
+
+    def __init__(self, value: object, why: str) -> None:
+        super().__init__(why)
+        self.value = value
+        self.why = why
+
+
+# Loaded at first use and held: json must not slow a start down that needs none, and looking it up again costs
+# more than encoding a small result.
+_json_encode: Callable[[object], str] | None = None
+_json_decode: Callable[[str], object] | None = None
+# A Packer cannot be used by two threads, nor again while its own `default` runs; so each use takes one out of
+# here.
+_packers: list[Any] = []
+_PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))
+
+
+def decode_event(payload: bytes, content_type: str) -> object:
+    """A request's payload as the event that the handler gets.
+
+    content_type: application/json (UTF-8, a byte order mark tolerated), application/msgpack (timestamps
+    become datetimes in UTC; no other ext type), application/octet-stream (the bytes) or text/plain (UTF-8);
+    parameters are tolerated, other charsets than UTF-8 are not.
+    Raises Fault Runtime.UnmarshalError.
+    """
+    # Exception: the decoders raise a dozen types for bad input, among them RecursionError and MemoryError.
+    try:
+        kind = _media_type(content_type)
+        if kind == JSON:
+            return _decode_json(str(payload, "utf-8-sig"))
+        if kind == MSGPACK:
+            return _decode_msgpack(payload)
+        if kind == BYTES:
+            return bytes(payload)
+        if kind == "text/plain":
+            _require_utf8(content_type)
+            return str(payload, "utf-8")
+    except Exception as error:
+        raise _unmarshal_fault(_why(error)) from None
+    raise _unmarshal_fault(f"unknown content type {faults.clean(kind, 128)!r}")
+
+
+def encode_result(value: object, accept: str) -> tuple[str, bytes]:
+    """What a handler returned as (content type, payload).
+
+    accept: application/json, application/msgpack, or */* for raw: bytes-likes as they are, a str as text,
+    anything else as JSON. Anything unknown means JSON. In raw text a lone surrogate that stands for an
+    undecodable byte (as in file names) becomes that byte again, any other its \\udXXX escape.
+    Raises Fault Runtime.MarshalError and nothing else, whatever the value's own code does.
+    """
+    kind = _media_type(accept)
+    # BaseException: to_json() and its like are user code, which may raise SystemExit or KeyboardInterrupt;
+    # that is a result which does not encode, and no reason to end the runtime.
+    try:
+        if kind == MSGPACK:
+            return MSGPACK, _encode_msgpack(value)
+        if kind == RAW:
+            if _is_bytes(value):
+                return BYTES, _exact_bytes(value)
+            if issubclass(type(value), str):
+                return TEXT, _encode_text(value)  # type: ignore[arg-type]
+        return JSON, _encode_json(value)
+    except BaseException as error:
+        raise _marshal_fault(value, error, kind == MSGPACK) from _user_cause(error)
+
+
+def _unmarshal_fault(why: str) -> Fault:
+    return Fault("Runtime.UnmarshalError", faults.clean(f"Unable to unmarshal input: {why}"))
+
+
+def _decode_json(text: str) -> object:
+    if _json_decode is None:
+        _load_json()
+    return _json_decode(text)  # type: ignore[misc]
+
+
+def _encode_json(value: object) -> bytes:
+    if _json_encode is None:
+        _load_json()
+    # A lone surrogate can only be inside a string here, where this handler writes just what JSON's escape is.
+    return _json_encode(value).encode("utf-8", "backslashreplace")  # type: ignore[misc]
+
+
+def _load_json() -> None:
+    global _json_decode, _json_encode
+    json = namespace.stdlib("json")
+    _json_decode = json.JSONDecoder().decode
+    _json_encode = json.JSONEncoder(ensure_ascii=False, default=_json_default).encode
+
+
+def _decode_msgpack(payload: bytes) -> object:
+    return msgpack.unpackb(
+        payload,
+        timestamp=3,
+        raw=False,
+        strict_map_key=False,
+        ext_hook=_no_ext,
+        unicode_errors="surrogatepass",
+    )
+
+
+def _no_ext(code: int, data: bytes) -> object:
+    raise ValueError(f"ext type {code} is not known")
+
+
+def _encode_msgpack(value: object) -> bytes:
+    try:
+        packer = _packers.pop()
+    except IndexError:
+        packer = msgpack.Packer(datetime=True, default=_msgpack_default, unicode_errors="surrogatepass")
+    payload: bytes = packer.pack(value)
+    # Not after an exception: then the Packer is left to die.
+    if len(payload) <= KEPT_BUFFER:
+        _packers.append(packer)
+    return payload
+
+
+def _media_type(text: str) -> str:
+    """Without parameters, in lower case; what is no text at all is nothing that anybody knows."""
+    if text == JSON or text == MSGPACK:
+        return text
+    return text.partition(";")[0].strip().lower() if isinstance(text, str) else ""
+
+
+def _require_utf8(content_type: str) -> None:
+    for parameter in content_type.split(";")[1:]:
+        name, _, charset = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            charset = charset.strip().strip('"').lower()
+            if charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
+                raise ValueError(f"charset {faults.clean(charset, 128)!r} is not supported, UTF-8 is")
+
+
+def _encode_text(text: str) -> bytes:
+    try:
+        return str.encode(text, "utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return str.encode(text, "utf-8", "backslashreplace")
+
+
+def _is_bytes(value: object) -> bool:
+    return issubclass(type(value), (bytes, bytearray, memoryview))
+
+
+def _exact_bytes(value: Any) -> bytes:
+    # Through a memoryview, for a subclass may have a __bytes__ of its own.
+    return value if type(value) is bytes else memoryview(value).tobytes()
+
+
+def _json_default(value: object) -> object:
+    """What json may encode in a value's place."""
+    if _is_bytes(value):
+        data = namespace.stdlib("binascii").b2a_base64(_exact_bytes(value), newline=False)
+        return {"base64": data.decode("ascii")}
+    return _convert(value)
+
+
+def _msgpack_default(value: object) -> object:
+    """What msgpack may encode in a value's place. The Packer asks once per value, so this goes on to the
+    end.
+    """
+    for _ in range(CONVERSIONS):
+        if isinstance(value, int):
+            raise _NotSerializable(value, "Integer beyond the 64 bits of msgpack")
+        if "datetime.datetime" in _class_names(value) and value.tzinfo is not None:  # type: ignore[attr-defined]
+            return msgpack.Timestamp.from_datetime(value)
+        value = _convert(value)
+        if isinstance(value, _PACKED) and not (isinstance(value, int) and not -(2**63) <= value < 2**64):
+            return value
+    raise _NotSerializable(value, f"Object of type {_type_of(value)} stands for another without end")
+
+
+def _convert(value: object) -> object:
+    """Something simpler that stands for the value; the encoder goes on from there. Raises
+    _NotSerializable.
+    """
+    own = type(value)
+    to_json = getattr(own, "to_json", None)
+    if callable(to_json):
+        return _embedded(to_json(value))
+    for name in _class_names(value):
+        rule = _RULES.get(name)
+        if rule is not None:
+            return rule(value)
+    if hasattr(own, "__dataclass_fields__"):
+        fields = namespace.stdlib("dataclasses").fields(value)
+        return {field.name: getattr(value, field.name) for field in fields}
+    if hasattr(own, "__fspath__"):
+        return own.__fspath__(value)
+    # Not collections.abc: this one every interpreter has loaded before its first line.
+    abc = namespace.stdlib("_collections_abc")
+    if isinstance(value, abc.Mapping):
+        return dict(value)
+    if isinstance(value, abc.Collection):
+        return list(value)
+    raise _NotSerializable(value, f"Object of type {_type_of(value)} is not JSON serializable")
+
+
+def _class_names(value: object) -> list[str]:
+    """The qualified names of a value's class and its bases.
+
+    By name, because a look at decimal.Decimal itself would import decimal for every function that never uses
+    it.
+    """
+    return [f"{cls.__module__}.{cls.__qualname__}" for cls in type.__dict__["__mro__"].__get__(type(value))]
+
+
+def _embedded(answer: object) -> object:
+    if not isinstance(answer, str):
+        return answer
+    try:
+        return _decode_json(answer)
+    except (ValueError, RecursionError):
+        return answer
+
+
+def _decimal(value: Any) -> int | float:
+    if not value.is_finite():
+        return float(value)
+    # Size before integrality: the int of Decimal("1e999999999") would fill the memory.
+    if value.adjusted() < DECIMAL_DIGITS and value == value.to_integral_value():
+        return int(value)
+    number = float(value)
+    if number - number != 0:
+        raise _NotSerializable(value, "Decimal beyond the range of a number")
+    return number
+
+
+def _sorted(value: Any) -> list[object]:
+    try:
+        return sorted(value)
+    except Exception:  # whatever the members' own comparison raises
+        return list(value)
+
+
+def _isoformat(value: Any) -> object:
+    return value.isoformat()
+
+
+_RULES: dict[str, Callable[[Any], object]] = {
+    "decimal.Decimal": _decimal,
+    "datetime.datetime": _isoformat,
+    "datetime.date": _isoformat,
+    "datetime.time": _isoformat,
+    "uuid.UUID": str,
+    "enum.Enum": lambda value: value.value,
+    "builtins.set": _sorted,
+    "builtins.frozenset": _sorted,
+}
+
+
+def _why(error: BaseException) -> str:
+    """A reason on one line, for errors of the decoders' and encoders' own."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return faults.message_of(error) or faults.type_name(error)
+
+
+def _type_of(value: object) -> str:
+    return faults.type_name(value)
+
+
+_ENCODERS = (__name__, "json.encoder", "msgpack", "msgpack._cmsgpack", "msgpack.fallback")
+
+
+def _user_cause(error: BaseException) -> BaseException | None:
+    """The exception to show as the cause: one out of the value's own code, where the stack helps."""
+    plain = issubclass(type(error), (_NotSerializable, RecursionError, MemoryError))
+    traceback = error.__traceback__
+    # Directly out of the encoder: there is no frame below this file's.
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _ENCODERS:
+        traceback = traceback.tb_next
+    return None if plain or traceback is None else error
+
+
+def _marshal_fault(value: object, error: BaseException, as_msgpack: bool) -> Fault:
+    # BaseException: telling the place is a courtesy, and looks at a value that is known to be odd.
+    try:
+        why = _explain(value, error, as_msgpack)
+    except BaseException:
+        why = _why(error)
+    return Fault("Runtime.MarshalError", faults.clean(f"Unable to marshal response: {why}"))
+
+
+def _explain(value: object, error: BaseException, as_msgpack: bool) -> str:
+    """Python's and Lambda's words first, for those who parse them; then the place."""
+    if issubclass(type(error), _NotSerializable):
+        offender = error.value  # type: ignore[attr-defined]
+        return error.why + _place(value, lambda item, above: item is offender)  # type: ignore[attr-defined, no-any-return]
+    why = _why(error)
+    if _user_cause(error) is not None:
+        return f"{_type_of(error)}: {why}" if why != _type_of(error) else why
+    place = _place(value, lambda item, above: id(item) in above)
+    if place:
+        return "Circular reference detected" + place
+    if isinstance(error, (RecursionError, MemoryError)) or "recursion limit" in why:
+        return "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
+    if not as_msgpack:
+        return why + (_place(value, _has_bad_key) or _place(value, _is_huge))
+    return why
+
+
+def _has_bad_key(item: object, above: frozenset[int]) -> bool:
+    return isinstance(item, dict) and any(
+        key is not None and not isinstance(key, (str, int, float)) for key in dict.keys(item)
+    )
+
+
+def _is_huge(item: object, above: frozenset[int]) -> bool:
+    # 4,300 digits, Python's default limit for an int's text, are some 14,284 bits.
+    return isinstance(item, int) and item.bit_length() > 14_000
+
+
+def _place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str:
+    """Where in a result the first wanted value is, as `: result.items[3].user`; "" where it was not found.
+
+    wanted: gets a value and the identities of the containers around it. Only builtin containers and plain
+    attributes are looked into; no method of the values' own runs.
+    """
+    todo: list[tuple[object, str, frozenset[int]]] = [(root, "result", frozenset())]
+    for _ in range(SEARCHED):
+        if not todo:
+            return ""
+        item, path, above = todo.pop()
+        if wanted(item, above):
+            return ": " + path
+        # A path this long helps nobody, and it bounds what a deep nesting costs.
+        if id(item) in above or len(path) > 512:
+            continue
+        parts = list(_parts(item))
+        if parts:
+            inside = above | {id(item)}
+            todo.extend((part, path + step, inside) for step, part in reversed(parts))
+    return ""
+
+
+def _parts(item: object) -> Iterator[tuple[str, object]]:
+    if isinstance(item, dict):
+        for key, part in dict.items(item):
+            yield _step(key), part
+    elif isinstance(item, (list, tuple)):
+        own = list if isinstance(item, list) else tuple
+        for index, part in enumerate(own.__iter__(item)):  # type: ignore[arg-type]
+            yield f"[{index}]", part
+    elif isinstance(item, (set, frozenset)):
+        for part in list(item):
+            yield "[…]", part
+    elif hasattr(type(item), "__dataclass_fields__"):
+        for name, part in vars(item).items():
+            yield _step(name), part
+
+
+def _step(key: object) -> str:
+    if type(key) is str:
+        return f".{key}" if key.isidentifier() and len(key) <= 64 else f"[{faults.clean(key, 64)!r}]"
+    return f"[{key!r}]" if key is None or type(key) in (int, float, bool) else f"[{_type_of(key)}]"

@@ -1,0 +1,404 @@
+"""Exceptions as data: what an ERROR frame says about an exception of the handler's.
+
+The exception is hostile input: its class may override whatever Python looks at. So its attributes are read
+through the descriptors of the built-in classes, its own code runs only for its text and a group's members,
+and nothing that this code raises gets out. This file knows neither frames nor handlers nor how an error is
+printed in the end.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgpack
+
+from . import namespace
+from .errors import Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    Entry = list[object]
+    """One call: [file: str, line: int, function: str, source line: str]."""
+
+HEAD_LIMIT = 56 * 1024
+"""Bytes that a described error may take when packed: a head has 64 KiB, the rest is for ids, durations and
+growth.
+"""
+TEXT_LIMIT = 8 * 1024
+"""Bytes of UTF-8 that one text may take, marker included."""
+NAME_LIMIT = 1024
+"""The same for a file, a function or a source line: each of a hundred frames has three of them."""
+FRAMES_KEPT = 50
+"""Frames kept at either end of a long stack."""
+MEMBER_FRAMES_KEPT = 10
+"""The same inside a group's members."""
+CAUSES = 8
+GROUP_WIDTH = 16
+GROUP_DEPTH = 4
+NODES = 64
+"""Exceptions described at all, however they hang together: more would not fit, and each costs reading source
+files.
+"""
+SOURCE_LIMIT = 16 * 1024 * 1024
+"""Bytes of the largest file in which a source line is looked up (all of it would be read)."""
+
+CUT = "… [cut]"
+UNREADABLE = "its details could not be read"
+
+_SHORT = slice(0, 256)
+_OWN_PACKAGE = __name__.rpartition(".")[0]
+_IMPORT_SYSTEM = frozenset((
+    "importlib", "importlib._bootstrap", "importlib._bootstrap_external",
+    "_frozen_importlib", "_frozen_importlib_external",
+))  # fmt: skip
+
+# The getters of the built-in classes: a property of the same name in a user's class is not asked.
+_class_name = type.__dict__["__name__"].__get__
+_instance_dict = BaseException.__dict__["__dict__"].__get__
+_traceback = BaseException.__dict__["__traceback__"].__get__
+_cause = BaseException.__dict__["__cause__"].__get__
+_context = BaseException.__dict__["__context__"].__get__
+_suppress_context = BaseException.__dict__["__suppress_context__"].__get__
+
+
+def describe(error: BaseException) -> dict[str, object]:
+    """An exception as an ERROR's metadata.
+
+    Returns {error_type: str, error_message: str, stack: [[file, line, function, source line]…] most recent
+    last} and, where there is one, cause: the same of `__cause__` or of an unsuppressed `__context__`, and
+    exceptions: a list of the same for a group's members. Every text is valid UTF-8 of at most TEXT_LIMIT
+    bytes; the whole packs into HEAD_LIMIT bytes. Never raises, whatever the exception's class does.
+    """
+    # BaseException here and below: an exception's own code may raise KeyboardInterrupt or SystemExit like any
+    # other, and memory or stack may run out in the middle. The request still needs its answer.
+    try:
+        return fit(_Description().node(error, CAUSES, 0, FRAMES_KEPT))
+    except BaseException:
+        try:
+            # Built-in calls only: the stack may have no room for another frame of Python's.
+            name = str.__getitem__(_class_name(type(error)), _SHORT)
+            return {"error_type": name, "error_message": UNREADABLE, "stack": []}
+        except BaseException:
+            return {"error_type": "BaseException", "error_message": UNREADABLE, "stack": []}
+
+
+def type_name(value: object) -> str:
+    """The name of a value's class, as its metaclass cannot forge it."""
+    return clean(_class_name(type(value)), NAME_LIMIT)
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's text. Where its `__str__` raises, a text that says so. Never more than TEXT_LIMIT
+    bytes.
+    """
+    try:
+        if issubclass(type(error), SystemExit):
+            return clean(str(SystemExit.__dict__["code"].__get__(error)))
+        return clean(str(error))
+    except BaseException as failure:  # see describe
+        return "its text could not be read: __str__ raised " + type_name(failure)
+
+
+def clean(text: str, limit: int = TEXT_LIMIT) -> str:
+    """A text that any peer can decode: lone surrogates escaped, at most `limit` bytes of UTF-8, a marker
+    where cut.
+
+    Runs none of a str subclass's own methods; the result is a plain str.
+    """
+    # A character takes a byte at least, so the slice bounds the work for a text of any size.
+    encoded = str.encode(str.__getitem__(text, slice(0, limit + 1)), "utf-8", "backslashreplace")
+    if len(encoded) <= limit:
+        return encoded.decode("utf-8")
+    return encoded[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
+
+
+class _Description:
+    """The walk over one exception and all that hangs on it: what was seen, and how many more may be
+    described.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.budget = NODES
+
+    def node(self, error: BaseException, causes: int, depth: int, frames: int) -> dict[str, object]:
+        """`causes`: links of cause still allowed on this path; `depth`: groups that it lies in; `frames`: at
+        each end.
+        """
+        self.seen.add(id(error))
+        self.budget -= 1
+        described: dict[str, object] = {
+            "error_type": _error_type(error),
+            "error_message": _message_with_notes(error),
+            "stack": _stack(error, frames),
+        }
+        cause = _cause_of(error)
+        if cause is not None and causes > 0 and self._takes(cause):
+            described["cause"] = self.node(cause, causes - 1, depth, frames)
+        if depth < GROUP_DEPTH:
+            members = [
+                self.node(member, causes, depth + 1, MEMBER_FRAMES_KEPT)
+                for member in _members(error)[:GROUP_WIDTH]
+                if self._takes(member)
+            ]
+            if members:
+                described["exceptions"] = members
+        return described
+
+    def _takes(self, error: BaseException) -> bool:
+        return self.budget > 0 and id(error) not in self.seen
+
+
+def _error_type(error: BaseException) -> str:
+    if issubclass(type(error), Fault):
+        try:
+            return clean(error.error_type, NAME_LIMIT)  # type: ignore[attr-defined]
+        except BaseException:  # a user's subclass of Fault, see describe
+            return type_name(error)
+    return type_name(error)
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    cause: BaseException | None = _cause(error)
+    if cause is None and not _suppress_context(error):
+        cause = _context(error)
+    return cause
+
+
+def _members(error: BaseException) -> list[BaseException]:
+    """A group's members. By duck typing: before Python 3.11 groups come from a package of their own."""
+    try:
+        members: Any = getattr(error, "exceptions", ())
+        kind: type = type(members)
+        found = list(members) if issubclass(kind, (tuple, list)) else []
+    except BaseException:  # see describe
+        return []
+    return [member for member in found if issubclass(type(member), BaseException)]
+
+
+def _message_with_notes(error: BaseException) -> str:
+    message = message_of(error)
+    try:
+        notes: Any = dict.get(_instance_dict(error), "__notes__")
+        if not issubclass(type(notes), (tuple, list)):
+            return message
+        for note in list(notes)[:GROUP_WIDTH]:
+            message += "\n" + (clean(note) if issubclass(type(note), str) else clean(repr(note)))
+    except BaseException:  # see describe
+        message += "\n(a note could not be read)"
+    return clean(message)
+
+
+def _stack(error: BaseException, kept: int) -> list[Entry]:
+    if issubclass(type(error), Fault):
+        stack = _given_stack(error, kept)
+        if stack:
+            return stack
+    stack = _walk(_traceback(error), kept)
+    if issubclass(type(error), SyntaxError):
+        entry = _syntax_entry(error)
+        if entry is not None:
+            stack.append(entry)
+    return stack
+
+
+def _given_stack(error: BaseException, kept: int) -> list[Entry]:
+    try:
+        entries = [_entry(*entry) for entry in error.stack]  # type: ignore[attr-defined]
+    except BaseException:  # a user's subclass of Fault, see describe
+        return []
+    return _shorten(entries, kept)
+
+
+def _walk(traceback: TracebackType | None, kept: int) -> list[Entry]:
+    """The calls of a traceback without our own and without the import system's on top; bounded while
+    walking.
+    """
+    first: list[tuple[Any, int]] = []
+    last: list[tuple[Any, int]] = []
+    count = 0
+    while traceback is not None:
+        frame, line = traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+        module = _module_of(frame.f_globals)
+        if module == _OWN_PACKAGE or (count == 0 and module in _IMPORT_SYSTEM):
+            continue
+        if count < kept:
+            first.append((frame, line))
+        elif count < 2 * kept:
+            last.append((frame, line))
+        else:
+            last[count % kept] = (frame, line)
+        count += 1
+    if count > 2 * kept:
+        last = last[count % kept :] + last[: count % kept]
+    # A recursion has the same place again and again, and each costs looking at a file.
+    places: dict[tuple[Any, int], Entry] = {}
+    stack = []
+    for frame, line in first + last:
+        place = frame.f_code, line
+        if place not in places:
+            places[place] = _frame_entry(frame, line)
+        stack.append(places[place])
+    if count > 2 * kept:
+        stack.insert(kept, _omitted(count - 2 * kept))
+    return stack
+
+
+def _module_of(variables: dict[str, object]) -> str:
+    """The package name for our own modules, else the module's name; "" where it says none."""
+    package = dict.get(variables, "__package__")
+    name = dict.get(variables, "__name__")
+    if type(package) is str and package == _OWN_PACKAGE:
+        return _OWN_PACKAGE
+    if type(name) is not str:
+        return ""
+    return _OWN_PACKAGE if name.startswith(_OWN_PACKAGE + ".") else name
+
+
+def _frame_entry(frame: Any, line: int | None) -> Entry:
+    code = frame.f_code
+    # tb_lineno is None for an instruction that belongs to no line.
+    source = _source(code.co_filename, line or 0, frame.f_globals)
+    return _entry(code.co_filename, line or 0, code.co_name, source)
+
+
+def _entry(file: object, line: object, function: object, source: object) -> Entry:
+    number = int(line) if type(line) is int and 0 <= line < 2**63 else 0
+    return [_name(file), number, _name(function), _name(source)]
+
+
+def _name(value: object) -> str:
+    return clean(value, NAME_LIMIT) if isinstance(value, str) else ""
+
+
+def _syntax_entry(error: BaseException) -> Entry | None:
+    """Where the offending line is: it was never called, so no traceback has it."""
+    fields = SyntaxError.__dict__
+    file, line, text = (fields[name].__get__(error) for name in ("filename", "lineno", "text"))
+    if not issubclass(type(file), str) or type(line) is not int:
+        return None
+    source = clean(text, NAME_LIMIT).strip() if issubclass(type(text), str) else _source(file, line, None)
+    return _entry(file, line, "<module>", source)
+
+
+def _source(file: str, line: int, variables: dict[str, object] | None) -> str:
+    """One source line, stripped as tracebacks show it; '' where there is none to be had."""
+    try:
+        if not _may_read(file):
+            return ""
+        linecache = namespace.stdlib("linecache")
+        linecache.checkcache(file)
+        return clean(linecache.getline(file, line, variables), NAME_LIMIT).strip()
+    except BaseException:  # a loader's get_source is user code; and see describe
+        return ""
+
+
+def _may_read(file: str) -> bool:
+    """False for what must not be read to its end: a pipe, a device, a very large file."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        # No such file is the normal case for a module in an archive, whose loader has the source.
+        return True
+    return status.st_mode & 0o170000 == 0o100000 and status.st_size <= SOURCE_LIMIT
+
+
+def _omitted(count: int) -> Entry:
+    return ["", 0, f"… {count} more frames …", ""]
+
+
+def _shorten(stack: list[Entry], kept: int) -> list[Entry]:
+    """A stack's first and last `kept` frames. A marker that is in the middle already is counted for what it
+    says.
+    """
+    if len(stack) <= 2 * kept + 1:
+        return stack
+    gone = 0
+    for entry in stack[kept : len(stack) - kept]:
+        function = str(entry[2])
+        marked = entry[0] == "" and function.startswith("… ") and function.endswith(" more frames …")
+        gone += int(function.split()[1]) if marked else 1
+    return [*stack[:kept], _omitted(gone), *stack[len(stack) - kept :]]
+
+
+def fit(described: dict[str, object], limit: int = HEAD_LIMIT) -> dict[str, object]:
+    """Shorten a described error, in place, until it packs into `limit` bytes (at least a few hundred).
+
+    Least is lost first: frames deep inside causes and members, then a group's members, then causes, then the
+    middle of the stack, then the ends of texts.
+    """
+    if _size(described) <= limit:
+        return described
+    for shrink, measure in _STEPS:
+        shrink(described, measure)
+        if _size(described) <= limit:
+            return described
+    return {
+        "error_type": clean(str(described["error_type"]), 128),
+        "error_message": clean(str(described["error_message"]), 128),
+        "stack": [],
+    }
+
+
+def _size(described: dict[str, object]) -> int:
+    return len(msgpack.packb(described))
+
+
+def _related(described: dict[str, Any]) -> list[dict[str, Any]]:
+    cause = [described["cause"]] if "cause" in described else []
+    return [*cause, *described.get("exceptions", [])]
+
+
+def _shorten_related_stacks(described: dict[str, Any], kept: int) -> None:
+    for related in _related(described):
+        _shorten_stacks(related, kept)
+
+
+def _shorten_stacks(described: dict[str, Any], kept: int) -> None:
+    described["stack"] = _shorten(described["stack"], kept)
+    _shorten_related_stacks(described, kept)
+
+
+def _drop_members(described: dict[str, Any], kept: int) -> None:
+    for related in _related(described):
+        _drop_members(related, kept)
+    members = described.get("exceptions", [])
+    if len(members) > kept:
+        del members[kept:]
+        if not members:
+            del described["exceptions"]
+
+
+def _drop_causes(described: dict[str, Any], kept: int) -> None:
+    for member in described.get("exceptions", []):
+        _drop_causes(member, kept)
+    if "cause" not in described:
+        return
+    if kept == 0:
+        del described["cause"]
+    else:
+        _drop_causes(described["cause"], kept - 1)
+
+
+def _cut_texts(described: dict[str, Any], limit: int) -> None:
+    described["error_type"] = clean(described["error_type"], limit)
+    described["error_message"] = clean(described["error_message"], limit)
+    described["stack"] = [
+        [clean(value, limit) if isinstance(value, str) else value for value in entry] for entry in described["stack"]
+    ]
+    for related in _related(described):
+        _cut_texts(related, limit)
+
+
+_STEPS = (
+    (_shorten_related_stacks, 10),
+    (_shorten_related_stacks, 3),
+    *((_drop_members, kept) for kept in (8, 4, 2, 1, 0)),
+    *((_drop_causes, kept) for kept in (4, 2, 1, 0)),
+    *((_shorten_stacks, kept) for kept in (25, 12, 6, 3)),
+    *((_cut_texts, limit) for limit in (1024, 256)),
+)

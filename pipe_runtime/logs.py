@@ -1,0 +1,212 @@
+"""What the function prints and logs, on its way to LOG frames with the right request id.
+
+This file does not know the protocol: a Journal is given a function that sends. Nothing here is imported for a
+function that does not log; `logging` is touched only once the function itself has imported it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from _thread import get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+PIECE = 3072
+"""Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
+
+
+_RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
+"""A log record as AWS Lambda writes it."""
+
+
+class Journal:
+    """Takes lines from all of the function's threads.
+
+    send: called as send(stream, level, text) with text of at most PIECE bytes, without the last line break.
+    request_id: of the request that runs now, for log records; "" between requests. forked: whether this is a child
+    that the function has forked.
+    """
+
+    def __init__(self, send: Callable[[str, str, bytes], None]) -> None:
+        self._send = send
+        self.forked = False
+        self._streams: list[LogStream] = []
+        self.request_id = ""
+
+    def open_streams(self) -> None:
+        """Put streams of this journal in the place of sys.stdout and sys.stderr, and theirs with two underscores."""
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            raw = LogStream(self, name, descriptor)
+            self._streams.append(raw)
+            text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+            setattr(sys, name, text)
+            setattr(sys, f"__{name}__", text)
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
+        setattr(sys, "__stdin__", sys.stdin)  # noqa: B010  # it is declared final
+
+    def record(self, stream: str, level: str, text: bytes, line_break: bytes = b"\n") -> None:
+        """One record of one or more whole lines, without the last line break."""
+        if self.forked:
+            _write_all(2, text + line_break)
+            return
+        while len(text) > PIECE:
+            cut = text.rfind(b"\n", 0, PIECE) + 1
+            if cut:
+                self._send(stream, level, text[: cut - 1])
+            else:
+                cut = _character_boundary(text, PIECE)
+                self._send(stream, level, text[:cut])
+            text = text[cut:]
+        self._send(stream, level, text)
+
+    def flush(self) -> None:
+        """Send what was printed without a line break so far."""
+        for stream in self._streams:
+            stream.send_partial_lines()
+
+    def after_fork(self) -> None:
+        """In a forked child: from now on everything goes to fd 2, and what the parent had begun stays the parent's."""
+        self.forked = True
+        for stream in self._streams:
+            stream.forget_partial_lines()
+
+
+class LogStream(io.RawIOBase):
+    """The binary file under sys.stdout or sys.stderr: whole lines go to the journal as they are completed."""
+
+    def __init__(self, journal: Journal, name: str, descriptor: int) -> None:
+        super().__init__()
+        self.name = f"<{name}>"
+        self.mode = "wb"
+        self._stream = name
+        self._journal = journal
+        self._descriptor = descriptor
+        self._partial: dict[int, bytes] = {}
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        """Take bytes; each thread completes lines of its own."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        text = bytes(data)
+        thread = get_ident()
+        whole = self._partial.pop(thread, b"") + text if thread in self._partial else text
+        lines, line_break, rest = whole.rpartition(b"\n")
+        if len(rest) > PIECE:
+            lines, line_break, rest = whole, b"\n", b""  # an endless line goes on in pieces: nothing may grow
+        if rest:
+            self._partial[thread] = rest
+        if line_break:
+            self._journal.record(self._stream, "", lines)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing, but in a forked child: it may end without another chance to complete its line."""
+        super().flush()
+        if self._journal.forked:
+            self.send_partial_lines(b"")
+
+    def send_partial_lines(self, line_break: bytes = b"\n") -> None:
+        """Pass on what has no line break yet."""
+        for thread in list(self._partial):
+            self._journal.record(self._stream, "", self._partial.pop(thread), line_break)
+
+    def forget_partial_lines(self) -> None:
+        """Drop what a forked child has inherited: it is the parent's to complete."""
+        self._partial.clear()
+
+
+class LoggingHook:
+    """Waits on sys.meta_path for the function to import `logging`, then makes its unconfigured records ours.
+
+    A handler installed beforehand on the root logger would turn the function's own logging.basicConfig() into a
+    no-op; the handler of last resort does not. With it goes a root level of INFO, so that records are not lost.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def install(self) -> None:
+        if "logging" in sys.modules:
+            self._attach(sys.modules["logging"])
+        else:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Import protocol: for `logging`, its ordinary spec, with a loader that attaches us after it has run."""
+        if name != "logging" or path is not None:
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, None, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        loader: Any = spec.loader
+        if loader is not None and spec.origin == os.path.join(os.path.dirname(os.__file__), "logging", "__init__.py"):
+            execute = loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                self._attach(module)
+
+            loader.exec_module = exec_module
+        return spec
+
+    def _attach(self, module: Any) -> None:
+        journal = self._journal
+
+        class JournalHandler(module.Handler):  # type: ignore[misc]
+            def emit(self, record: logging.LogRecord) -> None:
+                try:
+                    text = self.format(record)
+                    journal.record("log", record.levelname, text.encode("utf-8", "backslashreplace"))
+                except Exception:  # logging's own contract: a record that cannot be formatted is reported, not raised
+                    self.handleError(record)
+
+        class LambdaFormatter(module.Formatter):  # type: ignore[misc]
+            converter = time.gmtime
+
+            def format(self, record: logging.LogRecord) -> str:
+                record.aws_request_id = journal.request_id
+                return str(super().format(record))
+
+        def basic_config(*given: Any, **settings: Any) -> None:
+            # logging.info() and its like call it for a root logger without handlers. That is our case, not a wish.
+            if given or settings or sys._getframe(1).f_globals is not module.__dict__:
+                configure(*given, **settings)
+
+        handler = JournalHandler()
+        handler.setFormatter(LambdaFormatter(_RECORD, "%Y-%m-%dT%H:%M:%S"))
+        configure = module.basicConfig
+        basic_config.__doc__, basic_config.__wrapped__ = configure.__doc__, configure  # type: ignore[attr-defined]
+        module.basicConfig = basic_config
+        module.lastResort = handler
+        module.root.setLevel(module.INFO)
+
+
+def _character_boundary(text: bytes, limit: int) -> int:
+    """The largest cut of UTF-8 `text` that is at most `limit` and not inside a character."""
+    cut = limit
+    while cut > limit - 4 and text[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return cut
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,232 @@
+"""Two sets of modules in one process: the runtime's own, and the function's, as in a clean interpreter.
+
+A function's folder may hold a ``token.py``, ``json.py`` or another ``msgpack``. The function gets its own;
+the runtime keeps what it has, and what it imports later comes from the standard library's own folders. This
+file knows neither handlers nor frames.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from _frozen_importlib import BuiltinImporter, FrozenImporter
+from _frozen_importlib_external import PathFinder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_ModuleType = type(sys)
+_import = __import__  # a function may replace the one in builtins
+_RUNTIME = __name__.partition(".")[0]
+
+
+def _library_path() -> list[str]:
+    home = os.path.dirname(os.__file__)
+    found = [home, os.path.join(home, "lib-dynload")]
+    archive = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+    for entry in sys.path:
+        # Some systems split lib and lib64; only what lies under the interpreter's own prefixes may count.
+        ours = entry.startswith((sys.base_prefix + os.sep, sys.base_exec_prefix + os.sep))
+        if ours and os.path.basename(entry) in ("lib-dynload", archive) and entry not in found:
+            found.append(entry)
+    return found
+
+
+_LIBRARY = _library_path()
+
+_held: dict[str, ModuleType] = {}
+"""What stdlib() has given out; asking again must cost a dictionary lookup."""
+
+_private: dict[str, ModuleType] = {}
+"""What the runtime uses and is not in sys.modules, since the function means another module by that name."""
+
+
+def spec_of(module: object) -> ModuleSpec | None:
+    """The module's spec, read without running a module-level ``__getattr__``; None where it has none."""
+    spec: ModuleSpec | None = module.__dict__.get("__spec__") if isinstance(module, _ModuleType) else None
+    return spec
+
+
+def find(name: str, path: Sequence[str]) -> ModuleSpec | None:
+    """Where a clean interpreter with this path finds the module `name`; nothing is imported."""
+    spec = BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name)
+    return spec or PathFinder.find_spec(name, path)
+
+
+def same_origin(one: ModuleSpec | None, other: ModuleSpec | None) -> bool:
+    """Whether both specs stand for one file; False where either has no file."""
+    if one is None or other is None or not one.origin or not other.origin:
+        return False
+    if one.origin == other.origin:
+        return True
+    try:
+        return os.path.samefile(one.origin, other.origin)
+    except (OSError, ValueError):
+        return False
+
+
+def is_standard(spec: ModuleSpec | None) -> bool:
+    """Whether a top-level module is the standard library's, judged by where it lies, not by its name."""
+    if spec is None:
+        return False
+    loader: object = spec.loader
+    if loader is BuiltinImporter or loader is FrozenImporter:
+        return True
+    if not spec.has_location or not spec.origin:
+        return False
+    folder, file = os.path.split(spec.origin)
+    if file.partition(".")[0] == "__init__":
+        folder = os.path.dirname(folder)
+    return folder in _LIBRARY
+
+
+def _shadowed(name: str, path: Sequence[str]) -> bool:
+    # Built-in and frozen modules come before every folder: in a clean interpreter, too, no file takes their
+    # place. A folder without __init__ has no origin, and loses to any module further down the path.
+    if BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name):
+        return False
+    spec = PathFinder.find_spec(name, path)
+    if spec is None or not spec.origin:
+        return False
+    return not same_origin(spec, spec_of(sys.modules.get(name)))
+
+
+def _take_out(tops: Collection[str]) -> dict[str, ModuleType]:
+    taken = {}
+    if tops:
+        for name in list(sys.modules):
+            if name.partition(".")[0] in tops:
+                module = sys.modules.pop(name, None)
+                if module is not None:
+                    taken[name] = module
+    return taken
+
+
+def _tops(names: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+class _OwnLibrary:
+    """While entered, the imports of this thread find the standard library and the runtime's own modules only.
+
+    sys.path stays as it is, for other threads import at the same time. They see sys.modules without the
+    function's modules of the same names while it lasts: that window cannot be closed, since there is one
+    sys.modules for all threads. Enter it around an import, or around a call into the standard library that
+    imports late by itself; never around the function's code.
+    """
+
+    def __init__(self) -> None:
+        self.lock = _thread.RLock()
+        self._depth = 0
+        self._thread = 0
+        self._found: set[str] = set()
+        self._aside: dict[str, ModuleType] = {}
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        self._depth += 1
+        if self._depth > 1:
+            return
+        self._thread = _thread.get_ident()
+        self._found = set()
+        library = sys.stdlib_module_names
+        named = [(name, module) for name, module in list(sys.modules.items()) if name in library]
+        foreign = {name for name, module in named if not is_standard(spec_of(module))}
+        self._aside = _take_out(foreign | _tops(_private))
+        sys.modules.update(_private)
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            if self._depth == 1:
+                self._leave()
+        finally:
+            self._depth -= 1
+            self.lock.release()
+
+    def _leave(self) -> None:
+        self._thread = 0
+        if self in sys.meta_path:  # code that the import ran may have put another list in its place
+            sys.meta_path.remove(self)
+        kept_apart = _tops(_private) | _tops(self._aside)
+        leaving = set()
+        for name in self._found | kept_apart:
+            module = sys.modules.get(name)
+            # Another thread may have loaded the function's module of this name meanwhile: not ours to move.
+            ours = module is not None and (_private.get(name) is module or is_standard(spec_of(module)))
+            if ours and (name in kept_apart or _shadowed(name, sys.path)):
+                leaving.add(name)
+        _private.update(_take_out(leaving))
+        sys.modules.update(self._aside)
+        self._aside = {}
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
+        """The import system's question; raises instead of None, so that no later finder is asked."""
+        if _thread.get_ident() != self._thread:
+            return None
+        top = name.partition(".")[0]
+        if path is None or top in sys.stdlib_module_names or top in _private or top == _RUNTIME:
+            spec = find(name, _LIBRARY if path is None else path)
+            if spec is not None and (spec.origin or path is not None):
+                self._found.add(top)
+                return spec
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+own_library = _OwnLibrary()
+# A fork amid another thread's import would leave the child without the function's modules, and with a lock
+# that nobody frees.
+os.register_at_fork(
+    before=own_library.lock.acquire,
+    after_in_parent=own_library.lock.release,
+    after_in_child=own_library.lock.release,
+)
+
+
+def stdlib(name: str) -> ModuleType:
+    """Import a standard-library module for the runtime's own use, at any time, in any thread.
+
+    name: dotted, as for import; the module itself is returned, not its top-level package.
+    Raises ImportError where the standard library has no such module, whatever the function's folder holds.
+    """
+    module = _held.get(name)
+    if module is None:
+        with own_library:
+            _import(name)
+            module = _held[name] = sys.modules[name]
+    return module
+
+
+def drop_script_directory() -> None:
+    """Take the runtime's own folder out of sys.path: ``python …/pipe_runtime/__main__.py`` put it first.
+
+    To be called before anything else is imported; a function would find our ``handler`` there.
+    """
+    here = os.path.dirname(os.path.realpath(__file__))
+    if sys.path and (not sys.path[0] or os.path.realpath(sys.path[0]) == here):
+        del sys.path[0]
+
+
+def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], handler: str) -> None:
+    """Make sys.path, sys.argv, ``__main__`` and sys.modules the function's own, once, before its handler
+    loads.
+
+    code_dir, layers: folders, which come first on sys.path in this order.
+    baseline: the names that were in sys.modules when the interpreter had started; they are never touched.
+    handler: the handler's name, as given; becomes sys.argv[0].
+    """
+    drop_script_directory()
+    path = [os.path.abspath(folder) for folder in (code_dir, *layers)]
+    sys.path[0:0] = path
+    sys.argv = [handler]
+    _held["__main__"] = sys.modules["__main__"]
+    # Without __file__ and __spec__: multiprocessing's spawn would run them again in each child.
+    main = _ModuleType("__main__")
+    main.__dict__["__builtins__"] = sys.modules["builtins"]
+    sys.modules["__main__"] = main
+    ours = {name for name in sys.modules if "." not in name and name not in baseline and name != "__main__"}
+    _private.update(_take_out({name for name in ours if _shadowed(name, path)}))

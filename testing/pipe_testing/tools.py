@@ -1,0 +1,33 @@
+"""What a machine may lack: a test that needs it skips there, and fails where everything must be present.
+
+With PIPE_INIT_CI=1 a missing tool is a failure, so that a skip can never hide a test for good.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def under_ci() -> bool:
+    """Whether everything that the tests can use must be here."""
+    return os.environ.get("PIPE_INIT_CI") == "1"
+
+
+def require(condition: object, missing: str) -> None:
+    """Go on if `condition` holds; else skip the test, or fail it under CI, saying what is `missing`."""
+    if condition:
+        return
+    if under_ci():
+        pytest.fail(f"{missing} (a failure because PIPE_INIT_CI=1)", pytrace=False)
+    pytest.skip(missing)
+
+
+def require_tool(name: str) -> str:
+    """Return the path of the program `name`; without it skip the test, or fail it under CI."""
+    path = shutil.which(name)
+    require(path, f"needs the program {name}, which is not on PATH")
+    assert path is not None
+    return path

@@ -1,0 +1,73 @@
+"""What holds for every test: nothing is left behind, and a seed reproduces every failure.
+
+Helpers that are no fixtures are in testing/pipe_testing. Nothing here imports pipe_init or pipe_runtime, so
+that collecting the tests works where the product itself is broken.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from importlib import metadata, util
+
+import hypothesis
+import pytest
+
+from pipe_testing import command, descriptors, processes, tools
+
+SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits(32))
+
+# No deadline: how long an example takes on a busy machine says nothing about the code.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Before hypothesis' own plugin reads its option: one seed for it and for the `seed` fixture."""
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = SEED
+    processes.become_subreaper()
+
+
+def pytest_report_header() -> list[str]:
+    """Name the seed, and what is under test."""
+    kind = "pure Python" if os.environ.get("MSGPACK_PUREPYTHON") else "C where it was built"
+    found = (util.find_spec(name) for name in ("pipe_init", "pipe_runtime"))
+    return [
+        f"seed: {SEED} (PIPE_INIT_SEED={SEED} runs the same again)",
+        f"msgpack: {metadata.version('msgpack')}, {kind}",
+        f"under test: {', '.join(str(spec.origin) if spec else 'not installed' for spec in found)}",
+    ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test that leaves a process, a zombie or an open descriptor; a wider fixture's may stay."""
+    children = processes.children()
+    before = descriptors.open_descriptors()
+    yield
+    left = [f"left a process: {line}" for line in processes.end_children(keep=children)]
+    left += [f"left a descriptor open: {line}" for line in descriptors.leaked(before)]
+    if left:
+        pytest.fail("\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+def seed() -> int:
+    """A number for random.Random(seed); the same for the whole run, and shown with a failure."""
+    print(f"PIPE_INIT_SEED={SEED}")
+    return SEED
+
+
+@pytest.fixture
+def require_tool() -> Callable[[str], str]:
+    """`require_tool("bwrap")` -> its path. Without it the test skips, or fails where PIPE_INIT_CI=1."""
+    return tools.require_tool
+
+
+@pytest.fixture
+def pipe_init() -> command.PipeInit:
+    """`pipe_init("run", "index.handler", cwd=folder)` -> returncode, stdout, stderr (bytes); never hangs."""
+    return command.PipeInit()
