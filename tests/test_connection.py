@@ -11,7 +11,7 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipe_runtime.connection import (
     BASE_WINDOW_BYTES,
@@ -810,7 +810,6 @@ class BackToBack(RuleBasedStateMachine):
         self.sides = {INIT: Connection(INIT), RUNTIME: Connection(RUNTIME)}
         self.bytes: dict[str, bytes] = {INIT: b"", RUNTIME: b""}
         self.sent: dict[str, list[Frame]] = {INIT: [], RUNTIME: []}
-        self.closed: set[str] = set()
         self.next_id = 1
 
     def offer(self, role: str, kind: int, id: int, metadata: dict[str, Any], payload: bytes) -> None:
@@ -849,7 +848,6 @@ class BackToBack(RuleBasedStateMachine):
     def hello(self, role: str, metadata: dict[str, Any]) -> None:
         self.offer(role, HELLO, 0, metadata, b"")
 
-    @precondition(lambda self: INIT not in self.closed)
     @rule(skip=st.integers(0, 3), size=st.sampled_from([0, 10, 90, 70_000, 1_100_000]))
     def invoke(self, skip: int, size: int) -> None:
         self.offer(INIT, INVOKE, self.next_id + skip, METADATA[INVOKE], bytes(size))
