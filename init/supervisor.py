@@ -319,7 +319,7 @@ class Supervisor:
             self._unwatch(descriptor)
         self._writing = False
         self._last_dump = bytes(worker.dump)
-        self._worker, self._violation = None, ""
+        self._worker = None
         worker.close()
         self._end_stragglers()
         now = time.monotonic()
@@ -352,7 +352,7 @@ class Supervisor:
         process, self._early = self._early, None
         if process is None:
             process = launch.start(function.command, function.environment)
-        self._can_dump = False
+        self._can_dump, self._violation = False, ""
         self._worker = worker = Worker(process)
         if function.memory_limit is not None:
             limits.limit_memory(process.pid, function.memory_limit)

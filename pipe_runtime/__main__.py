@@ -8,6 +8,8 @@ import sys
 baseline = frozenset(sys.modules)
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 10):
+        sys.exit("pipe_runtime needs Python 3.10 or newer; this is %d.%d (%s)" % (sys.version_info[:2] + (sys.executable,)))
     here = __file__.rpartition("/")[0]
     started_as_script = sys.path[:1] == [here]
     if started_as_script:

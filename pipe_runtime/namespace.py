@@ -95,6 +95,12 @@ def _shadowed(name: str, path: Sequence[str]) -> bool:
     return not same_origin(spec, spec_of(sys.modules.get(name)))
 
 
+def _elsewhere(name: str) -> bool:
+    # Another interpreter, or a virtual environment, need not have what we brought along, or has another one.
+    spec = PathFinder.find_spec(name, sys.path)
+    return spec is None or not same_origin(spec, spec_of(sys.modules[name]))
+
+
 def _take_out(tops: Collection[str]) -> dict[str, ModuleType]:
     taken = {}
     if tops:
@@ -229,4 +235,5 @@ def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], han
     main.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = main
     ours = {name for name in sys.modules if "." not in name and name not in baseline and name != "__main__"}
-    _private.update(_take_out({name for name in ours if _shadowed(name, path)}))
+    foreign = {name for name in ours - sys.stdlib_module_names - {_RUNTIME} if _elsewhere(name)}
+    _private.update(_take_out(foreign | {name for name in ours if _shadowed(name, path)}))

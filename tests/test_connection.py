@@ -647,7 +647,7 @@ def test_garbage_gives_events_or_one_error(role: str, pieces: list[bytes]) -> No
     assert outcome(role, GREETED[role], [*pieces, b""]) == whole
 
 
-any_metadata = st.dictionaries(
+any_metadata: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
     st.sampled_from(sorted({key for fields in FIELDS.values() for key in fields})),
     st.sampled_from([0, 1, 2**64 - 1, -1, "x", "", [], [1], {}, None, True, b"x", 0.5, [["f", 1, "g", "c"]]]),
     max_size=4,

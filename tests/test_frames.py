@@ -59,7 +59,7 @@ REFUSED = [case for case in CASES if case.how == "refused"]
 CANONICAL = [case for case in CASES if case.how == "canonical"]
 
 
-def named(cases: list[Case]) -> Any:
+def named(cases: list[Case]) -> pytest.MarkDecorator:
     """Parametrize over cases, under their names."""
     return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
 

@@ -1,0 +1,87 @@
+"""The floor: the event's bytes through a pipe and back, in pure Python, with no protocol at all.
+
+Blocking, it is what anyone would write first. Spinning, it is the least that two Python processes on two CPUs need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import time
+from collections.abc import Callable
+
+from .case import ANSWER, EVENT
+from .driver import serve
+
+READ_SIZE = 64 * 1024
+
+
+class Floor:
+    """spin: microseconds to look for bytes before sleeping, on both sides; 0: block."""
+
+    def __init__(self, spin: int) -> None:
+        requests_in, self.requests = os.pipe()
+        self.answers, answers_out = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self.requests)
+                os.close(self.answers)
+                echo(reader(requests_in, spin), answers_out)
+            finally:
+                os._exit(0)
+        os.close(requests_in)
+        os.close(answers_out)
+        self.read = reader(self.answers, spin)
+
+    def exchange(self) -> bytes:
+        """One write, one read: messages this small are never split."""
+        os.write(self.requests, EVENT)
+        return self.read()
+
+    def settle(self) -> None:
+        """Nothing: the next event may follow at once."""
+
+    def close(self) -> None:
+        """End the child."""
+        os.close(self.requests)
+        os.waitpid(self.pid, 0)
+
+
+def echo(read: Callable[[], bytes], answers: int) -> None:
+    """Answer every event until the stream ends."""
+    while read():
+        os.write(answers, ANSWER)
+
+
+def reader(descriptor: int, spin: int) -> Callable[[], bytes]:
+    """A function that returns the next bytes from `descriptor`, b"" at its end."""
+    if not spin:
+        return lambda: os.read(descriptor, READ_SIZE)
+    os.set_blocking(descriptor, False)
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    clock, limit = time.perf_counter_ns, spin * 1000
+
+    def read() -> bytes:
+        end = clock() + limit
+        while True:
+            try:
+                return os.read(descriptor, READ_SIZE)
+            except BlockingIOError:
+                if clock() > end:
+                    waiting.poll()
+
+    return read
+
+
+def main() -> None:
+    """`python -m arms.floor [--spin MICROSECONDS]`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--spin", type=int, default=0)
+    serve(Floor(parser.parse_args().spin))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""pipe-init: the Supervisor on the caller's own thread, the real runtime in the worker, one request in flight."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from pipe_init import launch
+from pipe_init.journal import Journal
+from pipe_init.policy import Settings
+from pipe_init.signals import Signals
+from pipe_init.supervisor import Function, Request, Supervisor
+from pipe_runtime.messages import JSON
+
+from .case import CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
+from .driver import serve
+
+
+class Pipe:
+    """spin: microseconds to look for a message before sleeping, on both sides."""
+
+    def __init__(self, spin: int) -> None:
+        function = Function(
+            command=launch.runtime_command(launch.this_python()),
+            environment=launch.function_environment(os.environ),
+            hello={"handler": HANDLER, "code_dir": CODE_DIR, "environment": {}, "function": {}},
+            settings=Settings(window_requests=1),
+            spin_us=spin if len(os.sched_getaffinity(0)) > 1 else 0,
+        )
+        signals = Signals()
+        signals.install()
+        self.supervisor = Supervisor(function, signals, Journal(2), None)
+        self.ids = request_ids()
+        self.exchange()  # a worker is started for a request
+
+    def exchange(self) -> bytes:
+        """Submit and step until the outcome is there."""
+        supervisor = self.supervisor
+        supervisor.submit(Request(next(self.ids), EVENT, JSON, JSON, TIMEOUT))
+        while not supervisor.outcomes:
+            supervisor.step()
+        outcome = supervisor.outcomes.popleft()
+        if outcome.problem is not None:
+            raise RuntimeError(f"the function failed: {outcome.problem}")
+        return outcome.payload
+
+    def settle(self) -> None:
+        """Nothing: the next request may follow at once."""
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self.supervisor.close()
+
+
+def default_spin() -> int:
+    """The spin that `pipe-init run` has by default."""
+    from pipe_init.cli.run import run
+
+    default = next(parameter.default for parameter in run.params if parameter.name == "spin")
+    assert isinstance(default, int)
+    return default
+
+
+def main() -> None:
+    """`python -m arms.pipe [--spin MICROSECONDS]`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--spin", type=int)
+    spin = parser.parse_args().spin
+    serve(Pipe(default_spin() if spin is None else spin))
+
+
+if __name__ == "__main__":
+    main()

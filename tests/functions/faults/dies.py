@@ -1,0 +1,57 @@
+"""A function whose requests end its process."""
+
+import ctypes
+import os
+import signal
+import sys
+
+
+def leaves():
+    os._exit(7)
+
+
+def leaves_well():
+    os._exit(0)
+
+
+def segfault():
+    ctypes.string_at(8)  # <- segfault
+
+
+def aborts():
+    os.abort()  # <- aborts
+
+
+def kills():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def terminates():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def becomes_another():
+    os.execv("/bin/sh", ["sh", "-c", "exit 5"])
+
+
+def recurses_in_c():
+    @ctypes.CFUNCTYPE(None)
+    def again():
+        again()  # <- recurses_in_c
+
+    sys.setrecursionlimit(10**9)
+    again()
+
+
+def exhausts_memory():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    while True:
+        block = libc.malloc(1 << 20)
+        libc.memset(block, 1, 1 << 20)  # <- exhausts_memory
+
+
+def handler(event, context):
+    return globals()[event["fault"]]() if "fault" in event else event

@@ -1,0 +1,66 @@
+"""A function whose requests never end by themselves."""
+
+import collections
+import itertools
+import os
+import signal
+import subprocess
+import threading
+import time
+
+
+def loop():
+    while True:
+        pass  # <- loop
+
+
+def loop_in_c():
+    collections.deque(itertools.repeat(0), maxlen=0)  # <- loop_in_c
+
+
+def sleep():
+    time.sleep(1000)  # <- sleep
+
+
+def deadlock():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()  # <- deadlock
+
+
+def stubborn():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        try:
+            time.sleep(1000)  # <- stubborn
+        except BaseException:  # noqa: S112
+            continue
+
+
+def blocks_signals():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+
+def stops():
+    os.kill(os.getpid(), signal.SIGSTOP)  # <- stops
+    time.sleep(1000)
+
+
+def waits_for_a_program():
+    subprocess.run(["sleep", "1000"])  # <- waits_for_a_program
+
+
+def answers_late():
+    def late(number, frame):
+        raise InterruptedError("asked to end")
+
+    signal.signal(signal.SIGTERM, late)
+    try:
+        time.sleep(1000)  # <- answers_late
+    except InterruptedError:
+        return "late"
+
+
+def handler(event, context):
+    return globals()[event["fault"]]() if "fault" in event else event

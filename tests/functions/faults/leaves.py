@@ -1,0 +1,97 @@
+"""A function whose requests leave something behind: processes, threads, timers, work for the exit."""
+
+import atexit
+import ctypes
+import os
+import signal
+import threading
+import time
+
+
+def say_and_stay(path):
+    """Hold the FIFO open for writing until killed."""
+    held = os.open(path, os.O_WRONLY)
+    os.write(held, b"here\n")
+    while True:
+        time.sleep(1000)
+
+
+def child_that_keeps_the_pipes(event):
+    """A fork below Python: no hook runs in it, so it holds every pipe of the worker's."""
+    if ctypes.PyDLL(None).fork() == 0:
+        say_and_stay(event["fifo"])
+    return "left"
+
+
+def daemon(event):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            say_and_stay(event["fifo"])
+        os._exit(0)
+    return "left"
+
+
+def daemon_and_death(event):
+    go, ready = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            held = os.open(event["fifo"], os.O_WRONLY)
+            os.write(held, b"here\n")
+            os.write(ready, b"1")
+            while True:
+                time.sleep(1000)
+        os._exit(0)
+    os.read(go, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def returns_twice(event):
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return "parent" if pid else "child"
+
+
+def raises_in_fork(event):
+    pid = os.fork()
+    if pid == 0:
+        raise RuntimeError("in the child")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def thread_that_stays(event):
+    threading.Thread(target=say_and_stay, args=(event["fifo"],)).start()
+    return "left"
+
+
+def at_exit(event):
+    atexit.register(say_at_exit, event["fifo"])
+    return "registered"
+
+
+def say_at_exit(path):
+    with open(path, "wb") as file:
+        file.write(b"here\n")
+
+
+def alarm(event):
+    def rings(number, frame):
+        raise TimeoutError("an alarm of an earlier request")
+
+    signal.signal(signal.SIGALRM, rings)
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    return "set"
+
+
+def default_alarm(event):
+    """Once every signal handler is back at its default, an alarm ends the process."""
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    signal.pause()
+
+
+def handler(event, context):
+    return globals()[event["fault"]](event) if "fault" in event else event
