@@ -37,12 +37,13 @@ from __future__ import annotations
 
 import msgpack
 
-from . import faults, namespace
+from . import culprit, faults, namespace
 from .errors import Fault
+from .shorten import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
 JSON = "application/json"
@@ -53,8 +54,6 @@ RAW = "*/*"
 
 KEPT_BUFFER = 1024 * 1024
 """Bytes of a result after which its Packer is let go: a Packer never gives its buffer back."""
-SEARCHED = 20_000
-"""Values looked at, at most, to tell where in a result the offending one is."""
 DECIMAL_DIGITS = 4300
 """Digits of the largest integral Decimal that becomes an int: Python's own limit for an int's text."""
 CONVERSIONS = 64
@@ -102,7 +101,7 @@ def decode_event(payload: bytes, content_type: str) -> object:
             return str(payload, "utf-8")
     except Exception as error:
         raise _unmarshal_fault(_why(error)) from None
-    raise _unmarshal_fault(f"unknown content type {faults.clean(kind, 128)!r}")
+    raise _unmarshal_fault(f"unknown content type {clean(kind, 128)!r}")
 
 
 def encode_result(value: object, accept: str) -> tuple[str, bytes]:
@@ -130,7 +129,7 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
 
 
 def _unmarshal_fault(why: str) -> Fault:
-    return Fault("Runtime.UnmarshalError", faults.clean(f"Unable to unmarshal input: {why}"))
+    return Fault("Runtime.UnmarshalError", clean(f"Unable to unmarshal input: {why}"))
 
 
 def _decode_json(text: str) -> object:
@@ -193,7 +192,7 @@ def _require_utf8(content_type: str) -> None:
         if name.strip().lower() == "charset":
             charset = charset.strip().strip('"').lower()
             if charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
-                raise ValueError(f"charset {faults.clean(charset, 128)!r} is not supported, UTF-8 is")
+                raise ValueError(f"charset {clean(charset, 128)!r} is not supported, UTF-8 is")
 
 
 def _encode_text(text: str) -> bytes:
@@ -344,78 +343,22 @@ def _marshal_fault(value: object, error: BaseException, as_msgpack: bool) -> Fau
         why = _explain(value, error, as_msgpack)
     except BaseException:
         why = _why(error)
-    return Fault("Runtime.MarshalError", faults.clean(f"Unable to marshal response: {why}"))
+    return Fault("Runtime.MarshalError", clean(f"Unable to marshal response: {why}"))
 
 
 def _explain(value: object, error: BaseException, as_msgpack: bool) -> str:
     """Python's and Lambda's words first, for those who parse them; then the place."""
     if issubclass(type(error), _NotSerializable):
         offender = error.value  # type: ignore[attr-defined]
-        return error.why + _place(value, lambda item, above: item is offender)  # type: ignore[attr-defined, no-any-return]
+        return error.why + culprit.place(value, lambda item, above: item is offender)  # type: ignore[attr-defined, no-any-return]
     why = _why(error)
     if _user_cause(error) is not None:
         return f"{_type_of(error)}: {why}" if why != _type_of(error) else why
-    place = _place(value, lambda item, above: id(item) in above)
+    place = culprit.place(value, lambda item, above: id(item) in above)
     if place:
         return "Circular reference detected" + place
     if isinstance(error, (RecursionError, MemoryError)) or "recursion limit" in why:
         return "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
     if not as_msgpack:
-        return why + (_place(value, _has_bad_key) or _place(value, _is_huge))
+        return why + (culprit.place(value, culprit.has_bad_key) or culprit.place(value, culprit.is_huge))
     return why
-
-
-def _has_bad_key(item: object, above: frozenset[int]) -> bool:
-    return isinstance(item, dict) and any(
-        key is not None and not isinstance(key, (str, int, float)) for key in dict.keys(item)
-    )
-
-
-def _is_huge(item: object, above: frozenset[int]) -> bool:
-    # 4,300 digits, Python's default limit for an int's text, are some 14,284 bits.
-    return isinstance(item, int) and item.bit_length() > 14_000
-
-
-def _place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str:
-    """Where in a result the first wanted value is, as `: result.items[3].user`; "" where it was not found.
-
-    wanted: gets a value and the identities of the containers around it. Only builtin containers and plain
-    attributes are looked into; no method of the values' own runs.
-    """
-    todo: list[tuple[object, str, frozenset[int]]] = [(root, "result", frozenset())]
-    for _ in range(SEARCHED):
-        if not todo:
-            return ""
-        item, path, above = todo.pop()
-        if wanted(item, above):
-            return ": " + path
-        # A path this long helps nobody, and it bounds what a deep nesting costs.
-        if id(item) in above or len(path) > 512:
-            continue
-        parts = list(_parts(item))
-        if parts:
-            inside = above | {id(item)}
-            todo.extend((part, path + step, inside) for step, part in reversed(parts))
-    return ""
-
-
-def _parts(item: object) -> Iterator[tuple[str, object]]:
-    if isinstance(item, dict):
-        for key, part in dict.items(item):
-            yield _step(key), part
-    elif isinstance(item, (list, tuple)):
-        own = list if isinstance(item, list) else tuple
-        for index, part in enumerate(own.__iter__(item)):  # type: ignore[arg-type]
-            yield f"[{index}]", part
-    elif isinstance(item, (set, frozenset)):
-        for part in list(item):
-            yield "[…]", part
-    elif hasattr(type(item), "__dataclass_fields__"):
-        for name, part in vars(item).items():
-            yield _step(name), part
-
-
-def _step(key: object) -> str:
-    if type(key) is str:
-        return f".{key}" if key.isidentifier() and len(key) <= 64 else f"[{faults.clean(key, 64)!r}]"
-    return f"[{key!r}]" if key is None or type(key) in (int, float, bool) else f"[{_type_of(key)}]"

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 
-import msgpack
-
 from . import namespace
 from .errors import Fault
+from .shorten import clean, fit, omitted, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
     Entry = list[object]
     """One call: [file: str, line: int, function: str, source line: str]."""
 
-HEAD_LIMIT = 56 * 1024
-"""Bytes that a described error may take when packed: a head has 64 KiB, the rest is for ids, durations and
-growth.
-"""
-TEXT_LIMIT = 8 * 1024
-"""Bytes of UTF-8 that one text may take, marker included."""
 NAME_LIMIT = 1024
 """The same for a file, a function or a source line: each of a hundred frames has three of them."""
 FRAMES_KEPT = 50
@@ -45,7 +38,6 @@ files.
 SOURCE_LIMIT = 16 * 1024 * 1024
 """Bytes of the largest file in which a source line is looked up (all of it would be read)."""
 
-CUT = "… [cut]"
 UNREADABLE = "its details could not be read"
 
 _SHORT = slice(0, 256)
@@ -100,19 +92,6 @@ def message_of(error: BaseException) -> str:
         return clean(str(error))
     except BaseException as failure:  # see describe
         return "its text could not be read: __str__ raised " + type_name(failure)
-
-
-def clean(text: str, limit: int = TEXT_LIMIT) -> str:
-    """A text that any peer can decode: lone surrogates escaped, at most `limit` bytes of UTF-8, a marker
-    where cut.
-
-    Runs none of a str subclass's own methods; the result is a plain str.
-    """
-    # A character takes a byte at least, so the slice bounds the work for a text of any size.
-    encoded = str.encode(str.__getitem__(text, slice(0, limit + 1)), "utf-8", "backslashreplace")
-    if len(encoded) <= limit:
-        return encoded.decode("utf-8")
-    return encoded[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
 
 
 class _Description:
@@ -210,7 +189,7 @@ def _given_stack(error: BaseException, kept: int) -> list[Entry]:
         entries = [_entry(*entry) for entry in error.stack]  # type: ignore[attr-defined]
     except BaseException:  # a user's subclass of Fault, see describe
         return []
-    return _shorten(entries, kept)
+    return shorten(entries, kept)
 
 
 def _walk(traceback: TracebackType | None, kept: int) -> list[Entry]:
@@ -244,7 +223,7 @@ def _walk(traceback: TracebackType | None, kept: int) -> list[Entry]:
             places[place] = _frame_entry(frame, line)
         stack.append(places[place])
     if count > 2 * kept:
-        stack.insert(kept, _omitted(count - 2 * kept))
+        stack.insert(kept, omitted(count - 2 * kept))
     return stack
 
 
@@ -305,100 +284,3 @@ def _may_read(file: str) -> bool:
         # No such file is the normal case for a module in an archive, whose loader has the source.
         return True
     return status.st_mode & 0o170000 == 0o100000 and status.st_size <= SOURCE_LIMIT
-
-
-def _omitted(count: int) -> Entry:
-    return ["", 0, f"… {count} more frames …", ""]
-
-
-def _shorten(stack: list[Entry], kept: int) -> list[Entry]:
-    """A stack's first and last `kept` frames. A marker that is in the middle already is counted for what it
-    says.
-    """
-    if len(stack) <= 2 * kept + 1:
-        return stack
-    gone = 0
-    for entry in stack[kept : len(stack) - kept]:
-        function = str(entry[2])
-        marked = entry[0] == "" and function.startswith("… ") and function.endswith(" more frames …")
-        gone += int(function.split()[1]) if marked else 1
-    return [*stack[:kept], _omitted(gone), *stack[len(stack) - kept :]]
-
-
-def fit(described: dict[str, object], limit: int = HEAD_LIMIT) -> dict[str, object]:
-    """Shorten a described error, in place, until it packs into `limit` bytes (at least a few hundred).
-
-    Least is lost first: frames deep inside causes and members, then a group's members, then causes, then the
-    middle of the stack, then the ends of texts.
-    """
-    if _size(described) <= limit:
-        return described
-    for shrink, measure in _STEPS:
-        shrink(described, measure)
-        if _size(described) <= limit:
-            return described
-    return {
-        "error_type": clean(str(described["error_type"]), 128),
-        "error_message": clean(str(described["error_message"]), 128),
-        "stack": [],
-    }
-
-
-def _size(described: dict[str, object]) -> int:
-    return len(msgpack.packb(described))
-
-
-def _related(described: dict[str, Any]) -> list[dict[str, Any]]:
-    cause = [described["cause"]] if "cause" in described else []
-    return [*cause, *described.get("exceptions", [])]
-
-
-def _shorten_related_stacks(described: dict[str, Any], kept: int) -> None:
-    for related in _related(described):
-        _shorten_stacks(related, kept)
-
-
-def _shorten_stacks(described: dict[str, Any], kept: int) -> None:
-    described["stack"] = _shorten(described["stack"], kept)
-    _shorten_related_stacks(described, kept)
-
-
-def _drop_members(described: dict[str, Any], kept: int) -> None:
-    for related in _related(described):
-        _drop_members(related, kept)
-    members = described.get("exceptions", [])
-    if len(members) > kept:
-        del members[kept:]
-        if not members:
-            del described["exceptions"]
-
-
-def _drop_causes(described: dict[str, Any], kept: int) -> None:
-    for member in described.get("exceptions", []):
-        _drop_causes(member, kept)
-    if "cause" not in described:
-        return
-    if kept == 0:
-        del described["cause"]
-    else:
-        _drop_causes(described["cause"], kept - 1)
-
-
-def _cut_texts(described: dict[str, Any], limit: int) -> None:
-    described["error_type"] = clean(described["error_type"], limit)
-    described["error_message"] = clean(described["error_message"], limit)
-    described["stack"] = [
-        [clean(value, limit) if isinstance(value, str) else value for value in entry] for entry in described["stack"]
-    ]
-    for related in _related(described):
-        _cut_texts(related, limit)
-
-
-_STEPS = (
-    (_shorten_related_stacks, 10),
-    (_shorten_related_stacks, 3),
-    *((_drop_members, kept) for kept in (8, 4, 2, 1, 0)),
-    *((_drop_causes, kept) for kept in (4, 2, 1, 0)),
-    *((_shorten_stacks, kept) for kept in (25, 12, 6, 3)),
-    *((_cut_texts, limit) for limit in (1024, 256)),
-)
