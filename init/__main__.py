@@ -37,13 +37,20 @@ def wants_early_worker(arguments: list[str]) -> bool:
     return arguments[:1] == ["run"] and len(arguments) > 1 and not {"-h", "--help"} & set(arguments)
 
 
-def start_early() -> Early:
-    """Start our runtime under this interpreter, before it is known which handler it will get."""
+def start_early() -> Early | None:
+    """Start our runtime under this interpreter, before it is known which handler it will get.
+
+    None: that is impossible; whoever tries again, and knows the request, can say why.
+    """
     signals = Signals()
     signals.install()
     command = launch.runtime_command(launch.this_python())
     environment = launch.function_environment(os.environ)
-    return Early(signals, launch.start(command, environment), command, environment)
+    try:
+        process = launch.start(command, environment)
+    except OSError:
+        return None
+    return Early(signals, process, command, environment)
 
 
 def plug_standard_descriptors() -> None:
@@ -52,9 +59,8 @@ def plug_standard_descriptors() -> None:
         try:
             descriptor = os.open("/dev/null", os.O_RDWR)
         except OSError:
-            reader, descriptor = os.pipe()  # no /dev: at its end for a reader, refusing for a writer
-            if reader > 2:
-                os.close(reader)
+            descriptor, writer = os.pipe()  # no /dev: at its end for a reader, refusing for a writer
+            os.close(writer)  # at once, or it would itself become the next of the three, and a reader wait for ever
         if descriptor > 2:
             os.close(descriptor)
             return

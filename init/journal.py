@@ -20,7 +20,8 @@ PARTIAL_LIMIT = 64 * 1024
 class Journal:
     """Writes log lines. Blocks while nobody reads them: a log of a command is part of its output.
 
-    descriptor: where to, usually 2. escape: makes a line harmless for a terminal. clear: called before a line.
+    descriptor: where to, usually 2. escape: makes a function's line harmless for a terminal. cap: bytes that a request
+    may log. before_line: called before each line.
     """
 
     def __init__(self, descriptor: int, escape: Callable[[bytes], bytes] | None = None, cap: int = LOG_CAP) -> None:

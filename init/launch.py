@@ -6,6 +6,7 @@ requests. It is loaded before the command line is read, so it imports next to no
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -47,16 +48,20 @@ KEPT_FC_VARIABLES = frozenset(
 class Process:
     """A started worker and the init's ends of its pipes. All descriptors are non-blocking and closed by exec.
 
-    requests: to write to. answers, log, dump: to read from. alive: to hold.
+    requests: to write to. answers, log, dump: to read from. alive, guard: to hold; both ends of the pipe whose closing
+    kills. The worker has the guard too, but may close it.
     """
 
-    def __init__(self, pid: int, requests: int, answers: int, log: int, dump: int, alive: int, failure: int) -> None:
+    def __init__(
+        self, pid: int, requests: int, answers: int, log: int, dump: int, alive: int, guard: int, failure: int
+    ) -> None:
         self.pid = pid
         self.requests = requests
         self.answers = answers
         self.log = log
         self.dump = dump
         self.alive = alive
+        self.guard = guard
         self.closed = False
         self._failure = failure
 
@@ -74,7 +79,9 @@ class Process:
             return
         self.closed = True
         self.close_requests()
-        for descriptor in (self.answers, self.log, self.dump, self._failure, self.alive):
+        # The guard last: while it is open, the closing of `alive` kills. The kernel lets go of the descriptors of a
+        # process that dies in the same order, the highest first.
+        for descriptor in (self.answers, self.log, self.dump, self._failure, self.alive, self.guard):
             os.close(descriptor)
 
     def dismiss(self) -> None:
@@ -99,11 +106,14 @@ def function_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def runtime_command(python: str) -> list[str]:
-    """The command that runs our runtime under `python`, whether or not pipe-init is installed there."""
+def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
+    """The command that runs our runtime under `python`, whether or not pipe-init is installed there.
+
+    brought: folders with what the runtime imports, besides the one that it lies in itself.
+    """
     import pipe_runtime
 
-    return [python, os.path.join(os.path.dirname(os.path.abspath(pipe_runtime.__file__)), "__main__.py")]
+    return [python, os.path.join(os.path.dirname(os.path.abspath(pipe_runtime.__file__)), "__main__.py"), *brought]
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
@@ -136,16 +146,16 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
         log_out,
         dump,
         dump_out,
-        alive_in,
+        guard,
         alive,
         failure,
         failure_out,
     ) = pipes
-    for descriptor in (requests_in, answers_out, log_out, dump_out, alive_in, failure_out):
+    for descriptor in (requests_in, answers_out, log_out, dump_out, failure_out):
         os.close(descriptor)
     for descriptor in (requests, answers, log, dump, failure):
         os.set_blocking(descriptor, False)
-    return Process(pid, requests, answers, log, dump, alive, failure)
+    return Process(pid, requests, answers, log, dump, alive, guard, failure)
 
 
 def _become(command: Sequence[str], environment: Mapping[str, str], pipes: list[int], mask: Iterable[int]) -> None:
@@ -161,9 +171,12 @@ def _become(command: Sequence[str], environment: Mapping[str, str], pipes: list[
             os.dup2(descriptor, target)
         last = DUMP_FD + 1
         failure = os.dup2(failure, last, inheritable=False)
-        os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+        _close_from(last + 1)
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)  # Python ignores the first two; a parent may have ignored the third
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)  # or one that comes before exec would be swallowed by a handler
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.execve(_find(command[0], environment), list(command), dict(environment))
     except OSError as error:
@@ -183,15 +196,33 @@ def _arm(alive: int) -> None:
         os._exit(_EXEC_FAILED)
 
 
+def _close_from(first: int) -> None:
+    """Close every descriptor from `first` on; also those above a limit that was lowered after they were opened."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        return
+    for name in names:
+        if int(name) >= first:
+            os.closerange(int(name), int(name) + 1)  # ignores that the one for the listing is closed already
+
+
 def _find(program: str, environment: Mapping[str, str]) -> str:
-    """The program's path, looked up in PATH unless it has a slash. FileNotFoundError: it is nowhere."""
+    """The program's path, looked up in PATH unless it has a slash.
+
+    FileNotFoundError: it is nowhere. PermissionError: it is somewhere, but not executable.
+    """
     if "/" in program:
         return program
+    number = errno.ENOENT
     for folder in os.get_exec_path(environment):
         path = os.path.join(folder, program)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    raise FileNotFoundError(2, "No such file or directory", program)
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            number = errno.EACCES
+    raise OSError(number, os.strerror(number), program)
 
 
 def this_python() -> str:

@@ -39,12 +39,12 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Settings:
-    """The times in seconds; the defaults are those of docs/settings in the README.
+    """How long things may take, in seconds, and how much may be under way.
 
     start_timeout: from start to READY. grace: between asking and forcing. stop_timeout: from STOP to the end.
     dump_wait: for the stacks, at most; dump_quiet: after their last part. backoff: after a first failed start, doubled
     up to backoff_limit. start_attempts: failed starts in a row that end it.
-    window_requests, window_bytes: what may be sent to a worker and not be answered yet.
+    window_requests, window_bytes: what may be sent to a worker and not be answered yet; less if its HELLO says so.
     """
 
     start_timeout: float = 10.0
@@ -61,7 +61,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A request as the policy sees it. timeout: seconds. size: bytes of its payload. moved: its first worker died."""
+    """A request as the policy sees it. id: above 0. timeout: seconds. size: bytes of its payload.
+
+    moved: it was sent behind another one, on whose account the worker died.
+    """
 
     id: int
     timeout: float
@@ -119,7 +122,9 @@ Action = Start | Send | Begin | Answer | Dump | Stop | Signal
 class Policy:
     """One worker after the other, which serve requests one at a time and in order.
 
-    Each method that is told an event takes the time `now` and returns the actions to perform, in order.
+    Each method that is told an event takes the time `now` and returns the actions to perform, in order. What a worker
+    does is told between its Start and its death only. A request has exactly one end: an outcome that counts, or an
+    Answer. It is sent to a second worker only if the first cannot have begun it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -127,71 +132,63 @@ class Policy:
         self.phase = Phase.NONE
         self.ended = False
         """No worker is there and none will be started."""
+        self.finishing = False
+        """No further request is taken."""
+        self.deadline: float | None = None
+        """When the phase, or in SERVING the oldest request, is over and `tick` is due; None: only an event counts."""
         self._waiting: deque[Ticket] = deque()
         self._sent: deque[Ticket] = deque()
+        self._sent_bytes = 0
+        self._window = settings.window_requests, settings.window_bytes
         self._condemned: _Condemned | None = None
         self._was_ready = False
-        self._was_stopped = False
+        self._gone = False
         self._failed_starts = 0
-        self._failure = Cause.START_FAILED
-        self._finishing = False
-        self._interrupted = False
-        self._not_before: float | None = None
-        self._phase_ends: float | None = None
-        self._request_ends: float | None = None
+        self._force_at: float | None = None  # somebody wants an end: when patience with requests is over
+        self._dump_ends = 0.0
 
     @property
     def in_flight(self) -> int:
         """Requests that have no outcome yet, sent or not."""
-        unanswered = self._condemned is not None and self._condemned.ticket is not None and not self._condemned.answered
+        unanswered = self._condemned is not None and not self._condemned.answered
         return len(self._waiting) + len(self._sent) + unanswered
-
-    @property
-    def deadline(self) -> float | None:
-        """When `tick` must be called at the latest; None: only after an event."""
-        ends = [at for at in (self._not_before, self._phase_ends, self._request_ends) if at is not None]
-        return min(ends, default=None)
-
-    @property
-    def finishing(self) -> bool:
-        """Whether no further request is taken."""
-        return self._finishing
 
     # What happens outside
 
     def submit(self, ticket: Ticket, now: float) -> list[Action]:
         """A new request. ValueError: none is taken any more."""
-        if self._finishing:
+        if self.finishing:
             raise ValueError("no request is taken any more")
         self._waiting.append(ticket)
         return list(self._go_on(now))
 
     def finish(self, now: float) -> list[Action]:
         """No more requests will come: stop the worker once what is there is answered."""
-        self._finishing = True
+        self.finishing = True
         return list(self._go_on(now))
 
     def interrupt(self, now: float) -> list[Action]:
-        """Somebody wants an end: what is not begun is answered, the rest has the grace time before force is used."""
-        self._finishing = self._interrupted = True
-        actions = list(self._answer_all(self._waiting, Cause.STOPPED))
-        limit = now + self.settings.grace
-        if self._request_ends is not None:
-            self._request_ends = min(self._request_ends, limit)
-        elif self.phase is Phase.STARTING and self._phase_ends is not None:
-            self._phase_ends = min(self._phase_ends, limit)
-        self._not_before = None
-        return [*actions, *self._go_on(now)]
+        """Somebody wants an end: what was not sent is answered, the rest has the grace time, all of it together."""
+        self.finishing = True
+        if self._force_at is None:
+            self._force_at = now + self.settings.grace
+        if self.phase in (Phase.STARTING, Phase.SERVING) and self.deadline is not None:
+            self.deadline = min(self.deadline, self._force_at)
+        return [*self._answer_waiting(Cause.STOPPED), *self._go_on(now)]
 
     def hurry(self, now: float) -> list[Action]:
         """Somebody wants an end at once."""
         actions = self.interrupt(now)
-        if self.phase in (Phase.NONE, Phase.KILLED):
+        if self.phase is Phase.NONE:
             return actions
-        self._condemn(Cause.STOPPED)
-        return [*actions, *self._kill()]
+        return [*actions, *self._break_off(Cause.STOPPED)]
 
     # What the worker does
+
+    def hello(self, window_requests: int, window_bytes: int) -> None:
+        """HELLO came, and says how much the worker lets wait unanswered."""
+        settings = self.settings
+        self._window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
     def ready(self, now: float) -> list[Action]:
         """READY came."""
@@ -205,132 +202,139 @@ class Policy:
     def outcome(self, id: int, now: float) -> tuple[bool, list[Action]]:
         """RESULT or ERROR came for request `id`: (whether it counts as that request's outcome, actions)."""
         condemned = self._condemned
-        if condemned is not None and condemned.ticket is not None and not condemned.late:
-            if condemned.ticket.id != id:
-                return False, self.violation(now)
+        if condemned is not None and condemned.id == id and not condemned.late:
             condemned.late = True  # it has gone on to the request behind, if there is one
-            return False, []
-        if not self._sent or self._sent[0].id != id:
+            return False, self._recover(now)
+        oldest = self._sent[0].id if self._sent and self._was_ready else None
+        if oldest != id or (condemned is not None and not condemned.late):
             return False, self.violation(now)
-        self._sent.popleft()
-        self._request_ends = None
+        self._take_oldest()
         return True, [*self._begin(now), *self._go_on(now)]
 
     def not_loaded(self, now: float) -> list[Action]:
-        """The runtime's last word before READY: it cannot load the handler, and trying again would not help."""
-        self._finishing = self._was_stopped = True
+        """The runtime's last word while it was STARTING: it cannot load the handler. To try again would not help."""
+        self.finishing = True
         self._enter(Phase.STOPPING, now + self.settings.grace)
-        return [
-            *self._answer_all(self._sent, Cause.NOT_LOADED),
-            *self._answer_all(self._waiting, Cause.NOT_LOADED),
-        ]
+        return [*self._answer_sent(Cause.NOT_LOADED), *self._answer_waiting(Cause.NOT_LOADED)]
 
     def violation(self, now: float) -> list[Action]:
-        """The worker broke the protocol: nothing that it says counts any more."""
-        self._condemn(Cause.VIOLATION)
-        return list(self._kill())
+        """The worker broke the protocol: nothing that it says counts any more, nor what it may have begun since."""
+        return list(self._break_off(Cause.VIOLATION))
 
     def closed(self, now: float) -> list[Action]:
         """The worker's answers are at their end; it must be about to end itself."""
         if self.phase in (Phase.STARTING, Phase.SERVING):
             self._enter(Phase.STOPPING, now + self.settings.grace)
-            self._request_ends = None
         return []
 
     def dumped(self, now: float) -> list[Action]:
         """A part of the stacks came; when no more does for a while, they are complete."""
         if self.phase is Phase.DUMPING:
-            self._phase_ends = min(self._phase_ends or now, now + self.settings.dump_quiet)
+            self.deadline = min(self._dump_ends, now + self.settings.dump_quiet)
         return []
+
+    def gone(self) -> None:
+        """The worker is dead. What it had written can still be told, then `died`, at once; it is sent nothing more."""
+        self._gone = True
 
     def died(self, now: float) -> list[Action]:
         """The worker is dead, and everything that it had written before has been told."""
+        actions = list(self._answer_condemned())
         condemned, self._condemned = self._condemned, None
-        failed_start = not self._was_ready and not self._was_stopped
         self._enter(Phase.NONE)
-        self._request_ends = None
-        actions: list[Action] = []
-        if condemned is not None and condemned.ticket is not None and not condemned.answered:
-            actions.append(Answer(condemned.ticket.id, condemned.cause))
-        begun = self._was_ready and (condemned is None or condemned.ticket is None or condemned.late)
-        if self._sent and begun:
-            actions.append(Answer(self._sent.popleft().id, Cause.DIED))
+        self._gone = False
+        if self._sent and self._was_ready and (condemned is None or condemned.late):
+            actions.append(Answer(self._take_oldest().id, Cause.DIED))
         while self._sent:
-            self._waiting.appendleft(replace(self._sent.pop(), moved=self._was_ready))
-        if self._interrupted:
-            actions += self._answer_all(self._waiting, Cause.STOPPED)
-        elif failed_start:
-            actions += self._failed_start(condemned, now)
+            ticket = self._sent.pop()
+            self._waiting.appendleft(replace(ticket, moved=ticket.moved or self._was_ready))
+        self._sent_bytes = 0
+        if self._force_at is not None:
+            actions += self._answer_waiting(Cause.STOPPED)
+        elif not self._was_ready:
+            actions += self._failed_start(condemned.cause if condemned else Cause.START_FAILED, now)
         return [*actions, *self._go_on(now)]
 
     def exec_failed(self, now: float) -> list[Action]:
         """The worker's program could not be executed, and it is dead; trying again would not help."""
-        self._finishing = self._was_stopped = True
-        answers = [
-            *self._answer_all(self._sent, Cause.START_FAILED),
-            *self._answer_all(self._waiting, Cause.START_FAILED),
-        ]
+        self.finishing = True
+        answers = [*self._answer_sent(Cause.START_FAILED), *self._answer_waiting(Cause.START_FAILED)]
         return [*answers, *self.died(now)]
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
-        if self._request_ends is not None and now >= self._request_ends:
-            self._request_ends = None
-            self._condemn(Cause.STOPPED if self._interrupted else Cause.TIMED_OUT)
-            self._enter(Phase.DUMPING, now + self.settings.dump_wait)
-            return [Dump()]
-        if self._phase_ends is not None and now >= self._phase_ends:
-            return list(self._phase_over(now))
-        if self._not_before is not None and now >= self._not_before:
-            self._not_before = None
+        if self.deadline is None or now < self.deadline:
+            return []
+        if self.phase is Phase.NONE:
+            self.deadline = None
             return list(self._go_on(now))
-        return []
+        return list(self._phase_over(now))
 
     # How it goes on
 
     def _go_on(self, now: float) -> Iterator[Action]:
         """Start, feed or stop a worker, as the requests ask for it."""
         if self.phase is Phase.NONE:
-            if self._waiting and self._not_before is None:
-                self._was_ready = self._was_stopped = False
+            if self._waiting and self.deadline is None:
+                self._was_ready = False
                 self._enter(Phase.STARTING, now + self.settings.start_timeout)
                 yield Start()
-            elif self._finishing and not self._waiting:
+            elif self.finishing and not self._waiting:
                 self.ended = True
-        if self.phase in (Phase.STARTING, Phase.SERVING):
+                self.deadline = None
+        if self.phase in (Phase.STARTING, Phase.SERVING) and not self._gone:
             while self._waiting and self._has_room(self._waiting[0]):
                 ticket = self._waiting.popleft()
                 self._sent.append(ticket)
+                self._sent_bytes += ticket.size
                 yield Send(ticket.id)
                 if len(self._sent) == 1:
                     yield from self._begin(now)
-            if self._finishing and not self._waiting and not self._sent:
-                self._was_stopped = True
+            if self.finishing and not self._waiting and not self._sent:
                 self._enter(Phase.STOPPING, now + self.settings.stop_timeout)
                 yield Stop()
 
     def _has_room(self, ticket: Ticket) -> bool:
-        """A request that lost one worker to its neighbour is never again sent behind another one."""
+        """A request that lost one worker to its neighbour is never again sent behind another one, nor before one."""
         if not self._sent:
             return True
         if self.phase is Phase.STARTING or ticket.moved or self._sent[0].moved:
             return False
-        size = sum(sent.size for sent in self._sent) + ticket.size
-        return len(self._sent) < self.settings.window_requests and size <= self.settings.window_bytes
+        requests, size = self._window
+        return len(self._sent) < requests and self._sent_bytes + ticket.size <= size
 
     def _begin(self, now: float) -> Iterator[Action]:
-        if self._sent and self.phase is Phase.SERVING:
+        """The oldest request, if there is one, is now what the worker is at."""
+        if self.phase is not Phase.SERVING:
+            return
+        self.deadline = None
+        if self._sent:
             ticket = self._sent[0]
-            self._request_ends = now + (
-                min(ticket.timeout, self.settings.grace) if self._interrupted else ticket.timeout
-            )
+            ends = now + ticket.timeout
+            self.deadline = ends if self._force_at is None else min(ends, self._force_at)
             yield Begin(ticket.id)
+
+    def _take_oldest(self) -> Ticket:
+        ticket = self._sent.popleft()
+        self._sent_bytes -= ticket.size
+        return ticket
+
+    def _failed_start(self, cause: Cause, now: float) -> Iterator[Action]:
+        self._failed_starts += 1
+        if self._failed_starts >= self.settings.start_attempts:
+            self.finishing = True
+            yield from self._answer_waiting(cause)
+        else:
+            delay = self.settings.backoff * 2 ** (self._failed_starts - 1)
+            self.deadline = now + min(delay, self.settings.backoff_limit)
+
+    # How it ends
 
     def _phase_over(self, now: float) -> Iterator[Action]:
         if self.phase is Phase.STARTING:
-            self._condemned = _Condemned(Cause.STOPPED if self._interrupted else Cause.START_TIMED_OUT, None)
-            self._enter(Phase.DUMPING, now + self.settings.dump_wait)
-            yield Dump()
+            yield from self._give_up(Cause.START_TIMED_OUT, now)
+        elif self.phase is Phase.SERVING:
+            yield from self._give_up(Cause.TIMED_OUT, now)
         elif self.phase in (Phase.DUMPING, Phase.STOPPING):
             yield from self._answer_condemned()
             self._enter(Phase.TERMINATING, now + self.settings.grace)
@@ -338,52 +342,71 @@ class Policy:
         elif self.phase is Phase.TERMINATING:
             yield from self._kill()
 
+    def _give_up(self, cause: Cause, now: float) -> Iterator[Action]:
+        """The worker does not get done with the oldest request, or with its start: the first step of the ladder."""
+        wanted = self._force_at is not None and now >= self._force_at
+        self._condemn(Cause.STOPPED if wanted else cause)
+        self._dump_ends = now + self.settings.dump_wait
+        self._enter(Phase.DUMPING, self._dump_ends)
+        yield Dump()
+
+    def _recover(self, now: float) -> list[Action]:
+        """The late outcome of a condemned request: a worker that was only slow need not take those behind with it."""
+        if self.phase is not Phase.DUMPING or self._condemned is None or self._condemned.cause is not Cause.TIMED_OUT:
+            return []
+        answer = list(self._answer_condemned())
+        self._condemned = None
+        self._enter(Phase.SERVING)
+        return [*answer, *self._begin(now), *self._go_on(now)]
+
+    def _break_off(self, cause: Cause) -> Iterator[Action]:
+        """End the worker by force, and with it all that it was sent: it is not asked how far it has come."""
+        if self.phase is not Phase.KILLED:
+            self._condemn(cause)
+            yield from self._kill()
+        yield from self._answer_sent(cause)
+
     def _condemn(self, cause: Cause) -> None:
         """The worker must go because of the oldest request, or of none."""
         if self._condemned is None:
-            oldest = self._sent.popleft() if self._sent and self._was_ready else None
-            self._condemned = _Condemned(cause, oldest)
-        self._request_ends = None
+            id = self._take_oldest().id if self._sent else 0
+            self._condemned = _Condemned(cause, id, answered=not id)
 
     def _kill(self) -> Iterator[Action]:
         yield from self._answer_condemned()
         self._enter(Phase.KILLED)
-        yield Signal(signal.SIGKILL)
+        if not self._gone:
+            yield Signal(signal.SIGKILL)
 
     def _answer_condemned(self) -> Iterator[Action]:
         condemned = self._condemned
-        if condemned is not None and condemned.ticket is not None and not condemned.answered:
+        if condemned is not None and not condemned.answered:
             condemned.answered = True
-            yield Answer(condemned.ticket.id, condemned.cause)
+            yield Answer(condemned.id, condemned.cause)
 
-    def _answer_all(self, tickets: deque[Ticket], cause: Cause) -> Iterator[Action]:
-        while tickets:
-            yield Answer(tickets.popleft().id, cause)
+    def _answer_sent(self, cause: Cause) -> Iterator[Action]:
+        while self._sent:
+            yield Answer(self._take_oldest().id, cause)
 
-    def _failed_start(self, condemned: _Condemned | None, now: float) -> Iterator[Action]:
-        self._failed_starts += 1
-        if self._failed_starts >= self.settings.start_attempts:
-            self._finishing = True
-            yield from self._answer_all(self._waiting, condemned.cause if condemned else Cause.START_FAILED)
-        elif self._waiting:
-            delay = self.settings.backoff * 2 ** (self._failed_starts - 1)
-            self._not_before = now + min(delay, self.settings.backoff_limit)
+    def _answer_waiting(self, cause: Cause) -> Iterator[Action]:
+        while self._waiting:
+            yield Answer(self._waiting.popleft().id, cause)
 
-    def _enter(self, phase: Phase, ends: float | None = None) -> None:
+    def _enter(self, phase: Phase, deadline: float | None = None) -> None:
         self.phase = phase
-        self._phase_ends = ends
+        self.deadline = deadline
 
 
 @dataclass
 class _Condemned:
-    """Why the worker must go, and the request that it went wrong with.
+    """Why the worker must go, and the request that it went wrong with, 0 for none.
 
-    answered: that request has been answered by us. late: the worker has answered it too, in vain.
+    answered: that request needs no answer of ours any more. late: the worker has answered it too, in vain.
     """
 
     cause: Cause
-    ticket: Ticket | None
-    answered: bool = False
+    id: int
+    answered: bool
     late: bool = False
 
 

@@ -5,12 +5,20 @@ This file knows pids and statuses, not workers or requests.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2); from <linux/prctl.h>."""
+
+PID_LIMIT = 2**22
+"""Every pid is smaller: PID_MAX_LIMIT of <linux/threads.h>."""
+
+NEAR = 4096
+"""Pids to look at from the first child found on: what a worker leaves behind was mostly forked in a row."""
 
 
 class Death(NamedTuple):
@@ -46,21 +54,26 @@ def become_subreaper() -> bool:
         return False
 
 
+REAP_ROUND = 256
+"""Deaths to collect in a row: orphans may come faster than they are collected, and a deadline must not wait."""
+
+
 class Reaped(NamedTuple):
-    """deaths: who was collected. left: whether any child remains."""
+    """deaths: who was collected. left: whether any child remains. more: whether more of them may be dead already."""
 
     deaths: list[Death]
     left: bool
+    more: bool = False
 
 
-def reap(leader: int = 0) -> Reaped:
-    """Collect every child that is dead by now. SIGCHLDs coalesce, so it asks until there is none.
+def reap(leader: int = 0, limit: int = REAP_ROUND) -> Reaped:
+    """Collect every child that is dead by now, at most `limit`. SIGCHLDs coalesce, so it asks until there is none.
 
     leader: a child whose process group goes with it. It is killed before the child is collected: until then the
     group's number can belong to nobody else.
     """
     deaths: list[Death] = []
-    while True:
+    while len(deaths) < limit:
         try:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if seen is None:
@@ -71,16 +84,25 @@ def reap(leader: int = 0) -> Reaped:
         except ChildProcessError:
             return Reaped(deaths, False)
         deaths.append(Death(pid, status, usage.ru_maxrss * 1024))
+    return Reaped(deaths, True, True)
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Send a signal to the session that the child `pid` leads, if it is still there."""
+    """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        return
+        signal_child(pid, number)  # it was forked a moment ago and has not made its group yet
     except PermissionError:
         return  # all that is left of the group belongs to another user; nothing more can be done from here
+
+
+def signal_child(pid: int, number: int) -> None:
+    """Send a signal to the uncollected child `pid` alone."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return  # as above; it cannot be missing unless somebody else collected it
 
 
 def sweep() -> None:
@@ -92,10 +114,27 @@ def sweep() -> None:
             continue  # dead by now, or another user's, of whom nobody promised anything
 
 
-def _children() -> list[int]:
-    """This process's children. Without proc(5) they can be named only by PID 1 of a namespace: all, -1."""
+def _children() -> Iterable[int]:
+    """This process's children. Without proc(5) PID 1 of a namespace means all, -1; anybody else must look for them."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as listing:
             return [int(pid) for pid in listing.read().split()]
     except OSError:
-        return [-1] if os.getpid() == 1 else []
+        return [-1] if os.getpid() == 1 else _search()
+
+
+def _search() -> Iterator[int]:
+    """Ask for each pid whether it is a child's, upwards from our own, as the kernel gives them out.
+
+    Not all are found, but one is if there is one: whoever calls again until none is left finds the others.
+    """
+    own, end = os.getpid(), PID_LIMIT
+    for pid in itertools.chain(range(own + 1, PID_LIMIT), range(2, own)):
+        if pid >= end:
+            return
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            continue
+        end = min(end, pid + NEAR)
+        yield pid

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 LOG_STYLES = ("fc", "lambda", "json", "none")
@@ -16,6 +17,9 @@ ERROR_STYLES = ("auto", "text", "lambda", "fc")
 
 _DEPTH = 16
 """Causes and groups inside each other, at most: the runtime sends fewer, but who knows what sent them."""
+
+_LINE_DIGITS = 9
+"""Digits of a line number, at most: int() refuses thousands of them, and who knows who wrote them."""
 
 
 def start_line(style: str, request_id: str, version: str) -> str:
@@ -165,21 +169,15 @@ def parse_stacks(text: str, own_folder: str) -> list[list[object]]:
             if call:
                 threads[-1].append(call)
     calls = threads[-1][::-1] if threads else []
-    while calls and calls[0][0].startswith(own_folder):
+    ours = (os.path.join(own_folder, ""), "<frozen importlib")
+    while calls and calls[0][0].startswith(ours):
         del calls[0]
-    return [[file, number, function, ""] for file, number, function in _outside(calls, own_folder)]
-
-
-def _outside(calls: Sequence[tuple[str, int, str]], own_folder: str) -> list[tuple[str, int, str]]:
-    starts = ("<frozen importlib", own_folder)
-    while calls and calls[0][0].startswith(starts):
-        calls = calls[1:]
-    return list(calls)
+    return [[file, number, function, ""] for file, number, function in calls]
 
 
 def _parse_call(line: str) -> tuple[str, int, str] | None:
     file, found, rest = line[len('  File "') :].rpartition('", line ')
     number, _, function = rest.partition(" in ")
-    if not found or not number.isdecimal():
+    if not found or not number.isdecimal() or len(number) > _LINE_DIGITS:
         return None
     return file, int(number), function

@@ -38,6 +38,13 @@ class Signals:
         except BlockingIOError:
             return
 
+    def wake(self) -> None:
+        """Make the descriptor readable: something is left to be done."""
+        try:
+            os.write(self._writer, b"\0")
+        except BlockingIOError:
+            return  # it is full, and so readable
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGCHLD:
             self.endings.append(number)

@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from signal import SIGKILL
 from typing import Any
 
 import pipe_runtime
-from pipe_runtime.connection import End
-from pipe_runtime.errors import ProtocolError
+from pipe_runtime.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS, INIT, Connection, End
+from pipe_runtime.errors import LocalProtocolError, ProtocolError, TruncatedStream
 from pipe_runtime.frames import MAX_FRAME, MAX_HEAD, Frame
 from pipe_runtime.messages import ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
 
@@ -39,7 +40,7 @@ from .policy import (
     killed_for_memory,
 )
 from .signals import Signals
-from .worker import AFTER_DEATH, READ_ROUND, Worker
+from .worker import READ_ROUND, READ_SIZE, Worker, unread
 
 MAX_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
 """Bytes of a request's payload that surely fit into a frame."""
@@ -110,9 +111,11 @@ class Supervisor:
     """One worker after the other for one function. Owns the process's children and its SIGCHLD.
 
     early: a worker's process that was started ahead with just this function's command and environment.
+    LocalProtocolError: the function's configuration does not fit into HELLO.
     """
 
     def __init__(self, function: Function, signals: Signals, journal: Journal, early: launch.Process | None) -> None:
+        Connection(INIT).send(HELLO, metadata=_hello(function))  # or it would fail when the first worker is there
         self.function = function
         self.policy = Policy(function.settings)
         self.outcomes: deque[Outcome] = deque()
@@ -128,6 +131,11 @@ class Supervisor:
         self._violation = ""
         self._last_dump = b""
         self._exec_error: OSError | None = None
+        self._start_error: OSError | None = None
+        self._forced = False
+        self._unsendable: dict[int, str] = {}
+        self._actions: deque[Action] = deque()
+        self._performing = False
         self._death: reaper.Death | None = None
         self._endings = 0
         self._fast = False
@@ -163,8 +171,9 @@ class Supervisor:
             return
         self._last_id += 1
         ticket = Ticket(self._last_id, request.timeout, len(request.payload))
+        actions = self.policy.submit(ticket, time.monotonic())
         self._requests[ticket.id] = request
-        self._perform(self.policy.submit(ticket, time.monotonic()))
+        self._perform(actions)
 
     def finish(self) -> None:
         """No more requests will come."""
@@ -180,8 +189,8 @@ class Supervisor:
                 self._read_log(worker)
             if process.answers in ready:
                 self._read_answers(worker, READ_ROUND)
-            if process.dump in ready and worker.read_dump():
-                self._perform(self.policy.dumped(time.monotonic()))
+            if process.dump in ready:
+                self._read_dump(worker)
             if self._writing and worker is self._worker:
                 self._flush(worker)
         if self._signals.descriptor in ready:
@@ -229,14 +238,23 @@ class Supervisor:
 
     def _handle_signals(self) -> None:
         self._signals.drain()
+        self._heed_endings()
+        worker, early = self._worker, self._early
+        reaped = reaper.reap(worker.pid if worker else 0)
+        if reaped.more:
+            self._signals.wake()
+        for death in reaped.deaths:
+            if worker is not None and death.pid == worker.pid:
+                self._bury(worker, death)
+            elif early is not None and death.pid == early.pid:
+                early.close()
+                self._early = None
+
+    def _heed_endings(self) -> None:
         now = time.monotonic()
         while self._endings < len(self._signals.endings):
             self._endings += 1
             self._perform(self.policy.interrupt(now) if self._endings == 1 else self.policy.hurry(now))
-        worker = self._worker
-        for death in reaper.reap(worker.pid if worker else 0).deaths:
-            if worker is not None and death.pid == worker.pid:
-                self._bury(worker, death)
 
     # What the worker says
 
@@ -246,6 +264,13 @@ class Supervisor:
             self._journal.raw(data)
         elif data == b"":
             self._unwatch(worker.process.log)
+
+    def _read_dump(self, worker: Worker) -> None:
+        came = worker.read_dump()
+        if came:
+            self._perform(self.policy.dumped(time.monotonic()))
+        elif came is False:
+            self._unwatch(worker.process.dump)
 
     def _read_answers(self, worker: Worker, limit: int) -> None:
         if self._violation:
@@ -257,6 +282,8 @@ class Supervisor:
                 if event is None:
                     break
                 self._take(worker, event)
+        except TruncatedStream:
+            self._perform(self.policy.closed(time.monotonic()))  # killed while it wrote, most likely: wait for that
         except ProtocolError as error:
             self._break_off(worker, str(error))
         if ended:
@@ -272,6 +299,8 @@ class Supervisor:
             self._take_outcome(worker, event, now)
         elif event.kind == HELLO:
             self._can_dump = "dump-signal" in event.metadata.get("capabilities", ())
+            requests = event.metadata.get("window_requests", BASE_WINDOW_REQUESTS)
+            self.policy.hello(requests, event.metadata.get("window_bytes", BASE_WINDOW_BYTES))
         elif event.kind == READY:
             self._init_us = event.metadata.get("init_us")
             self._perform(self.policy.ready(now))
@@ -287,7 +316,7 @@ class Supervisor:
         if counts:
             metadata = frame.metadata
             request = self._requests[frame.id]
-            measured = {key: metadata[key] for key in ("duration_us", "cpu_us", "peak_memory_bytes") if key in metadata}
+            measured = {key: metadata[key] for key in MEASURED if key in metadata}
             if frame.kind == RESULT:
                 outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, measured=measured)
             else:
@@ -295,8 +324,9 @@ class Supervisor:
                     request.request_id, problem=metadata, exit_code=EXIT_FUNCTION_FAILED, measured=measured
                 )
             self._conclude(frame.id, outcome)
-        elif self.policy.phase is Phase.KILLED and not self._violation:
+        elif actions and self.policy.phase is Phase.KILLED and not self._violation:
             self._violation = f"an outcome for id {frame.id}, which is not the oldest request"
+            self._unwatch(worker.process.answers)
         self._perform(actions)
 
     def _break_off(self, worker: Worker, why: str) -> None:
@@ -307,13 +337,16 @@ class Supervisor:
     def _bury(self, worker: Worker, death: reaper.Death) -> None:
         """The worker is dead: hear its last words, then let go of everything that was its."""
         self._death = death
-        while worker.read_dump():
-            continue
-        taken = 0
-        while taken < AFTER_DEATH and (data := worker.read_log()):
+        self.policy.gone()
+        # What it has written lies in its pipes; what comes later is from others, who may write for ever.
+        left = unread(worker.process.dump)
+        while left > 0 and worker.read_dump():
+            left -= READ_SIZE
+        left = unread(worker.process.log)
+        while left > 0 and (data := worker.read_log()):
             self._journal.raw(data)
-            taken += len(data)
-        self._read_answers(worker, AFTER_DEATH)
+            left -= len(data)
+        self._read_answers(worker, unread(worker.process.answers))
         self._exec_error = worker.process.exec_error()
         for descriptor in list(self._watched):
             self._unwatch(descriptor)
@@ -322,55 +355,70 @@ class Supervisor:
         self._worker = None
         worker.close()
         self._end_stragglers()
+        self._heed_endings()  # one may have come meanwhile, and its wake-up is used up
         now = time.monotonic()
         self._perform(self.policy.exec_failed(now) if self._exec_error else self.policy.died(now))
 
     # What the policy decides
 
     def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Send):
-                self._send(self._requests[action.id], action.id)
-            elif isinstance(action, Begin):
-                self._begin(action.id)
-            elif isinstance(action, Answer):
-                self._conclude(action.id, self._answer(action.id, action.cause))
-            elif isinstance(action, Start):
-                self._start()
-            elif self._worker is None:
-                continue
-            elif isinstance(action, Dump):
-                if self._can_dump:
-                    self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
-            elif isinstance(action, Signal):
-                self._worker.signal(action.number)
-            elif isinstance(action, Stop):
-                self._stop(self._worker)
+        """Perform actions in order; those that follow from performing one come after all that wait already."""
+        self._actions += actions
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._actions:
+                self._perform_one(self._actions.popleft())
+        finally:
+            self._performing = False
+
+    def _perform_one(self, action: Action) -> None:
+        if isinstance(action, Begin):
+            self._begin(action.id)
+        elif isinstance(action, Answer):
+            self._conclude(action.id, self._answer(action.id, action.cause))
+        elif isinstance(action, Start):
+            self._start()
+        elif self._worker is None:
+            return  # it could not be started; the policy knows by now
+        elif isinstance(action, Send):
+            self._send(self._worker, action.id)
+        elif isinstance(action, Dump):
+            if self._can_dump:
+                self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
+        elif isinstance(action, Signal):
+            self._forced = True
+            self._worker.signal(action.number)
+        elif isinstance(action, Stop):
+            self._stop(self._worker)
 
     def _start(self) -> None:
+        """Start a worker; where that is impossible, it has died at once."""
         function = self.function
         process, self._early = self._early, None
-        if process is None:
-            process = launch.start(function.command, function.environment)
-        self._can_dump, self._violation = False, ""
+        self._can_dump = self._forced = False
+        self._violation, self._start_error = "", None
+        try:
+            process = process or launch.start(function.command, function.environment)
+        except OSError as error:  # no process, descriptor or memory left; a later attempt may find one
+            self._start_error = error
+            self._perform(self.policy.died(time.monotonic()))
+            return
         self._worker = worker = Worker(process)
         if function.memory_limit is not None:
-            limits.limit_memory(process.pid, function.memory_limit)
+            try:
+                limits.limit_memory(process.pid, function.memory_limit)
+            except OSError as error:
+                self._start_error = error
+                worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
         for descriptor in (process.answers, process.log, process.dump):
             self._watch(descriptor, select.POLLIN)
-        hello = {
-            "versions": [VERSION],
-            "software": "pipe-init",
-            "dump_fd": launch.DUMP_FD,
-            "dump_signal": int(launch.DUMP_SIGNAL),
-            "spin_us": function.spin_us,
-            **function.hello,
-        }
-        worker.send(HELLO, metadata=hello)
+        worker.send(HELLO, metadata=_hello(function))
         self._watch_writing(worker)
 
-    def _send(self, request: Request, id: int) -> None:
-        assert self._worker is not None
+    def _send(self, worker: Worker, id: int) -> None:
+        request = self._requests[id]
         metadata = {
             "request_id": request.request_id,
             "timeout_ms": int(request.timeout * 1000),
@@ -378,8 +426,11 @@ class Supervisor:
             "content_type": request.content_type,
             "accept": request.accept,
         }
-        self._worker.send(INVOKE, id, metadata, request.payload)
-        self._watch_writing(self._worker)
+        try:
+            worker.send(INVOKE, id, metadata, request.payload)
+        except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
+            self._unsendable[id] = str(error)
+        self._watch_writing(worker)
 
     def _stop(self, worker: Worker) -> None:
         worker.send(STOP)
@@ -393,6 +444,8 @@ class Supervisor:
 
     def _watch_writing(self, worker: Worker) -> None:
         wanted = worker.wants_to_write
+        if worker.deaf:  # dying, or it will never see what it was sent
+            self._perform(self.policy.closed(time.monotonic()))
         if wanted and not self._writing:
             self._watch(worker.process.requests, select.POLLOUT)
         elif self._writing and not wanted:
@@ -404,6 +457,12 @@ class Supervisor:
         if self.function.log_style != "none":
             request_id = self._requests[id].request_id
             self._journal.say(report.start_line(self.function.log_style, request_id, self.function.version))
+        if id in self._unsendable:  # its turn has come, and nobody else will answer it
+            problem = _problem("RequestTooLargeException", f"The runtime cannot take it: {self._unsendable[id]}")
+            counts, actions = self.policy.outcome(id, time.monotonic())
+            assert counts, "the policy has just begun this request"
+            self._conclude(id, Outcome(self._requests[id].request_id, problem=problem, exit_code=EXIT_FUNCTION_FAILED))
+            self._perform(actions)
 
     def _answer(self, id: int, cause: Cause) -> Outcome:
         """The outcome that the init gives in the worker's place."""
@@ -439,6 +498,9 @@ class Supervisor:
             return _problem(
                 "Runtime.Stopped", f"{prefix}pipe-init was told to stop before the request was answered"
             ), EXIT_STOPPED
+        if self._start_error is not None:
+            message = f"{prefix}Runtime could not be started: {self._start_error.strerror}"
+            return _problem("Runtime.ExitError", message), EXIT_NOT_LOADED
         if self._exec_error is not None:
             program = self.function.command[0]
             missing = isinstance(self._exec_error, FileNotFoundError)
@@ -454,6 +516,9 @@ class Supervisor:
             peak = f"{death.peak_memory / 2**20:.0f} MB of {limit / 2**20:.0f} MB used"
             message = f"{prefix}Runtime exited with error: {death.description}, out of memory: {peak}"
             return _problem("Runtime.OutOfMemory", message, stack), EXIT_OUT_OF_MEMORY
+        if self._forced and cause is Cause.DIED:
+            message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
+            return _problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
         message = f"{prefix}Runtime exited with error: {death.description}"
         if cause is Cause.START_FAILED:
             message += " while it was loading the handler"
@@ -475,6 +540,7 @@ class Supervisor:
     def _conclude(self, id: int, outcome: Outcome) -> None:
         """The one place where a request that was submitted gets its outcome."""
         del self._requests[id]
+        self._unsendable.pop(id, None)
         self._journal.request_over()
         if self._begun.pop(id, None) is not None:
             if self._init_us is not None:
@@ -502,16 +568,28 @@ class Supervisor:
     def _end_stragglers(self) -> None:
         """Kill and collect every child that is left: with the worker gone, they are what it left behind."""
         limit = time.monotonic() + LAST_WAIT
-        while reaper.reap().left:
+        while (reaped := reaper.reap()).left:
             reaper.sweep()
             remaining = limit - time.monotonic()
             if remaining <= 0:
                 self._journal.say("pipe-init: processes that the function left behind do not end")
                 return
-            waiting = select.poll()
-            waiting.register(self._signals.descriptor, select.POLLIN)
-            waiting.poll(remaining * 1000)
-            self._signals.drain()
+            if not reaped.more:
+                waiting = select.poll()
+                waiting.register(self._signals.descriptor, select.POLLIN)
+                waiting.poll(remaining * 1000)
+                self._signals.drain()
+
+
+def _hello(function: Function) -> dict[str, Any]:
+    return {
+        "versions": [VERSION],
+        "software": "pipe-init",
+        "dump_fd": launch.DUMP_FD,
+        "dump_signal": int(launch.DUMP_SIGNAL),
+        "spin_us": function.spin_us,
+        **function.hello,
+    }
 
 
 def _problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ It never blocks, whatever the process does. It moves frames; what they mean is t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections import deque
@@ -15,7 +16,7 @@ from pipe_runtime.connection import INIT, Connection, End
 from pipe_runtime.frames import MAX_FRAME, Frame
 
 from .launch import Process
-from .reaper import signal_group
+from .reaper import signal_child, signal_group
 
 READ_SIZE = 64 * 1024
 """Bytes in one read: what a pipe holds by default (pipe(7))."""
@@ -26,18 +27,19 @@ READ_ROUND = 1024 * 1024
 DUMP_LIMIT = 64 * 1024
 """Bytes of stacks to keep. faulthandler writes at most 100 calls for each thread."""
 
-AFTER_DEATH = 2 * MAX_FRAME
-"""Bytes read from a dead worker's pipes at most: a process that it left behind may write for ever."""
+LAST_WORDS = MAX_FRAME
+"""Bytes read from a dead worker's pipe at most, however large it has made the pipe."""
 
 
 class Worker:
-    """A running worker. dump: what it has written of its stacks."""
+    """A running worker. dump: what it has written of its stacks. deaf: it has closed its input."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.pid = process.pid
         self.connection = Connection(INIT)
         self.dump = bytearray()
+        self.deaf = False
         self._out: deque[memoryview] = deque()
 
     def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> None:
@@ -63,7 +65,8 @@ class Worker:
         except BlockingIOError:
             return
         except BrokenPipeError:
-            out.clear()  # it reads no more; that it died, or why, comes another way
+            out.clear()  # that it died, or why, comes another way
+            self.deaf = True
 
     def end_input(self) -> None:
         """Close the worker's input. What it has not read yet of earlier frames, it still can."""
@@ -93,11 +96,11 @@ class Worker:
         """What lies in the log pipe, up to one read; b"" at its end, None: nothing now."""
         return _read(self.process.log)
 
-    def read_dump(self) -> bool:
-        """Take what lies in the dump pipe. False: nothing new."""
+    def read_dump(self) -> bool | None:
+        """Take what lies in the dump pipe, up to one read. False: it is at its end, None: nothing new."""
         data = _read(self.process.dump)
         if not data:
-            return False
+            return None if data is None else False
         self.dump += data[: DUMP_LIMIT - len(self.dump)]
         return True
 
@@ -110,12 +113,17 @@ class Worker:
     def ask_for_stacks(self, number: int) -> None:
         """Signal the worker itself, which is our own unreaped child, and wake it up."""
         self.dump.clear()
-        os.kill(self.pid, number)
+        signal_child(self.pid, number)
         signal_group(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
         """Close our ends of its pipes."""
         self.process.close()
+
+
+def unread(descriptor: int) -> int:
+    """Bytes that may lie in a pipe now, at most. What is read beyond them was written later."""
+    return min(fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ), LAST_WORDS)
 
 
 def _read(descriptor: int) -> bytes | None:

@@ -8,14 +8,18 @@ import sys
 baseline = frozenset(sys.modules)
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("pipe_runtime needs Python 3.10 or newer; this is %d.%d (%s)" % (sys.version_info[:2] + (sys.executable,)))
-    here = __file__.rpartition("/")[0]
-    started_as_script = sys.path[:1] == [here]
-    if started_as_script:
-        sys.path[0] = here.rpartition("/")[0]  # this very package, wherever it lies, before any other of its name
+    if sys.version_info < (3, 10):  # noqa: UP036  # whoever starts us may name any interpreter, even Python 2
+        sys.exit("pipe_runtime: Python {}.{} is too old, 3.10 or newer is needed".format(*sys.version_info))
+    brought = []
+    if __spec__ is None:  # started as a script
+        if not getattr(sys.flags, "safe_path", False):
+            del sys.path[0]  # the script's folder, with links resolved
+        # This very package, wherever it lies, before any other of its name; then what its init has brought along.
+        brought = [__file__.rpartition("/")[0].rpartition("/")[0], *sys.argv[1:]]
+        sys.path[:0] = brought
+    elif not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        del sys.path[:1]  # -m has put the current folder there, which need not be the function's
     from pipe_runtime.loop import leave, main
 
-    if started_as_script:
-        del sys.path[0]
+    del sys.path[: len(brought)]
     leave(main(baseline))

@@ -52,6 +52,8 @@ BYTES = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
 RAW = "*/*"
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 KEPT_BUFFER = 1024 * 1024
 """Bytes of a result after which its Packer is let go: a Packer never gives its buffer back."""
 DECIMAL_DIGITS = 4300
@@ -91,7 +93,8 @@ def decode_event(payload: bytes, content_type: str) -> object:
     try:
         kind = _media_type(content_type)
         if kind == JSON:
-            return _decode_json(str(payload, "utf-8-sig"))
+            # Not "utf-8-sig": that codec is written in Python, and three times as slow for a small event.
+            return _decode_json(str(payload.removeprefix(_BYTE_ORDER_MARK), "utf-8"))
         if kind == MSGPACK:
             return _decode_msgpack(payload)
         if kind == BYTES:

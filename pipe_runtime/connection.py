@@ -8,7 +8,7 @@ This file knows nothing of descriptors, processes or time.
 
 from __future__ import annotations
 
-from .errors import LocalProtocolError, ProtocolError
+from .errors import LocalProtocolError, ProtocolError, TruncatedStream
 from .frames import MAX_FRAME, MAX_HEAD, Frame, FrameReader, FrameWriter
 from .messages import (
     CANCEL,
@@ -127,15 +127,12 @@ class Connection:
         fields = {} if metadata is None else metadata
         try:
             check(kind, fields)
-            self._may(self.role, kind, id, len(payload))
-            if kind == HELLO:
-                self._check_hello(self.role, fields)
+            data = self._writer.encode(kind, id, fields, payload)
+            self._advance(self.role, kind, id, len(payload), fields)
         except LocalProtocolError:
             raise
         except ProtocolError as error:
             raise LocalProtocolError(str(error)) from None
-        data = self._writer.encode(kind, id, fields, payload)
-        self._did(self.role, kind, id, len(payload), fields)
         return data
 
     def receive(self, data: bytes) -> None:
@@ -173,57 +170,66 @@ class Connection:
 
     def _accept(self, frame: Frame) -> bool:
         """Whether the frame is to be delivered. A CANCEL that comes after the outcome is not."""
-        kind, id = frame.kind, frame.id
-        check(kind, frame.metadata)
-        self._may(self.peer, kind, id, len(frame.payload))
-        if kind == HELLO:
-            self._check_hello(self.peer, frame.metadata)
-        self._did(self.peer, kind, id, len(frame.payload), frame.metadata)
-        return kind != CANCEL or id in self.open_requests
+        check(frame.kind, frame.metadata)
+        self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
+        return frame.kind != CANCEL or frame.id in self.open_requests
 
     def _end_of_stream(self) -> End | None:
         if self._reader.buffered:
-            raise ProtocolError("the stream ended inside a frame")
+            raise TruncatedStream("the stream ended inside a frame")
         if self.states[self.peer] == CLOSED:
             return None
         self.states[self.peer] = CLOSED
         return END_OF_STREAM
 
-    def _may(self, role: str, kind: int, id: int, size: int) -> None:
-        """ProtocolError unless `role` may now send a frame of this kind and id, with this much payload."""
-        allowed = TRANSITIONS[role][self.states[role]]
-        if _step(kind, id) not in allowed:
-            raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {self.states[role]}")
+    def _advance(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
+        """`role` sends a frame of this kind and id, with this much payload.
+
+        ProtocolError: it may not; nothing has changed then.
+        """
+        state = self.states[role]
+        following = TRANSITIONS[role][state].get(kind if id or kind != ERROR else FATAL)
+        if following is None:
+            raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {state}")
         if kind == INVOKE:
-            if id <= self._last_id:
-                raise ProtocolError(f"INVOKE with id {id}, which is not above the last one, {self._last_id}")
-            if not self.room_for(size):
-                requests, total = self._window
-                raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
-        elif kind == CANCEL:
-            if not 0 < id <= self._last_id:
-                raise ProtocolError(f"CANCEL of id {id}, which was never invoked")
-        elif kind in (RESULT, ERROR, LOG):
+            self._open(id, size)
+        elif kind == RESULT or kind == ERROR or kind == LOG:
             if id and id not in self.open_requests:
                 raise ProtocolError(f"{NAMES[kind]} for id {id}, which is not waiting for an outcome")
+            if size and kind == ERROR:
+                raise ProtocolError("ERROR with a payload")
             if kind == RESULT and not id:
                 raise ProtocolError("RESULT with id 0")
+            if id and kind != LOG:
+                self._open_bytes -= self.open_requests.pop(id)
+        else:
+            self._advance_seldom(role, kind, id, size, metadata)
+        self.states[role] = following
+
+    def _open(self, id: int, size: int) -> None:
+        """A request is sent."""
+        if id <= self._last_id:
+            raise ProtocolError(f"INVOKE with id {id}, which is not above the last one, {self._last_id}")
+        if not self.room_for(size):
+            requests, total = self._window
+            raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
+        if not self._last_id:
+            self._reader.max_frame = self._max_frame
+        self._last_id = id
+        self.open_requests[id] = size
+        self._open_bytes += size
+
+    def _advance_seldom(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
+        """The kinds that no request needs: without a payload, and without an id but for CANCEL."""
+        if size:
+            raise ProtocolError(f"{NAMES[kind]} with a payload")
+        if kind == CANCEL:
+            if not 0 < id <= self._last_id:
+                raise ProtocolError(f"CANCEL of id {id}, which was never invoked")
         elif id:
             raise ProtocolError(f"{NAMES[kind]} with id {id} instead of 0")
-        if size and kind not in (INVOKE, RESULT, LOG):
-            raise ProtocolError(f"{NAMES[kind]} with a payload")
-
-    def _did(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        self.states[role] = TRANSITIONS[role][self.states[role]][_step(kind, id)]
-        if kind == INVOKE:
-            if not self._last_id:
-                self._reader.max_frame = self._max_frame
-            self._last_id = id
-            self.open_requests[id] = size
-            self._open_bytes += size
-        elif kind in (RESULT, ERROR) and id:
-            self._open_bytes -= self.open_requests.pop(id)
         elif kind == HELLO:
+            self._check_hello(role, metadata)
             self._greeted(role, metadata)
 
     def _check_hello(self, role: str, metadata: Mapping[str, Any]) -> None:
@@ -253,7 +259,3 @@ class Connection:
         if role == RUNTIME:
             requests = metadata.get("window_requests", BASE_WINDOW_REQUESTS)
             self._window = (requests, metadata.get("window_bytes", BASE_WINDOW_BYTES))
-
-
-def _step(kind: int, id: int) -> int:
-    return FATAL if kind == ERROR and not id else kind

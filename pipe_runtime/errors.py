@@ -17,6 +17,10 @@ class ProtocolError(Exception):
     """The peer sent what the protocol does not allow. The connection is of no further use."""
 
 
+class TruncatedStream(ProtocolError):
+    """The peer's stream ended inside a frame: a rule was broken, or the peer died while it wrote."""
+
+
 class LocalProtocolError(ProtocolError):
     """This side tried to send what the protocol does not allow. Nothing was sent, nothing has changed."""
 

@@ -190,7 +190,7 @@ def _decode_head(data: bytes, pack: Callable[[Any], bytes]) -> tuple[int, int, d
     except ProtocolError:
         raise
     except Exception as error:  # msgpack's two implementations raise a dozen types for hostile bytes
-        raise ProtocolError(f"a head that is not msgpack: {error or type(error).__name__}") from None
+        raise ProtocolError(f"a head that is not msgpack: {str(error) or type(error).__name__}") from None
     if type(head) is not list or len(head) != 3:
         raise ProtocolError("a head that is not an array of three")
     kind, id, metadata = head

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 import time
 from _thread import get_ident
@@ -55,17 +56,19 @@ class Journal:
     def record(self, stream: str, level: str, text: bytes, line_break: bytes = b"\n") -> None:
         """One record of one or more whole lines, without the last line break."""
         if self.forked:
-            _write_all(2, text + line_break)
+            write_all(2, text + line_break)
             return
-        while len(text) > PIECE:
-            cut = text.rfind(b"\n", 0, PIECE) + 1
-            if cut:
-                self._send(stream, level, text[: cut - 1])
+        start = 0
+        while len(text) - start > PIECE:
+            cut = text.rfind(b"\n", start, start + PIECE + 1)
+            if cut >= 0:
+                self._send(stream, level, text[start:cut])
+                start = cut + 1
             else:
-                cut = _character_boundary(text, PIECE)
-                self._send(stream, level, text[:cut])
-            text = text[cut:]
-        self._send(stream, level, text)
+                cut = _character_boundary(text, start + PIECE)
+                self._send(stream, level, text[start:cut])
+                start = cut
+        self._send(stream, level, text[start:])
 
     def flush(self) -> None:
         """Send what was printed without a line break so far."""
@@ -101,16 +104,17 @@ class LogStream(io.RawIOBase):
         """Take bytes; each thread completes lines of its own."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
-        text = bytes(data)
+        text = data if type(data) is bytes else memoryview(data).tobytes()
         thread = get_ident()
         whole = self._partial.pop(thread, b"") + text if thread in self._partial else text
-        lines, line_break, rest = whole.rpartition(b"\n")
-        if len(rest) > PIECE:
-            lines, line_break, rest = whole, b"\n", b""  # an endless line goes on in pieces: nothing may grow
-        if rest:
-            self._partial[thread] = rest
-        if line_break:
-            self._journal.record(self._stream, "", lines)
+        end = whole.rfind(b"\n") + 1
+        start = end
+        while len(whole) - start > PIECE:  # an endless line goes on in pieces: nothing may grow
+            start = _character_boundary(whole, start + PIECE)
+        if start < len(whole):
+            self._partial[thread] = whole[start:]  # never empty after a piece: the line break is still to come
+        if start:
+            self._journal.record(self._stream, "", whole[: start - (start == end)])
         return len(text)
 
     def flush(self) -> None:
@@ -122,7 +126,9 @@ class LogStream(io.RawIOBase):
     def send_partial_lines(self, line_break: bytes = b"\n") -> None:
         """Pass on what has no line break yet."""
         for thread in list(self._partial):
-            self._journal.record(self._stream, "", self._partial.pop(thread), line_break)
+            text = self._partial.pop(thread, b"")
+            if text:  # the thread has not just completed it itself
+                self._journal.record(self._stream, "", text, line_break)
 
     def forget_partial_lines(self) -> None:
         """Drop what a forked child has inherited: it is the parent's to complete."""
@@ -149,9 +155,10 @@ class LoggingHook:
         """Import protocol: for `logging`, its ordinary spec, with a loader that attaches us after it has run."""
         if name != "logging" or path is not None:
             return None
-        sys.meta_path.remove(self)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
         for finder in sys.meta_path:
-            spec = finder.find_spec(name, None, target)
+            find = getattr(finder, "find_spec", None)
+            spec = find(name, None, target) if find else None
             if spec is not None:
                 break
         else:
@@ -174,7 +181,9 @@ class LoggingHook:
             def emit(self, record: logging.LogRecord) -> None:
                 try:
                     text = self.format(record)
-                    journal.record("log", record.levelname, text.encode("utf-8", "backslashreplace"))
+                    journal.record("log", _level(record.levelname), text.encode("utf-8", "backslashreplace"))
+                except RecursionError:
+                    raise  # as in logging's own handlers
                 except Exception:  # logging's own contract: a record that cannot be formatted is reported, not raised
                     self.handleError(record)
 
@@ -207,6 +216,17 @@ def _character_boundary(text: bytes, limit: int) -> int:
     return cut
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _level(name: object) -> str:
+    """A level's name that fits into a LOG frame beside PIECE bytes: a function may name levels as it likes."""
+    return ascii(name)[1:-1][:32] if not isinstance(name, str) or not name.isascii() else name[:32]
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to a descriptor that others may have made non-blocking."""
     while data:
-        data = data[os.write(descriptor, data) :]
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            writable = select.poll()
+            writable.register(descriptor, select.POLLOUT)
+            writable.poll()

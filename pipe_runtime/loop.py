@@ -16,11 +16,12 @@ from . import codec, faults, handler, namespace
 from .connection import RUNTIME, Connection, End
 from .context import Context
 from .errors import Fault, LocalProtocolError, ProtocolError
-from .logs import Journal, LoggingHook
+from .frames import MAX_HEAD
+from .logs import Journal, LoggingHook, write_all
 from .messages import DUMP, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
 from .outbox import Outbox, Quiet
 from .stdio import claim
-from .usage import peak_memory
+from .usage import PeakMemory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +30,19 @@ if TYPE_CHECKING:
 
     from .frames import Frame
 
+    Outcome = tuple[int, dict[str, Any], bytes]
+    """Kind, metadata and payload of a frame that says how it went."""
+
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 1024 * 1024
 """What may wait here unanswered: enough that an answer's way back never leaves the runtime without work."""
 
+KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
+"""What the init may have sent of such requests while an answer cannot be written."""
+
 EXIT_STOPPED = 0
 EXIT_NOT_LOADED = 1
+EXIT_PIPE_LOST = 1
 EXIT_PROTOCOL = 4
 
 
@@ -46,12 +54,15 @@ def main(baseline: Collection[str]) -> int:
     try:
         runtime = Runtime(baseline)
     except OSError as error:
-        os.write(2, f"pipe_runtime: stdin and stdout must be pipes: {error.strerror}\n".encode())
+        _complain(f"stdin and stdout must be pipes: {error.strerror}")
         return 2
     try:
         return runtime.run()
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         return EXIT_STOPPED  # nobody is there to be answered
+    except OSError as error:
+        _complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
+        return EXIT_PIPE_LOST
     except ProtocolError as error:
         runtime.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)})
         return EXIT_PROTOCOL
@@ -62,7 +73,26 @@ def leave(code: int) -> None:
     try:
         atexit._run_exitfuncs()
     finally:
-        os._exit(code)
+        os._exit(code & 0xFF)
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except BaseException:  # whatever the function has put there, or closed: nobody is left to be told
+        return
+
+
+def _complain(text: str) -> None:
+    try:
+        write_all(2, f"pipe_runtime: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return  # there is no stderr
+
+
+def _exit_code(error: SystemExit) -> int:
+    """What Python would exit with."""
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 class Runtime:
@@ -70,21 +100,20 @@ class Runtime:
 
     def __init__(self, baseline: Collection[str]) -> None:
         self._baseline = baseline
-        self._pipes = claim()
+        self._memory = PeakMemory()
+        self._pipes = claim(KEPT_BYTES)
         self._connection = Connection(RUNTIME)
         self._outbox = Outbox(self._connection, self._pipes)
         self._journal = Journal(self._send_log)
-        self._quiet = Quiet()
+        self._quiet = Quiet(self._signal_handled, lambda error: leave(_exit_code(error)))
         self._current = 0
         self._forked = False
-        self._ended = False
         self._handler_name = ""
         self._handler: Callable[[Any, Any], Any]
         self._function: dict[str, Any] = {}
         self._dump_fd = -1
         self._dump_signal = 0
-        self._pipes.room = self._room
-        self._pipes.arrived = self._arrived
+        atexit.register(self._last_lines)  # the first to register is the last to run
 
     def run(self) -> int:
         """The whole conversation. ProtocolError, BrokenPipeError: as they say."""
@@ -101,18 +130,12 @@ class Runtime:
                 "window_bytes": WINDOW_BYTES,
             },
         )
-        start = time.perf_counter_ns()
-        try:
-            self._configure(hello.metadata)
-        except BaseException as error:  # whatever the function's module raises, SystemExit too, is the answer
-            self._leave_if_forked(error)
-            self._journal.flush()
-            self.last_word(faults.describe(error))
-            return EXIT_NOT_LOADED
-        self._leave_if_forked(None)
+        kind, metadata, _ = self._quiet.call(lambda: self._configure(hello.metadata), self._problem)
         self._journal.flush()
-        init_us = (time.perf_counter_ns() - start) // 1000
-        self._outbox.post(READY, metadata={"init_us": init_us, "peak_memory_bytes": peak_memory()})
+        if kind == ERROR:
+            self.last_word(metadata)
+            return EXIT_NOT_LOADED
+        self._outbox.post(kind, 0, metadata)
         return self._serve()
 
     def last_word(self, problem: dict[str, Any]) -> None:
@@ -138,12 +161,8 @@ class Runtime:
         while True:
             event = self._connection.next_event()
             if event is None:
-                try:
-                    self._connection.receive(self._pipes.read())
-                except KeyboardInterrupt:
-                    continue  # a SIGINT between requests belongs to none of them
+                self._connection.receive(self._quiet.wait(self._pipes.read))
             elif isinstance(event, End):
-                self._ended = True
                 return None
             else:
                 return event
@@ -153,40 +172,35 @@ class Runtime:
         self._current = frame.id
         self._journal.request_id = request["request_id"]
         started, cpu = time.perf_counter_ns(), time.process_time_ns()
-        kind, metadata, payload = self._outcome(frame)
-        metadata["duration_us"] = (time.perf_counter_ns() - started) // 1000
-        metadata["cpu_us"] = (time.process_time_ns() - cpu) // 1000
-        metadata["peak_memory_bytes"] = peak_memory()
+        kind, metadata, payload = self._quiet.call(lambda: self._call(frame), self._problem)
+        self._leave_if_forked(None)  # by code of the event's or the result's
+        # A function may have replaced the clocks; an unsigned integer it must be.
+        measured = {
+            "duration_us": max(0, time.perf_counter_ns() - started) // 1000,
+            "cpu_us": max(0, time.process_time_ns() - cpu) // 1000,
+            "peak_memory_bytes": self._memory.read(),
+        }
         self._journal.flush()
-        self._current = 0
+        self._current, self._journal.request_id = 0, ""
         try:
-            self._outbox.post(kind, frame.id, metadata, payload)
+            self._outbox.post(kind, frame.id, {**metadata, **measured}, payload)
         except LocalProtocolError as error:
             too_large = {
                 "error_type": "Function.ResponseSizeTooLarge",
                 "error_message": f"The result is too large: {error}",
             }
-            self._outbox.post(ERROR, frame.id, too_large)
+            self._outbox.post(ERROR, frame.id, {**too_large, **measured})
+        except MemoryError as error:  # making the frame copies the result
+            self._outbox.post(ERROR, frame.id, {**faults.describe(error), **measured})
 
-    def _outcome(self, frame: Frame) -> tuple[int, dict[str, Any], bytes]:
-        """Call the handler: (kind, metadata, payload) of RESULT or ERROR, whatever it does short of dying."""
-        outcome: tuple[int, dict[str, Any], bytes] | None = None
-        while True:
-            try:
-                if outcome is None:
-                    outcome = self._call(frame)
-                self._quiet.begin()
-                return outcome
-            except BaseException as error:  # a signal handler of the function's may raise anywhere until it is quiet
-                self._leave_if_forked(error)
-                if outcome is None:
-                    outcome = ERROR, faults.describe(error), b""
+    def _problem(self, error: BaseException) -> Outcome:
+        self._leave_if_forked(error)
+        return ERROR, faults.describe(error), b""
 
-    def _call(self, frame: Frame) -> tuple[int, dict[str, Any], bytes]:
+    def _call(self, frame: Frame) -> Outcome:
         request = frame.metadata
         deadline = time.monotonic() + request.get("timeout_ms", 60_000) / 1000
         context = Context(request, self._function, self._handler_name, deadline, self._log)
-        self._quiet.end()
         payload, frame.payload = frame.payload, b""  # the handler need not hold the event twice
         event = codec.decode_event(payload, request["content_type"])
         del payload
@@ -195,8 +209,9 @@ class Runtime:
         content_type, result = codec.encode_result(value, request["accept"])
         return RESULT, {"content_type": content_type}, result
 
-    def _configure(self, hello: dict[str, Any]) -> None:
+    def _configure(self, hello: dict[str, Any]) -> Outcome:
         """Become what HELLO asks for: environment, folder, path, standard streams; then load the handler."""
+        start = time.perf_counter_ns()
         self._pipes.spin(hello.get("spin_us", 0))
         self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
         os.register_at_fork(after_in_child=self._after_fork)
@@ -215,6 +230,9 @@ class Runtime:
             ) from None
         namespace.prepare(code_dir, hello.get("layers", []), self._baseline, self._handler_name)
         self._handler = handler.load(self._handler_name, code_dir)
+        self._leave_if_forked(None)
+        init_us = max(0, time.perf_counter_ns() - start) // 1000
+        return READY, {"init_us": init_us, "peak_memory_bytes": self._memory.read()}, b""
 
     def _dump_to(self, descriptor: int, signal: int) -> None:
         """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""
@@ -228,6 +246,8 @@ class Runtime:
 
     def _after_fork(self) -> None:
         """In a child that the function forked: let go of everything that speaks for this process."""
+        if self._forked:
+            return  # a fork of a fork: those numbers may be the function's own descriptors by now
         self._forked = True
         self._journal.after_fork()
         self._pipes.close()
@@ -242,24 +262,38 @@ class Runtime:
         if not self._forked:
             return
         code = 0
-        if isinstance(error, SystemExit):
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        elif error is not None:
-            code = 1
-            sys.excepthook(type(error), error, error.__traceback__)
-        os._exit(code & 0xFF)
+        try:
+            if isinstance(error, SystemExit):
+                code = _exit_code(error)
+            elif error is not None:
+                code = 1
+                sys.excepthook(type(error), error, error.__traceback__)
+            self._last_lines()
+        finally:
+            os._exit(code & 0xFF)
+
+    def _last_lines(self) -> None:
+        """What the function has printed, and not flushed, would be lost with the process."""
+        _flush(sys.stdout)
+        _flush(sys.stderr)
+        _flush(self._journal)
+
+    def _signal_handled(self, error: BaseException | None) -> None:
+        """A signal handler of the function's has run between requests, and has raised `error`."""
+        self._leave_if_forked(error)
+        if error is not None and not isinstance(error, SystemExit):
+            text = f"pipe_runtime: a signal handler raised {faults.type_name(error)} between requests"
+            self._log(f"{text}: {faults.message_of(error)}")
 
     def _send_log(self, stream: str, level: str, text: bytes) -> None:
         metadata = {"stream": stream, "level": level} if level else {"stream": stream}
-        self._outbox.post(LOG, self._current, metadata, text)
+        try:
+            self._outbox.post(LOG, self._current, metadata, text)
+        except LocalProtocolError:  # the request's outcome has overtaken this thread, or nothing follows the last word
+            try:
+                self._outbox.post(LOG, 0, metadata, text)
+            except LocalProtocolError:
+                write_all(2, text + b"\n")
 
     def _log(self, message: str) -> None:
         self._journal.record("log", "", str(message).rstrip("\n").encode("utf-8", "backslashreplace"))
-
-    def _room(self) -> bool:
-        return not self._ended and self._connection.buffered < WINDOW_BYTES
-
-    def _arrived(self, data: bytes) -> None:
-        if not data:
-            self._ended = True
-        self._connection.receive(data)

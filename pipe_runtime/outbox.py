@@ -1,27 +1,28 @@
 """Everything that the runtime says leaves through here: one frame after the other, whole, from any thread.
 
-It knows the connection and the pipes, not what the frames mean.
+Also here: Quiet, which keeps the function's signal handlers from breaking off what the runtime does between two
+requests. This file knows the connection and the pipes, not what the frames mean.
 """
 
 from __future__ import annotations
 
 import _signal
 import sys
-from _thread import allocate_lock, get_ident
-
-from .stdio import WRITE_SIZE
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
 
     from .connection import Connection
     from .stdio import Pipes
 
+    T = TypeVar("T")
+
     Post = tuple[int, int, Mapping[str, Any], bytes]
 
-_MASKABLE = frozenset(_signal.valid_signals()) - {_signal.SIGKILL, _signal.SIGSTOP}
+_SIGNALS = tuple(sorted(_signal.valid_signals()))
 
 
 class Outbox:
@@ -30,80 +31,128 @@ class Outbox:
     def __init__(self, connection: Connection, pipes: Pipes) -> None:
         self._connection = connection
         self._pipes = pipes
-        self._lock = allocate_lock()
-        self._owner = 0
+        # Reentrant, because a signal handler may post at any moment after this thread has taken the lock.
+        self._lock = RLock()
+        self._busy = False
         self._deferred: list[Post] = []
 
     def post(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> None:
-        """Send one frame.
+        """Send one frame. A frame that a signal handler posts in the middle of another one follows that one.
 
+        What a signal handler of the function's raises meanwhile may break off a frame that one write takes (it is
+        sent or not, never half); for any other frame there must be Quiet.
         LocalProtocolError: the protocol does not allow it now, or it is too large; nothing was sent.
         BrokenPipeError: nobody reads any more.
         """
         post = (kind, id, metadata or {}, payload)
-        if self._owner == get_ident():
-            self._deferred.append(post)  # a signal handler printed while this very thread was inside a frame
-            return
         with self._lock:
-            self._owner = get_ident()
+            if self._busy:
+                self._deferred.append(post)
+                return
             try:
                 self._send(post)
+            finally:
                 while self._deferred:
                     self._send(self._deferred.pop(0))
-            finally:
-                self._owner = 0
 
     def _send(self, post: Post) -> None:
-        data = self._connection.send(*post)
-        if len(data) <= WRITE_SIZE:
-            self._pipes.write(data)  # one write, which happens or does not: no exception can leave half a frame
-            return
-        with SignalsHeld():
-            self._pipes.write(data)
-
-
-class SignalsHeld:
-    """Blocks the signals of the calling thread, so that no handler of the function's raises inside the block.
-
-    What a handler raises on the way in is raised on the way out instead.
-    """
-
-    def __enter__(self) -> None:
-        self._before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-        self._raised: BaseException | None = None
         try:
-            _signal.pthread_sigmask(_signal.SIG_BLOCK, _MASKABLE)
-        except BaseException as error:  # raised by the function's own handler, after the mask was set
-            self._raised = error
-
-    def __exit__(self, *error: object) -> None:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._before)
-        if self._raised is not None and error[0] is None:
-            raise self._raised
+            self._busy = True
+            self._pipes.write(self._connection.send(*post))
+        finally:
+            self._busy = False
 
 
 class Quiet:
-    """Between requests: blocks the signals for which the function has installed handlers of its own.
+    """Between requests: lets the function's own signal handlers run, but not raise into the runtime's code.
 
-    Such a handler may raise (an alarm that was not cancelled), and would do so in the runtime's own code.
+    Such a handler may raise (an alarm that was not cancelled). Blocking the signals would not help: with a second
+    thread in the process they arrive there, and Python runs the handler in the main thread all the same. So a
+    handler of ours takes their place, and the function's own are put back for the next request.
+
+    finished: called after each such handler, with what it has raised, or None.
+    leave: gets the SystemExit that one has raised, when the runtime waits for a request or is about to.
     """
 
-    def __init__(self) -> None:
-        self._blocked: set[int] = set()
+    def __init__(self, finished: Callable[[BaseException | None], None], leave: Callable[[SystemExit], None]) -> None:
+        self._finished = finished
+        self._leave = leave
+        self._exit: SystemExit | None = None
+        self._waiting = False
+        self._quiet = True
+        self._taken: dict[int, Callable[[int, Any], Any]] = {}
+        # Bound once: they are told apart by identity.
+        self._ours, self._interrupt = self._contain, self._interrupted
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            # For good: it does what Python's own does, and saves two system calls for each request.
+            _signal.signal(_signal.SIGINT, self._interrupt)
+        self._plain = list(map(_signal.getsignal, _SIGNALS))
 
-    def begin(self) -> None:
-        """The handler has returned. May raise what a signal handler raises in that moment; call again then."""
+    def call(self, function: Callable[[], T], failed: Callable[[BaseException], T]) -> T:
+        """Run the function's code: what `function` returns, never None, or what `failed` makes of what it raised.
+
+        A signal handler of the function's may raise anywhere until it is quiet again, in the clauses below, too.
+        """
+        result: T | None = None
+        try:
+            try:
+                self._end()
+                result = function()
+                self._begin()
+            except BaseException as error:  # the function's code may raise anything, SystemExit too
+                self._begin()
+                result = failed(error) if result is None else result
+        except BaseException as error:  # raised by a signal handler in the last moment
+            self._begin()
+            result = failed(error) if result is None else result
+        return result
+
+    def wait(self, read: Callable[[], bytes]) -> bytes:
+        """read(), during which the function's signal handlers may end the process."""
+        self._waiting = True
+        if self._exit is not None:
+            self._leave(self._exit)
+        try:
+            return read()
+        finally:
+            self._waiting = False
+
+    def _begin(self) -> None:
+        """The function's code has returned. May raise what a signal handler raises now; to be called again then."""
+        self._quiet = True
         if "signal" not in sys.modules:
             return
-        for number in range(1, _signal.NSIG):
-            action = _signal.getsignal(number)
-            if callable(action) and action is not _signal.default_int_handler:
-                self._blocked.add(number)
-        if self._blocked:
-            _signal.pthread_sigmask(_signal.SIG_BLOCK, self._blocked)
+        actions = list(map(_signal.getsignal, _SIGNALS))
+        if actions == self._plain:
+            return
+        for number, action in zip(_SIGNALS, actions, strict=True):
+            if action is _signal.default_int_handler:
+                _signal.signal(number, self._interrupt)
+            elif callable(action) and action is not self._ours and action is not self._interrupt:
+                self._taken[number] = action
+                _signal.signal(number, self._ours)
 
-    def end(self) -> None:
-        """The next handler begins. Signals that came meanwhile are delivered here, and may raise."""
-        if self._blocked:
-            blocked, self._blocked = self._blocked, set()
-            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, blocked)
+    def _end(self) -> None:
+        """The function's code begins. From here on its signal handlers may raise again, here to begin with."""
+        self._quiet = False
+        if self._taken:
+            for number, action in self._taken.items():
+                if _signal.getsignal(number) is self._ours:
+                    _signal.signal(number, action)
+            self._taken.clear()
+
+    def _contain(self, number: int, frame: Any) -> None:
+        failure: BaseException | None = None
+        try:
+            self._taken[number](number, frame)
+        except BaseException as error:  # that is what this is for
+            failure = error
+        self._finished(failure)
+        if isinstance(failure, SystemExit):
+            self._exit = failure
+            if self._waiting:
+                self._leave(failure)
+
+    def _interrupted(self, number: int, frame: Any) -> None:
+        if not self._quiet:  # between requests a SIGINT belongs to none of them
+            _signal.default_int_handler(number, frame)

@@ -10,16 +10,16 @@ import fcntl
 import os
 import select
 import time
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from _thread import RLock
 
 READ_SIZE = 64 * 1024
 """Bytes asked for in one read: what a pipe holds by default (pipe(7))."""
 
 WRITE_SIZE = 4096
 """Bytes written after one poll: PIPE_BUF on Linux, which a pipe that polls writable takes without blocking."""
+
+READER_MS = 100
+"""How often a thread that cannot write looks whether it should read, while the main thread does. Only in that case."""
 
 FAST_SECONDS = 0.001
 """A request that comes this soon after the last answer makes it worth spinning for the next one."""
@@ -29,15 +29,20 @@ class Pipes:
     """The two private descriptors that carry the protocol.
 
     requests, answers: descriptors that only the runtime knows, closed by exec.
-    room: says whether bytes that arrive while a write must wait may still be buffered; no more so after the end.
-    arrived: gets such bytes, b"" at the end of the stream.
+    limit: bytes that may be kept while a write has to wait; what arrives then is given out by read().
+
+    One thread reads, the main thread; any thread writes, one at a time.
     """
 
-    def __init__(self, requests: int, answers: int) -> None:
+    def __init__(self, requests: int, answers: int, limit: int) -> None:
         self.requests = requests
         self.answers = answers
-        self.room: Callable[[], bool] = lambda: False
-        self.arrived: Callable[[bytes], None] = lambda data: None
+        self._limit = limit
+        self._kept: list[bytes] = []
+        # Whoever waits for requests, so that no two threads do. Reentrant: a signal handler may raise behind the
+        # acquire, and the main thread must not lock itself out.
+        self._reading = RLock()
+        self._idle = False
         self._spin = 0.0
         self._fast = False
         self._waiting = select.poll()
@@ -53,7 +58,17 @@ class Pipes:
         self._spin = microseconds / 1e6
 
     def read(self) -> bytes:
-        """The next bytes, as soon as there are any; b"" at the end of the stream."""
+        """The next bytes, as soon as there are any; b"" at the end of the stream. No signal handler may raise here."""
+        if self._kept:
+            return self._kept.pop(0)
+        with self._reading:
+            self._idle = True
+            try:
+                return self._kept.pop(0) if self._kept else self._read()
+            finally:
+                self._idle = False
+
+    def _read(self) -> bytes:
         while True:
             self._wait()
             try:
@@ -82,12 +97,29 @@ class Pipes:
 
     def _until_writable(self) -> None:
         while True:
-            watch = self._both if self.room() else self._out
-            ready = dict(watch.poll())
-            if self.answers in ready:
-                return
-            if self.requests in ready:
-                self.arrived(os.read(self.requests, READ_SIZE))
+            if self._idle or not self._reading.acquire(blocking=False):
+                if self._out.poll(READER_MS):
+                    return
+                continue
+            try:
+                if self._keep_or_writable():
+                    return
+            finally:
+                self._reading.release()
+
+    def _keep_or_writable(self) -> bool:
+        """Wait until there is something to do: True if that is to write, False if bytes were read and kept."""
+        ended = self._kept[-1:] == [b""]
+        room = not ended and sum(map(len, self._kept)) < self._limit
+        ready = dict((self._both if room else self._out).poll())
+        if self.answers in ready:
+            return True
+        try:
+            # Read and kept without a line of Python in between, where a signal handler could raise and lose it.
+            self._kept.extend(map(os.read, (self.requests,), (READ_SIZE,)))
+        except BlockingIOError:
+            return False
+        return False
 
     def _wait(self) -> None:
         poll = self._waiting.poll
@@ -102,13 +134,19 @@ class Pipes:
 
     def close(self) -> None:
         """Forget both descriptors. For a forked child, whose bytes would mix with the runtime's."""
-        os.close(self.requests)
-        os.close(self.answers)
+        descriptors = self.requests, self.answers
+        self.requests = self.answers = -1  # what a signal handler's fork has interrupted must not go on elsewhere
+        for descriptor in descriptors:
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue  # the function has closed it
 
 
-def claim() -> Pipes:
+def claim(limit: int) -> Pipes:
     """Take fds 0 and 1 for the protocol. Afterwards fd 0 is at its end and fd 1 writes where fd 2 does.
 
+    limit: as in Pipes.
     OSError: fd 0 or 1 is not open.
     """
     requests = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -116,14 +154,13 @@ def claim() -> Pipes:
     empty, writer = os.pipe()
     os.close(writer)
     os.dup2(empty, 0)
-    if empty != 0:
-        os.close(empty)
+    os.close(empty)
     try:
         os.dup2(2, 1)
     except OSError:
         _plug(2)
         os.dup2(2, 1)
-    return Pipes(requests, answers)
+    return Pipes(requests, answers, limit)
 
 
 def _plug(descriptor: int) -> None:
@@ -133,6 +170,8 @@ def _plug(descriptor: int) -> None:
     except OSError:
         reader, sink = os.pipe()
         os.close(reader)
-    os.dup2(sink, descriptor)
-    if sink != descriptor:
+    if sink == descriptor:
+        os.set_inheritable(sink, True)
+    else:
+        os.dup2(sink, descriptor)
         os.close(sink)

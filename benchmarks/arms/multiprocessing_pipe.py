@@ -11,7 +11,7 @@ from .driver import serve
 
 
 class MultiprocessingPipe:
-    """The parent's end. The result is turned into JSON outside the timed part, for the comparison only."""
+    """The parent's end. The result is put between quotes to be compared with the other arms'."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("fork")
@@ -24,7 +24,8 @@ class MultiprocessingPipe:
     def exchange(self) -> bytes:
         """Pickled both ways, as this module's users do."""
         self.connection.send(self.event)
-        return b'"' + self.connection.recv().encode() + b'"'
+        result: str = self.connection.recv()
+        return b'"' + result.encode() + b'"'
 
     def settle(self) -> None:
         """Nothing: the next event may follow at once."""

@@ -1,4 +1,8 @@
-"""The smallest function: it greets whom the event names."""
+"""The smallest function: it greets whom the event names.
+
+$ pipe-init run index.handler -C examples/hello -e '{"name": "you"}'
+"hello you"
+"""
 
 
 def handler(event, context):

@@ -28,6 +28,7 @@ EXIT_BROKEN_PIPE = 141
     is_flag=True,
     expose_value=False,
     is_eager=True,
+    help="Show the versions of everything that matters and exit.",
     callback=lambda *given: _show_version(*given),
 )
 def program() -> None:
@@ -47,14 +48,19 @@ def main(arguments: list[str], early: Early | None = None) -> int:
         return error.exit_code
     except click.exceptions.Exit as exit:
         return exit.exit_code
-    except BrokenPipeError:
-        return _stdout_is_gone()
+    except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # click has caught it, and made it an exit code of 1
+            return _stdout_is_gone()
+        raise
     finally:
         if early is not None:
             early.process.dismiss()
 
 
 def _complain(error: click.ClickException) -> None:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+        write_all(2, error.format_message().encode() + b"\n")
+        return
     lines = []
     if isinstance(error, click.UsageError) and error.ctx is not None:
         lines += [error.ctx.get_usage(), f"Try '{error.ctx.command_path} -h' for help.", ""]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -28,8 +30,8 @@ class DocumentedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group in the order of their first members, then the examples."""
         groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+        for parameter in sorted(self.get_params(ctx), key=lambda parameter: not hasattr(parameter, "group")):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 groups.setdefault(getattr(parameter, "group", "Help"), []).append(record)
         for heading, records in groups.items():
@@ -39,6 +41,25 @@ class DocumentedCommand(click.Command):
             with formatter.section("Examples"):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds in a range; NaN, which compares with nothing, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """click.BadParameter: it is not such a number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return number
+
+
+def prefer_command_line(context: click.Context, given: dict[str, Any], names: Iterable[str]) -> None:
+    """Of options that exclude each other, forget those from variables where the command line has one itself."""
+    names = list(names)
+    variable = [name for name in names if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT]
+    if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names):
+        given.update(dict.fromkeys(variable))
 
 
 def option(*names: str, group: str, **settings: Any) -> Callable[[Decorated], Decorated]:

@@ -5,10 +5,12 @@ It reads the options into a Function and Requests, and prints Outcomes. How a wo
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from ..signals import Signals
 from ..supervisor import MAX_PAYLOAD, Function, Outcome, Request, Supervisor
 from .environment import acts_at_exec, read_env_file, read_pairs
 from .lines import InOrder, LineReader
-from .options import DocumentedCommand, option
+from .options import DocumentedCommand, Seconds, option, prefer_command_line
 from .terminal import Progress, harmless, is_terminal, wants_colour
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
 
 HELLO_ROOM = MAX_HEAD // 2
 """Bytes of environment that HELLO's head has room for; more goes to the worker by exec."""
+
+MAX_HANDLER = 4096
+"""Characters of a handler's name: as many as a path may have (PATH_MAX)."""
+
+MAX_MEMORY_MB = 10**9
+"""More than any machine has, and little enough for setrlimit(2)."""
 
 WINDOW_REQUESTS = 64
 """Requests of --events that may be on their way to a worker."""
@@ -129,7 +137,7 @@ class Given:
     "--timeout",
     group="Limits",
     metavar="SECONDS",
-    type=click.FloatRange(0.001, 86400.0),
+    type=Seconds(0.001, 86400.0),
     default=60.0,
     help="For each event. Default: 60.",
 )
@@ -138,14 +146,14 @@ class Given:
     "--memory",
     group="Limits",
     metavar="MB",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_MEMORY_MB),
     help="The function's memory. Default: no limit.",
 )
 @option(
     "--start-timeout",
     group="Limits",
     metavar="SECONDS",
-    type=click.FloatRange(0.001, 86400.0),
+    type=Seconds(0.001, 86400.0),
     default=10.0,
     help="For loading the handler. Default: 10.",
 )
@@ -153,7 +161,7 @@ class Given:
     "--grace",
     group="Limits",
     metavar="SECONDS",
-    type=click.FloatRange(0.0, 3600.0),
+    type=Seconds(0.0, 3600.0),
     default=2.0,
     help="Between asking a worker to end and forcing it. Default: 2.",
 )
@@ -192,8 +200,10 @@ def run(context: click.Context, /, **given: Any) -> int:
 
     HANDLER is module.function, such as index.handler, pkg.mod.func, dir/index.handler or index:Class.method. Only
     the result goes to stdout; everything else goes to stderr. The exit code is 0, or 1 if the function failed, 3 if
-    it could not be loaded, 124 if it timed out, 137 if it ran out of memory.
+    it could not be loaded, 124 if it timed out, 137 if it ran out of memory. Every option has a variable too:
+    --log-style is PIPE_INIT_LOG_STYLE.
     """
+    prefer_command_line(context, given, ("event", "event_file", "events"))
     options = Given(**given)
     early: Early | None = context.obj["early"]
     session = Session(options, early)
@@ -208,7 +218,7 @@ class Session:
         chosen = [name for name in ("event", "event_file", "events") if getattr(options, name) is not None]
         if len(chosen) > 1:
             names = " and ".join("--" + name.replace("_", "-") for name in chosen)
-            raise click.UsageError(f"{names} cannot be given together.")
+            raise click.UsageError(f"{names} cannot be given together: choose one.")
         self.function = describe_function(options)
         self.source = -1 if options.events is None else open_input(options.events)
         self.event = read_event(options) if options.events is None else b""
@@ -268,6 +278,9 @@ class Session:
                     hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
                     if not supervisor.outcomes and supervisor.step(self.source if hungry else -1):
                         reader.fill()
+        except BrokenPipeError:
+            supervisor.abandon()  # nobody reads results any more: what is in flight need not finish
+            raise
         finally:
             self.progress.clear()
             supervisor.close()
@@ -308,17 +321,26 @@ class Session:
         if is_terminal(1):
             self.progress.clear()
             data = harmless(data)
-        write_all(1, data)
+        try:
+            write_all(1, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                return  # closed from the start, in a place without /dev/null: nobody wants to know
+            raise click.ClickException(f"The result cannot be written to stdout: {error.strerror}.") from None
 
     def _print_error(self, outcome: Outcome) -> None:
         style, problem = self.options.error_style, outcome.problem or {}
         if style == "text" or (style == "auto" and is_terminal(2)):
-            text = report.error_text(problem)
-            safe = harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text
-            self.journal.say((click.style(safe, fg="red") if wants_colour(2) else safe).rstrip("\n"))
-            return
-        error = report.error_object("fc" if style == "fc" else "lambda", problem, outcome.request_id)
-        self.journal.say(json.dumps(error, ensure_ascii=False))
+            text = report.error_text(problem).rstrip("\n")
+        else:
+            error = report.error_object("fc" if style == "fc" else "lambda", problem, outcome.request_id)
+            text = json.dumps(error, ensure_ascii=False)
+        if is_terminal(2):
+            text = harmless(text.encode("utf-8", "backslashreplace")).decode()
+        is_text = not text.startswith("{")
+        self.journal.say(click.style(text, fg="red") if is_text and wants_colour(2) else text)
 
     def _exit_code(self, code: int) -> int:
         ending = self.supervisor.interrupted_by
@@ -336,18 +358,17 @@ def worst(codes: set[int]) -> int:
 
 def describe_function(options: Given) -> Function:
     """What to run, from the options. click.ClickException: a folder, a file or a pair that is not right."""
-    if not options.code_dir.is_dir():
-        raise click.UsageError(f"--code-dir: there is no folder {str(options.code_dir)!r}.")
+    check_names(options)
     given: dict[str, str] = {}
     for path in options.env_file:
         given |= read_env_file(path)
     given |= read_pairs(options.env)
     environment = launch.function_environment(os.environ)
-    if acts_at_exec(given) or sum(len(name) + len(value) for name, value in given.items()) > HELLO_ROOM // 4:
+    if acts_at_exec(given) or not fits_into_hello(given):
         environment, given = {**environment, **given}, {}
     memory_mb = options.memory or limits.physical_memory() // 2**20
     return Function(
-        command=launch.runtime_command(find_python(options.python)),
+        command=find_command(options.python),
         environment=environment,
         hello={
             "handler": options.handler,
@@ -368,12 +389,44 @@ def describe_function(options: Given) -> Function:
     )
 
 
-def find_python(path: str | None) -> str:
-    """The interpreter that --python names: a program, or the one of a virtual environment's folder."""
-    if path is None:
-        return launch.this_python()
-    inside = os.path.join(path, "bin", "python")
-    return os.path.abspath(inside) if os.path.isdir(path) else path
+def check_names(options: Given) -> None:
+    """click.UsageError: there is no such folder, or the protocol has no room for a name, or no way to spell it."""
+    folder = str(options.code_dir)
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"--code-dir: there is no folder {folder!r}.")
+    if len(options.handler) > MAX_HANDLER:
+        raise click.UsageError(f"HANDLER has {len(options.handler)} characters; the limit is {MAX_HANDLER}.")
+    for what, name in (("HANDLER", options.handler), ("--code-dir", str(options.code_dir.absolute()))):
+        if not is_utf8(name):
+            raise click.UsageError(f"{what}: {name!r} is not UTF-8 text; give it another name.")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether an argument came as UTF-8: other bytes have become lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def fits_into_hello(variables: Mapping[str, str]) -> bool:
+    """Whether HELLO can carry them; the rest of its head is at least as large."""
+    try:
+        return sum(len(f"{name}{value}".encode()) for name, value in variables.items()) <= HELLO_ROOM // 4
+    except UnicodeEncodeError:
+        return False  # exec takes any bytes
+
+
+def find_command(python: str | None) -> list[str]:
+    """Our runtime under the interpreter that --python names: a program, or a virtual environment's folder."""
+    if python is None:
+        return launch.runtime_command(launch.this_python())
+    import msgpack
+
+    inside = os.path.join(python, "bin", "python")
+    program = os.path.abspath(inside) if os.path.isdir(python) else python
+    return launch.runtime_command(program, [os.path.dirname(os.path.dirname(os.path.abspath(msgpack.__file__)))])
 
 
 def open_input(name: str) -> int:
@@ -396,15 +449,13 @@ def read_event(options: Given) -> bytes:
             data = file.read(MAX_PAYLOAD + 1)
         source = "stdin" if options.event_file == "-" else repr(options.event_file)
     else:
-        data = ("" if options.raw and options.event is None else options.event or "{}").encode(
-            "utf-8", "surrogateescape"
-        )
+        data = ("{}" if options.event is None else options.event).encode("utf-8", "surrogateescape")
         source = "--event"
     if len(data) > MAX_PAYLOAD:
         raise click.UsageError(f"The event in {source} has more than {MAX_PAYLOAD} bytes.")
     if not options.raw:
         try:
-            json.loads(data)
+            json.loads(data.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"The event in {source} is not JSON: {error}. (--raw takes any text.)") from None
     return data

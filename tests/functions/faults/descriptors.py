@@ -72,6 +72,17 @@ def depth_bomb():
     return "written"
 
 
+def object_bomb():
+    head = b"\xdd\x00\x00\xea\x60" + b"\x80" * 60_000
+    write_to_all(struct.pack(">II", 4 + len(head), len(head)) + head)
+    return "written"
+
+
+def half_a_frame():
+    write_to_all(frame(4, 1, {"content_type": "application/json"}, b"1" * 100)[:50])
+    os._exit(6)
+
+
 def nonblocking():
     for descriptor in (0, 1, 2, *pipes()):
         fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_NONBLOCK)
@@ -79,8 +90,7 @@ def nonblocking():
 
 
 def closes_streams():
-    for descriptor in (0, 1, 2):
-        os.close(descriptor)
+    os.closerange(0, 3)
     return "closed"
 
 

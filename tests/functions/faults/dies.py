@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 
 
 def leaves():
@@ -12,6 +13,16 @@ def leaves():
 
 def leaves_well():
     os._exit(0)
+
+
+def leaves_with_255():
+    os._exit(-1)
+
+
+def exits_in_thread():
+    threading.Thread(target=os._exit, args=(8,)).start()
+    while True:
+        signal.pause()
 
 
 def segfault():
@@ -51,6 +62,10 @@ def exhausts_memory():
     while True:
         block = libc.malloc(1 << 20)
         libc.memset(block, 1, 1 << 20)  # <- exhausts_memory
+
+
+def allocates():
+    return len(bytearray(1 << 30))  # <- allocates
 
 
 def handler(event, context):

@@ -10,8 +10,7 @@ import time
 
 
 def loop():
-    while True:
-        pass  # <- loop
+    all(iter(lambda: True, False))  # <- loop
 
 
 def loop_in_c():
@@ -60,6 +59,16 @@ def answers_late():
         time.sleep(1000)  # <- answers_late
     except InterruptedError:
         return "late"
+
+
+def oversleeps():
+    time.sleep(1.01)
+    return "late"
+
+
+def naps():
+    time.sleep(0.3)
+    return "rested"
 
 
 def handler(event, context):

@@ -8,44 +8,39 @@ import threading
 import time
 
 
-def say_and_stay(path):
+def say_and_stay(path, ready):
     """Hold the FIFO open for writing until killed."""
     held = os.open(path, os.O_WRONLY)
     os.write(held, b"here\n")
+    os.write(ready, b"1")
     while True:
         time.sleep(1000)
 
 
 def child_that_keeps_the_pipes(event):
     """A fork below Python: no hook runs in it, so it holds every pipe of the worker's."""
+    wait, ready = os.pipe()
     if ctypes.PyDLL(None).fork() == 0:
-        say_and_stay(event["fifo"])
+        say_and_stay(event["fifo"], ready)
+    os.read(wait, 1)
     return "left"
 
 
 def daemon(event):
+    wait, ready = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            say_and_stay(event["fifo"])
+            say_and_stay(event["fifo"], ready)
         os._exit(0)
+    os.read(wait, 1)
     return "left"
 
 
 def daemon_and_death(event):
-    go, ready = os.pipe()
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            held = os.open(event["fifo"], os.O_WRONLY)
-            os.write(held, b"here\n")
-            os.write(ready, b"1")
-            while True:
-                time.sleep(1000)
-        os._exit(0)
-    os.read(go, 1)
+    daemon(event)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -63,8 +58,31 @@ def raises_in_fork(event):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def forks_deeply(event):
+    """The exit code of a child whose child checks that no descriptor was closed under it."""
+    pid = os.fork()
+    if pid == 0:
+        mine = [os.dup(2) for _ in range(20)]  # these take the numbers that are free by now
+        inner = os.fork()
+        if inner == 0:
+            for descriptor in mine:
+                os.fstat(descriptor)
+            os._exit(0)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def read_all(event):
+    """What was written to the FIFO. BlockingIOError: somebody holds it open."""
+    reader = os.open(event["fifo"], os.O_RDONLY | os.O_NONBLOCK)
+    with open(reader, "rb", buffering=0) as file:
+        return "".join(piece.decode() for piece in iter(lambda: os.read(file.fileno(), 4096), b""))
+
+
 def thread_that_stays(event):
-    threading.Thread(target=say_and_stay, args=(event["fifo"],)).start()
+    wait, ready = os.pipe()
+    threading.Thread(target=say_and_stay, args=(event["fifo"], ready)).start()
+    os.read(wait, 1)
     return "left"
 
 

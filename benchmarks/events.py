@@ -1,0 +1,176 @@
+"""`pipe-init run --events` over many events: lines per second, and whether memory and descriptors stay as they are.
+
+    python benchmarks/events.py [--events N | --million] [--json FILE]
+
+The input and the output are files, so that nobody else needs a CPU while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import figures
+import machine
+from arms.case import CODE_DIR, HANDLER
+from startup import pipe_init_command
+
+MILLION = 1_000_000
+INTERVAL = 0.1
+"""Seconds between two looks at the processes."""
+
+LINE = '"hello {:07d}"\n'
+"""What comes out for each event. All lines have one length, so the file's size tells how many there are."""
+LINE_SIZE = len(LINE.format(0))
+BATCH = 10_000
+"""Lines compared at once."""
+
+
+class Sample(NamedTuple):
+    """One look: seconds since the start, results written, resident KiB and descriptors of the init and its worker."""
+
+    seconds: float
+    lines: int
+    init_kib: int
+    worker_kib: int
+    init_fds: int
+    worker_fds: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 1 if a result was wrong or missing."""
+    options = parse(argv)
+    count = MILLION if options.million else options.events
+    wrong = machine.installation()
+    facts = machine.describe(os.sched_getaffinity(0))
+    facts["events"] = f"{count:,} to {HANDLER}, {LINE_SIZE} bytes back for each"
+    for name, value in facts.items():
+        print(f"{name + ':':<14} {value}")
+    with tempfile.TemporaryDirectory() as folder:
+        events, results = Path(folder, "events.jsonl"), Path(folder, "results.jsonl")
+        write_events(events, count)
+        command = [*pipe_init_command(wrong), "run", HANDLER, "-C", CODE_DIR, "-q", "--events", str(events)]
+        with open(results, "wb") as output:
+            code, seconds, samples = run(command, output.fileno(), count)
+        right = code == 0 and all_right(results, count)
+    show(samples, count, seconds)
+    if options.json:
+        report = {"machine": facts, "seconds": seconds, "samples": [sample._asdict() for sample in samples]}
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+    print(f"exit code {code}; every result there, right and in order: {'yes' if right else 'NO'}")
+    return 0 if right else 1
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--events", type=int, default=200_000, help="how many (%(default)s)")
+    size.add_argument("--million", action="store_true", help="1,000,000")
+    parser.add_argument("--json", metavar="FILE", help="write the samples")
+    return parser.parse_args(argv)
+
+
+def write_events(path: Path, count: int) -> None:
+    """`count` events, each with a name of its own."""
+    with open(path, "w") as file:
+        file.writelines(f'{{"name": "{number:07d}"}}\n' for number in range(count))
+
+
+def all_right(path: Path, count: int) -> bool:
+    """Whether the results are those of the events, in order, and nothing else."""
+    with open(path) as file:
+        for first in range(0, count, BATCH):
+            expected = "".join(LINE.format(number) for number in range(first, min(first + BATCH, count)))
+            if file.read(len(expected)) != expected:
+                return False
+        return not file.read(1)
+
+
+def run(command: Sequence[str], output: int, count: int) -> tuple[int, float, list[Sample]]:
+    """(exit code, seconds, samples) of the command, which writes to the descriptor `output`."""
+    samples: list[Sample] = []
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output)
+    try:
+        while True:
+            try:
+                code = process.wait(INTERVAL)
+                break
+            except subprocess.TimeoutExpired:
+                lines = os.fstat(output).st_size // LINE_SIZE
+                samples.extend(look(process.pid, time.perf_counter() - start, lines))
+                progress(lines, count, time.perf_counter() - start)
+    except BaseException:  # an interrupt: the child must not stay behind
+        process.terminate()
+        process.wait()
+        raise
+    elapsed = time.perf_counter() - start
+    progress(0, 0, 0)
+    return code, elapsed, samples
+
+
+def look(init: int, seconds: float, lines: int) -> Iterator[Sample]:
+    """One sample; none while the worker is not there."""
+    try:
+        worker = int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
+        pair = (init, worker)
+        kib = [resident(pid) for pid in pair]
+        fds = [len(os.listdir(f"/proc/{pid}/fd")) for pid in pair]
+    except (OSError, IndexError):
+        return
+    yield Sample(seconds, lines, *kib, *fds)
+
+
+def resident(pid: int) -> int:
+    """Resident memory in KiB, as of proc(5)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def progress(lines: int, count: int, seconds: float) -> None:
+    """One line on a terminal; a count of 0 takes it away."""
+    if not sys.stderr.isatty():
+        return
+    text = f"{lines:,} of {count:,} events, {lines / seconds:,.0f}/s" if count else ""
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
+
+
+def show(samples: Sequence[Sample], count: int, seconds: float) -> None:
+    """The figures. Memory is compared from a tenth of the way on: before, caches and buffers fill."""
+    print(f"\n{count / seconds:,.0f} lines/s, start and end of the command included ({seconds:.2f} s)")
+    steady = [sample for sample in samples if sample.lines >= count / 10]
+    if len(steady) < 2:
+        print("too short to say more: give it more --events")
+        return
+    first, last = steady[0], steady[-1]
+    if last.seconds > first.seconds:
+        rate = (last.lines - first.lines) / (last.seconds - first.seconds)
+        print(f"{rate:,.0f} lines/s from {first.lines:,} to {last.lines:,}")
+    for who, column in (("init", 2), ("worker", 3)):
+        values = [int(sample[column]) for sample in steady]
+        fds = f"descriptors {first[column + 2]} to {last[column + 2]}"
+        print(
+            f"{who:<7} {values[0]:,} KiB at a tenth, {values[-1]:,} at the end ({values[-1] - values[0]:+,}), "
+            f"highest {max(values):,}; {fds}"
+        )
+        print(f"        {figures.bars(shorten(values, 72))}")
+
+
+def shorten(values: Sequence[int], width: int) -> list[int]:
+    """At most `width` values: the highest of each stretch."""
+    step = max(1, -(-len(values) // width))
+    return [max(values[at : at + step]) for at in range(0, len(values), step)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,303 @@
+"""One small event through a real worker, against the floor and against an HTTP fetch loop, in one run.
+
+    python benchmarks/invoke.py [--requests N] [--rounds R] [--json FILE] [--plot FILE] [--check]
+
+It orders the rounds and shows the figures; how an arm works is in arms/, what it measures in README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import figures
+import machine
+from arms.case import ANSWER, EVENT, HANDLER
+
+FOLDER = Path(__file__).resolve().parent
+PIPE = "pipe-init"
+FLOORS = ("blocking pipe", "spinning pipe")
+PEERS = ("awslambdaric", "awslambdaric, server spins")
+
+BOUND_US = 60.0
+BOUND_RATIO = 6.0
+"""What is promised of pipe-init on two CPUs, back to back, and what --check holds it to."""
+
+WARM_UP = 200
+"""Requests before the first round; and a tenth as many before each, for caches that others have emptied."""
+PAUSE = 0.001
+PACED_SHARE = 10
+"""One request with a pause before the next for so many back to back."""
+REPLY_LIMIT = 60.0
+"""Seconds without a sign of life from an arm, on top of one millisecond and its pause for each request."""
+
+
+@dataclass
+class Series:
+    """What was measured of one arm at one pace. times: of each round, nanoseconds. elapsed, cpu: of all rounds."""
+
+    times: list[list[int]] = field(default_factory=list)
+    elapsed: int = 0
+    cpu: int | None = 0
+
+    def add(self, reply: dict[str, Any]) -> None:
+        """One round more."""
+        self.times.append(reply["times"])
+        self.elapsed += reply["elapsed"]
+        self.cpu = None if self.cpu is None or reply["cpu"] is None else self.cpu + reply["cpu"]
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, times in microseconds."""
+        ordered = sorted(time for round in self.times for time in round)
+        return {
+            "requests": len(ordered),
+            "p50": figures.quantile(ordered, 0.5) / 1000,
+            "p99": figures.quantile(ordered, 0.99) / 1000,
+            "min": ordered[0] / 1000,
+            "round_p50": [figures.median(round) / 1000 for round in self.times],
+            "per_second": len(ordered) / self.elapsed * 1e9,
+            "cycle": self.elapsed / len(ordered) / 1000,
+            "cpu_us": None if self.cpu is None else self.cpu / len(ordered) / 1000,
+            "percentiles": [figures.quantile(ordered, percent / 100) / 1000 for percent in range(101)],
+            "histogram": figures.histogram(ordered),
+        }
+
+
+class Driver:
+    """The process of one arm. command: the module in arms/ and its arguments."""
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        module, *arguments = command
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"arms.{module}", *arguments],
+            cwd=FOLDER,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.reply(REPLY_LIMIT)
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended already, which is all that is wanted
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def run(self, requests: int, pause: float = 0.0) -> dict[str, Any]:
+        """Have it measure; returns its reply. SystemExit: it could not."""
+        assert self.process.stdin is not None
+        try:
+            print(json.dumps({"requests": requests, "pause": pause}), file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            raise SystemExit(f"the arm {self.name!r} has ended; what it wrote stands above") from None
+        return self.reply(REPLY_LIMIT + requests * (0.001 + pause))
+
+    def reply(self, limit: float) -> dict[str, Any]:
+        """The next line that it says, within `limit` seconds."""
+        assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], limit)[0]:
+            self.process.kill()
+            raise SystemExit(f"the arm {self.name!r} did not answer within {limit:.0f} seconds")
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the arm {self.name!r} has ended; what it wrote stands above")
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options = parse(argv)
+    try:
+        cpus = machine.choose_cpus(options.cpus)
+    except ValueError as error:
+        raise SystemExit(f"--cpus: {error}") from None
+    os.sched_setaffinity(0, cpus)
+    facts = machine.describe(cpus)
+    facts["awslambdaric"] = machine.version_under(options.lambda_python, "awslambdaric") or "not installed: left out"
+    facts["event"] = f"{len(EVENT)} bytes to {HANDLER}, {len(ANSWER)} bytes back, one in flight"
+    facts["rounds"] = f"{options.rounds} of {options.requests} requests back to back, then {paced(options)} paced"
+    for name, value in facts.items():
+        print(f"{name + ':':<14} {value}")
+    measured = measure(commands(options, facts["awslambdaric"]), options)
+    back_to_back = {name: series.summary() for name, (series, _) in measured.items()}
+    with_pauses = {name: series.summary() for name, (_, series) in measured.items()}
+    show("Back to back", back_to_back)
+    show(f"{PAUSE * 1000:.0f} ms between two requests", with_pauses)
+    print(f"\n{verdict(back_to_back, cpus)[1]}")
+    result = {"machine": facts, "back_to_back": back_to_back, "paced": with_pauses}
+    if options.json:
+        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    if options.plot:
+        plot(options.plot, back_to_back, facts)
+    return 0 if not options.check or verdict(back_to_back, cpus)[0] else 1
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--requests", type=positive, default=2000, help="back to back in each round (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=10, help="in which every arm has its turn (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--plot", metavar="FILE", help="draw the distributions; needs matplotlib")
+    parser.add_argument("--check", action="store_true", help="exit with 1 unless pipe-init keeps its two bounds")
+    parser.add_argument("--cpus", metavar="LIST", help="run on these, such as 0,1; default: the first two allowed")
+    parser.add_argument("--spin", type=int, metavar="MICROSECONDS", help="of pipe-init; default: as the command's")
+    parser.add_argument(
+        "--lambda-python",
+        metavar="PATH",
+        default=sys.executable,
+        help="the interpreter that has awslambdaric; default: this one",
+    )
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    """A number above zero, for argparse. ValueError: it is none."""
+    number = int(text)
+    if number <= 0:
+        raise ValueError(text)
+    return number
+
+
+def paced(options: argparse.Namespace) -> int:
+    """Requests in each round that have a pause behind them."""
+    requests: int = options.requests
+    return max(1, requests // PACED_SHARE)
+
+
+def commands(options: argparse.Namespace, awslambdaric: str) -> dict[str, list[str]]:
+    """The arms: name and command."""
+    pipe = ["pipe"] if options.spin is None else ["pipe", "--spin", str(options.spin)]
+    arms = {
+        PIPE: pipe,
+        "pipe-init, no spin": ["pipe", "--spin", "0"],
+        FLOORS[0]: ["floor"],
+        FLOORS[1]: ["floor", "--spin", "50"],
+        "multiprocessing.Pipe": ["multiprocessing_pipe"],
+    }
+    if not awslambdaric.startswith("not"):
+        client = ["lambda_client", "--python", options.lambda_python]
+        arms[PEERS[0]] = client
+        arms[PEERS[1]] = [*client, "--spin", "1000"]
+    return arms
+
+
+def measure(arms: dict[str, list[str]], options: argparse.Namespace) -> dict[str, tuple[Series, Series]]:
+    """(back to back, paced) of each arm."""
+    measured = {name: (Series(), Series()) for name in arms}
+    with ExitStack() as stack:
+        drivers = [stack.enter_context(Driver(name, command)) for name, command in arms.items()]
+        for driver in drivers:
+            driver.run(WARM_UP)
+        for driver, done in turns(drivers, options.rounds):
+            progress(f"round {done // len(drivers) + 1} of {options.rounds}: {driver.name}")
+            driver.run(WARM_UP // 10)
+            series, series_with_pauses = measured[driver.name]
+            series.add(driver.run(options.requests))
+            series_with_pauses.add(driver.run(paced(options), PAUSE))
+    progress("")
+    return measured
+
+
+def turns(drivers: Sequence[Driver], rounds: int) -> Iterator[tuple[Driver, int]]:
+    """Whose turn it is, and how many were before; each round begins with another arm."""
+    for round in range(rounds):
+        for place in range(len(drivers)):
+            yield drivers[(round + place) % len(drivers)], round * len(drivers) + place
+
+
+def progress(text: str) -> None:
+    """One line on a terminal that says how far it is; "" takes it away."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def show(title: str, arms: dict[str, dict[str, Any]]) -> None:
+    """The figures of all arms at one pace."""
+    rows = [[title, "p50 µs", "p99", "min", "/s", "CPU µs", "x pipe-init", "(rounds)", *(f"x {f}" for f in FLOORS)]]
+    for name, figure in arms.items():
+        cpu = "-" if figure["cpu_us"] is None else f"{figure['cpu_us']:.0f}"
+        lowest, highest = ratio_range(figure, arms[PIPE])
+        rows.append(
+            [
+                name,
+                *(f"{figure[key]:.1f}" for key in ("p50", "p99", "min")),
+                f"{figure['per_second']:,.0f}",
+                cpu,
+                f"{figure['p50'] / arms[PIPE]['p50']:.2f}",
+                f"{lowest:.2f}-{highest:.2f}",
+                *(f"{figure['p50'] / arms[floor]['p50']:.2f}" for floor in FLOORS),
+            ]
+        )
+    print(f"\n{figures.table(rows)}\n")
+    width = max(map(len, arms))
+    for name, figure in arms.items():
+        print(f"{name:<{width}}  {figures.bars(figure['histogram'])}")
+    print(f"{'':<{width}}  {figures.axis()}")
+
+
+def ratio_range(figure: dict[str, Any], base: dict[str, Any]) -> tuple[float, float]:
+    """The lowest and the highest ratio of the two medians in any one round."""
+    ratios = [mine / its for mine, its in zip(figure["round_p50"], base["round_p50"], strict=True)]
+    return min(ratios), max(ratios)
+
+
+def verdict(arms: dict[str, dict[str, Any]], cpus: set[int]) -> tuple[bool, str]:
+    """Whether the two bounds are kept, and the sentence that says so."""
+    p50 = float(arms[PIPE]["p50"])
+    bounds = f"{PIPE} p50 {p50:.1f} µs (bound: below {BOUND_US:.0f})"
+    if len(cpus) != 2:
+        return False, f"{bounds}; the bounds are for two CPUs, and this ran on {len(cpus)}"
+    peers = [arms[name]["p50"] for name in PEERS if name in arms]
+    if not peers:
+        return False, f"{bounds}; not compared with awslambdaric, which is not installed (README.md)"
+    ratio = min(peers) / p50
+    kept = bool(p50 < BOUND_US and ratio >= BOUND_RATIO)
+    times = f"{ratio:.1f} times faster than the faster awslambdaric (bound: {BOUND_RATIO:.0f})"
+    cycle = min(arms[name]["cycle"] for name in PEERS if name in arms) / arms[PIPE]["cycle"]
+    whole = f"by whole cycles, the fetch included, {cycle:.1f} times"
+    return kept, f"{bounds}, {times}: {'kept' if kept else 'NOT KEPT'}; {whole}"
+
+
+def plot(path: str, arms: dict[str, dict[str, Any]], facts: dict[str, str]) -> None:
+    """Draw the share of requests answered within a time, for each arm. SystemExit: no matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("--plot needs matplotlib: pip install -r benchmarks/requirements.txt") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    for name, each in arms.items():
+        axes.plot(each["percentiles"], range(101), label=f"{name}: p50 {each['p50']:.0f} µs")
+    axes.set(xscale="log", xlabel="time from event to answer, µs", ylabel="requests answered within it, %")
+    axes.set_title(f"{facts['kernel']}, {facts['processor']}, {facts['python'].partition(',')[0]}", fontsize="small")
+    axes.grid(which="both", alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

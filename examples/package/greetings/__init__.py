@@ -1,0 +1,1 @@
+"""A function in a package of several files."""

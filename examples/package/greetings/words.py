@@ -1,0 +1,5 @@
+HELLO = {"de": "Hallo", "en": "Hello", "fr": "Bonjour"}
+
+
+def hello(language):
+    return HELLO.get(language, HELLO["en"])

@@ -1,0 +1,3 @@
+"""The function's own module of this name."""
+
+NAME = "click of the function"

@@ -1,0 +1,236 @@
+"""The init's log: lines through a real pipe, the cap per request, pieces of lines, and descriptors that go away."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipe_init.journal import LOG_CAP, PARTIAL_LIMIT, Journal, write_all
+
+Log = Callable[[], bytes]
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, Log]]:
+    """(where to write, a function that gives what has been written since)."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+
+    def written() -> bytes:
+        try:
+            return os.read(reader, 1 << 20)
+        except BlockingIOError:
+            return b""
+
+    yield writer, written
+    os.close(reader)
+    os.close(writer)
+
+
+class Reader:
+    """Collects on a thread of its own all that comes through a pipe until it is closed. descriptor: to write to."""
+
+    def __init__(self) -> None:
+        self._source, self.descriptor = os.pipe()
+        self._pieces: list[bytes] = []
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while data := os.read(self._source, 4096):
+            self._pieces.append(data)
+        os.close(self._source)
+
+    def all(self) -> bytes:
+        os.close(self.descriptor)
+        self._thread.join()
+        return b"".join(self._pieces)
+
+
+def logged(write: Callable[[Journal], None], cap: int = LOG_CAP) -> bytes:
+    """What a journal has written when `write` is done with it."""
+    reader = Reader()
+    try:
+        write(Journal(reader.descriptor, cap=cap))
+    finally:
+        data = reader.all()
+    return data
+
+
+class TestLines:
+    def test_our_own(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        journal.say("pipe-init: ü \udc80")
+        journal.say("")
+        assert pipe[1]() == "pipe-init: ü \\udc80\n".encode()
+
+    def test_a_functions(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        journal.from_function(b"one\ntwo \xff")
+        journal.from_function(b"")
+        assert pipe[1]() == b"one\ntwo \xff\n\n"
+
+    def test_only_a_functions_lines_are_escaped(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], lambda text: text.replace(b"\x1b", b"ESC"))
+        journal.from_function(b"\x1b[2J")
+        journal.raw(b"\x1b[3J\n")
+        journal.say("\x1b[31mred\x1b[0m")
+        assert pipe[1]() == b"ESC[2J\nESC[3J\n\x1b[31mred\x1b[0m\n"
+
+    def test_somebody_makes_room_before_each_line(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        seen: list[bytes] = []
+        journal.before_line = lambda: seen.append(pipe[1]())
+        journal.say("one")
+        journal.from_function(b"two\nthree")
+        journal.raw(b"fo")
+        journal.raw(b"ur\n")
+        assert seen == [b"", b"one\n", b"two\nthree\n"]
+
+
+class TestRaw:
+    def test_a_line_is_passed_on_when_it_is_whole(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        passed = []
+        for piece in (b"on", b"e", b"\n", b"two\nth", b"ree\nfour\n"):
+            journal.raw(piece)
+            passed.append(pipe[1]())
+        assert passed == [b"", b"", b"one\n", b"two\n", b"three\nfour\n"]
+
+    def test_what_is_not_whole_comes_before_the_end_of_its_request(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        journal.raw(b"no line break")
+        journal.request_over()
+        journal.say("END")
+        journal.raw(b"next\n")
+        assert pipe[1]() == b"no line break\nEND\nnext\n"
+
+    def test_a_line_without_an_end_goes_on_in_pieces(self) -> None:
+        def write(journal: Journal) -> None:
+            for _ in range(PARTIAL_LIMIT // 1024 * 2 + 2):
+                journal.raw(b"x" * 1024)
+            journal.raw(b"y\n")
+
+        lines = logged(write).split(b"\n")
+        assert [len(line) for line in lines] == [PARTIAL_LIMIT + 1024, PARTIAL_LIMIT + 1024 + 1, 0][: len(lines)]
+        assert b"".join(lines) == b"x" * (2 * PARTIAL_LIMIT + 2048) + b"y"
+
+    @given(text=st.text("ab\n", max_size=60), cuts=st.lists(st.integers(0, 60), max_size=8))
+    def test_how_it_is_cut_does_not_matter(self, text: str, cuts: list[int]) -> None:
+        data, ends = text.encode(), sorted({*cuts, 0, 60})
+
+        def write(journal: Journal) -> None:
+            for start, end in zip(ends, ends[1:], strict=False):
+                journal.raw(data[start:end])
+            journal.request_over()
+
+        assert logged(write) == data + (b"\n" if data and not data.endswith(b"\n") else b"")
+
+
+class TestCap:
+    def test_what_is_more_is_counted_and_dropped(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=10)
+        journal.from_function(b"1234")
+        journal.from_function(b"5678")
+        journal.from_function(b"x")
+        journal.from_function(b"y\nz")
+        assert pipe[1]() == b"1234\n5678\n"
+        journal.request_over()
+        assert pipe[1]() == (
+            b"pipe-init: 3 log lines (6 bytes) of this request were dropped; a request may log 10 bytes\n"
+        )
+
+    def test_after_a_gap_nothing_more_comes(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=10)
+        journal.from_function(b"12345678901234")
+        journal.from_function(b"1")
+        assert pipe[1]() == b""
+
+    def test_each_request_has_its_own(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=5)
+        for _ in range(3):
+            journal.from_function(b"1234")
+            journal.request_over()
+        assert pipe[1]() == b"1234\n" * 3
+
+    def test_nothing_dropped_nothing_said(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=5)
+        journal.request_over()
+        assert pipe[1]() == b""
+
+    def test_raw_lines_and_their_unfinished_rest_count_too(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=6)
+        journal.raw(b"12345\n67")
+        journal.request_over()
+        assert pipe[1]() == (
+            b"12345\npipe-init: 1 log lines (3 bytes) of this request were dropped; a request may log 6 bytes\n"
+        )
+        journal.raw(b"8\n")
+        assert pipe[1]() == b"8\n"
+
+    def test_our_own_lines_do_not_count(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=2)
+        journal.from_function(b"abc")
+        journal.say("START of something long")
+        assert pipe[1]() == b"START of something long\n"
+
+    def test_a_flood_stays_within_it(self) -> None:
+        def write(journal: Journal) -> None:
+            for _ in range(5000):
+                journal.from_function(b"x" * 999)
+
+        assert len(logged(write)) == LOG_CAP // 1000 * 1000
+
+
+class TestDescriptors:
+    def test_nobody_reads_any_more(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            journal = Journal(writer)
+            journal.say("lost")
+            journal.from_function(b"lost")
+        finally:
+            os.close(writer)
+
+    def test_it_is_closed(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.close(writer)
+        Journal(writer).say("lost")
+
+    def test_a_full_disk_is_not_passed_over_in_silence(self) -> None:
+        full = os.open("/dev/full", os.O_WRONLY)
+        try:
+            with pytest.raises(OSError, match="No space left"):
+                Journal(full).say("lost")
+        finally:
+            os.close(full)
+
+    @pytest.mark.parametrize("blocking", [True, False])
+    def test_all_is_written_whatever_the_pipe_holds(self, blocking: bool) -> None:
+        data = os.urandom(300_000)
+        reader = Reader()
+        try:
+            os.set_blocking(reader.descriptor, blocking)
+            write_all(reader.descriptor, data)
+            write_all(reader.descriptor, memoryview(data)[:5])
+            write_all(reader.descriptor, b"")
+            assert os.get_blocking(reader.descriptor) is blocking
+        finally:
+            found = reader.all()
+        assert found == data + data[:5]
+
+    def test_write_all_says_that_nobody_reads(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            with pytest.raises(BrokenPipeError):
+                write_all(writer, b"x")
+        finally:
+            os.close(writer)
