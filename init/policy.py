@@ -153,6 +153,11 @@ class Policy:
         unanswered = self._condemned is not None and not self._condemned.answered
         return len(self._waiting) + len(self._sent) + unanswered
 
+    @property
+    def loading(self) -> bool:
+        """Whether the worker may still say that it cannot load the handler; it may have stopped reading by then."""
+        return self.phase in (Phase.STARTING, Phase.STOPPING) and not self._was_ready
+
     # What happens outside
 
     def submit(self, ticket: Ticket, now: float) -> list[Action]:

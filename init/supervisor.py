@@ -6,22 +6,20 @@ comes for each request. This file knows no command line and decodes no payload.
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from signal import SIGKILL
 from typing import Any
 
-import pipe_runtime
 from pipe_runtime.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS, INIT, Connection, End
 from pipe_runtime.errors import LocalProtocolError, ProtocolError, TruncatedStream
-from pipe_runtime.frames import MAX_FRAME, MAX_HEAD, Frame
+from pipe_runtime.frames import Frame
 from pipe_runtime.messages import ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
 
 from . import launch, limits, reaper, report
+from .answers import Facts, answer, problem
 from .journal import Journal
 from .policy import (
     Action,
@@ -32,18 +30,14 @@ from .policy import (
     Phase,
     Policy,
     Send,
-    Settings,
     Signal,
     Start,
     Stop,
     Ticket,
-    killed_for_memory,
 )
+from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Request
 from .signals import Signals
 from .worker import READ_ROUND, READ_SIZE, Worker, unread
-
-MAX_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
-"""Bytes of a request's payload that surely fit into a frame."""
 
 MEASURED: tuple[str, ...] = ("duration_us", "cpu_us", "peak_memory_bytes")
 """What the runtime tells of a request's cost (docs/protocol.md)."""
@@ -53,58 +47,6 @@ LAST_WAIT = 1.0
 
 FAST_SECONDS = 0.001
 """An event that comes this soon makes it worth spinning for the next one."""
-
-EXIT_FUNCTION_FAILED = 1
-EXIT_NOT_LOADED = 3
-EXIT_PROTOCOL = 4
-EXIT_TIMED_OUT = 124
-EXIT_NOT_EXECUTABLE = 126
-EXIT_NOT_FOUND = 127
-EXIT_OUT_OF_MEMORY = 137
-EXIT_STOPPED = 143
-
-
-@dataclass(frozen=True)
-class Function:
-    """What to run, and how.
-
-    command, environment: of the worker's process. hello: HELLO's configuration (docs/protocol.md).
-    memory_limit: bytes, None for none. memory_mb: what the report calls the memory size. log_style: of report.py.
-    spin_us: microseconds to look for an answer before sleeping.
-    """
-
-    command: list[str]
-    environment: dict[str, str]
-    hello: dict[str, Any]
-    settings: Settings
-    memory_limit: int | None = None
-    memory_mb: int = 0
-    version: str = "$LATEST"
-    log_style: str = "none"
-    spin_us: int = 0
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request. timeout: seconds. payload: bytes in `content_type`; the result is wanted in `accept`."""
-
-    request_id: str
-    payload: bytes
-    content_type: str
-    accept: str
-    timeout: float
-
-
-@dataclass
-class Outcome:
-    """How a request ended. problem: ERROR's metadata, None for a result. exit_code: of contracts' table."""
-
-    request_id: str
-    content_type: str = ""
-    payload: bytes = b""
-    problem: Mapping[str, Any] | None = None
-    exit_code: int = 0
-    measured: dict[str, int] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -127,16 +69,10 @@ class Supervisor:
         self._last_id = 0
         self._init_us: int | None = None
         self._can_dump = False
-        self._problem: Mapping[str, Any] = {}
-        self._violation = ""
-        self._last_dump = b""
-        self._exec_error: OSError | None = None
-        self._start_error: OSError | None = None
-        self._forced = False
+        self._facts = Facts()
         self._unsendable: dict[int, str] = {}
         self._actions: deque[Action] = deque()
         self._performing = False
-        self._death: reaper.Death | None = None
         self._endings = 0
         self._fast = False
         self._writing = False
@@ -166,7 +102,7 @@ class Supervisor:
         if len(request.payload) > MAX_PAYLOAD:
             message = f"The event has {len(request.payload)} bytes; the limit is {MAX_PAYLOAD}"
             self.outcomes.append(
-                Outcome(request.request_id, problem=_problem("RequestTooLargeException", message), exit_code=1)
+                Outcome(request.request_id, problem=problem("RequestTooLargeException", message), exit_code=1)
             )
             return
         self._last_id += 1
@@ -273,11 +209,11 @@ class Supervisor:
             self._unwatch(worker.process.dump)
 
     def _read_answers(self, worker: Worker, limit: int) -> None:
-        if self._violation:
+        if self._facts.violation:
             return
         ended = worker.receive(limit)
         try:
-            while self._worker is worker and not self._violation:
+            while self._worker is worker and not self._facts.violation:
                 event = worker.next_event()
                 if event is None:
                     break
@@ -304,8 +240,8 @@ class Supervisor:
         elif event.kind == READY:
             self._init_us = event.metadata.get("init_us")
             self._perform(self.policy.ready(now))
-        elif event.kind == ERROR and self.policy.phase is Phase.STARTING:
-            self._problem = event.metadata
+        elif event.kind == ERROR and self.policy.loading:
+            self._facts.last_word = event.metadata
             self._perform(self.policy.not_loaded(now))
         elif event.kind == ERROR:
             self._break_off(worker, str(event.metadata["error_message"]))
@@ -324,19 +260,19 @@ class Supervisor:
                     request.request_id, problem=metadata, exit_code=EXIT_FUNCTION_FAILED, measured=measured
                 )
             self._conclude(frame.id, outcome)
-        elif actions and self.policy.phase is Phase.KILLED and not self._violation:
-            self._violation = f"an outcome for id {frame.id}, which is not the oldest request"
+        elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
+            self._facts.violation = f"an outcome for id {frame.id}, which is not the oldest request"
             self._unwatch(worker.process.answers)
         self._perform(actions)
 
     def _break_off(self, worker: Worker, why: str) -> None:
-        self._violation = why
+        self._facts.violation = why
         self._unwatch(worker.process.answers)
         self._perform(self.policy.violation(time.monotonic()))
 
     def _bury(self, worker: Worker, death: reaper.Death) -> None:
         """The worker is dead: hear its last words, then let go of everything that was its."""
-        self._death = death
+        self._facts.death = death
         self.policy.gone()
         # What it has written lies in its pipes; what comes later is from others, who may write for ever.
         left = unread(worker.process.dump)
@@ -347,17 +283,17 @@ class Supervisor:
             self._journal.raw(data)
             left -= len(data)
         self._read_answers(worker, unread(worker.process.answers))
-        self._exec_error = worker.process.exec_error()
+        self._facts.exec_error = worker.process.exec_error()
         for descriptor in list(self._watched):
             self._unwatch(descriptor)
         self._writing = False
-        self._last_dump = bytes(worker.dump)
+        self._facts.dump = bytes(worker.dump)
         self._worker = None
         worker.close()
         self._end_stragglers()
         self._heed_endings()  # one may have come meanwhile, and its wake-up is used up
         now = time.monotonic()
-        self._perform(self.policy.exec_failed(now) if self._exec_error else self.policy.died(now))
+        self._perform(self.policy.exec_failed(now) if self._facts.exec_error else self.policy.died(now))
 
     # What the policy decides
 
@@ -388,7 +324,7 @@ class Supervisor:
             if self._can_dump:
                 self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
         elif isinstance(action, Signal):
-            self._forced = True
+            self._facts.forced = True
             self._worker.signal(action.number)
         elif isinstance(action, Stop):
             self._stop(self._worker)
@@ -397,12 +333,12 @@ class Supervisor:
         """Start a worker; where that is impossible, it has died at once."""
         function = self.function
         process, self._early = self._early, None
-        self._can_dump = self._forced = False
-        self._violation, self._start_error = "", None
+        self._can_dump = False
+        self._facts = Facts()
         try:
             process = process or launch.start(function.command, function.environment)
         except OSError as error:  # no process, descriptor or memory left; a later attempt may find one
-            self._start_error = error
+            self._facts.start_error = error
             self._perform(self.policy.died(time.monotonic()))
             return
         self._worker = worker = Worker(process)
@@ -410,7 +346,7 @@ class Supervisor:
             try:
                 limits.limit_memory(process.pid, function.memory_limit)
             except OSError as error:
-                self._start_error = error
+                self._facts.start_error = error
                 worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
         for descriptor in (process.answers, process.log, process.dump):
             self._watch(descriptor, select.POLLIN)
@@ -458,10 +394,10 @@ class Supervisor:
             request_id = self._requests[id].request_id
             self._journal.say(report.start_line(self.function.log_style, request_id, self.function.version))
         if id in self._unsendable:  # its turn has come, and nobody else will answer it
-            problem = _problem("RequestTooLargeException", f"The runtime cannot take it: {self._unsendable[id]}")
+            error = problem("RequestTooLargeException", f"The runtime cannot take it: {self._unsendable[id]}")
             counts, actions = self.policy.outcome(id, time.monotonic())
             assert counts, "the policy has just begun this request"
-            self._conclude(id, Outcome(self._requests[id].request_id, problem=problem, exit_code=EXIT_FUNCTION_FAILED))
+            self._conclude(id, Outcome(self._requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
             self._perform(actions)
 
     def _answer(self, id: int, cause: Cause) -> Outcome:
@@ -470,72 +406,12 @@ class Supervisor:
         measured: dict[str, int] = {}
         if id in self._begun:
             measured["duration_us"] = int((time.monotonic() - self._begun[id]) * 1e6)
-        if cause is Cause.DIED and self._death is not None:
-            measured["peak_memory_bytes"] = self._death.peak_memory
-        problem, exit_code = self._why(request, cause)
-        return Outcome(request.request_id, problem=problem, exit_code=exit_code, measured=measured)
-
-    def _why(self, request: Request, cause: Cause) -> tuple[Mapping[str, Any], int]:
-        prefix = f"RequestId: {request.request_id} Error: "
-        if cause is Cause.NOT_LOADED:
-            return self._problem, EXIT_NOT_LOADED
-        if cause is Cause.TIMED_OUT:
-            message = f"{prefix}Task timed out after {request.timeout:.2f} seconds"
-            return _problem(
-                "Sandbox.Timedout", message, self._stacks("it blocks signals, or sits in the kernel")
-            ), EXIT_TIMED_OUT
-        if cause is Cause.START_TIMED_OUT:
-            seconds = self.function.settings.start_timeout
-            message = f"{prefix}The function was not ready after {seconds:.2f} seconds"
-            return _problem(
-                "Sandbox.Timedout", message, self._stacks("it blocks signals, or sits in the kernel")
-            ), EXIT_TIMED_OUT
-        if cause is Cause.VIOLATION:
-            return _problem(
-                "Runtime.ProtocolError", f"{prefix}The runtime broke the protocol: {self._violation}"
-            ), EXIT_PROTOCOL
-        if cause is Cause.STOPPED:
-            return _problem(
-                "Runtime.Stopped", f"{prefix}pipe-init was told to stop before the request was answered"
-            ), EXIT_STOPPED
-        if self._start_error is not None:
-            message = f"{prefix}Runtime could not be started: {self._start_error.strerror}"
-            return _problem("Runtime.ExitError", message), EXIT_NOT_LOADED
-        if self._exec_error is not None:
-            program = self.function.command[0]
-            missing = isinstance(self._exec_error, FileNotFoundError)
-            message = f"Cannot execute {program}: {self._exec_error.strerror}"
-            return _problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
-        return self._why_died(prefix, cause)
-
-    def _why_died(self, prefix: str, cause: Cause) -> tuple[Mapping[str, Any], int]:
-        death, limit = self._death, self.function.memory_limit
-        assert death is not None
-        stack = self._stacks("") if death.signal else []
-        if limit is not None and killed_for_memory(death.signal, death.peak_memory, limit):
-            peak = f"{death.peak_memory / 2**20:.0f} MB of {limit / 2**20:.0f} MB used"
-            message = f"{prefix}Runtime exited with error: {death.description}, out of memory: {peak}"
-            return _problem("Runtime.OutOfMemory", message, stack), EXIT_OUT_OF_MEMORY
-        if self._forced and cause is Cause.DIED:
-            message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
-            return _problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
-        message = f"{prefix}Runtime exited with error: {death.description}"
-        if cause is Cause.START_FAILED:
-            message += " while it was loading the handler"
-            return _problem("Runtime.ExitError", message, stack), EXIT_NOT_LOADED
-        return _problem(
-            "Runtime.ExitError", message, stack
-        ), 128 + death.signal if death.signal else EXIT_FUNCTION_FAILED
-
-    def _stacks(self, why_none: str) -> list[list[object]]:
-        """The stack that the worker has written, or a marker that says why there is none."""
-        dump = bytes(self._worker.dump) if self._worker is not None else self._last_dump
-        stack = report.parse_stacks(
-            dump.decode("utf-8", "replace"), os.path.dirname(os.path.abspath(pipe_runtime.__file__))
-        )
-        if not stack and why_none:
-            return [["", 0, f"no stack: the worker did not write one; {why_none}", ""]]
-        return stack
+        if cause is Cause.DIED and self._facts.death is not None:
+            measured["peak_memory_bytes"] = self._facts.death.peak_memory
+        if self._worker is not None:
+            self._facts.dump = bytes(self._worker.dump)
+        error, exit_code = answer(self.function, request, cause, self._facts)
+        return Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured)
 
     def _conclude(self, id: int, outcome: Outcome) -> None:
         """The one place where a request that was submitted gets its outcome."""
@@ -590,7 +466,3 @@ def _hello(function: Function) -> dict[str, Any]:
         "spin_us": function.spin_us,
         **function.hello,
     }
-
-
-def _problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
-    return {"error_type": error_type, "error_message": message, "stack": stack or []}

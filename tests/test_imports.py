@@ -62,7 +62,7 @@ BEFORE_READY = {
     "pipe_runtime.namespace",
     "pipe_runtime.outbox",
     "pipe_runtime.shorten",
-        "pipe_runtime.stdio",
+    "pipe_runtime.stdio",
     "pipe_runtime.usage",
     "__future__",
     "_signal",

@@ -117,7 +117,7 @@ class TestRaw:
             journal.raw(b"y\n")
 
         lines = logged(write).split(b"\n")
-        assert [len(line) for line in lines] == [PARTIAL_LIMIT + 1024, PARTIAL_LIMIT + 1024 + 1, 0][: len(lines)]
+        assert [len(line) for line in lines] == [PARTIAL_LIMIT + 1024, PARTIAL_LIMIT + 1024, 1, 0]
         assert b"".join(lines) == b"x" * (2 * PARTIAL_LIMIT + 2048) + b"y"
 
     @given(text=st.text("ab\n", max_size=60), cuts=st.lists(st.integers(0, 60), max_size=8))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init import launch, limits
-from pipe_init.supervisor import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
+from pipe_init.request import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
 from pipe_testing.supervision import Driver, supervised, within
 
 MIB = 2**20

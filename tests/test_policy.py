@@ -786,9 +786,10 @@ class Promises(RuleBasedStateMachine):
     has broken the protocol, or lied about the order, it may have begun everything that it was sent.
     """
 
-    @initialize(times=SOME_TIMES)
-    def start(self, times: Settings) -> None:
+    @initialize(times=SOME_TIMES, patience=st.sampled_from([0, 3, 8, 15]))
+    def start(self, times: Settings, patience: int) -> None:
         self.times = times
+        self.patience = patience  # requests to see before anything that ends it all, or little would happen
         self.policy = Policy(times)
         self.now = 0.0
         self.tickets: dict[int, Ticket] = {}
@@ -863,24 +864,35 @@ class Promises(RuleBasedStateMachine):
 
     # Outside
 
-    @rule(timeout=st.sampled_from([0.25, 1.0, 3.0]), size=st.sampled_from([0, 1, 40, 200]))
-    def submit(self, timeout: float, size: int) -> None:
-        made = Ticket(len(self.tickets) + 1, timeout, size)
-        if self.policy.finishing:
-            with pytest.raises(ValueError):
-                self.policy.submit(made, self.now)
-        else:
-            self.tickets[made.id] = made
-            self.perform(self.policy.submit(made, self.now))
+    @property
+    def impatient(self) -> bool:
+        return len(self.tickets) >= self.patience
 
+    @rule(
+        timeout=st.sampled_from([0.25, 1.0, 3.0]),
+        sizes=st.lists(st.sampled_from([0, 1, 40, 200]), min_size=1, max_size=4),
+    )
+    def submit(self, timeout: float, sizes: list[int]) -> None:
+        for size in sizes:
+            made = Ticket(len(self.tickets) + 1, timeout, size)
+            if self.policy.finishing:
+                with pytest.raises(ValueError):
+                    self.policy.submit(made, self.now)
+            else:
+                self.tickets[made.id] = made
+                self.perform(self.policy.submit(made, self.now))
+
+    @precondition(lambda self: self.impatient)
     @rule()
     def finish(self) -> None:
         self.perform(self.policy.finish(self.now))
 
+    @precondition(lambda self: self.impatient)
     @rule()
     def interrupt(self) -> None:
         self.perform(self.policy.interrupt(self.now))
 
+    @precondition(lambda self: self.impatient)
     @rule()
     def hurry(self) -> None:
         self.perform(self.policy.hurry(self.now))
@@ -932,7 +944,7 @@ class Promises(RuleBasedStateMachine):
         self.tell_outcome(id)
 
     @precondition(lambda self: self.alive and not self.deaf)
-    @rule(id=st.integers(1, 8))
+    @rule(id=st.integers(1, 16))
     def answers_anything(self, id: int) -> None:
         self.wild = self.wild or not self.ready or not self.queue or self.queue[0] != id
         if id in self.queue:
@@ -955,7 +967,7 @@ class Promises(RuleBasedStateMachine):
         self.perform(self.policy.violation(self.now))
         assert self.policy.phase is Phase.KILLED
 
-    @precondition(lambda self: self.alive and not self.deaf and self.policy.phase is Phase.STARTING)
+    @precondition(lambda self: self.impatient and not self.deaf and self.policy.phase is Phase.STARTING)
     @rule()
     def cannot_load(self) -> None:
         self.deaf = True
@@ -988,7 +1000,7 @@ class Promises(RuleBasedStateMachine):
         self.alive = False
         self.perform(self.policy.died(self.now))
 
-    @precondition(lambda self: self.alive and not self.ready and not self.deaf)
+    @precondition(lambda self: self.impatient and self.alive and not self.ready and not self.deaf)
     @rule()
     def could_not_be_executed(self) -> None:
         self.alive = False

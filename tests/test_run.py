@@ -17,12 +17,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import click
 import pytest
 
 from pipe_init.cli.run import MAX_HANDLER, run
-from pipe_init.supervisor import MAX_PAYLOAD
+from pipe_init.request import MAX_PAYLOAD
 from pipe_testing.command import Finished, PipeInit
 from pipe_testing.environment import unmeasured
 from pipe_testing.tools import require
@@ -831,6 +832,17 @@ def test_memory_error_that_is_raised_is_an_answer(pipe_init: PipeInit, show: Pat
     assert (finished.returncode, error(finished)["errorType"]) == (1, "MemoryError")
 
 
+def read_rest(stream: IO[bytes], limit: float = 30.0) -> bytes:
+    """All that comes until the end. Fails instead of waiting for ever."""
+    data = b""
+    while True:
+        assert select.select([stream], [], [], limit)[0], f"no end after {data!r}"
+        piece = os.read(stream.fileno(), 65536)
+        if not piece:
+            return data
+        data += piece
+
+
 @contextmanager
 def popen(
     pipe_init: PipeInit,
@@ -848,6 +860,7 @@ def popen(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        bufsize=0,
     )
     with process:
         try:
@@ -879,8 +892,8 @@ def test_exit_code_of_an_interrupted_run(pipe_init: PipeInit, show: Path, number
         assert process.stderr is not None and process.stdout is not None
         wait_for_line(process.stderr.fileno(), b"ready")
         process.send_signal(number)
-        rest = process.stderr.read()
-        assert process.stdout.read() == b""
+        rest = read_rest(process.stderr)
+        assert read_rest(process.stdout) == b""
         assert process.wait(60) == code
     assert json.loads(rest)["errorType"] == "Runtime.Stopped"
 
@@ -891,7 +904,7 @@ def test_exit_code_141_when_nobody_reads_stdout(pipe_init: PipeInit) -> None:
     try:
         with popen(pipe_init, "run", "index.handler", "-q", cwd=EXAMPLES / "hello", stdout=writer) as process:
             assert process.stderr is not None
-            assert process.stderr.read() == b""
+            assert read_rest(process.stderr) == b""
             assert process.wait(60) == 141
     finally:
         os.close(writer)
@@ -903,7 +916,10 @@ def test_result_that_cannot_be_written(pipe_init: PipeInit) -> None:
     try:
         with popen(pipe_init, "run", "index.handler", "-q", cwd=EXAMPLES / "hello", stdout=full) as process:
             assert process.stderr is not None
-            assert process.stderr.read() == b"Error: The result cannot be written to stdout: No space left on device.\n"
+            assert (
+                read_rest(process.stderr)
+                == b"Error: The result cannot be written to stdout: No space left on device.\n"
+            )
             assert process.wait(60) == 1
     finally:
         os.close(full)
@@ -915,7 +931,7 @@ def test_nobody_reads_stderr(pipe_init: PipeInit, show: Path) -> None:
     try:
         with popen(pipe_init, "run", "index.quick", cwd=show, stderr=writer) as process:
             assert process.stdout is not None
-            assert process.stdout.read() == b'"done"\n'
+            assert read_rest(process.stdout) == b'"done"\n'
             assert process.wait(60) == 0
     finally:
         os.close(writer)

@@ -210,7 +210,8 @@ def test_a_second_signal_skips_the_grace(pipe_init: PipeInit, fifo: Fifo, number
             process.send_signal(number)
         os.close(pidfd)
         stdout, stderr = process.communicate(timeout=LIMIT)
-    assert (process.returncode, stdout) == (128 + number, b"")
+    # One that comes while the interpreter is being taken down has its default action, which a shell sees as the same.
+    assert (process.returncode, stdout) in [(128 + number, b""), (-number, b"")]
     assert error_of(stderr)["errorType"] == "Runtime.Stopped"
     fifo.wait_until_closed()
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from pipe_testing import tools
+from pipe_testing import processes, tools
 from pipe_testing.command import Finished, PipeInit
 
 FUNCTIONS = '''
@@ -160,12 +160,16 @@ EVENTS = [{"do": "hello"}, {"do": "segfault"}, {"do": "hello", "name": "again"}]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a test runs the command. prefix: in front of it. environment: changes to it; None takes one away."""
+    """Where a test runs the command. prefix: in front of it. environment: changes to it; None takes one away.
+
+    cwd: None for the test's own.
+    """
 
     runner: PipeInit
     code_dir: str
     prefix: Sequence[str] = ()
     environment: dict[str, str | None] = field(default_factory=dict)
+    cwd: Path | None = None
 
     def __call__(self, handler: str, *options: str, event: Any = None, stdin: bytes = b"", close: str = "") -> Finished:
         """Run a handler of FUNCTIONS, quietly. close: the numbers of descriptors to close before the exec."""
@@ -174,11 +178,14 @@ class Place:
         return self.command("run", f"index.{handler}", "-q", "-C", self.code_dir, *options, stdin=stdin, close=close)
 
     def command(self, *arguments: str, stdin: bytes = b"", close: str = "") -> Finished:
-        """Run pipe-init with these arguments."""
+        """Run pipe-init with these arguments, until all that belongs to it has ended by itself."""
+        others = processes.children()
         program = PipeInit()
         own = self.runner.command
         program.command = [*self.prefix, *(closing(own[0], close) if close else []), *own]
-        return program(*arguments, stdin=stdin, env=self.environment)
+        done = program(*arguments, stdin=stdin, cwd=self.cwd, env=self.environment)
+        processes.wait_for_children(keep=others)  # bwrap's PID 1 outlives bwrap, until its last child has ended
+        return done
 
 
 def closing(python: str, numbers: str) -> list[str]:
@@ -203,7 +210,9 @@ UNMEASURED: dict[str, str | None] = {name: None for name in os.environ if name.s
 @cache
 def refusal(*command: str) -> str:
     """Why `true` cannot be run behind this command; "" if it can."""
+    others = processes.children()
     done = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=60)
+    processes.wait_for_children(keep=others)
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "no reason given"
 
 
@@ -218,7 +227,7 @@ def unshare(require_tool: Callable[[str], str], *options: str) -> list[str]:
 
 def bubblewrap(require_tool: Callable[[str], str], folder: Path, *options: str) -> list[str]:
     """bwrap(1) with nothing but the interpreter, the system's libraries, the packages and the function."""
-    command = [require_tool("bwrap"), "--unshare-all", "--die-with-parent", *options]
+    command = [require_tool("bwrap"), "--unshare-all", *options]
     for name in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"):
         if os.path.islink(name):
             command += ["--symlink", os.readlink(name), name]
@@ -351,11 +360,6 @@ def test_a_sandbox_is_bare(name: str, init: int, request: pytest.FixtureRequest)
 # Everything works in each of them
 
 
-def test_a_result(place: Place) -> None:
-    done = place("hello")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b'"hello world"\n', b"")
-
-
 def test_an_event_comes_back_as_it_went(place: Place) -> None:
     event = {"text": "gr\u00fc\u00dfe \U0001f40d", "list": [1, 2.5, None, True], "large": "x" * 100_000}
     assert result_of(place("echo", "-f", "-", stdin=json.dumps(event).encode())) == event
@@ -368,7 +372,7 @@ def test_an_exception(place: Place) -> None:
 
 
 def test_a_timeout_with_the_stack_of_what_hung(place: Place) -> None:
-    done = place("hang", "-t", "0.3")
+    done = place("hang", "-t", "0.7")
     error = error_of(done)
     assert (done.returncode, error["errorType"]) == (124, "Sandbox.Timedout")
     assert f"line {line_of('here it hangs')}, in hang" in "".join(error["stackTrace"])
@@ -414,25 +418,30 @@ def test_closed_descriptors_are_plugged_and_cost_no_result(here: Place, close: s
 
 
 @pytest.mark.parametrize("close", CLOSED)
-def test_closed_descriptors_where_nothing_can_plug_them(sandbox: Place, close: str) -> None:
-    done = sandbox("big", close=close)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == (b"" if "1" in close else b'"' + b"x" * 300_000 + b'"\n')
+def test_closed_descriptors_where_nothing_can_plug_them(sandbox: Place, folder: Path, close: str) -> None:
+    (folder / "big-and-error").write_text('{"do": "big"}\n{"do": "error"}\n')  # stdin may be closed
+    done = sandbox("by_name", "--events", f"{FUNCTION_DIR}/big-and-error", close=close)
+    assert (done.returncode, done.stderr) == (1, b"")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    if "1" in close:
+        assert results == []
+    else:
+        assert (results[0], results[1]["errorType"]) == ("x" * 300_000, "ValueError")
 
 
-@pytest.mark.parametrize("close", [numbers for numbers in CLOSED if "1" in numbers or "2" in numbers])
+@pytest.mark.parametrize("close", ["1", "2", "012"])
 def test_the_exit_code_is_right_where_nothing_can_be_said(sandbox: Place, close: str) -> None:
-    assert sandbox("error", close=close).returncode == 1
+    assert sandbox("kill_itself", event={"number": 9}, close=close).returncode == 137
 
 
-@pytest.mark.parametrize("name", ["here", "sandbox", "sandbox_pid_1"])
+@pytest.mark.parametrize("name", ["here", "sandbox"])
 def test_a_closed_stdin_holds_no_events(name: str, request: pytest.FixtureRequest) -> None:
     place: Place = request.getfixturevalue(name)
     done = place("hello", "--events", "-", close="0", stdin=b"")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-@pytest.mark.parametrize("close", ["2", "12", "012"])
+@pytest.mark.parametrize("close", ["2", "012"])
 def test_a_complaint_that_nobody_can_read(sandbox: Place, close: str) -> None:
     assert sandbox.command("run", "--no-such-option", close=close).returncode == 2
 
@@ -447,7 +456,7 @@ def test_signals_end_pid_1(pid_1: Place, number: int, code: int) -> None:
     assert (done.returncode, error_of(done)["errorType"]) == (code, "Runtime.Stopped")
 
 
-@pytest.mark.parametrize("number", [3, 6, 9, 10, 15])
+@pytest.mark.parametrize("number", [9, 15])
 def test_pid_1_passes_on_what_the_worker_died_of(pid_1: Place, number: int) -> None:
     done = pid_1("kill_itself", event={"number": number})
     assert (done.returncode, error_of(done)["errorType"]) == (128 + number, "Runtime.ExitError")
@@ -473,7 +482,7 @@ def test_what_a_dead_worker_left_is_gone_before_the_next_request(pid_namespace: 
 # Limits
 
 
-@pytest.mark.parametrize("limit", [8, 12, 16, 20])
+@pytest.mark.parametrize("limit", [8, 14, 20])
 def test_too_few_descriptors_are_told(here: Place, limit: int) -> None:
     place = Place(here.runner, here.code_dir, limiting("RLIMIT_NOFILE", limit), UNMEASURED)
     done = place("hello")
@@ -501,7 +510,10 @@ def counted(require_tool: Callable[[str], str]) -> Iterator[list[str]]:
 
 
 def test_no_more_processes_is_told(here: Place, counted: list[str]) -> None:
-    place = Place(here.runner, here.code_dir, [*counted, *limiting("RLIMIT_NPROC", 1)], UNMEASURED)
+    # click asks access(2), for which that user's capabilities do not count: no path that leads through root's folders.
+    folder = Path(here.code_dir)
+    folder.chmod(0o755)
+    place = Place(here.runner, ".", [*counted, *limiting("RLIMIT_NPROC", 1)], UNMEASURED, folder)
     done = place("hello")
     assert done.returncode == 3
     assert error_of(done)["errorMessage"].endswith("Runtime could not be started: Resource temporarily unavailable")

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from pipe_init import launch
-from pipe_init.supervisor import (
+from pipe_init.request import (
     EXIT_FUNCTION_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,

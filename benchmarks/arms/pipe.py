@@ -8,8 +8,9 @@ import os
 from pipe_init import launch
 from pipe_init.journal import Journal
 from pipe_init.policy import Settings
+from pipe_init.request import Function, Request
 from pipe_init.signals import Signals
-from pipe_init.supervisor import Function, Request, Supervisor
+from pipe_init.supervisor import Supervisor
 from pipe_runtime.messages import JSON
 
 from .case import CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..journal import write_all
+from ..journal import Journal
 from .run import run
 
 if TYPE_CHECKING:
@@ -48,10 +48,8 @@ def main(arguments: list[str], early: Early | None = None) -> int:
         return error.exit_code
     except click.exceptions.Exit as exit:
         return exit.exit_code
-    except SystemExit as ending:
-        if isinstance(ending.__context__, BrokenPipeError):  # click has caught it, and made it an exit code of 1
-            return _stdout_is_gone()
-        raise
+    except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
+        return _stdout_is_gone()
     finally:
         if early is not None:
             early.process.dismiss()
@@ -59,13 +57,13 @@ def main(arguments: list[str], early: Early | None = None) -> int:
 
 def _complain(error: click.ClickException) -> None:
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
-        write_all(2, error.format_message().encode() + b"\n")
+        Journal(2).say(error.format_message())
         return
     lines = []
     if isinstance(error, click.UsageError) and error.ctx is not None:
         lines += [error.ctx.get_usage(), f"Try '{error.ctx.command_path} -h' for help.", ""]
     lines.append(f"Error: {error.format_message()}")
-    write_all(2, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+    Journal(2).say("\n".join(lines))
 
 
 def _stdout_is_gone() -> int:

@@ -24,8 +24,9 @@ from .. import launch, limits, report
 from ..journal import Journal, write_all
 from ..policy import Settings
 from ..reaper import become_subreaper
+from ..request import MAX_PAYLOAD, Function, Outcome, Request
 from ..signals import Signals
-from ..supervisor import MAX_PAYLOAD, Function, Outcome, Request, Supervisor
+from ..supervisor import Supervisor
 from .environment import acts_at_exec, read_env_file, read_pairs
 from .lines import InOrder, LineReader
 from .options import DocumentedCommand, Seconds, option, prefer_command_line
@@ -272,7 +273,7 @@ class Session:
                         codes.add(self._print_line(outcome))
                 if codes & set(ENDING_CODES) and not supervisor.policy.finishing:
                     supervisor.abandon()
-                elif reader.exhausted and not order:
+                elif not order and (reader.exhausted or supervisor.policy.finishing):
                     break
                 elif order or not reader.has_line():
                     hungry = not reader.has_line() and not reader.ended and supervisor.has_room()

@@ -17,8 +17,9 @@ from typing import Any
 from pipe_init import launch
 from pipe_init.journal import Journal
 from pipe_init.policy import Settings
+from pipe_init.request import Function, Outcome, Request
 from pipe_init.signals import ENDING, Signals
-from pipe_init.supervisor import Function, Outcome, Request, Supervisor
+from pipe_init.supervisor import Supervisor
 
 HARD_LIMIT = 40
 """Seconds for one test's supervision; what takes longer hangs."""

@@ -1,0 +1,108 @@
+"""The init's own answers: from what is known of a request's end to a typed error and its exit code. Pure.
+
+The names and messages are AWS Lambda's, so that tools which parse them keep working (docs/run.md, Errors).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pipe_runtime
+
+from .policy import Cause, killed_for_memory
+from .reaper import Death
+from .report import parse_stacks
+from .request import (
+    EXIT_FUNCTION_FAILED,
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_NOT_LOADED,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_PROTOCOL,
+    EXIT_STOPPED,
+    EXIT_TIMED_OUT,
+    Function,
+    Request,
+)
+
+OWN_FOLDER = os.path.dirname(os.path.abspath(pipe_runtime.__file__))
+
+Problem = Mapping[str, Any]
+"""ERROR's metadata (docs/protocol.md)."""
+
+
+@dataclass
+class Facts:
+    """What is known of a worker when a request must be answered in its place.
+
+    last_word: ERROR with id 0. violation: how it broke the protocol. death: once it was reaped. forced: it was sent a
+    signal by us. dump: what it wrote of its stacks. exec_error, start_error: why it could not be started.
+    """
+
+    last_word: Problem = field(default_factory=dict)
+    violation: str = ""
+    death: Death | None = None
+    forced: bool = False
+    dump: bytes = b""
+    exec_error: OSError | None = None
+    start_error: OSError | None = None
+
+
+def answer(function: Function, request: Request, cause: Cause, facts: Facts) -> tuple[Problem, int]:
+    """(the error, the exit code) for a request that the runtime has not answered."""
+    prefix = f"RequestId: {request.request_id} Error: "
+    if cause is Cause.NOT_LOADED:
+        return facts.last_word, EXIT_NOT_LOADED
+    if cause is Cause.TIMED_OUT:
+        return _timed_out(f"{prefix}Task timed out after {request.timeout:.2f} seconds", facts)
+    if cause is Cause.START_TIMED_OUT:
+        seconds = function.settings.start_timeout
+        return _timed_out(f"{prefix}The function was not ready after {seconds:.2f} seconds", facts)
+    if cause is Cause.VIOLATION:
+        message = f"{prefix}The runtime broke the protocol: {facts.violation}"
+        return problem("Runtime.ProtocolError", message), EXIT_PROTOCOL
+    if cause is Cause.STOPPED:
+        message = f"{prefix}pipe-init was told to stop before the request was answered"
+        return problem("Runtime.Stopped", message), EXIT_STOPPED
+    if facts.start_error is not None:
+        message = f"{prefix}Runtime could not be started: {facts.start_error.strerror}"
+        return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
+    if facts.exec_error is not None:
+        message = f"Cannot execute {function.command[0]}: {facts.exec_error.strerror}"
+        missing = isinstance(facts.exec_error, FileNotFoundError)
+        return problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
+    return _died(function, prefix, cause, facts)
+
+
+def problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
+    """An error in the form of ERROR's metadata."""
+    return {"error_type": error_type, "error_message": message, "stack": stack or []}
+
+
+def _timed_out(message: str, facts: Facts) -> tuple[Problem, int]:
+    marker = "no stack: the worker did not write one; it blocks signals, or sits in the kernel"
+    return problem("Sandbox.Timedout", message, _stack(facts) or [["", 0, marker, ""]]), EXIT_TIMED_OUT
+
+
+def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[Problem, int]:
+    death, limit = facts.death, function.memory_limit
+    if death is None:
+        raise ValueError(f"{cause} without a death")
+    stack = _stack(facts) if death.signal else []
+    message = f"{prefix}Runtime exited with error: {death.description}"
+    if limit is not None and killed_for_memory(death.signal, death.peak_memory, limit):
+        message += f", out of memory: {death.peak_memory / 2**20:.0f} MB of {limit / 2**20:.0f} MB used"
+        return problem("Runtime.OutOfMemory", message, stack), EXIT_OUT_OF_MEMORY
+    if facts.forced and cause is Cause.DIED:
+        message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
+        return problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
+    if cause is Cause.START_FAILED:
+        return problem("Runtime.ExitError", message + " while it was loading the handler", stack), EXIT_NOT_LOADED
+    return problem("Runtime.ExitError", message, stack), 128 + death.signal if death.signal else EXIT_FUNCTION_FAILED
+
+
+def _stack(facts: Facts) -> list[list[object]]:
+    return parse_stacks(facts.dump.decode("utf-8", "replace"), OWN_FOLDER)
