@@ -1,4 +1,4 @@
-"""The policy's decisions: histories told event by event, and machines that tell it anything at any time.
+"""The policy's decisions: histories told event by event, and any events in any order at any time.
 
 No process, no clock: `now` is a number that the test chooses.
 """
@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipe_init.policy import (
     MEMORY_SHARE,
@@ -779,17 +778,15 @@ SOME_TIMES = st.sampled_from(
 )
 
 
-class Promises(RuleBasedStateMachine):
-    """Any events in any order at any time. The model knows what an honest worker may have begun by then.
+class History:
+    """What is told to a policy, and a model that knows what an honest worker may have begun by then.
 
     The worker is a serial one: with READY it begins the oldest request, and with an outcome the next one. Once it
     has broken the protocol, or lied about the order, it may have begun everything that it was sent.
     """
 
-    @initialize(times=SOME_TIMES, patience=st.sampled_from([0, 3, 8, 15]))
-    def start(self, times: Settings, patience: int) -> None:
+    def __init__(self, times: Settings) -> None:
         self.times = times
-        self.patience = patience  # requests to see before anything that ends it all, or little would happen
         self.policy = Policy(times)
         self.now = 0.0
         self.tickets: dict[int, Ticket] = {}
@@ -797,10 +794,9 @@ class Promises(RuleBasedStateMachine):
         self.begun: set[int] = set()
         self.told_begun: set[int] = set()
         self.moved: set[int] = set()
-        self.workers = 0
-        self.alive = self.ready = self.deaf = self.stopped = self.gone = self.killed = self.wild = False
         self.window = (times.window_requests, times.window_bytes)
         self.queue: deque[int] = deque()
+        self.alive = self.ready = self.deaf = self.stopped = self.gone = self.killed = self.wild = False
 
     # Performing what the policy decides
 
@@ -810,7 +806,6 @@ class Promises(RuleBasedStateMachine):
 
     def on_start(self, action: Start) -> None:
         assert not self.alive and not self.policy.ended
-        self.workers += 1
         self.alive = True
         self.ready = self.deaf = self.stopped = self.gone = self.killed = self.wild = False
         self.queue.clear()
@@ -862,196 +857,173 @@ class Promises(RuleBasedStateMachine):
         elif self.ready and self.queue:
             self.begun.add(self.queue[0])
 
-    # Outside
+    # Events: each takes a number to vary it, and does nothing where it cannot happen
 
-    @property
-    def impatient(self) -> bool:
-        return len(self.tickets) >= self.patience
+    def time_passes(self, number: int) -> None:
+        self.now += number / 4
 
-    @rule(
-        timeout=st.sampled_from([0.25, 1.0, 3.0]),
-        sizes=st.lists(st.sampled_from([0, 1, 40, 200]), min_size=1, max_size=4),
-    )
-    def submit(self, timeout: float, sizes: list[int]) -> None:
-        for size in sizes:
-            made = Ticket(len(self.tickets) + 1, timeout, size)
-            if self.policy.finishing:
-                with pytest.raises(ValueError):
-                    self.policy.submit(made, self.now)
-            else:
-                self.tickets[made.id] = made
-                self.perform(self.policy.submit(made, self.now))
+    def submit(self, number: int) -> None:
+        made = Ticket(len(self.tickets) + 1, [0.25, 1.0, 3.0][number % 3], [0, 1, 40, 200][number % 4])
+        if self.policy.finishing:
+            with pytest.raises(ValueError):
+                self.policy.submit(made, self.now)
+        else:
+            self.tickets[made.id] = made
+            self.perform(self.policy.submit(made, self.now))
 
-    @precondition(lambda self: self.impatient)
-    @rule()
-    def finish(self) -> None:
+    def finish(self, number: int = 0) -> None:
         self.perform(self.policy.finish(self.now))
 
-    @precondition(lambda self: self.impatient)
-    @rule()
-    def interrupt(self) -> None:
+    def interrupt(self, number: int) -> None:
         self.perform(self.policy.interrupt(self.now))
 
-    @precondition(lambda self: self.impatient)
-    @rule()
-    def hurry(self) -> None:
+    def hurry(self, number: int) -> None:
         self.perform(self.policy.hurry(self.now))
         assert set(self.tickets) == set(self.ends)
 
-    @rule(seconds=st.sampled_from([0.0, 0.0625, 0.25, 1.0, 5.0, 20.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-
-    @precondition(lambda self: not self.gone)
-    @rule()
-    def tick_at_any_time(self) -> None:
+    def tick(self, number: int) -> None:
+        if self.gone:
+            return
         deadline = self.policy.deadline
         actions = self.policy.tick(self.now)
         if deadline is None or self.now < deadline:
             assert actions == [] and self.policy.deadline == deadline
         self.perform(actions)
 
-    @precondition(lambda self: self.policy.deadline is not None and not self.gone)
-    @rule()
-    def tick_at_deadline(self) -> None:
+    def tick_at_deadline(self, number: int = 0) -> None:
+        if self.policy.deadline is None or self.gone:
+            return
         before = self.policy.phase, self.policy.deadline
-        assert self.policy.deadline is not None
         self.now = max(self.now, self.policy.deadline)
         self.perform(self.policy.tick(self.now))
         assert (self.policy.phase, self.policy.deadline) != before, "a busy loop"
 
-    # The worker
-
-    @precondition(lambda self: self.alive and not self.deaf and not self.ready)
-    @rule(requests=st.sampled_from([1, 2, 64]), size=st.sampled_from([0, 30, 2**20]))
-    def says_hello_and_ready(self, requests: int, size: int) -> None:
+    def get_ready(self, number: int) -> None:
+        if not self.alive or self.deaf:
+            return
+        if self.ready:
+            assert self.policy.ready(self.now) == []
+            return
+        requests, size = [1, 2, 64][number % 3], [0, 30, 50, 2**20][number % 4]
         self.window = min(requests, self.times.window_requests), min(size, self.times.window_bytes)
         self.ready = True
         self.work()
         self.policy.hello(requests, size)
         self.perform(self.policy.ready(self.now))
 
-    @precondition(lambda self: self.alive and not self.deaf and self.ready)
-    @rule()
-    def says_ready_again(self) -> None:
-        assert self.policy.ready(self.now) == []
+    def answer_the_oldest(self, number: int) -> None:
+        if self.alive and not self.deaf and self.ready and self.queue:
+            self.tell_outcome(self.queue.popleft())
 
-    @precondition(lambda self: self.alive and not self.deaf and self.ready and self.queue)
-    @rule()
-    def answers_the_oldest(self) -> None:
-        id = self.queue.popleft()
-        self.work()
-        self.tell_outcome(id)
-
-    @precondition(lambda self: self.alive and not self.deaf)
-    @rule(id=st.integers(1, 16))
-    def answers_anything(self, id: int) -> None:
-        self.wild = self.wild or not self.ready or not self.queue or self.queue[0] != id
-        if id in self.queue:
-            self.queue.remove(id)
-        self.work()
-        self.tell_outcome(id)
+    def answer_anything(self, number: int) -> None:
+        if self.alive and not self.deaf:
+            self.wild = self.wild or not self.ready or not self.queue or self.queue[0] != number
+            self.work()
+            if number in self.queue:
+                self.queue.remove(number)
+            self.tell_outcome(number)
 
     def tell_outcome(self, id: int) -> None:
+        self.work()
         counts, actions = self.policy.outcome(id, self.now)
         if counts:
             assert not self.wild
             self.end(id, "OUTCOME")
         self.perform(actions)
 
-    @precondition(lambda self: self.alive and not self.deaf)
-    @rule()
-    def breaks_the_protocol(self) -> None:
-        self.wild = True
-        self.work()
-        self.perform(self.policy.violation(self.now))
-        assert self.policy.phase is Phase.KILLED
+    def break_the_protocol(self, number: int) -> None:
+        if self.alive and not self.deaf:
+            self.wild = True
+            self.work()
+            self.perform(self.policy.violation(self.now))
+            assert self.policy.phase is Phase.KILLED
 
-    @precondition(lambda self: self.impatient and not self.deaf and self.policy.phase is Phase.STARTING)
-    @rule()
-    def cannot_load(self) -> None:
-        self.deaf = True
-        self.perform(self.policy.not_loaded(self.now))
-        assert set(self.tickets) == set(self.ends)
+    def fail_to_load(self, number: int) -> None:
+        if self.alive and not self.deaf and self.policy.phase is Phase.STARTING:
+            self.deaf = True
+            self.perform(self.policy.not_loaded(self.now))
+            assert set(self.tickets) == set(self.ends)
 
-    @precondition(lambda self: self.alive and not self.deaf)
-    @rule()
-    def closes_its_stream(self) -> None:
-        self.deaf = True
-        self.perform(self.policy.closed(self.now))
+    def close_the_stream(self, number: int) -> None:
+        if self.alive and not self.deaf:
+            self.deaf = True
+            self.perform(self.policy.closed(self.now))
 
-    @precondition(lambda self: self.alive)
-    @rule()
-    def writes_stacks(self) -> None:
-        before = self.policy.deadline
-        assert self.policy.dumped(self.now) == []
-        if self.policy.phase is not Phase.DUMPING:
-            assert self.policy.deadline == before
+    def write_stacks(self, number: int) -> None:
+        if self.alive:
+            before = self.policy.deadline
+            assert self.policy.dumped(self.now) == []
+            assert self.policy.phase is Phase.DUMPING or self.policy.deadline == before
 
-    @precondition(lambda self: self.alive and not self.gone)
-    @rule()
-    def is_seen_dead(self) -> None:
-        self.gone = True
-        self.policy.gone()
+    def be_seen_dead(self, number: int) -> None:
+        if self.alive:
+            self.gone = True
+            self.policy.gone()
 
-    @precondition(lambda self: self.alive)
-    @rule()
-    def died(self) -> None:
-        self.alive = False
-        self.perform(self.policy.died(self.now))
+    def die(self, number: int = 0) -> None:
+        if self.alive:
+            if self.ready and not self.wild:
+                self.moved |= set(self.queue) - self.begun
+            self.alive = False
+            self.perform(self.policy.died(self.now))
 
-    @precondition(lambda self: self.impatient and self.alive and not self.ready and not self.deaf)
-    @rule()
-    def could_not_be_executed(self) -> None:
-        self.alive = False
-        self.perform(self.policy.exec_failed(self.now))
-        assert self.policy.ended and set(self.tickets) == set(self.ends)
+    def fail_to_execute(self, number: int) -> None:
+        if self.alive and not self.ready and not self.deaf:
+            self.alive = False
+            self.perform(self.policy.exec_failed(self.now))
+            assert self.policy.ended and set(self.tickets) == set(self.ends)
 
     # What always holds
 
-    @invariant()
-    def counts_what_is_under_way(self) -> None:
-        assert self.policy.in_flight == len(self.tickets) - len(self.ends)
-
-    @invariant()
-    def knows_whether_a_worker_is_there(self) -> None:
-        assert (self.policy.phase is Phase.NONE) == (not self.alive)
-
-    @invariant()
-    def never_waits_for_ever(self) -> None:
-        if self.policy.in_flight and self.policy.phase is not Phase.KILLED and not self.gone:
-            assert self.policy.deadline is not None
-        if self.policy.phase in (Phase.STARTING, Phase.STOPPING, Phase.DUMPING, Phase.TERMINATING):
-            assert self.policy.deadline is not None
-
-    @invariant()
-    def has_nothing_left_at_its_end(self) -> None:
-        if self.policy.ended:
-            assert self.policy.deadline is None and self.policy.finishing
+    def check(self) -> None:
+        policy = self.policy
+        assert policy.in_flight == len(self.tickets) - len(self.ends)
+        assert (policy.phase is Phase.NONE) == (not self.alive)
+        if policy.phase in (Phase.STARTING, Phase.STOPPING, Phase.DUMPING, Phase.TERMINATING):
+            assert policy.deadline is not None
+        if policy.in_flight and policy.phase is not Phase.KILLED and not self.gone:
+            assert policy.deadline is not None, "it would wait for ever"
+        if policy.ended:
+            assert policy.finishing and policy.deadline is None
             assert not self.alive and set(self.tickets) == set(self.ends)
 
-    @invariant()
-    def marks_what_has_moved(self) -> None:
-        """What was sent behind another to a worker that was ready, and was not begun, is moved when that one dies."""
-        if self.ready and not self.wild:
-            self.moved |= set(list(self.queue)[1:])
-
-    def teardown(self) -> None:
-        """Whatever has happened: with no more requests, and a worker that only ever hangs, there is an end."""
+    def come_to_an_end(self) -> None:
+        """Whatever has happened: with no more requests, and workers that only ever hang, there is an end."""
         self.finish()
         for _ in range(MANY):
+            self.check()
             if self.policy.ended:
-                break
+                return
             if self.policy.deadline is not None and not self.gone:
                 self.tick_at_deadline()
             else:
-                self.died()
-        self.has_nothing_left_at_its_end()
-        assert self.policy.ended
+                self.die()
+        raise AssertionError("it does not end")
 
 
-TestPromises = Promises.TestCase
-TestPromises.settings = settings(max_examples=150, stateful_step_count=40)
+ORDINARY = ["time_passes", "submit", "get_ready", "answer_the_oldest", "tick_at_deadline", "tick", "write_stacks"]
+DEADLY = ["die", "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
+FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]
+
+
+@settings(max_examples=600)
+@given(
+    times=SOME_TIMES,
+    events=st.lists(
+        st.tuples(st.sampled_from(ORDINARY * 4 + DEADLY * 2 + FINAL), st.integers(0, 15)), min_size=25, max_size=60
+    ),
+    final_from=st.integers(0, 40),
+)
+def test_the_promises_hold_for_any_events_in_any_order_at_any_time(
+    times: Settings, events: list[tuple[str, int]], final_from: int
+) -> None:
+    """One end for each request, none begun twice, never stuck. FINAL events come late, or little would happen."""
+    history = History(times)
+    for at, (event, number) in enumerate(events):
+        if event not in FINAL or at >= final_from:
+            getattr(history, event)(number)
+            history.check()
+    history.come_to_an_end()
 
 
 @given(

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -51,6 +52,7 @@ def recurses_in_c():
         again()  # <- recurses_in_c
 
     sys.setrecursionlimit(10**9)
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 19, 1 << 19))  # newer Pythons count calls in C, and stop at 8 MiB
     again()
 
 
