@@ -137,7 +137,7 @@ def test_error_of_a_function_with_such_modules(pipe_init: PipeInit) -> None:
     finished = pipe_init("run", "index.handler", "-q", "-e", '{"fail": true}', cwd=folder, env=only_unmeasured())
     assert (finished.returncode, finished.stdout) == (1, b"")
     assert error(finished)["errorType"] == "ValueError"
-    assert f'  File "{folder}/index.py", line 13, in handler\n' in str(error(finished)["stackTrace"][0])  # type: ignore[index]
+    assert f'  File "{folder}/index.py", line 15, in handler\n' in str(error(finished)["stackTrace"][0])  # type: ignore[index]
 
 
 def test_package_with_relative_imports(pipe_init: PipeInit) -> None:
@@ -171,25 +171,32 @@ def test_fc_style_with_raw(pipe_init: PipeInit) -> None:
     assert lines(finished)[1].endswith("\tcopying b/o in local")
 
 
-@pytest.mark.parametrize(
-    ("result", "written"),
-    [
-        ("'äöü 日本語 😀 \\u2028'", '"äöü 日本語 😀 \u2028"'),
-        ("'line\\nbreak \\x1b \\0'", '"line\\nbreak \\u001b \\u0000"'),
-        ("'lone \\udcff'", '"lone \\udcff"'),
-        ("None", "null"),
-        ("float('nan')", "NaN"),
-        ("[float('inf'), -float('inf')]", "[Infinity, -Infinity]"),
-        ("__import__('decimal').Decimal('1.50')", "1.5"),
-        ("__import__('datetime').datetime(2026, 1, 31, 12, 0, 1)", '"2026-01-31T12:00:01"'),
-        ("__import__('datetime').date(2026, 1, 31)", '"2026-01-31"'),
-        ("2 ** 100", str(2**100)),
-        ("{1: b'\\xff', None: {3, 1, 2}}", '{"1": {"base64": "/w=="}, "null": [1, 2, 3]}'),
-    ],
-)
-def test_results(pipe_init: PipeInit, show: Path, result: str, written: str) -> None:
+RESULTS = {
+    "'äöü 日本語 😀 \\u2028'": '"äöü 日本語 😀 \u2028"',
+    "'line\\nbreak \\x1b \\0'": '"line\\nbreak \\u001b \\u0000"',
+    "'lone \\udcff'": '"lone \\udcff"',
+    "None": "null",
+    "float('nan')": "NaN",
+    "[float('inf'), -float('inf')]": "[Infinity, -Infinity]",
+    "__import__('decimal').Decimal('1.50')": "1.5",
+    "__import__('datetime').datetime(2026, 1, 31, 12, 0, 1)": '"2026-01-31T12:00:01"',
+    "__import__('datetime').date(2026, 1, 31)": '"2026-01-31"',
+    "2 ** 100": str(2**100),
+    "{1: b'\\xff', None: {3, 1, 2}}": '{"1": {"base64": "/w=="}, "null": [1, 2, 3]}',
+}
+
+
+def test_results_of_every_kind(pipe_init: PipeInit, show: Path) -> None:
+    events = "\n".join(shown(result) for result in RESULTS)
+    finished = pipe_init("run", "index.handler", "-q", "--events", "-", cwd=show, stdin=events.encode())
+    assert finished.stdout.decode().split("\n") == [*RESULTS.values(), ""]
+    assert (finished.returncode, finished.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("result", ["None", "'äöü 日本語 😀 \\u2028'", "float('nan')"])
+def test_result_of_one_event_is_a_line(pipe_init: PipeInit, show: Path, result: str) -> None:
     finished = pipe_init("run", "index.handler", "-q", "-e", shown(result), cwd=show)
-    assert finished.stdout.decode() == written + "\n", finished.stderr
+    assert finished.stdout.decode() == RESULTS[result] + "\n"
     assert (finished.returncode, finished.stderr) == (0, b"")
 
 
@@ -338,8 +345,18 @@ def test_options(pipe_init: PipeInit, show: Path, tmp_path: Path, name: str, by:
     assert finished.stdout.decode() == result + "\n", finished.stderr
 
 
-@pytest.mark.parametrize("name", ["timeout", "start_timeout", "grace", "spin", "memory", "log_style", "error_style"])
-@pytest.mark.parametrize("value", ["-1", "nan", "x"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timeout", "-1"),
+        ("start_timeout", "nan"),
+        ("grace", "-0.1"),
+        ("spin", "1001"),
+        ("memory", "1.5"),
+        ("log_style", "x"),
+        ("error_style", "x"),
+    ],
+)
 def test_values_are_checked_wherever_they_come_from(pipe_init: PipeInit, name: str, value: str) -> None:
     finished = pipe_init("run", "index.handler", env={variable(name): value})
     assert (finished.returncode, finished.stdout) == (2, b"")
