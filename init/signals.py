@@ -10,7 +10,10 @@ import signal
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Each asks for an orderly end; a second one for an end at once."""
+"""Each asks for an orderly end; a second one for an end at once; a third one does not wait for anything."""
+
+PATIENCE = 2
+"""Signals that are heeded when the program comes to it. It may sit in a write that nobody reads."""
 
 
 class Signals:
@@ -46,5 +49,8 @@ class Signals:
             return  # it is full, and so readable
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGCHLD:
-            self.endings.append(number)
+        if number == signal.SIGCHLD:
+            return
+        self.endings.append(number)
+        if len(self.endings) > PATIENCE:
+            os._exit(128 + number)  # the kernel kills the worker when our end of its alive pipe closes

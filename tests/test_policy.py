@@ -964,12 +964,12 @@ class History:
         if self.alive:
             if self.ready and not self.wild:
                 self.moved |= set(self.queue) - self.begun
-            self.alive = False
+            self.alive = self.gone = False
             self.perform(self.policy.died(self.now))
 
     def fail_to_execute(self, number: int) -> None:
         if self.alive and not self.ready and not self.deaf:
-            self.alive = False
+            self.alive = self.gone = False
             self.perform(self.policy.exec_failed(self.now))
             assert self.policy.ended and set(self.tickets) == set(self.ends)
 

@@ -22,7 +22,8 @@ from typing import IO
 import click
 import pytest
 
-from pipe_init.cli.run import MAX_HANDLER, run
+from pipe_init.cli.inputs import MAX_HANDLER
+from pipe_init.cli.run import run
 from pipe_init.request import MAX_PAYLOAD
 from pipe_testing.command import Finished, PipeInit
 from pipe_testing.environment import unmeasured

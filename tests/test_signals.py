@@ -28,13 +28,23 @@ def test_an_ending_signal_is_collected(number: int) -> None:
         assert readable(signals.descriptor)
 
 
-def test_endings_stay_in_order_and_are_counted() -> None:
-    wanted = [signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+def test_two_endings_stay_in_order() -> None:
     with installed_signals() as signals:
-        for number in wanted:
-            signal.raise_signal(number)
-        signals.drain()
-        assert signals.endings == wanted
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.endings == [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_third_ending_waits_for_nothing(number: int) -> None:
+    pid = os.fork()
+    if pid == 0:
+        with installed_signals():
+            for _ in range(3):
+                signal.raise_signal(number)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + number
+
 
 
 def test_a_child_that_ends_is_no_ending() -> None:
