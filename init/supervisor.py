@@ -213,10 +213,16 @@ class Supervisor:
             return
         ended = worker.receive(limit)
         try:
+            first = True
             while self._worker is worker and not self._facts.violation:
                 event = worker.next_event()
                 if event is None:
                     break
+                if not first and self.policy.in_flight == 1:
+                    # Raw lines of this very request. Before the first event they were read: poll(2) looks at the
+                    # answers, then at the log. With others in flight nobody knows whose they are.
+                    self._read_log(worker)
+                first = False
                 self._take(worker, event)
         except TruncatedStream:
             self._perform(self.policy.closed(time.monotonic()))  # killed while it wrote, most likely: wait for that
@@ -247,7 +253,6 @@ class Supervisor:
             self._break_off(worker, str(event.metadata["error_message"]))
 
     def _take_outcome(self, worker: Worker, frame: Frame, now: float) -> None:
-        self._read_log(worker)
         counts, actions = self.policy.outcome(frame.id, now)
         if counts:
             metadata = frame.metadata
@@ -348,7 +353,7 @@ class Supervisor:
             except OSError as error:
                 self._facts.start_error = error
                 worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
-        for descriptor in (process.answers, process.log, process.dump):
+        for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
             self._watch(descriptor, select.POLLIN)
         worker.send(HELLO, metadata=_hello(function))
         self._watch_writing(worker)
