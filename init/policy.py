@@ -59,7 +59,7 @@ class Settings:
     window_bytes: int = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Ticket:
     """A request as the policy sees it. id: above 0. timeout: seconds. size: bytes of its payload.
 
@@ -72,26 +72,26 @@ class Ticket:
     moved: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Start:
     """Start a worker."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Send:
     """Write this request to the worker."""
 
     id: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Begin:
     """This request is now the one that the worker works on; its time runs."""
 
     id: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
     """Answer this request in the runtime's place."""
 
@@ -99,23 +99,24 @@ class Answer:
     cause: Cause
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Dump:
     """Ask the worker for its stacks, and wake it if it is stopped."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Stop:
     """Tell the worker to finish: STOP, and the end of its input."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Signal:
     """Send a signal to the worker's process group (and wake it, so that it can act)."""
 
     number: int
 
 
+# Not frozen: making a frozen one takes as long as deciding on it.
 Action = Start | Send | Begin | Answer | Dump | Stop | Signal
 
 
@@ -165,12 +166,12 @@ class Policy:
         if self.finishing:
             raise ValueError("no request is taken any more")
         self._waiting.append(ticket)
-        return list(self._go_on(now))
+        return self._go_on(now)
 
     def finish(self, now: float) -> list[Action]:
         """No more requests will come: stop the worker once what is there is answered."""
         self.finishing = True
-        return list(self._go_on(now))
+        return self._go_on(now)
 
     def interrupt(self, now: float) -> list[Action]:
         """Somebody wants an end: what was not sent is answered, the rest has the grace time, all of it together."""
@@ -272,32 +273,34 @@ class Policy:
             return []
         if self.phase is Phase.NONE:
             self.deadline = None
-            return list(self._go_on(now))
+            return self._go_on(now)
         return list(self._phase_over(now))
 
     # How it goes on
 
-    def _go_on(self, now: float) -> Iterator[Action]:
+    def _go_on(self, now: float) -> list[Action]:
         """Start, feed or stop a worker, as the requests ask for it."""
+        actions: list[Action] = []
         if self.phase is Phase.NONE:
             if self._waiting and self.deadline is None:
                 self._was_ready = False
                 self._enter(Phase.STARTING, now + self.settings.start_timeout)
-                yield Start()
+                actions.append(Start())
             elif self.finishing and not self._waiting:
                 self.ended = True
                 self.deadline = None
-        if self.phase in (Phase.STARTING, Phase.SERVING) and not self._gone:
+        if (self.phase is Phase.SERVING or self.phase is Phase.STARTING) and not self._gone:
             while self._waiting and self._has_room(self._waiting[0]):
                 ticket = self._waiting.popleft()
                 self._sent.append(ticket)
                 self._sent_bytes += ticket.size
-                yield Send(ticket.id)
+                actions.append(Send(ticket.id))
                 if len(self._sent) == 1:
-                    yield from self._begin(now)
+                    actions += self._begin(now)
             if self.finishing and not self._waiting and not self._sent:
                 self._enter(Phase.STOPPING, now + self.settings.stop_timeout)
-                yield Stop()
+                actions.append(Stop())
+        return actions
 
     def _has_room(self, ticket: Ticket) -> bool:
         """A request that lost one worker to its neighbour is never again sent behind another one, nor before one."""
@@ -308,16 +311,17 @@ class Policy:
         requests, size = self._window
         return len(self._sent) < requests and self._sent_bytes + ticket.size <= size
 
-    def _begin(self, now: float) -> Iterator[Action]:
+    def _begin(self, now: float) -> list[Action]:
         """The oldest request, if there is one, is now what the worker is at."""
         if self.phase is not Phase.SERVING:
-            return
-        self.deadline = None
-        if self._sent:
-            ticket = self._sent[0]
-            ends = now + ticket.timeout
-            self.deadline = ends if self._force_at is None else min(ends, self._force_at)
-            yield Begin(ticket.id)
+            return []
+        if not self._sent:
+            self.deadline = None
+            return []
+        ticket = self._sent[0]
+        ends = now + ticket.timeout
+        self.deadline = ends if self._force_at is None else min(ends, self._force_at)
+        return [Begin(ticket.id)]
 
     def _take_oldest(self) -> Ticket:
         ticket = self._sent.popleft()

@@ -43,7 +43,7 @@ class Function:
     spin_us: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Request:
     """One request. timeout: seconds. payload: bytes in `content_type`; the result is wanted in `accept`."""
 
@@ -54,7 +54,7 @@ class Request:
     timeout: float
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     """How a request ended. problem: ERROR's metadata, None for a result. exit_code: of contracts' table."""
 

@@ -6,6 +6,7 @@ comes for each request. This file knows no command line and decodes no payload.
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import deque
@@ -163,6 +164,7 @@ class Supervisor:
                     ready = poll.poll(0)
                     if ready:
                         return dict(ready)
+                    os.sched_yield()  # the worker may wait for this very CPU
             deadline = self.policy.deadline
             milliseconds = None if deadline is None else max(0.0, (deadline - time.monotonic()) * 1000 + 1)
             ready = poll.poll(milliseconds)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-import msgpack
+from msgpack import Packer, unpackb
 
 from .errors import LocalProtocolError, ProtocolError
 
@@ -86,7 +86,7 @@ class FrameWriter:
 
     def __init__(self) -> None:
         self.max_frame = MAX_FRAME
-        self._pack = msgpack.Packer().pack
+        self._pack = Packer().pack
 
     def encode(self, kind: int, id: int, metadata: Mapping[str, Any], payload: bytes = b"") -> bytes:
         """One frame as bytes. LocalProtocolError: it cannot be packed, or is larger than the limits."""
@@ -114,7 +114,7 @@ class FrameReader:
         self.max_frame = MAX_FRAME
         self._buffer: bytes | bytearray = b""
         self._start = 0
-        self._pack = msgpack.Packer().pack
+        self._pack = Packer().pack
 
     @property
     def buffered(self) -> int:
@@ -156,12 +156,14 @@ class FrameReader:
         if available < 4 + length:
             return None
         head_end, end = start + 8 + head_length, start + 4 + length
-        kind, id, metadata = _decode_head(bytes(buffer[start + 8 : head_end]), self._pack)
         if isinstance(buffer, bytearray):
+            head = bytes(buffer[start + 8 : head_end])
             with memoryview(buffer) as view:  # one copy of a large payload, not two
                 payload = bytes(view[head_end:end])
         else:
+            head = buffer[start + 8 : head_end]
             payload = buffer[head_end:end]
+        kind, id, metadata = _decode_head(head, self._pack)
         self._start = end
         if end == len(buffer):
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
@@ -177,10 +179,10 @@ class FrameReader:
 def _decode_head(data: bytes, pack: Callable[[Any], bytes]) -> tuple[int, int, dict[str, Any]]:
     """(kind, id, metadata) of a head's bytes. ProtocolError: anything but an array of these three."""
     try:
-        head = msgpack.unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
+        head = unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
         if 0xFF in data or 0xC4 in data or (len(data) > 255 and _long_binary(data)) or pack(head) != data:
             # Not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's.
-            head = msgpack.unpackb(
+            head = unpackb(
                 data,
                 ext_hook=_no_extension,
                 list_hook=_plain_list,

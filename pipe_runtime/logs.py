@@ -73,7 +73,8 @@ class Journal:
     def flush(self) -> None:
         """Send what was printed without a line break so far."""
         for stream in self._streams:
-            stream.send_partial_lines()
+            if stream.partial:
+                stream.send_partial_lines()
 
     def after_fork(self) -> None:
         """In a forked child: from now on everything goes to fd 2, and what the parent had begun stays the parent's."""
@@ -92,7 +93,7 @@ class LogStream(io.RawIOBase):
         self._stream = name
         self._journal = journal
         self._descriptor = descriptor
-        self._partial: dict[int, bytes] = {}
+        self.partial: dict[int, bytes] = {}
 
     def writable(self) -> bool:
         return True
@@ -106,13 +107,13 @@ class LogStream(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         text = data if type(data) is bytes else memoryview(data).tobytes()
         thread = get_ident()
-        whole = self._partial.pop(thread, b"") + text if thread in self._partial else text
+        whole = self.partial.pop(thread, b"") + text if thread in self.partial else text
         end = whole.rfind(b"\n") + 1
         start = end
         while len(whole) - start > PIECE:  # an endless line goes on in pieces: nothing may grow
             start = _character_boundary(whole, start + PIECE)
         if start < len(whole):
-            self._partial[thread] = whole[start:]  # never empty after a piece: the line break is still to come
+            self.partial[thread] = whole[start:]  # never empty after a piece: the line break is still to come
         if start:
             self._journal.record(self._stream, "", whole[: start - (start == end)])
         return len(text)
@@ -125,14 +126,14 @@ class LogStream(io.RawIOBase):
 
     def send_partial_lines(self, line_break: bytes = b"\n") -> None:
         """Pass on what has no line break yet."""
-        for thread in list(self._partial):
-            text = self._partial.pop(thread, b"")
+        for thread in list(self.partial):
+            text = self.partial.pop(thread, b"")
             if text:  # the thread has not just completed it itself
                 self._journal.record(self._stream, "", text, line_break)
 
     def forget_partial_lines(self) -> None:
         """Drop what a forked child has inherited: it is the parent's to complete."""
-        self._partial.clear()
+        self.partial.clear()
 
 
 class LoggingHook:

@@ -121,16 +121,20 @@ def check(kind: int, metadata: Mapping[str, Any]) -> None:
         name = NAMES.get(kind, kind)
         raise ProtocolError(f"a frame of kind {name}, which version {VERSION} does not allow here")
     for key, value in metadata.items():
-        wanted = fields.get(key)
-        if wanted is int:
-            if type(value) is not int or value < 0:
-                raise ProtocolError(f"{NAMES[kind]} whose {key} is not an unsigned integer")
-        elif wanted is not None and type(value) is not wanted:
-            raise ProtocolError(f"{NAMES[kind]} whose {key} is not a {wanted.__name__}")
-        elif wanted is not str:
-            if type(key) is not str:
-                raise ProtocolError("a head with a map key that is not a string")
-            check_plain(value)
+        found = type(value)
+        if found is not fields.get(key) or not (found is str or (found is int and value >= 0)):
+            _check_field(kind, fields.get(key), key, value)
     for key in REQUIRED.get(kind, ()):
         if key not in metadata:
             raise ProtocolError(f"{NAMES[kind]} without {key}")
+
+
+def _check_field(kind: int, wanted: type | None, key: Any, value: Any) -> None:
+    """What is neither a text nor an unsigned integer where one is expected."""
+    if type(key) is not str:
+        raise ProtocolError("a head with a map key that is not a string")
+    if wanted is int and (type(value) is not int or value < 0):
+        raise ProtocolError(f"{NAMES[kind]} whose {key} is not an unsigned integer")
+    if wanted is not None and type(value) is not wanted:
+        raise ProtocolError(f"{NAMES[kind]} whose {key} is not a {wanted.__name__}")
+    check_plain(value)

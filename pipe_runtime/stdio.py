@@ -82,11 +82,13 @@ class Pipes:
         BrokenPipeError: nobody reads the answers any more.
         """
         size, done = len(data), 0
+        if size <= WRITE_SIZE:
+            done = self._write_some(data)  # of a pipe's atomic size: all of it
         view = memoryview(data)
         while done < size:
             done += self._write_some(view[done : done + WRITE_SIZE])
 
-    def _write_some(self, piece: memoryview) -> int:
+    def _write_some(self, piece: bytes | memoryview) -> int:
         while True:
             if not self._out.poll(0):
                 self._until_writable()
@@ -129,6 +131,7 @@ class Pipes:
             while time.perf_counter() < limit:
                 if poll(0):
                     return
+                os.sched_yield()  # the init may wait for this very CPU
         poll()
         self._fast = time.perf_counter() - start < FAST_SECONDS
 

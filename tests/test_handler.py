@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pipe_runtime
+from pipe_testing.environment import unmeasured
 
 DRIVER = """\
 import sys
@@ -66,7 +67,7 @@ def run(code: Path, body: str, *names: str, layers: tuple[str, ...] = ()) -> str
     arguments = (str(code), names or ("x.y",), layers)
     script.write_text(DRIVER.format(arguments=arguments) + textwrap.dedent(body))
     command = [sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=60, env=unmeasured())
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -86,7 +86,7 @@ def test_an_endless_line_does_not_grow() -> None:
     sent = Sent()
     for _ in range(10_000):
         sent.raw.write(b"." * 10)
-        assert sum(map(len, sent.raw._partial.values())) <= PIECE
+        assert sum(map(len, sent.raw.partial.values())) <= PIECE
     assert len(sent.texts) >= 30
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pipe_runtime
+from pipe_testing.environment import unmeasured
 
 PRELUDE = """\
 import sys
@@ -38,7 +39,7 @@ def run(code: Path, body: str) -> str:
     script = links / "script.py"
     script.write_text(PRELUDE.format(code=str(code)) + textwrap.dedent(body))
     command = [sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=60, env=unmeasured())
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -46,7 +46,6 @@ def test_a_third_ending_waits_for_nothing(number: int) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + number
 
 
-
 def test_a_child_that_ends_is_no_ending() -> None:
     with installed_signals() as signals:
         pid = os.fork()
