@@ -22,6 +22,7 @@ from typing import Any
 import figures
 import machine
 from arms.case import ANSWER, EVENT, HANDLER
+from arms.driver import APART, PLACEMENT
 
 FOLDER = Path(__file__).resolve().parent
 PIPE = "pipe-init"
@@ -132,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         raise SystemExit(f"--cpus: {error}") from None
     os.sched_setaffinity(0, cpus)
+    os.environ[PLACEMENT] = options.placement
     facts = machine.describe(cpus)
+    facts["placement"] = "each process on a CPU of its own" if options.placement == APART else "left to the kernel"
     facts["awslambdaric"] = machine.version_under(options.lambda_python, "awslambdaric") or "not installed: left out"
     facts["event"] = f"{len(EVENT)} bytes to {HANDLER}, {len(ANSWER)} bytes back, one in flight"
     facts["rounds"] = f"{options.rounds} of {options.requests} requests back to back, then {paced(options)} paced"
@@ -160,6 +163,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     parser.add_argument("--plot", metavar="FILE", help="draw the distributions; needs matplotlib")
     parser.add_argument("--check", action="store_true", help="exit with 1 unless pipe-init keeps its two bounds")
+    parser.add_argument(
+        "--placement", choices=(APART, "free"), default=APART, help="of an arm's two processes (%(default)s)"
+    )
     parser.add_argument("--cpus", metavar="LIST", help="run on these, such as 0,1; default: the first two allowed")
     parser.add_argument("--spin", type=int, metavar="MICROSECONDS", help="of pipe-init; default: as the command's")
     parser.add_argument(

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+
+if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:
+    del sys.path[0]  # `python -m` put it there: a function's click.py is not for the init to run
+
 from typing import NamedTuple
 
 from . import launch

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from signal import SIGKILL
 from typing import Any
 
 import pipe_runtime
@@ -65,7 +66,7 @@ def answer(function: Function, request: Request, cause: Cause, facts: Facts) -> 
         message = f"{prefix}The runtime broke the protocol: {facts.violation}"
         return problem("Runtime.ProtocolError", message), EXIT_PROTOCOL
     if cause is Cause.STOPPED:
-        message = f"{prefix}pipe-init was told to stop before the request was answered"
+        message = f"{prefix}pipe-init stopped before the request was answered"
         return problem("Runtime.Stopped", message), EXIT_STOPPED
     if facts.start_error is not None:
         message = f"{prefix}Runtime could not be started: {facts.start_error.strerror}"
@@ -89,8 +90,8 @@ def _timed_out(message: str, facts: Facts) -> tuple[Problem, int]:
 
 def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[Problem, int]:
     death, limit = facts.death, function.memory_limit
-    if death is None:
-        raise ValueError(f"{cause} without a death")
+    if death is None:  # it was killed and did not end
+        return problem("Runtime.ExitError", f"{prefix}Runtime was killed and does not end"), 128 + SIGKILL
     stack = _stack(facts) if death.signal else []
     message = f"{prefix}Runtime exited with error: {death.description}"
     if limit is not None and killed_for_memory(death.signal, death.peak_memory, limit):

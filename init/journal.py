@@ -17,6 +17,10 @@ PARTIAL_LIMIT = 64 * 1024
 """Bytes of a raw line to wait for its end; a longer one goes on in pieces."""
 
 
+RAW = "raw"
+"""The stream of what came from below Python."""
+
+
 class Journal:
     """Writes log lines. Blocks while nobody reads them: a log of a command is part of its output.
 
@@ -32,6 +36,7 @@ class Journal:
         self._dropped_lines = 0
         self._dropped_bytes = 0
         self._partial = b""
+        self._open_line = ""
         self.before_line: Callable[[], None] | None = None
 
     def say(self, line: str) -> None:
@@ -39,15 +44,20 @@ class Journal:
         if line:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
 
-    def from_function(self, text: bytes) -> None:
-        """One or more lines that the function printed or logged, without the last line break."""
+    def from_function(self, text: bytes, stream: str = RAW, continues: bool = False) -> None:
+        """One or more lines that the function printed or logged, without the last line break.
+
+        continues: the last line goes on in the next text of the same stream.
+        """
         size = len(text) + 1
         if self._dropped_lines or self._used + size > self._cap:
             self._dropped_lines += text.count(b"\n") + 1
             self._dropped_bytes += size
             return
         self._used += size
-        self._write((self._escape(text) if self._escape else text) + b"\n")
+        shown = self._escape(text) if self._escape else text
+        self._write(shown if continues else shown + b"\n", stream)
+        self._open_line = stream if continues else ""
 
     def raw(self, data: bytes) -> None:
         """Bytes that came from below Python, in pieces: whole lines are passed on."""
@@ -55,7 +65,7 @@ class Journal:
         if line_break:
             self.from_function(whole)
         if len(rest) > PARTIAL_LIMIT:
-            self.from_function(rest)
+            self.from_function(rest, continues=True)
             rest = b""
         self._partial = rest
 
@@ -64,6 +74,7 @@ class Journal:
         if self._partial:
             partial, self._partial = self._partial, b""
             self.from_function(partial)
+        self._write(b"")
         if self._dropped_lines:
             self.say(
                 f"pipe-init: {self._dropped_lines} log lines ({self._dropped_bytes} bytes) of this request were "
@@ -71,7 +82,12 @@ class Journal:
             )
         self._used = self._dropped_lines = self._dropped_bytes = 0
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, stream: str = "") -> None:
+        """Write; a line that is open, and not of this stream, ends before."""
+        if self._open_line and self._open_line != stream:
+            data, self._open_line = b"\n" + data, ""
+        if not data:
+            return
         if self.before_line:
             self.before_line()
         try:

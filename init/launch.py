@@ -163,10 +163,11 @@ def _become(command: Sequence[str], environment: Mapping[str, str], pipes: list[
     failure = pipes[11]
     try:
         os.setsid()
+        # In the order of the worker's descriptors: requests_in, answers_out, log_out, guard, dump_out (see start).
         high = [fcntl.fcntl(pipes[index], fcntl.F_DUPFD, _FIRST_FREE) for index in (0, 3, 5, 8, 7)]
         failure = fcntl.fcntl(pipes[11], fcntl.F_DUPFD, _FIRST_FREE)
         os.close(pipes[9])  # or the alive pipe would never close
-        _arm(high[3])
+        _arm(high[ALIVE_FD])
         for target, descriptor in enumerate(high):
             os.dup2(descriptor, target)
         last = DUMP_FD + 1

@@ -1,4 +1,4 @@
-"""The memory limit of one worker, and how much memory a process has had. Knows no requests and no policy."""
+"""The memory limit of one worker, and how much memory the machine has. Knows no requests and no policy."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ class Settings:
 
     start_timeout: from start to READY. grace: between asking and forcing. stop_timeout: from STOP to the end.
     dump_wait: for the stacks, at most; dump_quiet: after their last part. backoff: after a first failed start, doubled
-    up to backoff_limit. start_attempts: failed starts in a row that end it.
+    up to backoff_limit. kill_wait: for a killed worker to be gone, before what keeps it is killed too, again and again;
+    lose_wait: until it is given up. start_attempts: failed starts in a row that end it.
     window_requests, window_bytes: what may be sent to a worker and not be answered yet; less if its HELLO says so.
     """
 
@@ -54,6 +55,8 @@ class Settings:
     dump_quiet: float = 0.02
     backoff: float = 0.1
     backoff_limit: float = 10.0
+    kill_wait: float = 0.05
+    lose_wait: float = 1.0
     start_attempts: int = 5
     window_requests: int = 1
     window_bytes: int = 1024 * 1024
@@ -116,8 +119,18 @@ class Signal:
     number: int
 
 
+@dataclass(slots=True)
+class Sweep:
+    """The killed worker is still there: kill whatever may keep it, such as a tracer that it has left behind."""
+
+
+@dataclass(slots=True)
+class Lose:
+    """The killed worker does not end: go on without it."""
+
+
 # Not frozen: making a frozen one takes as long as deciding on it.
-Action = Start | Send | Begin | Answer | Dump | Stop | Signal
+Action = Sweep | Lose | Start | Send | Begin | Answer | Dump | Stop | Signal
 
 
 class Policy:
@@ -147,6 +160,7 @@ class Policy:
         self._failed_starts = 0
         self._force_at: float | None = None  # somebody wants an end: when patience with requests is over
         self._dump_ends = 0.0
+        self._lost_at = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -187,7 +201,7 @@ class Policy:
         actions = self.interrupt(now)
         if self.phase is Phase.NONE:
             return actions
-        return [*actions, *self._break_off(Cause.STOPPED)]
+        return [*actions, *self._break_off(Cause.STOPPED, now)]
 
     # What the worker does
 
@@ -225,7 +239,7 @@ class Policy:
 
     def violation(self, now: float) -> list[Action]:
         """The worker broke the protocol: nothing that it says counts any more, nor what it may have begun since."""
-        return list(self._break_off(Cause.VIOLATION))
+        return list(self._break_off(Cause.VIOLATION, now))
 
     def closed(self, now: float) -> list[Action]:
         """The worker's answers are at their end; it must be about to end itself."""
@@ -349,7 +363,9 @@ class Policy:
             self._enter(Phase.TERMINATING, now + self.settings.grace)
             yield Signal(signal.SIGTERM)
         elif self.phase is Phase.TERMINATING:
-            yield from self._kill()
+            yield from self._kill(now)
+        elif self.phase is Phase.KILLED:
+            yield from self._still_there(now)
 
     def _give_up(self, cause: Cause, now: float) -> Iterator[Action]:
         """The worker does not get done with the oldest request, or with its start: the first step of the ladder."""
@@ -368,11 +384,11 @@ class Policy:
         self._enter(Phase.SERVING)
         return [*answer, *self._begin(now), *self._go_on(now)]
 
-    def _break_off(self, cause: Cause) -> Iterator[Action]:
+    def _break_off(self, cause: Cause, now: float) -> Iterator[Action]:
         """End the worker by force, and with it all that it was sent: it is not asked how far it has come."""
         if self.phase is not Phase.KILLED:
             self._condemn(cause)
-            yield from self._kill()
+            yield from self._kill(now)
         yield from self._answer_sent(cause)
 
     def _condemn(self, cause: Cause) -> None:
@@ -381,11 +397,21 @@ class Policy:
             id = self._take_oldest().id if self._sent else 0
             self._condemned = _Condemned(cause, id, answered=not id)
 
-    def _kill(self) -> Iterator[Action]:
+    def _kill(self, now: float) -> Iterator[Action]:
         yield from self._answer_condemned()
-        self._enter(Phase.KILLED)
+        self._enter(Phase.KILLED, now + self.settings.kill_wait)
+        self._lost_at = now + self.settings.lose_wait
         if not self._gone:
             yield Signal(signal.SIGKILL)
+
+    def _still_there(self, now: float) -> Iterator[Action]:
+        """A tracer, or the kernel, holds on to the worker that was killed."""
+        if now < self._lost_at:
+            self.deadline = now + self.settings.kill_wait
+            yield Sweep()
+        else:
+            self.deadline = None
+            yield Lose()
 
     def _answer_condemned(self) -> Iterator[Action]:
         condemned = self._condemned

@@ -105,22 +105,47 @@ def signal_child(pid: int, number: int) -> None:
         return  # as above; it cannot be missing unless somebody else collected it
 
 
-def sweep() -> None:
-    """Kill what a dead worker left behind: orphans that fell to this process. Call it while no worker runs."""
+def sweep(spare: int = 0) -> None:
+    """Kill what a dead worker left behind: orphans that fell to this process. Call it while no worker runs.
+
+    spare: a child that is not meant.
+    """
     for pid in _children():
+        if pid == spare:
+            continue
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue  # dead by now, or another user's, of whom nobody promised anything
 
 
+def sweep_below(pid: int) -> None:
+    """Kill what descends from the uncollected child `pid`: a tracer among it keeps it from being collected."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
+    for thread in threads:
+        for child in _listed(f"/proc/{pid}/task/{thread}/children"):
+            sweep_below(child)
+            signal_child(child, signal.SIGKILL)
+
+
 def _children() -> Iterable[int]:
     """This process's children. Without proc(5) PID 1 of a namespace means all, -1; anybody else must look for them."""
+    listing = f"/proc/self/task/{os.getpid()}/children"
+    if os.path.exists(listing):
+        return _listed(listing)
+    return [-1] if os.getpid() == 1 else _search()
+
+
+def _listed(listing: str) -> list[int]:
+    """The pids in one of proc(5)'s lists of children; none if its thread is gone."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as listing:
-            return [int(pid) for pid in listing.read().split()]
+        with open(listing, "rb") as file:
+            return [int(pid) for pid in file.read().split()]
     except OSError:
-        return [-1] if os.getpid() == 1 else _search()
+        return []
 
 
 def _search() -> Iterator[int]:

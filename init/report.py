@@ -1,6 +1,7 @@
 """Words for people and tools: log lines around a request, and error objects, in the platforms' own forms.
 
-Pure functions from facts to text. The formats are those of Alibaba Function Compute and AWS Lambda.
+Functions from facts to text; only the JSON style looks at the clock. And back, from the text of a dump of stacks to
+calls. The formats are those of Alibaba Function Compute and AWS Lambda.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked of the supervisor and what it answers: plain data, and the exit codes of the command line's table."""
+"""What is asked of the supervisor and what it answers: plain data, and the exit codes of README.md's table."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ MAX_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
 """Bytes of a request's payload that surely fit into a frame."""
 
 EXIT_FUNCTION_FAILED = 1
+EXIT_USAGE = 2
 EXIT_NOT_LOADED = 3
 EXIT_PROTOCOL = 4
 EXIT_TIMED_OUT = 124
@@ -28,8 +29,8 @@ class Function:
     """What to run, and how.
 
     command, environment: of the worker's process. hello: HELLO's configuration (docs/protocol.md).
-    memory_limit: bytes, None for none. memory_mb: what the report calls the memory size. log_style: of report.py.
-    spin_us: microseconds to look for an answer before sleeping.
+    memory_limit: bytes, None for none. memory_mb: what the report calls the memory size. version: of the function, for
+    its start lines. log_style: of report.py. spin_us: microseconds to look for an answer before sleeping, 0 for none.
     """
 
     command: list[str]
@@ -45,7 +46,7 @@ class Function:
 
 @dataclass(slots=True)
 class Request:
-    """One request. timeout: seconds. payload: bytes in `content_type`; the result is wanted in `accept`."""
+    """One request. timeout: seconds. payload: the event in `content_type`; the result is wanted in `accept`."""
 
     request_id: str
     payload: bytes
@@ -56,7 +57,11 @@ class Request:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a request ended. problem: ERROR's metadata, None for a result. exit_code: of contracts' table."""
+    """How a request ended.
+
+    content_type, payload: of the result. problem: ERROR's metadata, None for a result. exit_code: 0, or one of the
+    above, or 128 and the signal that the worker died of. measured: what report_line() takes.
+    """
 
     request_id: str
     content_type: str = ""

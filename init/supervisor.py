@@ -28,12 +28,14 @@ from .policy import (
     Begin,
     Cause,
     Dump,
+    Lose,
     Phase,
     Policy,
     Send,
     Signal,
     Start,
     Stop,
+    Sweep,
     Ticket,
 )
 from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Request
@@ -103,7 +105,11 @@ class Supervisor:
         if len(request.payload) > MAX_PAYLOAD:
             message = f"The event has {len(request.payload)} bytes; the limit is {MAX_PAYLOAD}"
             self.outcomes.append(
-                Outcome(request.request_id, problem=problem("RequestTooLargeException", message), exit_code=1)
+                Outcome(
+                    request.request_id,
+                    problem=problem("RequestTooLargeException", message),
+                    exit_code=EXIT_FUNCTION_FAILED,
+                )
             )
             return
         self._last_id += 1
@@ -238,7 +244,8 @@ class Supervisor:
         if isinstance(event, End):
             self._perform(self.policy.closed(now))
         elif event.kind == LOG:
-            self._journal.from_function(event.payload)
+            metadata = event.metadata
+            self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False))
         elif event.kind == RESULT or (event.kind == ERROR and event.id):
             self._take_outcome(worker, event, now)
         elif event.kind == HELLO:
@@ -291,16 +298,27 @@ class Supervisor:
             left -= len(data)
         self._read_answers(worker, unread(worker.process.answers))
         self._facts.exec_error = worker.process.exec_error()
-        for descriptor in list(self._watched):
-            self._unwatch(descriptor)
-        self._writing = False
-        self._facts.dump = bytes(worker.dump)
-        self._worker = None
-        worker.close()
+        self._let_go(worker)
         self._end_stragglers()
         self._heed_endings()  # one may have come meanwhile, and its wake-up is used up
         now = time.monotonic()
         self._perform(self.policy.exec_failed(now) if self._facts.exec_error else self.policy.died(now))
+
+    def _lose(self, worker: Worker) -> None:
+        """The worker was killed and does not end: nobody is to wait for it."""
+        self._journal.say(f"pipe-init: the worker (pid {worker.pid}) was killed and does not end; going on without it")
+        self.policy.gone()
+        self._let_go(worker)
+        self._perform(self.policy.died(time.monotonic()))
+
+    def _let_go(self, worker: Worker) -> None:
+        for descriptor in list(self._watched):
+            self._unwatch(descriptor)
+        self._writing = False
+        self._facts.dump = bytes(worker.dump)
+        self._journal.request_over()  # what was begun and not completed belongs to nobody else
+        self._worker = None
+        worker.close()
 
     # What the policy decides
 
@@ -317,16 +335,17 @@ class Supervisor:
             self._performing = False
 
     def _perform_one(self, action: Action) -> None:
-        if isinstance(action, Begin):
+        if isinstance(action, Send):
+            if self._worker is not None:  # it could not be started; the policy knows by now
+                self._send(self._worker, action.id)
+        elif isinstance(action, Begin):
             self._begin(action.id)
         elif isinstance(action, Answer):
             self._conclude(action.id, self._answer(action.id, action.cause))
         elif isinstance(action, Start):
             self._start()
         elif self._worker is None:
-            return  # it could not be started; the policy knows by now
-        elif isinstance(action, Send):
-            self._send(self._worker, action.id)
+            return
         elif isinstance(action, Dump):
             if self._can_dump:
                 self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
@@ -335,6 +354,11 @@ class Supervisor:
             self._worker.signal(action.number)
         elif isinstance(action, Stop):
             self._stop(self._worker)
+        elif isinstance(action, Sweep):
+            reaper.sweep(spare=self._worker.pid)
+            reaper.sweep_below(self._worker.pid)
+        elif isinstance(action, Lose):
+            self._lose(self._worker)
 
     def _start(self) -> None:
         """Start a worker; where that is impossible, it has died at once."""

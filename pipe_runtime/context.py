@@ -1,5 +1,4 @@
-"""What a handler gets as its second argument: one object that serves functions of Lambda and of Function
-Compute.
+"""What a handler gets as its second argument: one object that serves functions of Lambda and of Function Compute.
 
 It is made for every request, so making it costs no more than keeping what it is made from; each field is
 worked out when it is first asked for, and then kept. This file knows neither frames nor the loop, and trusts
@@ -196,9 +195,7 @@ class Context:
         return self.logger
 
     def to_json(self) -> str:
-        """The public fields as a JSON object. The credentials are among them, as on Function Compute: mind
-        your log.
-        """
+        """The public fields as a JSON object. The credentials are among them, as on Function Compute: mind your log."""
         fields = {
             "request_id": self.request_id,
             "credentials": _public(self.credentials),
@@ -229,9 +226,7 @@ class Context:
 
 
 class Credentials:
-    """Access to the platform's services. Prints nothing of itself: contexts get printed, and logs get
-    read.
-    """
+    """Access to the platform's services. Prints nothing of itself: contexts get printed, and logs get read."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.access_key_id = self.accessKeyId = str(given.get("access_key_id") or "")

@@ -19,22 +19,29 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    Entry = list[object]
-    """One call: [file: str, line: int, function: str, source line: str]."""
+    from .errors import StackEntry
 
 NAME_LIMIT = 1024
-"""The same for a file, a function or a source line: each of a hundred frames has three of them."""
+"""Bytes of UTF-8 of a class, a file, a function or a source line: each of a hundred frames has three of these."""
+
 FRAMES_KEPT = 50
 """Frames kept at either end of a long stack."""
+
 MEMBER_FRAMES_KEPT = 10
 """The same inside a group's members."""
+
 CAUSES = 8
+"""Links of a chain of causes."""
+
 GROUP_WIDTH = 16
+"""Members of one group, and notes of one exception."""
+
 GROUP_DEPTH = 4
+"""Groups inside one another."""
+
 NODES = 64
-"""Exceptions described at all, however they hang together: more would not fit, and each costs reading source
-files.
-"""
+"""Exceptions described at all, however they hang together: more would not fit, and each costs reading source files."""
+
 SOURCE_LIMIT = 16 * 1024 * 1024
 """Bytes of the largest file in which a source line is looked up (all of it would be read)."""
 
@@ -62,7 +69,7 @@ def describe(error: BaseException) -> dict[str, object]:
     Returns {error_type: str, error_message: str, stack: [[file, line, function, source line]…] most recent
     last} and, where there is one, cause: the same of `__cause__` or of an unsuppressed `__context__`, and
     exceptions: a list of the same for a group's members. Every text is valid UTF-8 of at most TEXT_LIMIT
-    bytes; the whole packs into HEAD_LIMIT bytes. Never raises, whatever the exception's class does.
+    bytes; the whole packs into HEAD_LIMIT bytes (both: shorten.py). Never raises, whatever the exception's class does.
     """
     # BaseException here and below: an exception's own code may raise KeyboardInterrupt or SystemExit like any
     # other, and memory or stack may run out in the middle. The request still needs its answer.
@@ -83,9 +90,7 @@ def type_name(value: object) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """An exception's text. Where its `__str__` raises, a text that says so. Never more than TEXT_LIMIT
-    bytes.
-    """
+    """An exception's text. Where its `__str__` raises, a text that says so. At most TEXT_LIMIT bytes."""
     try:
         if issubclass(type(error), SystemExit):
             return clean(str(SystemExit.__dict__["code"].__get__(error)))
@@ -95,18 +100,14 @@ def message_of(error: BaseException) -> str:
 
 
 class _Description:
-    """The walk over one exception and all that hangs on it: what was seen, and how many more may be
-    described.
-    """
+    """The walk over one exception and all that hangs on it: what was seen, and how many more may be described."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
         self.budget = NODES
 
     def node(self, error: BaseException, causes: int, depth: int, frames: int) -> dict[str, object]:
-        """`causes`: links of cause still allowed on this path; `depth`: groups that it lies in; `frames`: at
-        each end.
-        """
+        """causes: links still allowed on this path. depth: groups that it lies in. frames: calls kept at each end."""
         self.seen.add(id(error))
         self.budget -= 1
         described: dict[str, object] = {
@@ -171,7 +172,7 @@ def _message_with_notes(error: BaseException) -> str:
     return clean(message)
 
 
-def _stack(error: BaseException, kept: int) -> list[Entry]:
+def _stack(error: BaseException, kept: int) -> list[StackEntry]:
     if issubclass(type(error), Fault):
         stack = _given_stack(error, kept)
         if stack:
@@ -184,7 +185,7 @@ def _stack(error: BaseException, kept: int) -> list[Entry]:
     return stack
 
 
-def _given_stack(error: BaseException, kept: int) -> list[Entry]:
+def _given_stack(error: BaseException, kept: int) -> list[StackEntry]:
     try:
         entries = [_entry(*entry) for entry in error.stack]  # type: ignore[attr-defined]
     except BaseException:  # a user's subclass of Fault, see describe
@@ -192,10 +193,8 @@ def _given_stack(error: BaseException, kept: int) -> list[Entry]:
     return shorten(entries, kept)
 
 
-def _walk(traceback: TracebackType | None, kept: int) -> list[Entry]:
-    """The calls of a traceback without our own and without the import system's on top; bounded while
-    walking.
-    """
+def _walk(traceback: TracebackType | None, kept: int) -> list[StackEntry]:
+    """The calls of a traceback without our own and without the import system's on top; bounded while walking."""
     first: list[tuple[Any, int]] = []
     last: list[tuple[Any, int]] = []
     count = 0
@@ -215,7 +214,7 @@ def _walk(traceback: TracebackType | None, kept: int) -> list[Entry]:
     if count > 2 * kept:
         last = last[count % kept :] + last[: count % kept]
     # A recursion has the same place again and again, and each costs looking at a file.
-    places: dict[tuple[Any, int], Entry] = {}
+    places: dict[tuple[Any, int], StackEntry] = {}
     stack = []
     for frame, line in first + last:
         place = frame.f_code, line
@@ -238,14 +237,14 @@ def _module_of(variables: dict[str, object]) -> str:
     return _OWN_PACKAGE if name.startswith(_OWN_PACKAGE + ".") else name
 
 
-def _frame_entry(frame: Any, line: int | None) -> Entry:
+def _frame_entry(frame: Any, line: int | None) -> StackEntry:
     code = frame.f_code
     # tb_lineno is None for an instruction that belongs to no line.
     source = _source(code.co_filename, line or 0, frame.f_globals)
     return _entry(code.co_filename, line or 0, code.co_name, source)
 
 
-def _entry(file: object, line: object, function: object, source: object) -> Entry:
+def _entry(file: object, line: object, function: object, source: object) -> StackEntry:
     number = int(line) if type(line) is int and 0 <= line < 2**63 else 0
     return [_name(file), number, _name(function), _name(source)]
 
@@ -254,7 +253,7 @@ def _name(value: object) -> str:
     return clean(value, NAME_LIMIT) if isinstance(value, str) else ""
 
 
-def _syntax_entry(error: BaseException) -> Entry | None:
+def _syntax_entry(error: BaseException) -> StackEntry | None:
     """Where the offending line is: it was never called, so no traceback has it."""
     fields = SyntaxError.__dict__
     file, line, text = (fields[name].__get__(error) for name in ("filename", "lineno", "text"))

@@ -1,7 +1,7 @@
 """What the function prints and logs, on its way to LOG frames with the right request id.
 
-This file does not know the protocol: a Journal is given a function that sends. Nothing here is imported for a
-function that does not log; `logging` is touched only once the function itself has imported it.
+This file does not know the protocol: a Journal is given a function that sends. `logging` is touched only once the
+function itself has imported it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PIECE = 3072
 """Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
 
-
 _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
 """A log record as AWS Lambda writes it."""
 
@@ -31,12 +30,13 @@ _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(mess
 class Journal:
     """Takes lines from all of the function's threads.
 
-    send: called as send(stream, level, text) with text of at most PIECE bytes, without the last line break.
+    send: called as send(stream, level, text, continues) with text of at most PIECE bytes, without the last line
+    break; continues: there was none, its line goes on in the next text.
     request_id: of the request that runs now, for log records; "" between requests. forked: whether this is a child
     that the function has forked.
     """
 
-    def __init__(self, send: Callable[[str, str, bytes], None]) -> None:
+    def __init__(self, send: Callable[[str, str, bytes, bool], None]) -> None:
         self._send = send
         self.forked = False
         self._streams: list[LogStream] = []
@@ -54,7 +54,7 @@ class Journal:
         setattr(sys, "__stdin__", sys.stdin)  # noqa: B010  # it is declared final
 
     def record(self, stream: str, level: str, text: bytes, line_break: bytes = b"\n") -> None:
-        """One record of one or more whole lines, without the last line break."""
+        """One record of one or more lines, without the last line break. line_break: b"" if that is still to come."""
         if self.forked:
             write_all(2, text + line_break)
             return
@@ -62,13 +62,13 @@ class Journal:
         while len(text) - start > PIECE:
             cut = text.rfind(b"\n", start, start + PIECE + 1)
             if cut >= 0:
-                self._send(stream, level, text[start:cut])
+                self._send(stream, level, text[start:cut], False)
                 start = cut + 1
             else:
                 cut = _character_boundary(text, start + PIECE)
-                self._send(stream, level, text[start:cut])
+                self._send(stream, level, text[start:cut], True)
                 start = cut
-        self._send(stream, level, text[start:])
+        self._send(stream, level, text[start:], not line_break)
 
     def flush(self) -> None:
         """Send what was printed without a line break so far."""
@@ -115,7 +115,9 @@ class LogStream(io.RawIOBase):
         if start < len(whole):
             self.partial[thread] = whole[start:]  # never empty after a piece: the line break is still to come
         if start:
-            self._journal.record(self._stream, "", whole[: start - (start == end)])
+            whole_lines = start == end
+            line_break = b"\n" if whole_lines else b""
+            self._journal.record(self._stream, "", whole[: start - whole_lines], line_break)
         return len(text)
 
     def flush(self) -> None:

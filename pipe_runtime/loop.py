@@ -1,7 +1,7 @@
 """The runtime itself: says hello, loads the handler, then answers one request after the other.
 
-It ties the modules of this package together and knows no operating system. One process, one handler, one request at a
-time; the init on the other end decides about time and death.
+It ties the modules of this package together. One process, one handler, one request at a time; the init on the other
+end decides about time and death.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ WINDOW_BYTES = 1024 * 1024
 
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 """What the init may have sent of such requests while an answer cannot be written."""
+
+LONGEST_US = 2**63 - 1
+"""What fits into a head; a function may have replaced the clocks."""
 
 EXIT_STOPPED = 0
 EXIT_NOT_LOADED = 1
@@ -108,6 +111,7 @@ class Runtime:
         self._quiet = Quiet(self._signal_handled, lambda error: leave(_exit_code(error)))
         self._current = 0
         self._forked = False
+        self._pid = os.getpid()
         self._handler_name = ""
         self._handler: Callable[[Any, Any], Any]
         self._function: dict[str, Any] = {}
@@ -176,8 +180,8 @@ class Runtime:
         self._leave_if_forked(None)  # by code of the event's or the result's
         # A function may have replaced the clocks; an unsigned integer it must be.
         measured = {
-            "duration_us": max(0, time.perf_counter_ns() - started) // 1000,
-            "cpu_us": max(0, time.process_time_ns() - cpu) // 1000,
+            "duration_us": min(max(0, time.perf_counter_ns() - started) // 1000, LONGEST_US),
+            "cpu_us": min(max(0, time.process_time_ns() - cpu) // 1000, LONGEST_US),
             "peak_memory_bytes": self._memory.read(),
         }
         self._journal.flush()
@@ -259,8 +263,9 @@ class Runtime:
 
     def _leave_if_forked(self, error: BaseException | None) -> None:
         """A child that the function forked must not come back from the handler as a second runtime."""
-        if not self._forked:
+        if not self._forked and os.getpid() == self._pid:
             return
+        self._after_fork()  # a fork below Python runs no hooks
         code = 0
         try:
             if isinstance(error, SystemExit):
@@ -285,15 +290,19 @@ class Runtime:
             text = f"pipe_runtime: a signal handler raised {faults.type_name(error)} between requests"
             self._log(f"{text}: {faults.message_of(error)}")
 
-    def _send_log(self, stream: str, level: str, text: bytes) -> None:
-        metadata = {"stream": stream, "level": level} if level else {"stream": stream}
+    def _send_log(self, stream: str, level: str, text: bytes, continues: bool) -> None:
+        metadata: dict[str, Any] = {"stream": stream}
+        if level:
+            metadata["level"] = level
+        if continues:
+            metadata["continues"] = True
         try:
             self._outbox.post(LOG, self._current, metadata, text)
         except LocalProtocolError:  # the request's outcome has overtaken this thread, or nothing follows the last word
             try:
                 self._outbox.post(LOG, 0, metadata, text)
             except LocalProtocolError:
-                write_all(2, text + b"\n")
+                write_all(2, text if continues else text + b"\n")
 
     def _log(self, message: str) -> None:
         self._journal.record("log", "", str(message).rstrip("\n").encode("utf-8", "backslashreplace"))

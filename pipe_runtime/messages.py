@@ -95,7 +95,7 @@ FIELDS: dict[int, dict[str, type]] = {
     },
     RESULT: {"content_type": str, **_MEASURED},
     ERROR: {**_PROBLEM, **_MEASURED},
-    LOG: {"stream": str, "level": str},
+    LOG: {"stream": str, "level": str, "continues": bool},
     CANCEL: {},
     DUMP: {"stacks": list},
     STOP: {},

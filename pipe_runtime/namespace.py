@@ -207,25 +207,13 @@ def stdlib(name: str) -> ModuleType:
     return module
 
 
-def drop_script_directory() -> None:
-    """Take the runtime's own folder out of sys.path: ``python …/pipe_runtime/__main__.py`` put it first.
-
-    To be called before anything else is imported; a function would find our ``handler`` there.
-    """
-    here = os.path.dirname(os.path.realpath(__file__))
-    if sys.path and (not sys.path[0] or os.path.realpath(sys.path[0]) == here):
-        del sys.path[0]
-
-
 def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], handler: str) -> None:
-    """Make sys.path, sys.argv, ``__main__`` and sys.modules the function's own, once, before its handler
-    loads.
+    """Make sys.path, sys.argv, ``__main__`` and sys.modules the function's own, once, before its handler loads.
 
     code_dir, layers: folders, which come first on sys.path in this order.
     baseline: the names that were in sys.modules when the interpreter had started; they are never touched.
     handler: the handler's name, as given; becomes sys.argv[0].
     """
-    drop_script_directory()
     path = [os.path.abspath(folder) for folder in (code_dir, *layers)]
     sys.path[0:0] = path
     sys.argv = [handler]

@@ -11,13 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Entry = list[object]
-    """One call: [file: str, line: int, function: str, source line: str]."""
+    from .errors import StackEntry
 
 HEAD_LIMIT = 56 * 1024
-"""Bytes that a described error may take when packed: a head has 64 KiB, the rest is for ids, durations and
-growth.
-"""
+"""Bytes that a described error may take when packed: a head has 64 KiB, the rest is for ids, durations and growth."""
+
 TEXT_LIMIT = 8 * 1024
 """Bytes of UTF-8 that one text may take, marker included."""
 
@@ -26,8 +24,8 @@ CUT = "… [cut]"
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:
-    """A text that any peer can decode: lone surrogates escaped, at most `limit` bytes of UTF-8, a marker
-    where cut.
+    """A text that any peer can decode: lone surrogates escaped, at most `limit` bytes of UTF-8, a marker where
+    it was cut.
 
     Runs none of a str subclass's own methods; the result is a plain str.
     """
@@ -38,14 +36,13 @@ def clean(text: str, limit: int = TEXT_LIMIT) -> str:
     return encoded[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
 
 
-def omitted(count: int) -> Entry:
+def omitted(count: int) -> StackEntry:
+    """The entry that stands for `count` calls."""
     return ["", 0, f"… {count} more frames …", ""]
 
 
-def shorten(stack: list[Entry], kept: int) -> list[Entry]:
-    """A stack's first and last `kept` frames. A marker that is in the middle already is counted for what it
-    says.
-    """
+def shorten(stack: list[StackEntry], kept: int) -> list[StackEntry]:
+    """A stack's first and last `kept` frames. A marker that is in the middle already is counted for what it says."""
     if len(stack) <= 2 * kept + 1:
         return stack
     gone = 0

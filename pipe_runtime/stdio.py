@@ -64,17 +64,15 @@ class Pipes:
         with self._reading:
             self._idle = True
             try:
-                return self._kept.pop(0) if self._kept else self._read()
+                while not self._kept:
+                    self._wait()
+                    try:
+                        return os.read(self.requests, READ_SIZE)
+                    except BlockingIOError:
+                        continue  # the function made the description non-blocking; the poll above waits
+                return self._kept.pop(0)
             finally:
                 self._idle = False
-
-    def _read(self) -> bytes:
-        while True:
-            self._wait()
-            try:
-                return os.read(self.requests, READ_SIZE)
-            except BlockingIOError:
-                continue  # the function made the description non-blocking; the poll above waits
 
     def write(self, data: bytes) -> None:
         """Write all of `data`. While the other side does not read, keep reading from it (nobody may wait for us).

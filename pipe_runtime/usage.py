@@ -1,4 +1,4 @@
-"""What a request has cost: CPU time and peak memory of this process. Knows no requests."""
+"""How much memory this process has had at its peak. Knows no requests."""
 
 from __future__ import annotations
 

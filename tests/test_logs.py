@@ -12,17 +12,23 @@ from textwrap import dedent
 import pytest
 
 from pipe_runtime.logs import PIECE, Journal, LogStream
+from pipe_testing import tools
 from pipe_testing.runtime import RuntimeProcess
 
 
 class Sent:
-    """A journal whose records are kept: `texts` of (stream, level, text)."""
+    """A journal whose records are kept: `texts` of (stream, level, text), and `output`, as they would be shown."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str, bytes]] = []
-        self.journal = Journal(lambda stream, level, text: self.records.append((stream, level, text)))
+        self.output = b""
+        self.journal = Journal(self.take)
         self.raw = LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
+
+    def take(self, stream: str, level: str, text: bytes, continues: bool) -> None:
+        self.records.append((stream, level, text))
+        self.output += text if continues else text + b"\n"
 
     @property
     def texts(self) -> list[bytes]:
@@ -59,6 +65,7 @@ def test_long_lines_are_cut_without_an_empty_one(length: int, together: bool) ->
     assert all(lines)
     assert b"".join(lines) == b"x" * length
     assert len(lines) == -(-length // PIECE)
+    assert sent.output == b"x" * length + b"\nnext\n"
 
 
 def test_characters_are_not_cut() -> None:
@@ -305,8 +312,8 @@ def test_warnings(tmp_path: Path) -> None:
     assert "UserWarning: careful" in text
 
 
-@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="multiprocessing needs /dev/shm")
 def test_multiprocessing_children(tmp_path: Path) -> None:
+    tools.require(os.path.isdir("/dev/shm"), "needs /dev/shm, for multiprocessing")
     source = """
     import logging, multiprocessing
     def work(n):

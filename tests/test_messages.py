@@ -13,12 +13,13 @@ from pipe_runtime.errors import ProtocolError
 from pipe_runtime.frames import MAX_DEPTH, MAX_ITEMS
 from pipe_runtime.messages import FIELDS, NAMES, REQUIRED, check
 
-EXAMPLES: dict[type, Any] = {int: 1, str: "x", list: [], dict: {}}
+EXAMPLES: dict[type, Any] = {int: 1, str: "x", bool: True, list: [], dict: {}}
 WRONG: dict[type, list[Any]] = {
     int: [-1, True, 1.0, "1", None, [], {}, b"1"],
     str: [1, None, b"x", [], {}, True],
     list: [{}, "x", None, 0, ()],
     dict: [[], "x", None, 0],
+    bool: [0, 1, "x", None],
 }
 ROWS = [(kind, key) for kind, fields in FIELDS.items() for key in fields]
 

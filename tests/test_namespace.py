@@ -263,7 +263,6 @@ def test_prepare_gives_path_argv_and_main(code: Path, tmp_path: Path) -> None:
         code,
         f"""
         rest = list(sys.path)
-        sys.path.insert(0, "")
         import __main__ as ours
         namespace.prepare(CODE, [{str(tmp_path)!r} + "/layer"], baseline, "index.handler")
         assert sys.path == [CODE, {str(tmp_path)!r} + "/layer", *rest], sys.path
@@ -273,23 +272,6 @@ def test_prepare_gives_path_argv_and_main(code: Path, tmp_path: Path) -> None:
         assert not hasattr(__main__, "__file__")
         assert __main__.__spec__ is None and eval("len('ab')", vars(__main__)) == 2
         assert baseline and namespace
-        """,
-    )
-
-
-def test_the_script_directory_goes_but_the_package_stays_importable(code: Path) -> None:
-    run(
-        code,
-        """
-        import os
-        folder = os.path.dirname(namespace.__file__)
-        sys.path[0] = folder
-        namespace.drop_script_directory()
-        assert folder not in sys.path
-        before = list(sys.path)
-        namespace.drop_script_directory()
-        assert sys.path == before
-        from pipe_runtime import errors
         """,
     )
 

@@ -21,6 +21,7 @@ from pipe_init.policy import (
     Begin,
     Cause,
     Dump,
+    Lose,
     Phase,
     Policy,
     Send,
@@ -28,6 +29,7 @@ from pipe_init.policy import (
     Signal,
     Start,
     Stop,
+    Sweep,
     Ticket,
     killed_for_memory,
 )
@@ -194,8 +196,8 @@ class TestTimeout:
         assert policy.tick(3.5) == [Answer(1, Cause.TIMED_OUT), TERM]
         assert (policy.phase, policy.deadline, policy.in_flight) == (Phase.TERMINATING, 5.5, 0)
         assert policy.tick(5.5) == [KILL]
-        assert (policy.phase, policy.deadline) == (Phase.KILLED, None)
-        assert policy.died(6.0) == []
+        assert (policy.phase, policy.deadline) == (Phase.KILLED, 5.5 + policy.settings.kill_wait)
+        assert policy.died(5.5) == []
         assert (policy.phase, policy.deadline, policy.ended) == (Phase.NONE, None, False)
 
     def test_stacks_that_keep_coming_are_waited_for_within_a_limit(self) -> None:
@@ -428,8 +430,21 @@ class TestViolation:
         policy = serving(1, 2)
         policy.submit(ticket(3, size=101), 0.5)
         assert policy.violation(1.0) == [Answer(1, Cause.VIOLATION), KILL, Answer(2, Cause.VIOLATION)]
-        assert (policy.phase, policy.deadline, policy.in_flight) == (Phase.KILLED, None, 1)
+        assert (policy.phase, policy.in_flight) == (Phase.KILLED, 1)
         assert policy.died(1.5) == [Start(), Send(3)]
+
+    def test_a_killed_worker_that_does_not_end_is_given_up(self) -> None:
+        policy = serving(1)
+        assert policy.violation(1.0) == [Answer(1, Cause.VIOLATION), KILL]
+        steps = []
+        while policy.deadline is not None:
+            now = policy.deadline
+            steps += policy.tick(now)
+        assert steps[-1] == Lose() and set(map(type, steps[:-1])) == {Sweep}
+        assert now >= 1.0 + policy.settings.lose_wait
+        policy.submit(ticket(2), now)
+        policy.gone()
+        assert policy.died(now) == [Start(), Send(2)]
 
     def test_nothing_that_the_worker_says_later_counts(self) -> None:
         policy = serving(1, 2)
@@ -835,6 +850,14 @@ class History:
     def on_dump(self, action: Dump) -> None:
         assert self.alive and not self.gone and not self.killed
 
+    def on_sweep(self, action: Sweep) -> None:
+        assert self.alive and self.killed or self.gone
+
+    def on_lose(self, action: Lose) -> None:
+        assert self.alive and self.killed or self.gone
+        self.policy.gone()
+        self.die()
+
     def on_stop(self, action: Stop) -> None:
         assert self.alive and not self.gone and not self.stopped and not self.killed
         assert set(self.queue) <= set(self.ends), "told to stop with work to do"
@@ -1002,7 +1025,7 @@ class History:
 
 ORDINARY = ["time_passes", "tick", "write_stacks"]
 ORDINARY += ["submit"] * 8 + ["get_ready"] * 5 + ["answer_the_oldest"] * 3 + ["tick_at_deadline"] * 4
-DEADLY = ["die", "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
+DEADLY = [*["die"] * 6, "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]
 
 
@@ -1056,6 +1079,7 @@ def test_a_hanging_worker_is_off_the_ladder_in_three_steps(data: st.DataObject) 
     times: Any = st.sampled_from([0.0, 0.125, 2.0])
     policy = serving(1, times=Settings(grace=data.draw(times), dump_wait=data.draw(times), dump_quiet=data.draw(times)))
     steps = []
-    while policy.deadline is not None:
+    while policy.phase is not Phase.KILLED:
+        assert policy.deadline is not None
         steps.append(policy.tick(policy.deadline))
     assert steps == [[Dump()], [Answer(1, Cause.TIMED_OUT), TERM], [KILL]]

@@ -14,7 +14,7 @@ from pipe_runtime.messages import FIELDS, NAMES, REQUIRED
 
 HERE = Path(__file__).parent
 DOCUMENT = (HERE.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
-TYPES = {int: "uint", str: "str", list: "array", dict: "map"}
+TYPES = {int: "uint", str: "str", bool: "bool", list: "array", dict: "map"}
 STEPS = {**NAMES, EOF: "EOF", FATAL: "FATAL"}
 
 

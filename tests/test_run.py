@@ -838,7 +838,9 @@ def test_exit_code_124_of_a_module_that_does_not_finish_loading(pipe_init: PipeI
 
 def test_exit_code_137_of_memory_says_so(pipe_init: PipeInit, show: Path) -> None:
     do = "data = bytearray(b'x') * (116 * 2**20)\nos.kill(os.getpid(), 9)"
-    finished = pipe_init("run", "wrong.handler", "-q", "-m", "128", "-e", json.dumps({"do": do}), cwd=show)
+    finished = pipe_init(
+        "run", "wrong.handler", "-q", "-m", "128", "-e", json.dumps({"do": do}), cwd=show, env=only_unmeasured()
+    )
     assert (finished.returncode, finished.stdout) == (137, b"")
     assert error(finished)["errorType"] == "Runtime.OutOfMemory"
     assert re.search(r"out of memory: \d+ MB of 128 MB used", str(error(finished)["errorMessage"]))

@@ -365,6 +365,17 @@ def test_a_fork_that_comes_back_from_the_handler_ends_there(pipe_init: PipeInit,
     assert (b"RuntimeError: in the child" in done.stderr) == (fault == "raises_in_fork")
 
 
+def test_a_tracer_cannot_hold_up_the_end(pipe_init: PipeInit) -> None:
+    done = run(pipe_init, "leaves.handler", "--grace", "0.1", "-e", '{"fault": "traced"}')
+    if done.stdout != b'"this system forbids it"\n':
+        assert (done.returncode, done.stdout, error_of(done)["errorType"]) == (4, b"", "Runtime.ProtocolError")
+
+
+def test_a_fork_below_python_is_no_second_runtime(pipe_init: PipeInit) -> None:
+    done = run_events(pipe_init, "leaves.handler", [{"fault": "returns_twice_below"}, {"n": 1}])
+    assert (done.returncode, results_of(done)) == (0, ["parent", {"n": 1}])
+
+
 def test_a_fork_of_a_fork_leaves_the_functions_descriptors_alone(pipe_init: PipeInit) -> None:
     done = run(pipe_init, "leaves.handler", "-e", '{"fault": "forks_deeply"}')
     assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"")
@@ -457,7 +468,7 @@ def error_of(done: Finished) -> dict[str, Any]:
 
 
 def worst(codes: set[int]) -> int:
-    """contracts: the first present of 137, 128+n, 124, 1, 0."""
+    """README.md: the first present of 137, 128+n, 124, 1, 0."""
     if 137 in codes:
         return 137
     return min((code for code in codes if code > 128), default=124 if 124 in codes else max(codes))

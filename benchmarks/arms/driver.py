@@ -15,6 +15,12 @@ from typing import Protocol
 
 from .case import ANSWER
 
+PLACEMENT = "PIPE_INIT_BENCHMARK_PLACEMENT"
+"""The variable that says where an arm's two processes run."""
+
+APART = "apart"
+"""Each on a CPU of its own. Left alone, the kernel puts two processes that wake each other on one CPU."""
+
 
 class Arm(Protocol):
     """A child that answers.
@@ -38,6 +44,8 @@ def serve(arm: Arm) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the whole process group gets it; stdin's end is what ends an arm
     child = only_child()
+    if os.environ.get(PLACEMENT) == APART:
+        keep_apart(child)
     _say({"ready": True})
     try:
         for line in sys.stdin:
@@ -64,6 +72,15 @@ def measure(arm: Arm, requests: int, pause: float, child: int | None) -> dict[st
     elapsed, cpu_after = clock() - begin, cpu_time(child)
     cpu = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
     return {"times": times, "elapsed": elapsed, "cpu": cpu}
+
+
+def keep_apart(child: int | None) -> None:
+    """This process on the first of its CPUs, its child on the last. RuntimeError: the child is not known."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if child is None:
+        raise RuntimeError("without /proc the child cannot be put on a CPU of its own; use --placement free")
+    os.sched_setaffinity(child, cpus[-1:])
+    os.sched_setaffinity(0, cpus[:1])
 
 
 def only_child() -> int | None:

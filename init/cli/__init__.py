@@ -15,8 +15,8 @@ from .run import run
 if TYPE_CHECKING:
     from ..__main__ import Early
 
-EXIT_USAGE = 2
 EXIT_BROKEN_PIPE = 141
+"""As a shell sees a program that SIGPIPE has ended."""
 
 
 @click.group(

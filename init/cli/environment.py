@@ -1,4 +1,4 @@
-"""Variables for the function, from options and files. Pure but for reading the files."""
+"""Variables for the function, from options and files. It reads these files and our own environment."""
 
 from __future__ import annotations
 

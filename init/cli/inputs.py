@@ -21,8 +21,9 @@ from ..signals import Signals
 from .environment import acts_at_exec, read_env_file, read_pairs
 from .lines import READ_SIZE
 
-HELLO_ROOM = MAX_HEAD // 2
-"""Bytes of environment that HELLO's head has room for; more goes to the worker by exec."""
+MAX_HELLO_ENVIRONMENT = MAX_HEAD // 8
+"""Bytes of names and values that go into HELLO; more goes to the worker by exec. msgpack makes up to three times as
+many of them (one letter and no value are three bytes), and the names of handler and folder may be long, too."""
 
 MAX_HANDLER = 4096
 """Characters of a handler's name: as many as a path may have (PATH_MAX)."""
@@ -33,7 +34,10 @@ WINDOW_REQUESTS = 64
 
 @dataclass(frozen=True)
 class Given:
-    """The options as given. See the help texts below."""
+    """The options of `run` as given; run.py has their help.
+
+    timeout, start_timeout, grace: seconds. memory: MB, None for no limit. spin: microseconds.
+    """
 
     handler: str
     code_dir: Path
@@ -109,9 +113,9 @@ def is_utf8(text: str) -> bool:
 
 
 def fits_into_hello(variables: Mapping[str, str]) -> bool:
-    """Whether HELLO can carry them; the rest of its head is at least as large."""
+    """Whether HELLO can carry them."""
     try:
-        return sum(len(f"{name}{value}".encode()) for name, value in variables.items()) <= HELLO_ROOM // 4
+        return sum(len(f"{name}{value}".encode()) for name, value in variables.items()) <= MAX_HELLO_ENVIRONMENT
     except UnicodeEncodeError:
         return False  # exec takes any bytes
 

@@ -18,7 +18,19 @@ from .. import launch, report
 from ..answers import problem
 from ..journal import Journal, write_all
 from ..reaper import become_subreaper
-from ..request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Outcome, Request
+from ..request import (
+    EXIT_FUNCTION_FAILED,
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_NOT_LOADED,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_PROTOCOL,
+    EXIT_TIMED_OUT,
+    EXIT_USAGE,
+    MAX_PAYLOAD,
+    Outcome,
+    Request,
+)
 from ..signals import Signals
 from ..supervisor import Supervisor
 from .inputs import Given, describe_function, open_input, read_event
@@ -28,7 +40,7 @@ from .terminal import Progress, harmless, is_terminal, wants_colour
 if TYPE_CHECKING:
     from ..__main__ import Early
 
-ENDING_CODES = (2, 3, 4, 126, 127)
+ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
 """Exit codes that end a run of --events: the next event would fare no better."""
 
 
@@ -106,6 +118,8 @@ class Session:
         finally:
             self.progress.clear()
             supervisor.close()
+        if codes & set(ENDING_CODES) and not reader.exhausted and not self.options.quiet:
+            self.journal.say("pipe-init: the run has ended early, for the reason above; later events were not run")
         return self._exit_code(worst(codes))
 
     def _submit(self, line: bytes | None, order: InOrder[Outcome]) -> None:
@@ -124,8 +138,9 @@ class Session:
 
     def _print_line(self, outcome: Outcome) -> int:
         """One result line; returns the event's exit code."""
-        if outcome.problem is None and b"\n" in outcome.payload:
-            message = "Unable to marshal response: the result has a line break in it, which --events cannot show"
+        why = "" if outcome.problem is not None else self._no_line(outcome)
+        if why:
+            message = f"Unable to marshal response: {why}, which --events cannot show"
             outcome.problem, outcome.exit_code = problem("Runtime.MarshalError", message), EXIT_FUNCTION_FAILED
         self.progress.count(outcome.problem is not None)
         if outcome.problem is None:
@@ -135,6 +150,14 @@ class Session:
             error = report.error_object(style, outcome.problem, outcome.request_id)
             self._print(json.dumps(error, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         return outcome.exit_code
+
+    def _no_line(self, outcome: Outcome) -> str:
+        """Why a result cannot be one line of the output; "" if it can."""
+        if b"\n" in outcome.payload:
+            return "the result has a line break in it"
+        if not self.options.raw and (outcome.content_type != JSON or not outcome.payload.strip()):
+            return "the result is not JSON"
+        return ""
 
     def _print(self, data: bytes) -> None:
         if is_terminal(1):
@@ -168,8 +191,8 @@ class Session:
 
 def worst(codes: set[int]) -> int:
     """The exit code of a run of many events: an ending one, memory, a signal, time, failure, success."""
-    for code in (*ENDING_CODES, 137):
+    for code in (*ENDING_CODES, EXIT_OUT_OF_MEMORY):
         if code in codes:
             return code
     signals = sorted(code for code in codes if code > 128)
-    return signals[0] if signals else 124 if 124 in codes else max(codes, default=0)
+    return signals[0] if signals else EXIT_TIMED_OUT if EXIT_TIMED_OUT in codes else max(codes, default=0)

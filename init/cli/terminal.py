@@ -1,4 +1,4 @@
-"""Manners towards a terminal: what a function writes can not steer it, and long work shows how far it is."""
+"""Manners towards a terminal: what a function writes cannot steer it, and long work shows how far it is."""
 
 from __future__ import annotations
 

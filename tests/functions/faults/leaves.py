@@ -44,6 +44,32 @@ def daemon_and_death(event):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def traced(event):
+    """A daemon that traces the worker: once that is dead, only its tracer can collect it."""
+    libc, worker = ctypes.CDLL(None), os.getpid()
+    wait, ready = os.pipe()
+    libc.prctl(0x59616D61, ctypes.c_ulong(2**64 - 1), 0, 0, 0)  # PR_SET_PTRACER, PR_SET_PTRACER_ANY
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            seized = libc.ptrace(0x4206, worker, 0, 0)  # PTRACE_SEIZE
+            os.write(ready, b"1" if seized == 0 else b"0")
+            while True:
+                time.sleep(1000)
+        os._exit(0)
+    if os.read(wait, 1) != b"1":
+        return "this system forbids it"
+    os._exit(3)
+
+
+def returns_twice_below(event):
+    """As returns_twice, by a fork that runs no hooks."""
+    pid = ctypes.PyDLL(None).fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return "parent" if pid else "child"
+
+
 def returns_twice(event):
     pid = os.fork()
     if pid:
