@@ -92,13 +92,18 @@ class Supervisor:
         return self.policy.ended
 
     @property
+    def finishing(self) -> bool:
+        """Whether no further request is taken."""
+        return self.policy.finishing
+
+    @property
     def interrupted_by(self) -> int:
         """The signal that asked for an end, 0 if none did."""
         return self._signals.endings[0] if self._signals.endings else 0
 
     def has_room(self) -> bool:
         """Whether another request is worth submitting now; it is queued otherwise."""
-        return not self.policy.finishing and self.policy.in_flight < self.function.settings.window_requests
+        return not self.finishing and self.policy.in_flight < self.function.settings.window_requests
 
     def submit(self, request: Request) -> None:
         """Take a request; its outcome appears in `outcomes`. ValueError: `finish` was called, or it has ended."""

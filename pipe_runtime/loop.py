@@ -19,7 +19,8 @@ from .errors import Fault, LocalProtocolError, ProtocolError
 from .frames import MAX_HEAD
 from .logs import Journal, LoggingHook, write_all
 from .messages import DUMP, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
-from .outbox import Outbox, Quiet
+from .outbox import Outbox
+from .quiet import Quiet
 from .stdio import claim
 from .usage import PeakMemory
 

@@ -21,7 +21,18 @@ from pipe_testing.environment import unmeasured
 # Each may import only those before it (and the standard library, and msgpack).
 PROTOCOL = ("errors", "frames", "messages", "connection")
 # What drives the rest of the runtime: nobody below may know it. Each may import those before it.
-DRIVERS = ("outbox", "loop", "template", "__main__")
+DRIVERS = ("outbox", "loop", "__main__")
+
+# The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
+INIT_RANKS = (
+    ("limits", "reaper", "signals"),
+    ("policy", "journal", "launch"),
+    ("request", "report"),
+    ("answers", "worker"),
+    ("supervisor",),
+    ("cli",),
+    ("__main__",),
+)
 
 # What `import` may name in pipe_runtime, late or not: built in, frozen, or loaded before the function's path
 # is in place. Whatever else it needs it gets from namespace.stdlib(), safe from a function's own json.py.
@@ -61,6 +72,7 @@ BEFORE_READY = {
     "pipe_runtime.loop",
     "pipe_runtime.namespace",
     "pipe_runtime.outbox",
+    "pipe_runtime.quiet",
     "pipe_runtime.shorten",
     "pipe_runtime.stdio",
     "pipe_runtime.usage",
@@ -200,6 +212,20 @@ def test_only_drivers_know_connection_and_drivers() -> None:
         if importer not in DRIVERS or target in DRIVERS[DRIVERS.index(importer) :]:
             wrong.append(str(found))
     assert not wrong
+
+
+def test_arrows_inside_init_point_down() -> None:
+    height = {module: rank for rank, modules in enumerate(INIT_RANKS) for module in modules}
+    wrong, seen = [], set()
+    for found in imports_of("pipe_init"):
+        importer, target = (runtime_module(name) for name in (found.importer, found.target))
+        seen.add(importer)
+        if not within(found.target, "pipe_init") or not target or found.types_only or importer == target == "cli":
+            continue
+        if height[target] >= height[importer]:
+            wrong.append(str(found))
+    assert not wrong
+    assert seen - {""} == set(height)
 
 
 def test_init_uses_only_the_protocol_of_the_runtime() -> None:

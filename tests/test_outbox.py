@@ -15,7 +15,8 @@ from pipe_runtime.connection import INIT, RUNTIME, Connection
 from pipe_runtime.errors import LocalProtocolError
 from pipe_runtime.frames import Frame
 from pipe_runtime.messages import HELLO, LOG, READY
-from pipe_runtime.outbox import Outbox, Quiet
+from pipe_runtime.outbox import Outbox
+from pipe_runtime.quiet import Quiet
 from pipe_runtime.stdio import Pipes
 
 

@@ -97,16 +97,16 @@ class Session:
         reader = LineReader(self.source, MAX_PAYLOAD)
         order: InOrder[Outcome] = InOrder()
         try:
-            while not supervisor.policy.finishing or order:
+            while not supervisor.finishing or order:
                 while reader.has_line() and supervisor.has_room():
                     self._submit(reader.next_line(), order)
                 while supervisor.outcomes:
                     done = supervisor.outcomes.popleft()
                     for outcome in order.put(done.request_id, done):
                         codes.add(self._print_line(outcome))
-                if codes & set(ENDING_CODES) and not supervisor.policy.finishing:
+                if codes & set(ENDING_CODES) and not supervisor.finishing:
                     supervisor.abandon()
-                elif not order and (reader.exhausted or supervisor.policy.finishing):
+                elif not order and (reader.exhausted or supervisor.finishing):
                     break
                 elif order or not reader.has_line():
                     hungry = not reader.has_line() and not reader.ended and supervisor.has_room()

@@ -1,0 +1,113 @@
+"""Keeps the function's signal handlers from breaking off what the runtime does between two requests.
+
+It knows signals and the moments when the function's code begins and returns; nothing of frames.
+"""
+
+from __future__ import annotations
+
+import _signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+_SIGNALS = tuple(sorted(_signal.valid_signals()))
+
+
+class Quiet:
+    """Between requests: lets the function's own signal handlers run, but not raise into the runtime's code.
+
+    Such a handler may raise (an alarm that was not cancelled). Blocking the signals would not help: with a second
+    thread in the process they arrive there, and Python runs the handler in the main thread all the same. So a
+    handler of ours takes their place, and the function's own are put back for the next request.
+
+    finished: called after each such handler, with what it has raised, or None.
+    leave: gets the SystemExit that one has raised, when the runtime waits for a request or is about to.
+    """
+
+    def __init__(self, finished: Callable[[BaseException | None], None], leave: Callable[[SystemExit], None]) -> None:
+        self._finished = finished
+        self._leave = leave
+        self._exit: SystemExit | None = None
+        self._waiting = False
+        self._quiet = True
+        self._taken: dict[int, Callable[[int, Any], Any]] = {}
+        # Bound once: they are told apart by identity.
+        self._ours, self._interrupt = self._contain, self._interrupted
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            # For good: it does what Python's own does, and saves two system calls for each request.
+            _signal.signal(_signal.SIGINT, self._interrupt)
+        self._plain = list(map(_signal.getsignal, _SIGNALS))
+
+    def call(self, function: Callable[[], T], failed: Callable[[BaseException], T]) -> T:
+        """Run the function's code: what `function` returns, never None, or what `failed` makes of what it raised.
+
+        A signal handler of the function's may raise anywhere until it is quiet again, in the clauses below, too.
+        """
+        result: T | None = None
+        try:
+            try:
+                self._end()
+                result = function()
+                self._begin()
+            except BaseException as error:  # the function's code may raise anything, SystemExit too
+                self._begin()
+                result = failed(error) if result is None else result
+        except BaseException as error:  # raised by a signal handler in the last moment
+            self._begin()
+            result = failed(error) if result is None else result
+        return result
+
+    def wait(self, read: Callable[[], bytes]) -> bytes:
+        """read(), during which the function's signal handlers may end the process."""
+        self._waiting = True
+        if self._exit is not None:
+            self._leave(self._exit)
+        try:
+            return read()
+        finally:
+            self._waiting = False
+
+    def _begin(self) -> None:
+        """The function's code has returned. May raise what a signal handler raises now; to be called again then."""
+        self._quiet = True
+        if "signal" not in sys.modules:
+            return
+        actions = list(map(_signal.getsignal, _SIGNALS))
+        if actions == self._plain:
+            return
+        for number, action in zip(_SIGNALS, actions, strict=True):
+            if action is _signal.default_int_handler:
+                _signal.signal(number, self._interrupt)
+            elif callable(action) and action is not self._ours and action is not self._interrupt:
+                self._taken[number] = action
+                _signal.signal(number, self._ours)
+
+    def _end(self) -> None:
+        """The function's code begins. From here on its signal handlers may raise again, here to begin with."""
+        self._quiet = False
+        if self._taken:
+            for number, action in self._taken.items():
+                if _signal.getsignal(number) is self._ours:
+                    _signal.signal(number, action)
+            self._taken.clear()
+
+    def _contain(self, number: int, frame: Any) -> None:
+        failure: BaseException | None = None
+        try:
+            self._taken[number](number, frame)
+        except BaseException as error:  # that is what this is for
+            failure = error
+        self._finished(failure)
+        if isinstance(failure, SystemExit):
+            self._exit = failure
+            if self._waiting:
+                self._leave(failure)
+
+    def _interrupted(self, number: int, frame: Any) -> None:
+        if not self._quiet:  # between requests a SIGINT belongs to none of them
+            _signal.default_int_handler(number, frame)
