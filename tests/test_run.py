@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +24,7 @@ import pytest
 from pipe_init.cli.inputs import MAX_HANDLER
 from pipe_init.cli.run import run
 from pipe_init.request import MAX_PAYLOAD
-from pipe_testing.command import Finished, PipeInit
+from pipe_testing.command import Finished, PipeInit, popen
 from pipe_testing.environment import unmeasured
 from pipe_testing.tools import require
 
@@ -861,33 +860,6 @@ def read_rest(stream: IO[bytes], limit: float = 30.0) -> bytes:
         if not piece:
             return data
         data += piece
-
-
-@contextmanager
-def popen(
-    pipe_init: PipeInit,
-    *arguments: str,
-    cwd: Path,
-    stdin: int = subprocess.DEVNULL,
-    stdout: int = subprocess.PIPE,
-    stderr: int = subprocess.PIPE,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A pipe-init that runs while the test talks to it; killed if the test fails before its end."""
-    process = subprocess.Popen(
-        [*pipe_init.command, *arguments],
-        cwd=cwd,
-        env=pipe_init.environment(),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        bufsize=0,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
 
 
 def wait_for_line(stream: int, line: bytes, limit: float = 30.0) -> None:

@@ -12,16 +12,19 @@ import re
 import select
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from pipe_init.request import MAX_PAYLOAD
-from pipe_testing import processes
+from pipe_testing import command, processes
 from pipe_testing.command import Finished, PipeInit
+
+popen = partial(command.popen, stdin=subprocess.PIPE)
 
 FUNCTION = """
 import os, signal
@@ -207,34 +210,6 @@ def test_broken_protocol_ends_the_run(pipe_init: PipeInit, folder: Path) -> None
 
 
 # While it runs
-
-
-@contextmanager
-def popen(
-    pipe_init: PipeInit,
-    *arguments: str,
-    cwd: Path,
-    stdin: int = subprocess.PIPE,
-    stdout: int = subprocess.PIPE,
-    stderr: int = subprocess.PIPE,
-    env: Mapping[str, str | None] | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A pipe-init that runs while the test talks to it; killed if the test fails before its end."""
-    process = subprocess.Popen(
-        [*pipe_init.command, *arguments],
-        cwd=cwd,
-        env=pipe_init.environment(env),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        bufsize=0,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
 
 
 def read_line(descriptor: int) -> bytes:

@@ -1,7 +1,6 @@
 """Running the installed `pipe-init` command to its end, as a user would.
 
-Knows nothing of what the command prints. For tests that talk to it while it runs, `PipeInit.command` and
-`PipeInit.environment` are there for a subprocess.Popen of their own.
+Knows nothing of what the command prints. For tests that talk to it while it runs there is `popen`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,3 +86,31 @@ class PipeInit:
                     + f"stdout so far: {stdout!r}\nstderr so far: {stderr!r}"
                 ) from None
         return Finished(process.returncode, stdout, stderr)
+
+
+@contextmanager
+def popen(
+    pipe_init: PipeInit,
+    *arguments: str,
+    cwd: Path,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+    env: Mapping[str, str | None] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A pipe-init that runs while the test talks to it; killed if the test fails before its end."""
+    process = subprocess.Popen(
+        [*pipe_init.command, *arguments],
+        cwd=cwd,
+        env=pipe_init.environment(env),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        bufsize=0,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
