@@ -215,22 +215,24 @@ class Rang(Exception):
     pass
 
 def ring(number, frame):
-    raise Rang
+    global armed
+    if armed:
+        armed = False
+        raise Rang
 
+armed = False
 random, rang = Random(int(sys.argv[1])), 0
 signal.signal(signal.SIGALRM, ring)
 for number in range(2000):
     os.write(requests_in, b"%07d\\n" % number)
     try:
+        armed = True
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 30e-6))
         pipes._keep_or_writable()
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        armed = False
     except Rang:
         rang += 1
-try:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-except Rang:
-    rang += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 os.close(requests_in)
 got = []
