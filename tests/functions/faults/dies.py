@@ -47,10 +47,7 @@ def becomes_another():
 
 
 def recurses_in_c():
-    @ctypes.CFUNCTYPE(None)
-    def again():
-        again()  # <- recurses_in_c
-
+    again = ctypes.CFUNCTYPE(None)(lambda: again())  # <- recurses_in_c
     sys.setrecursionlimit(10**9)
     resource.setrlimit(resource.RLIMIT_STACK, (1 << 19, 1 << 19))  # newer Pythons count calls in C, and stop at 8 MiB
     again()
