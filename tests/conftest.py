@@ -18,6 +18,7 @@ import pytest
 from pipe_testing import command, descriptors, processes, tools
 
 SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits(32))
+os.environ["PIPE_INIT_SEED"] = str(SEED)  # for the processes among which pytest-xdist divides the tests
 
 # No deadline: how long an example takes on a busy machine says nothing about the code.
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)

@@ -371,6 +371,12 @@ def test_a_tracer_cannot_hold_up_the_end(pipe_init: PipeInit) -> None:
         assert (done.returncode, done.stdout, error_of(done)["errorType"]) == (4, b"", "Runtime.ProtocolError")
 
 
+def test_a_worker_that_its_tracer_stops_is_ended_at_its_limit(pipe_init: PipeInit) -> None:
+    done = run(pipe_init, "leaves.handler", "-t", "1", "--grace", "0.1", "-e", '{"fault": "traced_and_stopped"}')
+    if done.stdout != b'"this system forbids it"\n':
+        assert (done.returncode, done.stdout, error_of(done)["errorType"]) == (124, b"", "Sandbox.Timedout")
+
+
 def test_a_fork_below_python_is_no_second_runtime(pipe_init: PipeInit) -> None:
     done = run_events(pipe_init, "leaves.handler", [{"fault": "returns_twice_below"}, {"n": 1}])
     assert (done.returncode, results_of(done)) == (0, ["parent", {"n": 1}])

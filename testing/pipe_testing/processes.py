@@ -66,9 +66,10 @@ def end_children(keep: Collection[int] = (), limit: float = 10.0) -> list[str]:
     deadline = time.monotonic() + limit
     ended = []
     while left := children() - set(keep):
-        for pid in sorted(left):
+        for pid in sorted(left):  # all before the first wait: one may be held by another that traces it
             ended.append(describe(pid))
             os.kill(pid, signal.SIGKILL)
+        for pid in sorted(left):
             _wait(pid, deadline)
     return ended
 
@@ -88,12 +89,15 @@ def _wait(pid: int, deadline: float) -> int:
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError(f"still there: {describe(pid)}")
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
     finally:
         os.close(pidfd)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    # The pidfd is readable as soon as the child is dead, but a dead child that is traced belongs to its tracer yet.
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still there: {describe(pid)}")
+        select.select([], [], [], 0.001)
+    return os.waitstatus_to_exitcode(ended[1])
 
 
 def _stat(pid: int) -> tuple[str, str, str]:

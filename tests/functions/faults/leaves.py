@@ -44,22 +44,38 @@ def daemon_and_death(event):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def traced_and_stopped(event):
+    """As traced, by a tracer that also stops the worker, which no signal but SIGKILL then reaches."""
+    seized = _seize(stop=True)
+    return "this system forbids it" if not seized else time.sleep(1000)
+
+
 def traced(event):
     """A daemon that traces the worker: once that is dead, only its tracer can collect it."""
+    if not _seize(stop=False):
+        return "this system forbids it"
+    os._exit(3)
+
+
+def _seize(stop):
+    """Have a daemon trace this process. False: it may not."""
     libc, worker = ctypes.CDLL(None), os.getpid()
     wait, ready = os.pipe()
     libc.prctl(0x59616D61, ctypes.c_ulong(2**64 - 1), 0, 0, 0)  # PR_SET_PTRACER, PR_SET_PTRACER_ANY
     if os.fork() == 0:
         os.setsid()
+        between = os.getpid()
         if os.fork() == 0:
+            while os.getppid() == between:  # its SIGCHLD, were the worker traced by then, would stop the worker
+                time.sleep(0.001)
             seized = libc.ptrace(0x4206, worker, 0, 0)  # PTRACE_SEIZE
             os.write(ready, b"1" if seized == 0 else b"0")
+            if stop:
+                libc.ptrace(0x4207, worker, 0, 0)  # PTRACE_INTERRUPT
             while True:
                 time.sleep(1000)
         os._exit(0)
-    if os.read(wait, 1) != b"1":
-        return "this system forbids it"
-    os._exit(3)
+    return os.read(wait, 1) == b"1"
 
 
 def returns_twice_below(event):
