@@ -71,6 +71,8 @@ class Journal:
 
     def request_over(self) -> None:
         """The request that these lines belonged to has its outcome: say what was dropped, and count anew."""
+        if not self._used and not self._partial and not self._dropped_lines:
+            return  # nothing came
         if self._partial:
             partial, self._partial = self._partial, b""
             self.from_function(partial)

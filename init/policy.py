@@ -217,7 +217,7 @@ class Policy:
         self._was_ready = True
         self._failed_starts = 0
         self._enter(Phase.SERVING)
-        return [*self._begin(now), *self._go_on(now)]
+        return self._next(now)
 
     def outcome(self, id: int, now: float) -> tuple[bool, list[Action]]:
         """RESULT or ERROR came for request `id`: (whether it counts as that request's outcome, actions)."""
@@ -229,7 +229,7 @@ class Policy:
         if oldest != id or (condemned is not None and not condemned.late):
             return False, self.violation(now)
         self._take_oldest()
-        return True, [*self._begin(now), *self._go_on(now)]
+        return True, self._next(now)
 
     def not_loaded(self, now: float) -> list[Action]:
         """The runtime's last word while it was STARTING: it cannot load the handler. To try again would not help."""
@@ -292,6 +292,16 @@ class Policy:
 
     # How it goes on
 
+    def _next(self, now: float) -> list[Action]:
+        """The worker goes on to what it was sent behind, if anything; then as _go_on."""
+        if self._sent:
+            return [*self._begin(now), *self._go_on(now)]
+        if self.phase is Phase.SERVING:
+            self.deadline = None
+            if not self._waiting and not self.finishing:
+                return []
+        return self._go_on(now)
+
     def _go_on(self, now: float) -> list[Action]:
         """Start, feed or stop a worker, as the requests ask for it."""
         actions: list[Action] = []
@@ -304,7 +314,7 @@ class Policy:
                 self.ended = True
                 self.deadline = None
         if (self.phase is Phase.SERVING or self.phase is Phase.STARTING) and not self._gone:
-            while self._waiting and self._has_room(self._waiting[0]):
+            while self._waiting and (not self._sent or self._has_room(self._waiting[0])):
                 ticket = self._waiting.popleft()
                 self._sent.append(ticket)
                 self._sent_bytes += ticket.size
@@ -317,20 +327,18 @@ class Policy:
         return actions
 
     def _has_room(self, ticket: Ticket) -> bool:
-        """A request that lost one worker to its neighbour is never again sent behind another one, nor before one."""
-        if not self._sent:
-            return True
+        """Whether it may wait in the worker, behind another one.
+
+        A request that lost one worker to its neighbour is never again sent behind another one, nor before one.
+        """
         if self.phase is Phase.STARTING or ticket.moved or self._sent[0].moved:
             return False
         requests, size = self._window
         return len(self._sent) < requests and self._sent_bytes + ticket.size <= size
 
     def _begin(self, now: float) -> list[Action]:
-        """The oldest request, if there is one, is now what the worker is at."""
+        """The oldest request is now what the worker is at."""
         if self.phase is not Phase.SERVING:
-            return []
-        if not self._sent:
-            self.deadline = None
             return []
         ticket = self._sent[0]
         ends = now + ticket.timeout
@@ -382,7 +390,7 @@ class Policy:
         answer = list(self._answer_condemned())
         self._condemned = None
         self._enter(Phase.SERVING)
-        return [*answer, *self._begin(now), *self._go_on(now)]
+        return [*answer, *self._next(now)]
 
     def _break_off(self, cause: Cause, now: float) -> Iterator[Action]:
         """End the worker by force, and with it all that it was sent: it is not asked how far it has come."""

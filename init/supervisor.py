@@ -227,8 +227,9 @@ class Supervisor:
         ended = worker.receive(limit)
         try:
             first = True
+            next_event = worker.connection.next_event
             while self._worker is worker and not self._facts.violation:
-                event = worker.next_event()
+                event = next_event()
                 if event is None:
                     break
                 if not first and self.policy.in_flight == 1:
@@ -248,11 +249,11 @@ class Supervisor:
         now = time.monotonic()
         if isinstance(event, End):
             self._perform(self.policy.closed(now))
+        elif event.kind == RESULT or (event.kind == ERROR and event.id):
+            self._take_outcome(worker, event, now)
         elif event.kind == LOG:
             metadata = event.metadata
             self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False))
-        elif event.kind == RESULT or (event.kind == ERROR and event.id):
-            self._take_outcome(worker, event, now)
         elif event.kind == HELLO:
             self._can_dump = "dump-signal" in event.metadata.get("capabilities", ())
             requests = event.metadata.get("window_requests", BASE_WINDOW_REQUESTS)
@@ -273,11 +274,9 @@ class Supervisor:
             request = self._requests[frame.id]
             measured = {key: metadata[key] for key in MEASURED if key in metadata}
             if frame.kind == RESULT:
-                outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, measured=measured)
+                outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, None, 0, measured)
             else:
-                outcome = Outcome(
-                    request.request_id, problem=metadata, exit_code=EXIT_FUNCTION_FAILED, measured=measured
-                )
+                outcome = Outcome(request.request_id, "", b"", metadata, EXIT_FUNCTION_FAILED, measured)
             self._conclude(frame.id, outcome)
         elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
             self._facts.violation = f"an outcome for id {frame.id}, which is not the oldest request"
@@ -329,23 +328,28 @@ class Supervisor:
 
     def _perform(self, actions: list[Action]) -> None:
         """Perform actions in order; those that follow from performing one come after all that wait already."""
+        if not actions:
+            return
         self._actions += actions
         if self._performing:
             return
         self._performing = True
         try:
             while self._actions:
-                self._perform_one(self._actions.popleft())
+                action = self._actions.popleft()
+                if isinstance(action, Send):
+                    if self._worker is not None:  # it could not be started; the policy knows by now
+                        self._send(self._worker, action.id)
+                elif isinstance(action, Begin):
+                    self._begin(action.id)
+                else:
+                    self._perform_seldom(action)
         finally:
             self._performing = False
 
-    def _perform_one(self, action: Action) -> None:
-        if isinstance(action, Send):
-            if self._worker is not None:  # it could not be started; the policy knows by now
-                self._send(self._worker, action.id)
-        elif isinstance(action, Begin):
-            self._begin(action.id)
-        elif isinstance(action, Answer):
+    def _perform_seldom(self, action: Action) -> None:
+        """What no request needs that is answered in time."""
+        if isinstance(action, Answer):
             self._conclude(action.id, self._answer(action.id, action.cause))
         elif isinstance(action, Start):
             self._start()
@@ -399,7 +403,8 @@ class Supervisor:
             "accept": request.accept,
         }
         try:
-            worker.send(INVOKE, id, metadata, request.payload)
+            if worker.send(INVOKE, id, metadata, request.payload):
+                return
         except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
             self._unsendable[id] = str(error)
         self._watch_writing(worker)
@@ -457,14 +462,14 @@ class Supervisor:
         if self._begun.pop(id, None) is not None:
             if self._init_us is not None:
                 outcome.measured["init_us"], self._init_us = self._init_us, None
-            self._say_end(outcome)
+            if self.function.log_style != "none":
+                self._say_end(outcome)
         self.outcomes.append(outcome)
 
     def _say_end(self, outcome: Outcome) -> None:
         style, request_id = self.function.log_style, outcome.request_id
-        if style != "none":
-            self._journal.say(report.end_line(style, request_id, outcome.problem is not None))
-            self._journal.say(report.report_line(style, request_id, outcome.measured, self.function.memory_mb))
+        self._journal.say(report.end_line(style, request_id, outcome.problem is not None))
+        self._journal.say(report.report_line(style, request_id, outcome.measured, self.function.memory_mb))
 
     # The end
 

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from pipe_runtime.connection import INIT, Connection, End
-from pipe_runtime.frames import MAX_FRAME, Frame
+from pipe_runtime.connection import INIT, Connection
+from pipe_runtime.frames import MAX_FRAME
 
 from .launch import Process
 from .reaper import signal_child, signal_group
@@ -32,7 +32,11 @@ LAST_WORDS = MAX_FRAME
 
 
 class Worker:
-    """A running worker. dump: what it has written of its stacks. deaf: it has closed its input."""
+    """A running worker.
+
+    connection: the conversation with it; `receive` feeds it. dump: what it has written of its stacks. deaf: it has
+    closed its input.
+    """
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -42,10 +46,20 @@ class Worker:
         self.deaf = False
         self._out: deque[memoryview] = deque()
 
-    def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> None:
-        """Send a frame, now or as the worker reads. LocalProtocolError: it cannot be sent."""
-        self._out.append(memoryview(self.connection.send(kind, id, metadata, payload)))
+    def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> bool:
+        """Send a frame, now or as the worker reads. True: all is written. LocalProtocolError: it cannot be sent."""
+        data = self.connection.send(kind, id, metadata, payload)
+        if not self._out:
+            try:
+                written = os.write(self.process.requests, data)
+            except (BlockingIOError, BrokenPipeError):
+                written = 0  # as flush finds out
+            if written == len(data):
+                return True
+            data = data[written:]
+        self._out.append(memoryview(data))
         self.flush()
+        return False
 
     @property
     def wants_to_write(self) -> bool:
@@ -77,20 +91,18 @@ class Worker:
         """Take what the worker has written, up to `limit` bytes. True: its stream has ended."""
         taken = 0
         while taken < limit:
-            data = _read(self.process.answers)
-            if data is None:
+            try:
+                data = os.read(self.process.answers, READ_SIZE)
+            except BlockingIOError:
                 return False
             self.connection.receive(data)
             if not data:
                 return True
-            taken += len(data)
-            if len(data) < READ_SIZE:
+            size = len(data)
+            if size < READ_SIZE:
                 return False
+            taken += size
         return False
-
-    def next_event(self) -> Frame | End | None:
-        """What was received. ProtocolError: as Connection.next_event."""
-        return self.connection.next_event()
 
     def read_log(self) -> bytes | None:
         """What lies in the log pipe, up to one read; b"" at its end, None: nothing now."""

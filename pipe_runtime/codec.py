@@ -75,6 +75,10 @@ class _NotSerializable(Exception):
 # more than encoding a small result.
 _json_encode: Callable[[object], str] | None = None
 _json_decode: Callable[[str], object] | None = None
+# The C halves of these two. JSONDecoder looks for spaces around a value with two regular expressions, JSONEncoder
+# makes a C encoder for every value: both cost more than a small value itself. None before json is loaded.
+_json_pieces: Callable[[object, int], tuple[str, ...]] | None = None
+_json_scan: Callable[[str, int], tuple[object, int]] | None = None
 # A Packer cannot be used by two threads, nor again while its own `default` runs; so each use takes one out of
 # here.
 _packers: list[Any] = []
@@ -91,7 +95,7 @@ def decode_event(payload: bytes, content_type: str) -> object:
     """
     # Exception: the decoders raise a dozen types for bad input, among them RecursionError and MemoryError.
     try:
-        kind = _media_type(content_type)
+        kind = content_type if content_type == JSON else _media_type(content_type)
         if kind == JSON:
             # Not "utf-8-sig": that codec is written in Python, and three times as slow for a small event.
             return _decode_json(str(payload.removeprefix(_BYTE_ORDER_MARK), "utf-8"))
@@ -115,7 +119,7 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
     undecodable byte (as in file names) becomes that byte again, any other its \\udXXX escape.
     Raises Fault Runtime.MarshalError and nothing else, whatever the value's own code does.
     """
-    kind = _media_type(accept)
+    kind = accept if accept == JSON else _media_type(accept)
     # BaseException: to_json() and its like are user code, which may raise SystemExit or KeyboardInterrupt;
     # that is a result which does not encode, and no reason to end the runtime.
     try:
@@ -136,23 +140,39 @@ def _unmarshal_fault(why: str) -> Fault:
 
 
 def _decode_json(text: str) -> object:
-    if _json_decode is None:
+    if _json_scan is None:
         _load_json()
-    return _json_decode(text)  # type: ignore[misc]
+    try:
+        value, end = _json_scan(text, 0)  # type: ignore[misc]
+    except StopIteration:  # no value begins here; a space may
+        end = -1
+    if end != len(text):
+        value = _json_decode(text)  # type: ignore[misc]
+    return value
 
 
 def _encode_json(value: object) -> bytes:
-    if _json_encode is None:
+    if _json_pieces is None:
         _load_json()
+    try:
+        text = "".join(_json_pieces(value, 0))  # type: ignore[misc]
+    except RecursionError:
+        text = _json_encode(value)  # type: ignore[misc]  # this one notices a value that contains itself
     # A lone surrogate can only be inside a string here, where this handler writes just what JSON's escape is.
-    return _json_encode(value).encode("utf-8", "backslashreplace")  # type: ignore[misc]
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _load_json() -> None:
-    global _json_decode, _json_encode
+    global _json_decode, _json_encode, _json_scan, _json_pieces
     json = namespace.stdlib("json")
-    _json_decode = json.JSONDecoder().decode
-    _json_encode = json.JSONEncoder(ensure_ascii=False, default=_json_default).encode
+    decoder = json.JSONDecoder()
+    encoder = json.JSONEncoder(ensure_ascii=False, default=_json_default)
+    _json_decode, _json_encode = decoder.decode, encoder.encode
+    # In the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item separator,
+    # sort_keys, skipkeys, allow_nan. Without markers it does not look out for a value that contains itself.
+    make, text_encoder = json.encoder.c_make_encoder, json.encoder.encode_basestring
+    _json_scan = decoder.scan_once
+    _json_pieces = make(None, _json_default, text_encoder, None, ": ", ", ", False, False, True)
 
 
 def _decode_msgpack(payload: bytes) -> object:

@@ -94,6 +94,7 @@ class Connection:
         self.role = role
         self.peer = RUNTIME if role == INIT else INIT
         self.states = {INIT: NEW, RUNTIME: NEW}
+        self._allowed = {INIT: TRANSITIONS[INIT][NEW], RUNTIME: TRANSITIONS[RUNTIME][NEW]}
         self.open_requests: dict[int, int] = {}
         self._open_bytes = 0
         self._last_id = 0
@@ -155,8 +156,10 @@ class Connection:
                 frame = self._reader.next_frame()
                 if frame is None:
                     return self._end_of_stream() if self._ended else None
-                if self._accept(frame):
-                    return frame
+                check(frame.kind, frame.metadata)
+                self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
+                if frame.kind != CANCEL or frame.id in self.open_requests:
+                    return frame  # a CANCEL that comes after the outcome is none
         except ProtocolError as error:
             self._failure = error
             raise
@@ -168,18 +171,12 @@ class Connection:
         requests, total = self._window
         return len(self.open_requests) < requests and self._open_bytes + size <= total
 
-    def _accept(self, frame: Frame) -> bool:
-        """Whether the frame is to be delivered. A CANCEL that comes after the outcome is not."""
-        check(frame.kind, frame.metadata)
-        self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
-        return frame.kind != CANCEL or frame.id in self.open_requests
-
     def _end_of_stream(self) -> End | None:
         if self._reader.buffered:
             raise TruncatedStream("the stream ended inside a frame")
         if self.states[self.peer] == CLOSED:
             return None
-        self.states[self.peer] = CLOSED
+        self._enter(self.peer, CLOSED)
         return END_OF_STREAM
 
     def _advance(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
@@ -187,10 +184,9 @@ class Connection:
 
         ProtocolError: it may not; nothing has changed then.
         """
-        state = self.states[role]
-        following = TRANSITIONS[role][state].get(kind if id or kind != ERROR else FATAL)
+        following = self._allowed[role].get(kind if id or kind != ERROR else FATAL)
         if following is None:
-            raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {state}")
+            raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {self.states[role]}")
         if kind == INVOKE:
             self._open(id, size)
         elif kind == RESULT or kind == ERROR or kind == LOG:
@@ -204,13 +200,18 @@ class Connection:
                 self._open_bytes -= self.open_requests.pop(id)
         else:
             self._advance_seldom(role, kind, id, size, metadata)
-        self.states[role] = following
+        if following is not self.states[role]:
+            self._enter(role, following)
+
+    def _enter(self, role: str, state: str) -> None:
+        self.states[role] = state
+        self._allowed[role] = TRANSITIONS[role][state]
 
     def _open(self, id: int, size: int) -> None:
         """A request is sent."""
         if id <= self._last_id:
             raise ProtocolError(f"INVOKE with id {id}, which is not above the last one, {self._last_id}")
-        if not self.room_for(size):
+        if self.open_requests and not self.room_for(size):
             requests, total = self._window
             raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
         if not self._last_id:

@@ -41,6 +41,7 @@ MAX_ITEMS = 1024
 without items behind them turn 5 KiB of head into 70 MiB of memory otherwise."""
 
 _LENGTHS = Struct(">II")
+_pack_lengths, _unpack_lengths = _LENGTHS.pack, _LENGTHS.unpack_from
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 _PLAIN = _SCALARS | {dict, list}
 _SHOWN = 32
@@ -96,12 +97,13 @@ class FrameWriter:
             head = self._pack((kind, id, metadata))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise LocalProtocolError(f"the head cannot be packed: {error}") from error
-        if len(head) > MAX_HEAD:
-            raise LocalProtocolError(f"the head has {len(head)} bytes; the limit is {MAX_HEAD}")
-        length = 4 + len(head) + len(payload)
+        head_length = len(head)
+        if head_length > MAX_HEAD:
+            raise LocalProtocolError(f"the head has {head_length} bytes; the limit is {MAX_HEAD}")
+        length = 4 + head_length + len(payload)
         if length > self.max_frame:
             raise LocalProtocolError(f"the frame has {length} bytes; the peer's limit is {self.max_frame}")
-        return b"".join((_LENGTHS.pack(length, len(head)), head, payload))
+        return b"".join((_pack_lengths(length, head_length), head, payload))
 
 
 class FrameReader:
@@ -146,28 +148,31 @@ class FrameReader:
             if available >= 4:
                 self._check_length(int.from_bytes(buffer[start : start + 4], "big"))
             return None
-        length, head_length = _LENGTHS.unpack_from(buffer, start)
-        if length > self.max_frame or length < 4 + MIN_HEAD:
-            self._check_length(length)
-        if head_length > MAX_HEAD:
-            raise ProtocolError(f"a head of {head_length} bytes; the limit is {MAX_HEAD}")
-        if not MIN_HEAD <= head_length <= length - 4:
-            raise ProtocolError(f"a head of {head_length} bytes in a frame of {length}")
+        length, head_length = _unpack_lengths(buffer, start)
+        if not MIN_HEAD <= head_length <= length - 4 or head_length > MAX_HEAD or length > self.max_frame:
+            self._check_lengths(length, head_length)
         if available < 4 + length:
             return None
         head_end, end = start + 8 + head_length, start + 4 + length
-        if isinstance(buffer, bytearray):
-            head = bytes(buffer[start + 8 : head_end])
+        head = buffer[start + 8 : head_end]
+        if type(buffer) is bytes:
+            payload = buffer[head_end:end]
+        else:
+            head = bytes(head)
             with memoryview(buffer) as view:  # one copy of a large payload, not two
                 payload = bytes(view[head_end:end])
-        else:
-            head = buffer[start + 8 : head_end]
-            payload = buffer[head_end:end]
-        kind, id, metadata = _decode_head(head, self._pack)
-        self._start = end
-        if end == len(buffer):
+        parts = _decode_head(head, self._pack)
+        if available == 4 + length:
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
-        return Frame(kind, id, metadata, payload)
+        else:
+            self._start = end
+        return Frame(*parts, payload)
+
+    def _check_lengths(self, length: int, head_length: int) -> None:
+        self._check_length(length)
+        if head_length > MAX_HEAD:
+            raise ProtocolError(f"a head of {head_length} bytes; the limit is {MAX_HEAD}")
+        raise ProtocolError(f"a head of {head_length} bytes in a frame of {length}")
 
     def _check_length(self, length: int) -> None:
         if length > self.max_frame:

@@ -22,7 +22,7 @@ from .messages import DUMP, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERS
 from .outbox import Outbox
 from .quiet import Quiet
 from .stdio import claim
-from .usage import PeakMemory
+from .usage import Meter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ WINDOW_BYTES = 1024 * 1024
 
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 """What the init may have sent of such requests while an answer cannot be written."""
-
-LONGEST_US = 2**63 - 1
-"""What fits into a head; a function may have replaced the clocks."""
 
 EXIT_STOPPED = 0
 EXIT_NOT_LOADED = 1
@@ -104,7 +101,7 @@ class Runtime:
 
     def __init__(self, baseline: Collection[str]) -> None:
         self._baseline = baseline
-        self._memory = PeakMemory()
+        self._meter = Meter()
         self._pipes = claim(KEPT_BYTES)
         self._connection = Connection(RUNTIME)
         self._outbox = Outbox(self._connection, self._pipes)
@@ -135,7 +132,7 @@ class Runtime:
                 "window_bytes": WINDOW_BYTES,
             },
         )
-        kind, metadata, _ = self._quiet.call(lambda: self._configure(hello.metadata), self._problem)
+        kind, metadata, _ = self._quiet.call(self._configure, hello.metadata, self._problem)
         self._journal.flush()
         if kind == ERROR:
             self.last_word(metadata)
@@ -153,42 +150,34 @@ class Runtime:
     def _serve(self) -> int:
         while True:
             frame = self._next()
-            if frame is None or frame.kind == STOP:
+            if frame is not None and frame.kind == INVOKE:
+                self._answer(frame)
+            elif frame is None or frame.kind == STOP:
                 self._journal.flush()
                 return EXIT_STOPPED
-            if frame.kind == INVOKE:
-                self._answer(frame)
             elif frame.kind == DUMP:
                 self._outbox.post(DUMP, metadata={"stacks": []})  # nothing runs, or this would not be read
 
     def _next(self) -> Frame | None:
         """The next frame, None at the end of the stream. CANCEL never comes: what it names is answered by then."""
-        while True:
-            event = self._connection.next_event()
-            if event is None:
-                self._connection.receive(self._quiet.wait(self._pipes.read))
-            elif isinstance(event, End):
-                return None
-            else:
-                return event
+        connection = self._connection
+        while (event := connection.next_event()) is None:
+            connection.receive(self._quiet.wait(self._pipes.read))
+        return None if isinstance(event, End) else event
 
     def _answer(self, frame: Frame) -> None:
         request = frame.metadata
         self._current = frame.id
         self._journal.request_id = request["request_id"]
-        started, cpu = time.perf_counter_ns(), time.process_time_ns()
-        kind, metadata, payload = self._quiet.call(lambda: self._call(frame), self._problem)
-        self._leave_if_forked(None)  # by code of the event's or the result's
-        # A function may have replaced the clocks; an unsigned integer it must be.
-        measured = {
-            "duration_us": min(max(0, time.perf_counter_ns() - started) // 1000, LONGEST_US),
-            "cpu_us": min(max(0, time.process_time_ns() - cpu) // 1000, LONGEST_US),
-            "peak_memory_bytes": self._memory.read(),
-        }
+        self._meter.start()
+        kind, metadata, payload = self._quiet.call(self._call, frame, self._problem)
+        self._leave_if_forked(None)  # in the handler, or in code of the event's or the result's
+        measured = self._meter.read()
         self._journal.flush()
         self._current, self._journal.request_id = 0, ""
+        metadata.update(measured)
         try:
-            self._outbox.post(kind, frame.id, {**metadata, **measured}, payload)
+            self._outbox.post(kind, frame.id, metadata, payload)
         except LocalProtocolError as error:
             too_large = {
                 "error_type": "Function.ResponseSizeTooLarge",
@@ -210,7 +199,6 @@ class Runtime:
         event = codec.decode_event(payload, request["content_type"])
         del payload
         value = self._handler(event, context)
-        self._leave_if_forked(None)
         content_type, result = codec.encode_result(value, request["accept"])
         return RESULT, {"content_type": content_type}, result
 
@@ -237,7 +225,7 @@ class Runtime:
         self._handler = handler.load(self._handler_name, code_dir)
         self._leave_if_forked(None)
         init_us = max(0, time.perf_counter_ns() - start) // 1000
-        return READY, {"init_us": init_us, "peak_memory_bytes": self._memory.read()}, b""
+        return READY, {"init_us": init_us, "peak_memory_bytes": self._meter.peak_memory()}, b""
 
     def _dump_to(self, descriptor: int, signal: int) -> None:
         """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""

@@ -37,20 +37,23 @@ class Outbox:
         LocalProtocolError: the protocol does not allow it now, or it is too large; nothing was sent.
         BrokenPipeError: nobody reads any more.
         """
-        post = (kind, id, metadata or {}, payload)
         with self._lock:
             if self._busy:
-                self._deferred.append(post)
+                self._deferred.append((kind, id, metadata or {}, payload))
                 return
             try:
-                self._send(post)
+                self._busy = True
+                self._pipes.write(self._connection.send(kind, id, metadata, payload))
             finally:
-                while self._deferred:
-                    self._send(self._deferred.pop(0))
+                self._busy = False
+                if self._deferred:
+                    self._send_deferred()
 
-    def _send(self, post: Post) -> None:
-        try:
-            self._busy = True
-            self._pipes.write(self._connection.send(*post))
-        finally:
-            self._busy = False
+    def _send_deferred(self) -> None:
+        while self._deferred:
+            post = self._deferred.pop(0)
+            try:
+                self._busy = True
+                self._pipes.write(self._connection.send(*post))
+            finally:
+                self._busy = False

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    A = TypeVar("A")
     T = TypeVar("T")
 
 _SIGNALS = tuple(sorted(_signal.valid_signals()))
@@ -43,16 +44,18 @@ class Quiet:
             _signal.signal(_signal.SIGINT, self._interrupt)
         self._plain = list(map(_signal.getsignal, _SIGNALS))
 
-    def call(self, function: Callable[[], T], failed: Callable[[BaseException], T]) -> T:
-        """Run the function's code: what `function` returns, never None, or what `failed` makes of what it raised.
+    def call(self, function: Callable[[A], T], argument: A, failed: Callable[[BaseException], T]) -> T:
+        """Run the function's code: what `function(argument)` returns, never None, or what `failed` makes of what it raised.
 
         A signal handler of the function's may raise anywhere until it is quiet again, in the clauses below, too.
         """
         result: T | None = None
         try:
             try:
-                self._end()
-                result = function()
+                self._quiet = False
+                if self._taken:
+                    self._give_back()
+                result = function(argument)
                 self._begin()
             except BaseException as error:  # the function's code may raise anything, SystemExit too
                 self._begin()
@@ -87,14 +90,12 @@ class Quiet:
                 self._taken[number] = action
                 _signal.signal(number, self._ours)
 
-    def _end(self) -> None:
+    def _give_back(self) -> None:
         """The function's code begins. From here on its signal handlers may raise again, here to begin with."""
-        self._quiet = False
-        if self._taken:
-            for number, action in self._taken.items():
-                if _signal.getsignal(number) is self._ours:
-                    _signal.signal(number, action)
-            self._taken.clear()
+        for number, action in self._taken.items():
+            if _signal.getsignal(number) is self._ours:
+                _signal.signal(number, action)
+        self._taken.clear()
 
     def _contain(self, number: int, frame: Any) -> None:
         failure: BaseException | None = None

@@ -59,8 +59,6 @@ class Pipes:
 
     def read(self) -> bytes:
         """The next bytes, as soon as there are any; b"" at the end of the stream. No signal handler may raise here."""
-        if self._kept:
-            return self._kept.pop(0)
         with self._reading:
             self._idle = True
             try:

@@ -1,27 +1,53 @@
-"""How much memory this process has had at its peak. Knows no requests."""
+"""What a piece of work has cost this process: time, CPU time, and the most memory. Knows no requests."""
 
 from __future__ import annotations
 
 import os
-import resource
+from resource import RUSAGE_SELF, getrusage
+from time import perf_counter_ns, process_time_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from resource import struct_rusage
+
+LONGEST_US = 2**63 - 1
+"""What fits into a head; a function may have replaced the clocks."""
 
 
-class PeakMemory:
-    """The most memory that this process has had resident.
+class Meter:
+    """Measures this process, all of its threads together.
 
-    getrusage(2) also counts what the process was before exec, a copy of a possibly larger parent. Only a peak above
-    the one at the start is surely ours; until then the kernel's VmHWM is asked, where /proc is there, but only after
-    a page fault: without one, nothing has grown.
+    Of memory, the most that it has had resident: getrusage(2) also counts what the process was before exec, a copy of
+    a possibly larger parent. Only a peak above the one at the start is surely ours; until then the kernel's VmHWM is
+    asked, where /proc is there, but only after a page fault: without one, nothing has grown.
     """
 
     def __init__(self) -> None:
-        self._at_start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._at_start = getrusage(RUSAGE_SELF).ru_maxrss
         self._faults = -1
         self._peak = 0
+        self._begun = self._cpu = 0
 
-    def read(self) -> int:
+    def start(self) -> None:
+        """Measure from now on."""
+        self._begun, self._cpu = perf_counter_ns(), process_time_ns()
+
+    def read(self) -> dict[str, int]:
+        """What it took since `start`, as in RESULT's metadata: duration_us, cpu_us, peak_memory_bytes."""
+        usage = getrusage(RUSAGE_SELF)
+        duration = perf_counter_ns() - self._begun
+        cpu = (usage.ru_utime + usage.ru_stime) * 1e6 - self._cpu / 1000  # one call tells both, memory and CPU time
+        return {
+            "duration_us": min(max(0, duration) // 1000, LONGEST_US),
+            "cpu_us": min(max(0, int(cpu)), LONGEST_US),
+            "peak_memory_bytes": self._peak_of(usage),
+        }
+
+    def peak_memory(self) -> int:
         """The peak so far, in bytes."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return self._peak_of(getrusage(RUSAGE_SELF))
+
+    def _peak_of(self, usage: struct_rusage) -> int:
         peak = usage.ru_maxrss
         if peak <= self._at_start:
             faults = usage.ru_minflt + usage.ru_majflt

@@ -149,6 +149,10 @@ def raise_late(number: int, frame: FrameType | None) -> None:
     raise Late
 
 
+def type_name(error: BaseException) -> str:
+    return type(error).__name__
+
+
 def quiet() -> tuple[Quiet, list[BaseException | None], list[SystemExit]]:
     finished: list[BaseException | None] = []
     left: list[SystemExit] = []
@@ -165,19 +169,19 @@ def interrupt() -> Iterator[None]:
 
 def test_quiet_contains_what_a_signal_handler_raises(on_signal: Callable[..., None]) -> None:
     calm, finished, _ = quiet()
-    assert calm.call(lambda: on_signal(raise_late) or 1, repr) == 1
+    assert calm.call(lambda action: on_signal(action) or 1, raise_late, repr) == 1
     signal.raise_signal(signal.SIGUSR1)
     assert [type(error) for error in finished] == [Late]
-    assert calm.call(lambda: signal.raise_signal(signal.SIGUSR1) or "no", lambda error: type(error).__name__) == "Late"
+    assert calm.call(lambda number: signal.raise_signal(number) or "no", signal.SIGUSR1, type_name) == "Late"
     signal.raise_signal(signal.SIGUSR1)
     assert len(finished) == 2
 
 
 def test_the_functions_own_handler_is_there_during_its_code(on_signal: Callable[..., None]) -> None:
     calm, _, _ = quiet()
-    calm.call(lambda: on_signal(raise_late) or 1, repr)
+    calm.call(lambda action: on_signal(action) or 1, raise_late, repr)
     assert signal.getsignal(signal.SIGUSR1) is not raise_late
-    assert calm.call(lambda: signal.getsignal(signal.SIGUSR1), repr) is raise_late
+    assert calm.call(signal.getsignal, signal.SIGUSR1, repr) is raise_late
 
 
 def test_an_exit_waits_until_the_runtime_waits(on_signal: Callable[..., None]) -> None:
@@ -185,7 +189,7 @@ def test_an_exit_waits_until_the_runtime_waits(on_signal: Callable[..., None]) -
         raise SystemExit(3)
 
     calm, finished, left = quiet()
-    calm.call(lambda: on_signal(leave) or 1, repr)
+    calm.call(lambda action: on_signal(action) or 1, leave, repr)
     signal.raise_signal(signal.SIGUSR1)
     assert [type(error) for error in finished] == [SystemExit]
     assert left == []
@@ -199,8 +203,8 @@ def test_interrupts_are_the_functions_only() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     calm, _, _ = quiet()
     signal.raise_signal(signal.SIGINT)
-    name = calm.call(lambda: signal.raise_signal(signal.SIGINT) or "", lambda error: type(error).__name__)
+    name = calm.call(lambda number: signal.raise_signal(number) or "", signal.SIGINT, type_name)
     assert name == "KeyboardInterrupt"
     signal.raise_signal(signal.SIGINT)
-    calm.call(lambda: signal.signal(signal.SIGINT, signal.default_int_handler) or 1, repr)
+    calm.call(lambda action: signal.signal(signal.SIGINT, action) or 1, signal.default_int_handler, repr)
     signal.raise_signal(signal.SIGINT)

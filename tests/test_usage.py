@@ -1,9 +1,13 @@
-"""What a process says about its own memory."""
+"""What a process says about its own cost."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+
+import pytest
 
 from pipe_runtime import usage
 from pipe_testing.environment import unmeasured
@@ -11,7 +15,7 @@ from pipe_testing.environment import unmeasured
 
 def peak_of(code: str) -> int:
     """Run `code` and return the peak that the process then reports."""
-    program = f"from pipe_runtime.usage import PeakMemory\npeak = PeakMemory()\n{code}\nprint(peak.read())"
+    program = f"from pipe_runtime.usage import Meter\nmeter = Meter()\n{code}\nprint(meter.peak_memory())"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, env=unmeasured(), check=True, cwd="/")
     return int(ended.stdout)
 
@@ -26,7 +30,7 @@ def test_peak_is_not_that_of_a_larger_parent() -> None:
     # A preexec_fn makes it a fork, whose child is first a copy of all that.
     code = (
         "import subprocess, sys; block = b'x' * (200 << 20); "
-        "code = 'from pipe_runtime.usage import PeakMemory; print(PeakMemory().read())'; "
+        "code = 'from pipe_runtime.usage import Meter; print(Meter().peak_memory())'; "
         "print(subprocess.run([sys.executable, '-c', code], "
         "capture_output=True, check=True, close_fds=False, preexec_fn=int).stdout.decode())"
     )
@@ -55,8 +59,41 @@ def test_no_descriptor_is_left() -> None:
 import os
 before = os.listdir("/proc/self/fd")
 for _ in range(100):
-    PeakMemory().read()
-    peak.read()
+    Meter().read()
+    meter.read()
 assert os.listdir("/proc/self/fd") == before
 """
     assert peak_of(code) > 0
+
+
+def test_duration_and_cpu_time_since_the_start() -> None:
+    meter = usage.Meter()
+    meter.start()
+    spun, slept = time.perf_counter() + 0.05, 0.05
+    while time.perf_counter() < spun:
+        pass
+    time.sleep(slept)
+    measured = meter.read()
+    assert 100_000 <= measured["duration_us"] < 60_000_000
+    # On a busy machine a spin gets less CPU than time, never more.
+    assert 0 < measured["cpu_us"] <= measured["duration_us"] - 1e6 * slept + 1000
+
+
+def test_another_threads_cpu_time_counts() -> None:
+    meter = usage.Meter()
+    meter.start()
+    before = time.process_time_ns()
+    thread = threading.Thread(target=sum, args=(range(2_000_000),))
+    thread.start()
+    thread.join()
+    used = (time.process_time_ns() - before) // 1000
+    assert used <= meter.read()["cpu_us"] < used + 100_000
+
+
+def test_replaced_clocks_give_what_fits_into_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = usage.Meter()
+    meter.start()
+    monkeypatch.setattr(usage, "perf_counter_ns", lambda: -(2**80))
+    assert meter.read()["duration_us"] == 0
+    monkeypatch.setattr(usage, "perf_counter_ns", lambda: 2**80)
+    assert meter.read()["duration_us"] == usage.LONGEST_US

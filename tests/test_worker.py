@@ -121,13 +121,13 @@ def test_a_flood_is_taken_in_rounds() -> None:
         assert worker.receive() is False
         assert worker.connection.buffered <= READ_ROUND + READ_SIZE
         with pytest.raises(ProtocolError):
-            worker.next_event()
+            worker.connection.next_event()
 
 
 def test_a_silent_worker_does_not_hold_anything_up() -> None:
     with working("import signal; signal.pause()") as worker:
         assert worker.receive() is False
-        assert worker.next_event() is None
+        assert worker.connection.next_event() is None
         assert worker.read_log() is None
         assert worker.read_dump() is None
 
@@ -137,7 +137,7 @@ def test_the_ends_of_its_pipes_are_told() -> None:
         for descriptor in (worker.process.answers, worker.process.log, worker.process.dump):
             wait(descriptor)
         assert worker.receive() is True
-        assert isinstance(worker.next_event(), End)
+        assert isinstance(worker.connection.next_event(), End)
         assert worker.read_log() == b""
         assert worker.read_dump() is False
 
@@ -148,7 +148,7 @@ def test_what_a_dead_worker_wrote_can_be_read() -> None:
     with working(code) as worker:
         wait_dead(worker)
         assert worker.receive() is False  # a short read: all that there was
-        assert worker.next_event() == Frame(HELLO, 0, {"versions": [1]})
+        assert worker.connection.next_event() == Frame(HELLO, 0, {"versions": [1]})
         assert worker.receive() is True
         assert worker.read_log() == b"last words"
         assert worker.read_dump() is True
@@ -161,7 +161,7 @@ def test_half_a_frame_is_told_apart_from_a_wrong_one() -> None:
         while not worker.receive():
             continue
         with pytest.raises(TruncatedStream):
-            worker.next_event()
+            worker.connection.next_event()
 
 
 def test_the_dump_does_not_grow() -> None:
