@@ -182,6 +182,17 @@ class Policy:
         self._waiting.append(ticket)
         return self._go_on(now)
 
+    def pass_on(self, ticket: Ticket, now: float) -> bool:
+        """`submit` for the frequent case, a ready worker that is idle. True: its actions are Send and Begin, in place of
+        a list. False: nothing has changed, and `submit` is to be called.
+        """
+        if self.phase is not Phase.SERVING or self._sent or self._waiting or self.finishing or self._gone:
+            return False
+        self._sent.append(ticket)
+        self._sent_bytes = ticket.size
+        self.deadline = now + ticket.timeout
+        return True
+
     def finish(self, now: float) -> list[Action]:
         """No more requests will come: stop the worker once what is there is answered."""
         self.finishing = True
@@ -222,6 +233,9 @@ class Policy:
     def outcome(self, id: int, now: float) -> tuple[bool, list[Action]]:
         """RESULT or ERROR came for request `id`: (whether it counts as that request's outcome, actions)."""
         condemned = self._condemned
+        if condemned is None and self._sent and self._sent[0].id == id and self._was_ready:
+            self._sent_bytes -= self._sent.popleft().size
+            return True, self._next(now)
         if condemned is not None and condemned.id == id and not condemned.late:
             condemned.late = True  # it has gone on to the request behind, if there is one
             return False, self._recover(now)
@@ -298,9 +312,7 @@ class Policy:
             return [*self._begin(now), *self._go_on(now)]
         if self.phase is Phase.SERVING:
             self.deadline = None
-            if not self._waiting and not self.finishing:
-                return []
-        return self._go_on(now)
+        return self._go_on(now) if self._waiting or self.finishing else []
 
     def _go_on(self, now: float) -> list[Action]:
         """Start, feed or stop a worker, as the requests ask for it."""

@@ -77,6 +77,7 @@ class Supervisor:
         self._actions: deque[Action] = deque()
         self._performing = False
         self._endings = 0
+        self._spin = function.spin_us / 1e6
         self._fast = False
         self._writing = False
         self._begun: dict[int, float] = {}
@@ -107,21 +108,21 @@ class Supervisor:
 
     def submit(self, request: Request) -> None:
         """Take a request; its outcome appears in `outcomes`. ValueError: `finish` was called, or it has ended."""
-        if len(request.payload) > MAX_PAYLOAD:
-            message = f"The event has {len(request.payload)} bytes; the limit is {MAX_PAYLOAD}"
-            self.outcomes.append(
-                Outcome(
-                    request.request_id,
-                    problem=problem("RequestTooLargeException", message),
-                    exit_code=EXIT_FUNCTION_FAILED,
-                )
-            )
+        size = len(request.payload)
+        if size > MAX_PAYLOAD:
+            error = problem("RequestTooLargeException", f"The event has {size} bytes; the limit is {MAX_PAYLOAD}")
+            self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
             return
-        self._last_id += 1
-        ticket = Ticket(self._last_id, request.timeout, len(request.payload))
-        actions = self.policy.submit(ticket, time.monotonic())
-        self._requests[ticket.id] = request
-        self._perform(actions)
+        id = self._last_id = self._last_id + 1
+        ticket, now = Ticket(id, request.timeout, size), time.monotonic()
+        if self._worker is not None and self.policy.pass_on(ticket, now):
+            self._requests[id] = request
+            self._send(self._worker, id)
+            self._begin(id)
+        else:
+            actions = self.policy.submit(ticket, now)
+            self._requests[id] = request
+            self._perform(actions)
 
     def finish(self) -> None:
         """No more requests will come."""
@@ -129,7 +130,7 @@ class Supervisor:
 
     def step(self, watch: int = -1) -> bool:
         """Wait until something happens, and deal with it. True: the descriptor `watch` is readable."""
-        ready = self._wait(watch)
+        ready = self._wait() if watch < 0 else self._wait_for(watch)
         worker = self._worker
         if worker is not None:
             process = worker.process
@@ -163,27 +164,27 @@ class Supervisor:
 
     # Waiting
 
-    def _wait(self, watch: int) -> Mapping[int, int]:
-        poll = self._poll
-        if watch >= 0:
-            poll.register(watch, select.POLLIN)
+    def _wait_for(self, watch: int) -> dict[int, int]:
+        self._poll.register(watch, select.POLLIN)
         try:
-            start = time.monotonic()
-            if self._fast and self.function.spin_us:
-                limit = start + self.function.spin_us / 1e6
-                while time.monotonic() < limit:
-                    ready = poll.poll(0)
-                    if ready:
-                        return dict(ready)
-                    os.sched_yield()  # the worker may wait for this very CPU
-            deadline = self.policy.deadline
-            milliseconds = None if deadline is None else max(0.0, (deadline - time.monotonic()) * 1000 + 1)
-            ready = poll.poll(milliseconds)
-            self._fast = time.monotonic() - start < FAST_SECONDS
-            return dict(ready)
+            return self._wait()
         finally:
-            if watch >= 0:
-                poll.unregister(watch)
+            self._poll.unregister(watch)
+
+    def _wait(self) -> dict[int, int]:
+        """Wait until something is ready or the policy's deadline is there; {descriptor: poll(2)'s revents}."""
+        poll, clock = self._poll.poll, time.monotonic
+        start = clock()
+        if self._fast:
+            limit = start + self._spin
+            while clock() < limit:
+                if ready := poll(0):
+                    return dict(ready)
+                os.sched_yield()  # the worker may wait for this very CPU
+        deadline = self.policy.deadline
+        ready = poll(None if deadline is None else max(0.0, (deadline - clock()) * 1000 + 1))
+        self._fast = clock() - start < FAST_SECONDS
+        return dict(ready)
 
     def _handle_signals(self) -> None:
         self._signals.drain()
@@ -272,7 +273,10 @@ class Supervisor:
         if counts:
             metadata = frame.metadata
             request = self._requests[frame.id]
-            measured = {key: metadata[key] for key in MEASURED if key in metadata}
+            measured = {}
+            for key in MEASURED:
+                if key in metadata:
+                    measured[key] = metadata[key]
             if frame.kind == RESULT:
                 outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, None, 0, measured)
             else:

@@ -100,7 +100,7 @@ class Connection:
         self._last_id = 0
         self._window = (BASE_WINDOW_REQUESTS, BASE_WINDOW_BYTES)
         self._versions: dict[str, list[int]] = {}
-        self._reader = FrameReader()
+        self._reader = FrameReader(check)
         self._writer = FrameWriter()
         if role == RUNTIME:
             self._writer.max_frame = MIN_MAX_FRAME
@@ -156,7 +156,6 @@ class Connection:
                 frame = self._reader.next_frame()
                 if frame is None:
                     return self._end_of_stream() if self._ended else None
-                check(frame.kind, frame.metadata)
                 self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
                 if frame.kind != CANCEL or frame.id in self.open_requests:
                     return frame  # a CANCEL that comes after the outcome is none

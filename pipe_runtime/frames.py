@@ -109,11 +109,14 @@ class FrameWriter:
 class FrameReader:
     """Cuts a byte stream into frames. Buffers at most one frame and what was fed behind it.
 
+    check: called with the kind and the metadata of each frame; ProtocolError: they do not go together. True: each value
+    is an int or a str; then a second look at the head, for what unpacking does not show, is not needed.
     max_frame: the largest frame length to accept, in bytes; may be changed between frames.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[int, dict[str, Any]], bool] = lambda kind, metadata: False) -> None:
         self.max_frame = MAX_FRAME
+        self._check = check
         self._buffer: bytes | bytearray = b""
         self._start = 0
         self._pack = Packer().pack
@@ -161,12 +164,18 @@ class FrameReader:
             head = bytes(head)
             with memoryview(buffer) as view:  # one copy of a large payload, not two
                 payload = bytes(view[head_end:end])
-        parts = _decode_head(head, self._pack)
+        kind, id, metadata = _decode_head(head)
+        try:
+            if not self._check(kind, metadata) or _entries(head) != len(metadata):
+                metadata = _decode_strictly(head, self._pack)
+        except ProtocolError:
+            _decode_strictly(head, self._pack)  # what is wrong with the head itself is said first
+            raise
         if available == 4 + length:
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
         else:
             self._start = end
-        return Frame(*parts, payload)
+        return Frame(kind, id, metadata, payload)
 
     def _check_lengths(self, length: int, head_length: int) -> None:
         self._check_length(length)
@@ -181,8 +190,48 @@ class FrameReader:
             raise ProtocolError(f"a frame of {length} bytes, which cannot hold a head")
 
 
-def _decode_head(data: bytes, pack: Callable[[Any], bytes]) -> tuple[int, int, dict[str, Any]]:
-    """(kind, id, metadata) of a head's bytes. ProtocolError: anything but an array of these three."""
+def _decode_head(data: bytes) -> tuple[int, int, dict[str, Any]]:
+    """(kind, id, metadata) of a head's bytes, with values that must not be there: see _decode_strictly.
+
+    ProtocolError: anything but an array of these three.
+    """
+    try:
+        head = unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
+    except ProtocolError:
+        raise
+    except Exception as error:  # msgpack's two implementations raise a dozen types for hostile bytes
+        raise ProtocolError(f"a head that is not msgpack: {str(error) or type(error).__name__}") from None
+    if type(head) is not list or len(head) != 3:
+        raise ProtocolError("a head that is not an array of three")
+    kind, id, metadata = head
+    if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
+        raise ProtocolError("a head whose kind and id are not unsigned integers")
+    if type(metadata) is not dict:
+        raise ProtocolError("a head whose metadata is not a map")
+    return kind, id, metadata
+
+
+def _entries(data: bytes) -> int:
+    """How many entries a head that _decode_head takes says that its metadata has; -1 unless that is quickly told.
+
+    More than there are in the map that it was unpacked to: one has come twice.
+    """
+    if data[0] != 0x93 or data[1] >= 0x80:
+        return -1
+    id = data[2]
+    entries = data[3 if id < 0x80 else _AFTER_ID[id & 3]] - 0x80
+    return entries if entries < 16 else -1
+
+
+_AFTER_ID = (4, 5, 7, 11)
+"""Where the metadata begins in a head whose kind takes one byte, by the two low bits of the byte before its id: msgpack's
+uint 8, 16, 32 and 64, and int 8, 16, 32 and 64, are 0xCC to 0xCF and 0xD0 to 0xD3."""
+
+
+def _decode_strictly(data: bytes, pack: Callable[[Any], bytes]) -> dict[str, Any]:
+    """The metadata of a head that _decode_head takes, without what must not be there: a key twice, keys that are no
+    strings, extension types. ProtocolError: there is some.
+    """
     try:
         head = unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
         if 0xFF in data or 0xC4 in data or (len(data) > 255 and _long_binary(data)) or pack(head) != data:
@@ -198,14 +247,8 @@ def _decode_head(data: bytes, pack: Callable[[Any], bytes]) -> tuple[int, int, d
         raise
     except Exception as error:  # msgpack's two implementations raise a dozen types for hostile bytes
         raise ProtocolError(f"a head that is not msgpack: {str(error) or type(error).__name__}") from None
-    if type(head) is not list or len(head) != 3:
-        raise ProtocolError("a head that is not an array of three")
-    kind, id, metadata = head
-    if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
-        raise ProtocolError("a head whose kind and id are not unsigned integers")
-    if type(metadata) is not dict:
-        raise ProtocolError("a head whose metadata is not a map")
-    return kind, id, metadata
+    metadata: dict[str, Any] = head[2]
+    return metadata
 
 
 def check_plain(value: Any, depth: int = 3) -> None:

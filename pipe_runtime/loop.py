@@ -171,7 +171,8 @@ class Runtime:
         self._journal.request_id = request["request_id"]
         self._meter.start()
         kind, metadata, payload = self._quiet.call(self._call, frame, self._problem)
-        self._leave_if_forked(None)  # in the handler, or in code of the event's or the result's
+        if self._forked or os.getpid() != self._pid:
+            self._leave_forked(None)  # in the handler, or in code of the event's or the result's
         measured = self._meter.read()
         self._journal.flush()
         self._current, self._journal.request_id = 0, ""
@@ -252,8 +253,10 @@ class Runtime:
 
     def _leave_if_forked(self, error: BaseException | None) -> None:
         """A child that the function forked must not come back from the handler as a second runtime."""
-        if not self._forked and os.getpid() == self._pid:
-            return
+        if self._forked or os.getpid() != self._pid:
+            self._leave_forked(error)
+
+    def _leave_forked(self, error: BaseException | None) -> None:
         self._after_fork()  # a fork below Python runs no hooks
         code = 0
         try:

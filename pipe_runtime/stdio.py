@@ -9,14 +9,15 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import stat
 import time
 from _thread import RLock
 
 READ_SIZE = 64 * 1024
 """Bytes asked for in one read: what a pipe holds by default (pipe(7))."""
 
-WRITE_SIZE = 4096
-"""Bytes written after one poll: PIPE_BUF on Linux, which a pipe that polls writable takes without blocking."""
+PIPE_BUF = 4096
+"""Bytes that a pipe takes whole or not at all, on Linux; one that polls writable takes them without blocking."""
 
 READER_MS = 100
 """How often a thread that cannot write looks whether it should read, while the main thread does. Only in that case."""
@@ -30,14 +31,16 @@ class Pipes:
 
     requests, answers: descriptors that only the runtime knows, closed by exec.
     limit: bytes that may be kept while a write has to wait; what arrives then is given out by read().
+    nonblocking: whether a write to `answers` returns when there is no room. Else each piece is polled for.
 
     One thread reads, the main thread; any thread writes, one at a time.
     """
 
-    def __init__(self, requests: int, answers: int, limit: int) -> None:
+    def __init__(self, requests: int, answers: int, limit: int, nonblocking: bool = False) -> None:
         self.requests = requests
         self.answers = answers
         self._limit = limit
+        self._nonblocking = nonblocking
         self._kept: list[bytes] = []
         # Whoever waits for requests, so that no two threads do. Reentrant: a signal handler may raise behind the
         # acquire, and the main thread must not lock itself out.
@@ -77,21 +80,22 @@ class Pipes:
 
         BrokenPipeError: nobody reads the answers any more.
         """
-        size, done = len(data), 0
-        if size <= WRITE_SIZE:
-            done = self._write_some(data)  # of a pipe's atomic size: all of it
-        view = memoryview(data)
-        while done < size:
-            done += self._write_some(view[done : done + WRITE_SIZE])
+        size = len(data)
+        step = size if self._nonblocking else PIPE_BUF
+        done = self._write_some(data) if size <= step else 0
+        if done < size:
+            view = memoryview(data)
+            while done < size:
+                done += self._write_some(view[done : done + step])
 
     def _write_some(self, piece: bytes | memoryview) -> int:
         while True:
-            if not self._out.poll(0):
+            if not self._nonblocking and not self._out.poll(0):
                 self._until_writable()
             try:
                 return os.write(self.answers, piece)
             except BlockingIOError:
-                continue
+                self._until_writable()
 
     def _until_writable(self) -> None:
         while True:
@@ -120,16 +124,16 @@ class Pipes:
         return False
 
     def _wait(self) -> None:
-        poll = self._waiting.poll
-        start = time.perf_counter()
-        if self._spin and self._fast:
+        poll, clock = self._waiting.poll, time.perf_counter
+        start = clock()
+        if self._fast:
             limit = start + self._spin
-            while time.perf_counter() < limit:
+            while clock() < limit:
                 if poll(0):
                     return
                 os.sched_yield()  # the init may wait for this very CPU
         poll()
-        self._fast = time.perf_counter() - start < FAST_SECONDS
+        self._fast = clock() - start < FAST_SECONDS
 
     def close(self) -> None:
         """Forget both descriptors. For a forked child, whose bytes would mix with the runtime's."""
@@ -150,6 +154,9 @@ def claim(limit: int) -> Pipes:
     """
     requests = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
     answers = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    private = _is_private_pipe(1)
+    if private:
+        os.set_blocking(answers, False)
     empty, writer = os.pipe()
     os.close(writer)
     os.dup2(empty, 0)
@@ -159,7 +166,16 @@ def claim(limit: int) -> Pipes:
     except OSError:
         _plug(2)
         os.dup2(2, 1)
-    return Pipes(requests, answers, limit)
+    return Pipes(requests, answers, limit, private)
+
+
+def _is_private_pipe(descriptor: int) -> bool:
+    """Whether it is a pipe that fd 2 does not write to as well: whether it blocks is then nobody else's business."""
+    own = os.fstat(descriptor)
+    try:
+        return stat.S_ISFIFO(own.st_mode) and not os.path.samestat(own, os.fstat(2))
+    except OSError:
+        return stat.S_ISFIFO(own.st_mode)  # fd 2 is not open
 
 
 def _plug(descriptor: int) -> None:

@@ -30,18 +30,16 @@ class Meter:
 
     def start(self) -> None:
         """Measure from now on."""
-        self._begun, self._cpu = perf_counter_ns(), process_time_ns()
+        self._begun, self._cpu = perf_counter_ns(), process_time_ns() // 1000
 
     def read(self) -> dict[str, int]:
         """What it took since `start`, as in RESULT's metadata: duration_us, cpu_us, peak_memory_bytes."""
         usage = getrusage(RUSAGE_SELF)
-        duration = perf_counter_ns() - self._begun
-        cpu = (usage.ru_utime + usage.ru_stime) * 1e6 - self._cpu / 1000  # one call tells both, memory and CPU time
-        return {
-            "duration_us": min(max(0, duration) // 1000, LONGEST_US),
-            "cpu_us": min(max(0, int(cpu)), LONGEST_US),
-            "peak_memory_bytes": self._peak_of(usage),
-        }
+        duration = (perf_counter_ns() - self._begun) // 1000
+        cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - self._cpu  # one call tells both, memory and CPU time
+        if not (0 <= duration <= LONGEST_US and 0 <= cpu <= LONGEST_US):
+            duration, cpu = (min(max(0, each), LONGEST_US) for each in (duration, cpu))
+        return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": self._peak_of(usage)}
 
     def peak_memory(self) -> int:
         """The peak so far, in bytes."""

@@ -6,6 +6,7 @@ import ast
 import math
 import struct
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,9 +103,14 @@ def head_of(value: bytes) -> bytes:
     return b"\x93\x01\x00\x81\xa1a" + value
 
 
-def read_one(data: bytes) -> Frame:
+def plain(kind: int, metadata: dict[str, Any]) -> bool:
+    """A check that allows everything and says what FrameReader wants to know."""
+    return all(type(key) is str and type(value) in (int, str) for key, value in metadata.items())
+
+
+def read_one(data: bytes, *check: Callable[[int, dict[str, Any]], bool]) -> Frame:
     """The one frame that the bytes are."""
-    reader = FrameReader()
+    reader = FrameReader(*check)
     reader.feed(data)
     frame = reader.next_frame()
     assert frame is not None
@@ -112,9 +118,9 @@ def read_one(data: bytes) -> Frame:
     return frame
 
 
-def refusal(data: bytes) -> str:
+def refusal(data: bytes, *check: Callable[[int, dict[str, Any]], bool]) -> str:
     """The error that the bytes give at once."""
-    reader = FrameReader()
+    reader = FrameReader(*check)
     reader.feed(data)
     with pytest.raises(ProtocolError) as caught:
         reader.next_frame()
@@ -445,6 +451,39 @@ def test_duplicate_key_is_refused_however_it_is_spelt() -> None:
         assert refusal(raw(b"\x93\x01\x00" + pair)) == "a head with a duplicate key"
         assert refusal(raw(head_of(pair))) == "a head with a duplicate key"
         assert refusal(raw(head_of(b"\x91" + pair))) == "a head with a duplicate key"
+
+
+ARRAYS = ("93", "dc0003", "dd00000003")
+KINDS = ("03", "cc03", "cd0003", "ce00000003", "cf0000000000000003", "d003", "d30000000000000003")
+IDS = ("05", "cc05", "ccff", "cd0105", "ce00010005", "cf0000000100000005", "d005", "d10105", "d200010005", "d3" + "01" * 8)
+MAPS = {2: ("82", "de0002", "df00000002"), 18: ("de0012", "df00000012")}
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_duplicate_key_is_refused_however_the_rest_is_spelt(array: str, kind: str) -> None:
+    for id in IDS:
+        for size, spellings in MAPS.items():
+            for spelling in spellings:
+                head = bytes.fromhex(array + kind + id + spelling)
+                entries = [bytes((0xA1, 0x61 + number, number)) for number in range(size)]
+                frame = read_one(raw(head + b"".join(entries)), plain)
+                assert (frame.kind, len(frame.metadata)) == (3, size)
+                again = [*entries[:-1], entries[0]]
+                assert refusal(raw(head + b"".join(again)), plain) == "a head with a duplicate key"
+
+
+@given(st.one_of(st.binary(min_size=4, max_size=40), st.builds(lambda frame: encoded(frame)[8:], frames)), st.data())
+def test_a_check_that_spares_the_second_look_changes_nothing(head: bytes, data: st.DataObject) -> None:
+    changed = bytearray(head)
+    changed[data.draw(st.integers(0, len(head) - 1))] = data.draw(st.integers(0, 255))
+    wire = raw(bytes(changed))
+    try:
+        expected = shown(read_one(wire))
+    except ProtocolError as error:
+        assert refusal(wire, plain) == str(error)
+    else:
+        assert shown(read_one(wire, plain)) == expected
 
 
 def test_same_key_in_different_maps_is_no_duplicate() -> None:

@@ -52,6 +52,7 @@ RUNTIME_IMPORTS = {
     "pipe_runtime",
     "resource",
     "select",
+    "stat",  # os has it loaded
     "struct",
     "sys",
     "time",
