@@ -225,25 +225,22 @@ class Supervisor:
     def _read_answers(self, worker: Worker, limit: int) -> None:
         if self._facts.violation:
             return
-        ended = worker.receive(limit)
         try:
             first = True
-            next_event = worker.connection.next_event
-            while self._worker is worker and not self._facts.violation:
-                event = next_event()
-                if event is None:
-                    break
+            for event in worker.events(limit):
                 if not first and self.policy.in_flight == 1:
                     # Raw lines of this very request. Before the first event they were read: poll(2) looks at the
                     # answers, then at the log. With others in flight nobody knows whose they are.
                     self._read_log(worker)
                 first = False
                 self._take(worker, event)
+                if self._worker is not worker or self._facts.violation:
+                    break
         except TruncatedStream:
             self._perform(self.policy.closed(time.monotonic()))  # killed while it wrote, most likely: wait for that
         except ProtocolError as error:
             self._break_off(worker, str(error))
-        if ended:
+        if worker.ended:
             self._unwatch(worker.process.answers)
 
     def _take(self, worker: Worker, event: Frame | End) -> None:
@@ -407,7 +404,7 @@ class Supervisor:
             "accept": request.accept,
         }
         try:
-            if worker.send(INVOKE, id, metadata, request.payload):
+            if worker.send(INVOKE, id, metadata, request.payload, checked=True):
                 return
         except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
             self._unsendable[id] = str(error)

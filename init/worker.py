@@ -9,11 +9,11 @@ import fcntl
 import os
 import signal
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipe_runtime.connection import INIT, Connection
-from pipe_runtime.frames import MAX_FRAME
+from pipe_runtime.connection import INIT, Connection, End
+from pipe_runtime.frames import MAX_FRAME, Frame
 
 from .launch import Process
 from .reaper import signal_child, signal_group
@@ -34,21 +34,32 @@ LAST_WORDS = MAX_FRAME
 class Worker:
     """A running worker.
 
-    connection: the conversation with it; `receive` feeds it. dump: what it has written of its stacks. deaf: it has
-    closed its input.
+    connection: the conversation with it. ended: it has closed its answers. dump: what it has written of its stacks.
+    deaf: it has closed its input.
     """
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.pid = process.pid
         self.connection = Connection(INIT)
+        self.ended = False
         self.dump = bytearray()
         self.deaf = False
         self._out: deque[memoryview] = deque()
 
-    def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> bool:
-        """Send a frame, now or as the worker reads. True: all is written. LocalProtocolError: it cannot be sent."""
-        data = self.connection.send(kind, id, metadata, payload)
+    def send(
+        self,
+        kind: int,
+        id: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        checked: bool = False,
+    ) -> bool:
+        """Send a frame, now or as the worker reads. True: all is written.
+
+        checked, LocalProtocolError: as Connection.send.
+        """
+        data = self.connection.send(kind, id, metadata, payload, checked)
         if not self._out:
             try:
                 written = os.write(self.process.requests, data)
@@ -87,22 +98,26 @@ class Worker:
         self._out.clear()
         self.process.close_requests()
 
-    def receive(self, limit: int = READ_ROUND) -> bool:
-        """Take what the worker has written, up to `limit` bytes. True: its stream has ended."""
-        taken = 0
-        while taken < limit:
+    def events(self, limit: int = READ_ROUND) -> Iterator[Frame | End]:
+        """Read what the worker has written, up to `limit` bytes, and tell what it says.
+
+        ProtocolError: as Connection.next_event. `ended` tells whether its stream has ended.
+        """
+        connection, answers = self.connection, self.process.answers
+        while limit > 0:
             try:
-                data = os.read(self.process.answers, READ_SIZE)
+                data = os.read(answers, READ_SIZE)
             except BlockingIOError:
-                return False
-            self.connection.receive(data)
-            if not data:
-                return True
+                return
+            self.ended = not data
+            event = connection.take(data)
+            while event is not None:
+                yield event
+                event = connection.next_event() if connection.buffered else None
             size = len(data)
             if size < READ_SIZE:
-                return False
-            taken += size
-        return False
+                return
+            limit -= size
 
     def read_log(self) -> bytes | None:
         """What lies in the log pipe, up to one read; b"" at its end, None: nothing now."""

@@ -76,6 +76,8 @@ runtime's."""
 class End:
     """The event at the end of the peer's stream, between two frames."""
 
+    kind = EOF
+
     def __repr__(self) -> str:
         return "END_OF_STREAM"
 
@@ -120,14 +122,23 @@ class Connection:
         """Bytes that were received and not yet given out as events."""
         return self._reader.buffered
 
-    def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> bytes:
+    def send(
+        self,
+        kind: int,
+        id: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        checked: bool = False,
+    ) -> bytes:
         """The bytes of a frame that this side may send now.
 
+        checked: the caller answers for the metadata's keys and types; the peer refuses wrong ones.
         LocalProtocolError: it may not, or not so. Nothing has changed then.
         """
         fields = {} if metadata is None else metadata
         try:
-            check(kind, fields)
+            if not checked:
+                check(kind, fields)
             data = self._writer.encode(kind, id, fields, payload)
             self._advance(self.role, kind, id, len(payload), fields)
         except LocalProtocolError:
@@ -143,6 +154,19 @@ class Connection:
                 self._reader.feed(data)
         else:
             self._ended = True
+
+    def take(self, data: bytes) -> Frame | End | None:
+        """`receive`, then `next_event`: quicker than the two when `data` is just one frame."""
+        frame = None if self._failure else self._reader.only_frame(data)
+        if frame is None or frame.kind == CANCEL:
+            self.receive(data)
+            return self.next_event()
+        try:
+            self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
+        except ProtocolError as error:
+            self._failure = error
+            raise
+        return frame
 
     def next_event(self) -> Frame | End | None:
         """The next frame, END_OF_STREAM once after the last, or None: more bytes are needed.
@@ -187,7 +211,13 @@ class Connection:
         if following is None:
             raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {self.states[role]}")
         if kind == INVOKE:
-            self._open(id, size)
+            if id <= self._last_id or self.open_requests:
+                self._check_room(id, size)
+            if not self._last_id:
+                self._reader.max_frame = self._max_frame
+            self._last_id = id
+            self.open_requests[id] = size
+            self._open_bytes += size
         elif kind == RESULT or kind == ERROR or kind == LOG:
             if id and id not in self.open_requests:
                 raise ProtocolError(f"{NAMES[kind]} for id {id}, which is not waiting for an outcome")
@@ -206,18 +236,13 @@ class Connection:
         self.states[role] = state
         self._allowed[role] = TRANSITIONS[role][state]
 
-    def _open(self, id: int, size: int) -> None:
-        """A request is sent."""
+    def _check_room(self, id: int, size: int) -> None:
+        """ProtocolError: no request with this id and so many bytes may be sent now."""
         if id <= self._last_id:
             raise ProtocolError(f"INVOKE with id {id}, which is not above the last one, {self._last_id}")
-        if self.open_requests and not self.room_for(size):
+        if not self.room_for(size):
             requests, total = self._window
             raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
-        if not self._last_id:
-            self._reader.max_frame = self._max_frame
-        self._last_id = id
-        self.open_requests[id] = size
-        self._open_bytes += size
 
     def _advance_seldom(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
         """The kinds that no request needs: without a payload, and without an id but for CANCEL."""

@@ -139,6 +139,26 @@ class FrameReader:
             buffer = self._buffer = bytearray(buffer[start:])
         buffer += data
 
+    def only_frame(self, data: bytes) -> Frame | None:
+        """`feed` and `next_frame` for the frequent case: bytes that are just one ordinary frame, and none before them.
+
+        None: they are not, and nothing has changed; the other two know what they are.
+        """
+        if self._buffer:
+            return None
+        try:
+            length, head_length = _unpack_lengths(data)
+            head_end = 8 + head_length
+            if length != len(data) - 4 or length > self.max_frame or head_length > MAX_HEAD:
+                return None
+            head = data[8:head_end]
+            kind, id, metadata = unpackb(head, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
+            if type(id) is not int or id < 0 or _entries(head) != len(metadata) or not self._check(kind, metadata):
+                return None
+        except Exception:  # msgpack's two implementations raise a dozen types for hostile bytes
+            return None
+        return Frame(kind, id, metadata, data[head_end:])
+
     def next_frame(self) -> Frame | None:
         """The next frame, or None until more is fed.
 

@@ -161,8 +161,9 @@ class Runtime:
     def _next(self) -> Frame | None:
         """The next frame, None at the end of the stream. CANCEL never comes: what it names is answered by then."""
         connection = self._connection
-        while (event := connection.next_event()) is None:
-            connection.receive(self._quiet.wait(self._pipes.read))
+        event = connection.next_event()
+        while event is None:
+            event = connection.take(self._quiet.wait(self._pipes.read))
         return None if isinstance(event, End) else event
 
     def _answer(self, frame: Frame) -> None:
@@ -178,7 +179,7 @@ class Runtime:
         self._current, self._journal.request_id = 0, ""
         metadata.update(measured)
         try:
-            self._outbox.post(kind, frame.id, metadata, payload)
+            self._outbox.post(kind, frame.id, metadata, payload, kind == RESULT)
         except LocalProtocolError as error:
             too_large = {
                 "error_type": "Function.ResponseSizeTooLarge",

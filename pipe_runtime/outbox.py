@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .stdio import Pipes
 
-    Post = tuple[int, int, Mapping[str, Any], bytes]
+    Post = tuple[int, int, Mapping[str, Any] | None, bytes, bool]
 
 
 class Outbox:
@@ -29,21 +29,29 @@ class Outbox:
         self._busy = False
         self._deferred: list[Post] = []
 
-    def post(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> None:
+    def post(
+        self,
+        kind: int,
+        id: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        checked: bool = False,
+    ) -> None:
         """Send one frame. A frame that a signal handler posts in the middle of another one follows that one.
 
         What a signal handler of the function's raises meanwhile may break off a frame that one write takes (it is
         sent or not, never half); for any other frame there must be Quiet.
+        checked: as in Connection.send.
         LocalProtocolError: the protocol does not allow it now, or it is too large; nothing was sent.
         BrokenPipeError: nobody reads any more.
         """
         with self._lock:
             if self._busy:
-                self._deferred.append((kind, id, metadata or {}, payload))
+                self._deferred.append((kind, id, metadata, payload, checked))
                 return
             try:
                 self._busy = True
-                self._pipes.write(self._connection.send(kind, id, metadata, payload))
+                self._pipes.write(self._connection.send(kind, id, metadata, payload, checked))
             finally:
                 self._busy = False
                 if self._deferred:

@@ -535,7 +535,7 @@ def test_a_worker_that_is_long_gone_answers_nobody(tmp_path: Path) -> None:
 
 
 def test_closing_its_input_and_going_on(tmp_path: Path) -> None:
-    with hostile(tmp_path, "write(result(id)); os.close(0); time.sleep(1000)") as driver:
+    with hostile(tmp_path, "os.close(0); write(result(id)); time.sleep(1000)") as driver:
         assert driver.ask(b'"bad"').exit_code == 0
         outcome = driver.ask()  # cannot be delivered; long before its own time is over, that is clear
         assert outcome.exit_code in (0, EXIT_PROTOCOL)

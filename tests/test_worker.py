@@ -118,16 +118,15 @@ def test_a_worker_that_closes_its_input_is_deaf() -> None:
 def test_a_flood_is_taken_in_rounds() -> None:
     with working("import os\nwhile True: os.write(1, bytes(65536))") as worker:
         wait(worker.process.answers)
-        assert worker.receive() is False
-        assert worker.connection.buffered <= READ_ROUND + READ_SIZE
         with pytest.raises(ProtocolError):
-            worker.connection.next_event()
+            list(worker.events())
+        assert worker.connection.buffered <= READ_SIZE
 
 
 def test_a_silent_worker_does_not_hold_anything_up() -> None:
     with working("import signal; signal.pause()") as worker:
-        assert worker.receive() is False
-        assert worker.connection.next_event() is None
+        assert list(worker.events()) == []
+        assert not worker.ended
         assert worker.read_log() is None
         assert worker.read_dump() is None
 
@@ -136,8 +135,8 @@ def test_the_ends_of_its_pipes_are_told() -> None:
     with working("import os, signal; os.closerange(0, 10); signal.pause()") as worker:
         for descriptor in (worker.process.answers, worker.process.log, worker.process.dump):
             wait(descriptor)
-        assert worker.receive() is True
-        assert isinstance(worker.connection.next_event(), End)
+        assert [type(event) for event in worker.events()] == [End]
+        assert worker.ended
         assert worker.read_log() == b""
         assert worker.read_dump() is False
 
@@ -147,9 +146,10 @@ def test_what_a_dead_worker_wrote_can_be_read() -> None:
     code = f"import os; os.write(1, {frame!r}); os.write(2, b'last words'); os.write(4, b'stack'); os._exit(1)"
     with working(code) as worker:
         wait_dead(worker)
-        assert worker.receive() is False  # a short read: all that there was
-        assert worker.connection.next_event() == Frame(HELLO, 0, {"versions": [1]})
-        assert worker.receive() is True
+        assert list(worker.events()) == [Frame(HELLO, 0, {"versions": [1]})]
+        assert not worker.ended  # a short read: all that there was
+        assert [type(event) for event in worker.events()] == [End]
+        assert worker.ended
         assert worker.read_log() == b"last words"
         assert worker.read_dump() is True
         assert bytes(worker.dump) == b"stack"
@@ -158,10 +158,10 @@ def test_what_a_dead_worker_wrote_can_be_read() -> None:
 def test_half_a_frame_is_told_apart_from_a_wrong_one() -> None:
     with working("import os; os.write(1, bytes([0, 0, 1, 0]))") as worker:
         wait_dead(worker)
-        while not worker.receive():
-            continue
+        assert list(worker.events()) == []
         with pytest.raises(TruncatedStream):
-            worker.connection.next_event()
+            list(worker.events())
+        assert worker.ended
 
 
 def test_the_dump_does_not_grow() -> None:
@@ -174,11 +174,12 @@ def test_the_dump_does_not_grow() -> None:
 
 @pytest.mark.parametrize("size", [4096, 65536, 2**20])
 def test_the_last_words_have_a_bound(size: int) -> None:
-    code = f"import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, {size}); os.write(1, bytes({size}))"
+    begun = bytes.fromhex("00f00000 00000004")  # a frame that is still to come
+    code = f"import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, {size}); os.write(1, {begun!r} + bytes({size - 8}))"
     with working(code) as worker:
         wait_dead(worker)
         assert unread(worker.process.answers) == size <= LAST_WORDS
-        worker.receive(unread(worker.process.answers))
+        assert list(worker.events(unread(worker.process.answers))) == []
         assert worker.connection.buffered == size
 
 
