@@ -183,8 +183,9 @@ class Policy:
         return self._go_on(now)
 
     def pass_on(self, ticket: Ticket, now: float) -> bool:
-        """`submit` for the frequent case, a ready worker that is idle. True: its actions are Send and Begin, in place of
-        a list. False: nothing has changed, and `submit` is to be called.
+        """`submit` for the frequent case, a ready worker that is idle.
+
+        True: its actions are Send and Begin. False: nothing has changed, and `submit` is to be called.
         """
         if self.phase is not Phase.SERVING or self._sent or self._waiting or self.finishing or self._gone:
             return False

@@ -10,7 +10,6 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Mapping
 from signal import SIGKILL
 from typing import Any
 

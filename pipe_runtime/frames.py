@@ -149,7 +149,7 @@ class FrameReader:
         try:
             length, head_length = _unpack_lengths(data)
             head_end = 8 + head_length
-            if length != len(data) - 4 or length > self.max_frame or head_length > MAX_HEAD:
+            if length != len(data) - 4 or length > self.max_frame or head_end - 4 > length or head_length > MAX_HEAD:
                 return None
             head = data[8:head_end]
             kind, id, metadata = unpackb(head, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
@@ -177,11 +177,11 @@ class FrameReader:
         if available < 4 + length:
             return None
         head_end, end = start + 8 + head_length, start + 4 + length
-        head = buffer[start + 8 : head_end]
-        if type(buffer) is bytes:
+        if isinstance(buffer, bytes):
+            head = buffer[start + 8 : head_end]
             payload = buffer[head_end:end]
         else:
-            head = bytes(head)
+            head = bytes(buffer[start + 8 : head_end])
             with memoryview(buffer) as view:  # one copy of a large payload, not two
                 payload = bytes(view[head_end:end])
         kind, id, metadata = _decode_head(head)
@@ -244,8 +244,8 @@ def _entries(data: bytes) -> int:
 
 
 _AFTER_ID = (4, 5, 7, 11)
-"""Where the metadata begins in a head whose kind takes one byte, by the two low bits of the byte before its id: msgpack's
-uint 8, 16, 32 and 64, and int 8, 16, 32 and 64, are 0xCC to 0xCF and 0xD0 to 0xD3."""
+"""Where the metadata begins in a head whose kind takes one byte, by the two low bits of the byte before its id:
+msgpack's uint 8, 16, 32 and 64 are 0xCC to 0xCF, its int 8, 16, 32 and 64 are 0xD0 to 0xD3."""
 
 
 def _decode_strictly(data: bytes, pack: Callable[[Any], bytes]) -> dict[str, Any]:

@@ -45,9 +45,10 @@ class Quiet:
         self._plain = list(map(_signal.getsignal, _SIGNALS))
 
     def call(self, function: Callable[[A], T], argument: A, failed: Callable[[BaseException], T]) -> T:
-        """Run the function's code: what `function(argument)` returns, never None, or what `failed` makes of what it raised.
+        """Run the function's code.
 
-        A signal handler of the function's may raise anywhere until it is quiet again, in the clauses below, too.
+        Returns what `function(argument)` returns, never None, or what `failed` makes of what it raised. A signal
+        handler of the function's may raise anywhere until it is quiet again, in the clauses below, too.
         """
         result: T | None = None
         try:

@@ -97,17 +97,22 @@ def events(connection: Connection) -> list[Frame | End]:
     return found
 
 
-def outcome(role: str, prefix: list[tuple[str, int, int]], pieces: list[bytes]) -> list[str]:
-    """What a connection makes of the pieces: its events, then the error, if there was one."""
+def outcome(role: str, prefix: list[tuple[str, int, int]], pieces: list[bytes], take: bool = False) -> list[str]:
+    """What a connection makes of the pieces: its events, then the error, if there was one. take: by `take`."""
     connection = Connection(role)
     for sender, kind, id in prefix:
         say(connection, sender, kind, id)
     found: list[str] = []
     try:
         for piece in pieces:
-            connection.receive(piece)
-            while (event := connection.next_event()) is not None:
+            if take:
+                event = connection.take(piece)
+            else:
+                connection.receive(piece)
+                event = connection.next_event()
+            while event is not None:
                 found.append(repr(event))
+                event = connection.next_event()
     except ProtocolError as error:
         assert not isinstance(error, LocalProtocolError)
         found.append(f"error: {error}")
@@ -122,6 +127,9 @@ def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
         connection.receive(more)
         with pytest.raises(ProtocolError) as caught:
             connection.next_event()
+        assert caught.value is error
+        with pytest.raises(ProtocolError) as caught:
+            connection.take(more)
         assert caught.value is error
     assert connection.buffered == kept
 
@@ -644,7 +652,8 @@ GREETED = {INIT: [(INIT, HELLO, 0), (INIT, INVOKE, 1)], RUNTIME: [(RUNTIME, HELL
 def test_garbage_gives_events_or_one_error(role: str, pieces: list[bytes]) -> None:
     pieces = [piece for piece in pieces if piece]
     whole = outcome(role, GREETED[role], [b"".join(pieces), b""])
-    assert outcome(role, GREETED[role], [*pieces, b""]) == whole
+    for take in (False, True):
+        assert outcome(role, GREETED[role], [*pieces, b""], take) == whole
 
 
 any_metadata: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
@@ -669,7 +678,9 @@ def test_frames_in_any_order_give_events_or_one_error(role: str, sent: list[byte
     places = sorted({cut % len(data) for cut in cuts} - {0})
     pieces = [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
     whole = outcome(role, GREETED[role], [data, b""])
-    assert outcome(role, GREETED[role], [*pieces, b""]) == whole
+    for take in (False, True):
+        assert outcome(role, GREETED[role], [*pieces, b""], take) == whole
+    assert outcome(role, GREETED[role], [hello, *sent, b""], take=True) == whole
     assert len(whole) >= 2
 
 
@@ -688,7 +699,22 @@ def test_a_changed_byte_in_a_real_conversation(role: str, data: st.DataObject) -
     prefix = [(INIT, HELLO, 0), (INIT, INVOKE, 1)] if role == INIT else [(RUNTIME, HELLO, 0)]
     cut = data.draw(st.integers(1, len(wire) - 1))
     whole = outcome(role, prefix, [bytes(wire), b""])
-    assert outcome(role, prefix, [bytes(wire[:cut]), bytes(wire[cut:]), b""]) == whole
+    for take in (False, True):
+        assert outcome(role, prefix, [bytes(wire[:cut]), bytes(wire[cut:]), b""], take) == whole
+
+
+@both
+@given(data=st.data())
+def test_a_changed_byte_in_a_frame_that_comes_alone(role: str, data: st.DataObject) -> None:
+    peer = RUNTIME if role == INIT else INIT
+    frames = [data for who, data in conversation() if who == peer and data]
+    number = data.draw(st.integers(0, len(frames) - 1))
+    changed = bytearray(frames[number])
+    changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    frames[number] = bytes(changed)
+    prefix = [(INIT, HELLO, 0), (INIT, INVOKE, 1)] if role == INIT else [(RUNTIME, HELLO, 0)]
+    expected = outcome(role, prefix, [*frames, b""])
+    assert outcome(role, prefix, [*frames, b""], take=True) == expected
 
 
 @both

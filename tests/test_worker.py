@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from pipe_init import launch
-from pipe_init.worker import DUMP_LIMIT, LAST_WORDS, READ_ROUND, READ_SIZE, Worker, unread
+from pipe_init.worker import DUMP_LIMIT, LAST_WORDS, READ_SIZE, Worker, unread
 from pipe_runtime.connection import End
 from pipe_runtime.errors import ProtocolError, TruncatedStream
 from pipe_runtime.frames import Frame, FrameWriter
