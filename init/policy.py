@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from .actions import Action, Answer, Begin, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+
 
 class Phase(Enum):
     """Where the worker is."""
@@ -23,18 +25,6 @@ class Phase(Enum):
     DUMPING = "asked where it hangs"
     TERMINATING = "sent SIGTERM"
     KILLED = "sent SIGKILL"
-
-
-class Cause(Enum):
-    """Why the init answers a request in the runtime's place."""
-
-    TIMED_OUT = "timed out"
-    DIED = "died"
-    VIOLATION = "broke the protocol"
-    NOT_LOADED = "could not load the handler"
-    START_TIMED_OUT = "was not ready in time"
-    START_FAILED = "could not be started"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -73,64 +63,6 @@ class Ticket:
     timeout: float
     size: int = 0
     moved: bool = False
-
-
-@dataclass(slots=True)
-class Start:
-    """Start a worker."""
-
-
-@dataclass(slots=True)
-class Send:
-    """Write this request to the worker."""
-
-    id: int
-
-
-@dataclass(slots=True)
-class Begin:
-    """This request is now the one that the worker works on; its time runs."""
-
-    id: int
-
-
-@dataclass(slots=True)
-class Answer:
-    """Answer this request in the runtime's place."""
-
-    id: int
-    cause: Cause
-
-
-@dataclass(slots=True)
-class Dump:
-    """Ask the worker for its stacks, and wake it if it is stopped."""
-
-
-@dataclass(slots=True)
-class Stop:
-    """Tell the worker to finish: STOP, and the end of its input."""
-
-
-@dataclass(slots=True)
-class Signal:
-    """Send a signal to the worker's process group (and wake it, so that it can act)."""
-
-    number: int
-
-
-@dataclass(slots=True)
-class Sweep:
-    """The killed worker is still there: kill whatever may keep it, such as a tracer that it has left behind."""
-
-
-@dataclass(slots=True)
-class Lose:
-    """The killed worker does not end: go on without it."""
-
-
-# Not frozen: making a frozen one takes as long as deciding on it.
-Action = Sweep | Lose | Start | Send | Begin | Answer | Dump | Stop | Signal
 
 
 class Policy:

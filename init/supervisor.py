@@ -19,24 +19,10 @@ from pipe_runtime.frames import Frame
 from pipe_runtime.messages import ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
 
 from . import launch, limits, reaper, report
+from .actions import Action, Answer, Begin, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from .answers import Facts, answer, problem
 from .journal import Journal
-from .policy import (
-    Action,
-    Answer,
-    Begin,
-    Cause,
-    Dump,
-    Lose,
-    Phase,
-    Policy,
-    Send,
-    Signal,
-    Start,
-    Stop,
-    Sweep,
-    Ticket,
-)
+from .policy import Phase, Policy, Ticket
 from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Request
 from .signals import Signals
 from .worker import READ_ROUND, READ_SIZE, Worker, unread

@@ -26,7 +26,8 @@ DRIVERS = ("outbox", "loop", "__main__")
 # The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
 INIT_RANKS = (
     ("limits", "reaper", "signals"),
-    ("policy", "journal", "launch"),
+    ("actions", "journal", "launch"),
+    ("policy",),
     ("request", "report"),
     ("answers", "worker"),
     ("supervisor",),

@@ -73,8 +73,8 @@ def loaded():
 RUN_AND_TELL = """
 import os, sys
 sys.argv[0] = "pipe-init"
-from pipe_init.__main__ import main
-code = main()
+from pipe_init.__main__ import run
+code = run(sys.argv[1:])
 sys.path.insert(0, os.environ["FUNCTION_FOLDER"])
 import socket_names
 assert "pipe_init.cli.run" in sys.modules and "click" in sys.modules

@@ -14,25 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe_init.policy import (
-    MEMORY_SHARE,
-    Action,
-    Answer,
-    Begin,
-    Cause,
-    Dump,
-    Lose,
-    Phase,
-    Policy,
-    Send,
-    Settings,
-    Signal,
-    Start,
-    Stop,
-    Sweep,
-    Ticket,
-    killed_for_memory,
-)
+from pipe_init.actions import Action, Answer, Begin, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from pipe_init.policy import MEMORY_SHARE, Phase, Policy, Settings, Ticket, killed_for_memory
 
 TIMES = Settings(
     start_timeout=8.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from typing import TYPE_CHECKING
 
@@ -82,10 +81,10 @@ def _show_version(context: click.Context, parameter: click.Parameter, wanted: bo
 
     from .. import __version__
 
+    python = sys.version.partition(" ")[0]
     kind = "pure Python" if "fallback" in msgpack.Packer.__module__ else "C"
     release = ".".join(map(str, msgpack.version))
     click.echo(
-        f"pipe-init {__version__}, protocol {VERSION}, Python {platform.python_version()} ({sys.executable}), "
-        f"msgpack {release} ({kind})"
+        f"pipe-init {__version__}, protocol {VERSION}, Python {python} ({sys.executable}), msgpack {release} ({kind})"
     )
     context.exit(0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
-import uuid
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -134,7 +134,7 @@ class Session:
 
     def _request(self, payload: bytes) -> Request:
         content_type, accept = (BYTES, ANY) if self.options.raw else (JSON, JSON)
-        return Request(str(uuid.uuid4()), payload, content_type, accept, self.options.timeout)
+        return Request(new_request_id(), payload, content_type, accept, self.options.timeout)
 
     def _print_line(self, outcome: Outcome) -> int:
         """One result line; returns the event's exit code."""
@@ -187,6 +187,13 @@ class Session:
     def _exit_code(self, code: int) -> int:
         ending = self.supervisor.interrupted_by
         return 128 + ending if ending else code
+
+
+def new_request_id() -> str:
+    """A random UUID (RFC 9562, version 4). Importing uuid for it would take 4 ms of every start."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def worst(codes: set[int]) -> int:

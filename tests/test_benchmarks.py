@@ -1,0 +1,50 @@
+"""The benchmarks run, and say what they should. How fast anything is, no test decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+from pipe_testing.environment import unmeasured
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(program: str, *options: str) -> str:
+    """Run a benchmark to its end; return what it printed."""
+    ended = subprocess.run(
+        [sys.executable, str(BENCHMARKS / program), *options],
+        capture_output=True,
+        env=unmeasured(),
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    return ended.stdout.decode()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="its bounds are for two CPUs")
+def test_a_request(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    printed = run("invoke.py", "--requests", "20", "--rounds", "1", "--json", str(figures))
+    arms = json.loads(figures.read_text())["back_to_back"]
+    assert {"pipe-init", "pipe-init, no spin", "blocking pipe", "spinning pipe", "multiprocessing.Pipe"} <= set(arms)
+    assert all(arm["requests"] == 20 and arm["min"] > 0 for arm in arms.values())
+    compared = "times faster than awslambdaric" if util.find_spec("awslambdaric") else "which is not installed"
+    assert compared in printed.splitlines()[-1]
+
+
+def test_many_events() -> None:
+    assert "every result there, right and in order: yes" in run("events.py", "--events", "2000")
+
+
+def test_starts(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    run("startup.py", "--pairs", "1", "--json", str(figures))
+    assert json.loads(figures.read_text())
