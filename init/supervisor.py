@@ -16,7 +16,7 @@ from typing import Any
 from pipe_runtime.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS, INIT, Connection, End
 from pipe_runtime.errors import LocalProtocolError, ProtocolError, TruncatedStream
 from pipe_runtime.frames import Frame
-from pipe_runtime.messages import ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
+from pipe_runtime.messages import ERROR, HELLO, INVOKE, LOG, MEASURED, READY, RESULT, STOP, VERSION
 
 from . import launch, limits, reaper, report
 from .actions import Action, Answer, Begin, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
@@ -26,9 +26,6 @@ from .policy import Phase, Policy, Ticket
 from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Request
 from .signals import Signals
 from .worker import READ_ROUND, READ_SIZE, Worker, unread
-
-MEASURED: tuple[str, ...] = ("duration_us", "cpu_us", "peak_memory_bytes")
-"""What the runtime tells of a request's cost (docs/protocol.md)."""
 
 LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""

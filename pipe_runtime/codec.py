@@ -1,7 +1,7 @@
 """Values to bytes and back: the event by its content type, the result by what the caller accepts.
 
 Only the runtime encodes and decodes; the init relays the bytes unread. A handler may return anything, and
-whatever does not encode is one kind of Fault. This file knows neither frames nor handlers.
+whatever does not encode is one kind of Fault. This file knows the content types, but neither frames nor handlers.
 
 What becomes of a value:
 
@@ -39,6 +39,7 @@ import msgpack
 
 from . import culprit, faults, namespace
 from .errors import Fault
+from .messages import ANY, BYTES, JSON, MSGPACK
 from .shorten import clean
 
 TYPE_CHECKING = False
@@ -46,11 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-JSON = "application/json"
-MSGPACK = "application/msgpack"
-BYTES = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
-RAW = "*/*"
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -125,7 +122,7 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
     try:
         if kind == MSGPACK:
             return MSGPACK, _encode_msgpack(value)
-        if kind == RAW:
+        if kind == ANY:
             if _is_bytes(value):
                 return BYTES, _exact_bytes(value)
             if issubclass(type(value), str):

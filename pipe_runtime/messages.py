@@ -50,11 +50,12 @@ MSGPACK = "application/msgpack"
 BYTES = "application/octet-stream"
 ANY = "*/*"
 
-_MEASURED = {
+MEASURED = {
     "duration_us": int,
     "cpu_us": int,
     "peak_memory_bytes": int,
 }
+"""What a runtime tells of a request's cost."""
 
 _PROBLEM = {
     "error_type": str,
@@ -93,8 +94,8 @@ FIELDS: dict[int, dict[str, type]] = {
         "identity": dict,
         "tenant_id": str,
     },
-    RESULT: {"content_type": str, **_MEASURED},
-    ERROR: {**_PROBLEM, **_MEASURED},
+    RESULT: {"content_type": str, **MEASURED},
+    ERROR: {**_PROBLEM, **MEASURED},
     LOG: {"stream": str, "level": str, "continues": bool},
     CANCEL: {},
     DUMP: {"stacks": list},

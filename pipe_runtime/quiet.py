@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     A = TypeVar("A")
     T = TypeVar("T")
 
+ATTEMPTS = 1000
+"""How often the end of the function's code may be interrupted: alarms may come faster than anything gets done."""
+
 _SIGNALS = tuple(sorted(_signal.valid_signals()))
 
 
@@ -48,23 +51,31 @@ class Quiet:
         """Run the function's code.
 
         Returns what `function(argument)` returns, never None, or what `failed` makes of what it raised. A signal
-        handler of the function's may raise anywhere until it is quiet again, in the clauses below, too.
+        handler of the function's may raise anywhere until it is quiet again, between any two steps below: hence one
+        loop around the other. What then gets out must hit the short `except` of the inner and that of the outer.
         """
         result: T | None = None
-        try:
+        failure: BaseException | None = None
+        called = settled = False
+        attempts = 0
+        while not settled:
             try:
-                self._quiet = False
-                if self._taken:
-                    self._give_back()
-                result = function(argument)
-                self._begin()
-            except BaseException as error:  # the function's code may raise anything, SystemExit too
-                self._begin()
-                result = failed(error) if result is None else result
-        except BaseException as error:  # raised by a signal handler in the last moment
-            self._begin()
-            result = failed(error) if result is None else result
-        return result
+                while not settled:
+                    try:
+                        if not called:
+                            called, self._quiet = True, False
+                            if self._taken:
+                                self._give_back()
+                            result = function(argument)
+                        self._begin()
+                        settled = True
+                    except BaseException as error:  # the function's code may raise anything, SystemExit too
+                        failure = error if failure is None else failure
+                        attempts += 1
+                        settled = attempts > ATTEMPTS
+            except BaseException as error:
+                failure = error if failure is None else failure
+        return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of them is there
 
     def wait(self, read: Callable[[], bytes]) -> bytes:
         """read(), during which the function's signal handlers may end the process."""

@@ -11,11 +11,13 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from importlib import metadata, util
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from pipe_testing import command, descriptors, processes, tools
+from pipe_testing.fifo import Fifo
 
 SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits(32))
 os.environ["PIPE_INIT_SEED"] = str(SEED)  # for the processes among which pytest-xdist divides the tests
@@ -70,6 +72,14 @@ def seed() -> int:
 def require_tool() -> Callable[[str], str]:
     """`require_tool("bwrap")` -> its path. Without it the test skips, or fails where PIPE_INIT_CI=1."""
     return tools.require_tool
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    """A named pipe for a function to hold open."""
+    fifo = Fifo(tmp_path / "fifo")
+    yield fifo
+    fifo.close()
 
 
 @pytest.fixture

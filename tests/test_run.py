@@ -610,11 +610,16 @@ def test_python_of_another_version_runs_on_msgpack_without_its_c_code(pipe_init:
 
 
 def test_python_that_is_too_old_is_told_so(pipe_init: PipeInit, tmp_path: Path) -> None:
-    found = next((item for item in other_interpreters() if item[1] < (3, 10)), None)
-    if found is None:
-        pytest.skip("needs a Python older than 3.10")
+    # Few machines have one that old; where there is none, this one says that it is.
+    pretends = tmp_path / "python3.9"
+    code = (
+        "import runpy, sys; sys.version_info = 3, 9, 2; del sys.argv[0]; runpy.run_path(sys.argv[0], None, '__main__')"
+    )
+    pretends.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    pretends.chmod(0o755)
+    old = next((str(path) for path, version in other_interpreters() if version < (3, 10)), str(pretends))
     (tmp_path / "index.py").write_text(IMPORTS)
-    finished = pipe_init("run", "index.handler", "-q", "--python", str(found[0]), cwd=tmp_path, env=only_unmeasured())
+    finished = pipe_init("run", "index.handler", "-q", "--python", old, cwd=tmp_path, env=only_unmeasured())
     assert (finished.returncode, finished.stdout) == (3, b"")
     assert "is too old, 3.10 or newer is needed" in finished.stderr.decode()
 

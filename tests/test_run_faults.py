@@ -8,10 +8,8 @@ line that a stack must show.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import pytest
 
 from pipe_testing.command import Finished, PipeInit
+from pipe_testing.fifo import Fifo
 
 FUNCTIONS = Path(__file__).parent / "functions" / "faults"
 SIDE_BY_SIDE = 3
@@ -418,32 +417,6 @@ def test_a_request_that_is_slightly_late_does_not_cost_the_next_one(pipe_init: P
     error, *rest = results_of(done)
     assert error["errorType"] == "Sandbox.Timedout"
     assert rest == ["rested", {"n": 1}]
-
-
-class Fifo:
-    """A named pipe that processes hold open for as long as they live."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = str(path)
-        self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-
-    def expect_all_gone(self) -> None:
-        """Somebody has held it open, and nobody does any more."""
-        data = b""
-        while piece := os.read(self._reader, 4096):  # BlockingIOError: somebody is still there
-            data += piece
-        assert data == b"here\n"
-
-    def close(self) -> None:
-        os.close(self._reader)
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Fifo]:
-    fifo = Fifo(tmp_path / "fifo")
-    yield fifo
-    fifo.close()
 
 
 def run(pipe_init: PipeInit, handler: str, *options: str) -> Finished:

@@ -20,11 +20,9 @@ import pytest
 
 from pipe_testing import processes
 from pipe_testing.command import PipeInit
+from pipe_testing.fifo import LIMIT, Fifo
 
 FUNCTIONS = Path(__file__).parent / "functions" / "faults"
-LIMIT = 30.0
-"""Seconds until something counts as not happening."""
-
 PATIENT = ("-t", "600", "--grace", "600")
 
 MOMENTS = [
@@ -35,44 +33,6 @@ MOMENTS = [
     "another_program",
     "stopped",
 ]
-
-
-class Fifo:
-    """A named pipe that processes hold open for writing for as long as they live."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = str(path)
-        self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-
-    def wait_for(self, text: bytes) -> None:
-        """Wait until somebody has written just this."""
-        seen = b""
-        while len(seen) < len(text):
-            seen += self._read()
-        assert seen == text
-
-    def wait_until_closed(self) -> None:
-        """Wait until nobody holds it open any more; whoever did must have written something before."""
-        while self._read():
-            continue
-
-    def _read(self) -> bytes:
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        if not poll.poll(LIMIT * 1000):
-            raise TimeoutError(f"nothing happened to {self.path}")
-        return os.read(self._reader, 4096)
-
-    def close(self) -> None:
-        os.close(self._reader)
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Fifo]:
-    fifo = Fifo(tmp_path / "fifo")
-    yield fifo
-    fifo.close()
 
 
 @contextmanager
