@@ -117,7 +117,9 @@ def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
-    """Start `command` with protocol pipes on fds 0 and 1, a log pipe on fd 2, in a session of its own.
+    """Start `command`, a runtime of ours, in a session of its own.
+
+    It has protocol pipes on fds 0 and 1, the latter non-blocking, and a log pipe on fd 2.
 
     OSError: there is no process or no descriptor left to do it with. That the program cannot be executed is only
     known later: see Process.exec_error.
@@ -126,6 +128,7 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
     try:
         for _ in range(6):
             pipes += os.pipe()
+        os.set_blocking(pipes[3], False)  # answers_out: it saves the runtime a poll before each write
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()

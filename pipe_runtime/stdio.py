@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import stat
 import time
 from _thread import RLock
 
@@ -31,7 +30,8 @@ class Pipes:
 
     requests, answers: descriptors that only the runtime knows, closed by exec.
     limit: bytes that may be kept while a write has to wait; what arrives then is given out by read().
-    nonblocking: whether a write to `answers` returns when there is no room. Else each piece is polled for.
+    nonblocking: whether whoever made `answers` has made it so that a write returns when there is no room. Else each
+    piece is polled for.
 
     One thread reads, the main thread; any thread writes, one at a time.
     """
@@ -154,9 +154,6 @@ def claim(limit: int) -> Pipes:
     """
     requests = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
     answers = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
-    private = _is_private_pipe(1)
-    if private:
-        os.set_blocking(answers, False)
     empty, writer = os.pipe()
     os.close(writer)
     os.dup2(empty, 0)
@@ -166,16 +163,7 @@ def claim(limit: int) -> Pipes:
     except OSError:
         _plug(2)
         os.dup2(2, 1)
-    return Pipes(requests, answers, limit, private)
-
-
-def _is_private_pipe(descriptor: int) -> bool:
-    """Whether it is a pipe that fd 2 does not write to as well: whether it blocks is then nobody else's business."""
-    own = os.fstat(descriptor)
-    try:
-        return stat.S_ISFIFO(own.st_mode) and not os.path.samestat(own, os.fstat(2))
-    except OSError:
-        return stat.S_ISFIFO(own.st_mode)  # fd 2 is not open
+    return Pipes(requests, answers, limit, not os.get_blocking(answers))
 
 
 def _plug(descriptor: int) -> None:

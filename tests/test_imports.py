@@ -53,7 +53,6 @@ RUNTIME_IMPORTS = {
     "pipe_runtime",
     "resource",
     "select",
-    "stat",  # os has it loaded
     "struct",
     "sys",
     "time",

@@ -140,6 +140,11 @@ def test_our_ends_never_block_and_are_not_inherited() -> None:
         assert not os.get_inheritable(process.alive)
 
 
+def test_of_the_childs_descriptors_only_the_answers_do_not_block() -> None:
+    with started(*python("import os; print([fd for fd in range(5) if not os.get_blocking(fd)])")) as process:
+        assert read_all(process.answers) == "[1]\n"
+
+
 def test_the_child_leads_a_session_of_its_own() -> None:
     with started(*python(IDENTITY)) as process:
         pids = read_line(process.answers).split()

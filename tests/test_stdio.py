@@ -138,8 +138,10 @@ def test_read_waits_on_a_description_that_somebody_made_non_blocking(ends: tuple
     os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize("blocking", [True, False])
-def test_a_write_that_must_wait_reads_and_keeps_the_order(ends: tuple[int, int, int, int], blocking: bool) -> None:
+@pytest.mark.parametrize(("blocking", "told"), [(True, False), (False, False), (False, True)])
+def test_a_write_that_must_wait_reads_and_keeps_the_order(
+    ends: tuple[int, int, int, int], blocking: bool, told: bool
+) -> None:
     requests_out, requests_in, answers_out, answers_in = ends
     for end in ends:
         os.set_blocking(end, blocking)
@@ -161,7 +163,7 @@ def test_a_write_that_must_wait_reads_and_keeps_the_order(ends: tuple[int, int, 
             os._exit(code)
     os.close(requests_in)
     os.close(answers_out)
-    pipes = Pipes(requests_out, answers_in, len(sent))
+    pipes = Pipes(requests_out, answers_in, len(sent), nonblocking=told)
     pipes.write(sent)
     got = []
     while data := pipes.read():
@@ -170,9 +172,11 @@ def test_a_write_that_must_wait_reads_and_keeps_the_order(ends: tuple[int, int, 
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("nonblocking", [False, True])
+def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocking: bool) -> None:
     requests_out, requests_in, answers_out, answers_in = ends
-    pipes = Pipes(requests_out, answers_in, 1)
+    os.set_blocking(answers_in, not nonblocking)
+    pipes = Pipes(requests_out, answers_in, 1, nonblocking)
     pid = os.fork()
     if not pid:
         pipes.write(b"a" * 1_000_000)
@@ -191,8 +195,9 @@ def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
 
-def test_nobody_reads(ends: tuple[int, int, int, int]) -> None:
-    pipes = Pipes(ends[0], ends[3], 65536)
+@pytest.mark.parametrize("nonblocking", [False, True])
+def test_nobody_reads(ends: tuple[int, int, int, int], nonblocking: bool) -> None:
+    pipes = Pipes(ends[0], ends[3], 65536, nonblocking)
     os.close(ends[2])
     with pytest.raises(BrokenPipeError):
         pipes.write(b"x")
