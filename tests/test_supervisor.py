@@ -702,7 +702,10 @@ def test_an_interrupt_has_patience_for_the_grace_time_only(tmp_path: Path) -> No
 def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     with running(tmp_path, grace=1000.0) as driver:
         driver.ask()
-        driver.submit(do("[(os.kill(os.getppid(), signal.SIGTERM), time.sleep(0.2)) for _ in range(2)]; hang()"))
+        driver.submit(do("hang()"))
+        signal.raise_signal(signal.SIGTERM)
+        driver.until(lambda: driver.supervisor.finishing)
+        signal.raise_signal(signal.SIGTERM)
         assert driver.outcomes()[0].exit_code == EXIT_STOPPED
         driver.until(lambda: driver.supervisor.ended)
         assert len(driver.signals.endings) == 2
