@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:
-    del sys.path[0]  # `python -m` put it there: a function's click.py is not for the init to run
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+    del sys.path[:1]  # `python -m` put the current folder there: a function's click.py is not for the init to run
 
 from typing import NamedTuple, NoReturn
 

@@ -41,13 +41,15 @@ class Facts:
     """What is known of a worker when a request must be answered in its place.
 
     last_word: ERROR with id 0. violation: how it broke the protocol. death: once it was reaped. forced: it was sent a
-    signal by us. dump: what it wrote of its stacks. exec_error, start_error: why it could not be started.
+    signal by us. asked: for its stacks. dump: what it wrote of them. exec_error, start_error: why it could not be
+    started.
     """
 
     last_word: Problem = field(default_factory=dict)
     violation: str = ""
     death: Death | None = None
     forced: bool = False
+    asked: bool = False
     dump: bytes = b""
     exec_error: OSError | None = None
     start_error: OSError | None = None
@@ -85,7 +87,13 @@ def problem(error_type: str, message: str, stack: list[list[object]] | None = No
 
 
 def _timed_out(message: str, facts: Facts) -> tuple[Problem, int]:
-    marker = "no stack: the worker did not write one; it blocks signals, or sits in the kernel"
+    if not facts.asked:
+        why = "the runtime has not said that it can write one"
+    elif facts.dump.strip():
+        why = "the worker was not in the function's code, but decoding the event or encoding the result"
+    else:
+        why = "the worker did not write one; it blocks signals, or sits in the kernel"
+    marker = f"no stack: {why}"
     return problem("Sandbox.Timedout", message, _stack(facts) or [["", 0, marker, ""]]), EXIT_TIMED_OUT
 
 

@@ -111,15 +111,19 @@ def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
 
     brought: folders with what the runtime imports, besides the one that it lies in itself.
     """
+    return [python, _runtime_script(), *brought]
+
+
+def _runtime_script() -> str:
     import pipe_runtime
 
-    return [python, os.path.join(os.path.dirname(os.path.abspath(pipe_runtime.__file__)), "__main__.py"), *brought]
+    return os.path.join(os.path.dirname(os.path.abspath(pipe_runtime.__file__)), "__main__.py")
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
-    """Start `command`, a runtime of ours, in a session of its own.
+    """Start `command` with protocol pipes on fds 0 and 1, a log pipe on fd 2, in a session of its own.
 
-    It has protocol pipes on fds 0 and 1, the latter non-blocking, and a log pipe on fd 2.
+    Where it is runtime_command's, fd 1 does not block.
 
     OSError: there is no process or no descriptor left to do it with. That the program cannot be executed is only
     known later: see Process.exec_error.
@@ -128,7 +132,8 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
     try:
         for _ in range(6):
             pipes += os.pipe()
-        os.set_blocking(pipes[3], False)  # answers_out: it saves the runtime a poll before each write
+        if len(command) > 1 and command[1] == _runtime_script():  # nobody else need be prepared for it
+            os.set_blocking(pipes[3], False)  # answers_out: it saves the runtime a poll before each write
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()

@@ -114,7 +114,7 @@ class Policy:
         self._waiting.append(ticket)
         return self._go_on(now)
 
-    def pass_on(self, ticket: Ticket, now: float) -> bool:
+    def submit_if_idle(self, ticket: Ticket, now: float) -> bool:
         """`submit` for the frequent case, a ready worker that is idle.
 
         True: its actions are Send and Begin. False: nothing has changed, and `submit` is to be called.

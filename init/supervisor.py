@@ -97,7 +97,7 @@ class Supervisor:
             return
         id = self._last_id = self._last_id + 1
         ticket, now = Ticket(id, request.timeout, size), time.monotonic()
-        if self._worker is not None and self.policy.pass_on(ticket, now):
+        if self._worker is not None and self.policy.submit_if_idle(ticket, now):
             self._requests[id] = request
             self._send(self._worker, id)
             self._begin(id)
@@ -204,12 +204,12 @@ class Supervisor:
         elif came is False:
             self._unwatch(worker.process.dump)
 
-    def _read_answers(self, worker: Worker, limit: int) -> None:
+    def _read_answers(self, worker: Worker, limit: int, to_the_end: bool = False) -> None:
         if self._facts.violation:
             return
         try:
             first = True
-            for event in worker.events(limit):
+            for event in worker.events(limit, to_the_end):
                 if not first and self.policy.in_flight == 1:
                     # Raw lines of this very request. Before the first event they were read: poll(2) looks at the
                     # answers, then at the log. With others in flight nobody knows whose they are.
@@ -256,6 +256,8 @@ class Supervisor:
             for key in MEASURED:
                 if key in metadata:
                     measured[key] = metadata[key]
+            if "duration_us" not in measured and frame.id in self._begun:
+                measured["duration_us"] = int((now - self._begun[frame.id]) * 1e6)
             if frame.kind == RESULT:
                 outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, None, 0, measured)
             else:
@@ -283,7 +285,7 @@ class Supervisor:
         while left > 0 and (data := worker.read_log()):
             self._journal.raw(data)
             left -= len(data)
-        self._read_answers(worker, unread(worker.process.answers))
+        self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
         self._facts.exec_error = worker.process.exec_error()
         self._let_go(worker)
         self._end_stragglers()
@@ -340,6 +342,7 @@ class Supervisor:
             return
         elif isinstance(action, Dump):
             if self._can_dump:
+                self._facts.asked = True
                 self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
         elif isinstance(action, Signal):
             self._facts.forced = True
@@ -386,7 +389,7 @@ class Supervisor:
             "accept": request.accept,
         }
         try:
-            if worker.send(INVOKE, id, metadata, request.payload, checked=True):
+            if worker.send(INVOKE, id, metadata, request.payload, trusted=True):
                 return
         except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
             self._unsendable[id] = str(error)

@@ -53,13 +53,13 @@ class Worker:
         id: int = 0,
         metadata: Mapping[str, Any] | None = None,
         payload: bytes = b"",
-        checked: bool = False,
+        trusted: bool = False,
     ) -> bool:
-        """Send a frame, now or as the worker reads. True: all is written.
+        """Send a frame, now or as the worker reads. True: all is written, and nothing else has happened.
 
-        checked, LocalProtocolError: as Connection.send.
+        trusted, LocalProtocolError: as Connection.send.
         """
-        data = self.connection.send(kind, id, metadata, payload, checked)
+        data = self.connection.send(kind, id, metadata, payload, trusted)
         if not self._out:
             try:
                 written = os.write(self.process.requests, data)
@@ -67,8 +67,9 @@ class Worker:
                 written = 0  # as flush finds out
             if written == len(data):
                 return True
-            data = data[written:]
-        self._out.append(memoryview(data))
+        else:
+            written = 0
+        self._out.append(memoryview(data)[written:])
         self.flush()
         return False
 
@@ -98,9 +99,11 @@ class Worker:
         self._out.clear()
         self.process.close_requests()
 
-    def events(self, limit: int = READ_ROUND) -> Iterator[Frame | End]:
+    def events(self, limit: int = READ_ROUND, to_the_end: bool = False) -> Iterator[Frame | End]:
         """Read what the worker has written, up to `limit` bytes, and tell what it says.
 
+        to_the_end: until there is nothing more, whatever it takes. Else one short read is enough: what is left then, if
+        the worker has made its pipe one of packets (O_DIRECT), comes with the next poll.
         ProtocolError: as Connection.next_event. `ended` tells whether its stream has ended.
         """
         connection, answers = self.connection, self.process.answers
@@ -110,12 +113,12 @@ class Worker:
             except BlockingIOError:
                 return
             self.ended = not data
-            event = connection.take(data)
+            event = connection.receive_event(data)
             while event is not None:
                 yield event
                 event = connection.next_event() if connection.buffered else None
             size = len(data)
-            if size < READ_SIZE:
+            if not size or (size < READ_SIZE and not to_the_end):
                 return
             limit -= size
 

@@ -39,7 +39,7 @@ import msgpack
 
 from . import culprit, faults, namespace
 from .errors import Fault
-from .messages import ANY, BYTES, JSON, MSGPACK
+from .messages import ANY, BYTES, JSON, MSGPACK, TEXT
 from .shorten import clean
 
 TYPE_CHECKING = False
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-TEXT = "text/plain; charset=utf-8"
+
+_SPACES = " \t\n\r"
+"""What may stand around a JSON value (RFC 8259)."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -70,16 +72,26 @@ class _NotSerializable(Exception):
 
 # Loaded at first use and held: json must not slow a start down that needs none, and looking it up again costs
 # more than encoding a small result.
-_json_encode: Callable[[object], str] | None = None
 _json_decode: Callable[[str], object] | None = None
-# The C halves of these two. JSONDecoder looks for spaces around a value with two regular expressions, JSONEncoder
-# makes a C encoder for every value: both cost more than a small value itself. None before json is loaded.
-_json_pieces: Callable[[object, int], tuple[str, ...]] | None = None
+# JSONDecoder looks for spaces around a value with two regular expressions, JSONEncoder makes a C encoder for every
+# value: both cost more than a small value itself. So what they use is used without them.
 _json_scan: Callable[[str, int], tuple[object, int]] | None = None
+# An encoder marks the containers that it is in. Each use takes one out of here, as with the Packers below.
+_json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
 # A Packer cannot be used by two threads, nor again while its own `default` runs; so each use takes one out of
 # here.
 _packers: list[Any] = []
 _PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))
+
+
+def warm_up(content_type: str, accept: str) -> None:
+    """Load what events and results of these types need, so that it is not the first request that takes the time."""
+    if _json_scan is None and JSON in (_media_type(content_type), _media_type(accept)):
+        try:
+            _load_json()
+            _json_encoders.append(_new_json_encoder())
+        except Exception:  # the function has broken imports, say: the request itself will tell
+            return
 
 
 def decode_event(payload: bytes, content_type: str) -> object:
@@ -100,7 +112,7 @@ def decode_event(payload: bytes, content_type: str) -> object:
             return _decode_msgpack(payload)
         if kind == BYTES:
             return bytes(payload)
-        if kind == "text/plain":
+        if kind == _media_type(TEXT):
             _require_utf8(content_type)
             return str(payload, "utf-8")
     except Exception as error:
@@ -143,33 +155,40 @@ def _decode_json(text: str) -> object:
         value, end = _json_scan(text, 0)  # type: ignore[misc]
     except StopIteration:  # no value begins here; a space may
         end = -1
-    if end != len(text):
+    if end != len(text) and (end < 0 or text[end:].strip(_SPACES)):
         value = _json_decode(text)  # type: ignore[misc]
     return value
 
 
 def _encode_json(value: object) -> bytes:
-    if _json_pieces is None:
-        _load_json()
     try:
-        text = "".join(_json_pieces(value, 0))  # type: ignore[misc]
-    except RecursionError:
-        text = _json_encode(value)  # type: ignore[misc]  # this one notices a value that contains itself
+        pieces = _json_encoders.pop()
+    except IndexError:
+        pieces = _new_json_encoder()
+    text = "".join(pieces(value, 0))
+    _json_encoders.append(pieces)  # not after an exception: its marks are still there then
     # A lone surrogate can only be inside a string here, where this handler writes just what JSON's escape is.
     return text.encode("utf-8", "backslashreplace")
 
 
 def _load_json() -> None:
-    global _json_decode, _json_encode, _json_scan, _json_pieces
+    global _json_decode, _json_scan
+    decoder = namespace.stdlib("json").JSONDecoder()
+    _json_decode, _json_scan = decoder.decode, decoder.scan_once
+
+
+def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
     json = namespace.stdlib("json")
-    decoder = json.JSONDecoder()
-    encoder = json.JSONEncoder(ensure_ascii=False, default=_json_default)
-    _json_decode, _json_encode = decoder.decode, encoder.encode
+    make = json.encoder.c_make_encoder
+    if make is None:  # an interpreter without the C half
+        encode = json.JSONEncoder(ensure_ascii=False, default=_json_default).encode
+        return lambda value, level: (encode(value),)
     # In the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item separator,
-    # sort_keys, skipkeys, allow_nan. Without markers it does not look out for a value that contains itself.
-    make, text_encoder = json.encoder.c_make_encoder, json.encoder.encode_basestring
-    _json_scan = decoder.scan_once
-    _json_pieces = make(None, _json_default, text_encoder, None, ": ", ", ", False, False, True)
+    # sort_keys, skipkeys, allow_nan.
+    pieces: Callable[[object, int], tuple[str, ...]] = make(
+        {}, _json_default, json.encoder.encode_basestring, None, ": ", ", ", False, False, True
+    )
+    return pieces
 
 
 def _decode_msgpack(payload: bytes) -> object:

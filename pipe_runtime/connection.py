@@ -76,8 +76,6 @@ runtime's."""
 class End:
     """The event at the end of the peer's stream, between two frames."""
 
-    kind = EOF
-
     def __repr__(self) -> str:
         return "END_OF_STREAM"
 
@@ -128,16 +126,16 @@ class Connection:
         id: int = 0,
         metadata: Mapping[str, Any] | None = None,
         payload: bytes = b"",
-        checked: bool = False,
+        trusted: bool = False,
     ) -> bytes:
         """The bytes of a frame that this side may send now.
 
-        checked: the caller answers for the metadata's keys and types; the peer refuses wrong ones.
+        trusted: the caller answers for the metadata's keys and types; the peer refuses wrong ones.
         LocalProtocolError: it may not, or not so. Nothing has changed then.
         """
         fields = {} if metadata is None else metadata
         try:
-            if not checked:
+            if not trusted:
                 check(kind, fields)
             data = self._writer.encode(kind, id, fields, payload)
             self._advance(self.role, kind, id, len(payload), fields)
@@ -155,7 +153,7 @@ class Connection:
         else:
             self._ended = True
 
-    def take(self, data: bytes) -> Frame | End | None:
+    def receive_event(self, data: bytes) -> Frame | End | None:
         """`receive`, then `next_event`: quicker than the two when `data` is just one frame."""
         frame = None if self._failure else self._reader.only_frame(data)
         if frame is None or frame.kind == CANCEL:

@@ -109,8 +109,8 @@ class FrameWriter:
 class FrameReader:
     """Cuts a byte stream into frames. Buffers at most one frame and what was fed behind it.
 
-    check: called with the kind and the metadata of each frame; ProtocolError: they do not go together. True: each value
-    is an int or a str; then a second look at the head, for what unpacking does not show, is not needed.
+    check: called with the kind and the metadata of each frame; ProtocolError: they do not go together. True: each key
+    is a str, each value a str or an int; then a second look at the head, for what unpacking hides, is not needed.
     max_frame: the largest frame length to accept, in bytes; may be changed between frames.
     """
 
@@ -184,12 +184,12 @@ class FrameReader:
             head = bytes(buffer[start + 8 : head_end])
             with memoryview(buffer) as view:  # one copy of a large payload, not two
                 payload = bytes(view[head_end:end])
-        kind, id, metadata = _decode_head(head)
+        parts = kind, id, metadata = _decode_head(head)
         try:
             if not self._check(kind, metadata) or _entries(head) != len(metadata):
-                metadata = _decode_strictly(head, self._pack)
+                metadata = _look_again(head, parts, self._pack)
         except ProtocolError:
-            _decode_strictly(head, self._pack)  # what is wrong with the head itself is said first
+            _look_again(head, parts, self._pack)  # what is wrong with the head itself is said first
             raise
         if available == 4 + length:
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
@@ -210,17 +210,22 @@ class FrameReader:
             raise ProtocolError(f"a frame of {length} bytes, which cannot hold a head")
 
 
-def _decode_head(data: bytes) -> tuple[int, int, dict[str, Any]]:
-    """(kind, id, metadata) of a head's bytes, with values that must not be there: see _decode_strictly.
-
-    ProtocolError: anything but an array of these three.
-    """
+def _unpack(data: bytes, **hooks: Any) -> Any:
+    """Any msgpack value, of extension types timestamps only. ProtocolError: it is none, or not within the limits."""
     try:
-        head = unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
+        return unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS, **hooks)
     except ProtocolError:
         raise
     except Exception as error:  # msgpack's two implementations raise a dozen types for hostile bytes
         raise ProtocolError(f"a head that is not msgpack: {str(error) or type(error).__name__}") from None
+
+
+def _decode_head(data: bytes) -> tuple[int, int, dict[str, Any]]:
+    """(kind, id, metadata) of a head's bytes, with what must not be there: see _look_again.
+
+    ProtocolError: anything but an array of these three.
+    """
+    head = _unpack(data)
     if type(head) is not list or len(head) != 3:
         raise ProtocolError("a head that is not an array of three")
     kind, id, metadata = head
@@ -248,27 +253,19 @@ _AFTER_ID = (4, 5, 7, 11)
 msgpack's uint 8, 16, 32 and 64 are 0xCC to 0xCF, its int 8, 16, 32 and 64 are 0xD0 to 0xD3."""
 
 
-def _decode_strictly(data: bytes, pack: Callable[[Any], bytes]) -> dict[str, Any]:
-    """The metadata of a head that _decode_head takes, without what must not be there: a key twice, keys that are no
-    strings, extension types. ProtocolError: there is some.
+def _look_again(data: bytes, head: tuple[int, int, dict[str, Any]], pack: Callable[[Any], bytes]) -> dict[str, Any]:
+    """The metadata of a head that _decode_head takes.
+
+    ProtocolError: there is something that unpacking has hidden, a key twice, or that must not be there, a key that is
+    no string, an extension type.
     """
     try:
-        head = unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
-        if 0xFF in data or 0xC4 in data or (len(data) > 255 and _long_binary(data)) or pack(head) != data:
-            # Not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's.
-            head = unpackb(
-                data,
-                ext_hook=_no_extension,
-                list_hook=_plain_list,
-                object_pairs_hook=_plain_map,
-                max_array_len=MAX_ITEMS,
-            )
-    except ProtocolError:
-        raise
-    except Exception as error:  # msgpack's two implementations raise a dozen types for hostile bytes
-        raise ProtocolError(f"a head that is not msgpack: {str(error) or type(error).__name__}") from None
-    metadata: dict[str, Any] = head[2]
-    return metadata
+        odd = 0xFF in data or 0xC4 in data or (len(data) > 255 and _long_binary(data)) or pack(head) != data
+    except Exception:  # as above; what cannot be packed is no head either
+        odd = True
+    if odd:  # not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's
+        head = _unpack(data, list_hook=_plain_list, object_pairs_hook=_plain_map)
+    return head[2]
 
 
 def check_plain(value: Any, depth: int = 3) -> None:

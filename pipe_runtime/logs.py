@@ -121,17 +121,18 @@ class LogStream(io.RawIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing, but in a forked child: it may end without another chance to complete its line."""
+        """Pass on what this thread has begun of a line: who flushes may hang, or die, before it is complete."""
         super().flush()
-        if self._journal.forked:
-            self.send_partial_lines(b"")
+        text = self.partial.pop(get_ident(), b"")
+        if text:
+            self._journal.record(self._stream, "", text, b"")
 
-    def send_partial_lines(self, line_break: bytes = b"\n") -> None:
-        """Pass on what has no line break yet."""
+    def send_partial_lines(self) -> None:
+        """Pass on what has no line break yet, with one."""
         for thread in list(self.partial):
             text = self.partial.pop(thread, b"")
             if text:  # the thread has not just completed it itself
-                self._journal.record(self._stream, "", text, line_break)
+                self._journal.record(self._stream, "", text)
 
     def forget_partial_lines(self) -> None:
         """Drop what a forked child has inherited: it is the parent's to complete."""

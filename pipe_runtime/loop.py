@@ -10,11 +10,11 @@ import atexit
 import faulthandler
 import os
 import sys
-import time
+from time import monotonic, perf_counter_ns  # now: a function may replace the module's
 
 from . import codec, faults, handler, namespace
 from .connection import RUNTIME, Connection, End
-from .context import Context
+from .context import DEFAULT_TIMEOUT_MS, Context
 from .errors import Fault, LocalProtocolError, ProtocolError
 from .frames import MAX_HEAD
 from .logs import Journal, LoggingHook, write_all
@@ -44,6 +44,7 @@ KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 EXIT_STOPPED = 0
 EXIT_NOT_LOADED = 1
 EXIT_PIPE_LOST = 1
+EXIT_USAGE = 2
 EXIT_PROTOCOL = 4
 
 
@@ -56,7 +57,7 @@ def main(baseline: Collection[str]) -> int:
         runtime = Runtime(baseline)
     except OSError as error:
         _complain(f"stdin and stdout must be pipes: {error.strerror}")
-        return 2
+        return EXIT_USAGE
     try:
         return runtime.run()
     except (BrokenPipeError, ConnectionResetError):
@@ -65,7 +66,8 @@ def main(baseline: Collection[str]) -> int:
         _complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
         return EXIT_PIPE_LOST
     except ProtocolError as error:
-        runtime.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)})
+        if not runtime.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)}):
+            _complain(str(error))
         return EXIT_PROTOCOL
 
 
@@ -108,6 +110,7 @@ class Runtime:
         self._journal = Journal(self._send_log)
         self._quiet = Quiet(self._signal_handled, lambda error: leave(_exit_code(error)))
         self._current = 0
+        self._cold = True
         self._forked = False
         self._pid = os.getpid()
         self._handler_name = ""
@@ -140,12 +143,13 @@ class Runtime:
         self._outbox.post(kind, 0, metadata)
         return self._serve()
 
-    def last_word(self, problem: dict[str, Any]) -> None:
-        """ERROR with id 0, if anybody still listens."""
+    def last_word(self, problem: dict[str, Any]) -> bool:
+        """ERROR with id 0. False: nobody listens any more, or HELLO was not said yet."""
         try:
             self._outbox.post(ERROR, 0, problem)
         except (BrokenPipeError, LocalProtocolError):
-            return
+            return False
+        return True
 
     def _serve(self) -> int:
         while True:
@@ -163,17 +167,19 @@ class Runtime:
         connection = self._connection
         event = connection.next_event()
         while event is None:
-            event = connection.take(self._quiet.wait(self._pipes.read))
+            event = connection.receive_event(self._quiet.wait(self._pipes.read))
         return None if isinstance(event, End) else event
 
     def _answer(self, frame: Frame) -> None:
         request = frame.metadata
         self._current = frame.id
         self._journal.request_id = request["request_id"]
+        if self._cold:
+            codec.warm_up(request["content_type"], request["accept"])
+            self._cold = False
         self._meter.start()
         kind, metadata, payload = self._quiet.call(self._call, frame, self._problem)
-        if self._forked or os.getpid() != self._pid:
-            self._leave_forked(None)  # in the handler, or in code of the event's or the result's
+        self._leave_if_forked(None)  # in the handler, or in code of the event's or the result's
         measured = self._meter.read()
         self._journal.flush()
         self._current, self._journal.request_id = 0, ""
@@ -195,7 +201,7 @@ class Runtime:
 
     def _call(self, frame: Frame) -> Outcome:
         request = frame.metadata
-        deadline = time.monotonic() + request.get("timeout_ms", 60_000) / 1000
+        deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
         context = Context(request, self._function, self._handler_name, deadline, self._log)
         payload, frame.payload = frame.payload, b""  # the handler need not hold the event twice
         event = codec.decode_event(payload, request["content_type"])
@@ -206,7 +212,7 @@ class Runtime:
 
     def _configure(self, hello: dict[str, Any]) -> Outcome:
         """Become what HELLO asks for: environment, folder, path, standard streams; then load the handler."""
-        start = time.perf_counter_ns()
+        start = perf_counter_ns()
         self._pipes.spin(hello.get("spin_us", 0))
         self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
         os.register_at_fork(after_in_child=self._after_fork)
@@ -226,7 +232,7 @@ class Runtime:
         namespace.prepare(code_dir, hello.get("layers", []), self._baseline, self._handler_name)
         self._handler = handler.load(self._handler_name, code_dir)
         self._leave_if_forked(None)
-        init_us = max(0, time.perf_counter_ns() - start) // 1000
+        init_us = max(0, perf_counter_ns() - start) // 1000
         return READY, {"init_us": init_us, "peak_memory_bytes": self._meter.peak_memory()}, b""
 
     def _dump_to(self, descriptor: int, signal: int) -> None:
@@ -254,10 +260,8 @@ class Runtime:
 
     def _leave_if_forked(self, error: BaseException | None) -> None:
         """A child that the function forked must not come back from the handler as a second runtime."""
-        if self._forked or os.getpid() != self._pid:
-            self._leave_forked(error)
-
-    def _leave_forked(self, error: BaseException | None) -> None:
+        if not self._forked and os.getpid() == self._pid:
+            return
         self._after_fork()  # a fork below Python runs no hooks
         code = 0
         try:
@@ -284,6 +288,10 @@ class Runtime:
             self._log(f"{text}: {faults.message_of(error)}")
 
     def _send_log(self, stream: str, level: str, text: bytes, continues: bool) -> None:
+        if os.getpid() != self._pid:  # a fork below Python, which has run no hooks
+            self._after_fork()
+            write_all(2, text if continues else text + b"\n")
+            return
         metadata: dict[str, Any] = {"stream": stream}
         if level:
             metadata["level"] = level

@@ -48,6 +48,7 @@ NAMES = {
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 BYTES = "application/octet-stream"
+TEXT = "text/plain; charset=utf-8"
 ANY = "*/*"
 
 MEASURED = {
@@ -116,7 +117,7 @@ def check(kind: int, metadata: Mapping[str, Any]) -> bool:
     """ProtocolError unless `kind` is known and every key that it knows has the right type.
 
     Unknown keys pass, with any value that a head may hold (frames.check_plain). True: there are none, and each value is
-    a str or an int.
+    a str or an int: what FrameReader wants to know.
     """
     fields = FIELDS.get(kind)
     if fields is None:

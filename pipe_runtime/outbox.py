@@ -35,23 +35,23 @@ class Outbox:
         id: int = 0,
         metadata: Mapping[str, Any] | None = None,
         payload: bytes = b"",
-        checked: bool = False,
+        trusted: bool = False,
     ) -> None:
         """Send one frame. A frame that a signal handler posts in the middle of another one follows that one.
 
         What a signal handler of the function's raises meanwhile may break off a frame that one write takes (it is
         sent or not, never half); for any other frame there must be Quiet.
-        checked: as in Connection.send.
+        trusted: as in Connection.send.
         LocalProtocolError: the protocol does not allow it now, or it is too large; nothing was sent.
         BrokenPipeError: nobody reads any more.
         """
         with self._lock:
             if self._busy:
-                self._deferred.append((kind, id, metadata, payload, checked))
+                self._deferred.append((kind, id, metadata, payload, trusted))
                 return
             try:
                 self._busy = True
-                self._pipes.write(self._connection.send(kind, id, metadata, payload, checked))
+                self._pipes.write(self._connection.send(kind, id, metadata, payload, trusted))
             finally:
                 self._busy = False
                 if self._deferred:

@@ -46,6 +46,7 @@ class Quiet:
             # For good: it does what Python's own does, and saves two system calls for each request.
             _signal.signal(_signal.SIGINT, self._interrupt)
         self._plain = list(map(_signal.getsignal, _SIGNALS))
+        self._plain_ids = list(map(id, self._plain))
 
     def call(self, function: Callable[[A], T], argument: A, failed: Callable[[BaseException], T]) -> T:
         """Run the function's code.
@@ -92,9 +93,9 @@ class Quiet:
         self._quiet = True
         if "signal" not in sys.modules:
             return
-        actions = list(map(_signal.getsignal, _SIGNALS))
-        if actions == self._plain:
+        if list(map(id, map(_signal.getsignal, _SIGNALS))) == self._plain_ids:  # no == of a function's own
             return
+        actions = list(map(_signal.getsignal, _SIGNALS))
         for number, action in zip(_SIGNALS, actions, strict=True):
             if action is _signal.default_int_handler:
                 _signal.signal(number, self._interrupt)

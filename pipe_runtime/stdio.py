@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import time
 from _thread import RLock
+from time import perf_counter  # now: a function may replace the module's
 
 READ_SIZE = 64 * 1024
 """Bytes asked for in one read: what a pipe holds by default (pipe(7))."""
@@ -124,7 +124,7 @@ class Pipes:
         return False
 
     def _wait(self) -> None:
-        poll, clock = self._waiting.poll, time.perf_counter
+        poll, clock = self._waiting.poll, perf_counter
         start = clock()
         if self._fast:
             limit = start + self._spin

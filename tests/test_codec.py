@@ -11,7 +11,10 @@ import decimal
 import enum
 import json
 import pathlib
+import subprocess
+import sys
 import threading
+import tracemalloc
 import types
 import uuid
 from typing import Any, ClassVar
@@ -23,6 +26,7 @@ from hypothesis import strategies as st
 
 from pipe_runtime import codec
 from pipe_runtime.errors import Fault
+from pipe_testing.environment import unmeasured
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -360,6 +364,53 @@ def test_a_hostile_value_is_a_result_or_a_fault(name: str, accept: str) -> None:
 
 def test_the_message_is_bounded_however_large_the_reason() -> None:
     assert len(marshal_error(Answer(ValueError("é" * 1_000_000))).encode()) <= 8 * 1024
+
+
+def test_a_value_that_contains_itself_is_refused_before_it_grows() -> None:
+    wide: list[object] = ["x" * 1000] * 1000
+    wide.append({"parent": wide})
+    tracemalloc.start()
+    try:
+        assert marshal_error(wide).startswith("Circular reference detected")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * 1000 * 1000  # its JSON has 1 MB, and to go round it even 100 times would take more
+
+
+def test_an_event_with_spaces_around_it_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert codec.decode_event(b"[1]", JSON) == [1]
+    monkeypatch.setattr(codec, "_json_decode", None)
+    assert codec.decode_event(b"[1] \t\r\n", JSON) == [1]
+
+
+@pytest.mark.parametrize("payload", [b"[1] [2]", b"[1]\x0b", b"[1]\xc2\xa0", b" [1] x", b"", b"  "])
+def test_what_stands_around_an_event_is_nothing_but_spaces(payload: bytes) -> None:
+    with pytest.raises(ValueError) as expected:
+        json.loads(payload.decode())
+    assert unmarshal_error(payload, JSON) == str(expected.value)
+
+
+def test_without_the_c_half_of_json() -> None:
+    code = """
+import json.encoder, json.scanner, json.decoder
+json.encoder.c_make_encoder = None
+json.decoder.scanner.make_scanner = json.scanner.py_make_scanner
+from pipe_runtime import codec
+codec.warm_up("application/json", "application/json")
+value = codec.decode_event(b' {"a": [1, 2.5, null, "\\u00e4"]} ', "application/json")
+print(ascii(codec.encode_result(value, "application/json")))
+value["a"].append(value)
+try:
+    codec.encode_result(value, "application/json")
+except Exception as error:
+    print(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True, cwd="/")
+    assert ended.stdout.decode().splitlines() == [
+        """('application/json', b'{"a": [1, 2.5, null, "\\xc3\\xa4"]}')""",
+        "Unable to marshal response: Circular reference detected: result.a[4]",
+    ]
 
 
 def test_encoding_works_again_after_a_failure() -> None:

@@ -97,16 +97,19 @@ def events(connection: Connection) -> list[Frame | End]:
     return found
 
 
-def outcome(role: str, prefix: list[tuple[str, int, int]], pieces: list[bytes], take: bool = False) -> list[str]:
-    """What a connection makes of the pieces: its events, then the error, if there was one. take: by `take`."""
+def outcome(role: str, prefix: list[tuple[str, int, int]], pieces: list[bytes], at_once: bool = False) -> list[str]:
+    """What a connection makes of the pieces: its events, then the error, if there was one.
+
+    at_once: by `receive_event`.
+    """
     connection = Connection(role)
     for sender, kind, id in prefix:
         say(connection, sender, kind, id)
     found: list[str] = []
     try:
         for piece in pieces:
-            if take:
-                event = connection.take(piece)
+            if at_once:
+                event = connection.receive_event(piece)
             else:
                 connection.receive(piece)
                 event = connection.next_event()
@@ -129,7 +132,7 @@ def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
             connection.next_event()
         assert caught.value is error
         with pytest.raises(ProtocolError) as caught:
-            connection.take(more)
+            connection.receive_event(more)
         assert caught.value is error
     assert connection.buffered == kept
 
@@ -652,8 +655,8 @@ GREETED = {INIT: [(INIT, HELLO, 0), (INIT, INVOKE, 1)], RUNTIME: [(RUNTIME, HELL
 def test_garbage_gives_events_or_one_error(role: str, pieces: list[bytes]) -> None:
     pieces = [piece for piece in pieces if piece]
     whole = outcome(role, GREETED[role], [b"".join(pieces), b""])
-    for take in (False, True):
-        assert outcome(role, GREETED[role], [*pieces, b""], take) == whole
+    for at_once in (False, True):
+        assert outcome(role, GREETED[role], [*pieces, b""], at_once) == whole
 
 
 any_metadata: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
@@ -678,9 +681,9 @@ def test_frames_in_any_order_give_events_or_one_error(role: str, sent: list[byte
     places = sorted({cut % len(data) for cut in cuts} - {0})
     pieces = [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
     whole = outcome(role, GREETED[role], [data, b""])
-    for take in (False, True):
-        assert outcome(role, GREETED[role], [*pieces, b""], take) == whole
-    assert outcome(role, GREETED[role], [hello, *sent, b""], take=True) == whole
+    for at_once in (False, True):
+        assert outcome(role, GREETED[role], [*pieces, b""], at_once) == whole
+    assert outcome(role, GREETED[role], [hello, *sent, b""], at_once=True) == whole
     assert len(whole) >= 2
 
 
@@ -699,8 +702,8 @@ def test_a_changed_byte_in_a_real_conversation(role: str, data: st.DataObject) -
     prefix = [(INIT, HELLO, 0), (INIT, INVOKE, 1)] if role == INIT else [(RUNTIME, HELLO, 0)]
     cut = data.draw(st.integers(1, len(wire) - 1))
     whole = outcome(role, prefix, [bytes(wire), b""])
-    for take in (False, True):
-        assert outcome(role, prefix, [bytes(wire[:cut]), bytes(wire[cut:]), b""], take) == whole
+    for at_once in (False, True):
+        assert outcome(role, prefix, [bytes(wire[:cut]), bytes(wire[cut:]), b""], at_once) == whole
 
 
 @both
@@ -714,7 +717,7 @@ def test_a_changed_byte_in_a_frame_that_comes_alone(role: str, data: st.DataObje
     frames[number] = bytes(changed)
     prefix = [(INIT, HELLO, 0), (INIT, INVOKE, 1)] if role == INIT else [(RUNTIME, HELLO, 0)]
     expected = outcome(role, prefix, [*frames, b""])
-    assert outcome(role, prefix, [*frames, b""], take=True) == expected
+    assert outcome(role, prefix, [*frames, b""], at_once=True) == expected
 
 
 @both

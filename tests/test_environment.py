@@ -61,6 +61,18 @@ class TestFile:
         file.write_bytes(b"A=1\r\nB=2\r\n")
         assert read_env_file(str(file)) == {"A": "1", "B": "2"}
 
+    def test_a_byte_order_mark(self, tmp_path: Path) -> None:
+        file = tmp_path / "env"
+        file.write_bytes(b"\xef\xbb\xbfA=1\n")
+        assert read_env_file(str(file)) == {"A": "1"}
+
+    def test_a_line_for_a_shell(self, tmp_path: Path) -> None:
+        file = tmp_path / "env"
+        file.write_text("export A=1\n")
+        with pytest.raises(click.UsageError) as caught:
+            read_env_file(str(file))
+        assert str(caught.value).endswith("line 1: 'export A=1' is for a shell; without 'export' it is NAME=VALUE.")
+
     def test_an_empty_file(self, tmp_path: Path) -> None:
         file = tmp_path / "env"
         file.touch()

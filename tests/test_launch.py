@@ -140,9 +140,17 @@ def test_our_ends_never_block_and_are_not_inherited() -> None:
         assert not os.get_inheritable(process.alive)
 
 
-def test_of_the_childs_descriptors_only_the_answers_do_not_block() -> None:
-    with started(*python("import os; print([fd for fd in range(5) if not os.get_blocking(fd)])")) as process:
-        assert read_all(process.answers) == "[1]\n"
+def test_the_childs_descriptors_block() -> None:
+    with started(*python("import os; print([os.get_blocking(fd) for fd in range(5)])")) as process:
+        assert read_all(process.answers) == f"{[True] * 5}\n"
+
+
+def test_only_the_answers_of_our_runtime_do_not_block() -> None:
+    # In its place a program that leaves its descriptors as they are, and stays.
+    with started(*launch.runtime_command("tail"), "-f") as process:
+        assert select.select([process._failure], [], [], 60)[0]  # it closes with exec
+        flags = [Path(f"/proc/{process.pid}/fdinfo/{fd}").read_text().split()[3] for fd in range(5)]
+        assert [bool(int(each, 8) & os.O_NONBLOCK) for each in flags] == [False, True, False, False, False]
 
 
 def test_the_child_leads_a_session_of_its_own() -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 from textwrap import dedent
 
@@ -87,6 +88,28 @@ def test_records_above_a_piece_are_cut_between_lines() -> None:
     sent.journal.record("log", "INFO", b"\n".join(lines))
     assert b"\n".join(sent.texts) == b"\n".join(lines)
     assert all(text.count(b".") % 100 == 0 for text in sent.texts)
+
+
+def test_what_is_flushed_is_sent_and_goes_on() -> None:
+    sent = Sent()
+    sent.raw.write(b"connecting ...")
+    assert sent.texts == []
+    sent.raw.flush()
+    sent.raw.flush()
+    assert sent.texts == [b"connecting ..."]
+    sent.raw.write(b" done\nnext\n")
+    assert sent.output == b"connecting ... done\nnext\n"
+
+
+def test_a_flush_is_for_the_line_of_its_own_thread() -> None:
+    sent = Sent()
+    sent.raw.write(b"mine")
+    thread = threading.Thread(target=lambda: (sent.raw.write(b"its"), sent.raw.flush()))
+    thread.start()
+    thread.join()
+    assert sent.texts == [b"its"]
+    sent.journal.flush()
+    assert sent.texts == [b"its", b"mine"]
 
 
 def test_an_endless_line_does_not_grow() -> None:

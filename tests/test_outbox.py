@@ -16,7 +16,7 @@ from pipe_runtime.errors import LocalProtocolError
 from pipe_runtime.frames import Frame
 from pipe_runtime.messages import HELLO, LOG, READY
 from pipe_runtime.outbox import Outbox
-from pipe_runtime.quiet import Quiet
+from pipe_runtime.quiet import ATTEMPTS, Quiet
 from pipe_runtime.stdio import Pipes
 
 
@@ -197,6 +197,37 @@ def test_an_exit_waits_until_the_runtime_waits(on_signal: Callable[..., None]) -
     assert [error.code for error in left] == [3]
     calm.wait(lambda: signal.raise_signal(signal.SIGUSR1) or b"")
     assert len(left) == 3
+
+
+def test_a_handler_that_equals_everything_is_taken_over_too(on_signal: Callable[..., None]) -> None:
+    class Equal:
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, number: int, frame: FrameType | None) -> None:
+            raise Late
+
+    calm, finished, _ = quiet()
+    calm.call(lambda action: on_signal(action) or 1, Equal(), repr)
+    signal.raise_signal(signal.SIGUSR1)
+    assert [type(error) for error in finished] == [Late]
+
+
+def test_signals_faster_than_anything_gets_done_end_at_last(on_signal: Callable[..., None]) -> None:
+    calm, _, _ = quiet()
+    settling = calm._begin
+    tries: list[int] = []
+
+    def interrupted() -> None:
+        tries.append(1)
+        raise Late
+
+    calm._begin = interrupted  # type: ignore[method-assign]  # as if one came at every attempt
+    assert calm.call(lambda argument: argument, "result", repr) == "result"
+    assert len(tries) == ATTEMPTS + 1
+    settling()
 
 
 def test_interrupts_are_the_functions_only() -> None:

@@ -17,7 +17,7 @@ from pipe_init.worker import DUMP_LIMIT, LAST_WORDS, READ_SIZE, Worker, unread
 from pipe_runtime.connection import End
 from pipe_runtime.errors import ProtocolError, TruncatedStream
 from pipe_runtime.frames import Frame, FrameWriter
-from pipe_runtime.messages import HELLO, INVOKE
+from pipe_runtime.messages import HELLO, INVOKE, LOG
 from pipe_testing import processes
 from pipe_testing.environment import unmeasured
 from pipe_testing.supervision import within
@@ -70,9 +70,9 @@ def test_what_a_worker_does_not_read_waits_here_and_arrives_whole() -> None:
     code = WAIT_FOR_USR1 + f"import hashlib; os.write(2, {digest})"
     with working(code) as worker:
         assert said(worker) == b"ready"
-        worker.send(HELLO, metadata={"versions": [1]})
+        assert worker.send(HELLO, metadata={"versions": [1]}) is True
         assert not worker.wants_to_write
-        worker.send(INVOKE, 1, EVENT, payload)  # returns although nobody reads
+        assert worker.send(INVOKE, 1, EVENT, payload) is False  # returns although nobody reads
         assert worker.wants_to_write
         worker.flush()
         assert worker.wants_to_write
@@ -116,11 +116,40 @@ def test_a_worker_that_closes_its_input_is_deaf() -> None:
 
 
 def test_a_flood_is_taken_in_rounds() -> None:
+    hello = FrameWriter().encode(HELLO, 0, {"versions": [1]})
+    line = FrameWriter().encode(LOG, 0, {"stream": "stdout"}, bytes(1000))
+    code = f"import os\nos.write(1, {hello!r} + {line!r})\nwhile True: os.write(1, {line!r} * 1000)"
+    with working(code) as worker:
+        wait(worker.process.answers)
+        taken = 0
+        for event in worker.events(3 * READ_SIZE, to_the_end=True):
+            assert isinstance(event, Frame)
+            taken += len(event.payload)
+            assert taken <= 3 * READ_SIZE + READ_SIZE
+            wait(worker.process.answers)  # there is always more
+        assert taken
+        assert worker.connection.buffered <= len(line)
+
+
+def test_what_is_no_frame_is_told_at_once() -> None:
     with working("import os\nwhile True: os.write(1, bytes(65536))") as worker:
         wait(worker.process.answers)
         with pytest.raises(ProtocolError):
             list(worker.events())
         assert worker.connection.buffered <= READ_SIZE
+
+
+def test_last_words_in_packets_are_read_to_their_end() -> None:
+    said = [FrameWriter().encode(HELLO, 0, {"versions": [1]})]
+    said += [FrameWriter().encode(LOG, 0, {"stream": "stdout"}, b"%d" % number) for number in range(9)]
+    code = (
+        "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_DIRECT)\n"
+        f"for frame in {said!r}: os.write(1, frame)"
+    )
+    with working(code) as worker:
+        wait_dead(worker)
+        events = list(worker.events(unread(worker.process.answers), to_the_end=True))
+        assert [type(event) for event in events] == [Frame] * 10 + [End]
 
 
 def test_a_silent_worker_does_not_hold_anything_up() -> None:

@@ -24,7 +24,7 @@ def read_pairs(pairs: Iterable[str]) -> dict[str, str]:
 def read_env_file(path: str) -> dict[str, str]:
     """The form of Docker's --env-file: K=V or K per line, taken literally; # starts a comment line."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -37,6 +37,8 @@ def _pair(text: str, where: str) -> tuple[str, str]:
     name, assigned, value = text.partition("=")
     if not name or name != name.strip() or "\0" in text:
         raise click.UsageError(f"{where}: {text!r} is not NAME=VALUE.")
+    if name.startswith("export "):
+        raise click.UsageError(f"{where}: {text!r} is for a shell; without 'export' it is NAME=VALUE.")
     if assigned:
         return name, value
     if name not in os.environ:

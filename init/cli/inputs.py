@@ -150,10 +150,10 @@ def read_event(options: Given, signals: Signals) -> bytes:
     """
     if options.event_file is not None:
         descriptor = open_input(options.event_file)
-        data = read_up_to(MAX_PAYLOAD + 1, descriptor, signals)
+        source = "stdin" if options.event_file == "-" else repr(options.event_file)
+        data = read_up_to(MAX_PAYLOAD + 1, descriptor, source, signals)
         if descriptor != 0:
             os.close(descriptor)
-        source = "stdin" if options.event_file == "-" else repr(options.event_file)
     else:
         data = ("{}" if options.event is None else options.event).encode("utf-8", "surrogateescape")
         source = "--event"
@@ -167,8 +167,11 @@ def read_event(options: Given, signals: Signals) -> bytes:
     return data
 
 
-def read_up_to(limit: int, descriptor: int, signals: Signals) -> bytes:
-    """What is there until the end of the descriptor, but not much more than `limit` bytes."""
+def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> bytes:
+    """What is there until the end of the descriptor, but not much more than `limit` bytes.
+
+    click.UsageError, which names `source`: it cannot be read. click.exceptions.Exit: as read_event.
+    """
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     waiting.register(signals.descriptor, select.POLLIN)
@@ -184,6 +187,8 @@ def read_up_to(limit: int, descriptor: int, signals: Signals) -> bytes:
             data = os.read(descriptor, READ_SIZE)
         except BlockingIOError:
             continue
+        except OSError as error:
+            raise click.UsageError(f"Cannot read {source}: {error.strerror}.") from None
         if not data:
             break
         pieces.append(data)

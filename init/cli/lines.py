@@ -22,6 +22,7 @@ class LineReader:
         self.descriptor = descriptor
         self.ended = False
         self._limit = limit
+        self.error: OSError | None = None
         self._lines: deque[bytes | None] = deque()
         self._partial: list[bytes] = []
         self._size = 0
@@ -40,10 +41,13 @@ class LineReader:
         return self._lines.popleft()
 
     def fill(self) -> None:
-        """Read once; blocks unless the descriptor is readable."""
+        """Read once; blocks unless the descriptor is readable. `error` is why it ended, if it could not be read."""
         try:
             data = os.read(self.descriptor, READ_SIZE)
         except BlockingIOError:
+            return
+        except OSError as error:
+            self.error, self.ended = error, True
             return
         if not data:
             self.ended = True

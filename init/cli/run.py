@@ -18,6 +18,9 @@ from .session import Session
 if TYPE_CHECKING:
     from ..__main__ import Early
 
+MIN_MEMORY_MB = 16
+"""With less not even the interpreter starts."""
+
 MAX_MEMORY_MB = 10**9
 """More than any machine has, and little enough for setrlimit(2)."""
 
@@ -95,8 +98,8 @@ cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
     "--memory",
     group="Limits",
     metavar="MB",
-    type=click.IntRange(1, MAX_MEMORY_MB),
-    help="The function's memory. Default: no limit.",
+    type=click.IntRange(MIN_MEMORY_MB, MAX_MEMORY_MB),
+    help="The function's memory, at least 16. Default: no limit.",
 )
 @option(
     "--start-timeout",

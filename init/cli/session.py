@@ -112,12 +112,14 @@ class Session:
                     hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
                     if not supervisor.outcomes and supervisor.step(self.source if hungry else -1):
                         reader.fill()
-        except BrokenPipeError:
-            supervisor.abandon()  # nobody reads results any more: what is in flight need not finish
+        except (BrokenPipeError, click.ClickException):
+            supervisor.abandon()  # results go nowhere any more: what is in flight need not finish
             raise
         finally:
             self.progress.clear()
             supervisor.close()
+        if reader.error is not None:
+            raise click.UsageError(f"Cannot read {self.options.events!r} any further: {reader.error.strerror}.")
         if codes & set(ENDING_CODES) and not reader.exhausted and not self.options.quiet:
             self.journal.say("pipe-init: the run has ended early, for the reason above; later events were not run")
         return self._exit_code(worst(codes))
