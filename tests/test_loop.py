@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 from pipe_runtime.connection import INIT, Connection
+from pipe_runtime.frames import FrameWriter
 from pipe_runtime.messages import ANY, DUMP, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT, STOP
 from pipe_testing.environment import unmeasured
 from pipe_testing.runtime import RuntimeProcess, script
@@ -865,6 +867,19 @@ def test_input_that_is_empty() -> None:
     with open(os.devnull) as nothing:
         ended = subprocess.run([sys.executable, script()], stdin=nothing, capture_output=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("hello", "why"),
+    [
+        ({"versions": [99]}, "the init speaks protocol versions [99]; the other side [1]"),
+        ({"versions": [1], "max_frame": 1}, "HELLO whose max_frame is not between 65540 and 4294967295"),
+    ],
+)
+def test_who_cannot_be_told_in_a_frame_is_told_on_stderr(hello: dict[str, Any], why: str) -> None:
+    sent = FrameWriter().encode(HELLO, 0, hello)
+    ended = subprocess.run([sys.executable, script()], input=sent, capture_output=True, env=unmeasured())
+    assert (ended.returncode, ended.stdout, ended.stderr) == (4, b"", f"pipe_runtime: {why}\n".encode())
 
 
 def test_conversation_over_a_raw_terminal(tmp_path: Path) -> None:

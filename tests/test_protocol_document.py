@@ -101,7 +101,7 @@ def test_limits() -> None:
 
 def test_content_types() -> None:
     rows = {row[0].strip("`") for row in table(section("Content types"))}
-    assert rows == {messages.JSON, messages.MSGPACK, messages.BYTES}
+    assert rows == {messages.JSON, messages.MSGPACK, messages.BYTES, messages.TEXT}
     assert f"`{messages.ANY}`" in section("Content types")
 
 

@@ -922,6 +922,33 @@ def test_result_that_cannot_be_written(pipe_init: PipeInit) -> None:
         os.close(full)
 
 
+@pytest.mark.parametrize("option", ["-f", "--events"])
+def test_an_input_that_cannot_be_read(pipe_init: PipeInit, show: Path, option: str) -> None:
+    unreadable = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with popen(pipe_init, "run", "index.quick", "-q", option, "-", cwd=show, stdin=unreadable) as process:
+            assert process.stdout is not None and process.stderr is not None
+            said = read_rest(process.stderr).decode()
+            assert read_rest(process.stdout) == b""
+            assert process.wait(60) == 2
+    finally:
+        os.close(unreadable)
+    source = "stdin" if option == "-f" else "'-' any further"
+    assert said.splitlines()[-1] == f"Error: Cannot read {source}: Bad file descriptor."
+
+
+def test_from_a_folder_that_is_gone(pipe_init: PipeInit, tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    finished = subprocess.run(
+        ["sh", "-c", 'cd "$1" && rmdir "$1" && exec "$2" -m pipe_init --version', "sh", str(folder), sys.executable],
+        env=pipe_init.environment(unmeasured()),
+        capture_output=True,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, b"")
+
+
 def test_nobody_reads_stderr(pipe_init: PipeInit, show: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

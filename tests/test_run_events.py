@@ -23,6 +23,7 @@ import pytest
 from pipe_init.request import MAX_PAYLOAD
 from pipe_testing import command, processes
 from pipe_testing.command import Finished, PipeInit
+from pipe_testing.tools import require
 
 popen = partial(command.popen, stdin=subprocess.PIPE)
 
@@ -417,6 +418,21 @@ def test_progress_is_shown_on_a_terminal_only(pipe_init: PipeInit, folder: Path,
         shown = see(user, b"the end")
     progress = rb"(\r\x1b\[K[\d,]+ events done, [\d,]+ failed, [\d,]+/s)+\r\x1b\[Kthe end"
     assert shown == b"the end" if quiet else re.fullmatch(progress, shown)
+
+
+def test_a_result_that_cannot_be_written_ends_the_run(pipe_init: PipeInit, folder: Path) -> None:
+    require(os.path.exists("/dev/full"), "needs /dev/full")
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        arguments = ("run", "index.handler", "-q", "-t", "600", "--events", "-")
+        with popen(pipe_init, *arguments, cwd=folder, stdin=subprocess.PIPE, stdout=full) as process:
+            assert process.stdin is not None and process.stderr is not None
+            os.write(process.stdin.fileno(), ("1\n" + do("import time\ntime.sleep(1000)")).encode())
+            said = read_rest(process.stderr)  # with stdin still open: it does not wait for it either
+            assert process.wait(LIMIT) == 1
+    finally:
+        os.close(full)
+    assert said == b"Error: The result cannot be written to stdout: No space left on device.\n"
 
 
 def test_no_progress_without_a_terminal(pipe_init: PipeInit, folder: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from pipe_testing.command import Finished, PipeInit
 from pipe_testing.fifo import Fifo
+from pipe_testing.tools import require
 
 FUNCTIONS = Path(__file__).parent / "functions" / "faults"
 SIDE_BY_SIDE = 3
@@ -366,19 +367,30 @@ def test_a_fork_that_comes_back_from_the_handler_ends_there(pipe_init: PipeInit,
 
 def test_a_tracer_cannot_hold_up_the_end(pipe_init: PipeInit) -> None:
     done = run(pipe_init, "leaves.handler", "--grace", "0.1", "-e", '{"fault": "traced"}')
-    if done.stdout != b'"this system forbids it"\n':
-        assert (done.returncode, done.stdout, error_of(done)["errorType"]) == (4, b"", "Runtime.ProtocolError")
+    require(done.stdout != b'"this system forbids it"\n', "needs ptrace(2)")
+    assert (done.returncode, done.stdout, error_of(done)["errorType"]) == (4, b"", "Runtime.ProtocolError")
 
 
 def test_a_worker_that_its_tracer_stops_is_ended_at_its_limit(pipe_init: PipeInit) -> None:
     done = run(pipe_init, "leaves.handler", "-t", "1", "--grace", "0.1", "-e", '{"fault": "traced_and_stopped"}')
-    if done.stdout != b'"this system forbids it"\n':
-        assert (done.returncode, done.stdout, error_of(done)["errorType"]) == (124, b"", "Sandbox.Timedout")
+    require(done.stdout != b'"this system forbids it"\n', "needs ptrace(2)")
+    assert (done.returncode, done.stdout, error_of(done)["errorType"]) == (124, b"", "Sandbox.Timedout")
 
 
 def test_a_fork_below_python_is_no_second_runtime(pipe_init: PipeInit) -> None:
     done = run_events(pipe_init, "leaves.handler", [{"fault": "returns_twice_below"}, {"n": 1}])
     assert (done.returncode, results_of(done)) == (0, ["parent", {"n": 1}])
+
+
+def test_a_fork_below_python_prints_for_itself(pipe_init: PipeInit) -> None:
+    events = [{"fault": "prints_below"}, {"n": 1}, {"fault": "prints_below"}, {"n": 2}]
+    done = run_events(pipe_init, "leaves.handler", events)
+    assert (done.returncode, results_of(done)) == (0, ["parent", {"n": 1}, "parent", {"n": 2}])
+
+
+def test_what_was_flushed_of_a_line_is_seen_though_the_handler_hangs(pipe_init: PipeInit) -> None:
+    done = run(pipe_init, "hangs.handler", "-t", "1", "-e", '{"fault": "connects"}')
+    assert (done.returncode, done.stderr.splitlines()[0]) == (124, b"connecting ...")
 
 
 def test_a_fork_of_a_fork_leaves_the_functions_descriptors_alone(pipe_init: PipeInit) -> None:

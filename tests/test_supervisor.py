@@ -534,6 +534,11 @@ def test_a_worker_that_is_long_gone_answers_nobody(tmp_path: Path) -> None:
         assert [driver.ask().payload for _ in range(5)] == [b'"fine"'] * 5
 
 
+def test_a_runtime_that_does_not_measure_is_measured(tmp_path: Path) -> None:
+    with hostile(tmp_path, "time.sleep(0.05); write(result(id))") as driver:
+        assert driver.ask(b'"bad"').measured["duration_us"] >= 50_000
+
+
 def test_closing_its_input_and_going_on(tmp_path: Path) -> None:
     with hostile(tmp_path, "os.close(0); write(result(id)); time.sleep(1000)") as driver:
         assert driver.ask(b'"bad"').exit_code == 0

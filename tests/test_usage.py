@@ -69,14 +69,13 @@ assert os.listdir("/proc/self/fd") == before
 def test_duration_and_cpu_time_since_the_start() -> None:
     meter = usage.Meter()
     meter.start()
-    spun, slept = time.perf_counter() + 0.05, 0.05
-    while time.perf_counter() < spun:
+    until = time.process_time() + 0.02
+    while time.process_time() < until:
         pass
-    time.sleep(slept)
     measured = meter.read()
-    assert 100_000 <= measured["duration_us"] < 60_000_000
-    # On a busy machine a spin gets less CPU than time, never more.
-    assert 0 < measured["cpu_us"] <= measured["duration_us"] - 1e6 * slept + 1000
+    assert measured["duration_us"] > 0
+    # One thread gets no more CPU than time passes, and the spin took at least this much of it.
+    assert 19_000 <= measured["cpu_us"] <= measured["duration_us"] + 1000
 
 
 def test_another_threads_cpu_time_counts() -> None:
@@ -87,7 +86,7 @@ def test_another_threads_cpu_time_counts() -> None:
     thread.start()
     thread.join()
     used = (time.process_time_ns() - before) // 1000
-    assert used <= meter.read()["cpu_us"] < used + 100_000
+    assert meter.read()["cpu_us"] >= used
 
 
 def test_replaced_clocks_give_what_fits_into_a_head(monkeypatch: pytest.MonkeyPatch) -> None:

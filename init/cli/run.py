@@ -151,9 +151,11 @@ def run(context: click.Context, /, **given: Any) -> int:
     """Run the function HANDLER on an event and print its result.
 
     HANDLER is module.function, such as index.handler, pkg.mod.func, dir/index.handler or index:Class.method. Only
-    the result goes to stdout; everything else goes to stderr. The exit code is 0, or 1 if the function failed, 3 if
-    it could not be loaded, 124 if it timed out, 137 if it ran out of memory. Every option has a variable too:
-    --log-style is PIPE_INIT_LOG_STYLE.
+    the result goes to stdout; everything else goes to stderr. Every option has a variable too: --log-style is
+    PIPE_INIT_LOG_STYLE.
+
+    Exit codes: 0 success; 1 the function failed; 2 wrong usage; 3 it could not be loaded; 4 it broke the protocol;
+    124 it timed out; 126 and 127 the interpreter cannot be executed; 137 out of memory; 128+n signal n ended it.
     """
     prefer_command_line(context, given, ("event", "event_file", "events"))
     options = Given(**given)

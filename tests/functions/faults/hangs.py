@@ -21,6 +21,11 @@ def sleep():
     time.sleep(1000)  # <- sleep
 
 
+def connects():
+    print("connecting ...", end="", flush=True)
+    time.sleep(1000)  # <- connects
+
+
 def deadlock():
     lock = threading.Lock()
     lock.acquire()

@@ -86,6 +86,17 @@ def returns_twice_below(event):
     return "parent" if pid else "child"
 
 
+def prints_below(event):
+    """As returns_twice_below, by a child that prints, before and after its parent has answered."""
+    pid = ctypes.PyDLL(None).fork()
+    if not pid:
+        for _ in range(20):
+            print("live")
+            time.sleep(0.01)
+        os._exit(0)
+    return "parent"
+
+
 def returns_twice(event):
     pid = os.fork()
     if pid:
