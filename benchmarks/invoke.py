@@ -199,6 +199,7 @@ def commands(options: argparse.Namespace, awslambdaric: str) -> dict[str, list[s
         "pipe-init, no spin": ["pipe", "--spin", "0"],
         FLOORS[0]: ["floor"],
         FLOORS[1]: ["floor", "--spin", "50"],
+        "bare frames": ["bare_frames", "--spin", "50"],
         "multiprocessing.Pipe": ["multiprocessing_pipe"],
     }
     if not awslambdaric.startswith("not"):

@@ -6,7 +6,6 @@ comes for each request. This file knows no command line and decodes no payload.
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections import deque
@@ -25,13 +24,11 @@ from .journal import Journal
 from .policy import Phase, Policy, Ticket
 from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Request
 from .signals import Signals
+from .watch import Watch
 from .worker import READ_ROUND, READ_SIZE, Worker, unread
 
 LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""
-
-FAST_SECONDS = 0.001
-"""An event that comes this soon makes it worth spinning for the next one."""
 
 
 class Supervisor:
@@ -59,13 +56,9 @@ class Supervisor:
         self._actions: deque[Action] = deque()
         self._performing = False
         self._endings = 0
-        self._spin = function.spin_us / 1e6
-        self._fast = False
         self._writing = False
         self._begun: dict[int, float] = {}
-        self._watched: set[int] = set()
-        self._poll = select.poll()
-        self._poll.register(signals.descriptor, select.POLLIN)
+        self._watch = Watch(signals.descriptor, function.spin_us)
 
     # For the caller
 
@@ -112,7 +105,7 @@ class Supervisor:
 
     def step(self, watch: int = -1) -> bool:
         """Wait until something happens, and deal with it. True: the descriptor `watch` is readable."""
-        ready = self._wait() if watch < 0 else self._wait_for(watch)
+        ready = self._watch.wait(self.policy.deadline, watch)
         worker = self._worker
         if worker is not None:
             process = worker.process
@@ -144,29 +137,7 @@ class Supervisor:
             self._early.dismiss()
         self._end_stragglers()
 
-    # Waiting
-
-    def _wait_for(self, watch: int) -> dict[int, int]:
-        self._poll.register(watch, select.POLLIN)
-        try:
-            return self._wait()
-        finally:
-            self._poll.unregister(watch)
-
-    def _wait(self) -> dict[int, int]:
-        """Wait until something is ready or the policy's deadline is there; {descriptor: poll(2)'s revents}."""
-        poll, clock = self._poll.poll, time.monotonic
-        start = clock()
-        if self._fast:
-            limit = start + self._spin
-            while clock() < limit:
-                if ready := poll(0):
-                    return dict(ready)
-                os.sched_yield()  # the worker may wait for this very CPU
-        deadline = self.policy.deadline
-        ready = poll(None if deadline is None else max(0.0, (deadline - clock()) * 1000 + 1))
-        self._fast = clock() - start < FAST_SECONDS
-        return dict(ready)
+    # What happens outside
 
     def _handle_signals(self) -> None:
         self._signals.drain()
@@ -195,14 +166,14 @@ class Supervisor:
         if data:
             self._journal.raw(data)
         elif data == b"":
-            self._unwatch(worker.process.log)
+            self._watch.remove(worker.process.log)
 
     def _read_dump(self, worker: Worker) -> None:
         came = worker.read_dump()
         if came:
             self._perform(self.policy.dumped(time.monotonic()))
         elif came is False:
-            self._unwatch(worker.process.dump)
+            self._watch.remove(worker.process.dump)
 
     def _read_answers(self, worker: Worker, limit: int, to_the_end: bool = False) -> None:
         if self._facts.violation:
@@ -223,7 +194,7 @@ class Supervisor:
         except ProtocolError as error:
             self._break_off(worker, str(error))
         if worker.ended:
-            self._unwatch(worker.process.answers)
+            self._watch.remove(worker.process.answers)
 
     def _take(self, worker: Worker, event: Frame | End) -> None:
         now = time.monotonic()
@@ -265,12 +236,12 @@ class Supervisor:
             self._conclude(frame.id, outcome)
         elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
             self._facts.violation = f"an outcome for id {frame.id}, which is not the oldest request"
-            self._unwatch(worker.process.answers)
+            self._watch.remove(worker.process.answers)
         self._perform(actions)
 
     def _break_off(self, worker: Worker, why: str) -> None:
         self._facts.violation = why
-        self._unwatch(worker.process.answers)
+        self._watch.remove(worker.process.answers)
         self._perform(self.policy.violation(time.monotonic()))
 
     def _bury(self, worker: Worker, death: reaper.Death) -> None:
@@ -301,8 +272,7 @@ class Supervisor:
         self._perform(self.policy.died(time.monotonic()))
 
     def _let_go(self, worker: Worker) -> None:
-        for descriptor in list(self._watched):
-            self._unwatch(descriptor)
+        self._watch.clear()
         self._writing = False
         self._facts.dump = bytes(worker.dump)
         self._journal.request_over()  # what was begun and not completed belongs to nobody else
@@ -375,7 +345,7 @@ class Supervisor:
                 self._facts.start_error = error
                 worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
         for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
-            self._watch(descriptor, select.POLLIN)
+            self._watch.add(descriptor)
         worker.send(HELLO, metadata=_hello(function))
         self._watch_writing(worker)
 
@@ -397,7 +367,7 @@ class Supervisor:
 
     def _stop(self, worker: Worker) -> None:
         worker.send(STOP)
-        self._unwatch(worker.process.requests)
+        self._watch.remove(worker.process.requests)
         self._writing = False
         worker.end_input()
 
@@ -410,9 +380,9 @@ class Supervisor:
         if worker.deaf:  # dying, or it will never see what it was sent
             self._perform(self.policy.closed(time.monotonic()))
         if wanted and not self._writing:
-            self._watch(worker.process.requests, select.POLLOUT)
+            self._watch.add(worker.process.requests, select.POLLOUT)
         elif self._writing and not wanted:
-            self._unwatch(worker.process.requests)
+            self._watch.remove(worker.process.requests)
         self._writing = wanted
 
     def _begin(self, id: int) -> None:
@@ -458,15 +428,6 @@ class Supervisor:
         self._journal.say(report.report_line(style, request_id, outcome.measured, self.function.memory_mb))
 
     # The end
-
-    def _unwatch(self, descriptor: int) -> None:
-        if descriptor in self._watched:
-            self._watched.remove(descriptor)
-            self._poll.unregister(descriptor)
-
-    def _watch(self, descriptor: int, events: int) -> None:
-        self._watched.add(descriptor)
-        self._poll.register(descriptor, events)
 
     def _end_stragglers(self) -> None:
         """Kill and collect every child that is left: with the worker gone, they are what it left behind."""

@@ -25,7 +25,7 @@ DRIVERS = ("outbox", "loop", "__main__")
 
 # The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
 INIT_RANKS = (
-    ("limits", "reaper", "signals"),
+    ("limits", "reaper", "signals", "watch"),
     ("actions", "journal", "launch"),
     ("policy",),
     ("request", "report"),

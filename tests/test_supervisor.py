@@ -726,9 +726,9 @@ os._exit(3)
 """
     with hostile(tmp_path, misbehave, grace=30.0) as driver:
         driver.ask()
-        driver.submit(b'"bad"')
-        driver.submit(b'"bad"')
         (worker,) = processes.children()
+        driver.submit(b'"bad"')
+        driver.submit(b'"bad"')
         os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
         pieces = []
 

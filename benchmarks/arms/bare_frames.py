@@ -1,0 +1,106 @@
+"""The same frames, msgpack heads and JSON as pipe-init's, and nothing else: one flat loop on each side.
+
+It keeps none of the promises: no check of what comes, no order, no deadline, no death, no signals, no logs, no context,
+no CPU time or memory measured. What pipe-init takes above it is what the promises cost; no Python code that speaks this
+protocol is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import struct
+import sys
+import time
+
+from msgpack import Packer, unpackb
+
+from .case import CODE_DIR, EVENT, TIMEOUT, request_ids
+from .driver import serve
+from .floor import reader
+
+INVOKE, RESULT = 3, 4
+LENGTHS = struct.Struct(">II")
+
+
+class BareFrames:
+    """spin: microseconds to look for bytes before sleeping, on both sides; 0: block."""
+
+    def __init__(self, spin: int) -> None:
+        requests_in, self.requests = os.pipe()
+        self.answers, answers_out = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self.requests)
+                os.close(self.answers)
+                answer(requests_in, answers_out, spin)
+            finally:
+                os._exit(0)
+        os.close(requests_in)
+        os.close(answers_out)
+        self.read = reader(self.answers, spin)
+        self.pack = Packer().pack
+        self.ids = enumerate(request_ids(), 1)
+
+    def exchange(self) -> bytes:
+        """One frame out, one frame in: messages this small are never split."""
+        number, request_id = next(self.ids)
+        metadata = {
+            "request_id": request_id,
+            "timeout_ms": int(TIMEOUT * 1000),
+            "deadline_ms": int((time.time() + TIMEOUT) * 1000),
+            "content_type": "application/json",
+            "accept": "application/json",
+        }
+        os.write(self.requests, frame(self.pack((INVOKE, number, metadata)), EVENT))
+        data = self.read()
+        _, head_length = LENGTHS.unpack_from(data)
+        unpackb(data[8 : 8 + head_length])
+        return data[8 + head_length :]
+
+    def settle(self) -> None:
+        """Nothing: the next event may follow at once."""
+
+    def close(self) -> None:
+        """End the child."""
+        os.close(self.requests)
+        os.waitpid(self.pid, 0)
+
+
+def frame(head: bytes, payload: bytes) -> bytes:
+    """A frame as in docs/protocol.md."""
+    return b"".join((LENGTHS.pack(4 + len(head) + len(payload), len(head)), head, payload))
+
+
+def answer(requests: int, answers: int, spin: int) -> None:
+    """Call the handler for every frame until the stream ends."""
+    sys.path.insert(0, CODE_DIR)
+    from index import handler
+
+    read, pack, clock = reader(requests, spin), Packer().pack, time.perf_counter_ns
+    decode, encode = json.JSONDecoder().decode, json.JSONEncoder(ensure_ascii=False).encode
+    while data := read():
+        _, head_length = LENGTHS.unpack_from(data)
+        _, number, _ = unpackb(data[8 : 8 + head_length])
+        begun = clock()
+        result = encode(handler(decode(str(data[8 + head_length :], "utf-8")), None)).encode()
+        metadata = {
+            "content_type": "application/json",
+            "duration_us": (clock() - begun) // 1000,
+            "cpu_us": 0,
+            "peak_memory_bytes": 2**24,
+        }
+        os.write(answers, frame(pack((RESULT, number, metadata)), result))
+
+
+def main() -> None:
+    """`python -m arms.bare_frames [--spin MICROSECONDS]`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--spin", type=int, default=0)
+    serve(BareFrames(parser.parse_args().spin))
+
+
+if __name__ == "__main__":
+    main()
