@@ -15,21 +15,24 @@ Ends = tuple[int, int]
 
 
 @pytest.fixture
-def always() -> Iterator[Ends]:
-    """A pipe: (to read, to write)."""
-    ends = os.pipe()
-    yield ends
-    os.close(ends[0])
-    os.close(ends[1])
+def pipes() -> Iterator[list[Ends]]:
+    """Two pipes, each (to read, to write)."""
+    pipes = [os.pipe(), os.pipe()]
+    yield pipes
+    for end in (*pipes[0], *pipes[1]):
+        os.close(end)
 
 
 @pytest.fixture
-def other() -> Iterator[Ends]:
+def always(pipes: list[Ends]) -> Ends:
+    """The pipe that is waited for in any case."""
+    return pipes[0]
+
+
+@pytest.fixture
+def other(pipes: list[Ends]) -> Ends:
     """Another one."""
-    ends = os.pipe()
-    yield ends
-    os.close(ends[0])
-    os.close(ends[1])
+    return pipes[1]
 
 
 @pytest.mark.parametrize("spin", [0, 50])

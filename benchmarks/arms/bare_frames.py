@@ -13,34 +13,23 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 from msgpack import Packer, unpackb
 
 from .case import CODE_DIR, EVENT, TIMEOUT, request_ids
 from .driver import serve
-from .floor import reader
+from .floor import Floor
 
 INVOKE, RESULT = 3, 4
 LENGTHS = struct.Struct(">II")
 
 
-class BareFrames:
-    """spin: microseconds to look for bytes before sleeping, on both sides; 0: block."""
+class BareFrames(Floor):
+    """spin: as of Floor."""
 
     def __init__(self, spin: int) -> None:
-        requests_in, self.requests = os.pipe()
-        self.answers, answers_out = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.close(self.requests)
-                os.close(self.answers)
-                answer(requests_in, answers_out, spin)
-            finally:
-                os._exit(0)
-        os.close(requests_in)
-        os.close(answers_out)
-        self.read = reader(self.answers, spin)
+        super().__init__(spin, answer)
         self.pack = Packer().pack
         self.ids = enumerate(request_ids(), 1)
 
@@ -60,26 +49,18 @@ class BareFrames:
         unpackb(data[8 : 8 + head_length])
         return data[8 + head_length :]
 
-    def settle(self) -> None:
-        """Nothing: the next event may follow at once."""
-
-    def close(self) -> None:
-        """End the child."""
-        os.close(self.requests)
-        os.waitpid(self.pid, 0)
-
 
 def frame(head: bytes, payload: bytes) -> bytes:
     """A frame as in docs/protocol.md."""
     return b"".join((LENGTHS.pack(4 + len(head) + len(payload), len(head)), head, payload))
 
 
-def answer(requests: int, answers: int, spin: int) -> None:
+def answer(read: Callable[[], bytes], answers: int) -> None:
     """Call the handler for every frame until the stream ends."""
     sys.path.insert(0, CODE_DIR)
     from index import handler
 
-    read, pack, clock = reader(requests, spin), Packer().pack, time.perf_counter_ns
+    pack, clock = Packer().pack, time.perf_counter_ns
     decode, encode = json.JSONDecoder().decode, json.JSONEncoder(ensure_ascii=False).encode
     while data := read():
         _, head_length = LENGTHS.unpack_from(data)

@@ -18,9 +18,12 @@ READ_SIZE = 64 * 1024
 
 
 class Floor:
-    """spin: microseconds to look for bytes before sleeping, on both sides; 0: block."""
+    """spin: microseconds to look for bytes before sleeping, on both sides; 0: block.
 
-    def __init__(self, spin: int) -> None:
+    answer: what the child does until the stream ends; it gets a function that reads, and the descriptor for answers.
+    """
+
+    def __init__(self, spin: int, answer: Callable[[Callable[[], bytes], int], None] | None = None) -> None:
         requests_in, self.requests = os.pipe()
         self.answers, answers_out = os.pipe()
         self.pid = os.fork()
@@ -28,7 +31,7 @@ class Floor:
             try:
                 os.close(self.requests)
                 os.close(self.answers)
-                echo(reader(requests_in, spin), answers_out)
+                (answer or echo)(reader(requests_in, spin), answers_out)
             finally:
                 os._exit(0)
         os.close(requests_in)
