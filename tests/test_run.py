@@ -736,7 +736,8 @@ def test_help(pipe_init: PipeInit, option: str) -> None:
     for parameter in run.params:
         assert all(name in text for name in parameter.opts if name.startswith("-"))
     headings = re.findall(r"^([A-Z]\w+):$", text, re.MULTILINE)
-    assert headings == ["Function", "Event", "Limits", "Output", "Help", "Examples"]
+    assert headings == ["Function", "Event", "Limits", "Speed", "Output", "Help", "Examples"]
+    assert "<=x" not in text
     assert "PIPE_INIT_LOG_STYLE" in text
     assert pipe_init(option).stdout.startswith(b"Usage: pipe-init [OPTIONS] COMMAND [ARGS]...\n")
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+_RANGE = re.compile(r"\s+\[[^\[\]]*<=x[^\[\]]*\]$")
+"""What click says behind an option of the numbers that it takes: more than one wants to read."""
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -33,7 +37,9 @@ class DocumentedCommand(click.Command):
         for parameter in sorted(self.get_params(ctx), key=lambda parameter: not hasattr(parameter, "group")):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                groups.setdefault(getattr(parameter, "group", "Help"), []).append(record)
+                name, text = record
+                text = _RANGE.sub("", text)
+                groups.setdefault(getattr(parameter, "group", "Help"), []).append((name, text))
         for heading, records in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(records)

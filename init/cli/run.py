@@ -119,7 +119,7 @@ cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
 )
 @option(
     "--spin",
-    group="Limits",
+    group="Speed",
     metavar="MICROSECONDS",
     type=click.IntRange(0, 1000),
     default=50,
@@ -128,16 +128,18 @@ cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
 @option(
     "--log-style",
     group="Output",
+    metavar="STYLE",
     type=click.Choice(report.LOG_STYLES),
     default="fc",
-    help="Lines around each event on stderr. Default: fc.",
+    help="Lines around each event on stderr: fc, lambda, json or none. Default: fc.",
 )
 @option(
     "--error-style",
     group="Output",
+    metavar="STYLE",
     type=click.Choice(report.ERROR_STYLES),
     default="auto",
-    help="A failure on stderr: text, or JSON as Lambda or FC gives it. Default: text on a terminal, else lambda.",
+    help="A failure on stderr: text, or JSON as lambda or fc gives it. Default: auto, text on a terminal, else lambda.",
 )
 @option(
     "-q",
