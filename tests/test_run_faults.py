@@ -423,14 +423,6 @@ def test_an_old_timeout_does_not_kill_a_later_request(pipe_init: PipeInit) -> No
     assert (done.returncode, results_of(done)) == (0, ["rested"] * 4)
 
 
-def test_a_request_that_is_slightly_late_does_not_cost_the_next_one(pipe_init: PipeInit) -> None:
-    # The worker has gone on to the next request by the time it would be made to end.
-    done = run_events(pipe_init, "hangs.handler", [{"fault": "oversleeps"}, {"fault": "naps"}, {"n": 1}], "-t", "1")
-    error, *rest = results_of(done)
-    assert error["errorType"] == "Sandbox.Timedout"
-    assert rest == ["rested", {"n": 1}]
-
-
 def run(pipe_init: PipeInit, handler: str, *options: str) -> Finished:
     return pipe_init("run", handler, "-q", *options, cwd=FUNCTIONS)
 

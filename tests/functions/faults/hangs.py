@@ -66,11 +66,6 @@ def answers_late():
         return "late"
 
 
-def oversleeps():
-    time.sleep(1.01)
-    return "late"
-
-
 def naps():
     time.sleep(0.3)
     return "rested"
