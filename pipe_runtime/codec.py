@@ -13,7 +13,7 @@ What becomes of a value:
     float nan, inf             NaN, Infinity, -Infinity, as    as it is
                                Python and Lambda write them
     str                        UTF-8; lone surrogates as       UTF-8; lone surrogates as "surrogatepass"
-                               \\udXXX escapes
+                               escapes (\\ud800)
     bytes and the like         {"base64": "…"}                 as they are
     datetime with a time zone  ISO 8601                        the timestamp ext type: the same instant, UTC
     datetime without, date,    ISO 8601                        ISO 8601
@@ -125,7 +125,7 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
 
     accept: application/json, application/msgpack, or */* for raw: bytes-likes as they are, a str as text,
     anything else as JSON. Anything unknown means JSON. In raw text a lone surrogate that stands for an
-    undecodable byte (as in file names) becomes that byte again, any other its \\udXXX escape.
+    undecodable byte (as in file names) becomes that byte again, any other its escape, such as \\ud800.
     Raises Fault Runtime.MarshalError and nothing else, whatever the value's own code does.
     """
     kind = accept if accept == JSON else _media_type(accept)

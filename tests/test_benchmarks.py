@@ -9,8 +9,6 @@ import sys
 from importlib import util
 from pathlib import Path
 
-import pytest
-
 from pipe_testing.environment import unmeasured
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -29,7 +27,6 @@ def run(program: str, *options: str) -> str:
     return ended.stdout.decode()
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="its bounds are for two CPUs")
 def test_a_request(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     printed = run("invoke.py", "--requests", "20", "--rounds", "1", "--json", str(figures))
@@ -37,8 +34,11 @@ def test_a_request(tmp_path: Path) -> None:
     ours = {"pipe-init", "pipe-init, no spin"}
     assert ours | {"blocking pipe", "spinning pipe", "bare frames", "multiprocessing.Pipe"} <= set(arms)
     assert all(arm["requests"] == 20 and arm["min"] > 0 for arm in arms.values())
-    compared = "times faster than awslambdaric" if util.find_spec("awslambdaric") else "which is not installed"
-    assert compared in printed.splitlines()[-1]
+    if len(os.sched_getaffinity(0)) < 2:
+        verdict = "the bounds are for two CPUs, and this ran on 1"
+    else:
+        verdict = "times faster than awslambdaric" if util.find_spec("awslambdaric") else "which is not installed"
+    assert verdict in printed.splitlines()[-1]
 
 
 def test_many_events() -> None:
