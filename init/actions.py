@@ -72,6 +72,15 @@ class Answer(Action):
         self.cause = cause
 
 
+class Cancel(Action):
+    """Tell the worker that nobody waits for request `id` any more."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+
 class Dump(Action):
     """Ask the worker for its stacks, and wake it if it is stopped."""
 

@@ -41,8 +41,8 @@ class Facts:
     """What is known of a worker when a request must be answered in its place.
 
     last_word: ERROR with id 0. violation: how it broke the protocol. death: once it was reaped. forced: it was sent a
-    signal by us. asked: for its stacks. dump: what it wrote of them. exec_error, start_error: why it could not be
-    started.
+    signal by us. asked: for its stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error,
+    start_error: why it could not be started.
     """
 
     last_word: Problem = field(default_factory=dict)
@@ -51,17 +51,24 @@ class Facts:
     forced: bool = False
     asked: bool = False
     dump: bytes = b""
+    stacks: dict[int, list[list[object]]] = field(default_factory=dict)
     exec_error: OSError | None = None
     start_error: OSError | None = None
 
 
-def answer(function: Function, request: Request, cause: Cause, facts: Facts) -> tuple[Problem, int]:
-    """(the error, the exit code) for a request that the runtime has not answered."""
+def answer(
+    function: Function, request: Request, cause: Cause, facts: Facts, stack: list[list[object]] | None = None
+) -> tuple[Problem, int]:
+    """(the error, the exit code) for a request that the runtime has not answered.
+
+    stack: what the runtime itself has said of this very request's.
+    """
     prefix = f"RequestId: {request.request_id} Error: "
     if cause is Cause.NOT_LOADED:
         return facts.last_word, EXIT_NOT_LOADED
     if cause is Cause.TIMED_OUT:
-        return _timed_out(f"{prefix}Task timed out after {request.timeout:.2f} seconds", facts)
+        message = f"{prefix}Task timed out after {request.timeout:.2f} seconds"
+        return (problem("Sandbox.Timedout", message, stack), EXIT_TIMED_OUT) if stack else _timed_out(message, facts)
     if cause is Cause.START_TIMED_OUT:
         seconds = function.settings.start_timeout
         return _timed_out(f"{prefix}The function was not ready after {seconds:.2f} seconds", facts)
@@ -84,6 +91,17 @@ def answer(function: Function, request: Request, cause: Cause, facts: Facts) -> 
 def problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
     """An error in the form of ERROR's metadata."""
     return {"error_type": error_type, "error_message": message, "stack": stack or []}
+
+
+def stacks_by_request(entries: object) -> dict[int, list[list[object]]]:
+    """What a runtime answers to DUMP, as far as it has the right form: who sent it need not be our runtime."""
+    found: dict[int, list[list[object]]] = {}
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("stack"), list):
+            stack = [call for call in entry["stack"] if isinstance(call, list)]
+            if stack:
+                found[entry["id"]] = stack
+    return found
 
 
 def _timed_out(message: str, facts: Facts) -> tuple[Problem, int]:

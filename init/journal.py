@@ -9,6 +9,7 @@ import errno
 import os
 import select
 from collections.abc import Callable
+from dataclasses import dataclass
 
 LOG_CAP = 1024 * 1024
 """Bytes of log that one request may write. What is more is counted and dropped, with a line that says so."""
@@ -19,6 +20,15 @@ PARTIAL_LIMIT = 64 * 1024
 
 RAW = "raw"
 """The stream of what came from below Python."""
+
+
+@dataclass(slots=True)
+class _Usage:
+    """What one request has logged, in bytes, and what of it was dropped."""
+
+    used: int = 0
+    dropped_lines: int = 0
+    dropped_bytes: int = 0
 
 
 class Journal:
@@ -32,11 +42,12 @@ class Journal:
         self._descriptor = descriptor
         self._escape = escape
         self._cap = cap
-        self._used = 0
-        self._dropped_lines = 0
-        self._dropped_bytes = 0
+        self._usage: dict[int, _Usage] = {}
         self._partial = b""
-        self._open_line = ""
+        self._partial_id = 0
+        self._open_line: tuple[int, str] | None = None
+        self.raw_line: Callable[[bytes, int], bytes] | None = None
+        """Makes of a line from below Python, and its request's id, what is written."""
         self.before_line: Callable[[], None] | None = None
 
     def say(self, line: str) -> None:
@@ -44,50 +55,66 @@ class Journal:
         if line:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
 
-    def from_function(self, text: bytes, stream: str = RAW, continues: bool = False) -> None:
+    def from_function(self, text: bytes, stream: str = RAW, continues: bool = False, id: int = 0) -> None:
         """One or more lines that the function printed or logged, without the last line break.
 
-        continues: the last line goes on in the next text of the same stream.
+        continues: the last line goes on in the next text of the same stream. id: of the request, 0 for none.
         """
+        usage = self._usage.get(id) or self._usage.setdefault(id, _Usage())
         size = len(text) + 1
-        if self._dropped_lines or self._used + size > self._cap:
-            self._dropped_lines += text.count(b"\n") + 1
-            self._dropped_bytes += size
+        if usage.dropped_lines or usage.used + size > self._cap:
+            usage.dropped_lines += text.count(b"\n") + 1
+            usage.dropped_bytes += size
             return
-        self._used += size
+        usage.used += size
         shown = self._escape(text) if self._escape else text
-        self._write(shown if continues else shown + b"\n", stream)
-        self._open_line = stream if continues else ""
+        line = (id, stream)
+        self._write(shown if continues else shown + b"\n", line)
+        self._open_line = line if continues else None
 
-    def raw(self, data: bytes) -> None:
-        """Bytes that came from below Python, in pieces: whole lines are passed on."""
+    def raw(self, data: bytes, id: int = 0) -> None:
+        """Bytes that came from below Python, in pieces: whole lines are passed on. id: as from_function."""
         whole, line_break, rest = (self._partial + data).rpartition(b"\n")
+        self._partial_id = id
         if line_break:
-            self.from_function(whole)
+            self._raw_lines(whole, id)
         if len(rest) > PARTIAL_LIMIT:
-            self.from_function(rest, continues=True)
+            self.from_function(rest, continues=True, id=id)
             rest = b""
         self._partial = rest
 
-    def request_over(self) -> None:
-        """The request that these lines belonged to has its outcome: say what was dropped, and count anew."""
-        if not self._used and not self._partial and not self._dropped_lines:
+    def request_over(self, id: int = 0) -> None:
+        """A request has its outcome: say what was dropped of its lines, and forget it."""
+        if not self._usage and not self._partial:
             return  # nothing came
-        if self._partial:
+        if self._partial and self._partial_id in (0, id):
             partial, self._partial = self._partial, b""
-            self.from_function(partial)
-        self._write(b"")
-        if self._dropped_lines:
-            self.say(
-                f"pipe-init: {self._dropped_lines} log lines ({self._dropped_bytes} bytes) of this request were "
-                f"dropped; a request may log {self._cap} bytes"
-            )
-        self._used = self._dropped_lines = self._dropped_bytes = 0
+            self._raw_lines(partial, id)
+        for each in {0, id}:  # lines of no request count from one outcome to the next
+            usage = self._usage.pop(each, None)
+            if usage is None:
+                continue
+            self._write(b"")
+            if usage.dropped_lines:
+                self.say(
+                    f"pipe-init: {usage.dropped_lines} log lines ({usage.dropped_bytes} bytes) of this request were "
+                    f"dropped; a request may log {self._cap} bytes"
+                )
 
-    def _write(self, data: bytes, stream: str = "") -> None:
-        """Write; a line that is open, and not of this stream, ends before."""
-        if self._open_line and self._open_line != stream:
-            data, self._open_line = b"\n" + data, ""
+    def all_over(self) -> None:
+        """The worker is gone, and with it whatever its lines belonged to."""
+        for id in [0, *self._usage]:
+            self.request_over(id)
+
+    def _raw_lines(self, text: bytes, id: int) -> None:
+        if self.raw_line is not None:
+            text = b"\n".join(self.raw_line(line, id) for line in text.split(b"\n"))
+        self.from_function(text, id=id)
+
+    def _write(self, data: bytes, line: tuple[int, str] | None = None) -> None:
+        """Write; a line that is open, and not this one, ends before."""
+        if self._open_line and self._open_line != line:
+            data, self._open_line = b"\n" + data, None
         if not data:
             return
         if self.before_line:

@@ -21,6 +21,7 @@ class Phase(Enum):
     NONE = "no worker"
     STARTING = "started, READY not yet seen"
     SERVING = "ready"
+    DRAINING = "ready, but sent nothing new: the time of one of several requests is over"
     STOPPING = "told to stop, or gone from its pipe"
     DUMPING = "asked where it hangs"
     TERMINATING = "sent SIGTERM"
@@ -72,6 +73,9 @@ class Policy:
     does is told between its Start and its death only. A request has exactly one end: an outcome that counts, or an
     Answer. It is sent to a second worker only if the first cannot have begun it.
     """
+
+    _begins_each = False
+    """Whether the worker begins a request as soon as it is sent it, not when those before are answered."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -242,7 +246,7 @@ class Policy:
     def _next(self, now: float) -> list[Action]:
         """The worker goes on to what it was sent behind, if anything; then as _go_on."""
         if self._sent:
-            return [*self._begin(now), *self._go_on(now)]
+            return [*self._begin(self._sent[0], now), *self._go_on(now)]
         if self.phase is Phase.SERVING:
             self.deadline = None
         return self._go_on(now) if self._waiting or self.finishing else []
@@ -264,8 +268,8 @@ class Policy:
                 self._sent.append(ticket)
                 self._sent_bytes += ticket.size
                 actions.append(Send(ticket.id))
-                if len(self._sent) == 1:
-                    actions += self._begin(now)
+                if self._begins_each or len(self._sent) == 1:
+                    actions += self._begin(ticket, now)
             if self.finishing and not self._waiting and not self._sent:
                 self._enter(Phase.STOPPING, now + self.settings.stop_timeout)
                 actions.append(Stop())
@@ -281,11 +285,10 @@ class Policy:
         requests, size = self._window
         return len(self._sent) < requests and self._sent_bytes + ticket.size <= size
 
-    def _begin(self, now: float) -> list[Action]:
-        """The oldest request is now what the worker is at."""
+    def _begin(self, ticket: Ticket, now: float) -> list[Action]:
+        """This request is now what the worker is at."""
         if self.phase is not Phase.SERVING:
             return []
-        ticket = self._sent[0]
         ends = now + ticket.timeout
         self.deadline = ends if self._force_at is None else min(ends, self._force_at)
         return [Begin(ticket.id)]
@@ -312,9 +315,7 @@ class Policy:
         elif self.phase is Phase.SERVING:
             yield from self._give_up(Cause.TIMED_OUT, now)
         elif self.phase in (Phase.DUMPING, Phase.STOPPING):
-            yield from self._answer_condemned()
-            self._enter(Phase.TERMINATING, now + self.settings.grace)
-            yield Signal(signal.SIGTERM)
+            yield from self._terminate(now)
         elif self.phase is Phase.TERMINATING:
             yield from self._kill(now)
         elif self.phase is Phase.KILLED:
@@ -349,6 +350,11 @@ class Policy:
         if self._condemned is None:
             id = self._take_oldest().id if self._sent else 0
             self._condemned = _Condemned(cause, id, answered=not id)
+
+    def _terminate(self, now: float) -> Iterator[Action]:
+        yield from self._answer_condemned()
+        self._enter(Phase.TERMINATING, now + self.settings.grace)
+        yield Signal(signal.SIGTERM)
 
     def _kill(self, now: float) -> Iterator[Action]:
         yield from self._answer_condemned()

@@ -23,28 +23,39 @@ _LINE_DIGITS = 9
 """Digits of a line number, at most: int() refuses thousands of them, and who knows who wrote them."""
 
 
-def start_line(style: str, request_id: str, version: str) -> str:
-    """The line before a request, without a line break; "" for none."""
+INVOKE = "invoke"
+"""The phase that is a request. The others are hooks: initialize, pre-stop, pre-freeze."""
+
+
+def start_line(style: str, request_id: str, version: str, phase: str = INVOKE) -> str:
+    """The line before a request or a hook, without a line break; "" for none."""
     if style == "fc":
-        return f"FC Invoke Start RequestId: {request_id}"
+        return f"FC {_fc_phase(phase)} Start RequestId: {request_id}"
     if style == "lambda":
-        return f"START RequestId: {request_id} Version: {version}"
+        return f"START RequestId: {request_id} Version: {version}" + ("" if phase == INVOKE else f" Phase: {phase}")
     if style == "json":
-        return _json_line("platform.start", {"requestId": request_id, "version": version})
+        more = {} if phase == INVOKE else {"phase": phase}
+        return _json_line("platform.start", {"requestId": request_id, "version": version, **more})
     return ""
 
 
-def end_line(style: str, request_id: str, failed: bool) -> str:
-    """The line after a request."""
+def end_line(style: str, request_id: str, failed: bool, phase: str = INVOKE) -> str:
+    """The line after a request or a hook."""
     if style == "fc":
-        return f"FC Invoke End RequestId: {request_id}" + (", Error: Unhandled function error" if failed else "")
+        error = ", Error: Unhandled function error" if failed else ""
+        return f"FC {_fc_phase(phase)} End RequestId: {request_id}{error}"
     if style == "lambda":
-        return f"END RequestId: {request_id}"
+        return f"END RequestId: {request_id}" + ("" if phase == INVOKE else f" Phase: {phase}")
     if style == "json":
-        return _json_line(
-            "platform.runtimeDone", {"requestId": request_id, "status": "failure" if failed else "success"}
-        )
+        more = {} if phase == INVOKE else {"phase": phase}
+        status = "failure" if failed else "success"
+        return _json_line("platform.runtimeDone", {"requestId": request_id, "status": status, **more})
     return ""
+
+
+def _fc_phase(phase: str) -> str:
+    """As Function Compute writes it: PreStop."""
+    return "".join(part.capitalize() for part in phase.split("-"))
 
 
 def report_line(style: str, request_id: str, measured: Mapping[str, int], memory_mb: int) -> str:
@@ -78,6 +89,14 @@ def report_line(style: str, request_id: str, measured: Mapping[str, int], memory
     if "init" in milliseconds:
         fields.append(f"Init Duration: {milliseconds['init']:.2f} ms")
     return "\t".join(fields) + "\t"
+
+
+def raw_line(line: bytes, request_id: str) -> bytes:
+    """A line from below Python as JSON, as the runtime writes the function's own."""
+    record: dict[str, str] = {"timestamp": _moment(), "message": line.decode("utf-8", "backslashreplace")}
+    if request_id:
+        record["requestId"] = request_id
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dict[str, Any]:
@@ -151,9 +170,12 @@ def _string(value: object) -> str:
 
 
 def _json_line(type: str, record: Mapping[str, Any]) -> str:
+    return json.dumps({"time": _moment(), "type": type, "record": record}, ensure_ascii=False)
+
+
+def _moment() -> str:
     now = time.time()
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
-    return json.dumps({"time": moment, "type": type, "record": record}, ensure_ascii=False)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
 
 
 def parse_stacks(text: str, own_folder: str) -> list[list[object]]:

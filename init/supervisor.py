@@ -9,23 +9,63 @@ from __future__ import annotations
 import select
 import time
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from signal import SIGKILL
 from typing import Any
 
-from pipe_runtime.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS, INIT, Connection, End
+from pipe_runtime.connection import (
+    BASE_WINDOW_BYTES,
+    BASE_WINDOW_REQUESTS,
+    INIT,
+    MAX_CHUNK,
+    MAX_CREDIT,
+    STREAM_BYTES,
+    Connection,
+    End,
+)
 from pipe_runtime.errors import LocalProtocolError, ProtocolError, TruncatedStream
 from pipe_runtime.frames import Frame
-from pipe_runtime.messages import ERROR, HELLO, INVOKE, LOG, MEASURED, READY, RESULT, STOP, VERSION
+from pipe_runtime.messages import (
+    CANCEL,
+    CHUNK,
+    CREDIT,
+    DUMP,
+    END,
+    ERROR,
+    HELLO,
+    INVOKE,
+    LOG,
+    MEASURED,
+    READY,
+    RESULT,
+    STOP,
+    VERSION,
+)
 
 from . import launch, limits, reaper, report
-from .actions import Action, Answer, Begin, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
-from .answers import Facts, answer, problem
+from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from .answers import Facts, answer, problem, stacks_by_request
 from .journal import Journal
 from .policy import Phase, Policy, Ticket
-from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Request
+from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Piece, Request
 from .signals import Signals
 from .watch import Watch
 from .worker import READ_ROUND, READ_SIZE, Worker, unread
+
+
+@dataclass(slots=True)
+class _Streams:
+    """The streams of a request. content_type: of its result's, "" until that begins. http: the same's.
+
+    fed: some of its body was sent. due: bytes of the result that were taken and for which no credit was given yet.
+    """
+
+    content_type: str = ""
+    http: Mapping[str, Any] | None = None
+    fed: bool = False
+    due: int = 0
+
 
 LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""
@@ -41,8 +81,10 @@ class Supervisor:
     def __init__(self, function: Function, signals: Signals, journal: Journal, early: launch.Process | None) -> None:
         Connection(INIT).send(HELLO, metadata=_hello(function))  # or it would fail when the first worker is there
         self.function = function
-        self.policy = Policy(function.settings)
+        self.policy = _policy_for(function)
         self.outcomes: deque[Outcome] = deque()
+        self.pieces: deque[Piece] = deque()
+        """Of streamed results, in the order in which they came; those of a request come before its outcome."""
         self._signals = signals
         self._journal = journal
         self._early = early
@@ -50,14 +92,18 @@ class Supervisor:
         self._requests: dict[int, Request] = {}
         self._last_id = 0
         self._init_us: int | None = None
-        self._can_dump = False
+        self._can_dump = self._answers_dump = False
         self._facts = Facts()
+        self._phase = ""
+        self._streams: dict[int, _Streams] = {}
         self._unsendable: dict[int, str] = {}
         self._actions: deque[Action] = deque()
         self._performing = False
         self._endings = 0
         self._writing = False
         self._begun: dict[int, float] = {}
+        if function.hello.get("log_format") == "json":
+            journal.raw_line = self._raw_line
         self._watch = Watch(signals.descriptor, function.spin_us)
 
     # For the caller
@@ -81,13 +127,16 @@ class Supervisor:
         """Whether another request is worth submitting now; it is queued otherwise."""
         return not self.finishing and self.policy.in_flight < self.function.settings.window_requests
 
-    def submit(self, request: Request) -> None:
-        """Take a request; its outcome appears in `outcomes`. ValueError: `finish` was called, or it has ended."""
+    def submit(self, request: Request) -> int:
+        """Take a request; its outcome appears in `outcomes`. Returns a number to feed its body by.
+
+        ValueError: `finish` was called, or it has ended.
+        """
         size = len(request.payload)
         if size > MAX_PAYLOAD:
             error = problem("RequestTooLargeException", f"The event has {size} bytes; the limit is {MAX_PAYLOAD}")
             self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
-            return
+            return 0
         id = self._last_id = self._last_id + 1
         ticket, now = Ticket(id, request.timeout, size), time.monotonic()
         if self._worker is not None and self.policy.submit_if_idle(ticket, now):
@@ -98,13 +147,47 @@ class Supervisor:
             actions = self.policy.submit(ticket, now)
             self._requests[id] = request
             self._perform(actions)
+        return id
+
+    def room(self, id: int) -> int:
+        """Bytes of the request's streamed body that `feed` takes now."""
+        worker = self._worker
+        if worker is None or worker.wants_to_write or id not in self._requests:
+            return 0
+        return worker.connection.stream_credit(id)
+
+    def feed(self, id: int, data: bytes) -> None:
+        """A piece of the request's streamed body, b"": it is complete. At most `room` bytes, if that is not 0."""
+        worker = self._worker
+        if worker is None or id not in self._requests:
+            return  # it has its outcome, or will have it without this
+        self._streams_of(id).fed = True
+        for start in range(0, len(data), MAX_CHUNK):
+            worker.send(CHUNK, id, payload=data[start : start + MAX_CHUNK])
+        if not data:
+            worker.send(END, id)
+        self._watch_writing(worker)
+
+    def taken(self, piece: Piece) -> None:
+        """The caller is done with a piece; as many bytes more may come."""
+        worker, streams = self._worker, self._streams.get(piece.id)
+        if worker is None or streams is None or piece.id not in worker.connection.open_requests:
+            return
+        streams.due += len(piece.data)
+        if streams.due >= STREAM_BYTES // 2:
+            worker.send(CREDIT, piece.id, {"bytes": streams.due})
+            streams.due = 0
+            self._watch_writing(worker)
 
     def finish(self) -> None:
         """No more requests will come."""
         self._perform(self.policy.finish(time.monotonic()))
 
-    def step(self, watch: int = -1) -> bool:
-        """Wait until something happens, and deal with it. True: the descriptor `watch` is readable."""
+    def step(self, watch: Mapping[int, int] | None = None) -> Mapping[int, int]:
+        """Wait until something happens, and deal with it.
+
+        watch: {descriptor: poll(2)'s events} of the caller's own. Returns what is ready, in the same form.
+        """
         ready = self._watch.wait(self.policy.deadline, watch)
         worker = self._worker
         if worker is not None:
@@ -122,7 +205,7 @@ class Supervisor:
         deadline = self.policy.deadline
         if deadline is not None and time.monotonic() >= deadline:
             self._perform(self.policy.tick(time.monotonic()))
-        return watch in ready
+        return ready
 
     def abandon(self) -> None:
         """Give up at once: what has no outcome yet gets the one of being stopped, and the worker is killed."""
@@ -164,9 +247,17 @@ class Supervisor:
     def _read_log(self, worker: Worker) -> None:
         data = worker.read_log()
         if data:
-            self._journal.raw(data)
+            self._journal.raw(data, self._only_request())
         elif data == b"":
             self._watch.remove(worker.process.log)
+
+    def _raw_line(self, line: bytes, id: int) -> bytes:
+        request = self._requests.get(id)
+        return report.raw_line(line, "" if request is None else request.request_id)
+
+    def _only_request(self) -> int:
+        """The one whose lines raw ones must be; 0 if there are several, or none."""
+        return next(iter(self._begun), 0) if self.function.concurrency == 1 or len(self._begun) == 1 else 0
 
     def _read_dump(self, worker: Worker) -> None:
         came = worker.read_dump()
@@ -200,18 +291,29 @@ class Supervisor:
         now = time.monotonic()
         if isinstance(event, End):
             self._perform(self.policy.closed(now))
-        elif event.kind == RESULT or (event.kind == ERROR and event.id):
+        elif event.kind == RESULT and "stream" in event.metadata and event.metadata["stream"]:
+            self._begin_stream(worker, event)
+        elif event.kind == RESULT or event.kind == END or (event.kind == ERROR and event.id):
             self._take_outcome(worker, event, now)
+        elif event.kind == CHUNK:
+            self._take_piece(worker, event)
         elif event.kind == LOG:
             metadata = event.metadata
-            self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False))
+            self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False), event.id)
         elif event.kind == HELLO:
             self._can_dump = "dump-signal" in event.metadata.get("capabilities", ())
             requests = event.metadata.get("window_requests", BASE_WINDOW_REQUESTS)
             self.policy.hello(requests, event.metadata.get("window_bytes", BASE_WINDOW_BYTES))
         elif event.kind == READY:
             self._init_us = event.metadata.get("init_us")
+            self._answers_dump = event.metadata.get("answers_dump", False)
+            self._phase_over(failed=False)
+            if event.metadata.get("concurrency", 1) < self.function.concurrency:
+                self.policy.hello(max(1, event.metadata.get("concurrency", 1)), MAX_CREDIT)
             self._perform(self.policy.ready(now))
+        elif event.kind == DUMP:
+            self._facts.stacks = stacks_by_request(event.metadata.get("stacks", []))
+            self._perform(self.policy.dumped(now))
         elif event.kind == ERROR and self.policy.loading:
             self._facts.last_word = event.metadata
             self._perform(self.policy.not_loaded(now))
@@ -231,13 +333,39 @@ class Supervisor:
                 measured["duration_us"] = int((now - self._begun[frame.id]) * 1e6)
             if frame.kind == RESULT:
                 outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, None, 0, measured)
+                if "http" in metadata:
+                    outcome.http = metadata["http"]
+            elif frame.kind == END and "error_type" not in metadata:
+                outcome = Outcome(request.request_id, measured=measured)
             else:
                 outcome = Outcome(request.request_id, "", b"", metadata, EXIT_FUNCTION_FAILED, measured)
             self._conclude(frame.id, outcome)
         elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
-            self._facts.violation = f"an outcome for id {frame.id}, which is not the oldest request"
+            self._facts.violation = f"an outcome for id {frame.id}, whose turn it was not"
             self._watch.remove(worker.process.answers)
         self._perform(actions)
+
+    def _begin_stream(self, worker: Worker, frame: Frame) -> None:
+        if self.function.concurrency == 1 and frame.id != next(iter(worker.connection.open_requests)):
+            self._break_off(worker, f"a stream for id {frame.id}, which is not the oldest request")
+        elif frame.id in self._requests:
+            streams = self._streams_of(frame.id)
+            streams.content_type, streams.http = frame.metadata["content_type"], frame.metadata.get("http")
+            self._add_piece(frame.id, streams, b"")
+
+    def _take_piece(self, worker: Worker, frame: Frame) -> None:
+        streams = self._streams.get(frame.id)
+        if streams is not None and frame.id in self._requests:
+            self._add_piece(frame.id, streams, frame.payload)
+        else:  # it was answered in the worker's place; nothing is to hold its own answer up
+            worker.send(CREDIT, frame.id, {"bytes": len(frame.payload)})
+            self._watch_writing(worker)
+
+    def _add_piece(self, id: int, streams: _Streams, data: bytes) -> None:
+        self.pieces.append(Piece(id, self._requests[id].request_id, streams.content_type, data, streams.http))
+
+    def _streams_of(self, id: int) -> _Streams:
+        return self._streams.setdefault(id, _Streams())
 
     def _break_off(self, worker: Worker, why: str) -> None:
         self._facts.violation = why
@@ -254,7 +382,7 @@ class Supervisor:
             left -= READ_SIZE
         left = unread(worker.process.log)
         while left > 0 and (data := worker.read_log()):
-            self._journal.raw(data)
+            self._journal.raw(data, self._only_request())
             left -= len(data)
         self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
         self._facts.exec_error = worker.process.exec_error()
@@ -275,7 +403,8 @@ class Supervisor:
         self._watch.clear()
         self._writing = False
         self._facts.dump = bytes(worker.dump)
-        self._journal.request_over()  # what was begun and not completed belongs to nobody else
+        self._journal.all_over()  # what was begun and not completed belongs to nobody else
+        self._phase_over(failed=self._facts.death is None or self._facts.death.description != "exit status 0")
         self._worker = None
         worker.close()
 
@@ -311,9 +440,11 @@ class Supervisor:
         elif self._worker is None:
             return
         elif isinstance(action, Dump):
-            if self._can_dump:
-                self._facts.asked = True
-                self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
+            self._ask_for_stacks(self._worker)
+        elif isinstance(action, Cancel):
+            if action.id in self._worker.connection.open_requests:
+                self._worker.send(CANCEL, action.id)
+                self._watch_writing(self._worker)
         elif isinstance(action, Signal):
             self._facts.forced = True
             self._worker.signal(action.number)
@@ -329,7 +460,7 @@ class Supervisor:
         """Start a worker; where that is impossible, it has died at once."""
         function = self.function
         process, self._early = self._early, None
-        self._can_dump = False
+        self._can_dump = self._answers_dump = False
         self._facts = Facts()
         try:
             process = process or launch.start(function.command, function.environment)
@@ -346,8 +477,20 @@ class Supervisor:
                 worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
         for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
             self._watch.add(descriptor)
+        if "initializer" in function.hooks:
+            self._begin_phase("initialize")
         worker.send(HELLO, metadata=_hello(function))
         self._watch_writing(worker)
+
+    def _ask_for_stacks(self, worker: Worker) -> None:
+        self._facts.stacks = {}
+        if self._answers_dump:
+            self._facts.asked = True
+            worker.send(DUMP)
+            self._watch_writing(worker)
+        if self._can_dump:
+            self._facts.asked = True
+            worker.ask_for_stacks(launch.DUMP_SIGNAL)
 
     def _send(self, worker: Worker, id: int) -> None:
         request = self._requests[id]
@@ -358,14 +501,22 @@ class Supervisor:
             "content_type": request.content_type,
             "accept": request.accept,
         }
+        more = request.metadata or self.function.metadata
+        if more:
+            metadata.update(self.function.metadata)
+            metadata.update(request.metadata or {})
         try:
-            if worker.send(INVOKE, id, metadata, request.payload, trusted=True):
+            if id in self._streams and self._streams[id].fed:
+                raise LocalProtocolError("the worker that was reading its body is gone")
+            if worker.send(INVOKE, id, metadata, request.payload, trusted=not more):
                 return
         except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
             self._unsendable[id] = str(error)
         self._watch_writing(worker)
 
     def _stop(self, worker: Worker) -> None:
+        if "pre_stop" in self.function.hooks:
+            self._begin_phase("pre-stop")
         worker.send(STOP)
         self._watch.remove(worker.process.requests)
         self._writing = False
@@ -388,8 +539,9 @@ class Supervisor:
     def _begin(self, id: int) -> None:
         self._begun[id] = time.monotonic()
         if self.function.log_style != "none":
-            request_id = self._requests[id].request_id
-            self._journal.say(report.start_line(self.function.log_style, request_id, self.function.version))
+            request = self._requests[id]
+            style, phase = self.function.log_style, (request.metadata or {}).get("phase", report.INVOKE)
+            self._journal.say(report.start_line(style, request.request_id, self.function.version, phase))
         if id in self._unsendable:  # its turn has come, and nobody else will answer it
             error = problem("RequestTooLargeException", f"The runtime cannot take it: {self._unsendable[id]}")
             counts, actions = self.policy.outcome(id, time.monotonic())
@@ -407,25 +559,41 @@ class Supervisor:
             measured["peak_memory_bytes"] = self._facts.death.peak_memory
         if self._worker is not None:
             self._facts.dump = bytes(self._worker.dump)
-        error, exit_code = answer(self.function, request, cause, self._facts)
+        error, exit_code = answer(self.function, request, cause, self._facts, self._facts.stacks.get(id))
         return Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured)
 
     def _conclude(self, id: int, outcome: Outcome) -> None:
         """The one place where a request that was submitted gets its outcome."""
-        del self._requests[id]
+        request = self._requests.pop(id)
         self._unsendable.pop(id, None)
-        self._journal.request_over()
+        self._journal.request_over(id)
+        streams = self._streams.pop(id, None) if self._streams else None
+        if streams is not None and streams.content_type:
+            outcome.streamed = True
+            outcome.content_type, outcome.http = streams.content_type, streams.http
         if self._begun.pop(id, None) is not None:
             if self._init_us is not None:
                 outcome.measured["init_us"], self._init_us = self._init_us, None
             if self.function.log_style != "none":
-                self._say_end(outcome)
+                self._say_end(outcome, (request.metadata or {}).get("phase", report.INVOKE))
         self.outcomes.append(outcome)
 
-    def _say_end(self, outcome: Outcome) -> None:
+    def _say_end(self, outcome: Outcome, phase: str) -> None:
         style, request_id = self.function.log_style, outcome.request_id
-        self._journal.say(report.end_line(style, request_id, outcome.problem is not None))
+        self._journal.say(report.end_line(style, request_id, outcome.problem is not None, phase))
         self._journal.say(report.report_line(style, request_id, outcome.measured, self.function.memory_mb))
+
+    def _begin_phase(self, phase: str) -> None:
+        """The worker will run a hook; its lines stand between the next line and the one of `_phase_over`."""
+        self._phase = phase
+        id = self.function.hello.get("init_request_id", "")
+        self._journal.say(report.start_line(self.function.log_style, id, self.function.version, phase))
+
+    def _phase_over(self, failed: bool) -> None:
+        if self._phase:
+            phase, self._phase = self._phase, ""
+            id = self.function.hello.get("init_request_id", "")
+            self._journal.say(report.end_line(self.function.log_style, id, failed, phase))
 
     # The end
 
@@ -445,6 +613,14 @@ class Supervisor:
                 self._signals.drain()
 
 
+def _policy_for(function: Function) -> Policy:
+    if function.concurrency == 1:
+        return Policy(function.settings)
+    from .concurrent import ConcurrentPolicy  # most runs need not load it
+
+    return ConcurrentPolicy(function.settings)
+
+
 def _hello(function: Function) -> dict[str, Any]:
     return {
         "versions": [VERSION],
@@ -452,5 +628,6 @@ def _hello(function: Function) -> dict[str, Any]:
         "dump_fd": launch.DUMP_FD,
         "dump_signal": int(launch.DUMP_SIGNAL),
         "spin_us": function.spin_us,
+        "stream_bytes": STREAM_BYTES,
         **function.hello,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Mapping
 
 FAST_SECONDS = 0.001
 """An event that comes this soon makes it worth looking for the next one."""
@@ -44,17 +45,19 @@ class Watch:
         for descriptor in list(self._watched):
             self.remove(descriptor)
 
-    def wait(self, deadline: float | None, also: int = -1) -> dict[int, int]:
+    def wait(self, deadline: float | None, also: Mapping[int, int] | None = None) -> dict[int, int]:
         """Wait until something is ready, or until time.monotonic() is at `deadline`: {descriptor: poll(2)'s revents}.
 
-        also: a descriptor that is waited for this once, unless negative.
+        also: {descriptor: poll(2)'s events} to wait for this once.
         """
-        if also >= 0:
-            self._poll.register(also, select.POLLIN)
+        if also:
+            for descriptor, events in also.items():
+                self._poll.register(descriptor, events)
             try:
                 return self.wait(deadline)
             finally:
-                self._poll.unregister(also)
+                for descriptor in also:
+                    self._poll.unregister(descriptor)
         poll, clock = self._poll.poll, time.monotonic
         start = clock()
         if self._fast:

@@ -30,7 +30,7 @@ What becomes of a value:
     =========================  ==============================  ============================================
 
 An object with a `to_json()` of its class is what that returns; text that is JSON is embedded as such.
-Iterators and generators are no results: encoding one would use it up.
+Iterators and generators are no values: as a result, each of their items is one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ import msgpack
 
 from . import culprit, faults, namespace
 from .errors import Fault
-from .messages import ANY, BYTES, JSON, MSGPACK, TEXT
+from .messages import ANY, BYTES, JSON, JSON_LINES, MSGPACK, MSGPACK_SEQUENCE, TEXT
 from .shorten import clean
 
 TYPE_CHECKING = False
@@ -142,6 +142,23 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
         return JSON, _encode_json(value)
     except BaseException as error:
         raise _marshal_fault(value, error, kind == MSGPACK) from _user_cause(error)
+
+
+def encode_item(value: object, accept: str) -> tuple[str, bytes]:
+    """One item of a streamed result as (content type of the whole stream, piece), otherwise as encode_result.
+
+    In JSON an item is a line. Raw pieces and msgpack values follow each other without anything in between.
+    """
+    content_type, payload = encode_result(value, accept)
+    if content_type == JSON:
+        return JSON_LINES, payload + b"\n"
+    return (MSGPACK_SEQUENCE if content_type == MSGPACK else content_type), payload
+
+
+def stream_type(accept: str) -> str:
+    """The content type of a stream without an item."""
+    kind = _media_type(accept)
+    return MSGPACK_SEQUENCE if kind == MSGPACK else BYTES if kind == ANY else JSON_LINES
 
 
 def _unmarshal_fault(why: str) -> Fault:

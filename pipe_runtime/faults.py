@@ -213,16 +213,31 @@ def _walk(traceback: TracebackType | None, kept: int) -> list[StackEntry]:
         count += 1
     if count > 2 * kept:
         last = last[count % kept :] + last[: count % kept]
+    stack = _entries(first + last)
+    if count > 2 * kept:
+        stack.insert(kept, omitted(count - 2 * kept))
+    return stack
+
+
+def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:
+    """(frame, line) of calls as a stack; of a long one `kept` at either end."""
+    return shorten(_entries(calls), kept)
+
+
+def is_own(frame: Any) -> bool:
+    """Whether a frame runs the runtime's own code."""
+    return _module_of(frame.f_globals) == _OWN_PACKAGE
+
+
+def _entries(calls: list[tuple[Any, int]]) -> list[StackEntry]:
     # A recursion has the same place again and again, and each costs looking at a file.
     places: dict[tuple[Any, int], StackEntry] = {}
     stack = []
-    for frame, line in first + last:
+    for frame, line in calls:
         place = frame.f_code, line
         if place not in places:
             places[place] = _frame_entry(frame, line)
         stack.append(places[place])
-    if count > 2 * kept:
-        stack.insert(kept, omitted(count - 2 * kept))
     return stack
 
 

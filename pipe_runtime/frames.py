@@ -29,6 +29,9 @@ MAX_HEAD = 64 * 1024
 MAX_FRAME = 16 * 1024 * 1024
 """What the frame length may say unless HELLO negotiated otherwise, in bytes."""
 
+LARGEST_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
+"""Bytes of a payload that surely fit into one frame. A larger one is streamed."""
+
 MIN_HEAD = 4
 """The smallest head: an array of three, two small integers, an empty map."""
 

@@ -28,7 +28,10 @@ _ModuleType = type(sys)
 _import = __import__
 _NEAR_MISSES = 5  # a hint, not a listing
 _MAX_WRAPPERS = 100  # functions that wrap each other in a circle must not hang the load
-_VARARGS = 0x04  # inspect.CO_VARARGS
+_VARARGS = 0x04  # inspect.CO_VARARGS, and so on
+_COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x100, 0x200
+_PLAIN_TYPES = (None, dict, list, str, int, float, bool, bytes, object)
+_PLAIN_NAMES = frozenset(("dict", "list", "str", "int", "float", "bool", "bytes", "object", "Any", "typing.Any"))
 _accepted: set[str] = set()
 """Top-level modules loaded here before; a function's hooks often live in the module of its handler."""
 
@@ -41,12 +44,15 @@ class _NotFound(Fault):
 
 
 def load(name: str, code_dir: str) -> Callable[[object, object], object]:
-    """Find the handler called `name`, importing its module.
+    """Find the handler called `name` and make it one of (event, context): `find`, then `adapt`."""
+    return adapt(find(name, code_dir))
+
+
+def find(name: str, code_dir: str) -> Callable[..., object]:
+    """Find what is called `name`, importing its module.
 
     name: ``index.handler``, ``pkg.mod.func``, ``dir/index.handler``, ``index:Class.method`` …
     code_dir: the folder that the name is relative to.
-    Returns a callable of (event, context). Where the handler takes fewer arguments it is a wrapper, whose
-        ``__wrapped__`` is the handler itself: ask that one whether it is a coroutine function.
     Raises Fault with the error names of docs/protocol.md; whatever else the module raises while it is
         imported (SystemExit too) passes through.
     """
@@ -56,7 +62,7 @@ def load(name: str, code_dir: str) -> Callable[[object, object], object]:
     undo: list[Callable[[], None]] = []
     try:
         shown, module, rest = _import_chain(certain, guesses, attributes, code_dir, undo)
-        return _adapt(_resolve(shown, module, rest))
+        return _resolve(shown, module, rest)
     except BaseException:  # SystemExit as well: whatever ended it, no half-imported module may stay
         _clean_up(before, undo)
         raise
@@ -310,8 +316,11 @@ def _step(owner: object, attribute: str) -> object:
     return getattr(owner, attribute)
 
 
-def _adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
-    count = _positional(handler)
+def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
+    """A callable of (event, context). Where the handler takes fewer arguments it is a wrapper, whose
+    ``__wrapped__`` is the handler itself.
+    """
+    count = positional(handler)
     if count >= 2:
         return handler
     if count == 1:
@@ -328,7 +337,74 @@ def _adapt(handler: Callable[..., object]) -> Callable[[object, object], object]
     return adapter
 
 
-def _positional(handler: Callable[..., object]) -> int:
+def type_of(handler: object) -> str:
+    """What kind of function it is, as far as the object tells: "asgi", "wsgi" or "event".
+
+    WSGI's callables take (environ, start_response), ASGI's (scope, receive, send); frameworks keep to these names.
+    """
+    function, bound = _function_of(handler)
+    code = getattr(function, "__code__", None)
+    names = code.co_varnames[bound : code.co_argcount] if code is not None else ()
+    if names[:3] == ("scope", "receive", "send"):
+        return "asgi"
+    return "wsgi" if names[1:2] == ("start_response",) else "event"
+
+
+def is_plain(handler: object) -> bool:
+    """Whether it is called with a decoded event, in this thread, and returns its result."""
+    return type_of(handler) == "event" and not is_async(handler) and is_plainly_annotated(handler)
+
+
+def is_async(handler: object) -> bool:
+    """Whether calling it gives a coroutine or an asynchronous generator."""
+    function, _ = _function_of(handler)
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & (_COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR))
+
+
+def is_plainly_annotated(handler: object) -> bool:
+    """Whether the annotation of the first parameter, if there is one, asks for nothing but the decoded event."""
+    function, bound = _function_of(handler)
+    try:
+        annotation = function.__annotations__.get(function.__code__.co_varnames[bound])
+    except (AttributeError, IndexError):  # not a Python function, or one without such a parameter
+        return True
+    except Exception:  # annotations that are worked out only now, and cannot be
+        return False
+    if type(annotation) is str:
+        return annotation in _PLAIN_NAMES
+    return any(annotation is plain for plain in _PLAIN_TYPES)
+
+
+def _function_of(handler: object) -> tuple[Any, int]:
+    """The Python function that a call of the handler runs, if any, and how many of its parameters are bound."""
+    function: Any = handler
+    bound = 0
+    for _ in range(_MAX_WRAPPERS):
+        if type(function) is _MethodType:
+            function, bound = function.__func__, bound + 1  # type: ignore[attr-defined]
+        elif isinstance(function, _FunctionType):
+            if "__wrapped__" not in function.__dict__ or not function.__code__.co_flags & _VARARGS:
+                break
+            function = function.__dict__["__wrapped__"]
+        elif type(function).__module__ == "functools" and type(function).__name__ == "partial":
+            function, bound = function.func, bound + len(function.args)
+        elif isinstance(call := _called(type(function)), _FunctionType):
+            function, bound = call, bound + 1
+        else:
+            break
+    return function, bound
+
+
+def _called(kind: type) -> object:
+    """The `__call__` that instances of a class have, of its own or inherited."""
+    for base in kind.__mro__:
+        if "__call__" in base.__dict__:
+            return base.__dict__["__call__"]
+    return None
+
+
+def positional(handler: Callable[..., object]) -> int:
     """How many positional arguments the handler takes, 2 for any number and where nobody can tell."""
     function: Any = handler
     bound = 0

@@ -1,7 +1,7 @@
 """What the function prints and logs, on its way to LOG frames with the right request id.
 
 This file does not know the protocol: a Journal is given a function that sends. `logging` is touched only once the
-function itself has imported it.
+function itself has imported it. The JSON style's lines are made in records.py.
 """
 
 from __future__ import annotations
@@ -11,36 +11,134 @@ import os
 import select
 import sys
 import time
-from _thread import get_ident
+from _thread import RLock, get_ident
+
+from . import namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from contextvars import ContextVar, Token
     from types import ModuleType
     from typing import Any
 
 PIECE = 3072
 """Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
 
+JSON_LINE = 256 * 1024
+"""Bytes of a printed line that the JSON style waits for, since an object is sent whole: what a log event of
+CloudWatch's may hold. A longer line becomes several objects."""
+
 _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
 """A log record as AWS Lambda writes it."""
 
+_LEVELS = {
+    "TRACE": "DEBUG",  # logging knows nothing below
+    "DEBUG": "DEBUG",
+    "INFO": "INFO",
+    "WARN": "WARNING",
+    "WARNING": "WARNING",
+    "ERROR": "ERROR",
+    "FATAL": "CRITICAL",
+    "CRITICAL": "CRITICAL",
+}
+"""The levels' names on the platforms and in `logging`: in `logging`."""
+
+
+class Tag:
+    """The request that a line belongs to. id: the frame's id, 0 for none. request_id: its name, "" for none."""
+
+    __slots__ = ("id", "request_id")
+
+    def __init__(self, id: int = 0, request_id: str = "") -> None:
+        self.id = id
+        self.request_id = request_id
+
+
+NOBODY = Tag()
+"""The tag of a line that belongs to no request."""
+
+
+def log_settings(hello: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, str]:
+    """The format and the level that are asked for, unchecked: HELLO's fields, else the platforms' variables.
+
+    ALIYUN_FC_LOG_LEVEL is Function Compute's, the other two are Lambda's.
+    """
+    format = hello.get("log_format") or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
+    level = hello.get("log_level") or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL")
+    return format, level or "INFO"
+
 
 class Journal:
-    """Takes lines from all of the function's threads.
+    """Takes lines from all of the function's threads and tasks.
 
-    send: called as send(stream, level, text, continues) with text of at most PIECE bytes, without the last line
-    break; continues: there was none, its line goes on in the next text.
-    request_id: of the request that runs now, for log records; "" between requests. forked: whether this is a child
-    that the function has forked.
+    send: called as send(id, stream, level, text, continues) with text of at most PIECE bytes, without the last line
+    break; continues: there was none, its line goes on in the next text of this id and stream.
+    lock: held while a text is sent in several pieces, so that nothing comes in between. It must be reentrant, and the
+    one that `send` takes: with two, a signal handler that prints could wait for ever.
+    current: the tag of the request that runs now, while one runs at a time; `per_context` ends that.
+    forked: whether this is a child that the function has forked.
     """
 
-    def __init__(self, send: Callable[[str, str, bytes, bool], None]) -> None:
+    def __init__(self, send: Callable[[int, str, str, bytes, bool], None], lock: Any = None) -> None:
         self._send = send
+        self._lock = lock or RLock()
         self.forked = False
+        self.current = NOBODY
+        self.level = "INFO"
+        self.records: ModuleType | None = None
+        """records.py, in the JSON style."""
         self._streams: list[LogStream] = []
-        self.request_id = ""
+        self._variable: ContextVar[Tag] | None = None
+        self._running = {0}
+        """With a tag for each context: the ids that a line may have."""
+        self._open: tuple[int, str, int] | None = None
+        """With a tag for each context: id, stream and thread of what was sent last, if its line goes on."""
+
+    def configure(self, format: str, level: str) -> None:
+        """Before any user code: the style of lines, "text" or "json", and the root logger's level, in any case.
+
+        A level that nobody knows is INFO, and a line says so; a format that nobody knows is text.
+        """
+        if format.lower() == "json":
+            self.records = namespace.own("records")
+        self.level = _LEVELS.get(level.upper(), "")
+        if not self.level:
+            self.level = "INFO"
+            self.log(f"pipe_runtime: there is no log level {level[:32]!r}; it is INFO")
+
+    def per_context(self) -> None:
+        """From now on each context, of a thread or a task, has a tag of its own, and `current` counts no more."""
+        if self._variable is None:
+            self._variable = namespace.stdlib("_contextvars").ContextVar("pipe_runtime.request", default=NOBODY)
+
+    def enter(self, tag: Tag) -> Token[Tag] | None:
+        """From now on what this context and its copies write belongs to `tag`; without contexts, it is `current`."""
+        if self._variable is None:
+            self.current = tag
+            return None
+        self._running.add(tag.id)
+        return self._variable.set(tag)
+
+    def leave(self, token: Token[Tag] | None) -> None:
+        """End what `enter` has begun, in the same context. The request's lines end with `flush_request`."""
+        if token is None:
+            self.current = NOBODY
+        elif self._variable is not None:
+            self._variable.reset(token)
+
+    def tag(self) -> Tag:
+        """What a line written here and now belongs to."""
+        return self.current if self._variable is None else self._settled(self._variable.get())
+
+    def _settled(self, tag: Tag) -> Tag:
+        """Its id is 0 once the request is over: the line of a task that it has left behind."""
+        return tag if self.runs(tag.id) else Tag(0, tag.request_id)
+
+    def runs(self, id: int) -> bool:
+        """Whether a line may have this id."""
+        return self._variable is None or id in self._running
 
     def open_streams(self) -> None:
         """Put streams of this journal in the place of sys.stdout and sys.stderr, and theirs with two underscores."""
@@ -53,34 +151,109 @@ class Journal:
         sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
         setattr(sys, "__stdin__", sys.stdin)  # noqa: B010  # it is declared final
 
-    def record(self, stream: str, level: str, text: bytes, line_break: bytes = b"\n") -> None:
-        """One record of one or more lines, without the last line break. line_break: b"" if that is still to come."""
+    def log(self, message: str, tag: Tag | None = None) -> None:
+        """A text of the runtime's own, or of context.log(): one record without a level.
+
+        tag: of the request that it belongs to; None: what belongs to the caller's context.
+        """
+        text = message.rstrip("\n").encode("utf-8", "backslashreplace")
+        self._print("log", self.tag() if tag is None else self._settled(tag), text, [text])
+
+    def record(self, level: str, text: bytes) -> None:
+        """A log record of one or more lines, in its final form, without the last line break."""
+        id = self.tag().id
+        if self._variable is None:
+            self._post(id, "log", level, text)
+            return
+        with self._lock:
+            self._end_open_line()
+            self._post(id, "log", level, text)
+
+    def printed(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n") -> None:
+        """Printed lines, without the last line break. line_break: b"" if that is still to come."""
+        self._print(stream, tag, text, text.split(b"\n") if self.records else [], line_break)
+
+    def _print(self, stream: str, tag: Tag, text: bytes, messages: list[bytes], line_break: bytes = b"\n") -> None:
+        """messages: what is an object each in the JSON style, which begins no line that it does not end."""
+        if self.records is not None:
+            objects = [self.records.printed_line(message, stream, tag.request_id) for message in messages]
+            self._post(tag.id, stream, "", b"\n".join(objects))
+        elif self._variable is None:
+            self._post(tag.id, stream, "", text, line_break)
+        else:
+            self._print_with_prefix(stream, tag, text, line_break)
+
+    def _print_with_prefix(self, stream: str, tag: Tag, text: bytes, line_break: bytes) -> None:
+        prefix = f"{tag.request_id}\t".encode("utf-8", "backslashreplace") if tag.request_id else b""
+        writer = tag.id, stream, get_ident()
+        text = text.replace(b"\n", b"\n" + prefix)
+        with self._lock:
+            if self._open != writer:
+                self._end_open_line()
+                text = prefix + text
+            self._open = None if line_break else writer
+            self._post(tag.id, stream, "", text, line_break)
+
+    def _end_open_line(self) -> None:
+        """What is sent next would be taken for the rest of a line that another context has begun."""
+        if self._open is not None:
+            (id, stream, _), self._open = self._open, None
+            self._post(id, stream, "", b"")
+
+    def _post(self, id: int, stream: str, level: str, text: bytes, line_break: bytes = b"\n") -> None:
+        """Send, in as many pieces as it takes."""
         if self.forked:
             write_all(2, text + line_break)
-            return
+        elif len(text) <= PIECE:
+            self._send(id, stream, level, text, not line_break)
+        else:
+            with self._lock:
+                self._post_pieces(id, stream, level, text, line_break)
+
+    def _post_pieces(self, id: int, stream: str, level: str, text: bytes, line_break: bytes) -> None:
         start = 0
         while len(text) - start > PIECE:
             cut = text.rfind(b"\n", start, start + PIECE + 1)
             if cut >= 0:
-                self._send(stream, level, text[start:cut], False)
+                self._send(id, stream, level, text[start:cut], False)
                 start = cut + 1
             else:
                 cut = _character_boundary(text, start + PIECE)
-                self._send(stream, level, text[start:cut], True)
+                self._send(id, stream, level, text[start:cut], True)
                 start = cut
-        self._send(stream, level, text[start:], not line_break)
+        self._send(id, stream, level, text[start:], not line_break)
 
     def flush(self) -> None:
-        """Send what was printed without a line break so far."""
+        """Send what was printed without a line break so far, by whomever."""
         for stream in self._streams:
             if stream.partial:
                 stream.send_partial_lines()
+        if self._open is not None:
+            with self._lock:
+                self._end_open_line()
+
+    def flush_request(self, id: int) -> None:
+        """The request is about to have its outcome: send what it has printed without a line break, and forget it.
+
+        A line that comes later, of a task that it has left behind, has id 0.
+        """
+        if id:
+            self._running.discard(id)
+        for stream in self._streams:
+            if stream.partial:
+                stream.send_partial_lines_of(id)
+        if self._open is not None:
+            with self._lock:
+                if self._open is not None and self._open[0] == id:
+                    self._end_open_line()
 
     def after_fork(self) -> None:
         """In a forked child: from now on everything goes to fd 2, and what the parent had begun stays the parent's."""
         self.forked = True
+        self._lock = RLock()  # another thread of the parent's may have held the other one
+        self._open = None
         for stream in self._streams:
-            stream.forget_partial_lines()
+            stream.partial.clear()
 
 
 class LogStream(io.RawIOBase):
@@ -93,7 +266,8 @@ class LogStream(io.RawIOBase):
         self._stream = name
         self._journal = journal
         self._descriptor = descriptor
-        self.partial: dict[int, bytes] = {}
+        self.partial: dict[tuple[int, int], tuple[Tag, bytes]] = {}
+        """What each thread has begun of a line, for each request: of (its id, the thread), the tag and the text."""
 
     def writable(self) -> bool:
         return True
@@ -102,41 +276,56 @@ class LogStream(io.RawIOBase):
         return self._descriptor
 
     def write(self, data: Any) -> int:
-        """Take bytes; each thread completes lines of its own."""
+        """Take bytes; each thread completes lines of its own, for each request that it runs."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
         text = data if type(data) is bytes else memoryview(data).tobytes()
-        thread = get_ident()
-        whole = self.partial.pop(thread, b"") + text if thread in self.partial else text
+        journal = self._journal
+        tag = journal.tag()
+        key = tag.id, get_ident()
+        whole = self._take(key) + text if key in self.partial else text
         end = whole.rfind(b"\n") + 1
         start = end
-        while len(whole) - start > PIECE:  # an endless line goes on in pieces: nothing may grow
-            start = _character_boundary(whole, start + PIECE)
+        limit = PIECE if journal.records is None else JSON_LINE
+        while len(whole) - start > limit:  # an endless line goes on in pieces: nothing may grow
+            start = _character_boundary(whole, start + limit)
         if start < len(whole):
-            self.partial[thread] = whole[start:]  # never empty after a piece: the line break is still to come
+            self.partial[key] = tag, whole[start:]  # never empty after a piece: the line break is still to come
         if start:
             whole_lines = start == end
             line_break = b"\n" if whole_lines else b""
-            self._journal.record(self._stream, "", whole[: start - whole_lines], line_break)
+            journal.printed(self._stream, tag, whole[: start - whole_lines], line_break)
+        if not journal.runs(tag.id):  # the request ended meanwhile, and nobody will ask for this again
+            self._send_partial_line(key)
         return len(text)
 
     def flush(self) -> None:
         """Pass on what this thread has begun of a line: who flushes may hang, or die, before it is complete."""
         super().flush()
-        text = self.partial.pop(get_ident(), b"")
+        tag = self._journal.tag()
+        text = self._take((tag.id, get_ident()))
         if text:
-            self._journal.record(self._stream, "", text, b"")
+            self._journal.printed(self._stream, tag, text, b"")
 
     def send_partial_lines(self) -> None:
         """Pass on what has no line break yet, with one."""
-        for thread in list(self.partial):
-            text = self.partial.pop(thread, b"")
-            if text:  # the thread has not just completed it itself
-                self._journal.record(self._stream, "", text)
+        for key in list(self.partial):
+            self._send_partial_line(key)
 
-    def forget_partial_lines(self) -> None:
-        """Drop what a forked child has inherited: it is the parent's to complete."""
-        self.partial.clear()
+    def send_partial_lines_of(self, id: int) -> None:
+        """The same for one request, and for threads that have ended: nobody completes those lines."""
+        threads = sys._current_frames()
+        for key in list(self.partial):
+            if key[0] == id or key[1] not in threads:
+                self._send_partial_line(key)
+
+    def _send_partial_line(self, key: tuple[int, int]) -> None:
+        tag, text = self.partial.pop(key, (NOBODY, b""))
+        if text:  # the thread has not just completed it itself
+            self._journal.printed(self._stream, tag, text)
+
+    def _take(self, key: tuple[int, int]) -> bytes:
+        return self.partial.pop(key, (NOBODY, b""))[1]
 
 
 class LoggingHook:
@@ -148,12 +337,21 @@ class LoggingHook:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._module: ModuleType | None = None
 
     def install(self) -> None:
-        if "logging" in sys.modules:
-            self._attach(sys.modules["logging"])
-        else:
+        """Before any user code."""
+        namespace.after_import.append(self.attach)
+        self.attach()
+        if self._module is None:
             sys.meta_path.insert(0, self)
+
+    def attach(self) -> None:
+        """Take the records of the `logging` that is there by now: the runtime's own imports do not ask the finders."""
+        module = sys.modules.get("logging")
+        spec = namespace.spec_of(module)
+        if module is not None and namespace.is_standard(spec) and not getattr(spec, "_initializing", False):
+            self._attach(module)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Import protocol: for `logging`, its ordinary spec, with a loader that attaches us after it has run."""
@@ -168,7 +366,7 @@ class LoggingHook:
         else:
             return None
         loader: Any = spec.loader
-        if loader is not None and spec.origin == os.path.join(os.path.dirname(os.__file__), "logging", "__init__.py"):
+        if loader is not None and namespace.is_standard(spec):
             execute = loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
@@ -179,23 +377,33 @@ class LoggingHook:
         return spec
 
     def _attach(self, module: Any) -> None:
+        if module is self._module:
+            return
+        self._module = module
         journal = self._journal
 
         class JournalHandler(module.Handler):  # type: ignore[misc]
             def emit(self, record: logging.LogRecord) -> None:
                 try:
                     text = self.format(record)
-                    journal.record("log", _level(record.levelname), text.encode("utf-8", "backslashreplace"))
+                    journal.record(_level(record.levelname), text.encode("utf-8", "backslashreplace"))
                 except RecursionError:
                     raise  # as in logging's own handlers
                 except Exception:  # logging's own contract: a record that cannot be formatted is reported, not raised
                     self.handleError(record)
 
+        class Unclaimed(module.Handler):  # type: ignore[misc]
+            def emit(self, record: logging.LogRecord) -> None:
+                if not module.root.handlers:
+                    handler.handle(record)
+
         class LambdaFormatter(module.Formatter):  # type: ignore[misc]
             converter = time.gmtime
 
             def format(self, record: logging.LogRecord) -> str:
-                record.aws_request_id = journal.request_id
+                request_id = record.aws_request_id = journal.tag().request_id
+                if journal.records is not None:
+                    return str(journal.records.record_line(record, request_id, known))
                 return str(super().format(record))
 
         def basic_config(*given: Any, **settings: Any) -> None:
@@ -203,13 +411,21 @@ class LoggingHook:
             if given or settings or sys._getframe(1).f_globals is not module.__dict__:
                 configure(*given, **settings)
 
+        def show_warning(*given: Any, **named: Any) -> None:
+            # logging itself puts a NullHandler there, and then the handler of last resort is not asked.
+            warnings = module.getLogger("py.warnings")
+            if not warnings.handlers:
+                warnings.addHandler(Unclaimed())
+            show(*given, **named)
+
         handler = JournalHandler()
         handler.setFormatter(LambdaFormatter(_RECORD, "%Y-%m-%dT%H:%M:%S"))
-        configure = module.basicConfig
+        known = frozenset(module.makeLogRecord({}).__dict__) if journal.records is not None else frozenset()
+        configure, show = module.basicConfig, module._showwarning
         basic_config.__doc__, basic_config.__wrapped__ = configure.__doc__, configure  # type: ignore[attr-defined]
-        module.basicConfig = basic_config
+        module.basicConfig, module._showwarning = basic_config, show_warning
         module.lastResort = handler
-        module.root.setLevel(module.INFO)
+        module.root.setLevel(journal.level)
 
 
 def _character_boundary(text: bytes, limit: int) -> int:

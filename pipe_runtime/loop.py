@@ -1,7 +1,8 @@
 """The runtime itself: says hello, loads the handler, then answers one request after the other.
 
-It ties the modules of this package together. One process, one handler, one request at a time; the init on the other
-end decides about time and death.
+It ties the modules of this package together. One process, one handler; plain functions, one request at a time, are
+served right here. An engine (threads.py, tasks.py) serves several at once or in an event loop, an exchange what is more
+than one payload. The init on the other end decides about time and death.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import sys
 from time import monotonic, perf_counter_ns  # now: a function may replace the module's
 
 from . import codec, faults, handler, namespace
-from .connection import RUNTIME, Connection, End
+from .connection import RUNTIME, STREAM_BYTES, Connection, End
 from .context import DEFAULT_TIMEOUT_MS, Context
 from .errors import Fault, LocalProtocolError, ProtocolError
-from .frames import MAX_HEAD
-from .logs import Journal, LoggingHook, write_all
-from .messages import DUMP, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP, VERSION
+from .frames import LARGEST_PAYLOAD, MAX_HEAD, Frame
+from .logs import NOBODY, Journal, LoggingHook, Tag, log_settings, write_all
+from .messages import DUMP, END, ERROR, HELLO, INVOKE, LOG, MEASURED, READY, RESULT, STOP, VERSION
 from .outbox import Outbox
 from .quiet import Quiet
 from .stdio import claim
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any
 
-    from .frames import Frame
+    from .service import Service
 
     Outcome = tuple[int, dict[str, Any], bytes]
     """Kind, metadata and payload of a frame that says how it went."""
@@ -38,10 +39,23 @@ WINDOW_REQUESTS = 64
 WINDOW_BYTES = 1024 * 1024
 """What may wait here unanswered: enough that an answer's way back never leaves the runtime without work."""
 
+MAX_CONCURRENCY = 1024
+"""Requests at once, at most."""
+
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 """What the init may have sent of such requests while an answer cannot be written."""
 
+KEPT_BYTES_OF_ONE = 8 + MAX_HEAD + 2 * STREAM_BYTES
+"""The same for each request that may be streamed; small pieces are half frame."""
+
+_FOR_THE_LOOP = (HELLO, STOP, DUMP)
+_WHOLE = frozenset((dict, list, str, int, float, bool, type(None), bytes, tuple))
+_IN_PIECES = ("__next__", "__anext__", "__await__")
+_PLAIN_SETTINGS = (("type", "auto"), ("concurrency", 1), ("initializer", ""), ("pre_stop", ""), ("pre_freeze", ""))
+"""HELLO's fields, and the values with which the loop serves a plain function by itself."""
+
 EXIT_STOPPED = 0
+EXIT_HOOK_FAILED = 1
 EXIT_NOT_LOADED = 1
 EXIT_PIPE_LOST = 1
 EXIT_USAGE = 2
@@ -93,28 +107,37 @@ def _complain(text: str) -> None:
         return  # there is no stderr
 
 
+def _measured(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {name: metadata[name] for name in MEASURED if name in metadata}
+
+
 def _exit_code(error: SystemExit) -> int:
     """What Python would exit with."""
     return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 class Runtime:
-    """One conversation with the init, from HELLO to the end."""
+    """One conversation with the init, from HELLO to the end.
+
+    queue: frames that were read while a function waited for something else; None: the stream has ended.
+    """
 
     def __init__(self, baseline: Collection[str]) -> None:
         self._baseline = baseline
         self._meter = Meter()
-        self._pipes = claim(KEPT_BYTES)
-        self._connection = Connection(RUNTIME)
-        self._outbox = Outbox(self._connection, self._pipes)
-        self._journal = Journal(self._send_log)
-        self._quiet = Quiet(self._signal_handled, lambda error: leave(_exit_code(error)))
-        self._current = 0
+        self.pipes = claim(KEPT_BYTES)
+        self.connection = Connection(RUNTIME)
+        self.outbox = Outbox(self.connection, self.pipes)
+        self.journal = Journal(self._send_log, self.outbox.lock)
+        self.quiet = Quiet(self._signal_handled, lambda error: leave(_exit_code(error)))
+        self.queue: list[Frame | None] = []
+        self._service: Service | None = None
+        self._plain = True
         self._cold = True
         self._forked = False
         self._pid = os.getpid()
         self._handler_name = ""
-        self._handler: Callable[[Any, Any], Any]
+        self.handler: Callable[[Any, Any], Any]
         self._function: dict[str, Any] = {}
         self._dump_fd = -1
         self._dump_signal = 0
@@ -125,100 +148,161 @@ class Runtime:
         hello = self._next()
         if hello is None:
             return EXIT_STOPPED  # an init that changed its mind
-        self._outbox.post(
+        window = max(WINDOW_REQUESTS, min(hello.metadata.get("concurrency", 1), MAX_CONCURRENCY))
+        self.pipes.limit = WINDOW_BYTES + window * KEPT_BYTES_OF_ONE
+        self.outbox.post(
             HELLO,
             metadata={
                 "versions": [VERSION],
                 "software": "pipe_runtime CPython {}.{}.{}".format(*sys.version_info),
                 "capabilities": ["dump-signal"],
-                "window_requests": WINDOW_REQUESTS,
+                "window_requests": window,
                 "window_bytes": WINDOW_BYTES,
+                "stream_bytes": STREAM_BYTES,
             },
         )
-        kind, metadata, _ = self._quiet.call(self._configure, hello.metadata, self._problem)
-        self._journal.flush()
+        kind, metadata, _ = self.quiet.call(self._configure, hello.metadata, self.problem)
+        self.journal.flush()
         if kind == ERROR:
             self.last_word(metadata)
             return EXIT_NOT_LOADED
-        self._outbox.post(kind, 0, metadata)
-        return self._serve()
+        self.outbox.post(kind, 0, metadata)
+        if self._service is None or self._service.engine is None:
+            self._serve()
+        elif self._service.on_event_loop:
+            self.quiet.call(self._run_engine, self._service, self._engine_failed)
+        else:
+            self._service.engine.serve()
+        return EXIT_STOPPED if self._service is None else self._stop(self._service)
 
     def last_word(self, problem: dict[str, Any]) -> bool:
         """ERROR with id 0. False: nobody listens any more, or HELLO was not said yet."""
         try:
-            self._outbox.post(ERROR, 0, problem)
+            self.outbox.post(ERROR, 0, problem)
         except (BrokenPipeError, LocalProtocolError):
             return False
         return True
 
-    def _serve(self) -> int:
+    def _serve(self) -> None:
         while True:
             frame = self._next()
             if frame is not None and frame.kind == INVOKE:
                 self._answer(frame)
             elif frame is None or frame.kind == STOP:
-                self._journal.flush()
-                return EXIT_STOPPED
+                self.journal.flush()
+                return
             elif frame.kind == DUMP:
-                self._outbox.post(DUMP, metadata={"stacks": []})  # nothing runs, or this would not be read
+                self.outbox.post(DUMP, metadata={"stacks": []})  # nothing runs, or this would not be read
 
     def _next(self) -> Frame | None:
-        """The next frame, None at the end of the stream. CANCEL never comes: what it names is answered by then."""
-        connection = self._connection
-        event = connection.next_event()
-        while event is None:
-            event = connection.receive_event(self._quiet.wait(self._pipes.read))
-        return None if isinstance(event, End) else event
+        """The next frame for the loop itself, None at the end of the stream."""
+        while True:
+            if self.queue:
+                return self.queue.pop(0)
+            event = self.connection.next_event() or self._receive()
+            if isinstance(event, Frame):
+                if event.kind == INVOKE:
+                    if "stream" not in event.metadata:
+                        return event
+                elif event.kind in _FOR_THE_LOOP:
+                    return event
+                self.service().hear(event)
+            elif event is not None:
+                return None
+
+    def _receive(self) -> Frame | End | None:
+        """Read once; the first event of what came."""
+        if self._service is None:
+            return self.connection.receive_event(self.quiet.wait(self.pipes.read))
+        with self._service.pump.lock:  # a thread that the function has left behind may still wait for its body
+            if self.queue:
+                return None
+            data = self.quiet.wait(self.pipes.read)
+            with self.outbox.lock:
+                return self.connection.receive_event(data)
+
+    def service(self) -> Service:
+        """What serves what the loop does not."""
+        if self._service is None:
+            service: Service = namespace.own("service").Service(self)
+            self._service = service
+        return self._service
+
+    # A request
 
     def _answer(self, frame: Frame) -> None:
         request = frame.metadata
-        self._current = frame.id
-        self._journal.request_id = request["request_id"]
+        self.journal.current = Tag(frame.id, request["request_id"])
         if self._cold:
             codec.warm_up(request["content_type"], request["accept"])
             self._cold = False
         self._meter.start()
-        kind, metadata, payload = self._quiet.call(self._call, frame, self._problem)
-        self._leave_if_forked(None)  # in the handler, or in code of the event's or the result's
+        kind, metadata, payload = self.quiet.call(self._call, frame, self.problem)
+        self.leave_if_forked(None)  # in the handler, or in code of the event's or the result's
         measured = self._meter.read()
-        self._journal.flush()
-        self._current, self._journal.request_id = 0, ""
+        self.journal.flush()
+        self.journal.current = NOBODY
+        if self._service is not None:
+            kind = self._service.settle(frame.id, kind)
         metadata.update(measured)
+        self.conclude(kind, frame.id, metadata, payload)
+
+    def conclude(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes) -> None:
+        """Send a request's outcome; where that is impossible, the error that says why."""
         try:
-            self._outbox.post(kind, frame.id, metadata, payload, kind == RESULT)
+            self.outbox.post(kind, id, metadata, payload, kind == RESULT and "http" not in metadata)
         except LocalProtocolError as error:
             too_large = {
                 "error_type": "Function.ResponseSizeTooLarge",
                 "error_message": f"The result is too large: {error}",
             }
-            self._outbox.post(ERROR, frame.id, {**too_large, **measured})
+            self.outbox.post(END if kind == END else ERROR, id, {**_measured(metadata), **too_large})
         except MemoryError as error:  # making the frame copies the result
-            self._outbox.post(ERROR, frame.id, {**faults.describe(error), **measured})
+            self.outbox.post(END if kind == END else ERROR, id, {**_measured(metadata), **faults.describe(error)})
 
-    def _problem(self, error: BaseException) -> Outcome:
-        self._leave_if_forked(error)
+    def problem(self, error: BaseException) -> Outcome:
+        """The outcome of a request that has raised `error`."""
+        self.leave_if_forked(error)
         return ERROR, faults.describe(error), b""
+
+    def context(self, request: dict[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:
+        """What the handler gets for a request, INVOKE's metadata. Its time runs from now on."""
+        deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
+        return Context(request, self._function, self._handler_name, deadline, self.journal.log, cancelled)
+
+    def peak_memory(self) -> int:
+        """Of this process, in bytes."""
+        return self._meter.peak_memory()
 
     def _call(self, frame: Frame) -> Outcome:
         request = frame.metadata
-        deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
-        context = Context(request, self._function, self._handler_name, deadline, self._log)
+        if not self._plain or "stream" in request or "http" in request or "phase" in request:
+            return self.service().perform(frame)
+        context = self.context(request)
         payload, frame.payload = frame.payload, b""  # the handler need not hold the event twice
         event = codec.decode_event(payload, request["content_type"])
         del payload
-        value = self._handler(event, context)
+        value = self.handler(event, context)
+        if type(value) not in _WHOLE and any(hasattr(type(value), name) for name in _IN_PIECES):
+            return self.service().perform_rest(frame, value)
         content_type, result = codec.encode_result(value, request["accept"])
+        if len(result) > LARGEST_PAYLOAD:
+            del event, value
+            return self.service().perform_large(frame, content_type, result)
         return RESULT, {"content_type": content_type}, result
+
+    # Before the first request, and after the last one
 
     def _configure(self, hello: dict[str, Any]) -> Outcome:
         """Become what HELLO asks for: environment, folder, path, standard streams; then load the handler."""
         start = perf_counter_ns()
-        self._pipes.spin(hello.get("spin_us", 0))
+        self.pipes.spin(hello.get("spin_us", 0))
         self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
         os.register_at_fork(after_in_child=self._after_fork)
-        self._journal.open_streams()
-        LoggingHook(self._journal).install()
         os.environ.update(hello.get("environment", {}))
+        self.journal.open_streams()
+        self.journal.configure(*log_settings(hello, os.environ))
+        LoggingHook(self.journal).install()
         self._function = hello.get("function", {})
         self._handler_name = hello.get("handler", "")
         code_dir = os.path.abspath(hello.get("code_dir", "."))
@@ -230,10 +314,52 @@ class Runtime:
                 f"Unable to enter the code directory {code_dir}: {error.strerror}",
             ) from None
         namespace.prepare(code_dir, hello.get("layers", []), self._baseline, self._handler_name)
-        self._handler = handler.load(self._handler_name, code_dir)
-        self._leave_if_forked(None)
-        init_us = max(0, perf_counter_ns() - start) // 1000
-        return READY, {"init_us": init_us, "peak_memory_bytes": self._meter.peak_memory()}, b""
+        found = handler.find(self._handler_name, code_dir)
+        ready: dict[str, Any] = {}
+        plain = all(hello.get(field, value) == value for field, value in _PLAIN_SETTINGS)
+        if plain and handler.is_plain(found) and "snapshot_restore_py" not in sys.modules:
+            self.handler = handler.adapt(found)
+        else:
+            self._plain = False
+            self.service().configure(found, hello, code_dir)
+            ready = self.service().ready()
+        self.leave_if_forked(None)
+        ready["init_us"] = max(0, perf_counter_ns() - start) // 1000
+        ready["peak_memory_bytes"] = self._meter.peak_memory()
+        return READY, ready, b""
+
+    def _run_engine(self, service: Service) -> Outcome:
+        assert service.engine is not None
+        service.engine.serve()
+        return STOP, {}, b""
+
+    def _engine_failed(self, error: BaseException) -> Outcome:
+        """Nothing of the function's gets here, for the engines catch it: this is the end of the pipe."""
+        raise error
+
+    def _stop(self, service: Service) -> int:
+        """The hooks of the end; returns the exit code."""
+        kind, problem, _ = self.quiet.call(self._run_stop, service, self.problem)
+        self.journal.flush()
+        if kind == ERROR:
+            text = f"pipe_runtime: the function failed at its end: {problem['error_type']}: {problem['error_message']}"
+            self.journal.log(text)
+        return EXIT_HOOK_FAILED if kind == ERROR else EXIT_STOPPED
+
+    def _run_stop(self, service: Service) -> Outcome:
+        service.stop()
+        self.leave_if_forked(None)
+        return STOP, {}, b""
+
+    def abandon(self) -> None:
+        """From a thread or task: nobody is there to be answered."""
+        leave(EXIT_STOPPED)
+
+    def report(self, what: str, error: BaseException, when: str = "") -> None:
+        """Log what the function's code has raised where no request is to be told."""
+        self.leave_if_forked(error)
+        name, message = faults.type_name(error), faults.message_of(error)
+        self.journal.log(f"pipe_runtime: {what} raised {name}{when}: {message}", NOBODY)
 
     def _dump_to(self, descriptor: int, signal: int) -> None:
         """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""
@@ -250,15 +376,15 @@ class Runtime:
         if self._forked:
             return  # a fork of a fork: those numbers may be the function's own descriptors by now
         self._forked = True
-        self._journal.after_fork()
-        self._pipes.close()
+        self.journal.after_fork()
+        self.pipes.close()
         if self._dump_fd >= 0:
             faulthandler.disable()
             if self._dump_signal:
                 faulthandler.unregister(self._dump_signal)
             os.close(self._dump_fd)
 
-    def _leave_if_forked(self, error: BaseException | None) -> None:
+    def leave_if_forked(self, error: BaseException | None) -> None:
         """A child that the function forked must not come back from the handler as a second runtime."""
         if not self._forked and os.getpid() == self._pid:
             return
@@ -278,16 +404,15 @@ class Runtime:
         """What the function has printed, and not flushed, would be lost with the process."""
         _flush(sys.stdout)
         _flush(sys.stderr)
-        _flush(self._journal)
+        _flush(self.journal)
 
     def _signal_handled(self, error: BaseException | None) -> None:
         """A signal handler of the function's has run between requests, and has raised `error`."""
-        self._leave_if_forked(error)
+        self.leave_if_forked(error)
         if error is not None and not isinstance(error, SystemExit):
-            text = f"pipe_runtime: a signal handler raised {faults.type_name(error)} between requests"
-            self._log(f"{text}: {faults.message_of(error)}")
+            self.report("a signal handler", error, " between requests")
 
-    def _send_log(self, stream: str, level: str, text: bytes, continues: bool) -> None:
+    def _send_log(self, id: int, stream: str, level: str, text: bytes, continues: bool) -> None:
         if os.getpid() != self._pid:  # a fork below Python, which has run no hooks
             self._after_fork()
             write_all(2, text if continues else text + b"\n")
@@ -298,12 +423,9 @@ class Runtime:
         if continues:
             metadata["continues"] = True
         try:
-            self._outbox.post(LOG, self._current, metadata, text)
+            self.outbox.post(LOG, id, metadata, text)
         except LocalProtocolError:  # the request's outcome has overtaken this thread, or nothing follows the last word
             try:
-                self._outbox.post(LOG, 0, metadata, text)
+                self.outbox.post(LOG, 0, metadata, text)
             except LocalProtocolError:
                 write_all(2, text if continues else text + b"\n")
-
-    def _log(self, message: str) -> None:
-        self._journal.record("log", "", str(message).rstrip("\n").encode("utf-8", "backslashreplace"))

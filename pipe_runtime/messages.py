@@ -50,6 +50,14 @@ MSGPACK = "application/msgpack"
 BYTES = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
 ANY = "*/*"
+JSON_LINES = "application/jsonl"
+"""Of a streamed result: for each of its items one JSON value and a line break."""
+
+MSGPACK_SEQUENCE = "application/msgpack-seq"
+"""The same with msgpack values, and nothing in between."""
+
+PRE_FREEZE = "pre-freeze"
+"""INVOKE's `phase` of the hook that runs before a worker is frozen."""
 
 MEASURED = {
     "duration_us": int,
@@ -82,8 +90,17 @@ FIELDS: dict[int, dict[str, type]] = {
         "dump_fd": int,
         "dump_signal": int,
         "spin_us": int,
+        "type": str,
+        "concurrency": int,
+        "initializer": str,
+        "pre_stop": str,
+        "pre_freeze": str,
+        "init_request_id": str,
+        "log_format": str,
+        "log_level": str,
+        "stream_bytes": int,
     },
-    READY: {"init_us": int, "peak_memory_bytes": int},
+    READY: {"init_us": int, "peak_memory_bytes": int, "type": str, "concurrency": int, "answers_dump": bool},
     INVOKE: {
         "request_id": str,
         "timeout_ms": int,
@@ -94,15 +111,23 @@ FIELDS: dict[int, dict[str, type]] = {
         "client_context": dict,
         "identity": dict,
         "tenant_id": str,
+        "retry_count": int,
+        "tracing": dict,
+        "http": dict,
+        "phase": str,
+        "stream": bool,
     },
-    RESULT: {"content_type": str, **MEASURED},
+    RESULT: {"content_type": str, "http": dict, "stream": bool, **MEASURED},
     ERROR: {**_PROBLEM, **MEASURED},
     LOG: {"stream": str, "level": str, "continues": bool},
+    CHUNK: {},
+    END: {**_PROBLEM, **MEASURED},
+    CREDIT: {"bytes": int},
     CANCEL: {},
     DUMP: {"stacks": list},
     STOP: {},
 }
-"""kind: {metadata key: type}. Integers are unsigned. CHUNK, END and CREDIT have numbers and no row yet."""
+"""kind: {metadata key: type}. Integers are unsigned."""
 
 REQUIRED: dict[int, tuple[str, ...]] = {
     HELLO: ("versions",),
@@ -110,6 +135,7 @@ REQUIRED: dict[int, tuple[str, ...]] = {
     RESULT: ("content_type",),
     ERROR: ("error_type", "error_message"),
     LOG: ("stream",),
+    CREDIT: ("bytes",),
 }
 
 
@@ -121,8 +147,7 @@ def check(kind: int, metadata: Mapping[str, Any]) -> bool:
     """
     fields = FIELDS.get(kind)
     if fields is None:
-        name = NAMES.get(kind, kind)
-        raise ProtocolError(f"a frame of kind {name}, which version {VERSION} does not allow here")
+        raise ProtocolError(f"a frame of kind {kind}, which version {VERSION} does not allow here")
     plain = True
     for key, value in metadata.items():
         found = type(value)

@@ -15,7 +15,7 @@ from _frozen_importlib_external import PathFinder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -184,6 +184,9 @@ class _OwnLibrary:
 
 
 own_library = _OwnLibrary()
+after_import: list[Callable[[], None]] = []
+"""Called after each import of stdlib()'s, which asks none of the finders on sys.meta_path."""
+
 # A fork amid another thread's import would leave the child without the function's modules, and with a lock
 # that nobody frees.
 os.register_at_fork(
@@ -204,17 +207,32 @@ def stdlib(name: str) -> ModuleType:
         with own_library:
             _import(name)
             module = _held[name] = sys.modules[name]
+        for each in after_import:
+            each()
     return module
+
+
+def own(name: str) -> ModuleType:
+    """Import one of the runtime's own modules that not every function needs, such as ``wsgi``, as `stdlib` does."""
+    return stdlib(f"{_RUNTIME}.{name}")
+
+
+def _folders(layer: str) -> list[str]:
+    python = os.path.join(layer, "python")
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = os.path.join(python, "lib", version, "site-packages")
+    return [folder for folder in (packages, python) if os.path.isdir(folder)] or [layer]
 
 
 def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], handler: str) -> None:
     """Make sys.path, sys.argv, ``__main__`` and sys.modules the function's own, once, before its handler loads.
 
-    code_dir, layers: folders, which come first on sys.path in this order.
+    code_dir, layers: folders, which come first on sys.path in this order. Of a layer it is python/lib/pythonX.Y/
+    site-packages and python, where they are there, else the layer itself; .pth files are not looked at.
     baseline: the names that were in sys.modules when the interpreter had started; they are never touched.
     handler: the handler's name, as given; becomes sys.argv[0].
     """
-    path = [os.path.abspath(folder) for folder in (code_dir, *layers)]
+    path = [os.path.abspath(code_dir), *(folder for layer in layers for folder in _folders(os.path.abspath(layer)))]
     sys.path[0:0] = path
     sys.argv = [handler]
     _held["__main__"] = sys.modules["__main__"]

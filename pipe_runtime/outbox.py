@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """Sends frames. Safe between threads, and inside a signal handler that interrupts a send."""
+    """Sends frames. Safe between threads, and inside a signal handler that interrupts a send.
+
+    lock: held while the connection changes. Where several threads post, whoever takes frames in holds it too.
+    """
 
     def __init__(self, connection: Connection, pipes: Pipes) -> None:
         self._connection = connection
         self._pipes = pipes
         # Reentrant, because a signal handler may post at any moment after this thread has taken the lock.
-        self._lock = RLock()
+        self.lock = RLock()
         self._busy = False
         self._deferred: list[Post] = []
 
@@ -45,7 +48,7 @@ class Outbox:
         LocalProtocolError: the protocol does not allow it now, or it is too large; nothing was sent.
         BrokenPipeError: nobody reads any more.
         """
-        with self._lock:
+        with self.lock:
             if self._busy:
                 self._deferred.append((kind, id, metadata, payload, trusted))
                 return

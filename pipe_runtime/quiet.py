@@ -6,6 +6,7 @@ It knows signals and the moments when the function's code begins and returns; no
 from __future__ import annotations
 
 import _signal
+import _thread
 import sys
 
 TYPE_CHECKING = False
@@ -38,7 +39,9 @@ class Quiet:
         self._leave = leave
         self._exit: SystemExit | None = None
         self._waiting = False
+        self._thread = _thread.get_ident()
         self._quiet = True
+        self._raised: list[BaseException] | None = None
         self._taken: dict[int, Callable[[int, Any], Any]] = {}
         # Bound once: they are told apart by identity.
         self._ours, self._interrupt = self._contain, self._interrupted
@@ -78,6 +81,26 @@ class Quiet:
                 failure = error if failure is None else failure
         return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of them is there
 
+    def during(self, step: Callable[[], None]) -> None:
+        """step(), in the middle of the function's code: what a signal handler raises meanwhile is raised behind it.
+
+        In other threads than the main one Python runs no signal handlers.
+        """
+        if self._quiet or _thread.get_ident() != self._thread:
+            step()
+            return
+        raised: list[BaseException] = []
+        try:
+            self._raised = raised
+            self._begin()
+            step()
+        finally:
+            self._raised = None
+            self._quiet = False
+            self._give_back()
+        if raised:
+            raise raised[0]
+
     def wait(self, read: Callable[[], bytes]) -> bytes:
         """read(), during which the function's signal handlers may end the process."""
         self._waiting = True
@@ -116,6 +139,10 @@ class Quiet:
             self._taken[number](number, frame)
         except BaseException as error:  # that is what this is for
             failure = error
+        if self._raised is not None:
+            if failure is not None:
+                self._raised.append(failure)
+            return
         self._finished(failure)
         if isinstance(failure, SystemExit):
             self._exit = failure
@@ -125,3 +152,5 @@ class Quiet:
     def _interrupted(self, number: int, frame: Any) -> None:
         if not self._quiet:  # between requests a SIGINT belongs to none of them
             _signal.default_int_handler(number, frame)
+        elif self._raised is not None:
+            self._raised.append(KeyboardInterrupt())

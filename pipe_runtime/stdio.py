@@ -39,7 +39,7 @@ class Pipes:
     def __init__(self, requests: int, answers: int, limit: int, nonblocking: bool = False) -> None:
         self.requests = requests
         self.answers = answers
-        self._limit = limit
+        self.limit = limit
         self._nonblocking = nonblocking
         self._kept: list[bytes] = []
         # Whoever waits for requests, so that no two threads do. Reentrant: a signal handler may raise behind the
@@ -74,6 +74,25 @@ class Pipes:
                 return self._kept.pop(0)
             finally:
                 self._idle = False
+
+    def wait(self) -> None:
+        """Until read() has something to give at once. A signal handler may raise here."""
+        with self._reading:
+            self._idle = True
+            try:
+                if not self._kept:
+                    self._waiting.poll()
+            finally:
+                self._idle = False
+
+    def ready(self) -> bool:
+        """Whether read() has something to give at once."""
+        return bool(self._kept or self._waiting.poll(0))
+
+    @property
+    def kept(self) -> bool:
+        """Whether bytes that came while a write had to wait are to be read."""
+        return bool(self._kept)
 
     def write(self, data: bytes) -> None:
         """Write all of `data`. While the other side does not read, keep reading from it (nobody may wait for us).
@@ -112,7 +131,7 @@ class Pipes:
     def _keep_or_writable(self) -> bool:
         """Wait until there is something to do: True if that is to write, False if bytes were read and kept."""
         ended = self._kept[-1:] == [b""]
-        room = not ended and sum(map(len, self._kept)) < self._limit
+        room = not ended and sum(map(len, self._kept)) < self.limit
         ready = dict((self._both if room else self._out).poll())
         if self.answers in ready:
             return True

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pipe_runtime.errors import LocalProtocolError, ProtocolError
 from pipe_runtime.frames import (
+    LARGEST_PAYLOAD,
     MAX_DEPTH,
     MAX_FRAME,
     MAX_HEAD,
@@ -319,6 +320,12 @@ def test_head_at_the_limit() -> None:
     assert read_one(data).metadata == metadata
     with pytest.raises(LocalProtocolError, match=f"{MAX_HEAD + 1} bytes; the limit is {MAX_HEAD}"):
         FrameWriter().encode(1, 0, {"a": "x" * (MAX_HEAD - 8)})
+
+
+def test_largest_payload_fits_with_the_largest_head() -> None:
+    data = FrameWriter().encode(1, 0, {"a": "x" * (MAX_HEAD - 9)}, bytes(LARGEST_PAYLOAD))
+    assert int.from_bytes(data[:4], "big") == MAX_FRAME
+    assert len(read_one(data).payload) == LARGEST_PAYLOAD
 
 
 def test_head_above_the_limit_is_refused_by_its_length() -> None:

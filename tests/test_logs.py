@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
+import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextvars import Context, copy_context
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
-from pipe_runtime.logs import PIECE, Journal, LogStream
+from pipe_runtime.logs import NOBODY, PIECE, Journal, LogStream, Tag, log_settings
+from pipe_runtime.messages import LOG, RESULT
 from pipe_testing import tools
 from pipe_testing.runtime import RuntimeProcess
 
 
 class Sent:
-    """A journal whose records are kept: `texts` of (stream, level, text), and `output`, as they would be shown."""
+    """A journal whose records are kept: `records` of (stream, level, text), `ids`, and `output`, as it is shown."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str, bytes]] = []
+        self.ids: list[int] = []
         self.output = b""
         self.journal = Journal(self.take)
         self.raw = LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
 
-    def take(self, stream: str, level: str, text: bytes, continues: bool) -> None:
+    def take(self, id: int, stream: str, level: str, text: bytes, continues: bool) -> None:
+        self.ids.append(id)
         self.records.append((stream, level, text))
         self.output += text if continues else text + b"\n"
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of lines that are not complete."""
+        return sum(len(text) for _, text in self.raw.partial.values())
 
     @property
     def texts(self) -> list[bytes]:
@@ -85,7 +98,7 @@ def test_what_is_no_text_is_cut_anyhow() -> None:
 def test_records_above_a_piece_are_cut_between_lines() -> None:
     sent = Sent()
     lines = [b"%d" % n + b"." * 100 for n in range(100)]
-    sent.journal.record("log", "INFO", b"\n".join(lines))
+    sent.journal.record("INFO", b"\n".join(lines))
     assert b"\n".join(sent.texts) == b"\n".join(lines)
     assert all(text.count(b".") % 100 == 0 for text in sent.texts)
 
@@ -116,8 +129,256 @@ def test_an_endless_line_does_not_grow() -> None:
     sent = Sent()
     for _ in range(10_000):
         sent.raw.write(b"." * 10)
-        assert sum(map(len, sent.raw.partial.values())) <= PIECE
+        assert sent.waiting <= PIECE
     assert len(sent.texts) >= 30
+
+
+def test_lines_belong_to_the_current_request() -> None:
+    sent = Sent()
+    for current in (Tag(1, "r-1"), NOBODY, Tag(2, "r-2")):
+        sent.journal.current = current
+        assert sent.journal.tag() is current
+        sent.raw.write(b"x\nrest")
+        sent.journal.record("INFO", b"y")
+        sent.journal.log("z\n")
+        sent.journal.flush()
+    assert sent.ids == [1] * 4 + [0] * 4 + [2] * 4
+    assert sent.texts == [b"x", b"y", b"z", b"rest"] * 3
+    assert sent.raw.partial == {}
+
+
+def test_enter_and_leave_without_contexts() -> None:
+    journal = Sent().journal
+    tag = Tag(0, "init")
+    token = journal.enter(tag)
+    assert journal.tag() is journal.current is tag
+    journal.leave(token)
+    assert journal.current is NOBODY
+
+
+@pytest.mark.parametrize("per_context", [False, True])
+def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
+    free: list[bool] = []
+    lock = threading.RLock()
+
+    def send(id: int, stream: str, level: str, text: bytes, continues: bool) -> None:
+        thread = threading.Thread(target=lambda: free.append(lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+
+    journal = Journal(send, lock)
+    if per_context:
+        journal.per_context()
+    journal.record("INFO", b"x" * 3 * PIECE)
+    journal.printed("stdout", NOBODY, b"x" * 3 * PIECE)
+    assert free == [False] * 6
+    assert lock.acquire(blocking=False)
+
+
+# Several requests at once
+
+
+class Contexts:
+    """Requests of one journal, each in a context of its own, on this one thread."""
+
+    def __init__(self, sent: Sent) -> None:
+        self.sent = sent
+        self.contexts: dict[int, Context] = {}
+        sent.journal.per_context()
+
+    def run(self, id: int, action: Callable[[], object]) -> None:
+        """Do something for request `id`, r-1 for 1."""
+        if id not in self.contexts:
+            self.contexts[id] = copy_context()
+            self.contexts[id].run(self.sent.journal.enter, Tag(id, f"r-{id}"))
+        self.contexts[id].run(action)
+
+    def write(self, id: int, text: bytes) -> None:
+        """Print something for request `id`."""
+        self.run(id, lambda: self.sent.raw.write(text))
+
+
+def test_halves_of_lines_of_two_requests_do_not_mix() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    for text in (b"one ", b"half, ", b"whole\n"):
+        for id in (1, 2):
+            requests.write(id, text)
+    assert sent.output == b"r-1\tone half, whole\nr-2\tone half, whole\n"
+    assert sent.ids == [1, 2]
+    assert sent.raw.partial == {}
+
+
+def test_each_line_has_its_request() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    requests.write(1, b"a\n\nb\nc")
+    sent.raw.write(b"of nobody\n")
+    requests.run(1, lambda: sent.journal.log("x\ny"))
+    requests.run(2, lambda: sent.journal.record("INFO", b"a record as it is"))
+    sent.journal.log("of 2", Tag(2, "r-2"))
+    assert sent.output.splitlines() == [
+        *(b"r-1\ta", b"r-1\t", b"r-1\tb"),
+        *(b"of nobody", b"r-1\tx", b"r-1\ty", b"a record as it is", b"r-2\tof 2"),
+    ]
+    assert sent.ids == [1, 0, 1, 2, 2]
+
+
+def test_the_rest_of_a_line_has_no_second_request_id() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    requests.write(1, b"x" * 3 * PIECE)
+    assert len(sent.texts) > 1
+    requests.write(1, b"y")
+    requests.run(1, sent.raw.flush)
+    requests.write(1, b"z\n")
+    assert sent.output == b"r-1\t" + b"x" * 3 * PIECE + b"yz\n"
+
+
+@pytest.mark.parametrize("other", ["print", "record", "log"])
+def test_a_line_that_another_request_interrupts_goes_on_in_a_new_one(other: str) -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    requests.write(1, b"begun")
+    requests.run(1, sent.raw.flush)
+    if other == "print":
+        requests.write(2, b"between\n")
+    elif other == "record":
+        requests.run(2, lambda: sent.journal.record("INFO", b"r-2\tbetween"))
+    else:
+        requests.run(2, lambda: sent.journal.log("between"))
+    requests.write(1, b"done\n")
+    assert sent.output == b"r-1\tbegun\nr-2\tbetween\nr-1\tdone\n"
+    assert sent.ids == [1, 1, 2, 1]
+
+
+def test_the_end_of_a_request_sends_what_it_has_begun_and_no_more() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    for id in (1, 2):
+        requests.write(id, b"half of %d" % id)
+    sent.raw.write(b"half of none")
+    sent.journal.flush_request(1)
+    assert sent.output == b"r-1\thalf of 1\n"
+    requests.write(2, b" is whole\n")
+    sent.journal.flush_request(2)
+    assert sent.output == b"r-1\thalf of 1\nr-2\thalf of 2 is whole\n"
+    assert [id for id, _ in sent.raw.partial] == [0]
+    sent.journal.flush()
+    assert sent.output.endswith(b"half of none\n")
+    assert sent.raw.partial == {}
+
+
+def test_a_line_that_was_flushed_ends_with_its_request() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    requests.write(1, b"flushed")
+    requests.run(1, sent.raw.flush)
+    sent.journal.flush_request(2)
+    assert sent.output == b"r-1\tflushed"
+    sent.journal.flush_request(1)
+    assert sent.output == b"r-1\tflushed\n"
+    requests.write(3, b"flushed")
+    requests.run(3, sent.raw.flush)
+    sent.journal.flush()
+    assert sent.output == b"r-1\tflushed\nr-3\tflushed\n"
+
+
+def test_lines_after_the_end_of_their_request_have_no_id() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    requests.write(1, b"")
+    sent.journal.flush_request(1)
+    requests.write(1, b"late ")
+    assert set(sent.raw.partial) == {(0, threading.get_ident())}
+    requests.write(1, b"line\n")
+    sent.journal.log("late, too", Tag(1, "r-1"))
+    assert (sent.ids, sent.output) == ([0, 0], b"r-1\tlate line\nr-1\tlate, too\n")
+    assert sent.raw.partial == {}
+
+
+def test_a_line_that_begins_as_its_request_ends_is_not_kept() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    tag = sent.journal.tag
+
+    def tag_and_end() -> Tag:
+        found = tag()
+        sent.journal.flush_request(1)
+        return found
+
+    requests.write(1, b"")
+    sent.journal.tag = tag_and_end  # type: ignore[method-assign]
+    requests.write(1, b"half")
+    assert sent.raw.partial == {}
+    assert sent.output == b"r-1\thalf\n"
+
+
+def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+
+    def other() -> None:
+        thread = threading.Thread(target=sent.raw.write, args=[b"whole\nhalf"])
+        thread.start()
+        thread.join()
+
+    requests.run(1, other)
+    assert (sent.ids, sent.output) == ([0], b"whole\n")
+    sent.journal.flush_request(1)  # nobody completes that line: its thread has ended
+    assert (sent.ids, sent.output) == ([0, 0], b"whole\nhalf\n")
+    assert sent.raw.partial == {}
+
+
+def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
+    sent = Sent()
+    sent.journal.per_context()
+
+    def initializer() -> None:
+        token = sent.journal.enter(Tag(0, "init"))
+        sent.raw.write(b"hello\nhalf")
+        sent.journal.flush_request(0)
+        sent.journal.leave(token)
+        sent.raw.write(b"of nobody\n")
+
+    copy_context().run(initializer)
+    assert (sent.ids, sent.output) == ([0, 0, 0], b"init\thello\ninit\thalf\nof nobody\n")
+
+
+@pytest.mark.parametrize(
+    ("hello", "environ", "expected"),
+    [
+        ({}, {}, ("text", "INFO")),
+        ({"log_format": "json", "log_level": "debug"}, {}, ("json", "debug")),
+        ({}, {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "FATAL"}, ("JSON", "FATAL")),
+        ({}, {"ALIYUN_FC_LOG_LEVEL": "warn", "LOG_LEVEL": "DEBUG"}, ("text", "warn")),
+        ({"log_format": "text", "log_level": "ERROR"}, {"AWS_LAMBDA_LOG_FORMAT": "JSON"}, ("text", "ERROR")),
+        ({"log_level": ""}, {"AWS_LAMBDA_LOG_LEVEL": "", "ALIYUN_FC_LOG_LEVEL": "error"}, ("text", "error")),
+        ({}, {"AWS_LAMBDA_LOG_LEVEL": "DEBUG", "ALIYUN_FC_LOG_LEVEL": "ERROR"}, ("text", "DEBUG")),
+    ],
+)
+def test_where_the_settings_come_from(
+    hello: dict[str, str], environ: dict[str, str], expected: tuple[str, str]
+) -> None:
+    assert log_settings(hello, environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [("TRACE", "DEBUG"), ("info", "INFO"), ("Warn", "WARNING"), ("WARNING", "WARNING"), ("FATAL", "CRITICAL")],
+)
+def test_levels(given: str, level: str) -> None:
+    sent = Sent()
+    sent.journal.configure("text", given)
+    assert (sent.journal.level, sent.texts) == (level, [])
+
+
+def test_a_level_that_nobody_knows_is_told_of() -> None:
+    sent = Sent()
+    sent.journal.configure("odd", "loud\n\udc80" * 100)
+    assert (sent.journal.level, sent.journal.records) == ("INFO", None)
+    [text] = sent.texts
+    assert text.startswith(b"pipe_runtime: there is no log level 'loud\\n\\udc80") and len(text) < 200
 
 
 def test_a_stream_takes_bytes_only() -> None:
@@ -138,6 +399,147 @@ def test_a_stream_is_a_file() -> None:
     assert not raw.readable() and not raw.seekable() and not raw.isatty()
     assert raw.fileno() == 2
     assert io.TextIOWrapper(raw).name == "<stderr>"
+
+
+# In a process of its own, with real threads and tasks
+
+PREAMBLE = """
+import asyncio, contextvars, json, os, sys, threading
+from pipe_runtime import namespace
+from pipe_runtime.logs import Journal, LoggingHook, Tag
+sent = []
+journal = Journal(lambda *record: sent.append([*record[:3], record[3].decode(), record[4]]))
+journal.configure(sys.argv[1], "INFO")
+journal.open_streams()
+LoggingHook(journal).install()
+journal.per_context()
+import logging, warnings
+warnings.simplefilter("always")
+write = sys.stdout.write  # some loggers take it once, when they are made
+
+def first_half(name):
+    print(name, "prints", end=" ")
+
+def second_half(name):
+    print(name)
+    write(f"{name} has a logger of its own for {name}\\n")
+    logging.info("%s logs %s", name, name)
+    warnings.warn(f"{name} warns {name}")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.exception("%s fails in %s", name, name)
+
+def begin(number):
+    return journal.enter(Tag(number, f"r-{number}"))
+
+def end(number, token):
+    print("the end of", number, end="")
+    journal.flush_request(number)
+    journal.leave(token)
+
+"""
+AT_LAST = """
+journal.flush()
+assert not any(stream.partial for stream in journal._streams)
+os.write(1, json.dumps(sent).encode())
+os._exit(0)
+"""
+TASKS = """
+async def request(number):
+    token = begin(number)
+    name = f"<r-{number}>"
+    first_half(name)
+    await asyncio.sleep(0)
+    second_half(name)
+    await asyncio.to_thread(print, name, "in", "a", "thread", name)
+    end(number, token)
+
+async def main():
+    await asyncio.gather(*(request(number) for number in range(1, 1001)))
+
+asyncio.run(main())
+"""
+THREADS = """
+sys.setswitchinterval(1e-5)
+together = threading.Barrier(10)
+
+def work(first):
+    for number in range(first, 1001, 10):
+        together.wait()
+        token = begin(number)
+        name = f"<r-{number}>"
+        first_half(name)
+        together.wait()
+        second_half(name)
+        contextvars.copy_context().run(print, name, "in", "a", "thread", name)
+        end(number, token)
+
+threads = [threading.Thread(target=work, args=[first]) for first in range(1, 11)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def sent_by(script: str, style: str = "text") -> list[tuple[int, str, str, str, bool]]:
+    """Run a script between PREAMBLE and AT_LAST; return what its journal has sent."""
+    command = [sys.executable, "-c", PREAMBLE + script + AT_LAST, style]
+    child = subprocess.run(command, capture_output=True, timeout=100)
+    assert child.returncode == 0, child.stderr.decode()
+    return [tuple(record) for record in json.loads(child.stdout)]
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("script", [TASKS, THREADS], ids=["tasks", "threads"])
+def test_a_thousand_interleaved_requests(script: str, style: str) -> None:
+    said: dict[int, list[str]] = {number: [] for number in range(1, 1001)}
+    for id, stream, _, text, continues in sent_by(script, style):
+        assert not continues
+        if style == "json":
+            for line in text.split("\n"):
+                fields = json.loads(line)
+                assert fields["requestId"] == f"r-{id}"
+                said[id] += fields["message"].split("\n")
+        elif stream == "log":
+            assert re.match(rf"\[(INFO|ERROR)\]\t[^\t]+\tr-{id}\t", text)
+            said[id] += text.split("\t", 3)[3].split("\n")
+        else:
+            for line in text.split("\n"):
+                prefix, _, rest = line.partition("\t")
+                assert prefix == f"r-{id}"
+                said[id].append(rest)
+    for number, lines in said.items():
+        name = f"<r-{number}>"
+        assert [line for line in lines if name in line] == [
+            f"{name} prints {name}",
+            f"{name} has a logger of its own for {name}",
+            f"{name} logs {name}",
+            next(line for line in lines if line.endswith(f"UserWarning: {name} warns {name}")),
+            f"{name} fails in {name}",
+            f"{name} in a thread {name}",
+        ]
+        assert lines[-1] == f"the end of {number}"
+        assert ("ZeroDivisionError: division by zero" in lines) == (style == "text")
+
+
+def test_logging_that_the_runtime_itself_has_imported() -> None:
+    script = """
+for name in [name for name in sys.modules if name.partition(".")[0] in ("asyncio", "logging")]:
+    del sys.modules[name]
+namespace.after_import.clear()
+LoggingHook(journal).install()
+namespace._held.clear()
+namespace.stdlib("asyncio")
+last_resort = sys.modules["logging"].lastResort
+namespace.stdlib("json")
+import logging
+assert logging.lastResort is last_resort
+logging.info("here")
+"""
+    [(_, stream, level, text, _)] = sent_by(script)
+    assert (stream, level) == ("log", "INFO") and text.endswith("\t\there")
 
 
 # In a real runtime
@@ -330,6 +732,51 @@ def test_function_that_replaces_the_import_systems_list(tmp_path: Path) -> None:
     assert re.fullmatch(RECORD % ("INFO", "x"), logs(tmp_path, body).logged()[0])
 
 
+@pytest.mark.parametrize(
+    ("configure", "stream"),
+    [("pass", "log"), ("logging.basicConfig(format='%(message)s')", "stderr")],
+)
+def test_captured_warnings(tmp_path: Path, configure: str, stream: str) -> None:
+    body = f"""
+        import logging, warnings
+        logging.captureWarnings(True)
+        {configure}
+        warnings.warn("careful")
+    """
+    runtime = logs(tmp_path, body)
+    assert [line.metadata["stream"] for line in runtime.lines if b"careful" in line.payload] == [stream]
+
+
+@pytest.mark.parametrize(
+    ("hello", "expected"),
+    [
+        ({}, ["info", "error"]),
+        ({"log_level": "DEBUG"}, ["debug", "info", "error"]),
+        ({"environment": {"AWS_LAMBDA_LOG_LEVEL": "ERROR"}}, ["error"]),
+        ({"environment": {"ALIYUN_FC_LOG_LEVEL": "error"}, "log_level": "TRACE"}, ["debug", "info", "error"]),
+    ],
+)
+def test_the_root_level(tmp_path: Path, hello: dict[str, Any], expected: list[str]) -> None:
+    source = """
+    import logging
+    def handler(event, context):
+        for level in "debug", "info", "error":
+            getattr(logging, level)(level)
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start(**hello)
+        runtime.call()
+        assert [text.rpartition("\t")[2] for text in runtime.logged()] == expected
+
+
+def test_a_level_that_nobody_knows_is_told_of_once(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, "import logging\ndef handler(event, context):\n    logging.info('x')\n") as runtime:
+        runtime.start(log_level="loud")
+        assert runtime.logged() == ["pipe_runtime: there is no log level 'loud'; it is INFO"]
+        runtime.call()
+        assert len(runtime.logged()) == 1
+
+
 def test_warnings(tmp_path: Path) -> None:
     [text] = [*logs(tmp_path, 'import warnings\nwarnings.warn("careful")\n').logged("stderr")][:1]
     assert "UserWarning: careful" in text
@@ -379,3 +826,72 @@ def test_partial_line_of_a_forked_child_is_its_own(tmp_path: Path) -> None:
 
 def test_this_process_is_untouched() -> None:
     assert not isinstance(getattr(sys.stdout, "buffer", None), LogStream)
+
+
+# Several requests at once, in a real runtime
+
+SEVERAL = """
+import asyncio, logging, warnings
+warnings.simplefilter("always")
+{define} handler(event, context):
+    name = f"<{{context.request_id}}>"
+    print(name, "prints", end=" ")
+    {wait}
+    print(name)
+    logging.info("logs %s", name)
+    warnings.warn(name)
+    context.log(name)
+    context.logger.info("its logger %s", name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("define", "wait"), [("async def", "await asyncio.sleep(0)"), ("import time\ndef", "time.sleep(0)")]
+)
+def test_a_thousand_requests_ten_at_once(tmp_path: Path, define: str, wait: str) -> None:
+    lines: dict[int, list[str]] = {}
+    with RuntimeProcess(tmp_path, dedent(SEVERAL).format(define=define, wait=wait)) as runtime:
+        runtime.start(concurrency=10)
+        answered = 0
+        for number in range(1000 + 10):
+            if number < 1000:
+                lines[runtime.invoke()] = []
+            while number >= 10 and answered < number - 9:
+                frame = runtime.next()
+                if frame.kind == LOG:
+                    lines[frame.id] += frame.payload.decode().split("\n")
+                else:
+                    assert frame.kind == RESULT, frame
+                    answered += 1
+    for id, said in lines.items():
+        name = f"<r-{id}>"
+        assert [line for line in said if name in line] == [
+            f"r-{id}\t{name} prints {name}",
+            next(line for line in said if line.endswith(f"\tr-{id}\tlogs {name}")),
+            next(line for line in said if line.startswith(f"r-{id}\t") and line.endswith(f"UserWarning: {name}")),
+            f"r-{id}\t{name}",
+            next(line for line in said if line.endswith(f"\tr-{id}\tits logger {name}")),
+        ]
+        assert all(f"r-{id}\t" in line for line in said)
+
+
+@pytest.mark.parametrize("concurrency", [1, 10])
+@pytest.mark.parametrize("define", ["def", "async def"])
+def test_info_of_a_function_that_has_not_imported_logging_at_first(
+    tmp_path: Path, define: str, concurrency: int
+) -> None:
+    source = f"{define} handler(event, context):\n    import logging\n    logging.info('x')\n"
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.start(concurrency=concurrency)
+        runtime.call()
+        assert re.fullmatch(RECORD % ("INFO", "x"), runtime.logged("log")[0])
+
+
+@pytest.mark.parametrize("define", ["def", "async def"])
+def test_lines_of_the_initializer_among_several_requests(tmp_path: Path, define: str) -> None:
+    source = f"def init(context):\n    print('here')\n{define} handler(event, context):\n    print('there')\n"
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.start(concurrency=10, initializer="index.init", init_request_id="i-1")
+        assert [(line.id, line.payload) for line in runtime.lines] == [(0, b"i-1\there")]
+        runtime.call()
+        assert [(line.id, line.payload) for line in runtime.lines] == [(1, b"r-1\tthere")]

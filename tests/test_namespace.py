@@ -276,6 +276,76 @@ def test_prepare_gives_path_argv_and_main(code: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ("python/lib/{version}/site-packages python", "python/lib/{version}/site-packages python"),
+        ("python/lib/{version}/site-packages", "python/lib/{version}/site-packages python"),
+        ("python/lib/python3.2/site-packages", "python"),
+        ("python", "python"),
+        ("lib/{version}/site-packages", ""),
+        ("", ""),
+    ],
+)
+def test_the_folders_of_a_layer(code: Path, tmp_path: Path, there: str, found: str) -> None:
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    layers = [tmp_path / "one", tmp_path / "two"]
+    for layer in layers:
+        layer.mkdir()
+    for folder in there.format(version=version).split():
+        (layers[0] / folder).mkdir(parents=True, exist_ok=True)
+    expected = [str(layers[0] / folder) for folder in found.format(version=version).split()] or [str(layers[0])]
+    run(
+        code,
+        f"""
+        rest = list(sys.path)
+        namespace.prepare(CODE, {[str(layer) for layer in layers]!r}, baseline, "index.handler")
+        assert sys.path == [CODE, *{expected!r}, {str(layers[1])!r}, *rest], sys.path
+        """,
+    )
+
+
+def test_a_layers_python_that_is_a_file(code: Path, tmp_path: Path) -> None:
+    (tmp_path / "python").touch()
+    run(
+        code,
+        f"""
+        namespace.prepare(CODE, [{str(tmp_path)!r}], baseline, "index.handler")
+        assert sys.path[:2] == [CODE, {str(tmp_path)!r}]
+        """,
+    )
+
+
+def test_path_files_of_a_layer_are_not_run(code: Path, tmp_path: Path) -> None:
+    layer = tmp_path / "layer"
+    packages = layer / "python" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    packages.mkdir(parents=True)
+    for folder in (packages, layer / "python"):
+        (folder / "more.pth").write_text("import sys; sys.exit('run')\n/elsewhere\n")
+    run(
+        code,
+        f"""
+        namespace.prepare(CODE, [{str(layer)!r}], baseline, "index.handler")
+        assert "/elsewhere" not in sys.path
+        """,
+    )
+
+
+def test_a_layer_shadows_what_the_runtime_brought(code: Path, tmp_path: Path) -> None:
+    (tmp_path / "layer" / "python" / "msgpack").mkdir(parents=True)
+    (tmp_path / "layer" / "python" / "msgpack" / "__init__.py").write_text(MINE)
+    run(
+        code,
+        f"""
+        import msgpack
+        ours = msgpack
+        namespace.prepare(CODE, [{str(tmp_path)!r} + "/layer"], baseline, "index.handler")
+        import msgpack
+        assert msgpack.MINE and ours.unpackb(ours.packb([1])) == [1]
+        """,
+    )
+
+
 def test_msgpack_of_the_functions_own_and_ours_both_work(code: Path) -> None:
     (code / "msgpack").mkdir()
     (code / "msgpack" / "__init__.py").write_text(MINE)

@@ -10,7 +10,8 @@ import pytest
 from pipe_runtime import connection, frames, messages
 from pipe_runtime.connection import END_OF_STREAM, EOF, FATAL, INIT, RUNTIME, TRANSITIONS, Connection
 from pipe_runtime.frames import Frame
-from pipe_runtime.messages import FIELDS, NAMES, REQUIRED
+from pipe_runtime.messages import FIELDS, HELLO, NAMES, REQUIRED
+from pipe_testing.conversation import streams, turns
 
 HERE = Path(__file__).parent
 DOCUMENT = (HERE.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -38,11 +39,6 @@ def table(text: str) -> list[list[str]]:
 
 def test_kinds_and_numbers() -> None:
     assert {int(row[1]): row[0] for row in table(section("Kinds"))} == NAMES
-
-
-def test_reserved_kinds() -> None:
-    reserved = {int(row[1]) for row in table(section("Kinds")) if row[2] == "reserved"}
-    assert reserved == set(NAMES) - set(FIELDS)
 
 
 @pytest.mark.parametrize("role", [INIT, RUNTIME])
@@ -96,13 +92,34 @@ def test_limits() -> None:
     hello = section("HELLO")
     assert f"{connection.MIN_MAX_FRAME:,} to {2**32 - 1:,}; absent: {frames.MAX_FRAME:,}" in hello
     assert f"absent: {size:,}" in hello
+    assert f"| payload of a CHUNK | 1 to {connection.MAX_CHUNK:,} bytes |" in section("Limits")
+    assert f"below {connection.MAX_CHUNK + connection.CHUNK_OVERHEAD:,} its payload" in section("Limits")
+    assert section("CHUNK").startswith(f"\n1 to {connection.MAX_CHUNK:,} bytes of a stream.")
+    assert f"| credit of a stream | 0 to {connection.MAX_CREDIT:,} bytes |" in section("Limits")
+    assert f"begins with, see [Credit](#credit); at most {connection.MAX_CREDIT:,}; absent: 0" in hello
+    assert f"above {connection.MAX_CREDIT:,} bytes" in section("Credit")
     assert f"# The protocol, version {messages.VERSION}\n" in DOCUMENT
 
 
 def test_content_types() -> None:
     rows = {row[0].strip("`") for row in table(section("Content types"))}
-    assert rows == {messages.JSON, messages.MSGPACK, messages.BYTES, messages.TEXT}
+    sequences = {messages.JSON_LINES, messages.MSGPACK_SEQUENCE}
+    assert rows == {messages.JSON, messages.MSGPACK, messages.BYTES, messages.TEXT} | sequences
     assert f"`{messages.ANY}`" in section("Content types")
+
+
+def test_hooks() -> None:
+    hooks = {row[0].strip("`") for row in table(section("Hooks"))}
+    assert hooks == {"initializer", "pre_stop", "pre_freeze"}
+    assert hooks <= FIELDS[HELLO].keys()
+    assert f"`{messages.PRE_FREEZE}`" in section("Hooks")
+
+
+def test_what_the_runtime_drops() -> None:
+    kinds = {NAMES[kind] for kind in connection.CROSSING}
+    sentence = re.search(r"The init may have sent (.*?) before", " ".join(section("What ends a stream").split()))
+    assert sentence
+    assert set(re.findall(r"[A-Z]+", sentence[1])) == kinds
 
 
 def test_drawing_is_that_of_the_code() -> None:
@@ -119,33 +136,40 @@ def test_links_lead_to_headings() -> None:
     assert set(links) <= anchors
 
 
-def turns(text: str) -> list[tuple[str, str, bytes]]:
-    """(sender, what it says it sends, bytes) of a printed conversation."""
-    found = []
-    for block in re.split(r"^# ", text, flags=re.M)[1:]:
-        title, *lines = block.splitlines()
-        match = re.fullmatch(r"(init|runtime) -> (?:init|runtime): (\w+).*", title)
-        if match:
-            data = bytes.fromhex("".join(line.partition("|")[0] for line in lines))
-            found.append((match[1], match[2], data))
-    return found
+def printed(title: str) -> list[tuple[str, str, bytes]]:
+    """The conversation under this heading of the document."""
+    return turns(DOCUMENT.partition(f"## {title}\n")[2].partition("```text\n")[2].partition("```")[0])
 
 
-def printed() -> list[tuple[str, str, bytes]]:
-    """The conversation in the document."""
-    return turns(DOCUMENT.partition("## A whole conversation\n")[2].partition("```text\n")[2].partition("```")[0])
+CONVERSATIONS = {
+    "conversation": (
+        "A whole conversation",
+        "init HELLO, init INVOKE, runtime HELLO, runtime READY, runtime LOG, runtime RESULT, init INVOKE, "
+        "runtime ERROR, init STOP, init EOF, runtime EOF",
+    ),
+    "streams": (
+        "A conversation with streams",
+        "init HELLO, init INVOKE, runtime HELLO, init CHUNK, runtime READY, runtime RESULT, runtime CHUNK, "
+        "runtime CREDIT, init CHUNK, init END, init CREDIT, runtime CHUNK, runtime END, init INVOKE, runtime RESULT, "
+        "runtime CHUNK, init CANCEL, runtime END, init STOP, init EOF, runtime EOF",
+    ),
+}
+"""name of the golden file: (heading in the document, who says what)."""
 
 
-def test_printed_conversation_is_the_golden_one() -> None:
-    golden = (HERE / "data" / "conversation.golden").read_text(encoding="utf-8")
-    assert printed() == turns(golden)
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_printed_conversation_is_the_golden_one(name: str) -> None:
+    golden = (HERE / "data" / f"{name}.golden").read_text(encoding="utf-8")
+    assert printed(CONVERSATIONS[name][0]) == turns(golden)
+    assert f"`tests/data/{name}.golden`" in section(CONVERSATIONS[name][0])
 
 
-def test_printed_conversation_replays_byte_for_byte() -> None:
+@pytest.mark.parametrize(("title", "script"), CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_printed_conversation_replays_byte_for_byte(title: str, script: str) -> None:
     sides = {INIT: Connection(INIT), RUNTIME: Connection(RUNTIME)}
     said = []
-    for sender, name, data in printed():
-        said.append((sender, name))
+    for sender, name, data in printed(title):
+        said.append(f"{sender} {name}")
         reader = sides[sides[sender].peer]
         if name == "EOF":
             assert data == b""
@@ -159,26 +183,20 @@ def test_printed_conversation_replays_byte_for_byte() -> None:
         assert isinstance(event, Frame)
         assert NAMES[event.kind] == name
         assert sides[sender].send(event.kind, event.id, event.metadata, event.payload) == data
-    assert said == [
-        (INIT, "HELLO"),
-        (INIT, "INVOKE"),
-        (RUNTIME, "HELLO"),
-        (RUNTIME, "READY"),
-        (RUNTIME, "LOG"),
-        (RUNTIME, "RESULT"),
-        (INIT, "INVOKE"),
-        (RUNTIME, "ERROR"),
-        (INIT, "STOP"),
-        (INIT, "EOF"),
-        (RUNTIME, "EOF"),
-    ]
+    assert ", ".join(said) == script
     for side in sides.values():
         assert side.next_event() is None
         assert side.open_requests == {}
+        assert streams(side) == {INIT: {}, RUNTIME: {}}
 
 
 def test_printed_comments_say_the_lengths() -> None:
     for sort, start in (("frame length", 0), ("head length", 4)):
         said = [int(number) for number in re.findall(rf"\| {sort} (\d+)", DOCUMENT)]
-        real = [int.from_bytes(data[start : start + 4], "big") for _, _, data in printed() if data]
+        real = [
+            int.from_bytes(data[start : start + 4], "big")
+            for title, _ in CONVERSATIONS.values()
+            for _, _, data in printed(title)
+            if data
+        ]
         assert said == real

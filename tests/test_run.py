@@ -21,7 +21,7 @@ from typing import IO
 import click
 import pytest
 
-from pipe_init.cli.inputs import MAX_HANDLER
+from pipe_init.cli.inputs import MAX_EVENT, MAX_HANDLER
 from pipe_init.cli.run import run
 from pipe_init.request import MAX_PAYLOAD
 from pipe_testing.command import Finished, PipeInit, popen
@@ -205,10 +205,10 @@ def test_result_of_ten_megabytes(pipe_init: PipeInit, show: Path) -> None:
     assert finished.stdout == '"{}"\n'.format("äx" * 5_000_000).encode()
 
 
-def test_result_that_is_too_large_is_an_error(pipe_init: PipeInit, show: Path) -> None:
+def test_result_that_is_larger_than_a_frame(pipe_init: PipeInit, show: Path) -> None:
     finished = pipe_init("run", "index.handler", "-q", "-e", shown("'x' * 17 * 2**20"), cwd=show)
-    assert (finished.returncode, finished.stdout) == (1, b"")
-    assert error(finished)["errorType"] == "Function.ResponseSizeTooLarge"
+    assert (finished.returncode, finished.stderr) == (0, b"")
+    assert finished.stdout == b'"' + b"x" * 17 * 2**20 + b'"\n'
 
 
 @pytest.mark.parametrize(
@@ -299,6 +299,8 @@ EFFECTS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "env_file": ("{folder}/variables", "os.environ['FROM_FILE']", '"1 = 1"', ()),
     "timeout": ("7.2", "context.function.timeout", "8", ()),
     "memory": ("333", "context.memory_limit_in_mb", '"333"', ()),
+    "layer": ("{folder}/layer", "os.path.relpath(sys.path[1], r'{folder}')", '"layer/python"', ()),
+    "context": ("{folder}/context.json", "context.function_name + context.region", '"named eu-1"', ()),
 }
 SEEN_ELSEWHERE = {
     "python": "test_python_of_a_virtual_environment",
@@ -311,6 +313,15 @@ SEEN_ELSEWHERE = {
     "error_style": "test_error_styles",
     "quiet": "test_quiet",
     "grace": "test_values_are_checked_wherever_they_come_from",
+    "type": "test_values_are_checked_wherever_they_come_from",
+    "concurrency": "test_values_are_checked_wherever_they_come_from",
+    "log_level": "test_values_are_checked_wherever_they_come_from",
+    "initializer": "test_wrong_usage",
+    "pre_stop": "test_wrong_usage",
+    "pre_freeze": "test_wrong_usage",
+    "request": "test_wrong_usage",
+    "header": "test_wrong_usage",
+    "include": "test_wrong_usage",
     "spin": "test_values_are_checked_wherever_they_come_from",
 }
 
@@ -335,6 +346,8 @@ def test_every_option_has_its_variable_and_a_test() -> None:
 def test_options(pipe_init: PipeInit, show: Path, tmp_path: Path, name: str, by: str) -> None:
     value, expression, result, further = EFFECTS[name]
     (show / "variables").write_text("# a comment\n\nFROM_FILE=1 = 1\n")
+    (show / "context.json").write_text('{"name": "named ", "region": "eu-1"}')
+    (show / "layer" / "python").mkdir(parents=True)
     value, expression = value.format(folder=show), expression.format(folder=show)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -355,6 +368,9 @@ def test_options(pipe_init: PipeInit, show: Path, tmp_path: Path, name: str, by:
         ("memory", "1.5"),
         ("log_style", "x"),
         ("error_style", "x"),
+        ("type", "http"),
+        ("concurrency", "0"),
+        ("log_level", "loud"),
     ],
 )
 def test_values_are_checked_wherever_they_come_from(pipe_init: PipeInit, name: str, value: str) -> None:
@@ -414,7 +430,9 @@ def test_log_style_json(pipe_init: PipeInit, show: Path) -> None:
     records = [json.loads(line) for line in (start, end, report)]
     assert [record["type"] for record in records] == ["platform.start", "platform.runtimeDone", "platform.report"]
     assert len({record["record"]["requestId"] for record in records}) == 1
-    assert own == "a line of the function"
+    line = json.loads(own)
+    assert (line["message"], line["stream"]) == ("a line of the function", "stdout")
+    assert line["requestId"] == records[0]["record"]["requestId"]
     assert records[1]["record"]["status"] == "success"
     assert records[2]["record"]["metrics"].keys() >= {"durationMs", "billedDurationMs", "maxMemoryUsedMB", "cpuMs"}
 
@@ -674,7 +692,7 @@ def test_python_that_cannot_be_executed(pipe_init: PipeInit, show: Path, mode: i
         (("index.quick", "-f", "nowhere"), "Cannot read 'nowhere': No such file or directory."),
         (("index.quick", "-f", "."), "Cannot read '.': Is a directory."),
         (("index.quick", "--events", "nowhere"), "Cannot read 'nowhere': No such file or directory."),
-        (("index.quick", "-f", "huge"), f"The event in 'huge' has more than {MAX_PAYLOAD} bytes."),
+        (("index.quick", "-f", "huge"), f"The event in 'huge' has more than {MAX_EVENT} bytes."),
         (("index.quick", "-e", "1", "-f", "-"), "--event and --event-file cannot be given together: choose one."),
         (("index.quick", "--events", "-", "-f", "-"), "--event-file and --events cannot be given together"),
         (("index.quick", "-E", "=x"), "--env: '=x' is not NAME=VALUE."),
@@ -690,6 +708,19 @@ def test_python_that_cannot_be_executed(pipe_init: PipeInit, show: Path, mode: i
         (("index.quick", "-m", "99999999999999999999"), "'--memory': 99999999999999999999 is not in the range"),
         (("index.quick", "--log-style", "loud"), "'loud' is not one of 'fc', 'lambda', 'json', 'none'."),
         (("index.quick", "--error-style", "loud"), "'loud' is not one of 'auto', 'text', 'lambda', 'fc'."),
+        (("index.quick", "--type", "http"), "'http' is not one of 'auto', 'event', 'wsgi', 'asgi'."),
+        (("index.quick", "--concurrency", "1025"), "'--concurrency': 1025 is not in the range"),
+        (("index.quick", "--initializer", ""), "--initializer: the name is empty; it has HANDLER's form"),
+        (("index.quick", "--pre-stop", "\udcff.x"), "--pre-stop: '\\udcff.x' is not UTF-8 text"),
+        (("index.quick", "--pre-freeze", "x" * (MAX_HANDLER + 1)), f"--pre-freeze has {MAX_HANDLER + 1} characters"),
+        (("index.quick", "--layer", "nowhere"), "--layer: there is no folder 'nowhere'."),
+        (("index.quick", "--context", "index.py"), "--context 'index.py': it is not JSON: Expecting value"),
+        (("index.quick", "--context", "-"), "--context: stdin is for events; name a file."),
+        (("index.quick", "--request", "GET"), "--request: 'GET': the target is a path, which starts with a slash"),
+        (("index.quick", "--request", "GET /a b"), "no blanks or control characters in the target; a blank is %20."),
+        (("index.quick", "--request", "/", "--type", "event"), "are for HTTP: not with --type event."),
+        (("index.quick", "-H", "X-A"), "--header: 'X-A' is not 'Name: value'."),
+        (("index.quick", "-i"), "--include is for HTTP: it needs --request, --header or --type wsgi or asgi."),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
@@ -697,7 +728,7 @@ def test_wrong_usage(pipe_init: PipeInit, show: Path, arguments: tuple[str, ...]
     (show / "utf16").write_bytes("1".encode("utf-16"))
     (show / "pairs").write_text("A=1\n\n=x\n")
     with open(show / "huge", "wb") as file:
-        file.truncate(MAX_PAYLOAD + 1)
+        file.truncate(MAX_EVENT + 1)
     finished = pipe_init("run", *arguments, cwd=show)
     assert (finished.returncode, finished.stdout) == (2, b"")
     usage, hint, empty, message = lines(finished)
@@ -736,7 +767,7 @@ def test_help(pipe_init: PipeInit, option: str) -> None:
     for parameter in run.params:
         assert all(name in text for name in parameter.opts if name.startswith("-"))
     headings = re.findall(r"^([A-Z]\w+):$", text, re.MULTILINE)
-    assert headings == ["Function", "Event", "Limits", "Speed", "Output", "Help", "Examples"]
+    assert headings == ["Function", "Event", "HTTP", "Limits", "Speed", "Output", "Help", "Examples"]
     assert "<=x" not in text
     assert "PIPE_INIT_LOG_STYLE" in text
     assert pipe_init(option).stdout.startswith(b"Usage: pipe-init [OPTIONS] COMMAND [ARGS]...\n")

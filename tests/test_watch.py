@@ -65,7 +65,7 @@ def test_what_is_removed_is_not_waited_for(always: Ends, other: Ends) -> None:
 def test_one_more_for_once(always: Ends, other: Ends) -> None:
     watch = Watch(always[0], 0)
     os.write(other[1], b"x")
-    assert watch.wait(None, also=other[0]) == {other[0]: select.POLLIN}
+    assert watch.wait(None, {other[0]: select.POLLIN}) == {other[0]: select.POLLIN}
     os.write(always[1], b"x")
     assert watch.wait(None) == {always[0]: select.POLLIN}
 

@@ -6,27 +6,43 @@ import json
 import math
 import os
 import select
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+import msgpack
 
-from pipe_runtime.frames import MAX_HEAD
+from pipe_runtime.frames import MAX_HEAD, MAX_ITEMS
 
 from .. import launch, limits
 from ..policy import Settings
-from ..request import MAX_PAYLOAD, Function
+from ..request import MAX_PAYLOAD, Function, new_request_id
 from ..signals import Signals
+from .body import Body
+from .context_file import read_context_file
 from .environment import acts_at_exec, read_env_file, read_pairs
+from .http import http_metadata
 from .lines import READ_SIZE
 
-MAX_HELLO_ENVIRONMENT = MAX_HEAD // 8
-"""Bytes of names and values that go into HELLO; more goes to the worker by exec. msgpack makes up to three times as
-many of them (one letter and no value are three bytes), and the names of handler and folder may be long, too."""
+TYPES = ("auto", "event", "wsgi", "asgi")
+"""The kinds of function; auto: the runtime looks at what the handler is."""
+
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
+"""Lambda's names of levels, and Python's."""
+
+HOOKS = ("initializer", "pre_stop", "pre_freeze")
+
+MAX_ASKED = MAX_HEAD - 1024
+"""Bytes of a head that options may fill: the supervisor has fields of its own to put in."""
 
 MAX_HANDLER = 4096
 """Characters of a handler's name: as many as a path may have (PATH_MAX)."""
+
+MAX_EVENT = 1024 * 1024 * 1024
+"""Bytes of a single event that is read before it is sent."""
 
 WINDOW_REQUESTS = 64
 """Requests of --events that may be on their way to a worker."""
@@ -56,51 +72,135 @@ class Given:
     log_style: str
     error_style: str
     quiet: bool
+    type: str
+    concurrency: int
+    initializer: str | None
+    pre_stop: str | None
+    pre_freeze: str | None
+    layer: tuple[Path, ...]
+    context: str | None
+    request: str | None
+    header: tuple[str, ...]
+    include: bool
+    log_level: str | None
+
+    @property
+    def has_event(self) -> bool:
+        """Whether an event was given, in whatever way: of an HTTP request it is the body."""
+        return any(given is not None for given in (self.event, self.event_file, self.events))
+
+    @property
+    def is_http(self) -> bool:
+        """Whether the function is surely sent HTTP requests, so that events are bodies and need not be JSON."""
+        return self.request is not None or bool(self.header) or self.type in ("wsgi", "asgi")
+
+    @property
+    def hooks(self) -> dict[str, str]:
+        """The hooks that were given: one of HOOKS, and its name as HANDLER has one."""
+        return {hook: name for hook in HOOKS if (name := getattr(self, hook)) is not None}
 
 
 def describe_function(options: Given) -> Function:
-    """What to run, from the options. click.ClickException: a folder, a file or a pair that is not right."""
+    """What to run, from the options. click.ClickException: one that is not right, or does not go with another."""
     check_names(options)
+    check_http(options)
+    about, metadata = ({}, {}) if options.context is None else read_context_file(options.context)
+    if "request_id" in metadata and options.events is not None:
+        raise click.UsageError("--context: request_id is for a single event; --events gives each one of its own.")
     given: dict[str, str] = {}
     for path in options.env_file:
         given |= read_env_file(path)
     given |= read_pairs(options.env)
     environment = launch.function_environment(os.environ)
-    if acts_at_exec(given) or not fits_into_hello(given):
-        environment, given = {**environment, **given}, {}
     memory_mb = options.memory or limits.physical_memory() // 2**20
+    about |= {"memory_mb": memory_mb, "timeout_ms": math.ceil(options.timeout * 1000)}
+    hello = {"handler": options.handler, "code_dir": str(options.code_dir.absolute()), "function": about}
+    hello |= optional_fields(options)
+    room = MAX_ASKED - check_size(hello, "HANDLER, its hooks, --code-dir, --layer and --context")
+    http = {"http": http_metadata(options, MAX_PAYLOAD)} if options.is_http else {}
+    check_size({**metadata, **http}, "--request, --header and --context")
+    if acts_at_exec(given) or not fits_into_hello(given, room):
+        environment, given = {**environment, **given}, {}
+    window_requests = 1 if options.events is None else WINDOW_REQUESTS
     return Function(
         command=find_command(options.python),
         environment=environment,
-        hello={
-            "handler": options.handler,
-            "code_dir": str(options.code_dir.absolute()),
-            "environment": given,
-            "function": {"memory_mb": memory_mb, "timeout_ms": math.ceil(options.timeout * 1000)},
-        },
+        hello={**hello, "environment": given},
         settings=Settings(
             start_timeout=options.start_timeout,
             grace=options.grace,
             start_attempts=1 if options.events is None else Settings.start_attempts,
-            window_requests=1 if options.events is None else WINDOW_REQUESTS,
+            window_requests=options.concurrency if options.concurrency > 1 else window_requests,
         ),
         memory_limit=None if options.memory is None else options.memory * 2**20,
         memory_mb=memory_mb,
+        version=about.get("version", Function.version),
         log_style="none" if options.quiet else options.log_style,
         spin_us=options.spin if len(os.sched_getaffinity(0)) > 1 else 0,
+        concurrency=options.concurrency,
+        hooks=frozenset(options.hooks),
+        metadata=metadata,
     )
+
+
+def optional_fields(options: Given) -> dict[str, Any]:
+    """HELLO's fields that are left out where the option has its default."""
+    fields: dict[str, Any] = dict(options.hooks)
+    if options.type != "auto":
+        fields["type"] = options.type
+    if options.concurrency > 1:
+        fields["concurrency"] = options.concurrency
+    if options.initializer is not None or options.pre_stop is not None:
+        fields["init_request_id"] = new_request_id()
+    if options.layer:
+        fields["layers"] = [str(folder.absolute()) for folder in options.layer]
+    if options.log_style == "json":
+        fields["log_format"] = "json"
+    if options.log_level is not None:
+        fields["log_level"] = options.log_level
+    return fields
 
 
 def check_names(options: Given) -> None:
     """click.UsageError: there is no such folder, or the protocol has no room for a name, or no way to spell it."""
-    folder = str(options.code_dir)
-    if not os.path.isdir(folder):
-        raise click.UsageError(f"--code-dir: there is no folder {folder!r}.")
-    if len(options.handler) > MAX_HANDLER:
-        raise click.UsageError(f"HANDLER has {len(options.handler)} characters; the limit is {MAX_HANDLER}.")
-    for what, name in (("HANDLER", options.handler), ("--code-dir", str(options.code_dir.absolute()))):
+    folders = [("--code-dir", options.code_dir), *(("--layer", folder) for folder in options.layer)]
+    for what, folder in folders:
+        if not os.path.isdir(str(folder)):
+            raise click.UsageError(f"{what}: there is no folder {str(folder)!r}.")
+    if len(options.layer) > MAX_ITEMS:
+        raise click.UsageError(f"--layer: {len(options.layer)} folders; the limit is {MAX_ITEMS}.")
+    hooks = [("--" + hook.replace("_", "-"), name) for hook, name in options.hooks.items()]
+    names = [("HANDLER", options.handler), *hooks]
+    for what, name in names:
+        if len(name) > MAX_HANDLER:
+            raise click.UsageError(f"{what} has {len(name)} characters; the limit is {MAX_HANDLER}.")
+    for what, name in hooks:
+        if not name:
+            raise click.UsageError(f"{what}: the name is empty; it has HANDLER's form, such as index.initialize.")
+    for what, name in (*names, *((what, str(folder.absolute())) for what, folder in folders)):
         if not is_utf8(name):
             raise click.UsageError(f"{what}: {name!r} is not UTF-8 text; give it another name.")
+
+
+def check_http(options: Given) -> None:
+    """click.UsageError: options of HTTP for what is none. What they say is checked by http_metadata()."""
+    if options.type == "event" and (options.is_http or options.include):
+        raise click.UsageError("--request, --header and --include are for HTTP: not with --type event.")
+    if options.include and not options.is_http:
+        raise click.UsageError("--include is for HTTP: it needs --request, --header or --type wsgi or asgi.")
+
+
+def check_size(fields: Mapping[str, Any], what: str) -> int:
+    """The packed size of a head's fields, in bytes. click.UsageError: options, named by `what`, leave no room."""
+    size = packed_size(fields)
+    if size > MAX_ASKED:
+        raise click.UsageError(f"{what} make {size} bytes together; the limit is {MAX_ASKED}.")
+    return size
+
+
+def packed_size(fields: Mapping[str, Any]) -> int:
+    """Bytes that a map takes in a head. UnicodeEncodeError: it has a text with a lone surrogate."""
+    return len(msgpack.packb(fields))
 
 
 def is_utf8(text: str) -> bool:
@@ -112,10 +212,10 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def fits_into_hello(variables: Mapping[str, str]) -> bool:
-    """Whether HELLO can carry them."""
+def fits_into_hello(variables: Mapping[str, str], room: int) -> bool:
+    """Whether HELLO, with `room` bytes left, can carry them."""
     try:
-        return sum(len(f"{name}{value}".encode()) for name, value in variables.items()) <= MAX_HELLO_ENVIRONMENT
+        return packed_size({"environment": variables}) <= room
     except UnicodeEncodeError:
         return False  # exec takes any bytes
 
@@ -124,8 +224,6 @@ def find_command(python: str | None) -> list[str]:
     """Our runtime under the interpreter that --python names: a program, or a virtual environment's folder."""
     if python is None:
         return launch.runtime_command(launch.this_python())
-    import msgpack
-
     inside = os.path.join(python, "bin", "python")
     program = os.path.abspath(inside) if os.path.isdir(python) else python
     return launch.runtime_command(program, [os.path.dirname(os.path.dirname(os.path.abspath(msgpack.__file__)))])
@@ -143,28 +241,41 @@ def open_input(name: str) -> int:
     return descriptor
 
 
-def read_event(options: Given, signals: Signals) -> bytes:
-    """The single event's bytes. click.UsageError: it cannot be read, is too large, or is not JSON.
+def read_event(options: Given, signals: Signals) -> bytes | Body:
+    """The single event: its bytes, or what is to be sent in pieces. What is no JSON event, but the bytes of a file that
+    is large or no file at all, is read as it is sent.
 
-    signals: what comes meanwhile. click.exceptions.Exit: an end was asked for before the event was there.
+    An HTTP request's are its body, of any kind, and none by default. signals: what comes meanwhile.
+    click.UsageError: it cannot be read, is too large, or is not JSON. click.exceptions.Exit: an end was asked for
+    before the event was there.
     """
     if options.event_file is not None:
         descriptor = open_input(options.event_file)
         source = "stdin" if options.event_file == "-" else repr(options.event_file)
-        data = read_up_to(MAX_PAYLOAD + 1, descriptor, source, signals)
+        if (options.raw or options.is_http) and not is_small_file(descriptor):
+            return Body(b"", descriptor)
+        size = os.fstat(descriptor).st_size
+        data = read_up_to(MAX_EVENT + 1, descriptor, source, signals) if size <= MAX_EVENT else b""
         if descriptor != 0:
             os.close(descriptor)
     else:
-        data = ("{}" if options.event is None else options.event).encode("utf-8", "surrogateescape")
-        source = "--event"
-    if len(data) > MAX_PAYLOAD:
-        raise click.UsageError(f"The event in {source} has more than {MAX_PAYLOAD} bytes.")
-    if not options.raw:
+        default = "" if options.is_http else "{}"
+        data = (default if options.event is None else options.event).encode("utf-8", "surrogateescape")
+        source, size = "--event", 0
+    if max(size, len(data)) > MAX_EVENT:
+        raise click.UsageError(f"The event in {source} has more than {MAX_EVENT} bytes.")
+    if not options.raw and not options.is_http:
         try:
             json.loads(data.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"The event in {source} is not JSON: {error}. (--raw takes any text.)") from None
-    return data
+    return data if len(data) <= MAX_PAYLOAD else Body(data)
+
+
+def is_small_file(descriptor: int) -> bool:
+    """Whether all of it fits into one frame, and is there."""
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_PAYLOAD
 
 
 def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> bytes:

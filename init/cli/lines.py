@@ -77,6 +77,10 @@ class LineReader:
         self._size = 0
 
 
+MAX_WAITING = 1024
+"""Results that may wait for an earlier one."""
+
+
 class InOrder(Generic[Result]):
     """Gives results in the order in which their keys were announced."""
 
@@ -86,6 +90,11 @@ class InOrder(Generic[Result]):
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is to be announced until an earlier result has come."""
+        return len(self._order) >= MAX_WAITING
 
     def announce(self, key: str) -> None:
         """A result with this key will come."""

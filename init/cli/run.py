@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import report
-from .inputs import Given
+from .inputs import LOG_LEVELS, TYPES, Given
 from .options import DocumentedCommand, Seconds, option, prefer_command_line
 from .session import Session
 
@@ -24,13 +24,29 @@ MIN_MEMORY_MB = 16
 MAX_MEMORY_MB = 10**9
 """More than any machine has, and little enough for setrlimit(2)."""
 
+MAX_CONCURRENCY = 1024
+"""Threads or tasks of one worker; more is a matter of more workers."""
+
 EXAMPLES = """
 pipe-init run index.handler
 pipe-init run index.handler -C examples/hello -e '{"name": "world"}'
 pipe-init run app.main.handler -f event.json -t 3 -m 256
 pipe-init run index.handler --raw -e 'plain text'
+pipe-init run app.app --request 'GET /items?page=2' -i
+pipe-init run app.app --request '/items' -H 'Content-Type: application/json' -e '{"name": "pen"}'
+pipe-init run stream.handler -e '{"count": 1000000}' | head -n 3
+pipe-init run index.handler --initializer index.initialize --context context.json
 cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
+pipe-init run tasks.handler --events events.jsonl --concurrency 10
 """
+
+
+class Line(click.types.StringParamType):
+    """A text with blanks in it: a variable has one per line, where click would split it at each blank."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """The lines of a variable that are not blank."""
+        return [line for line in rv.splitlines() if line.strip()]
 
 
 @click.command(cls=DocumentedCommand, examples=EXAMPLES)
@@ -65,11 +81,53 @@ cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
     help="Variables from a file, a K=V or K per line, # for comments. Repeatable.",
 )
 @option(
+    "--type",
+    group="Function",
+    metavar="TYPE",
+    type=click.Choice(TYPES),
+    default="auto",
+    help="What it is: event, wsgi, asgi or auto. Default: auto, as the handler itself tells.",
+)
+@option(
+    "--initializer",
+    group="Function",
+    metavar="NAME",
+    help="A function to call once before the first event, with the context; named as HANDLER is.",
+)
+@option(
+    "--pre-stop",
+    group="Function",
+    metavar="NAME",
+    help="A function to call before the worker ends, with the context.",
+)
+@option(
+    "--pre-freeze",
+    group="Function",
+    metavar="NAME",
+    help="A function to call where the platform would freeze the worker, with the context.",
+)
+@option(
+    "--layer",
+    group="Function",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="More code: DIR/python/lib/pythonX.Y/site-packages and DIR/python, else DIR itself. Repeatable.",
+)
+@option(
+    "--context",
+    group="Function",
+    metavar="FILE",
+    help="What the handler's context says: a JSON object with name, version, arn, log_group, log_stream, region, "
+    "account_id, service, credentials; of each event request_id, trace, tenant_id, retry_count, client_context, "
+    "identity, tracing.",
+)
+@option(
     "-e",
     "--event",
     group="Event",
     metavar="JSON",
-    help="The event, inline; with --raw the text itself. Default: {}.",
+    help="The event, inline; with --raw the text itself. Default: {}. Of an HTTP request, its body; default: none.",
 )
 @option("-f", "--event-file", group="Event", metavar="FILE", help="The event from a file; - is stdin.")
 @option(
@@ -83,6 +141,28 @@ cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
     group="Event",
     is_flag=True,
     help="The handler gets bytes, and the bytes it returns go out as they are.",
+)
+@option(
+    "--request",
+    group="HTTP",
+    metavar="'METHOD TARGET'",
+    help="An HTTP request, such as 'POST /path?q=1'. Without a method: POST if there is an event, else GET.",
+)
+@option(
+    "-H",
+    "--header",
+    group="HTTP",
+    metavar="'NAME: VALUE'",
+    type=Line(),
+    multiple=True,
+    help="A header of the request; without --request that is for /. Repeatable; in the variable, one per line.",
+)
+@option(
+    "-i",
+    "--include",
+    group="HTTP",
+    is_flag=True,
+    help="Print status and headers before the body. (A line of --events has them anyhow.)",
 )
 @option(
     "-t",
@@ -118,6 +198,14 @@ cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
     help="Between asking a worker to end and forcing it. Default: 2.",
 )
 @option(
+    "--concurrency",
+    group="Speed",
+    metavar="N",
+    type=click.IntRange(1, MAX_CONCURRENCY),
+    default=1,
+    help="Events that one worker is at together: in threads, or in tasks if the handler is async. Default: 1.",
+)
+@option(
     "--spin",
     group="Speed",
     metavar="MICROSECONDS",
@@ -131,7 +219,16 @@ cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
     metavar="STYLE",
     type=click.Choice(report.LOG_STYLES),
     default="fc",
-    help="Lines around each event on stderr: fc, lambda, json or none. Default: fc.",
+    help="Lines around each event on stderr: fc, lambda, json or none. Default: fc. json also makes JSON of what the "
+    "function logs and prints.",
+)
+@option(
+    "--log-level",
+    group="Output",
+    metavar="LEVEL",
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    help="The least that is logged: TRACE, DEBUG, INFO, WARN, ERROR or FATAL. Default: INFO, or as the platforms' "
+    "variables say.",
 )
 @option(
     "--error-style",

@@ -5,18 +5,19 @@ It knows files and terminals, not how a worker is run.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-from typing import TYPE_CHECKING
+import select
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipe_runtime.messages import ANY, BYTES, JSON
+from pipe_runtime.messages import ANY, BYTES, JSON, JSON_LINES, PRE_FREEZE
 
 from .. import launch, report
 from ..answers import problem
-from ..journal import Journal, write_all
+from ..journal import Journal
 from ..reaper import become_subreaper
 from ..request import (
     EXIT_FUNCTION_FAILED,
@@ -29,12 +30,17 @@ from ..request import (
     EXIT_USAGE,
     MAX_PAYLOAD,
     Outcome,
+    Piece,
     Request,
+    new_request_id,
 )
 from ..signals import Signals
 from ..supervisor import Supervisor
+from .body import Body
+from .http import http_metadata, response_head, response_object, response_status
 from .inputs import Given, describe_function, open_input, read_event
 from .lines import InOrder, LineReader
+from .output import Output
 from .terminal import Progress, harmless, is_terminal, wants_colour
 
 if TYPE_CHECKING:
@@ -42,6 +48,17 @@ if TYPE_CHECKING:
 
 ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
 """Exit codes that end a run of --events: the next event would fare no better."""
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of a streamed result that may become one line."""
+
+
+@dataclass
+class _Collected:
+    """A streamed result on its way to one line. size: bytes that came; above MAX_LINE they are not kept."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
 
 
 class Session:
@@ -57,6 +74,8 @@ class Session:
         self.source = -1 if options.events is None else open_input(options.events)
         signals, process = self._early(early)
         self.event = read_event(options, signals) if options.events is None else b""
+        self.output = Output(1)
+        self.collected: dict[str, _Collected] = {}
         self.progress = Progress(2, options.events is not None and not options.quiet and is_terminal(2))
         self.journal = Journal(2, harmless if is_terminal(2) else None)
         self.journal.before_line = self.progress.clear
@@ -79,17 +98,82 @@ class Session:
         """One event; returns the exit code."""
         supervisor = self.supervisor
         try:
-            supervisor.submit(self._request(self.event))
-            while not supervisor.outcomes:
-                supervisor.step()
-            outcome = supervisor.outcomes.popleft()
-            if outcome.problem is None:
-                self._print(outcome.payload if self.options.raw else outcome.payload + b"\n")
-            else:
+            outcome = self._run_alone(self._single_request(), self.event if isinstance(self.event, Body) else None)
+            if outcome.problem is not None:
                 self._print_error(outcome)
+            else:
+                self._print(self._rest(outcome))
+            code = outcome.exit_code or (EXIT_FUNCTION_FAILED if is_server_error(outcome) else 0)
+            code = code or self._freeze()
+        except BrokenPipeError:
+            supervisor.abandon()
+            raise
         finally:
             supervisor.close()
-        return self._exit_code(outcome.exit_code)
+        return self._exit_code(code)
+
+    def _run_alone(self, request: Request, body: Body | None = None) -> Outcome:
+        """One request with nothing beside it: its body goes out and its result comes in as each side takes it."""
+        supervisor, output = self.supervisor, self.output
+        id = supervisor.submit(request)
+        while not supervisor.outcomes or output.pending:
+            room = supervisor.room(id) if body is not None and not body.ended and not supervisor.outcomes else 0
+            watch: dict[int, int] = {}
+            if body is not None and room:
+                if body.waits_for < 0:
+                    self._feed(id, body, room)
+                    continue
+                watch[body.waits_for] = select.POLLIN
+            if output.pending:
+                watch[output.descriptor] = select.POLLOUT
+            ready = supervisor.step(watch)
+            if body is not None and not body.ended and body.waits_for in ready:
+                self._feed(id, body, room)
+            output.write_some()
+            while supervisor.pieces:
+                self._show(supervisor.pieces.popleft())
+            if supervisor.interrupted_by and supervisor.outcomes:
+                output.drop()
+        if body is not None and body.error is not None:
+            raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
+        return supervisor.outcomes.popleft()
+
+    def _feed(self, id: int, body: Body, room: int) -> None:
+        piece = body.take(room)
+        if piece is not None:
+            self.supervisor.feed(id, piece)
+
+    def _show(self, piece: Piece) -> None:
+        """A piece of the single result: it is the worker's turn again when it is written."""
+        data = piece.data
+        if not data and piece.http is not None:
+            data = self._head(piece.http)
+        if data:
+            shown = harmless(data) if is_terminal(1) else data
+            self.output.add(shown, lambda: self.supervisor.taken(piece))
+
+    def _head(self, http: Mapping[str, Any]) -> bytes:
+        """What --include puts before a body."""
+        head = response_head(http) if self.options.include else b""
+        return head.replace(b"\r\n", b"\n") if is_terminal(1) else head
+
+    def _rest(self, outcome: Outcome) -> bytes:
+        """What is to be printed of a result at its end."""
+        if outcome.http is not None:
+            return (self._head(outcome.http) if not outcome.streamed else b"") + outcome.payload
+        if outcome.streamed:
+            return b"\n" if outcome.content_type == JSON and not self.options.raw else b""
+        return outcome.payload if self.options.raw else outcome.payload + b"\n"
+
+    def _freeze(self) -> int:
+        """Run the pre-freeze hook, if there is one and a worker; returns an exit code."""
+        if "pre_freeze" not in self.function.hooks or self.supervisor.finishing:
+            return 0
+        request = Request(new_request_id(), b"null", JSON, JSON, self.options.timeout, {"phase": PRE_FREEZE})
+        outcome = self._run_alone(request)
+        if outcome.problem is not None:
+            self._print_error(outcome)
+        return outcome.exit_code
 
     def run_events(self) -> int:
         """JSON Lines in, JSON Lines out; returns the exit code."""
@@ -98,10 +182,13 @@ class Session:
         order: InOrder[Outcome] = InOrder()
         try:
             while not supervisor.finishing or order:
-                while reader.has_line() and supervisor.has_room():
+                while reader.has_line() and supervisor.has_room() and not order.full:
                     self._submit(reader.next_line(), order)
+                while supervisor.pieces:
+                    self._collect(supervisor.pieces.popleft())
                 while supervisor.outcomes:
                     done = supervisor.outcomes.popleft()
+                    self._assemble(done)
                     for outcome in order.put(done.request_id, done):
                         codes.add(self._print_line(outcome))
                 if codes & set(ENDING_CODES) and not supervisor.finishing:
@@ -110,8 +197,10 @@ class Session:
                     break
                 elif order or not reader.has_line():
                     hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
-                    if not supervisor.outcomes and supervisor.step(self.source if hungry else -1):
+                    watch = {self.source: select.POLLIN} if hungry else {}
+                    if not supervisor.outcomes and self.source in supervisor.step(watch) and hungry:
                         reader.fill()
+            codes.add(self._freeze())
         except (BrokenPipeError, click.ClickException):
             supervisor.abandon()  # results go nowhere any more: what is in flight need not finish
             raise
@@ -124,6 +213,31 @@ class Session:
             self.journal.say("pipe-init: the run has ended early, for the reason above; later events were not run")
         return self._exit_code(worst(codes))
 
+    def _collect(self, piece: Piece) -> None:
+        """A piece of one of many results."""
+        collected = self.collected.setdefault(piece.request_id, _Collected())
+        collected.size += len(piece.data)
+        if collected.size <= MAX_LINE:
+            collected.pieces.append(piece.data)
+        else:
+            collected.pieces.clear()
+        self.supervisor.taken(piece)
+
+    def _assemble(self, outcome: Outcome) -> None:
+        """Make the payload of a streamed result, or the error that says why there is none."""
+        collected = self.collected.pop(outcome.request_id, None)
+        if collected is None or outcome.problem is not None:
+            return
+        if collected.size > MAX_LINE:
+            message = f"The result has {collected.size} bytes; the limit for one line is {MAX_LINE}"
+            outcome.problem = problem("Function.ResponseSizeTooLarge", message)
+            outcome.exit_code = EXIT_FUNCTION_FAILED
+            return
+        outcome.payload = b"".join(collected.pieces)
+        if outcome.content_type == JSON_LINES and not self.options.raw:
+            outcome.payload = b"[" + outcome.payload.rstrip(b"\n").replace(b"\n", b", ") + b"]"
+            outcome.content_type = JSON
+
     def _submit(self, line: bytes | None, order: InOrder[Outcome]) -> None:
         request = self._request(line if line is not None else b"")
         order.announce(request.request_id)
@@ -134,9 +248,22 @@ class Session:
         else:
             self.supervisor.submit(request)
 
-    def _request(self, payload: bytes) -> Request:
-        content_type, accept = (BYTES, ANY) if self.options.raw else (JSON, JSON)
-        return Request(new_request_id(), payload, content_type, accept, self.options.timeout)
+    def _single_request(self) -> Request:
+        if not isinstance(self.event, Body):
+            return self._request(self.event)
+        request = self._request(b"", None)
+        request.metadata = {**(request.metadata or {}), "stream": True}
+        return request
+
+    def _request(self, payload: bytes, size: int | None = -1) -> Request:
+        """size: of the body in bytes, None if that is not known, negative for the payload's."""
+        options = self.options
+        content_type, accept = (BYTES, ANY) if options.raw or options.is_http else (JSON, JSON)
+        metadata: dict[str, Any] | None = None
+        if options.is_http:
+            metadata = {"http": http_metadata(options, len(payload) if size == -1 else size)}
+        id = str(self.function.metadata.get("request_id") or new_request_id())
+        return Request(id, payload, content_type, accept, options.timeout, metadata)
 
     def _print_line(self, outcome: Outcome) -> int:
         """One result line; returns the event's exit code."""
@@ -146,15 +273,23 @@ class Session:
             outcome.problem, outcome.exit_code = problem("Runtime.MarshalError", message), EXIT_FUNCTION_FAILED
         self.progress.count(outcome.problem is not None)
         if outcome.problem is None:
-            self._print(outcome.payload + b"\n")
+            self._print(self._line(outcome) + b"\n")
         else:
             style = "fc" if self.options.error_style == "fc" else "lambda"
             error = report.error_object(style, outcome.problem, outcome.request_id)
             self._print(json.dumps(error, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-        return outcome.exit_code
+        return outcome.exit_code or (EXIT_FUNCTION_FAILED if is_server_error(outcome) else 0)
+
+    def _line(self, outcome: Outcome) -> bytes:
+        if outcome.http is None:
+            return outcome.payload
+        answer = response_object(outcome.http, outcome.payload)
+        return json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
     def _no_line(self, outcome: Outcome) -> str:
         """Why a result cannot be one line of the output; "" if it can."""
+        if outcome.http is not None:
+            return ""
         if b"\n" in outcome.payload:
             return "the result has a line break in it"
         if not self.options.raw and (outcome.content_type != JSON or not outcome.payload.strip()):
@@ -165,14 +300,7 @@ class Session:
         if is_terminal(1):
             self.progress.clear()
             data = harmless(data)
-        try:
-            write_all(1, data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            if error.errno == errno.EBADF:
-                return  # closed from the start, in a place without /dev/null: nobody wants to know
-            raise click.ClickException(f"The result cannot be written to stdout: {error.strerror}.") from None
+        self.output.write(data)
 
     def _print_error(self, outcome: Outcome) -> None:
         style, failure = self.options.error_style, outcome.problem or {}
@@ -191,11 +319,9 @@ class Session:
         return 128 + ending if ending else code
 
 
-def new_request_id() -> str:
-    """A random UUID (RFC 9562, version 4). Importing uuid for it would take 4 ms of every start."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) % 4]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+def is_server_error(outcome: Outcome) -> bool:
+    """Whether the answer is one of HTTP that says that the function failed."""
+    return outcome.http is not None and response_status(outcome.http) >= 500
 
 
 def worst(codes: set[int]) -> int:

@@ -88,10 +88,13 @@ class Driver:
         return outcome
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Step until `done`."""
+        """Step until `done`; what streams bring is taken as it comes."""
+        supervisor = self.supervisor
         while not done():
             self.steps += 1
-            self.supervisor.step()
+            supervisor.step()
+            while supervisor.pieces:
+                supervisor.taken(supervisor.pieces.popleft())
 
 
 def unlimited() -> dict[str, str]:

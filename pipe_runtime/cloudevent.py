@@ -1,0 +1,195 @@
+"""A CloudEvent: the event that a handler asks for by its annotation, and one that it may return.
+
+The envelope is that of the JSON Event Format for CloudEvents, version 1.0.2
+(https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md). This file knows neither handlers
+nor how a value is encoded.
+"""
+
+from __future__ import annotations
+
+from . import faults, namespace
+from .typed import iso8601
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+    from typing import Any
+
+SPECVERSION = "1.0"
+REQUIRED = ("specversion", "id", "source", "type")
+OPTIONAL = ("datacontenttype", "dataschema", "subject", "time")
+_DATA = ("data", "data_base64")
+
+
+class EnvelopeError(ValueError):
+    """What should be a CloudEvent is none. Its text says which attribute is wrong, and how."""
+
+
+class CloudEvent:
+    """One event: attributes in the sense of CloudEvents, and data.
+
+    attributes: `source` and `type` are required; `specversion` is "1.0" and `id` a new UUID where they are missing;
+        `time` is a datetime with a time zone, or RFC 3339's text of one; what the specification does not name is an
+        extension. None means that an attribute is not set.
+    data: any value; bytes are binary data.
+    Raises EnvelopeError.
+
+    Every attribute can be read as `event.subject` and as `event["subject"]`. An optional one that is not set is None
+    as an attribute and a KeyError as an item; an extension that is not set is an AttributeError, or a KeyError.
+    """
+
+    __slots__ = (*REQUIRED, *OPTIONAL, "data", "extensions")
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    datacontenttype: str | None
+    dataschema: str | None
+    subject: str | None
+    time: datetime | None
+    data: Any
+    extensions: dict[str, Any]
+
+    def __init__(self, attributes: Mapping[str, Any], data: Any = None) -> None:
+        given: dict[str, Any] = {"specversion": SPECVERSION, **_set(attributes)}
+        if "id" not in given:
+            given["id"] = str(namespace.stdlib("uuid").uuid4())
+        for name in _DATA:
+            if name in given:
+                raise EnvelopeError(f"{name} is no attribute; give the data as the second argument")
+        check(given)
+        if given["specversion"] != SPECVERSION:
+            raise EnvelopeError(f"specversion must be {SPECVERSION!r}, got {given['specversion'][:32]!r}")
+        for name in REQUIRED:
+            setattr(self, name, given.pop(name))
+        for name in OPTIONAL:
+            setattr(self, name, given.pop(name, None))
+        self.time = timestamp(self.time)
+        self.extensions = given
+        self.data = data
+
+    @classmethod
+    def from_json(cls, envelope: object) -> CloudEvent:
+        """The event in a decoded envelope; nothing that is required may be missing. Raises EnvelopeError."""
+        attributes, data = open_envelope(envelope)
+        return cls(attributes, data)
+
+    def to_json(self) -> dict[str, Any]:
+        """The envelope, for JSON. Of `data` that is None nothing is written."""
+        envelope = {name: self[name] for name in self}
+        if self.time is not None:
+            text = self.time.isoformat()
+            envelope["time"] = text[:-6] + "Z" if text.endswith("+00:00") else text
+        if isinstance(self.data, (bytes, bytearray, memoryview)):
+            envelope["data_base64"] = namespace.stdlib("base64").b64encode(self.data).decode("ascii")
+        elif self.data is not None:
+            envelope["data"] = self.data
+        return envelope
+
+    def __getitem__(self, name: str) -> Any:
+        value = getattr(self, name) if name in REQUIRED or name in OPTIONAL else self.extensions[name]
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == known for known in self)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the attributes that are set."""
+        for name in (*REQUIRED, *OPTIONAL):
+            if getattr(self, name) is not None:
+                yield name
+        yield from self.extensions
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or `default` where it is not set."""
+        return self[name] if name in self else default
+
+    def __getattr__(self, name: str) -> Any:
+        # Not while the object is being made (copy, pickle): then there are no extensions to look into.
+        if name not in CloudEvent.__slots__ and name in self.extensions:
+            return self.extensions[name]
+        raise AttributeError(f"the event has no attribute {name!r}", name=name, obj=self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r}: {self.type!r} from {self.source!r}>"
+
+
+def open_envelope(envelope: object) -> tuple[dict[str, Any], Any]:
+    """A decoded envelope as (the attributes that are set, the data). Data in base64 is decoded to bytes.
+
+    The attributes are checked, but not the specification's version. Raises EnvelopeError.
+    """
+    if not isinstance(envelope, dict):
+        raise EnvelopeError(f"expected a CloudEvent, got {type(envelope).__name__}")
+    attributes = _set(envelope)
+    data, encoded = attributes.pop("data", None), attributes.pop("data_base64", None)
+    check(attributes)
+    if encoded is None:
+        return attributes, data
+    if data is not None:
+        raise EnvelopeError("data and data_base64 exclude each other")
+    try:
+        return attributes, namespace.stdlib("base64").b64decode(encoded, validate=True)
+    except (ValueError, TypeError):
+        raise EnvelopeError("data_base64 is no base64") from None
+
+
+def of_package(cls: Any, envelope: object) -> Any:
+    """An event of one of the package cloudevents' classes. Those fill in what is missing, so that is checked first.
+
+    Raises EnvelopeError, and what pydantic raises where the class is a model.
+    """
+    attributes, data = open_envelope(envelope)
+    time = attributes.get("time")
+    if hasattr(cls, "create"):  # of version 1, which version 2 still has: times are texts
+        if time is not None and not isinstance(time, str):
+            attributes["time"] = time.isoformat()
+        make = cls.create
+    else:
+        if time is not None:
+            attributes["time"] = timestamp(time)
+        make = cls
+    try:
+        return make(attributes, data)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # the package's own errors are neither
+        raise EnvelopeError(f"{faults.type_name(error)}: {faults.message_of(error)}") from error
+
+
+def check(attributes: Mapping[str, Any]) -> None:
+    """Raise EnvelopeError unless all required attributes are there, and those that the specification names are right.
+
+    Extensions are taken as they are.
+    """
+    missing = [name for name in REQUIRED if name not in attributes]
+    if missing:
+        raise EnvelopeError(f"a CloudEvent needs {', '.join(REQUIRED)}; missing: {', '.join(missing)}")
+    for name in (*REQUIRED, *OPTIONAL):
+        value = attributes.get(name, "-")
+        if name == "time":
+            timestamp(attributes.get(name))
+        elif not isinstance(value, str) or not value:
+            raise EnvelopeError(f"{name} must be text that is not empty")
+
+
+def timestamp(value: object) -> datetime | None:
+    """A `time` attribute, text or a datetime, as a datetime; None stays. Raises EnvelopeError without a time zone."""
+    if value is None:
+        return None
+    kind = namespace.stdlib("datetime").datetime
+    try:
+        time = iso8601.parse(kind, value) if isinstance(value, str) else value
+    except ValueError:
+        time = None
+    if not isinstance(time, kind) or time.tzinfo is None:
+        raise EnvelopeError("time must be a date and time with a time zone, as RFC 3339 writes it")
+    return time  # type: ignore[no-any-return]
+
+
+def _set(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value is not None}

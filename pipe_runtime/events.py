@@ -1,0 +1,229 @@
+"""An event function on an exchange: its event, whole or as a stream; its result, whole or item by item.
+
+Loaded only where the loop's own short way does not do. It knows values and exchanges; not how frames travel, and
+neither WSGI nor ASGI.
+"""
+
+from __future__ import annotations
+
+import io
+
+from . import codec, namespace
+from .errors import Fault
+from .exchange import MAX_BODY, Exchange
+from .frames import LARGEST_PAYLOAD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from typing import Any
+
+    from .tasks import AsyncExchange
+
+_NOTHING = object()
+
+
+class EventFunction:
+    """A handler of (event, context), and how it wants its event.
+
+    stream: "file", "iterator" or "async" for the event as it arrives, "" for all of it. convert: makes the event of its
+    annotated type of the decoded one.
+    """
+
+    def __init__(
+        self, handler: Callable[[Any, Any], Any], stream: str = "", convert: Callable[[object], object] | None = None
+    ) -> None:
+        self._handler = handler
+        self._stream = stream
+        self._convert = convert
+
+    def serve(self, exchange: Exchange) -> None:
+        """Call the handler and answer with what it returns; raises what it raises."""
+        self._refuse_http(exchange.request)
+        if self._stream == "iterator":
+            event: object = iter(lambda: exchange.take(-1), b"")
+        elif self._stream:
+            event = io.BufferedReader(exchange.body)
+        else:
+            event = self._event(exchange.body.whole(), exchange.request)
+        answer(exchange, self._handler(event, exchange.context))
+
+    async def serve_async(self, exchange: AsyncExchange) -> None:
+        """The same for a coroutine function or an asynchronous generator."""
+        self._refuse_http(exchange.request)
+        if self._stream:
+            event: object = AsyncBody(exchange)
+        else:
+            event = self._event(await exchange.whole(), exchange.request)
+        value = self._handler(event, exchange.context)
+        if hasattr(type(value), "__await__"):
+            value = await value
+        await answer_async(exchange, value)
+
+    def _event(self, payload: bytes, request: dict[str, Any]) -> object:
+        event = codec.decode_event(payload, request["content_type"])
+        return event if self._convert is None else self._convert(event)
+
+    def _refuse_http(self, request: dict[str, Any]) -> None:
+        if "http" in request:
+            why = "it is an HTTP request, and this function takes an event"
+            raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {why}")
+
+
+def answer(exchange: Exchange, value: object) -> None:
+    """Answer with a value; an iterator's items go out one by one, as they come."""
+    accept = exchange.request["accept"]
+    if hasattr(type(value), "__await__") or hasattr(type(value), "__anext__"):
+        answer(exchange, run(value))
+    elif hasattr(type(value), "__next__"):
+        items: Iterator[object] = value  # type: ignore[assignment]
+        try:
+            _answer_items(exchange, items, accept)
+        finally:
+            _close(items)
+    else:
+        send_whole(exchange, *codec.encode_result(value, accept))
+
+
+def send_whole(exchange: Exchange, content_type: str, payload: bytes) -> None:
+    """Answer with an encoded result, in pieces if it is larger than a frame."""
+    if len(payload) <= LARGEST_PAYLOAD:
+        exchange.respond(payload, content_type)
+    else:
+        _check_size(payload)
+        exchange.begin(content_type)
+        exchange.write(payload)
+
+
+def _answer_items(exchange: Exchange, items: Iterator[object], accept: str) -> None:
+    first = next(items, _NOTHING)
+    if first is _NOTHING:
+        exchange.begin(codec.stream_type(accept))
+        return
+    content_type, piece = codec.encode_item(first, accept)
+    exchange.begin(content_type)
+    exchange.write(piece)
+    del first, piece
+    for item in items:
+        exchange.write(codec.encode_item(item, accept)[1])
+
+
+async def answer_async(exchange: AsyncExchange, value: object) -> None:
+    """As `answer`, for what a coroutine function returned or an asynchronous generator yields."""
+    accept = exchange.request["accept"]
+    if hasattr(type(value), "__anext__"):
+        items: AsyncIterator[object] = value  # type: ignore[assignment]
+        try:
+            await _answer_async_items(exchange, items, accept)
+        finally:
+            close: Any = getattr(type(items), "aclose", None)
+            if close is not None:
+                await close(items)
+    elif hasattr(type(value), "__next__"):
+        await _answer_async_items(exchange, _asynchronous(value), accept)  # type: ignore[arg-type]
+    else:
+        content_type, payload = codec.encode_result(value, accept)
+        if len(payload) <= LARGEST_PAYLOAD:
+            exchange.respond(payload, content_type)
+        else:
+            _check_size(payload)
+            exchange.begin(content_type)
+            await exchange.write(payload)
+
+
+async def _answer_async_items(exchange: AsyncExchange, items: AsyncIterator[object], accept: str) -> None:
+    async for item in items:
+        content_type, piece = codec.encode_item(item, accept)
+        if not exchange.begun:
+            exchange.begin(content_type)
+        await exchange.write(piece)
+    if not exchange.begun:
+        exchange.begin(codec.stream_type(accept))
+
+
+async def _asynchronous(items: Iterator[object]) -> AsyncIterator[object]:
+    try:
+        for item in items:
+            yield item
+    finally:
+        _close(items)
+
+
+def _close(items: object) -> None:
+    close: Any = getattr(type(items), "close", None)
+    if close is not None:
+        close(items)
+
+
+def _check_size(payload: bytes) -> None:
+    if len(payload) > MAX_BODY:
+        message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
+        raise Fault("Function.ResponseSizeTooLarge", message)
+
+
+def run(value: Any) -> object:
+    """What a plain function's awaitable or asynchronous iterator gives, on an event loop of its own."""
+    asyncio = namespace.stdlib("asyncio")
+
+    async def result(awaitable: Awaitable[object]) -> object:
+        return await awaitable
+
+    loop = asyncio.new_event_loop()
+    if hasattr(type(value), "__anext__"):
+        return _items(loop, value)
+    try:
+        found: object = loop.run_until_complete(result(value))
+        return found
+    finally:
+        _close_loop(loop)
+
+
+def _items(loop: Any, items: Any) -> Iterator[object]:
+    async def following() -> object:
+        return await anext(items, _NOTHING)
+
+    try:
+        while (item := loop.run_until_complete(following())) is not _NOTHING:
+            yield item
+    finally:
+        _close_loop(loop)
+
+
+def _close_loop(loop: Any) -> None:
+    try:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+class AsyncBody:
+    """The event of an asynchronous function that takes it as a stream: `async for piece in body`, `await read()`."""
+
+    def __init__(self, exchange: AsyncExchange) -> None:
+        self._exchange = exchange
+        self._rest = b""
+
+    def __aiter__(self) -> AsyncBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self.read()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def read(self, size: int = 0) -> bytes:
+        """The next piece, as it came; at most `size` bytes of it if that is above 0; -1: all that is left.
+
+        b"" at the end.
+        """
+        if size < 0:
+            pieces = [self._rest]
+            self._rest = b""
+            while piece := await self._exchange.read():
+                pieces.append(piece)
+            return b"".join(pieces)
+        piece, self._rest = self._rest or await self._exchange.read(), b""
+        if 0 < size < len(piece):
+            piece, self._rest = piece[:size], piece[size:]
+        return piece

@@ -1,0 +1,72 @@
+"""The way to the init for a function that runs in the thread that also reads frames: whoever waits, reads.
+
+It knows frames only as something to hand on. Threads and event loops have ways of their own (threads.py, tasks.py).
+"""
+
+from __future__ import annotations
+
+from _thread import RLock
+
+from .connection import End
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .connection import Connection
+    from .exchange import Incoming
+    from .frames import Frame
+    from .outbox import Outbox
+    from .quiet import Quiet
+    from .stdio import Pipes
+
+
+class Pump:
+    """A Line of exchange.py. heard: takes each frame that was read, None at the end of the stream.
+
+    lock: held while somebody reads frames. The function may read its body in a thread of its own, and leave it there.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        pipes: Pipes,
+        outbox: Outbox,
+        quiet: Quiet,
+        heard: Callable[[Frame | None], None],
+    ) -> None:
+        self.lock = RLock()
+        self._connection = connection
+        self._pipes = pipes
+        self._outbox = outbox
+        self._quiet = quiet
+        self._heard = heard
+
+    def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
+        """As Outbox.post. A frame is never broken off by what a signal handler raises."""
+        self._quiet.during(lambda: self._outbox.post(kind, id, metadata, payload))
+
+    def credit(self, id: int) -> int:
+        """Bytes of its answer's stream that may be sent now."""
+        return self._connection.stream_credit(id)
+
+    def wait(self, exchange: Incoming, seen: int) -> None:
+        """Read until something has come for `exchange`; `seen` is its news before the caller looked."""
+        with self.lock:
+            if exchange.news == seen and self._connection.buffered:
+                self._quiet.during(self._take_in)  # it may have come together with what was asked for last
+            if exchange.news == seen:
+                self._pipes.wait()  # a signal handler of the function's may raise here, and end the wait
+                self._quiet.during(self._read)
+
+    def _read(self) -> None:
+        data = self._pipes.read()
+        with self._outbox.lock:
+            self._connection.receive(data)
+        self._take_in()
+
+    def _take_in(self) -> None:
+        with self._outbox.lock:
+            while (event := self._connection.next_event()) is not None:
+                self._heard(None if isinstance(event, End) else event)

@@ -1,0 +1,325 @@
+"""How a function is served that is more than a plain one called with one event after the other.
+
+Loaded only where it is needed: for an engine (several requests at once, an event loop), an HTTP function, a typed or
+streamed event, an iterator as a result, a hook. It chooses who does what, and is the engines' way to the init. How a
+request is answered in the loop's own thread, and all that a fork or a signal does to it, is the loop's business.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns, thread_time_ns
+
+from . import handler, namespace
+from .connection import End
+from .errors import Fault, ProtocolError
+from .events import EventFunction, answer, run, send_whole
+from .exchange import Exchange
+from .logs import NOBODY, Tag
+from .messages import CANCEL, CHUNK, CREDIT, END, ERROR, INVOKE, PRE_FREEZE
+from .pump import Pump
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from .context import Context
+    from .exchange import Incoming
+    from .frames import Frame
+    from .hooks import Hook
+    from .loop import Outcome, Runtime
+    from .tasks import AsyncExchange, Tasks
+    from .threads import Threads
+
+TYPES = ("event", "wsgi", "asgi")
+
+
+class Service:
+    """What serves a function in, or in place of, the loop.
+
+    engine: serves requests in the loop's place, on an event loop or in threads; None: the loop serves them itself.
+    type: event, wsgi or asgi.
+    exchanges: what the loop answers, or will, and frames may come for. failure: why the pipe is of no more use.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.pump = Pump(runtime.connection, runtime.pipes, runtime.outbox, runtime.quiet, self.hear)
+        self.exchanges: dict[int, Exchange] = {}
+        self.engine: Threads | Tasks | None = None
+        self.on_event_loop = False
+        self.type = "event"
+        self.failure: Exception | None = None
+        self._adapter: Callable[[Exchange], None] | None = None
+        self._hooks: dict[str, Hook] = {}
+        self._concurrency = 1
+        self._init_request_id = ""
+
+    # Before READY
+
+    def configure(self, found: Callable[..., object], hello: dict[str, Any], code_dir: str) -> None:
+        """Become what serves the handler `found`; then the initializer runs. Raises what the function's code raises."""
+        self._concurrency = max(1, hello.get("concurrency", 1))
+        self._init_request_id = hello.get("init_request_id", "")
+        wanted = hello.get("type", "auto")
+        self.type = wanted if wanted in TYPES else handler.type_of(found)
+        for phase, field in (("initialize", "initializer"), ("pre-stop", "pre_stop"), (PRE_FREEZE, "pre_freeze")):
+            if hello.get(field):
+                self._hooks[phase] = namespace.own("hooks").Hook(hello[field], code_dir)
+        if self.type == "asgi" or (self.type == "event" and handler.is_async(found)):
+            self.engine = self._tasks(found)
+            self.on_event_loop = True
+        elif self._concurrency > 1:
+            self.engine = namespace.own("threads").Threads(self, self._concurrency)
+        if self.type == "wsgi":
+            wsgi, multithread = namespace.own("web.wsgi"), self._concurrency > 1
+            self._adapter = lambda exchange: wsgi.serve(found, exchange, multithread)
+        elif self.type == "event":
+            self._adapter = _event_function(found).serve
+        if self._concurrency > 1:
+            self._runtime.journal.per_context()
+        if self.engine is not None:
+            self._runtime.pipes.spin(0)  # who looks again and again takes the interpreter from those who work
+        self.run_hook("initialize")
+        namespace.own("hooks").snapshot(self.run)
+        if self.engine is not None:
+            self.engine.start()
+
+    def _tasks(self, found: Callable[..., object]) -> Tasks:
+        tasks = namespace.own("tasks")
+        if self.type == "event":
+            engine: Tasks = tasks.Tasks(self, self._concurrency, _event_function(found).serve_async)
+            return engine
+        asgi = namespace.own("web.asgi")
+
+        async def serve_one(exchange: AsyncExchange) -> None:
+            await asgi.serve(found, exchange, engine.state)
+
+        engine = tasks.Tasks(self, self._concurrency, serve_one, asgi.Lifespan(found), cancels=False)
+        return engine
+
+    def ready(self) -> dict[str, Any]:
+        """What READY says of it."""
+        return {
+            "type": self.type,
+            "concurrency": self._concurrency if self.engine is not None else 1,
+            "answers_dump": self.engine is not None,
+        }
+
+    def run_hook(self, phase: str) -> None:
+        """Run the hook for a phase, if there is one. Raises what it raises."""
+        hook = self._hooks.get(phase)
+        if hook is not None:
+            journal, id = self._runtime.journal, self._init_request_id
+            token = journal.enter(Tag(0, id))
+            try:
+                hook(self._runtime.context({"request_id": id}), self.run)
+            finally:
+                journal.leave(token)
+
+    def stop(self) -> None:
+        """After the last request. Raises what the function's code raises."""
+        try:
+            self.run_hook("pre-stop")
+        finally:
+            if self.engine is not None:
+                self.engine.stop()
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        """What an awaitable gives, on the function's event loop."""
+        if self.on_event_loop:
+            return self.engine.run(namespace.own("tasks").result_of(work))  # type: ignore[union-attr]
+        return run(work)
+
+    # In the loop's thread, one after the other
+
+    def hear(self, frame: Frame | None) -> None:
+        """Take a frame that is not the loop's own, or one that came while the function waited; None: no more come."""
+        if frame is None:
+            for exchange in self.exchanges.values():
+                exchange.hang_up()
+            self._runtime.queue.append(None)
+        elif frame.kind in (CHUNK, END, CREDIT, CANCEL):
+            found = self.exchanges.get(frame.id)
+            if found is not None:
+                found.hear(frame)
+        else:
+            if frame.kind == INVOKE and "stream" in frame.metadata:
+                self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.pump)
+            self._runtime.queue.append(frame)
+
+    def perform(self, frame: Frame) -> Outcome:
+        """Serve the request of an INVOKE; raises what the function raises."""
+        exchange = self._exchange(frame)
+        self._serve(exchange)
+        return exchange.outcome()
+
+    def perform_rest(self, frame: Frame, value: object) -> Outcome:
+        """Answer a request whose handler has returned `value` already."""
+        exchange = self._exchange(frame)
+        answer(exchange, value)
+        return exchange.outcome()
+
+    def perform_large(self, frame: Frame, content_type: str, payload: bytes) -> Outcome:
+        """Answer a request with an encoded result that is too large for one frame."""
+        exchange = self._exchange(frame)
+        send_whole(exchange, content_type, payload)
+        return exchange.outcome()
+
+    def settle(self, id: int, kind: int) -> int:
+        """The request is over: the kind of frame that says how, where it was to be `kind`."""
+        exchange = self.exchanges.pop(id, None)
+        return END if exchange is not None and exchange.begun else kind
+
+    def _exchange(self, frame: Frame) -> Exchange:
+        exchange = self.exchanges.get(frame.id)
+        if exchange is None:
+            payload, frame.payload = frame.payload, b""
+            exchange = self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, payload, self.pump)
+        exchange.context = self._context(exchange)
+        return exchange
+
+    def _context(self, exchange: Incoming) -> Context:
+        return self._runtime.context(exchange.request, lambda: exchange.cancelled)
+
+    def _serve(self, exchange: Exchange) -> None:
+        if "phase" in exchange.request:
+            self._serve_phase(exchange)
+        elif self._adapter is not None:
+            self._adapter(exchange)
+        else:
+            EventFunction(self._runtime.handler).serve(exchange)
+
+    def _serve_phase(self, exchange: Incoming) -> None:
+        phase = exchange.request["phase"]
+        if phase != PRE_FREEZE:
+            raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")
+        hook = self._hooks.get(phase)
+        if hook is not None:
+            hook(exchange.context, self.run)
+        exchange.respond(b"null", "application/json")
+
+    # For the engines
+
+    @property
+    def requests_descriptor(self) -> int:
+        """What becomes readable when the init says something."""
+        return self._runtime.pipes.requests
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether something came while a write had to wait, and is to be taken in."""
+        return self._runtime.pipes.kept
+
+    def next_event(self) -> Frame | End:
+        """The next frame, or the end of the stream, as soon as it is there."""
+        runtime = self._runtime
+        while True:
+            with runtime.outbox.lock:
+                event = runtime.connection.next_event()
+            if event is not None:
+                return event
+            data = runtime.quiet.wait(runtime.pipes.read)
+            with runtime.outbox.lock:
+                runtime.connection.receive(data)
+
+    def take_in(self) -> list[Frame | End]:
+        """What has come by now. `failure` is set where the pipe or the protocol is broken."""
+        runtime, events = self._runtime, []
+        try:
+            with runtime.outbox.lock:
+                if runtime.pipes.ready():
+                    runtime.connection.receive(runtime.pipes.read())
+                while (event := runtime.connection.next_event()) is not None:
+                    events.append(event)
+        except (ProtocolError, OSError) as error:
+            self.failure = error
+        return events
+
+    def during(self, step: Callable[[], None]) -> None:
+        """As Quiet.during."""
+        self._runtime.quiet.during(step)
+
+    def post(self, kind: int, id: int = 0, metadata: dict[str, Any] | None = None, payload: bytes = b"") -> None:
+        """As Outbox.post."""
+        self._runtime.outbox.post(kind, id, metadata, payload)
+
+    def credit(self, id: int) -> int:
+        """Bytes of its answer's stream that may be sent now."""
+        return self._runtime.connection.stream_credit(id)
+
+    def report(self, what: str, error: BaseException) -> None:
+        """What the function's code has raised where no request is to be told."""
+        self._runtime.report(what, error)
+
+    def serve_in_thread(self, exchange: Exchange) -> None:
+        """Serve one request in a thread of its own, and send its outcome."""
+        runtime = self._runtime
+        token = runtime.journal.enter(Tag(exchange.id, exchange.request["request_id"]))
+        begun, cpu = perf_counter_ns(), thread_time_ns()
+        try:
+            exchange.context = self._context(exchange)
+            self._serve(exchange)
+            outcome = exchange.outcome()
+        except BaseException as error:  # the function's code may raise anything, SystemExit too
+            outcome = runtime.problem(error)
+        runtime.leave_if_forked(None)
+        measured = {"duration_us": _microseconds(begun), "cpu_us": max(0, thread_time_ns() - cpu) // 1000}
+        self.conclude(exchange, outcome, measured)
+        runtime.journal.leave(token)
+
+    async def serve_in_task(
+        self, exchange: AsyncExchange, serve_one: Callable[[AsyncExchange], Awaitable[None]]
+    ) -> Outcome:
+        """Serve one request in a task of its own. Its outcome is for the engine to send, outside of the task."""
+        tag, journal = Tag(exchange.id, exchange.request["request_id"]), self._runtime.journal
+        if self._concurrency > 1:
+            journal.enter(tag)  # until the task's context ends
+        else:
+            journal.current = tag
+        try:
+            exchange.context = self._context(exchange)
+            if "phase" in exchange.request:
+                self._serve_phase(exchange)
+            else:
+                await serve_one(exchange)
+                await exchange.finish()
+            outcome = exchange.outcome()
+        except BaseException as error:  # SystemExit would end the loop
+            outcome = self._runtime.problem(error)
+        self._runtime.leave_if_forked(None)
+        return outcome
+
+    def problem(self, error: BaseException) -> Outcome:
+        """The outcome of a request that raised `error`."""
+        return self._runtime.problem(error)
+
+    def conclude(self, exchange: Incoming, outcome: Outcome, measured: dict[str, int]) -> None:
+        """Send a request's outcome, with what it has printed before."""
+        journal = self._runtime.journal
+        if self._concurrency > 1:
+            journal.flush_request(exchange.id)
+        else:
+            journal.flush()
+            journal.current = NOBODY
+        kind, metadata, payload = outcome
+        if exchange.begun and kind == ERROR:
+            kind = END
+        measured["peak_memory_bytes"] = self._runtime.peak_memory()
+        try:
+            self._runtime.conclude(kind, exchange.id, {**metadata, **measured}, payload)
+        except OSError:
+            self._runtime.abandon()
+
+
+def _microseconds(begun: int) -> int:
+    return max(0, perf_counter_ns() - begun) // 1000
+
+
+def _event_function(found: Callable[..., object]) -> EventFunction:
+    """How an event function wants its event: by its annotation."""
+    stream, convert = "", None
+    if not handler.is_plainly_annotated(found):
+        typed = namespace.own("typed")
+        stream, convert = typed.wants_stream(found), typed.converter(found)
+    return EventFunction(handler.adapt(found), stream, convert)

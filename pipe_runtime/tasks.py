@@ -1,0 +1,272 @@
+"""Several requests at once, each a task of one event loop: for coroutine functions, asynchronous generators and ASGI.
+
+The main thread runs the loop, which also watches the pipe. This file knows asyncio, exchanges and the loop's way to
+the init; not what a request means.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+
+from . import namespace
+from .connection import MAX_CHUNK, End
+from .exchange import GIVEN_UP, MAX_BODY, CallerGone, Incoming
+from .frames import LARGEST_PAYLOAD
+from .messages import CHUNK, CREDIT, DUMP, INVOKE, RESULT, STOP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
+
+    from .frames import Frame
+    from .loop import Outcome
+    from .service import Service
+
+
+class AsyncExchange(Incoming):
+    """One request, for a task. As Exchange, where what waits is a coroutine."""
+
+    def __init__(self, id: int, request: dict[str, Any], payload: bytes, engine: Tasks) -> None:
+        super().__init__(id, request, payload)
+        self._engine = engine
+        self._heard: asyncio.Event = engine.asyncio.Event()
+        self._begun = 0
+        self._large = b""
+
+    def start(self) -> None:
+        """Its time runs from now on."""
+        self._begun = perf_counter_ns()
+
+    def duration(self) -> int:
+        """Microseconds since it started."""
+        return max(0, perf_counter_ns() - self._begun) // 1000
+
+    def hear(self, frame: Frame) -> None:
+        """As Incoming.hear; wakes who waits."""
+        super().hear(frame)
+        self._heard.set()
+
+    def hang_up(self) -> None:
+        """As Incoming.hang_up; wakes who waits."""
+        super().hang_up()
+        self._heard.set()
+
+    def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """Begin an answer that comes in pieces."""
+        self._engine.post(RESULT, self.id, self._stream_head(content_type, http))
+        self.begun = True
+
+    def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """As Incoming.respond; of a body that is larger than a frame, `finish` sends what is behind the head."""
+        if len(body) > LARGEST_PAYLOAD:
+            self.begin(content_type, http)
+            self._large = body
+        else:
+            super().respond(body, content_type, http)
+
+    async def finish(self) -> None:
+        """The adapter has returned: send what `respond` could not."""
+        large, self._large = self._large, b""
+        await self.write(large)
+
+    async def write(self, data: bytes) -> None:
+        """A piece of the answer, as soon as the other side takes it. CallerGone: nobody wants it any more."""
+        start, size = 0, len(data)
+        while start < size:
+            room = 0 if self.cancelled else min(self._engine.credit(self.id), MAX_CHUNK)
+            if room:
+                self._engine.post(CHUNK, self.id, {}, data[start : start + room])
+                start += room
+                await self._engine.asyncio.sleep(0)  # others have their turn, however fast the credit comes
+            elif not await self._wait():
+                return
+
+    async def read(self) -> bytes:
+        """The next piece of the body, as it came; b"" at its end. CallerGone: it will not come."""
+        while (piece := self._next_piece()) is None:
+            if not await self._wait():
+                return b""
+        due = self._credit_due()
+        if due:
+            self._engine.post(CREDIT, self.id, {"bytes": due})
+        return piece
+
+    async def whole(self) -> bytes:
+        """All of the body. MemoryError: it has more than MAX_BODY bytes."""
+        pieces, size = [], 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > MAX_BODY:
+                raise MemoryError(f"the event has more than {MAX_BODY} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def until_cancelled(self) -> None:
+        """Return when the caller has given up on the request."""
+        while not (self.cancelled or self.gone):
+            self._heard.clear()
+            await self._heard.wait()
+
+    async def _wait(self) -> bool:
+        """For something to come. False: nothing will, and the adapter knows that without an error."""
+        if self.cancelled or self.gone:
+            if self._engine.cancels:
+                raise CallerGone(GIVEN_UP)
+            return False
+        self._heard.clear()
+        await self._heard.wait()
+        return True
+
+
+class Tasks:
+    """The engine of a worker that runs up to `concurrency` requests at once on an event loop.
+
+    serve_one: what to do with an exchange. lifespan: of an ASGI application, None for a function.
+    cancels: whether a CANCEL cancels the task. An ASGI application hears of it by a message instead.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        concurrency: int,
+        serve_one: Callable[[AsyncExchange], Awaitable[None]],
+        lifespan: Any = None,
+        cancels: bool = True,
+    ) -> None:
+        self.asyncio = namespace.stdlib("asyncio")
+        self._service = service
+        self._concurrency = concurrency
+        self._serve_one = serve_one
+        self._lifespan = lifespan
+        self.cancels = cancels
+        self._loop: asyncio.AbstractEventLoop = self.asyncio.new_event_loop()
+        self.asyncio.set_event_loop(self._loop)
+        self._exchanges: dict[int, AsyncExchange] = {}
+        self._waiting: list[AsyncExchange] = []
+        self._tasks: dict[int, asyncio.Task[Outcome]] = {}
+        self._stopping = False
+        self._serving = True
+        self.state: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Before READY: an application's lifespan begins."""
+        if self._lifespan is not None:
+            self.state = self.run(self._lifespan.startup())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What a coroutine returns, on this engine's loop, while no request is served."""
+        return self._loop.run_until_complete(work)
+
+    def serve(self) -> None:
+        """Serve until STOP or the end of the stream, and until every request that came has its outcome.
+
+        OSError, ProtocolError: what is wrong with the pipe.
+        """
+        self._loop.add_reader(self._service.requests_descriptor, self._read)
+        self._loop.call_soon(self._read)  # frames that came together with HELLO
+        while not self._over():
+            try:
+                self._loop.run_forever()
+            except BaseException as error:  # what the function left to itself may raise SystemExit out of the loop
+                self._service.report("a task", error)
+        self._serving = False
+        self._loop.remove_reader(self._service.requests_descriptor)
+        if self._service.failure is not None:
+            raise self._service.failure
+
+    def stop(self) -> None:
+        """After the last request: an application's lifespan ends, and what the function has left running."""
+        if self._lifespan is not None:
+            self.run(self._lifespan.shutdown())
+        for task in self.asyncio.all_tasks(self._loop):
+            task.cancel()
+        self.run(self.asyncio.sleep(0))
+        self.run(self._loop.shutdown_asyncgens())
+
+    # A line
+
+    def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
+        """As Outbox.post. A frame is never broken off by what a signal handler raises."""
+        self._service.during(lambda: self._service.post(kind, id, metadata, payload))
+        if self._service.has_kept:
+            self._loop.call_soon(self._read)
+
+    def credit(self, id: int) -> int:
+        """Bytes of its answer's stream that may be sent now."""
+        return self._service.credit(id)
+
+    # What the loop calls. Each is one step that no signal handler of the function's breaks off.
+
+    def _read(self) -> None:
+        self._service.during(self._take_in)
+
+    def _end(self, id: int) -> None:
+        self._service.during(lambda: self._conclude(id))
+
+    def _take_in(self) -> None:
+        for event in self._service.take_in():
+            self._take(event)
+        self._stop_if_over()
+
+    def _take(self, event: Frame | End) -> None:
+        if isinstance(event, End):
+            self._stopping = True
+            self._loop.remove_reader(self._service.requests_descriptor)
+            for each in self._exchanges.values():
+                each.hang_up()
+        elif event.kind == STOP:
+            self._stopping = True
+        elif event.kind == INVOKE:
+            exchange = AsyncExchange(event.id, event.metadata, event.payload, self)
+            self._exchanges[exchange.id] = exchange
+            self._waiting.append(exchange)
+            self._begin_next()
+        elif event.kind == DUMP:
+            self._service.post(DUMP, metadata={"stacks": self._stacks()})
+        elif (found := self._exchanges.get(event.id)) is not None:
+            found.hear(event)
+            task = self._tasks.get(event.id)
+            if found.cancelled and self.cancels and task is not None:
+                task.cancel()
+
+    def _begin_next(self) -> None:
+        while self._waiting and len(self._tasks) < self._concurrency:
+            exchange = self._waiting.pop(0)
+            exchange.start()
+            task = self._loop.create_task(self._service.serve_in_task(exchange, self._serve_one))
+            self._tasks[exchange.id] = task
+            task.add_done_callback(lambda _, id=exchange.id: self._end(id))  # type: ignore[misc]
+            if exchange.cancelled:
+                task.cancel()
+
+    def _conclude(self, id: int) -> None:
+        task, exchange = self._tasks.pop(id), self._exchanges[id]
+        if task.cancelled():
+            outcome = self._service.problem(self.asyncio.CancelledError(GIVEN_UP))
+        else:
+            error = task.exception()  # a signal handler's, from between the last two steps
+            outcome = self._service.problem(error) if error is not None else task.result()
+        self._service.conclude(exchange, outcome, {"duration_us": exchange.duration()})
+        del self._exchanges[id]
+        self._begin_next()
+        self._stop_if_over()
+
+    def _stop_if_over(self) -> None:
+        if self._over() and self._serving:
+            self._loop.stop()
+
+    def _over(self) -> bool:
+        return self._service.failure is not None or (self._stopping and not self._exchanges)
+
+    def _stacks(self) -> list[dict[str, Any]]:
+        stacks = namespace.own("stacks")
+        coroutines = {id: task.get_coro() for id, task in self._tasks.items()}
+        found = [{"name": f"request {id}", "id": id, "stack": stacks.of_coroutine(coroutines[id])} for id in coroutines]
+        return list(stacks.fitting(found))
+
+
+async def result_of(work: Awaitable[Any]) -> Any:
+    """A coroutine for any awaitable."""
+    return await work
