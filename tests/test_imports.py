@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipe_testing.environment import unmeasured
+from pipe_testing.runtime import RuntimeProcess
 
 # Each may import only those before it (and the standard library, and msgpack).
 PROTOCOL = ("errors", "frames", "messages", "connection")
@@ -288,6 +289,18 @@ def test_runtime_loads_only_these_modules_before_ready() -> None:
     assert "pipe_runtime.loop" in loaded
     more = {name for name in loaded - BEFORE_READY if not name.startswith(CYTHON)}
     assert not more, "the cold start grew: import these late, or show that it must be"
+
+
+def test_plain_function_finds_only_these_modules(tmp_path: Path) -> None:
+    source = "import sys\ndef handler(event, context):\n    return sorted(sys.modules)\n"
+    with RuntimeProcess(tmp_path, source, environment=unmeasured()) as runtime:
+        runtime.start()
+        found = runtime.call()
+    assert isinstance(found, list)
+    ours = {name for name in BEFORE_READY if within(name, "pipe_runtime")}
+    assert {name for name in found if within(name, "pipe_runtime")} == ours
+    heavy = {"asyncio", "contextvars", "dataclasses", "inspect", "logging", "threading", "typing"}
+    assert not heavy & set(found)
 
 
 def test_init_loads_nothing_at_once() -> None:
