@@ -262,7 +262,9 @@ class Supervisor:
     def _read_dump(self, worker: Worker) -> None:
         came = worker.read_dump()
         if came:
-            self._perform(self.policy.dumped(time.monotonic()))
+            # With an event loop or threads this is mostly what our own code does: the runtime's answer is waited for.
+            if not self._answers_dump or self._facts.stacks:
+                self._perform(self.policy.dumped(time.monotonic()))
         elif came is False:
             self._watch.remove(worker.process.dump)
 

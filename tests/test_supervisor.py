@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -379,6 +380,26 @@ def test_a_worker_that_was_only_slow_stays(tmp_path: Path) -> None:
         late, following = driver.outcomes(2)
         assert late.exit_code == EXIT_TIMED_OUT
         assert pid_of(following) == worker
+
+
+def test_the_runtime_is_waited_for_that_answers_where_its_tasks_are(tmp_path: Path) -> None:
+    """Its event loop is always a little late here: the stack that the signal gives is there long before."""
+    source = """
+        import asyncio, time
+
+        async def handler(event, context):
+            def busy():
+                time.sleep(0.3)
+                asyncio.get_running_loop().call_soon(busy)
+            busy()
+            await forever()
+
+        async def forever():
+            await asyncio.Event().wait()
+        """
+    with running(tmp_path, textwrap.dedent(source), dump_wait=30.0) as driver:
+        problem = driver.ask(timeout=0.5).problem
+        assert problem is not None and [entry[2] for entry in problem["stack"]][:2] == ["handler", "forever"]
 
 
 def test_each_crash_takes_one_request_with_it(tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+"""A function of CloudEvents: the annotation asks for one, in the JSON envelope; it answers with another.
+
+$ pipe-init run index.handler -C examples/cloudevent -f examples/cloudevent/event.json
+{"specversion": "1.0", "id": "order-17-paid", "source": "/billing", "type": "org.example.order.paid", "subject": "17", "data": {"amount": 42}}
+"""  # noqa: E501
+
+from pipe_runtime.cloudevent import CloudEvent
+
+
+def handler(event: CloudEvent, context):
+    print("got", event.type, "of", event.time)
+    return CloudEvent(
+        {
+            "id": f"order-{event.subject}-paid",
+            "source": "/billing",
+            "type": "org.example.order.paid",
+            "subject": event.subject,
+        },
+        {"amount": event.data["amount"]},
+    )

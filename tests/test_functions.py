@@ -1,0 +1,47 @@
+"""docs/functions.md: each of its commands prints what the page says, and every example is on it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipe_testing import console
+from pipe_testing.command import PipeInit
+from pipe_testing.console import Command
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "functions.md").read_text(encoding="utf-8")
+
+
+def blocks() -> list[str]:
+    """What is in the page's code blocks."""
+    return re.findall(r"^```\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[Command]:
+    """The commands of all the blocks."""
+    return [command for block in blocks() for command in console.commands(block)]
+
+
+def test_every_block_is_commands() -> None:
+    assert blocks()
+    assert [block for block in blocks() if not block.startswith("$ ")] == []
+    assert PAGE.count("\n```\n") == 2 * len(blocks())
+
+
+def test_every_example_is_on_the_page() -> None:
+    shown = {name for command in commands() for name in re.findall(r"examples/(\w+)", command.line)}
+    there = {path.name for path in (ROOT / "examples").iterdir() if path.is_dir()}
+    assert shown == there - {"echo"}  # which is for the tests
+
+
+def test_no_command_is_there_twice() -> None:
+    lines = [command.line for command in commands()]
+    assert len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda one: one.line[:60])
+def test_command(pipe_init: PipeInit, tmp_path: Path, command: Command) -> None:
+    console.run(command, ROOT, tmp_path, pipe_init)
