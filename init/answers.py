@@ -107,6 +107,10 @@ def stacks_by_request(entries: object) -> dict[int, list[list[object]]]:
 def _timed_out(message: str, facts: Facts) -> tuple[Problem, int]:
     if not facts.asked:
         why = "the runtime has not said that it can write one"
+    elif b"Fatal Python error" in facts.dump:
+        why = "the interpreter crashed while it wrote one"
+    elif b"/asyncio/" in facts.dump:
+        why = "the worker's event loop was waiting, and does not say for what"
     elif facts.dump.strip():
         why = "the worker was not in the function's code, but decoding the event or encoding the result"
     else:

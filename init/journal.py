@@ -79,7 +79,10 @@ class Journal:
         if line_break:
             self._raw_lines(whole, id)
         if len(rest) > PARTIAL_LIMIT:
-            self.from_function(rest, continues=True, id=id)
+            if self.raw_line is None:
+                self.from_function(rest, continues=True, id=id)
+            else:
+                self._raw_lines(rest, id)  # a record cannot go on in the next one
             rest = b""
         self._partial = rest
 

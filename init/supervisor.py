@@ -342,7 +342,10 @@ class Supervisor:
             else:
                 outcome = Outcome(request.request_id, "", b"", metadata, EXIT_FUNCTION_FAILED, measured)
             self._conclude(frame.id, outcome)
-        elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
+            self._perform(actions)
+            return
+        self._journal.request_over(frame.id)  # it was answered in the worker's place, and has gone on logging
+        if actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
             self._facts.violation = f"an outcome for id {frame.id}, whose turn it was not"
             self._watch.remove(worker.process.answers)
         self._perform(actions)

@@ -194,7 +194,9 @@ def _given_stack(error: BaseException, kept: int) -> list[StackEntry]:
 
 
 def _walk(traceback: TracebackType | None, kept: int) -> list[StackEntry]:
-    """The calls of a traceback without our own and without the import system's on top; bounded while walking."""
+    """The calls of a traceback without our own, nor the import system's and the event loop's on top; bounded while
+    walking.
+    """
     first: list[tuple[Any, int]] = []
     last: list[tuple[Any, int]] = []
     count = 0
@@ -202,7 +204,7 @@ def _walk(traceback: TracebackType | None, kept: int) -> list[StackEntry]:
         frame, line = traceback.tb_frame, traceback.tb_lineno
         traceback = traceback.tb_next
         module = _module_of(frame.f_globals)
-        if module == _OWN_PACKAGE or (count == 0 and module in _IMPORT_SYSTEM):
+        if module == _OWN_PACKAGE or (count == 0 and _calls_the_function(module)):
             continue
         if count < kept:
             first.append((frame, line))
@@ -217,6 +219,10 @@ def _walk(traceback: TracebackType | None, kept: int) -> list[StackEntry]:
     if count > 2 * kept:
         stack.insert(kept, omitted(count - 2 * kept))
     return stack
+
+
+def _calls_the_function(module: str) -> bool:
+    return module in _IMPORT_SYSTEM or module.partition(".")[0] == "asyncio"
 
 
 def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:

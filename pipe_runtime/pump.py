@@ -22,6 +22,37 @@ if TYPE_CHECKING:
     from .stdio import Pipes
 
 
+class Turns:
+    """A reentrant lock that goes to whoever waits for it, and not back to who has just let go of it.
+
+    Else one who reads again and again would keep everybody from what was read for them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._next = RLock()
+
+    def __enter__(self) -> None:
+        # By a signal handler: who stands in line now may wait for this very thread.
+        again = self._is_mine()
+        try:
+            if again:
+                self._lock.acquire()
+            else:
+                with self._next:
+                    self._lock.acquire()
+        except BaseException:  # a signal handler's
+            if not again and self._is_mine():
+                self._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _is_mine(self) -> bool:
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # threading.Condition relies on it too
+
+
 class Pump:
     """A Line of exchange.py. heard: takes each frame that was read, None at the end of the stream.
 
@@ -36,7 +67,7 @@ class Pump:
         quiet: Quiet,
         heard: Callable[[Frame | None], None],
     ) -> None:
-        self.lock = RLock()
+        self.lock = Turns()
         self._connection = connection
         self._pipes = pipes
         self._outbox = outbox

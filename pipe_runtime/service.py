@@ -169,7 +169,10 @@ class Service:
     def settle(self, id: int, kind: int) -> int:
         """The request is over: the kind of frame that says how, where it was to be `kind`."""
         exchange = self.exchanges.pop(id, None)
-        return END if exchange is not None and exchange.begun else kind
+        if exchange is None:
+            return kind
+        exchange.hang_up()  # a thread that the function has left behind is not to wait for its body for ever
+        return END if exchange.begun else kind
 
     def _exchange(self, frame: Frame) -> Exchange:
         exchange = self.exchanges.get(frame.id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from . import faults
+from . import faults, namespace
 from .shorten import HEAD_LIMIT, clean
 
 TYPE_CHECKING = False
@@ -21,6 +21,12 @@ KEPT = 10
 
 DEPTH = 1000
 """Calls looked at; a coroutine may await itself in a circle."""
+
+_CALLERS = ("threading", "asyncio")
+"""Packages whose code, with ours, calls the function's."""
+
+_STEPS = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
+"""Built-in types that step through a coroutine or an asynchronous generator, and do not say which."""
 
 
 def of_thread(thread: int) -> list[StackEntry]:
@@ -36,19 +42,39 @@ def of_thread(thread: int) -> list[StackEntry]:
 def of_coroutine(coroutine: Any) -> list[StackEntry]:
     """The calls in which a suspended coroutine waits, most recent last."""
     calls: list[tuple[Any, int]] = []
-    while coroutine is not None and len(calls) < DEPTH:
+    for _ in range(DEPTH):
+        if coroutine is None:
+            break
         kind = "cr" if hasattr(coroutine, "cr_frame") else "ag" if hasattr(coroutine, "ag_frame") else "gi"
         frame = getattr(coroutine, f"{kind}_frame", None)
         if frame is not None:
             calls.append((frame, frame.f_lineno))
-        coroutine = getattr(coroutine, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+        if type(coroutine).__name__ in _STEPS:
+            coroutine = _stepped_through(coroutine)
+        else:
+            coroutine = getattr(coroutine, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
     return faults.stack_of(_from_the_function(calls), KEPT)
 
 
+def _stepped_through(step: Any) -> Any:
+    """What an `async for` or an `anext` waits in. Nothing but the garbage collector tells."""
+    for found in namespace.stdlib("gc").get_referents(step):
+        if hasattr(found, "ag_frame") or hasattr(found, "cr_frame") or type(found).__name__ in _STEPS:
+            return found
+    return None
+
+
 def _from_the_function(calls: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
-    """Without what called the function: threading's calls and ours."""
-    last = max((index for index, (frame, _) in enumerate(calls) if faults.is_own(frame)), default=-1)
-    return calls[last + 1 :]
+    """Without what called the function, and without our own calls further in, as a traceback is shown."""
+    start = 0
+    while start < len(calls) and _calls_the_function(calls[start][0]):
+        start += 1
+    return [call for call in calls[start:] if not faults.is_own(call[0])]
+
+
+def _calls_the_function(frame: Any) -> bool:
+    name = dict.get(frame.f_globals, "__name__")
+    return faults.is_own(frame) or (type(name) is str and name.partition(".")[0] in _CALLERS)
 
 
 def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:

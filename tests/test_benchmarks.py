@@ -45,6 +45,10 @@ def test_many_events() -> None:
     assert "every result there, right and in order: yes" in run("events.py", "--events", "2000")
 
 
+def test_streams() -> None:
+    assert "all came back as it was sent: yes" in run("streams.py", "--mebibytes", "4")
+
+
 def test_starts(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     run("startup.py", "--pairs", "1", "--json", str(figures))

@@ -144,6 +144,68 @@ class TestRaw:
 
         assert logged(write) == data + (b"\n" if data and not data.endswith(b"\n") else b"")
 
+    def test_each_line_is_made_into_another_form(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        journal.raw_line = lambda line, id: b"<%d:%s>" % (id, line)
+        journal.raw(b"one\ntwo\nth", 7)
+        assert pipe[1]() == b"<7:one>\n<7:two>\n"
+        journal.request_over(7)
+        assert pipe[1]() == b"<7:th>\n"
+
+    def test_in_another_form_a_line_without_an_end_becomes_several(self) -> None:
+        def write(journal: Journal) -> None:
+            journal.raw_line = lambda line, id: b"<%s>" % line
+            journal.raw(b"x" * (PARTIAL_LIMIT + 1))
+            journal.raw(b"y\n")
+
+        assert logged(write) == b"<" + b"x" * (PARTIAL_LIMIT + 1) + b">\n<y>\n"
+
+
+class TestSeveralRequests:
+    def test_open_lines_of_two_do_not_mix(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        journal.from_function(b"one", "stdout", continues=True, id=1)
+        journal.from_function(b"two", "stdout", continues=True, id=2)
+        journal.from_function(b"more", "stdout", id=1)
+        assert pipe[1]() == b"one\ntwo\nmore\n"
+
+    def test_each_has_its_own_cap(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=5)
+        journal.from_function(b"1111", id=1)
+        journal.from_function(b"x", id=1)
+        journal.from_function(b"2222", id=2)
+        assert pipe[1]() == b"1111\n2222\n"
+        journal.request_over(2)
+        assert pipe[1]() == b""
+        journal.request_over(1)
+        assert pipe[1]().startswith(b"pipe-init: 1 log lines (2 bytes)")
+
+    def test_a_raw_rest_stays_with_its_request(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        journal.raw(b"of one", 1)
+        journal.request_over(2)
+        assert pipe[1]() == b""
+        journal.request_over(1)
+        assert pipe[1]() == b"of one\n"
+
+    def test_nothing_grows(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        for id in range(1, 200):
+            journal.from_function(b"a", id=id)
+            journal.from_function(b"b")
+            journal.raw(b"c", id)
+            journal.request_over(id)
+        assert not journal._usage and not journal._partial
+        assert pipe[1]() == b"a\nb\nc\n" * 199
+
+    def test_with_the_worker_all_of_them_are_over(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=3)
+        for id in (1, 2, 3):
+            journal.from_function(b"long", id=id)
+        journal.all_over()
+        assert pipe[1]().count(b"were dropped") == 3
+        assert not journal._usage
+
 
 class TestCap:
     def test_what_is_more_is_counted_and_dropped(self, pipe: tuple[int, Log]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.lines import READ_SIZE, InOrder, LineReader
+from pipe_init.cli.lines import MAX_WAITING, MAX_WAITING_BYTES, READ_SIZE, InOrder, LineReader
 
 LIMIT = 8
 
@@ -170,3 +170,23 @@ class TestInOrder:
         assert len(results) == 1
         assert list(results.put("d", "D")) == ["D"]
         assert not results
+
+    def test_so_many_may_wait(self) -> None:
+        results: InOrder[int] = InOrder()
+        for number in range(MAX_WAITING):
+            assert not results.full
+            results.announce(str(number))
+        assert results.full
+        assert list(results.put("0", 0)) == [0]
+        assert not results.full
+
+    def test_so_many_bytes_may_wait(self) -> None:
+        results: InOrder[int] = InOrder()
+        for number in range(3):
+            results.announce(str(number))
+        assert list(results.put("1", 1, MAX_WAITING_BYTES - 1)) == []
+        assert not results.full
+        assert list(results.put("2", 2, 1)) == []
+        assert results.full
+        assert list(results.put("0", 0, 1)) == [0, 1, 2]
+        assert not results.full

@@ -20,6 +20,7 @@ from pipe_init.report import (
     error_object,
     error_text,
     parse_stacks,
+    raw_line,
     report_line,
     start_line,
 )
@@ -68,6 +69,37 @@ class TestLines:
         measured = {"duration_us": 1, "cpu_us": 1, "init_us": 1, "peak_memory_bytes": 1}
         for line in (start_line(style, ID, "1"), end_line(style, ID, True), report_line(style, ID, measured, 1)):
             assert line and "\n" not in line
+
+    @pytest.mark.parametrize(
+        ("phase", "fc"), [("initialize", "Initialize"), ("pre-stop", "PreStop"), ("pre-freeze", "PreFreeze")]
+    )
+    def test_hooks(self, phase: str, fc: str) -> None:
+        assert start_line("fc", ID, "1", phase) == f"FC {fc} Start RequestId: {ID}"
+        assert end_line("fc", ID, False, phase) == f"FC {fc} End RequestId: {ID}"
+        assert end_line("fc", ID, True, phase) == f"FC {fc} End RequestId: {ID}, Error: Unhandled function error"
+        assert start_line("lambda", ID, "1", phase) == f"START RequestId: {ID} Version: 1 Phase: {phase}"
+        assert end_line("lambda", ID, True, phase) == f"END RequestId: {ID} Phase: {phase}"
+        assert record(start_line("json", ID, "1", phase), "platform.start")["phase"] == phase
+        assert record(end_line("json", ID, True, phase), "platform.runtimeDone")["phase"] == phase
+
+
+class TestRawLine:
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [(b"text", "text"), (b"", ""), (b'{"a": "\x1b"}', '{"a": "\x1b"}'), ("é\u2028".encode(), "é\u2028")],
+    )
+    def test_a_record_on_one_line(self, line: bytes, message: str) -> None:
+        made = raw_line(line, ID)
+        assert b"\n" not in made
+        entry = json.loads(made)
+        assert MOMENT.fullmatch(entry.pop("timestamp"))
+        assert entry == {"message": message, "requestId": ID}
+
+    def test_bytes_that_are_no_text(self) -> None:
+        assert json.loads(raw_line(b"\xff\x00", ID))["message"] == "\\xff\x00"
+
+    def test_of_no_request(self) -> None:
+        assert set(json.loads(raw_line(b"x", ""))) == {"timestamp", "message"}
 
 
 class TestReport:
@@ -245,6 +277,32 @@ class TestStacks:
         assert [call[0] for call in parse_stacks(dump, "/site/pipe_runtime")] == [
             "/code/index.py",
             "/site/pipe_runtime/logs.py",
+        ]
+
+    def test_what_calls_the_function_on_an_event_loop_is_cut(self) -> None:
+        loop = '  File "/lib/asyncio/base_events.py", line 607 in run_forever\n'
+        ours = '  File "/site/pipe_runtime/tasks.py", line 171 in serve\n'
+        function = '  File "/code/index.py", line 3 in handler\n'
+        head = "Current thread 0x1 (most recent call first):\n"
+        found = parse_stacks(head + function + ours + loop + ours, "/site/pipe_runtime")
+        assert found == [["/code/index.py", 3, "handler", ""]]
+        assert parse_stacks(head + loop + ours, "/site/pipe_runtime") == []
+
+    def test_threads_that_serve_requests_stand_in_for_the_main_one(self) -> None:
+        def thread(*calls: str) -> str:
+            bottom = '  File "/lib/threading.py", line 1 in _bootstrap\n'
+            lines = "".join(f'  File "{call}", line 1 in f\n' for call in calls)
+            return "Thread 0x1 (most recent call first):\n" + lines + bottom + "\n"
+
+        server, main = "/site/pipe_runtime/threads.py", thread("/site/pipe_runtime/loop.py")
+        one = thread("/code/one.py", server) + thread(server) + thread("/code/its_own.py")
+        assert parse_stacks(one + main, "/site/pipe_runtime") == [["/code/one.py", 1, "f", ""]]
+        two = parse_stacks(one + thread("/code/two.py", server) + main, "/site/pipe_runtime")
+        assert [call[0] or call[2] for call in two] == [
+            "thread 1 of 2, of which one serves this request:",
+            "/code/one.py",
+            "thread 2 of 2, of which one serves this request:",
+            "/code/two.py",
         ]
 
     def test_as_faulthandler_writes_it(self) -> None:

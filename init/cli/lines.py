@@ -80,13 +80,17 @@ class LineReader:
 MAX_WAITING = 1024
 """Results that may wait for an earlier one."""
 
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Bytes of such results, from which on nothing more is to be announced."""
+
 
 class InOrder(Generic[Result]):
     """Gives results in the order in which their keys were announced."""
 
     def __init__(self) -> None:
         self._order: deque[str] = deque()
-        self._results: dict[str, Result] = {}
+        self._results: dict[str, tuple[Result, int]] = {}
+        self._size = 0
 
     def __len__(self) -> int:
         return len(self._order)
@@ -94,14 +98,17 @@ class InOrder(Generic[Result]):
     @property
     def full(self) -> bool:
         """Whether nothing more is to be announced until an earlier result has come."""
-        return len(self._order) >= MAX_WAITING
+        return len(self._order) >= MAX_WAITING or self._size >= MAX_WAITING_BYTES
 
     def announce(self, key: str) -> None:
         """A result with this key will come."""
         self._order.append(key)
 
-    def put(self, key: str, result: Result) -> Iterator[Result]:
-        """Take a result; gives those that are next."""
-        self._results[key] = result
+    def put(self, key: str, result: Result, size: int = 0) -> Iterator[Result]:
+        """Take a result, which holds `size` bytes; gives those that are next."""
+        self._results[key] = result, size
+        self._size += size
         while self._order and self._order[0] in self._results:
-            yield self._results.pop(self._order.popleft())
+            following, held = self._results.pop(self._order.popleft())
+            self._size -= held
+            yield following

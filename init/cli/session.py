@@ -74,7 +74,7 @@ class Session:
         self.source = -1 if options.events is None else open_input(options.events)
         signals, process = self._early(early)
         self.event = read_event(options, signals) if options.events is None else b""
-        self.output = Output(1)
+        self.output = Output(1, signals, options.grace)
         self.collected: dict[str, _Collected] = {}
         self.progress = Progress(2, options.events is not None and not options.quiet and is_terminal(2))
         self.journal = Journal(2, harmless if is_terminal(2) else None)
@@ -133,7 +133,8 @@ class Session:
             while supervisor.pieces:
                 self._show(supervisor.pieces.popleft())
             if supervisor.interrupted_by and supervisor.outcomes:
-                output.drop()
+                break
+        output.finish()
         if body is not None and body.error is not None:
             raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
         return supervisor.outcomes.popleft()
@@ -189,7 +190,7 @@ class Session:
                 while supervisor.outcomes:
                     done = supervisor.outcomes.popleft()
                     self._assemble(done)
-                    for outcome in order.put(done.request_id, done):
+                    for outcome in order.put(done.request_id, done, len(done.payload)):
                         codes.add(self._print_line(outcome))
                 if codes & set(ENDING_CODES) and not supervisor.finishing:
                     supervisor.abandon()
