@@ -82,9 +82,12 @@ class Cancel(Action):
 
 
 class Dump(Action):
-    """Ask the worker for its stacks, and wake it if it is stopped."""
+    """Ask the worker for its stacks: by a signal, and wake it if it is stopped, or by a frame that it can answer."""
 
-    __slots__ = ()
+    __slots__ = ("by_signal",)
+
+    def __init__(self, by_signal: bool = True) -> None:
+        self.by_signal = by_signal
 
 
 class Stop(Action):

@@ -95,6 +95,7 @@ class ConcurrentPolicy(Policy):
     def dumped(self, now: float) -> list[Action]:
         """A part of the stacks came; when no more does for a while, they are complete."""
         if self.phase is Phase.DRAINING:
+            self._signal_at = None
             self._answer_at = min(self._dump_ends, now + self.settings.dump_quiet)
             self.deadline = self._next_due()
         return super().dumped(now)
@@ -123,7 +124,7 @@ class ConcurrentPolicy(Policy):
         limit = self._patience_limit()
         due = [*self._ends.values(), limit] if self._ends else []
         if self._expired:
-            due.append(self._answer_at)
+            due.append(self._answer_at if self._signal_at is None else self._signal_at)
         elif self._missing and not self._ends:
             due += [self._patience_ends, limit]
         return min(due, default=None)
@@ -162,7 +163,11 @@ class ConcurrentPolicy(Policy):
             return
         if not asked:
             self._enter(Phase.DRAINING)
-            self._dump_ends = self._answer_at = now + self.settings.dump_wait
+            self._ask(now)
+            self._answer_at = self._dump_ends
+            yield Dump(by_signal=self._signal_at is None)
+        elif self._signal_at is not None and now >= self._signal_at:
+            self._signal_at = None
             yield Dump()
         elif now >= self._answer_at:
             expired = list(self._expired)

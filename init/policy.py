@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from .actions import Action, Answer, Begin, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 
 
 class Phase(Enum):
@@ -24,6 +24,7 @@ class Phase(Enum):
     DRAINING = "ready, but sent nothing new: the time of one of several requests is over"
     STOPPING = "told to stop, or gone from its pipe"
     DUMPING = "asked where it hangs"
+    CANCELLING = "asked to give up on its request, whose time is over"
     TERMINATING = "sent SIGTERM"
     KILLED = "sent SIGKILL"
 
@@ -84,6 +85,8 @@ class Policy:
         """No worker is there and none will be started."""
         self.finishing = False
         """No further request is taken."""
+        self.cooperative = False
+        """This worker answers DUMP, and hears of CANCEL, while requests run; to be set before `ready`."""
         self.deadline: float | None = None
         """When the phase, or in SERVING the oldest request, is over and `tick` is due; None: only an event counts."""
         self._waiting: deque[Ticket] = deque()
@@ -96,6 +99,7 @@ class Policy:
         self._failed_starts = 0
         self._force_at: float | None = None  # somebody wants an end: when patience with requests is over
         self._dump_ends = 0.0
+        self._signal_at: float | None = None  # of a worker that answers DUMP: when it is asked by signal, too
         self._lost_at = 0.0
 
     @property
@@ -201,6 +205,7 @@ class Policy:
     def dumped(self, now: float) -> list[Action]:
         """A part of the stacks came; when no more does for a while, they are complete."""
         if self.phase is Phase.DUMPING:
+            self._signal_at = None
             self.deadline = min(self._dump_ends, now + self.settings.dump_quiet)
         return []
 
@@ -256,7 +261,7 @@ class Policy:
         actions: list[Action] = []
         if self.phase is Phase.NONE:
             if self._waiting and self.deadline is None:
-                self._was_ready = False
+                self._was_ready = self.cooperative = False
                 self._enter(Phase.STARTING, now + self.settings.start_timeout)
                 actions.append(Start())
             elif self.finishing and not self._waiting:
@@ -314,7 +319,12 @@ class Policy:
             yield from self._give_up(Cause.START_TIMED_OUT, now)
         elif self.phase is Phase.SERVING:
             yield from self._give_up(Cause.TIMED_OUT, now)
-        elif self.phase in (Phase.DUMPING, Phase.STOPPING):
+        elif self.phase is Phase.DUMPING and self._signal_at is not None:
+            self._signal_at, self.deadline = None, self._dump_ends
+            yield Dump()
+        elif self.phase is Phase.DUMPING and self._may_give_up_alone():
+            yield from self._cancel(now)
+        elif self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.STOPPING):
             yield from self._terminate(now)
         elif self.phase is Phase.TERMINATING:
             yield from self._kill(now)
@@ -325,13 +335,34 @@ class Policy:
         """The worker does not get done with the oldest request, or with its start: the first step of the ladder."""
         wanted = self._force_at is not None and now >= self._force_at
         self._condemn(Cause.STOPPED if wanted else cause)
+        self._enter(Phase.DUMPING, self._ask(now))
+        yield Dump(by_signal=self._signal_at is None)
+
+    def _ask(self, now: float) -> float:
+        """The stacks are asked for: when to go on if they do not come.
+
+        A signal can crash an interpreter (faulthandler, in a frame that is just being entered), so one that can answer
+        a frame has half of the time for that.
+        """
         self._dump_ends = now + self.settings.dump_wait
-        self._enter(Phase.DUMPING, self._dump_ends)
-        yield Dump()
+        self._signal_at = now + self.settings.dump_wait / 2 if self.cooperative else None
+        return self._dump_ends if self._signal_at is None else self._signal_at
+
+    def _may_give_up_alone(self) -> bool:
+        """Whether the worker hears of a cancellation and need not be ended, if its request comes to an end then."""
+        condemned = self._condemned
+        return condemned is not None and condemned.cause is Cause.TIMED_OUT and self.cooperative and condemned.id > 0
+
+    def _cancel(self, now: float) -> Iterator[Action]:
+        assert self._condemned is not None
+        yield from self._answer_condemned()
+        self._enter(Phase.CANCELLING, now + self.settings.grace)
+        yield Cancel(self._condemned.id)
 
     def _recover(self, now: float) -> list[Action]:
         """The late outcome of a condemned request: a worker that was only slow need not take those behind with it."""
-        if self.phase is not Phase.DUMPING or self._condemned is None or self._condemned.cause is not Cause.TIMED_OUT:
+        asked = self.phase is Phase.DUMPING or self.phase is Phase.CANCELLING
+        if not asked or self._condemned is None or self._condemned.cause is not Cause.TIMED_OUT:
             return []
         answer = list(self._answer_condemned())
         self._condemned = None

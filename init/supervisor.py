@@ -92,7 +92,7 @@ class Supervisor:
         self._requests: dict[int, Request] = {}
         self._last_id = 0
         self._init_us: int | None = None
-        self._can_dump = self._answers_dump = False
+        self._can_dump = False
         self._facts = Facts()
         self._phase = ""
         self._streams: dict[int, _Streams] = {}
@@ -262,9 +262,7 @@ class Supervisor:
     def _read_dump(self, worker: Worker) -> None:
         came = worker.read_dump()
         if came:
-            # With an event loop or threads this is mostly what our own code does: the runtime's answer is waited for.
-            if not self._answers_dump or self._facts.stacks:
-                self._perform(self.policy.dumped(time.monotonic()))
+            self._perform(self.policy.dumped(time.monotonic()))
         elif came is False:
             self._watch.remove(worker.process.dump)
 
@@ -308,7 +306,7 @@ class Supervisor:
             self.policy.hello(requests, event.metadata.get("window_bytes", BASE_WINDOW_BYTES))
         elif event.kind == READY:
             self._init_us = event.metadata.get("init_us")
-            self._answers_dump = event.metadata.get("answers_dump", False)
+            self.policy.cooperative = event.metadata.get("answers_dump", False)
             self._phase_over(failed=False)
             if event.metadata.get("concurrency", 1) < self.function.concurrency:
                 self.policy.hello(max(1, event.metadata.get("concurrency", 1)), MAX_CREDIT)
@@ -445,7 +443,7 @@ class Supervisor:
         elif self._worker is None:
             return
         elif isinstance(action, Dump):
-            self._ask_for_stacks(self._worker)
+            self._ask_for_stacks(self._worker, action.by_signal)
         elif isinstance(action, Cancel):
             if action.id in self._worker.connection.open_requests:
                 self._worker.send(CANCEL, action.id)
@@ -465,7 +463,7 @@ class Supervisor:
         """Start a worker; where that is impossible, it has died at once."""
         function = self.function
         process, self._early = self._early, None
-        self._can_dump = self._answers_dump = False
+        self._can_dump = False
         self._facts = Facts()
         try:
             process = process or launch.start(function.command, function.environment)
@@ -487,13 +485,13 @@ class Supervisor:
         worker.send(HELLO, metadata=_hello(function))
         self._watch_writing(worker)
 
-    def _ask_for_stacks(self, worker: Worker) -> None:
-        self._facts.stacks = {}
-        if self._answers_dump:
-            self._facts.asked = True
+    def _ask_for_stacks(self, worker: Worker, by_signal: bool) -> None:
+        if not by_signal:
+            self._facts.asked, self._facts.stacks = True, {}
+            worker.dump.clear()
             worker.send(DUMP)
             self._watch_writing(worker)
-        if self._can_dump:
+        elif self._can_dump:
             self._facts.asked = True
             worker.ask_for_stacks(launch.DUMP_SIGNAL)
 

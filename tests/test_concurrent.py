@@ -241,6 +241,23 @@ class TestTimeout:
         assert policy.deadline == 7.0
 
 
+class TestCooperativeWorker:
+    def test_it_is_asked_by_frame_and_only_then_by_signal(self) -> None:
+        policy = serving(3.0, 9.0)
+        policy.cooperative = True
+        assert policy.tick(3.0) == [Dump(by_signal=False)]
+        assert policy.deadline == 3.25
+        assert policy.tick(3.25) == [Dump()]
+        assert policy.tick(3.5) == [Answer(1, Cause.TIMED_OUT), Cancel(1)]
+
+    def test_its_answer_is_enough(self) -> None:
+        policy = serving(3.0, 9.0)
+        policy.cooperative = True
+        policy.tick(3.0)
+        assert policy.dumped(3.0625) == []
+        assert policy.tick(3.1875) == [Answer(1, Cause.TIMED_OUT), Cancel(1)]
+
+
 class TestLateOutcome:
     """The outcome of a request whose time is over never counts; the worker lives on if it comes while it drains."""
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe_init.actions import Action, Answer, Begin, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from pipe_init.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from pipe_init.policy import MEMORY_SHARE, Phase, Policy, Settings, Ticket, killed_for_memory
 
 TIMES = Settings(
@@ -249,6 +249,55 @@ class TestTimeout:
         policy.submit(ticket(2), 2.9)
         assert policy.tick(3.0) == []
         assert policy.phase is Phase.SERVING
+
+
+class TestCooperativeWorker:
+    """One that answers DUMP and hears of CANCEL while a request runs."""
+
+    def test_it_is_asked_by_frame_and_cancelled_first(self) -> None:
+        policy = serving(1, 2)
+        policy.cooperative = True
+        assert policy.tick(3.0) == [Dump(by_signal=False)]
+        policy.dumped(3.0625)
+        assert policy.deadline == 3.1875
+        assert policy.tick(3.1875) == [Answer(1, Cause.TIMED_OUT), Cancel(1)]
+        assert (policy.phase, policy.deadline, policy.in_flight) == (Phase.CANCELLING, 5.1875, 1)
+        assert policy.submit(ticket(3), 4.0) == []
+        assert policy.tick(5.1875) == [TERM]
+        assert policy.died(6.0) == [Start(), Send(2)]
+
+    def test_it_stays_if_its_request_ends_then(self) -> None:
+        policy = serving(1, 2)
+        policy.cooperative = True
+        policy.tick(3.0)
+        policy.dumped(3.0)
+        policy.tick(3.125)
+        assert policy.outcome(1, 3.25) == (False, [Begin(2)])
+        assert (policy.phase, policy.deadline) == (Phase.SERVING, 6.25)
+        assert policy.outcome(2, 3.5) == (True, [])
+
+    def test_without_an_answer_it_is_asked_by_signal(self) -> None:
+        policy = serving(1)
+        policy.cooperative = True
+        policy.tick(3.0)
+        assert policy.deadline == 3.25
+        assert policy.tick(3.25) == [Dump()]
+        assert policy.tick(3.5) == [Answer(1, Cause.TIMED_OUT), Cancel(1)]
+
+    def test_its_death_while_it_is_cancelled(self) -> None:
+        policy = serving(1, 2)
+        policy.cooperative = True
+        policy.tick(3.0)
+        policy.dumped(3.0)
+        policy.tick(3.125)
+        assert policy.died(3.5) == [Start(), Send(2)]
+
+    def test_the_next_worker_need_not_be_one(self) -> None:
+        policy = serving(1)
+        policy.cooperative = True
+        policy.died(1.0)
+        policy.submit(ticket(2), 1.0)
+        assert not policy.cooperative
 
 
 class TestLateOutcome:
@@ -840,6 +889,10 @@ class History:
 
     def on_dump(self, action: Dump) -> None:
         assert self.alive and not self.gone and not self.killed
+
+    def on_cancel(self, action: Cancel) -> None:
+        assert self.alive and self.ready and not self.gone and not self.killed
+        assert action.id in self.begun and action.id in self.ends, "cancelled before it was answered"
 
     def on_sweep(self, action: Sweep) -> None:
         assert self.alive and self.killed or self.gone
