@@ -257,6 +257,10 @@ class Connection:
             return 0
         return min(stream.credit, MAX_CHUNK, self._writer.max_frame - CHUNK_OVERHEAD)
 
+    def answer_begun(self, id: int) -> bool:
+        """Whether the runtime has begun a streamed result for the request: then only END is its outcome."""
+        return id in self._streams[RUNTIME]
+
     def _crossed(self, frame: Frame) -> bool:
         """Whether a frame of kind CROSSING comes after its request's outcome, with which it has crossed."""
         return self.role == RUNTIME and frame.id not in self.open_requests

@@ -190,7 +190,13 @@ def _items(loop: Any, items: Any) -> Iterator[object]:
 
 
 def _close_loop(loop: Any) -> None:
+    asyncio = namespace.stdlib("asyncio")
     try:
+        left = asyncio.all_tasks(loop)  # nobody will run them any more, as at the end of asyncio.run()
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

@@ -50,6 +50,8 @@ class Incoming:
     """What the init sends for one request. The loop that reads frames fills it.
 
     id: the frame's. request: INVOKE's metadata. payload: the whole body unless it is streamed. news: counts what came.
+    begun: a streamed answer has begun. gone: nothing more will come, as the init's stream has ended or the request has
+    its outcome.
     """
 
     def __init__(self, id: int, request: dict[str, Any], payload: bytes) -> None:
@@ -61,7 +63,6 @@ class Incoming:
         self.news = 0
         self.streamed = bool(request.get("stream"))
         self.begun = False
-        """A streamed answer has begun: its END will be the outcome."""
         self._pieces: deque[bytes] = namespace.stdlib("collections").deque([payload] if payload else [])
         self._ended = not self.streamed
         self._taken = 0
@@ -78,7 +79,7 @@ class Incoming:
         self.news += 1
 
     def hang_up(self) -> None:
-        """The init's stream has ended: what has not come will not come."""
+        """What has not come will not come; who waits for it is to be told."""
         self.gone = True
         self.news += 1
 
@@ -121,7 +122,7 @@ class Incoming:
 
     def _credit_due(self) -> int:
         """Bytes that the sender may be told to go on with: not for every piece, or half of all frames were these."""
-        if not self.streamed or self._ended or self._taken < STREAM_BYTES // 2:
+        if not self.streamed or self._ended or self.gone or self._taken < STREAM_BYTES // 2:
             return 0
         due, self._taken = self._taken, 0
         return due

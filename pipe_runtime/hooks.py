@@ -33,10 +33,15 @@ class Hook:
 
     def __call__(self, context: Context, run: Run) -> None:
         """Run it. Raises what it raises."""
+        work = self.begin(context)
+        if work is not None:
+            run(work)
+
+    def begin(self, context: Context) -> Any:
+        """Call it. Returns what is to be awaited for the rest, None: nothing. Raises what it raises."""
         arguments = (context,) if self._parameters == 1 else (None, context) if self._parameters else ()
         value = self._call(*arguments)
-        if hasattr(type(value), "__await__"):
-            run(value)
+        return value if hasattr(type(value), "__await__") else None
 
 
 def snapshot(run: Run) -> None:

@@ -14,7 +14,7 @@ import sys
 from time import monotonic, perf_counter_ns  # now: a function may replace the module's
 
 from . import codec, faults, handler, namespace
-from .connection import RUNTIME, STREAM_BYTES, Connection, End
+from .connection import RUNTIME, STREAM_BYTES, Connection
 from .context import DEFAULT_TIMEOUT_MS, Context
 from .errors import Fault, LocalProtocolError, ProtocolError
 from .frames import LARGEST_PAYLOAD, MAX_HEAD, Frame
@@ -170,7 +170,10 @@ class Runtime:
         if self._service is None or self._service.engine is None:
             self._serve()
         elif self._service.on_event_loop:
-            self.quiet.call(self._run_engine, self._service, self._engine_failed)
+            while self.quiet.call(self._run_engine, self._service, self._engine_broken_off)[0] != STOP:
+                continue
+            if self._service.failure is not None:
+                raise self._service.failure
         else:
             self._service.engine.serve()
         return EXIT_STOPPED if self._service is None else self._stop(self._service)
@@ -199,7 +202,10 @@ class Runtime:
         while True:
             if self.queue:
                 return self.queue.pop(0)
-            event = self.connection.next_event() or self._receive()
+            if self._service is not None:
+                self._receive(self._service)
+                continue
+            event = self.connection.next_event() or self.connection.receive_event(self.quiet.wait(self.pipes.read))
             if isinstance(event, Frame):
                 if event.kind == INVOKE:
                     if "stream" not in event.metadata:
@@ -210,16 +216,19 @@ class Runtime:
             elif event is not None:
                 return None
 
-    def _receive(self) -> Frame | End | None:
-        """Read once; the first event of what came."""
-        if self._service is None:
-            return self.connection.receive_event(self.quiet.wait(self.pipes.read))
-        with self._service.pump.lock:  # a thread that the function has left behind may still wait for its body
+    def _receive(self, service: Service) -> None:
+        """Hear the next frame, if it is there, or read once."""
+        with service.pump.lock:  # a thread that the function has left behind may still wait for its body, and hear
             if self.queue:
-                return None
-            data = self.quiet.wait(self.pipes.read)
+                return
             with self.outbox.lock:
-                return self.connection.receive_event(data)
+                event = self.connection.next_event()
+            if event is None:
+                data = self.quiet.wait(self.pipes.read)
+                with self.outbox.lock:
+                    event = self.connection.receive_event(data)
+            if event is not None:
+                service.hear(event if isinstance(event, Frame) else None)
 
     def service(self) -> Service:
         """What serves what the loop does not."""
@@ -243,12 +252,14 @@ class Runtime:
         self.journal.flush()
         self.journal.current = NOBODY
         if self._service is not None:
-            kind = self._service.settle(frame.id, kind)
+            self._service.settle(frame.id)
         metadata.update(measured)
         self.conclude(kind, frame.id, metadata, payload)
 
     def conclude(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes) -> None:
         """Send a request's outcome; where that is impossible, the error that says why."""
+        if self.connection.answer_begun(id):
+            kind = END
         try:
             self.outbox.post(kind, id, metadata, payload, kind == RESULT and "http" not in metadata)
         except LocalProtocolError as error:
@@ -333,9 +344,10 @@ class Runtime:
         service.engine.serve()
         return STOP, {}, b""
 
-    def _engine_failed(self, error: BaseException) -> Outcome:
-        """Nothing of the function's gets here, for the engines catch it: this is the end of the pipe."""
-        raise error
+    def _engine_broken_off(self, error: BaseException) -> Outcome:
+        assert self._service is not None
+        self._service.engine.broken_off(error)  # type: ignore[union-attr]  # it is the one with an event loop
+        return ERROR, {}, b""
 
     def _stop(self, service: Service) -> int:
         """The hooks of the end; returns the exit code."""
@@ -376,8 +388,11 @@ class Runtime:
         if self._forked:
             return  # a fork of a fork: those numbers may be the function's own descriptors by now
         self._forked = True
+        self.outbox.after_fork()
         self.journal.after_fork()
         self.pipes.close()
+        if self._service is not None:
+            self._service.after_fork()
         if self._dump_fd >= 0:
             faulthandler.disable()
             if self._dump_signal:

@@ -60,11 +60,19 @@ class Outbox:
                 if self._deferred:
                     self._send_deferred()
 
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent's may have been at a frame. Sending fails from now on."""
+        self.lock = RLock()
+        self._busy = False
+        self._deferred.clear()
+
     def _send_deferred(self) -> None:
-        while self._deferred:
-            post = self._deferred.pop(0)
+        more = True
+        while more:
             try:
-                self._busy = True
-                self._pipes.write(self._connection.send(*post))
+                self._busy = True  # before looking: a signal handler that posts now would send them all, this one too
+                if self._deferred:
+                    self._pipes.write(self._connection.send(*self._deferred.pop(0)))
             finally:
                 self._busy = False
+            more = bool(self._deferred)

@@ -91,6 +91,10 @@ class Pump:
                 self._pipes.wait()  # a signal handler of the function's may raise here, and end the wait
                 self._quiet.during(self._read)
 
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent's may have been reading."""
+        self.lock = Turns()
+
     def _read(self) -> None:
         data = self._pipes.read()
         with self._outbox.lock:

@@ -92,7 +92,7 @@ class Quiet:
         raised: list[BaseException] = []
         try:
             self._raised = raised
-            self._begin()
+            self._begin_surely(raised)
             step()
         finally:
             self._raised = None
@@ -110,6 +110,14 @@ class Quiet:
             return read()
         finally:
             self._waiting = False
+
+    def _begin_surely(self, raised: list[BaseException]) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                self._begin()
+                return
+            except BaseException as error:  # a signal handler's, from before it was replaced
+                raised.append(error)
 
     def _begin(self) -> None:
         """The function's code has returned. May raise what a signal handler raises now; to be called again then."""

@@ -15,7 +15,7 @@ from .errors import Fault, ProtocolError
 from .events import EventFunction, answer, run, send_whole
 from .exchange import Exchange
 from .logs import NOBODY, Tag
-from .messages import CANCEL, CHUNK, CREDIT, END, ERROR, INVOKE, PRE_FREEZE
+from .messages import CANCEL, CHUNK, CREDIT, END, INVOKE, PRE_FREEZE
 from .pump import Pump
 
 TYPE_CHECKING = False
@@ -166,13 +166,19 @@ class Service:
         send_whole(exchange, content_type, payload)
         return exchange.outcome()
 
-    def settle(self, id: int, kind: int) -> int:
-        """The request is over: the kind of frame that says how, where it was to be `kind`."""
+    def settle(self, id: int) -> None:
+        """The request is over."""
         exchange = self.exchanges.pop(id, None)
-        if exchange is None:
-            return kind
-        exchange.hang_up()  # a thread that the function has left behind is not to wait for its body for ever
-        return END if exchange.begun else kind
+        if exchange is not None:
+            exchange.hang_up()  # a thread that it has left behind is not to wait for the rest of its body
+
+    def after_fork(self) -> None:
+        """In a forked child: nothing that a request waits for will come, and no lock is anybody's."""
+        self.pump.after_fork()
+        for exchange in self.exchanges.values():
+            exchange.hang_up()
+        if self.engine is not None:
+            self.engine.after_fork()
 
     def _exchange(self, frame: Frame) -> Exchange:
         exchange = self.exchanges.get(frame.id)
@@ -194,13 +200,23 @@ class Service:
             EventFunction(self._runtime.handler).serve(exchange)
 
     def _serve_phase(self, exchange: Incoming) -> None:
-        phase = exchange.request["phase"]
-        if phase != PRE_FREEZE:
-            raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")
-        hook = self._hooks.get(phase)
+        hook = self._hook_of(exchange)
         if hook is not None:
             hook(exchange.context, self.run)
         exchange.respond(b"null", "application/json")
+
+    async def _serve_phase_async(self, exchange: Incoming) -> None:
+        hook = self._hook_of(exchange)
+        work = None if hook is None else hook.begin(exchange.context)
+        if work is not None:
+            await work
+        exchange.respond(b"null", "application/json")
+
+    def _hook_of(self, exchange: Incoming) -> Hook | None:
+        phase = exchange.request["phase"]
+        if phase != PRE_FREEZE:
+            raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")
+        return self._hooks.get(phase)
 
     # For the engines
 
@@ -209,10 +225,13 @@ class Service:
         """What becomes readable when the init says something."""
         return self._runtime.pipes.requests
 
-    @property
-    def has_kept(self) -> bool:
-        """Whether something came while a write had to wait, and is to be taken in."""
-        return self._runtime.pipes.kept
+    def on_kept(self, call: Callable[[], object] | None) -> None:
+        """Have `call` called, in any thread, when something came while a write had to wait, and is to be taken in."""
+        self._runtime.pipes.on_kept = call
+
+    def leave_if_forked(self) -> None:
+        """As Runtime.leave_if_forked."""
+        self._runtime.leave_if_forked(None)
 
     def next_event(self) -> Frame | End:
         """The next frame, or the end of the stream, as soon as it is there."""
@@ -232,6 +251,8 @@ class Service:
         try:
             with runtime.outbox.lock:
                 if runtime.pipes.ready():
+                    runtime.connection.receive(runtime.pipes.read())
+                while runtime.pipes.kept:
                     runtime.connection.receive(runtime.pipes.read())
                 while (event := runtime.connection.next_event()) is not None:
                     events.append(event)
@@ -271,6 +292,10 @@ class Service:
         self.conclude(exchange, outcome, measured)
         runtime.journal.leave(token)
 
+    def refuse(self, exchange: Incoming, error: BaseException) -> None:
+        """Send the outcome of a request that the function never gets."""
+        self.conclude(exchange, self._runtime.problem(error), {"duration_us": 0})
+
     async def serve_in_task(
         self, exchange: AsyncExchange, serve_one: Callable[[AsyncExchange], Awaitable[None]]
     ) -> Outcome:
@@ -283,7 +308,7 @@ class Service:
         try:
             exchange.context = self._context(exchange)
             if "phase" in exchange.request:
-                self._serve_phase(exchange)
+                await self._serve_phase_async(exchange)
             else:
                 await serve_one(exchange)
                 await exchange.finish()
@@ -306,8 +331,6 @@ class Service:
             journal.flush()
             journal.current = NOBODY
         kind, metadata, payload = outcome
-        if exchange.begun and kind == ERROR:
-            kind = END
         measured["peak_memory_bytes"] = self._runtime.peak_memory()
         try:
             self._runtime.conclude(kind, exchange.id, {**metadata, **measured}, payload)

@@ -22,6 +22,16 @@ KEPT = 10
 DEPTH = 1000
 """Calls looked at; a coroutine may await itself in a circle."""
 
+HEAP_TYPE = 1 << 9
+"""Of a class's __flags__: it is not one of the interpreter's own (Py_TPFLAGS_HEAPTYPE)."""
+
+_WAITING = {
+    "coroutine": ("cr_frame", "cr_await"),
+    "async_generator": ("ag_frame", "ag_await"),
+    "generator": ("gi_frame", "gi_yieldfrom"),
+}
+"""By type: the attributes with its frame and with what it waits for."""
+
 _CALLERS = ("threading", "asyncio")
 """Packages whose code, with ours, calls the function's."""
 
@@ -43,23 +53,25 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
     """The calls in which a suspended coroutine waits, most recent last."""
     calls: list[tuple[Any, int]] = []
     for _ in range(DEPTH):
-        if coroutine is None:
-            break
-        kind = "cr" if hasattr(coroutine, "cr_frame") else "ag" if hasattr(coroutine, "ag_frame") else "gi"
-        frame = getattr(coroutine, f"{kind}_frame", None)
-        if frame is not None:
-            calls.append((frame, frame.f_lineno))
-        if type(coroutine).__name__ in _STEPS:
+        if coroutine is None or type(coroutine).__flags__ & HEAP_TYPE:
+            break  # a class of the function's, whose attributes may raise or block
+        name = type(coroutine).__name__
+        if name in _STEPS:
             coroutine = _stepped_through(coroutine)
+        elif name in _WAITING:
+            frame, awaited = (getattr(coroutine, attribute) for attribute in _WAITING[name])
+            if frame is not None:
+                calls.append((frame, frame.f_lineno))
+            coroutine = awaited
         else:
-            coroutine = getattr(coroutine, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+            break
     return faults.stack_of(_from_the_function(calls), KEPT)
 
 
 def _stepped_through(step: Any) -> Any:
     """What an `async for` or an `anext` waits in. Nothing but the garbage collector tells."""
     for found in namespace.stdlib("gc").get_referents(step):
-        if hasattr(found, "ag_frame") or hasattr(found, "cr_frame") or type(found).__name__ in _STEPS:
+        if type(found).__name__ in _WAITING or type(found).__name__ in _STEPS:
             return found
     return None
 

@@ -12,6 +12,10 @@ import select
 from _thread import RLock
 from time import perf_counter  # now: a function may replace the module's
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 READ_SIZE = 64 * 1024
 """Bytes asked for in one read: what a pipe holds by default (pipe(7))."""
 
@@ -34,6 +38,8 @@ class Pipes:
     piece is polled for.
 
     One thread reads, the main thread; any thread writes, one at a time.
+    on_kept: called by a thread that writes, before and after it keeps something: an event loop waits for the
+    descriptor only. Before it, because in the main thread a signal handler may raise behind it.
     """
 
     def __init__(self, requests: int, answers: int, limit: int, nonblocking: bool = False) -> None:
@@ -41,6 +47,7 @@ class Pipes:
         self.answers = answers
         self.limit = limit
         self._nonblocking = nonblocking
+        self.on_kept: Callable[[], object] | None = None
         self._kept: list[bytes] = []
         # Whoever waits for requests, so that no two threads do. Reentrant: a signal handler may raise behind the
         # acquire, and the main thread must not lock itself out.
@@ -135,11 +142,15 @@ class Pipes:
         ready = dict((self._both if room else self._out).poll())
         if self.answers in ready:
             return True
+        if self.on_kept is not None:
+            self.on_kept()
         try:
             # Read and kept without a line of Python in between, where a signal handler could raise and lose it.
             self._kept.extend(map(os.read, (self.requests,), (READ_SIZE,)))
         except BlockingIOError:
             return False
+        if self.on_kept is not None:
+            self.on_kept()
         return False
 
     def _wait(self) -> None:

@@ -151,7 +151,9 @@ class Tasks:
         self.state: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Before READY: an application's lifespan begins."""
+        """Before READY: an application's lifespan begins. RuntimeError: the function has closed the loop."""
+        if self._loop.is_closed():
+            raise RuntimeError("the function has closed the event loop on which its requests would run")
         if self._lifespan is not None:
             self.state = self.run(self._lifespan.startup())
 
@@ -160,21 +162,35 @@ class Tasks:
         return self._loop.run_until_complete(work)
 
     def serve(self) -> None:
-        """Serve until STOP or the end of the stream, and until every request that came has its outcome.
-
-        OSError, ProtocolError: what is wrong with the pipe.
+        """Serve until STOP or the end of the stream, and until every request that came has its outcome; or until
+        `failure` of the service says what is wrong with the pipe.
         """
+        self._service.on_kept(lambda: self._loop.call_soon_threadsafe(self._read))
         self._loop.add_reader(self._service.requests_descriptor, self._read)
         self._loop.call_soon(self._read)  # frames that came together with HELLO
         while not self._over():
-            try:
-                self._loop.run_forever()
-            except BaseException as error:  # what the function left to itself may raise SystemExit out of the loop
-                self._service.report("a task", error)
+            self._loop.run_forever()
+            self._service.leave_if_forked()  # a task that forked has given way to the others
         self._serving = False
+        self._service.on_kept(None)
         self._loop.remove_reader(self._service.requests_descriptor)
-        if self._service.failure is not None:
-            raise self._service.failure
+
+    def broken_off(self, error: BaseException) -> None:
+        """`serve` has raised what the function left to itself: SystemExit in a task of its own, a signal handler's
+        error, perhaps in place of a step of ours. Then it is to be called again.
+        """
+        self._service.report("a task", error)
+        if self._loop.is_closed():
+            raise error
+        for id, task in self._tasks.items():
+            if task.done():
+                self._loop.call_soon(self._end, id)
+
+    def after_fork(self) -> None:
+        """In a forked child: the other requests are the parent's."""
+        for each in self._exchanges.values():
+            each.hang_up()
+        self._loop.stop()
 
     def stop(self) -> None:
         """After the last request: an application's lifespan ends, and what the function has left running."""
@@ -190,8 +206,6 @@ class Tasks:
     def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
         """As Outbox.post. A frame is never broken off by what a signal handler raises."""
         self._service.during(lambda: self._service.post(kind, id, metadata, payload))
-        if self._service.has_kept:
-            self._loop.call_soon(self._read)
 
     def credit(self, id: int) -> int:
         """Bytes of its answer's stream that may be sent now."""
@@ -235,23 +249,38 @@ class Tasks:
         while self._waiting and len(self._tasks) < self._concurrency:
             exchange = self._waiting.pop(0)
             exchange.start()
-            task = self._loop.create_task(self._service.serve_in_task(exchange, self._serve_one))
+            work = self._service.serve_in_task(exchange, self._serve_one)
+            try:
+                task = self._loop.create_task(work)
+            except BaseException as error:  # of a task factory of the function's
+                work.close()
+                self._finish(exchange, self._service.problem(error))
+                continue
             self._tasks[exchange.id] = task
-            task.add_done_callback(lambda _, id=exchange.id: self._end(id))  # type: ignore[misc]
-            if exchange.cancelled:
+            for _ in range(2):  # a signal handler of the function's may raise where the loop is about to call one
+                task.add_done_callback(lambda _, id=exchange.id: self._end(id))  # type: ignore[misc]
+            if exchange.cancelled and self.cancels:
                 task.cancel()
 
     def _conclude(self, id: int) -> None:
-        task, exchange = self._tasks.pop(id), self._exchanges[id]
+        task = self._tasks.pop(id, None)
+        if task is None:
+            return
         if task.cancelled():
             outcome = self._service.problem(self.asyncio.CancelledError(GIVEN_UP))
         else:
             error = task.exception()  # a signal handler's, from between the last two steps
             outcome = self._service.problem(error) if error is not None else task.result()
-        self._service.conclude(exchange, outcome, {"duration_us": exchange.duration()})
-        del self._exchanges[id]
+        self._finish(self._exchanges[id], outcome)
         self._begin_next()
         self._stop_if_over()
+
+    def _finish(self, exchange: AsyncExchange, outcome: Outcome) -> None:
+        try:
+            self._service.conclude(exchange, outcome, {"duration_us": exchange.duration()})
+        finally:
+            del self._exchanges[exchange.id]
+            exchange.hang_up()  # a task that it has left behind may wait for the rest of its body
 
     def _stop_if_over(self) -> None:
         if self._over() and self._serving:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from . import namespace
 from .connection import End
-from .exchange import Exchange
+from .errors import ProtocolError
+from .exchange import GIVEN_UP, CallerGone, Exchange
 from .messages import DUMP, INVOKE, STOP
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ class Threads:
     def __init__(self, service: Service, concurrency: int) -> None:
         threading = namespace.stdlib("threading")
         self._thread = threading.Thread
+        self._condition = threading.Condition
         self._service = service
         self._concurrency = concurrency
         self._news = threading.Condition()
@@ -33,6 +35,7 @@ class Threads:
         self._waiting: list[Exchange] = []
         self._threads: dict[int, int] = {}  # of each running request, the thread that it runs in
         self._idle = self._started = 0
+        self._failure: Exception | None = None
 
     def start(self) -> None:
         """Nothing: threads start with requests."""
@@ -49,9 +52,16 @@ class Threads:
         if frame is None:
             self._hang_up()
         else:
-            self._thread(target=self._hear_the_rest, daemon=True).start()
+            self._keep_hearing()
         with self._news:
             self._news.wait_for(lambda: not self._exchanges)
+        if self._failure is not None:
+            raise self._failure
+
+    def after_fork(self) -> None:
+        """In a forked child: what the thread that forked waits for will not come."""
+        self._news = self._condition()
+        self._hang_up()
 
     def stop(self) -> None:
         """Nothing: idle threads do not keep the process."""
@@ -91,20 +101,44 @@ class Threads:
                 exchange.hang_up()
             self._news.notify_all()
 
+    def _keep_hearing(self) -> None:
+        with self._news:
+            if not self._exchanges:
+                return
+        try:
+            self._thread(target=self._hear_the_rest, daemon=True).start()
+        except (RuntimeError, MemoryError):  # an init that says STOP closes its stream soon
+            self._hear_the_rest()
+
     def _hear_the_rest(self) -> None:
         """After STOP: bodies, credit and cancellations of the requests that are still running."""
-        while (frame := self._next()) is not None:
-            self._hand_on(frame)
-        self._hang_up()
+        try:
+            while (frame := self._next()) is not None:
+                self._hand_on(frame)
+        except (ProtocolError, OSError) as error:
+            self._failure = error
+        finally:
+            self._hang_up()
 
     def _submit(self, exchange: Exchange) -> None:
         with self._news:
             self._exchanges[exchange.id] = exchange
             self._waiting.append(exchange)
-            if self._idle < len(self._waiting) and self._started < self._concurrency:
-                self._started += 1
-                self._thread(target=self._work, name=f"request-{self._started}", daemon=True).start()
             self._news.notify_all()
+            if self._idle >= len(self._waiting) or self._started >= self._concurrency or self._start_thread():
+                return
+            self._waiting.remove(exchange)
+            del self._exchanges[exchange.id]
+        self._service.refuse(exchange, MemoryError("no thread can be started for this request"))
+
+    def _start_thread(self) -> bool:
+        """One more. False: there is none to serve a request, and none can be started (a stack counts as memory)."""
+        try:
+            self._thread(target=self._work, name=f"request-{self._started + 1}", daemon=True).start()
+        except (RuntimeError, MemoryError):
+            return self._started > 0
+        self._started += 1
+        return True
 
     def _stacks(self) -> list[dict[str, Any]]:
         with self._news:
@@ -124,9 +158,13 @@ class Threads:
                 exchange = self._waiting.pop(0)
                 self._threads[exchange.id] = namespace.stdlib("threading").get_ident()
             try:
-                self._service.serve_in_thread(exchange)
+                if exchange.cancelled:  # while it waited for its turn
+                    self._service.refuse(exchange, CallerGone(GIVEN_UP))
+                else:
+                    self._service.serve_in_thread(exchange)
             finally:
                 with self._news:
                     del self._threads[exchange.id], self._exchanges[exchange.id]
+                    exchange.hang_up()  # a thread that it has left behind may wait for the rest of its body
                     self._news.notify_all()
             del exchange

@@ -783,6 +783,7 @@ class History:
         self.window = min(requests, self.times.window_requests), min(size, self.times.window_bytes)
         self.ready = True
         self.policy.hello(requests, size)
+        self.policy.cooperative = number % 3 == 0
         self.perform(self.policy.ready(self.now))
 
     def answer_one(self, number: int) -> None:

@@ -972,8 +972,9 @@ class History:
             return
         before = self.policy.phase, self.policy.deadline
         self.now = max(self.now, self.policy.deadline)
-        self.perform(self.policy.tick(self.now))
-        assert (self.policy.phase, self.policy.deadline) != before, "a busy loop"
+        actions = self.policy.tick(self.now)
+        self.perform(actions)
+        assert actions or (self.policy.phase, self.policy.deadline) != before, "a busy loop"
 
     def get_ready(self, number: int) -> None:
         if not self.alive or self.deaf:
@@ -986,6 +987,7 @@ class History:
         self.ready = True
         self.work()
         self.policy.hello(requests, size)
+        self.policy.cooperative = number % 3 == 0
         self.perform(self.policy.ready(self.now))
 
     def answer_the_oldest(self, number: int) -> None:

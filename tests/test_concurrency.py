@@ -1,0 +1,120 @@
+"""Several requests at once in one worker, through the command: they overlap, and each line has its own request's id."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from pipe_testing.command import PipeInit
+
+SLEEPERS = """\
+import asyncio, time
+
+def handler(event, context):
+    if event:
+        time.sleep(1)
+    return event
+
+async def handler_async(event, context):
+    if event:
+        await asyncio.sleep(1)
+    return event
+"""
+
+NOISY = """\
+import asyncio, logging, sys, time, warnings
+logging.captureWarnings(True)
+warnings.simplefilter("always")
+log = logging.getLogger("mine")
+
+def steps(event, context):
+    mark = f"<{event}|{context.aws_request_id}>"
+    print("printed", mark)
+    yield
+    print("begun", mark, end="")
+    yield
+    print(" and ended", mark)
+    logging.info("root %s", mark)
+    yield
+    log.warning("logger %s", mark)
+    warnings.warn(f"warned {mark}")
+    yield
+    context.log(f"context {mark}")
+    print("error", mark, file=sys.stderr)
+
+def handler(event, context):
+    for _ in steps(event, context):
+        time.sleep(0)
+    return context.aws_request_id
+
+async def handler_async(event, context):
+    for _ in steps(event, context):
+        await asyncio.sleep(0)
+    return context.aws_request_id
+"""
+
+WHAT = ("printed", "begun", "root", "logger", "warned", "context", "error")
+MARK = re.compile(r"<(\d+)\|([^>]+)>")
+
+
+@pytest.mark.parametrize("handler", ["handler", "handler_async"])
+def test_ten_requests_of_one_second_take_less_than_two(pipe_init: PipeInit, tmp_path: Path, handler: str) -> None:
+    (tmp_path / "index.py").write_text(SLEEPERS)
+    (tmp_path / "none").write_text("0\n" * 10)
+    (tmp_path / "ten").write_text("1\n" * 10)
+    took = {}
+    for events in ("none", "ten"):
+        start = time.monotonic()
+        ended = pipe_init("run", f"index.{handler}", "--events", events, "--concurrency", "10", cwd=tmp_path)
+        took[events] = time.monotonic() - start
+        assert (ended.returncode, len(ended.stdout.splitlines())) == (0, 10)
+    assert 1.0 <= took["ten"] < 2.0 + took["none"]
+
+
+@pytest.mark.parametrize("handler", ["handler", "handler_async"])
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_every_line_has_the_id_of_its_own_request(
+    pipe_init: PipeInit, tmp_path: Path, handler: str, style: str
+) -> None:
+    count = 1000
+    (tmp_path / "index.py").write_text(NOISY)
+    (tmp_path / "events").write_text("".join(f"{n}\n" for n in range(count)))
+    options = ["--events", "events", "--concurrency", "10", "--log-style", "json" if style == "json" else "fc"]
+    ended = pipe_init("run", f"index.{handler}", *options, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    ids = [json.loads(line)["result"] if b"result" in line else json.loads(line) for line in ended.stdout.splitlines()]
+    assert len(set(ids)) == count
+    seen: dict[str, int] = dict.fromkeys(WHAT, 0)
+    for line in ended.stderr.decode().splitlines():
+        marks = set(MARK.findall(line))
+        if not marks:
+            continue
+        ((number, id),) = marks  # no line has parts of two requests
+        assert id == ids[int(number)]
+        said = json.loads(line).get("requestId") if style == "json" else line.replace(f"|{id}>", "")
+        assert said is not None and id in said, line
+        for what in WHAT:
+            seen[what] += f"{what} <{number}|" in line
+        assert "begun" not in line or "and ended" in line
+    assert {what: seen[what] for what in WHAT if what != "warned"} == {what: count for what in WHAT if what != "warned"}
+    assert seen["warned"] >= count
+
+
+@pytest.mark.parametrize("handler", ["handler", "handler_async"])
+def test_neighbours_of_one_that_times_out_have_their_answers(pipe_init: PipeInit, tmp_path: Path, handler: str) -> None:
+    (tmp_path / "index.py").write_text(
+        "import asyncio, time\n"
+        "def handler(event, context):\n    time.sleep(event); return event\n"
+        "async def handler_async(event, context):\n    await asyncio.sleep(event); return event\n"
+    )
+    (tmp_path / "events").write_text("30\n" + "0.01\n" * 20)
+    options = ("--events", "events", "--concurrency", "4", "-t", "0.8")
+    ended = pipe_init("run", f"index.{handler}", *options, cwd=tmp_path)
+    lines = ended.stdout.splitlines()
+    assert (ended.returncode, len(lines)) == (124, 21)
+    assert b"Sandbox.Timedout" in lines[0]
+    assert all(b"Timedout" not in line and b"0.01" in line for line in lines[1:])
