@@ -149,17 +149,19 @@ class Supervisor:
             self._perform(actions)
         return id
 
+    def takes_body(self, id: int) -> bool:
+        """Whether the request's streamed body can be fed now, or at least its end."""
+        worker = self._worker
+        return worker is not None and not worker.wants_to_write and id in worker.connection.open_requests
+
     def room(self, id: int) -> int:
         """Bytes of the request's streamed body that `feed` takes now."""
-        worker = self._worker
-        if worker is None or worker.wants_to_write or id not in self._requests:
-            return 0
-        return worker.connection.stream_credit(id)
+        return self._worker.connection.stream_credit(id) if self._worker is not None and self.takes_body(id) else 0
 
     def feed(self, id: int, data: bytes) -> None:
-        """A piece of the request's streamed body, b"": it is complete. At most `room` bytes, if that is not 0."""
+        """A piece of the request's streamed body, at most `room` bytes; b"": it is complete."""
         worker = self._worker
-        if worker is None or id not in self._requests:
+        if worker is None or id not in worker.connection.open_requests:
             return  # it has its outcome, or will have it without this
         self._streams_of(id).fed = True
         for start in range(0, len(data), MAX_CHUNK):

@@ -192,6 +192,17 @@ def asked_for(source: str) -> Iterator[str]:
                 yield str(first.value)
 
 
+# An event loop for the function's coroutines, which opens nothing but its own pair of sockets; what percent-escapes and
+# status codes mean.
+HARMLESS = {
+    "asgi.py": {"asyncio", "urllib.parse"},
+    "events.py": {"asyncio"},
+    "http.py": {"http"},
+    "lifespan.py": {"asyncio"},
+    "tasks.py": {"asyncio"},
+}
+
+
 def for_networks(source: str) -> list[str]:
     """Those that are for networks."""
     return [name for name in asked_for(source) if name.partition(".")[0] in NETWORK]
@@ -220,7 +231,8 @@ def test_no_source_asks_for_a_network(package: str) -> None:
     assert spec is not None and spec.origin is not None
     files = sorted(Path(spec.origin).parent.rglob("*.py"))
     assert len(files) > 10
-    assert {file.name: names for file in files if (names := for_networks(file.read_text("utf-8")))} == {}
+    found = {file.name: set(for_networks(file.read_text("utf-8"))) - HARMLESS.get(file.name, set()) for file in files}
+    assert {name: names for name, names in found.items() if names} == {}
 
 
 # Running processes

@@ -115,20 +115,23 @@ class Session:
     def _run_alone(self, request: Request, body: Body | None = None) -> Outcome:
         """One request with nothing beside it: its body goes out and its result comes in as each side takes it."""
         supervisor, output = self.supervisor, self.output
-        id = supervisor.submit(request)
+        id, rest = supervisor.submit(request), body
         while not supervisor.outcomes or output.pending:
-            room = supervisor.room(id) if body is not None and not body.ended and not supervisor.outcomes else 0
             watch: dict[int, int] = {}
-            if body is not None and room:
-                if body.waits_for < 0:
-                    self._feed(id, body, room)
+            if rest is not None and supervisor.takes_body(id):
+                if rest.ended:
+                    supervisor.feed(id, b"")
+                    rest = None
+                elif rest.waits_for >= 0:
+                    watch[rest.waits_for] = select.POLLIN
+                elif room := supervisor.room(id):
+                    supervisor.feed(id, rest.take(room))
                     continue
-                watch[body.waits_for] = select.POLLIN
             if output.pending:
                 watch[output.descriptor] = select.POLLOUT
             ready = supervisor.step(watch)
-            if body is not None and not body.ended and body.waits_for in ready:
-                self._feed(id, body, room)
+            if rest is not None and rest.waits_for in ready:
+                rest.read_ahead()
             output.write_some()
             while supervisor.pieces:
                 self._show(supervisor.pieces.popleft())
@@ -138,11 +141,6 @@ class Session:
         if body is not None and body.error is not None:
             raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
         return supervisor.outcomes.popleft()
-
-    def _feed(self, id: int, body: Body, room: int) -> None:
-        piece = body.take(room)
-        if piece is not None:
-            self.supervisor.feed(id, piece)
 
     def _show(self, piece: Piece) -> None:
         """A piece of the single result: it is the worker's turn again when it is written."""
