@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from signal import SIGKILL
+from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV
 from typing import Any
 
 import pipe_runtime
 
 from .actions import Cause
-from .policy import killed_for_memory
 from .reaper import Death
 from .report import parse_stacks
 from .request import (
@@ -32,6 +31,12 @@ from .request import (
 
 OWN_FOLDER = os.path.dirname(os.path.abspath(pipe_runtime.__file__))
 
+MEMORY_SIGNALS = (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)
+"""How a process ends that runs out of memory: by the kernel's hand, or by not looking at what malloc returned."""
+
+MEMORY_SHARE = 0.9
+"""Of its limit that a process must have used for its death to count as one of memory."""
+
 Problem = Mapping[str, Any]
 """ERROR's metadata (docs/protocol.md)."""
 
@@ -41,14 +46,15 @@ class Facts:
     """What is known of a worker when a request must be answered in its place.
 
     last_word: ERROR with id 0. violation: how it broke the protocol. death: once it was reaped. forced: it was sent a
-    signal by us. asked: for its stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error,
-    start_error: why it could not be started.
+    signal by us. closed: that was because it had closed its stream and did not end. asked: for its stacks. dump: what
+    it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not be started.
     """
 
     last_word: Problem = field(default_factory=dict)
     violation: str = ""
     death: Death | None = None
     forced: bool = False
+    closed: bool = False
     asked: bool = False
     dump: bytes = b""
     stacks: dict[int, list[list[object]]] = field(default_factory=dict)
@@ -128,7 +134,7 @@ def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[
     if limit is not None and killed_for_memory(death.signal, death.peak_memory, limit):
         message += f", out of memory: {death.peak_memory / 2**20:.0f} MB of {limit / 2**20:.0f} MB used"
         return problem("Runtime.OutOfMemory", message, stack), EXIT_OUT_OF_MEMORY
-    if facts.forced and cause is Cause.DIED:
+    if facts.closed and cause is Cause.DIED:
         message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
         return problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
     if cause is Cause.START_FAILED:
@@ -138,3 +144,8 @@ def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[
 
 def _stack(facts: Facts) -> list[list[object]]:
     return parse_stacks(facts.dump.decode("utf-8", "replace"), OWN_FOLDER)
+
+
+def killed_for_memory(signal: int, peak: int, limit: int) -> bool:
+    """Whether a worker that died of `signal` at a peak of `peak` bytes died of its limit of `limit` bytes."""
+    return signal in MEMORY_SIGNALS and peak >= limit * MEMORY_SHARE

@@ -62,6 +62,10 @@ class ConcurrentPolicy(Policy):
 
     # What the worker does
 
+    def serves(self, requests: int) -> None:
+        """READY says how many requests the worker serves at once. It is sent no more, whatever HELLO allowed."""
+        self._window = min(self._window[0], requests), self._window[1]
+
     def outcome(self, id: int, now: float) -> tuple[bool, list[Action]]:
         """RESULT or ERROR came for request `id`: (whether it counts as that request's outcome, actions)."""
         actions: list[Action] = []

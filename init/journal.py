@@ -110,7 +110,8 @@ class Journal:
             self.request_over(id)
 
     def _raw_lines(self, text: bytes, id: int) -> None:
-        if self.raw_line is not None:
+        usage = self._usage.get(id)
+        if self.raw_line is not None and not (usage is not None and usage.dropped_lines):
             text = b"\n".join(self.raw_line(line, id) for line in text.split(b"\n"))
         self.from_function(text, id=id)
 

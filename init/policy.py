@@ -162,6 +162,9 @@ class Policy:
         settings = self.settings
         self._window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
+    def serves(self, requests: int) -> None:
+        """READY says how many requests the worker serves at once. Here more than that may wait in it."""
+
     def ready(self, now: float) -> list[Action]:
         """READY came."""
         if self.phase is not Phase.STARTING:
@@ -361,7 +364,7 @@ class Policy:
 
     def _recover(self, now: float) -> list[Action]:
         """The late outcome of a condemned request: a worker that was only slow need not take those behind with it."""
-        asked = self.phase is Phase.DUMPING or self.phase is Phase.CANCELLING
+        asked = self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.TERMINATING)
         if not asked or self._condemned is None or self._condemned.cause is not Cause.TIMED_OUT:
             return []
         answer = list(self._answer_condemned())
@@ -433,15 +436,3 @@ class _Condemned:
     id: int
     answered: bool
     late: bool = False
-
-
-MEMORY_SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
-"""How a process ends that runs out of memory: by the kernel's hand, or by not looking at what malloc returned."""
-
-MEMORY_SHARE = 0.9
-"""Of its limit that a process must have used for its death to count as one of memory."""
-
-
-def killed_for_memory(signal: int, peak: int, limit: int) -> bool:
-    """Whether a worker that died of `signal` at a peak of `peak` bytes died of its limit of `limit` bytes."""
-    return signal in MEMORY_SIGNALS and peak >= limit * MEMORY_SHARE

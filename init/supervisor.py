@@ -10,7 +10,6 @@ import select
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from signal import SIGKILL
 from typing import Any
 
@@ -18,8 +17,6 @@ from pipe_runtime.connection import (
     BASE_WINDOW_BYTES,
     BASE_WINDOW_REQUESTS,
     INIT,
-    MAX_CHUNK,
-    MAX_CREDIT,
     STREAM_BYTES,
     Connection,
     End,
@@ -29,7 +26,6 @@ from pipe_runtime.frames import Frame
 from pipe_runtime.messages import (
     CANCEL,
     CHUNK,
-    CREDIT,
     DUMP,
     END,
     ERROR,
@@ -50,22 +46,9 @@ from .journal import Journal
 from .policy import Phase, Policy, Ticket
 from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Piece, Request
 from .signals import Signals
+from .streams import Streams
 from .watch import Watch
 from .worker import READ_ROUND, READ_SIZE, Worker, unread
-
-
-@dataclass(slots=True)
-class _Streams:
-    """The streams of a request. content_type: of its result's, "" until that begins. http: the same's.
-
-    fed: some of its body was sent. due: bytes of the result that were taken and for which no credit was given yet.
-    """
-
-    content_type: str = ""
-    http: Mapping[str, Any] | None = None
-    fed: bool = False
-    due: int = 0
-
 
 LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""
@@ -83,8 +66,6 @@ class Supervisor:
         self.function = function
         self.policy = _policy_for(function)
         self.outcomes: deque[Outcome] = deque()
-        self.pieces: deque[Piece] = deque()
-        """Of streamed results, in the order in which they came; those of a request come before its outcome."""
         self._signals = signals
         self._journal = journal
         self._early = early
@@ -95,8 +76,8 @@ class Supervisor:
         self._can_dump = False
         self._facts = Facts()
         self._phase = ""
-        self._streams: dict[int, _Streams] = {}
-        self._unsendable: dict[int, str] = {}
+        self._streams = Streams()
+        self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
         self._actions: deque[Action] = deque()
         self._performing = False
         self._endings = 0
@@ -122,6 +103,11 @@ class Supervisor:
     def interrupted_by(self) -> int:
         """The signal that asked for an end, 0 if none did."""
         return self._signals.endings[0] if self._signals.endings else 0
+
+    @property
+    def pieces(self) -> deque[Piece]:
+        """Of streamed results, in the order in which they came; those of a request come before its outcome."""
+        return self._streams.pieces
 
     def has_room(self) -> bool:
         """Whether another request is worth submitting now; it is queued otherwise."""
@@ -161,25 +147,15 @@ class Supervisor:
     def feed(self, id: int, data: bytes) -> None:
         """A piece of the request's streamed body, at most `room` bytes; b"": it is complete."""
         worker = self._worker
-        if worker is None or id not in worker.connection.open_requests:
-            return  # it has its outcome, or will have it without this
-        self._streams_of(id).fed = True
-        for start in range(0, len(data), MAX_CHUNK):
-            worker.send(CHUNK, id, payload=data[start : start + MAX_CHUNK])
-        if not data:
-            worker.send(END, id)
-        self._watch_writing(worker)
+        if worker is not None and id in worker.connection.open_requests:  # else it has its outcome, or soon will
+            self._streams.feed(worker, id, data)
+            self._watch_writing(worker)
 
     def taken(self, piece: Piece) -> None:
         """The caller is done with a piece; as many bytes more may come."""
-        worker, streams = self._worker, self._streams.get(piece.id)
-        if worker is None or streams is None or piece.id not in worker.connection.open_requests:
-            return
-        streams.due += len(piece.data)
-        if streams.due >= STREAM_BYTES // 2:
-            worker.send(CREDIT, piece.id, {"bytes": streams.due})
-            streams.due = 0
-            self._watch_writing(worker)
+        if self._worker is not None:
+            self._streams.taken(self._worker, piece)
+            self._watch_writing(self._worker)
 
     def finish(self) -> None:
         """No more requests will come."""
@@ -246,12 +222,14 @@ class Supervisor:
 
     # What the worker says
 
-    def _read_log(self, worker: Worker) -> None:
+    def _read_log(self, worker: Worker) -> int:
+        """Pass on what lies in the log pipe, up to one read; returns its size."""
         data = worker.read_log()
         if data:
             self._journal.raw(data, self._only_request())
         elif data == b"":
             self._watch.remove(worker.process.log)
+        return len(data or b"")
 
     def _raw_line(self, line: bytes, id: int) -> bytes:
         request = self._requests.get(id)
@@ -272,12 +250,13 @@ class Supervisor:
         if self._facts.violation:
             return
         try:
-            first = True
+            # Raw lines of this very request. Before the first event they were read: poll(2) looks at the answers, then
+            # at the log; a dead worker's were read, too. With others in flight nobody knows whose they are. A flood of
+            # both must not hold up a deadline.
+            first, left = True, 0 if to_the_end else READ_ROUND
             for event in worker.events(limit, to_the_end):
-                if not first and self.policy.in_flight == 1:
-                    # Raw lines of this very request. Before the first event they were read: poll(2) looks at the
-                    # answers, then at the log. With others in flight nobody knows whose they are.
-                    self._read_log(worker)
+                if not first and left > 0 and self.policy.in_flight == 1:
+                    left -= self._read_log(worker)
                 first = False
                 self._take(worker, event)
                 if self._worker is not worker or self._facts.violation:
@@ -298,7 +277,8 @@ class Supervisor:
         elif event.kind == RESULT or event.kind == END or (event.kind == ERROR and event.id):
             self._take_outcome(worker, event, now)
         elif event.kind == CHUNK:
-            self._take_piece(worker, event)
+            if event.id in self._requests:  # else it was answered in the worker's place
+                self._streams.take(event.id, self._requests[event.id].request_id, event.payload)
         elif event.kind == LOG:
             metadata = event.metadata
             self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False), event.id)
@@ -310,8 +290,7 @@ class Supervisor:
             self._init_us = event.metadata.get("init_us")
             self.policy.cooperative = event.metadata.get("answers_dump", False)
             self._phase_over(failed=False)
-            if event.metadata.get("concurrency", 1) < self.function.concurrency:
-                self.policy.hello(max(1, event.metadata.get("concurrency", 1)), MAX_CREDIT)
+            self.policy.serves(event.metadata.get("concurrency", 1))
             self._perform(self.policy.ready(now))
         elif event.kind == DUMP:
             self._facts.stacks = stacks_by_request(event.metadata.get("stacks", []))
@@ -345,7 +324,9 @@ class Supervisor:
             self._perform(actions)
             return
         self._journal.request_over(frame.id)  # it was answered in the worker's place, and has gone on logging
-        if actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
+        if self.policy.phase is Phase.SERVING:
+            self._facts.forced = False  # it was only slow, and goes on
+        elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
             self._facts.violation = f"an outcome for id {frame.id}, whose turn it was not"
             self._watch.remove(worker.process.answers)
         self._perform(actions)
@@ -354,23 +335,7 @@ class Supervisor:
         if self.function.concurrency == 1 and frame.id != next(iter(worker.connection.open_requests)):
             self._break_off(worker, f"a stream for id {frame.id}, which is not the oldest request")
         elif frame.id in self._requests:
-            streams = self._streams_of(frame.id)
-            streams.content_type, streams.http = frame.metadata["content_type"], frame.metadata.get("http")
-            self._add_piece(frame.id, streams, b"")
-
-    def _take_piece(self, worker: Worker, frame: Frame) -> None:
-        streams = self._streams.get(frame.id)
-        if streams is not None and frame.id in self._requests:
-            self._add_piece(frame.id, streams, frame.payload)
-        else:  # it was answered in the worker's place; nothing is to hold its own answer up
-            worker.send(CREDIT, frame.id, {"bytes": len(frame.payload)})
-            self._watch_writing(worker)
-
-    def _add_piece(self, id: int, streams: _Streams, data: bytes) -> None:
-        self.pieces.append(Piece(id, self._requests[id].request_id, streams.content_type, data, streams.http))
-
-    def _streams_of(self, id: int) -> _Streams:
-        return self._streams.setdefault(id, _Streams())
+            self._streams.begin(frame.id, self._requests[frame.id].request_id, frame.metadata)
 
     def _break_off(self, worker: Worker, why: str) -> None:
         self._facts.violation = why
@@ -451,7 +416,7 @@ class Supervisor:
                 self._worker.send(CANCEL, action.id)
                 self._watch_writing(self._worker)
         elif isinstance(action, Signal):
-            self._facts.forced = True
+            self._facts.forced, self._facts.closed = True, self._worker.ended or self._worker.deaf
             self._worker.signal(action.number)
         elif isinstance(action, Stop):
             self._stop(self._worker)
@@ -511,12 +476,12 @@ class Supervisor:
             metadata.update(self.function.metadata)
             metadata.update(request.metadata or {})
         try:
-            if id in self._streams and self._streams[id].fed:
-                raise LocalProtocolError("the worker that was reading its body is gone")
-            if worker.send(INVOKE, id, metadata, request.payload, trusted=not more):
+            if self._streams.was_fed(id):
+                self._unsendable[id] = "Runtime.ExitError", "The worker that was reading the event is gone"
+            elif worker.send(INVOKE, id, metadata, request.payload, trusted=not more):
                 return
         except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
-            self._unsendable[id] = str(error)
+            self._unsendable[id] = "RequestTooLargeException", f"The runtime cannot take it: {error}"
         self._watch_writing(worker)
 
     def _stop(self, worker: Worker) -> None:
@@ -548,7 +513,7 @@ class Supervisor:
             style, phase = self.function.log_style, (request.metadata or {}).get("phase", report.INVOKE)
             self._journal.say(report.start_line(style, request.request_id, self.function.version, phase))
         if id in self._unsendable:  # its turn has come, and nobody else will answer it
-            error = problem("RequestTooLargeException", f"The runtime cannot take it: {self._unsendable[id]}")
+            error = problem(*self._unsendable[id])
             counts, actions = self.policy.outcome(id, time.monotonic())
             assert counts, "the policy has just begun this request"
             self._conclude(id, Outcome(self._requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
@@ -572,10 +537,7 @@ class Supervisor:
         request = self._requests.pop(id)
         self._unsendable.pop(id, None)
         self._journal.request_over(id)
-        streams = self._streams.pop(id, None) if self._streams else None
-        if streams is not None and streams.content_type:
-            outcome.streamed = True
-            outcome.content_type, outcome.http = streams.content_type, streams.http
+        self._streams.end(id, outcome)
         if self._begun.pop(id, None) is not None:
             if self._init_us is not None:
                 outcome.measured["init_us"], self._init_us = self._init_us, None
@@ -597,6 +559,9 @@ class Supervisor:
     def _phase_over(self, failed: bool) -> None:
         if self._phase:
             phase, self._phase = self._phase, ""
+            if failed and self._facts.forced and phase == "pre-stop":
+                limit = self.function.settings.stop_timeout
+                self._journal.say(f"pipe-init: the pre-stop hook did not end within {limit:.0f} s, and was ended")
             id = self.function.hello.get("init_request_id", "")
             self._journal.say(report.end_line(self.function.log_style, id, failed, phase))
 

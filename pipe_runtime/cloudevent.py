@@ -7,8 +7,7 @@ nor how a value is encoded.
 
 from __future__ import annotations
 
-from . import faults, namespace
-from .typed import iso8601
+from . import faults, iso8601, namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -99,6 +99,9 @@ BASE_WINDOW_BYTES = 1024 * 1024
 MAX_CHUNK = 64 * 1024
 """Bytes of a stream in one CHUNK, at most."""
 
+MAX_CONCURRENCY = 1024
+"""Requests that our own runtime serves at once, at most."""
+
 STREAM_BYTES = 256 * 1024
 """Bytes of a stream that wait unread at either of our sides, at most: what their HELLOs grant."""
 
@@ -158,6 +161,7 @@ class Connection:
         # By the side that sends them. What a side's HELLO grants to each stream of the other's stands in _granted.
         self._streams: dict[str, dict[int, _Stream]] = {INIT: {}, RUNTIME: {}}
         self._granted = {INIT: 0, RUNTIME: 0}
+        self._concurrency = 1
         self._reader = FrameReader(check)
         self._writer = FrameWriter()
         if role == RUNTIME:
@@ -384,8 +388,8 @@ class Connection:
         elif kind == HELLO:
             self._check_hello(role, metadata)
             self._greeted(role, metadata)
-        elif kind == READY and metadata.get("concurrency", 1) < 1:
-            raise ProtocolError("READY whose concurrency is 0")
+        elif kind == READY and not 1 <= metadata.get("concurrency", 1) <= self._concurrency:
+            raise ProtocolError(f"READY whose concurrency is not between 1 and HELLO's {self._concurrency}")
 
     def _check_hello(self, role: str, metadata: Mapping[str, Any]) -> None:
         """ProtocolError unless the two sides have a version in common and the limits make sense."""
@@ -416,6 +420,8 @@ class Connection:
         else:
             self._writer.max_frame = max_frame
         self._granted[role] = metadata.get("stream_bytes", 0)
+        if role == INIT:
+            self._concurrency = metadata.get("concurrency", 1)
         if role == RUNTIME:
             for stream in self._streams[INIT].values():  # begun before this HELLO
                 stream.credit = self._granted[RUNTIME]

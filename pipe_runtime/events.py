@@ -10,8 +10,7 @@ import io
 
 from . import codec, namespace
 from .errors import Fault
-from .exchange import MAX_BODY, Exchange
-from .frames import LARGEST_PAYLOAD
+from .exchange import Exchange, check_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class EventFunction:
 
     def _refuse_http(self, request: dict[str, Any]) -> None:
         if "http" in request:
-            why = "it is an HTTP request, and this function takes an event"
+            why = "it is an HTTP request, and this function takes an event (is it an application? --type wsgi or asgi)"
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {why}")
 
 
@@ -87,12 +86,8 @@ def answer(exchange: Exchange, value: object) -> None:
 
 def send_whole(exchange: Exchange, content_type: str, payload: bytes) -> None:
     """Answer with an encoded result, in pieces if it is larger than a frame."""
-    if len(payload) <= LARGEST_PAYLOAD:
-        exchange.respond(payload, content_type)
-    else:
-        _check_size(payload)
-        exchange.begin(content_type)
-        exchange.write(payload)
+    check_size(payload)
+    exchange.respond(payload, content_type)
 
 
 def _answer_items(exchange: Exchange, items: Iterator[object], accept: str) -> None:
@@ -123,12 +118,8 @@ async def answer_async(exchange: AsyncExchange, value: object) -> None:
         await _answer_async_items(exchange, _asynchronous(value), accept)  # type: ignore[arg-type]
     else:
         content_type, payload = codec.encode_result(value, accept)
-        if len(payload) <= LARGEST_PAYLOAD:
-            exchange.respond(payload, content_type)
-        else:
-            _check_size(payload)
-            exchange.begin(content_type)
-            await exchange.write(payload)
+        check_size(payload)
+        exchange.respond(payload, content_type)
 
 
 async def _answer_async_items(exchange: AsyncExchange, items: AsyncIterator[object], accept: str) -> None:
@@ -153,12 +144,6 @@ def _close(items: object) -> None:
     close: Any = getattr(type(items), "close", None)
     if close is not None:
         close(items)
-
-
-def _check_size(payload: bytes) -> None:
-    if len(payload) > MAX_BODY:
-        message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
-        raise Fault("Function.ResponseSizeTooLarge", message)
 
 
 def run(value: Any) -> object:
@@ -189,15 +174,20 @@ def _items(loop: Any, items: Any) -> Iterator[object]:
         _close_loop(loop)
 
 
-def _close_loop(loop: Any) -> None:
+def end_tasks(loop: Any) -> None:
+    """Cancel what the function has left running on an event loop, and see it to its end, as asyncio.run() does."""
     asyncio = namespace.stdlib("asyncio")
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def _close_loop(loop: Any) -> None:
     try:
-        left = asyncio.all_tasks(loop)  # nobody will run them any more, as at the end of asyncio.run()
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        end_tasks(loop)
     finally:
         loop.close()
 

@@ -11,6 +11,7 @@ import io
 
 from . import namespace
 from .connection import MAX_CHUNK, STREAM_BYTES
+from .errors import Fault
 from .frames import LARGEST_PAYLOAD
 from .messages import CANCEL, CHUNK, CREDIT, END, RESULT
 
@@ -40,6 +41,13 @@ MAX_BODY = 1024 * 1024 * 1024
 
 
 GIVEN_UP = "the caller has given up on this request"
+
+
+def check_size(payload: bytes) -> None:
+    """Fault Function.ResponseSizeTooLarge: a whole result that nobody should be sent."""
+    if len(payload) > MAX_BODY:
+        message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
+        raise Fault("Function.ResponseSizeTooLarge", message)
 
 
 class CallerGone(BrokenPipeError):

@@ -43,11 +43,6 @@ class _NotFound(Fault):
     """The module itself is nowhere; an import that fails inside it is another matter."""
 
 
-def load(name: str, code_dir: str) -> Callable[[object, object], object]:
-    """Find the handler called `name` and make it one of (event, context): `find`, then `adapt`."""
-    return adapt(find(name, code_dir))
-
-
 def find(name: str, code_dir: str) -> Callable[..., object]:
     """Find what is called `name`, importing its module.
 

@@ -1,6 +1,6 @@
 """The hooks around a function's life: initializer, pre-stop, pre-freeze, and AWS Lambda's for snapshots.
 
-Loaded only where HELLO names one. It knows handlers and contexts; when a hook runs is the loop's business.
+Loaded only where there is one. It knows handlers and contexts; when a hook runs is the service's business.
 """
 
 from __future__ import annotations

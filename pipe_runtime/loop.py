@@ -14,7 +14,7 @@ import sys
 from time import monotonic, perf_counter_ns  # now: a function may replace the module's
 
 from . import codec, faults, handler, namespace
-from .connection import RUNTIME, STREAM_BYTES, Connection
+from .connection import MAX_CONCURRENCY, RUNTIME, STREAM_BYTES, Connection
 from .context import DEFAULT_TIMEOUT_MS, Context
 from .errors import Fault, LocalProtocolError, ProtocolError
 from .frames import LARGEST_PAYLOAD, MAX_HEAD, Frame
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 1024 * 1024
 """What may wait here unanswered: enough that an answer's way back never leaves the runtime without work."""
-
-MAX_CONCURRENCY = 1024
-"""Requests at once, at most."""
 
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 """What the init may have sent of such requests while an answer cannot be written."""
@@ -74,15 +71,20 @@ def main(baseline: Collection[str]) -> int:
         return EXIT_USAGE
     try:
         return runtime.run()
-    except (BrokenPipeError, ConnectionResetError):
-        return EXIT_STOPPED  # nobody is there to be answered
     except OSError as error:
-        _complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
-        return EXIT_PIPE_LOST
+        return _pipe_lost(error)
     except ProtocolError as error:
         if not runtime.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)}):
             _complain(str(error))
         return EXIT_PROTOCOL
+
+
+def _pipe_lost(error: OSError) -> int:
+    """The exit code where the pipe to the init is of no more use."""
+    if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+        return EXIT_STOPPED  # nobody is there to be answered
+    _complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
+    return EXIT_PIPE_LOST
 
 
 def leave(code: int) -> None:
@@ -354,8 +356,9 @@ class Runtime:
         kind, problem, _ = self.quiet.call(self._run_stop, service, self.problem)
         self.journal.flush()
         if kind == ERROR:
-            text = f"pipe_runtime: the function failed at its end: {problem['error_type']}: {problem['error_message']}"
-            self.journal.log(text)
+            where = "".join(f' File "{file}", line {line}, in {name}.' for file, line, name, _ in problem["stack"][-1:])
+            what = f"{problem['error_type']}: {problem['error_message']}"
+            self.journal.log(f"pipe_runtime: the function failed at its end: {what}.{where}", NOBODY)
         return EXIT_HOOK_FAILED if kind == ERROR else EXIT_STOPPED
 
     def _run_stop(self, service: Service) -> Outcome:
@@ -363,9 +366,9 @@ class Runtime:
         self.leave_if_forked(None)
         return STOP, {}, b""
 
-    def abandon(self) -> None:
-        """From a thread or task: nobody is there to be answered."""
-        leave(EXIT_STOPPED)
+    def abandon(self, error: OSError) -> None:
+        """From a thread or task: an outcome cannot be written. As in main()."""
+        leave(_pipe_lost(error))
 
     def report(self, what: str, error: BaseException, when: str = "") -> None:
         """Log what the function's code has raised where no request is to be told."""

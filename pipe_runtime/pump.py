@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .stdio import Pipes
 
 
+PATIENCE = 0.05
+"""Seconds that one thread waits for another's turn to end before it looks whether its own news have come by it."""
+
+
 class Turns:
     """A reentrant lock that goes to whoever waits for it, and not back to who has just let go of it.
 
@@ -33,20 +37,31 @@ class Turns:
         self._next = RLock()
 
     def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Wait for it, at most so many seconds if that is not negative. False: somebody else has it still."""
         # By a signal handler: who stands in line now may wait for this very thread.
         again = self._is_mine()
         try:
             if again:
-                self._lock.acquire()
-            else:
-                with self._next:
-                    self._lock.acquire()
+                return self._lock.acquire()
+            if not self._next.acquire(True, timeout):
+                return False
+            try:
+                return self._lock.acquire(True, timeout)
+            finally:
+                self._next.release()
         except BaseException:  # a signal handler's
             if not again and self._is_mine():
                 self._lock.release()
             raise
 
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
+        """Let whoever waits have it."""
         self._lock.release()
 
     def _is_mine(self) -> bool:
@@ -84,12 +99,19 @@ class Pump:
 
     def wait(self, exchange: Incoming, seen: int) -> None:
         """Read until something has come for `exchange`; `seen` is its news before the caller looked."""
-        with self.lock:
-            if exchange.news == seen and self._connection.buffered:
-                self._quiet.during(self._take_in)  # it may have come together with what was asked for last
-            if exchange.news == seen:
-                self._pipes.wait()  # a signal handler of the function's may raise here, and end the wait
-                self._quiet.during(self._read)
+        while exchange.news == seen:
+            # Another thread may have read it just now, and have the lock again while it waits for more.
+            if not self.lock.acquire(PATIENCE):
+                continue
+            try:
+                if exchange.news == seen and self._connection.buffered:
+                    self._quiet.during(self._take_in)  # it may have come together with what was asked for last
+                if exchange.news == seen:
+                    self._pipes.wait()  # a signal handler of the function's may raise here, and end the wait
+                    self._quiet.during(self._read)
+            finally:
+                self.lock.release()
+            return
 
     def after_fork(self) -> None:
         """In a forked child: another thread of the parent's may have been reading."""

@@ -7,10 +7,11 @@ request is answered in the loop's own thread, and all that a fork or a signal do
 
 from __future__ import annotations
 
+import sys
 from time import perf_counter_ns, thread_time_ns
 
 from . import handler, namespace
-from .connection import End
+from .connection import MAX_CONCURRENCY, End
 from .errors import Fault, ProtocolError
 from .events import EventFunction, answer, run, send_whole
 from .exchange import Exchange
@@ -46,6 +47,8 @@ class Service:
         self._runtime = runtime
         self.pump = Pump(runtime.connection, runtime.pipes, runtime.outbox, runtime.quiet, self.hear)
         self.exchanges: dict[int, Exchange] = {}
+        self._hung_up = False
+        self._cancelled: list[Frame] = []  # CANCELs of requests that wait in the loop's queue
         self.engine: Threads | Tasks | None = None
         self.on_event_loop = False
         self.type = "event"
@@ -59,7 +62,7 @@ class Service:
 
     def configure(self, found: Callable[..., object], hello: dict[str, Any], code_dir: str) -> None:
         """Become what serves the handler `found`; then the initializer runs. Raises what the function's code raises."""
-        self._concurrency = max(1, hello.get("concurrency", 1))
+        self._concurrency = min(hello.get("concurrency", 1), MAX_CONCURRENCY)
         self._init_request_id = hello.get("init_request_id", "")
         wanted = hello.get("type", "auto")
         self.type = wanted if wanted in TYPES else handler.type_of(found)
@@ -81,7 +84,8 @@ class Service:
         if self.engine is not None:
             self._runtime.pipes.spin(0)  # who looks again and again takes the interpreter from those who work
         self.run_hook("initialize")
-        namespace.own("hooks").snapshot(self.run)
+        if "snapshot_restore_py" in sys.modules:
+            namespace.own("hooks").snapshot(self.run)
         if self.engine is not None:
             self.engine.start()
 
@@ -136,6 +140,7 @@ class Service:
     def hear(self, frame: Frame | None) -> None:
         """Take a frame that is not the loop's own, or one that came while the function waited; None: no more come."""
         if frame is None:
+            self._hung_up = True
             for exchange in self.exchanges.values():
                 exchange.hang_up()
             self._runtime.queue.append(None)
@@ -143,6 +148,8 @@ class Service:
             found = self.exchanges.get(frame.id)
             if found is not None:
                 found.hear(frame)
+            elif frame.kind == CANCEL:
+                self._cancelled.append(frame)
         else:
             if frame.kind == INVOKE and "stream" in frame.metadata:
                 self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.pump)
@@ -171,6 +178,8 @@ class Service:
         exchange = self.exchanges.pop(id, None)
         if exchange is not None:
             exchange.hang_up()  # a thread that it has left behind is not to wait for the rest of its body
+        if self._cancelled:
+            self._cancelled = [cancel for cancel in self._cancelled if cancel.id > id]
 
     def after_fork(self) -> None:
         """In a forked child: nothing that a request waits for will come, and no lock is anybody's."""
@@ -185,6 +194,11 @@ class Service:
         if exchange is None:
             payload, frame.payload = frame.payload, b""
             exchange = self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, payload, self.pump)
+            for cancel in self._cancelled:
+                if cancel.id == frame.id:
+                    exchange.hear(cancel)
+            if self._hung_up:
+                exchange.hang_up()
         exchange.context = self._context(exchange)
         return exchange
 
@@ -334,8 +348,8 @@ class Service:
         measured["peak_memory_bytes"] = self._runtime.peak_memory()
         try:
             self._runtime.conclude(kind, exchange.id, {**metadata, **measured}, payload)
-        except OSError:
-            self._runtime.abandon()
+        except OSError as error:
+            self._runtime.abandon(error)
 
 
 def _microseconds(begun: int) -> int:

@@ -10,6 +10,7 @@ from time import perf_counter_ns
 
 from . import namespace
 from .connection import MAX_CHUNK, End
+from .events import end_tasks
 from .exchange import GIVEN_UP, MAX_BODY, CallerGone, Incoming
 from .frames import LARGEST_PAYLOAD
 from .messages import CHUNK, CREDIT, DUMP, INVOKE, RESULT, STOP
@@ -32,16 +33,16 @@ class AsyncExchange(Incoming):
         super().__init__(id, request, payload)
         self._engine = engine
         self._heard: asyncio.Event = engine.asyncio.Event()
-        self._begun = 0
+        self._started = 0
         self._large = b""
 
     def start(self) -> None:
         """Its time runs from now on."""
-        self._begun = perf_counter_ns()
+        self._started = perf_counter_ns()
 
     def duration(self) -> int:
         """Microseconds since it started."""
-        return max(0, perf_counter_ns() - self._begun) // 1000
+        return max(0, perf_counter_ns() - self._started) // 1000
 
     def hear(self, frame: Frame) -> None:
         """As Incoming.hear; wakes who waits."""
@@ -105,7 +106,7 @@ class AsyncExchange(Incoming):
 
     async def until_cancelled(self) -> None:
         """Return when the caller has given up on the request."""
-        while not (self.cancelled or self.gone):
+        while not self.cancelled:
             self._heard.clear()
             await self._heard.wait()
 
@@ -114,6 +115,8 @@ class AsyncExchange(Incoming):
         if self.cancelled or self.gone:
             if self._engine.cancels:
                 raise CallerGone(GIVEN_UP)
+            self.cancelled = True  # what it waits for cannot come: it is to hear of that as of a cancellation
+            self._heard.set()
             return False
         self._heard.clear()
         await self._heard.wait()
@@ -196,10 +199,7 @@ class Tasks:
         """After the last request: an application's lifespan ends, and what the function has left running."""
         if self._lifespan is not None:
             self.run(self._lifespan.shutdown())
-        for task in self.asyncio.all_tasks(self._loop):
-            task.cancel()
-        self.run(self.asyncio.sleep(0))
-        self.run(self._loop.shutdown_asyncgens())
+        end_tasks(self._loop)
 
     # A line
 

@@ -1,12 +1,14 @@
-"""What a runtime answers to DUMP, as far as the init believes it: anything may have sent it."""
+"""What a runtime answers to DUMP, as far as the init believes it, since anything may have sent it; deaths of memory."""
 
 from __future__ import annotations
+
+import signal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.answers import stacks_by_request
+from pipe_init.answers import MEMORY_SHARE, killed_for_memory, stacks_by_request
 
 CALL: list[object] = ["/code/index.py", 3, "handler", "    work()"]
 
@@ -50,3 +52,15 @@ def test_whatever_comes(entries: object) -> None:
     for id, stack in stacks_by_request(entries).items():
         assert type(id) is int
         assert stack and all(isinstance(call, list) for call in stack)
+
+
+class TestMemory:
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
+    def test_who_dies_at_its_limit_dies_of_it(self, number: int) -> None:
+        limit = 1000
+        assert killed_for_memory(number, int(limit * MEMORY_SHARE), limit)
+        assert not killed_for_memory(number, int(limit * MEMORY_SHARE) - 1, limit)
+
+    @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGINT, signal.SIGXCPU])
+    def test_other_deaths_are_not_of_memory(self, number: int) -> None:
+        assert not killed_for_memory(number, 2000, 1000)

@@ -864,7 +864,6 @@ def test_lifespan_from_startup_to_shutdown() -> None:
     async def main() -> None:
         lifespan = Lifespan(app)
         assert await lifespan.startup() == {"pool": "open"}
-        assert lifespan.refusal is None
         assert steps == ["started"]
         await lifespan.shutdown()
         assert steps == ["started", "stopped"]
@@ -926,14 +925,11 @@ async def returns(scope: Scope, receive: Receive, send: Send) -> None:
     scope["state"]["left"] = True
 
 
-@pytest.mark.parametrize(
-    "app, refusal", [(http_only, AssertionError), (does_not_look, RuntimeError), (fail, KeyError), (returns, None)]
-)
-def test_lifespan_that_is_not_supported(app: App, refusal: type[Exception] | None) -> None:
+@pytest.mark.parametrize("app", [http_only, does_not_look, fail, returns])
+def test_lifespan_that_is_not_supported(app: App) -> None:
     async def main() -> None:
         lifespan = Lifespan(app)
         assert await lifespan.startup() == {}
-        assert lifespan.refusal is None if refusal is None else isinstance(lifespan.refusal, refusal)
         await lifespan.shutdown()
 
     asyncio.run(main())
@@ -946,7 +942,6 @@ def test_an_application_that_is_not_async_supports_no_lifespan() -> None:
     async def main() -> None:
         lifespan = Lifespan(wsgi)  # type: ignore[arg-type]
         assert await lifespan.startup() == {}
-        assert isinstance(lifespan.refusal, TypeError)
 
     asyncio.run(main())
 

@@ -887,7 +887,7 @@ DEADLY = [*["die"] * 3, "be_seen_dead", "close_the_stream", "break_the_protocol"
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(
     times=SOME_TIMES,
     events=st.lists(

@@ -512,7 +512,10 @@ def test_concurrency_is_at_least_1(role: str) -> None:
     connection = Connection(role)
     say(connection, INIT, HELLO, concurrency=1)
     say(connection, RUNTIME, HELLO)
-    assert refused(connection, RUNTIME, READY, 0, concurrency=0) == "READY whose concurrency is 0"
+    assert (
+        refused(connection, RUNTIME, READY, 0, concurrency=0)
+        == "READY whose concurrency is not between 1 and HELLO's 1"
+    )
     connection = Connection(role)
     say(connection, RUNTIME, HELLO)
     say(connection, RUNTIME, READY, concurrency=1)

@@ -24,7 +24,7 @@ namespace.prepare(CODE, LAYERS, baseline, NAMES[0])
 present = set(sys.modules)
 
 def load(name):
-    return handler.load(name, CODE)
+    return handler.adapt(handler.find(name, CODE))
 
 def attempt(name):
     json = namespace.stdlib("json")

@@ -31,6 +31,7 @@ INIT_RANKS = (
     ("policy",),
     ("concurrent", "request", "report"),
     ("answers", "worker"),
+    ("streams",),
     ("supervisor",),
     ("cli",),
     ("__main__",),

@@ -318,8 +318,8 @@ def peak_of(pid: int) -> int:
 
 
 def test_memory_does_not_follow_the_number_of_events(pipe_init: PipeInit, folder: Path) -> None:
-    """200,000 events; the full million is a benchmark. Blocks of them, so that no pipe ever fills up."""
-    blocks, block = 200, 1000
+    """60,000 events; the full million is a benchmark. Blocks of them, so that no pipe ever fills up."""
+    blocks, block = 60, 1000
     early = late = (0, 0)
     with popen(pipe_init, "run", "index.peak", "-q", "--events", "-", cwd=folder, env=unmeasured()) as process:
         assert process.stdin is not None and process.stdout is not None

@@ -100,6 +100,11 @@ class InOrder(Generic[Result]):
         """Whether nothing more is to be announced until an earlier result has come."""
         return len(self._order) >= MAX_WAITING or self._size >= MAX_WAITING_BYTES
 
+    @property
+    def first(self) -> str | None:
+        """The key of the result that comes next, None if none is announced."""
+        return self._order[0] if self._order else None
+
     def announce(self, key: str) -> None:
         """A result with this key will come."""
         self._order.append(key)

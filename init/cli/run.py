@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipe_runtime.connection import MAX_CONCURRENCY
+
 from .. import report
 from .inputs import LOG_LEVELS, TYPES, Given
 from .options import DocumentedCommand, Seconds, option, prefer_command_line
@@ -23,9 +25,6 @@ MIN_MEMORY_MB = 16
 
 MAX_MEMORY_MB = 10**9
 """More than any machine has, and little enough for setrlimit(2)."""
-
-MAX_CONCURRENCY = 1024
-"""Threads or tasks of one worker; more is a matter of more workers."""
 
 EXAMPLES = """
 pipe-init run index.handler

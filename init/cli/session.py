@@ -57,7 +57,7 @@ MAX_LINE = 64 * 1024 * 1024
 class _Collected:
     """A streamed result on its way to one line. size: bytes that came; above MAX_LINE they are not kept."""
 
-    pieces: list[bytes] = field(default_factory=list)
+    data: bytearray = field(default_factory=bytearray)
     size: int = 0
 
 
@@ -76,6 +76,7 @@ class Session:
         self.event = read_event(options, signals) if options.events is None else b""
         self.output = Output(1, signals, options.grace)
         self.collected: dict[str, _Collected] = {}
+        self.withheld: list[Piece] = []
         self.progress = Progress(2, options.events is not None and not options.quiet and is_terminal(2))
         self.journal = Journal(2, harmless if is_terminal(2) else None)
         self.journal.before_line = self.progress.clear
@@ -183,8 +184,7 @@ class Session:
             while not supervisor.finishing or order:
                 while reader.has_line() and supervisor.has_room() and not order.full:
                     self._submit(reader.next_line(), order)
-                while supervisor.pieces:
-                    self._collect(supervisor.pieces.popleft())
+                self._collect(order.first)
                 while supervisor.outcomes:
                     done = supervisor.outcomes.popleft()
                     self._assemble(done)
@@ -212,15 +212,24 @@ class Session:
             self.journal.say("pipe-init: the run has ended early, for the reason above; later events were not run")
         return self._exit_code(worst(codes))
 
-    def _collect(self, piece: Piece) -> None:
-        """A piece of one of many results."""
-        collected = self.collected.setdefault(piece.request_id, _Collected())
-        collected.size += len(piece.data)
-        if collected.size <= MAX_LINE:
-            collected.pieces.append(piece.data)
-        else:
-            collected.pieces.clear()
-        self.supervisor.taken(piece)
+    def _collect(self, first: str | None) -> None:
+        """Take pieces of results. Beyond MAX_LINE in all, only the result that is `first` to be printed has credit."""
+        supervisor = self.supervisor
+        while supervisor.pieces:
+            piece = supervisor.pieces.popleft()
+            collected = self.collected.setdefault(piece.request_id, _Collected())
+            collected.size += len(piece.data)
+            if collected.size <= MAX_LINE:
+                collected.data += piece.data
+            else:
+                collected.data.clear()
+            self.withheld.append(piece)
+        if self.withheld:
+            full = sum(len(each.data) for each in self.collected.values()) > MAX_LINE
+            taken = [piece for piece in self.withheld if not full or piece.request_id == first]
+            self.withheld = [piece for piece in self.withheld if full and piece.request_id != first]
+            for piece in taken:
+                supervisor.taken(piece)
 
     def _assemble(self, outcome: Outcome) -> None:
         """Make the payload of a streamed result, or the error that says why there is none."""
@@ -232,8 +241,8 @@ class Session:
             outcome.problem = problem("Function.ResponseSizeTooLarge", message)
             outcome.exit_code = EXIT_FUNCTION_FAILED
             return
-        outcome.payload = b"".join(collected.pieces)
-        if outcome.content_type == JSON_LINES and not self.options.raw:
+        outcome.payload = bytes(collected.data)
+        if outcome.content_type == JSON_LINES and outcome.http is None and not self.options.raw:
             outcome.payload = b"[" + outcome.payload.rstrip(b"\n").replace(b"\n", b", ") + b"]"
             outcome.content_type = JSON
 

@@ -20,8 +20,7 @@ This file knows neither what these values lie in nor where an event comes from.
 
 from __future__ import annotations
 
-from .. import namespace
-from . import iso8601
+from .. import iso8601, namespace
 from .mismatch import shown, wrong
 
 TYPE_CHECKING = False

@@ -32,8 +32,6 @@ class Lifespan:
     """An application's life in one event loop: startup() before the first request, shutdown() after the last."""
 
     def __init__(self, app: Application) -> None:
-        self.refusal: Exception | None = None
-        """What the application raised instead of answering the startup: it knows no lifespan."""
         self._app = app
         self._state: dict[str, Any] = {}
         self._inbox: Any = asyncio.Queue()
@@ -46,7 +44,7 @@ class Lifespan:
         """Start the application and wait until it has started; returns its state, for serve(). Once only.
 
         An application that raises an Exception, or returns, before it has answered does not support the lifespan: the
-        state is empty then, and `refusal` the exception. LifespanFailed: it said that it failed, or raised an exception
+        state is empty then. LifespanFailed: it said that it failed, or raised an exception
         that asks to end the process.
         """
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -55,7 +53,6 @@ class Lifespan:
         error, self._task = self._error, None
         if error is not None and not isinstance(error, Exception):
             raise LifespanFailed(f"ASGI application raised {type_name(error)} during lifespan startup") from error
-        self.refusal = error
         return {}
 
     async def shutdown(self) -> None:
