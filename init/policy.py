@@ -43,7 +43,7 @@ class Settings:
     start_timeout: float = 10.0
     grace: float = 2.0
     stop_timeout: float = 5.0
-    dump_wait: float = 0.5
+    dump_wait: float = 1.0
     dump_quiet: float = 0.02
     backoff: float = 0.1
     backoff_limit: float = 10.0
