@@ -229,7 +229,7 @@ def test_a_death_answers_all_in_flight_and_none_behind_them(groups: Groups, run:
 def neighbours(kind: Kind, hang: str) -> Run:
     """A hang, naps, naps that begin before its time is over and end behind it, and what comes afterwards."""
     naps = event("async_naps" if kind.asynchronous else "naps")
-    return Run(kind, (event(hang), *[naps] * 2 * (AT_ONCE - 1), *[event("pid")] * 2), (*TOGETHER, "-t", "1"))
+    return Run(kind, (event(hang), *[naps] * 2 * (AT_ONCE - 1), *[event("pid")] * 2), (*TOGETHER, "-t", "2"))
 
 
 NEIGHBOURS = [
@@ -245,7 +245,7 @@ def test_a_timeout_leaves_its_neighbours_alone_and_a_worker_that_it_can(groups: 
     code, (hung, *rest) = groups.result(run, NEIGHBOURS)
     fault = json.loads(run.events[0])["fault"]
     assert code == 124
-    check(hung, (fault, "Sandbox.Timedout", TIMED_OUT.replace("0.50", "1.00"), fault))
+    check(hung, (fault, "Sandbox.Timedout", TIMED_OUT.replace("0.50", "2.00"), fault))
     pids = [run.kind.answer(line) for line in rest]
     # A task that is cancelled and a thread that comes late have an end; the others can only be killed. An ASGI
     # application is not cancelled: it is told of a disconnect, and this one does not listen. (On a busy machine a

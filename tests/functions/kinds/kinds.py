@@ -110,12 +110,12 @@ def pid():
 
 
 def naps():
-    time.sleep(0.6)
+    time.sleep(1.2)
     return os.getpid()
 
 
 def oversleeps():
-    time.sleep(1.4)  # <- oversleeps
+    time.sleep(2.8)  # <- oversleeps
 
 
 async def waits():
@@ -123,7 +123,7 @@ async def waits():
 
 
 async def async_naps():
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.2)
     return os.getpid()
 
 
