@@ -294,7 +294,8 @@ class Supervisor:
             self._perform(self.policy.ready(now))
         elif event.kind == DUMP:
             self._facts.stacks = stacks_by_request(event.metadata.get("stacks", []))
-            self._perform(self.policy.dumped(now))
+            if self._facts.stacks:  # else the signal may tell more
+                self._perform(self.policy.dumped(now))
         elif event.kind == ERROR and self.policy.loading:
             self._facts.last_word = event.metadata
             self._perform(self.policy.not_loaded(now))

@@ -6,6 +6,7 @@ more than it said that it would.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import pytest
@@ -46,7 +47,7 @@ class Pipe:
         return taken
 
 
-class Side:
+class Side(ABC):
     """One side: what it reads it handles at once, one frame at a time waits until the pipe takes it.
 
     credit: bytes that it lets the other send on each stream. chunk: bytes that it puts into one CHUNK at most.
@@ -114,9 +115,9 @@ class Side:
         self.post(CREDIT, id, bytes=self.taken.pop(id))
         return True
 
+    @abstractmethod
     def work(self) -> bool:
         """Post one frame, or use what came. Whether anything was done."""
-        raise NotImplementedError
 
 
 class Caller(Side):

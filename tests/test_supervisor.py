@@ -113,11 +113,12 @@ def spawn(code):
     os.wait()
 
 hello = {"versions": [1], "window_requests": 64, "window_bytes": 1 << 20}
+ready = {}
 '''
 
 SERVE = """
 hear()
-write(frame(1, 0, hello) + frame(2))
+write(frame(1, 0, hello) + frame(2, 0, ready))
 while True:
     id, payload = hear()
     case = CASES.get(payload.strip(b'"'))
@@ -400,6 +401,23 @@ def test_the_runtime_is_waited_for_that_answers_where_its_tasks_are(tmp_path: Pa
     with running(tmp_path, textwrap.dedent(source), dump_wait=30.0) as driver:
         problem = driver.ask(timeout=0.5).problem
         assert problem is not None and [entry[2] for entry in problem["stack"]][:2] == ["handler", "forever"]
+
+
+def test_an_answer_without_a_stack_is_not_all_that_can_be_had(tmp_path: Path) -> None:
+    start = f"""
+        import faulthandler
+        faulthandler.register({launch.DUMP_SIGNAL:d}, file={launch.DUMP_FD})
+        hello["capabilities"] = ["dump-signal"]
+        ready["answers_dump"] = True
+        def wait_here():
+            time.sleep(1000)
+        """
+    with hostile(
+        tmp_path, "hear(); write(frame(11, 0, {'stacks': []})); wait_here()", textwrap.dedent(start)
+    ) as driver:
+        driver.ask()
+        problem = driver.ask(b'"bad"', timeout=SHORT).problem
+        assert problem is not None and "wait_here" in [entry[2] for entry in problem["stack"]]
 
 
 def test_each_crash_takes_one_request_with_it(tmp_path: Path) -> None:

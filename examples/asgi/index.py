@@ -15,7 +15,7 @@ async def app(scope, receive, send):
     elif scope["type"] == "http":
         await echo(scope, receive, send)
     else:
-        raise NotImplementedError(scope["type"])
+        raise ValueError(f"this application serves HTTP, not {scope['type']}")
 
 
 async def live(scope, receive, send):

@@ -185,7 +185,7 @@ def wsgi(environ, start_response):
 
 async def asgi(scope, receive, send):
     if scope["type"] != "http":
-        raise NotImplementedError
+        raise ValueError("no lifespan")
     event = json.loads((await receive())["body"])
     start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
     if "started" in event:
