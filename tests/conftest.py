@@ -23,7 +23,8 @@ SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits
 os.environ["PIPE_INIT_SEED"] = str(SEED)  # for the processes among which pytest-xdist divides the tests
 
 # No deadline: how long an example takes on a busy machine says nothing about the code.
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
+examples = int(os.environ.get("PIPE_INIT_EXAMPLES") or 50)
+hypothesis.settings.register_profile("ci", max_examples=examples, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
 
@@ -59,6 +60,14 @@ def nothing_left() -> Iterator[None]:
     left += [f"left a descriptor open: {line}" for line in descriptors.leaked(before)]
     if left:
         pytest.fail("\n".join(left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without coverage in the children of a test that is marked `unmeasured`: that doubles what their start takes."""
+    if request.node.get_closest_marker("unmeasured") is not None:
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pipe_testing.command import PipeInit
 SLEEPERS = """\
 import asyncio, time
 
+pytestmark = pytest.mark.unmeasured
+
 def handler(event, context):
     if event:
         time.sleep(1)

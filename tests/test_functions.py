@@ -11,6 +11,8 @@ from pipe_testing import console
 from pipe_testing.command import PipeInit
 from pipe_testing.console import Command
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "functions.md").read_text(encoding="utf-8")
 

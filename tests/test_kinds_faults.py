@@ -21,6 +21,8 @@ import pytest
 
 from pipe_testing.command import Finished, PipeInit, popen
 
+pytestmark = pytest.mark.unmeasured
+
 FUNCTIONS = Path(__file__).parent / "functions" / "kinds"
 FILE = FUNCTIONS / "kinds.py"
 SIDE_BY_SIDE = 4

@@ -491,6 +491,7 @@ def sent_by(script: str, style: str = "text") -> list[tuple[int, str, str, str, 
     return [tuple(record) for record in json.loads(child.stdout)]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("style", ["text", "json"])
 @pytest.mark.parametrize("script", [TASKS, THREADS], ids=["tasks", "threads"])
 def test_a_thousand_interleaved_requests(script: str, style: str) -> None:
@@ -845,6 +846,7 @@ warnings.simplefilter("always")
 """
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("define", "wait"), [("async def", "await asyncio.sleep(0)"), ("import time\ndef", "time.sleep(0)")]
 )

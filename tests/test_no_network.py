@@ -22,6 +22,8 @@ from pipe_testing import tools
 from pipe_testing.command import Finished, PipeInit
 from pipe_testing.environment import unmeasured
 
+pytestmark = pytest.mark.unmeasured
+
 FUNCTIONS = """
 import os, socket_names, subprocess, sys
 

@@ -21,6 +21,8 @@ from pipe_testing.command import Finished, PipeInit
 from pipe_testing.fifo import Fifo
 from pipe_testing.tools import require
 
+pytestmark = pytest.mark.unmeasured
+
 FUNCTIONS = Path(__file__).parent / "functions" / "faults"
 SIDE_BY_SIDE = 3
 SHORT = ("-t", "0.5", "--grace", "0.1")

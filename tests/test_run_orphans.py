@@ -22,6 +22,8 @@ from pipe_testing import processes
 from pipe_testing.command import PipeInit
 from pipe_testing.fifo import LIMIT, Fifo
 
+pytestmark = pytest.mark.unmeasured
+
 FUNCTIONS = Path(__file__).parent / "functions" / "faults"
 PATIENT = ("-t", "600", "--grace", "600")
 

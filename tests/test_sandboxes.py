@@ -23,6 +23,8 @@ import pytest
 from pipe_testing import processes, tools
 from pipe_testing.command import Finished, PipeInit
 
+pytestmark = pytest.mark.unmeasured
+
 FUNCTIONS = '''
 import ctypes, json, os, select, signal, socket, subprocess, sys, time
 

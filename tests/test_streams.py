@@ -21,6 +21,8 @@ import pytest
 from pipe_testing.command import PipeInit, popen
 from pipe_testing.processes import wait_for_children
 
+pytestmark = pytest.mark.unmeasured
+
 FUNCTIONS = Path(__file__).with_name("functions") / "streams"
 MIB = 1024 * 1024
 FLAT = 64 * 1024
