@@ -11,10 +11,10 @@ import pytest
 
 from pipe_testing.command import PipeInit
 
+pytestmark = pytest.mark.unmeasured
+
 SLEEPERS = """\
 import asyncio, time
-
-pytestmark = pytest.mark.unmeasured
 
 def handler(event, context):
     if event:
