@@ -1,4 +1,4 @@
-"""The command `pipe-init`: starts the worker of `run` first, then loads the command line.
+"""The command `pipe-init`: starts the worker of `run` first, then loads the command line. A plain `exec` needs none.
 
 What is imported before the worker is started is paid for by every run; click is loaded while the worker starts.
 """
@@ -14,7 +14,10 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False) and not
 from typing import NamedTuple, NoReturn
 
 from . import launch
-from .signals import Signals
+from .signals import Signals, hold
+
+FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
+"""With these most likely a template is wanted. Whoever is wrong here has lost some milliseconds, no more."""
 
 
 class Early(NamedTuple):
@@ -41,15 +44,32 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
     plug_standard_descriptors()
+    if arguments[:1] == ["exec"]:
+        return run_plain(arguments)
     early = start_early() if wants_early_worker(arguments) else None
     from .cli import main as command_line
 
     return command_line(arguments, early)
 
 
+def run_plain(arguments: list[str]) -> int:
+    """Be a plain init, without the command line's weight where the options are simple; returns the exit code."""
+    held = hold()
+    from . import plain_init, quick
+
+    options = quick.read(arguments[1:], os.environ)
+    if options is not None:
+        return plain_init.run(options, held)
+    from .cli import main as command_line
+
+    return command_line(arguments, held=held)
+
+
 def wants_early_worker(arguments: list[str]) -> bool:
-    """Whether this looks like a `run` that will run something."""
-    return arguments[:1] == ["run"] and len(arguments) > 1 and not {"-h", "--help"} & set(arguments)
+    """Whether this looks like a `run` that will run something, in a worker that is started by itself."""
+    if arguments[:1] != ["run"] or len(arguments) < 2 or {"-h", "--help"} & set(arguments):
+        return False
+    return not any(argument.startswith(FORKING_OPTIONS) for argument in arguments)
 
 
 def start_early() -> Early | None:

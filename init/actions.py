@@ -18,6 +18,7 @@ class Cause(Enum):
     START_TIMED_OUT = "was not ready in time"
     START_FAILED = "could not be started"
     STOPPED = "stopped"
+    TOO_LARGE = "answered more than it may"
 
 
 class Action:

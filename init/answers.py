@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV
-from typing import Any
+from signal import SIGKILL
+from typing import TYPE_CHECKING, Any
 
 import pipe_runtime
 
+from . import verdict
 from .actions import Cause
+from .launch import JoinError
 from .reaper import Death
 from .report import parse_stacks
 from .request import (
@@ -21,7 +23,6 @@ from .request import (
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
     EXIT_NOT_LOADED,
-    EXIT_OUT_OF_MEMORY,
     EXIT_PROTOCOL,
     EXIT_STOPPED,
     EXIT_TIMED_OUT,
@@ -29,13 +30,10 @@ from .request import (
     Request,
 )
 
+if TYPE_CHECKING:
+    from .cgroups import Evidence
+
 OWN_FOLDER = os.path.dirname(os.path.abspath(pipe_runtime.__file__))
-
-MEMORY_SIGNALS = (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)
-"""How a process ends that runs out of memory: by the kernel's hand, or by not looking at what malloc returned."""
-
-MEMORY_SHARE = 0.9
-"""Of its limit that a process must have used for its death to count as one of memory."""
 
 Problem = Mapping[str, Any]
 """ERROR's metadata (docs/protocol.md)."""
@@ -46,20 +44,24 @@ class Facts:
     """What is known of a worker when a request must be answered in its place.
 
     last_word: ERROR with id 0. violation: how it broke the protocol. death: once it was reaped. forced: it was sent a
-    signal by us. closed: that was because it had closed its stream and did not end. asked: for its stacks. dump: what
-    it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not be started.
+    signal by us. sent: which ones. closed: that was because it had closed its stream and did not end. asked: for its
+    stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not
+    be started. evidence: its cgroup's, once it is dead. sizes: bytes of results that were cut, by request_id.
     """
 
     last_word: Problem = field(default_factory=dict)
     violation: str = ""
     death: Death | None = None
     forced: bool = False
+    sent: set[int] = field(default_factory=set)
     closed: bool = False
     asked: bool = False
     dump: bytes = b""
     stacks: dict[int, list[list[object]]] = field(default_factory=dict)
     exec_error: OSError | None = None
     start_error: OSError | None = None
+    evidence: Evidence | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 def answer(
@@ -74,18 +76,24 @@ def answer(
         return facts.last_word, EXIT_NOT_LOADED
     if cause is Cause.TIMED_OUT:
         message = f"{prefix}Task timed out after {request.timeout:.2f} seconds"
-        return (problem("Sandbox.Timedout", message, stack), EXIT_TIMED_OUT) if stack else _timed_out(message, facts)
+        return _timed_out(message, facts, request.timeout, stack)
     if cause is Cause.START_TIMED_OUT:
         seconds = function.settings.start_timeout
-        return _timed_out(f"{prefix}The function was not ready after {seconds:.2f} seconds", facts)
+        return _timed_out(f"{prefix}The function was not ready after {seconds:.2f} seconds", facts, seconds)
     if cause is Cause.VIOLATION:
         message = f"{prefix}The runtime broke the protocol: {facts.violation}"
         return problem("Runtime.ProtocolError", message), EXIT_PROTOCOL
+    if cause is Cause.TOO_LARGE:
+        size, limit = facts.sizes.get(request.request_id, 0), function.limits.output_bytes or 0
+        return verdict.too_large(size, limit, streamed=True), EXIT_FUNCTION_FAILED
     if cause is Cause.STOPPED:
         message = f"{prefix}pipe-init stopped before the request was answered"
         return problem("Runtime.Stopped", message), EXIT_STOPPED
     if facts.start_error is not None:
         message = f"{prefix}Runtime could not be started: {facts.start_error.strerror}"
+        return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
+    if isinstance(facts.exec_error, JoinError):
+        message = f"{prefix}Runtime could not be started: it cannot join its cgroup: {facts.exec_error.strerror}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
     if facts.exec_error is not None:
         message = f"Cannot execute {function.command[0]}: {facts.exec_error.strerror}"
@@ -110,7 +118,16 @@ def stacks_by_request(entries: object) -> dict[int, list[list[object]]]:
     return found
 
 
-def _timed_out(message: str, facts: Facts) -> tuple[Problem, int]:
+def _timed_out(
+    message: str, facts: Facts, seconds: float, stack: list[list[object]] | None = None
+) -> tuple[Problem, int]:
+    error = problem("Sandbox.Timedout", message, stack or _stack(facts) or _no_stack(facts))
+    error["limit"] = verdict.limit(verdict.TIME, int(seconds * 1000))
+    return error, EXIT_TIMED_OUT
+
+
+def _no_stack(facts: Facts) -> list[list[object]]:
+    """What stands for a stack that there is not: why."""
     if not facts.asked:
         why = "the runtime has not said that it can write one"
     elif b"Fatal Python error" in facts.dump:
@@ -121,20 +138,20 @@ def _timed_out(message: str, facts: Facts) -> tuple[Problem, int]:
         why = "the worker was not in the function's code, but decoding the event or encoding the result"
     else:
         why = "the worker did not write one; it blocks signals, or sits in the kernel"
-    marker = f"no stack: {why}"
-    return problem("Sandbox.Timedout", message, _stack(facts) or [["", 0, marker, ""]]), EXIT_TIMED_OUT
+    return [["", 0, f"no stack: {why}", ""]]
 
 
 def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[Problem, int]:
-    death, limit = facts.death, function.memory_limit
+    death = facts.death
     if death is None:  # it was killed and did not end
         return problem("Runtime.ExitError", f"{prefix}Runtime was killed and does not end"), 128 + SIGKILL
     stack = _stack(facts) if death.signal else []
     message = f"{prefix}Runtime exited with error: {death.description}"
-    if limit is not None and killed_for_memory(death.signal, death.peak_memory, limit):
-        message += f", out of memory: {death.peak_memory / 2**20:.0f} MB of {limit / 2**20:.0f} MB used"
-        return problem("Runtime.OutOfMemory", message, stack), EXIT_OUT_OF_MEMORY
-    if facts.closed and cause is Cause.DIED:
+    hit = verdict.of_death(death, function.limits, facts.evidence)
+    if hit is not None:
+        return {**problem(hit.kind, f"{message}, {hit.why}", stack), "limit": hit.limit}, hit.code
+    by_another = death.signal and death.signal not in facts.sent  # who was killed needs a while to be gone, too
+    if facts.closed and cause is Cause.DIED and not by_another:
         message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
         return problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
     if cause is Cause.START_FAILED:
@@ -144,8 +161,3 @@ def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[
 
 def _stack(facts: Facts) -> list[list[object]]:
     return parse_stacks(facts.dump.decode("utf-8", "replace"), OWN_FOLDER)
-
-
-def killed_for_memory(signal: int, peak: int, limit: int) -> bool:
-    """Whether a worker that died of `signal` at a peak of `peak` bytes died of its limit of `limit` bytes."""
-    return signal in MEMORY_SIGNALS and peak >= limit * MEMORY_SHARE

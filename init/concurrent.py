@@ -44,12 +44,13 @@ class ConcurrentPolicy(Policy):
 
         True: its actions are Send and Begin. False: nothing has changed, and `submit` is to be called.
         """
-        if self.phase is not Phase.SERVING or self._waiting or self.finishing or self._gone:
+        if self.phase is not Phase.SERVING or self._waiting or self.finishing or self._gone or self._retiring:
             return False
         if self._sent and not self._has_room(ticket):
             return False
         self._sent.append(ticket)
         self._sent_bytes += ticket.size
+        self._count()
         self._begin(ticket, now)
         return True
 
@@ -82,9 +83,22 @@ class ConcurrentPolicy(Policy):
             self._enter(Phase.SERVING)  # it was only slow
         if self.phase is Phase.SERVING or self.phase is Phase.DRAINING:
             self.deadline = self._next_due()
-        if self._waiting or self.finishing:
+        if self._waiting or self.finishing or self._retiring:
             actions += self._go_on(now)
         return counts, actions
+
+    def cut(self, id: int, now: float) -> list[Action]:
+        """The streamed answer of request `id` is too large. Its neighbours go on, as when its time was over."""
+        if id not in self._ends:
+            return []  # its end is decided
+        self._take(id)
+        self._missing.add(id)
+        self._patience_ends = now + self.settings.grace
+        if self.phase is Phase.SERVING:
+            self._enter(Phase.DRAINING)
+        if self.phase is Phase.DRAINING:
+            self.deadline = self._next_due()
+        return [Answer(id, Cause.TOO_LARGE), *([] if self._gone else [Cancel(id)])]
 
     def closed(self, now: float) -> list[Action]:
         """The worker's answers are at their end; it must be about to end itself."""

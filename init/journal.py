@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 LOG_CAP = 1024 * 1024
@@ -43,8 +43,7 @@ class Journal:
         self._escape = escape
         self._cap = cap
         self._usage: dict[int, _Usage] = {}
-        self._partial = b""
-        self._partial_id = 0
+        self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
         self._open_line: tuple[int, str] | None = None
         self.raw_line: Callable[[bytes, int], bytes] | None = None
         """Makes of a line from below Python, and its request's id, what is written."""
@@ -72,10 +71,13 @@ class Journal:
         self._write(shown if continues else shown + b"\n", line)
         self._open_line = line if continues else None
 
-    def raw(self, data: bytes, id: int = 0) -> None:
-        """Bytes that came from below Python, in pieces: whole lines are passed on. id: as from_function."""
-        whole, line_break, rest = (self._partial + data).rpartition(b"\n")
-        self._partial_id = id
+    def raw(self, data: bytes, id: int = 0, source: int = 0) -> None:
+        """Bytes that came from below Python, in pieces: whole lines are passed on.
+
+        id: as from_function. source: a number for each that may write at the same time.
+        """
+        partial, _ = self._partial.pop(source, (b"", 0))
+        whole, line_break, rest = (partial + data).rpartition(b"\n")
         if line_break:
             self._raw_lines(whole, id)
         if len(rest) > PARTIAL_LIMIT:
@@ -84,14 +86,15 @@ class Journal:
             else:
                 self._raw_lines(rest, id)  # a record cannot go on in the next one
             rest = b""
-        self._partial = rest
+        if rest:
+            self._partial[source] = rest, id
 
-    def request_over(self, id: int = 0) -> None:
+    def request_over(self, id: int = 0, source: int = 0) -> None:
         """A request has its outcome: say what was dropped of its lines, and forget it."""
         if not self._usage and not self._partial:
             return  # nothing came
-        if self._partial and self._partial_id in (0, id):
-            partial, self._partial = self._partial, b""
+        if source in self._partial and self._partial[source][1] in (0, id):
+            partial, _ = self._partial.pop(source)
             self._raw_lines(partial, id)
         for each in {0, id}:  # lines of no request count from one outcome to the next
             usage = self._usage.pop(each, None)
@@ -104,10 +107,14 @@ class Journal:
                     f"dropped; a request may log {self._cap} bytes"
                 )
 
-    def all_over(self) -> None:
-        """The worker is gone, and with it whatever its lines belonged to."""
-        for id in [0, *self._usage]:
-            self.request_over(id)
+    def all_over(self, ids: Iterable[int] = (), source: int = 0) -> None:
+        """A source is gone, and with it the requests whose lines it may have written."""
+        for id in [0, *ids]:
+            self.request_over(id, source)
+        if source in self._partial:
+            partial, id = self._partial.pop(source)
+            self._raw_lines(partial, id)
+            self.request_over(id, source)
 
     def _raw_lines(self, text: bytes, id: int) -> None:
         usage = self._usage.get(id)

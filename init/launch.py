@@ -1,7 +1,8 @@
-"""Starts a worker: fork, descriptors, exec.
+"""Starts a worker: pipes, fork, descriptors, exec.
 
 This file owns the moment between fork and exec. It knows which descriptor is for what, and nothing of frames or of
-requests. It is loaded before the command line is read, so it imports next to nothing.
+requests. What a template forks gets its pipes here too. It is loaded before the command line is read, so it imports
+next to nothing.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import select
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-ALIVE_FD = 3
-"""In the worker: the read end of a pipe that only the init could write to. When it closes, the kernel kills."""
+from pipe_runtime.alive import ALIVE_FD, arm
 
 DUMP_FD = 4
 """In the worker: takes the stacks of a worker that hangs or crashes."""
+
+CONTROL_FD = 7
+"""In a template: where the init asks for workers. Not 5 or 6, which the runtime takes for 0 and 1: in its workers a
+function is to find the numbers that it finds in any other."""
 
 DUMP_SIGNAL = signal.SIGRTMAX
 """Asks for the stacks. The last real-time signal: neither libc nor any known library uses it."""
@@ -45,15 +49,20 @@ KEPT_FC_VARIABLES = frozenset(
 """The variables of the platform that a function may see (Alibaba Function Compute)."""
 
 
+class JoinError(OSError):
+    """A worker could not join its cgroup."""
+
+
 class Process:
     """A started worker and the init's ends of its pipes. All descriptors are non-blocking and closed by exec.
 
     requests: to write to. answers, log, dump: to read from. alive, guard: to hold; both ends of the pipe whose closing
     kills. The worker has the guard too, but may close it.
+    pid: 0 while a worker that a template forks has none that is known; to be assigned then.
     """
 
     def __init__(
-        self, pid: int, requests: int, answers: int, log: int, dump: int, alive: int, guard: int, failure: int
+        self, pid: int, requests: int, answers: int, log: int, dump: int, alive: int, guard: int, failure: int = -1
     ) -> None:
         self.pid = pid
         self.requests = requests
@@ -66,12 +75,19 @@ class Process:
         self._failure = failure
 
     def exec_error(self) -> OSError | None:
-        """Why the program could not be executed, once the process is dead; None if it could."""
+        """Why the program could not be executed, once the process is dead; None if it could, or was forked only.
+        JoinError: it was not even tried.
+        """
+        if self._failure < 0:
+            return None
         try:
             number = os.read(self._failure, 16)
         except BlockingIOError:
             return None
-        return OSError(int(number), os.strerror(int(number))) if number else None
+        if not number:
+            return None
+        kind = JoinError if number.startswith(b"-") else OSError
+        return kind(abs(int(number)), os.strerror(abs(int(number))))
 
     def close(self) -> None:
         """Close the init's ends. What still lives in the worker's process group dies of it."""
@@ -79,13 +95,21 @@ class Process:
             return
         self.closed = True
         self.close_requests()
-        # The guard last: while it is open, the closing of `alive` kills. The kernel lets go of the descriptors of a
-        # process that dies in the same order, the highest first.
-        for descriptor in (self.answers, self.log, self.dump, self._failure, self.alive, self.guard):
-            os.close(descriptor)
+        # `alive` before the guard: while that is open, the closing of the other kills. The kernel lets go of the
+        # descriptors of a process that dies in the same order, the highest first.
+        self.disown()
+        for descriptor in (self.answers, self.log, self.dump, self._failure, self.guard):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def disown(self) -> None:
+        """Have the kernel kill what was started, whose pid need not be known."""
+        if self.alive >= 0:
+            os.close(self.alive)
+            self.alive = -1
 
     def dismiss(self) -> None:
-        """End a worker to which nothing was said, unless it has ended already."""
+        """End a started worker to which nothing was said, unless it has ended already."""
         if not self.closed:
             self.close()
             os.waitpid(self.pid, 0)
@@ -120,67 +144,129 @@ def _runtime_script() -> str:
     return os.path.join(os.path.dirname(os.path.abspath(pipe_runtime.__file__)), "__main__.py")
 
 
-def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
+class Pipes(NamedTuple):
+    """The pipes of a worker, both ends, in the order in which they were made."""
+
+    requests_in: int
+    requests: int
+    answers: int
+    answers_out: int
+    log: int
+    log_out: int
+    dump: int
+    dump_out: int
+    guard: int
+    alive: int
+
+    @property
+    def for_the_worker(self) -> tuple[int, int, int, int, int]:
+        """The worker's ends, in the order of its descriptors from 0 on."""
+        return self.requests_in, self.answers_out, self.log_out, self.guard, self.dump_out
+
+    def process(self, pid: int, failure: int = -1) -> Process:
+        """Close the ends that are the worker's alone, and keep the init's."""
+        for descriptor in (self.requests_in, self.answers_out, self.log_out, self.dump_out):
+            os.close(descriptor)
+        for descriptor in (self.requests, self.answers, self.log, self.dump):
+            os.set_blocking(descriptor, False)
+        return Process(pid, self.requests, self.answers, self.log, self.dump, self.alive, self.guard, failure)
+
+    def close(self) -> None:
+        """Close both ends of all."""
+        for descriptor in self:
+            os.close(descriptor)
+
+
+def make_pipes(for_our_runtime: bool) -> Pipes:
+    """The pipes of one worker. OSError: there are no descriptors left.
+
+    for_our_runtime: its fd 1 does not block, which saves it a poll before each write. Nobody else need be prepared.
+    """
+    ends: list[int] = []
+    try:
+        for _ in range(5):
+            ends += os.pipe()
+    except OSError:
+        for descriptor in ends:
+            os.close(descriptor)
+        raise
+    pipes = Pipes(*ends)
+    if for_our_runtime:
+        os.set_blocking(pipes.answers_out, False)
+    return pipes
+
+
+def start(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    control: int = -1,
+    joins: Sequence[int] = (),
+    adopts: bool = False,
+) -> Process:
     """Start `command` with protocol pipes on fds 0 and 1, a log pipe on fd 2, in a session of its own.
 
     Where it is runtime_command's, fd 1 does not block.
+    control: becomes CONTROL_FD there; it stays the caller's here. -1: there is none.
+    joins: where it writes 0 to first, so that it and all that comes of it are in these cgroups.
+    adopts: whether its orphans fall to it, where the system has that, and not to us before it is dead.
 
     OSError: there is no process or no descriptor left to do it with. That the program cannot be executed is only
     known later: see Process.exec_error.
     """
-    pipes: list[int] = []
+    pipes = make_pipes(len(command) > 1 and command[1] == _runtime_script())
+    failure = failure_out = -1
     try:
-        for _ in range(6):
-            pipes += os.pipe()
-        if len(command) > 1 and command[1] == _runtime_script():  # nobody else need be prepared for it
-            os.set_blocking(pipes[3], False)  # answers_out: it saves the runtime a poll before each write
+        failure, failure_out = os.pipe()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
             if pid == 0:
-                _become(command, environment, pipes, before)
+                _become(command, environment, pipes, failure_out, control, joins, adopts, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError:
-        for descriptor in pipes:
-            os.close(descriptor)
+        pipes.close()
+        for descriptor in (failure, failure_out):
+            if descriptor >= 0:
+                os.close(descriptor)
         raise
-    (
-        requests_in,
-        requests,
-        answers,
-        answers_out,
-        log,
-        log_out,
-        dump,
-        dump_out,
-        guard,
-        alive,
-        failure,
-        failure_out,
-    ) = pipes
-    for descriptor in (requests_in, answers_out, log_out, dump_out, failure_out):
-        os.close(descriptor)
-    for descriptor in (requests, answers, log, dump, failure):
-        os.set_blocking(descriptor, False)
-    return Process(pid, requests, answers, log, dump, alive, guard, failure)
+    os.close(failure_out)
+    os.set_blocking(failure, False)
+    return pipes.process(pid, failure)
 
 
-def _become(command: Sequence[str], environment: Mapping[str, str], pipes: list[int], mask: Iterable[int]) -> None:
+def _become(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    pipes: Pipes,
+    failure: int,
+    control: int,
+    joins: Sequence[int],
+    adopts: bool,
+    mask: Iterable[int],
+) -> None:
     """In the forked child: turn into the worker. Does not return."""
-    failure = pipes[11]
     try:
         os.setsid()
-        # In the order of the worker's descriptors: requests_in, answers_out, log_out, guard, dump_out (see start).
-        high = [fcntl.fcntl(pipes[index], fcntl.F_DUPFD, _FIRST_FREE) for index in (0, 3, 5, 8, 7)]
-        failure = fcntl.fcntl(pipes[11], fcntl.F_DUPFD, _FIRST_FREE)
-        os.close(pipes[9])  # or the alive pipe would never close
-        _arm(high[ALIVE_FD])
+        for descriptor in joins:
+            _join(descriptor, failure)
+        if adopts:
+            from .prctl import SET_CHILD_SUBREAPER, prctl  # most runs need not load it
+
+            prctl(SET_CHILD_SUBREAPER, 1)  # it stays so after exec
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in pipes.for_the_worker]
+        failure = fcntl.fcntl(failure, fcntl.F_DUPFD, _FIRST_FREE)
+        if control >= 0:
+            control = fcntl.fcntl(control, fcntl.F_DUPFD, _FIRST_FREE)
+        os.close(pipes.alive)  # or the alive pipe would never close
+        arm(high[ALIVE_FD])
         for target, descriptor in enumerate(high):
             os.dup2(descriptor, target)
-        last = DUMP_FD + 1
-        failure = os.dup2(failure, last, inheritable=False)
-        _close_from(last + 1)
+        failure = os.dup2(failure, DUMP_FD + 1, inheritable=False)
+        kept = {*range(DUMP_FD + 2)}
+        if control >= 0:
+            kept.add(os.dup2(control, CONTROL_FD))
+        _close_others(kept)
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)  # Python ignores the first two; a parent may have ignored the third
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -194,27 +280,30 @@ def _become(command: Sequence[str], environment: Mapping[str, str], pipes: list[
         os._exit(_EXEC_FAILED)
 
 
-def _arm(alive: int) -> None:
-    """Have the kernel kill this process group when the write end of `alive` closes, for whatever reason."""
-    fcntl.fcntl(alive, fcntl.F_SETOWN, -os.getpid())
-    fcntl.fcntl(alive, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(alive, fcntl.F_SETFL, fcntl.fcntl(alive, fcntl.F_GETFL) | os.O_ASYNC)
-    watch = select.poll()
-    watch.register(alive, 0)
-    if watch.poll(0):  # it closed before it was armed
+def _join(procs: int, failure: int) -> None:
+    """Join the cgroup whose cgroup.procs is open; without it nothing is run."""
+    try:
+        os.write(procs, b"0")
+    except OSError as error:
+        os.write(failure, b"-%d" % (error.errno or 0))
         os._exit(_EXEC_FAILED)
 
 
-def _close_from(first: int) -> None:
-    """Close every descriptor from `first` on; also those above a limit that was lowered after they were opened."""
+def _close_others(kept: Collection[int]) -> None:
+    """Close every descriptor but these; also those above a limit that was lowered after they were opened."""
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:
-        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        start = 0
+        for descriptor in sorted(kept):
+            if start < descriptor:  # an empty range is all descriptors, where Python uses close_range(2)
+                os.closerange(start, descriptor)
+            start = descriptor + 1
+        os.closerange(start, os.sysconf("SC_OPEN_MAX"))
         return
-    for name in names:
-        if int(name) >= first:
-            os.closerange(int(name), int(name) + 1)  # ignores that the one for the listing is closed already
+    for descriptor in map(int, names):
+        if descriptor not in kept:
+            os.closerange(descriptor, descriptor + 1)  # ignores that the one for the listing is closed already
 
 
 def _find(program: str, environment: Mapping[str, str]) -> str:

@@ -24,7 +24,7 @@ class Phase(Enum):
     DRAINING = "ready, but sent nothing new: the time of one of several requests is over"
     STOPPING = "told to stop, or gone from its pipe"
     DUMPING = "asked where it hangs"
-    CANCELLING = "asked to give up on its request, whose time is over"
+    CANCELLING = "asked to give up on its request, whose time is over or whose answer is too large"
     TERMINATING = "sent SIGTERM"
     KILLED = "sent SIGKILL"
 
@@ -37,6 +37,7 @@ class Settings:
     dump_wait: for the stacks, at most; dump_quiet: after their last part. backoff: after a first failed start, doubled
     up to backoff_limit. kill_wait: for a killed worker to be gone, before what keeps it is killed too, again and again;
     lose_wait: until it is given up. start_attempts: failed starts in a row that end it.
+    max_requests: that a worker is sent before it is replaced, 0 for any number. prestart: `begin` starts one ahead.
     window_requests, window_bytes: what may be sent to a worker and not be answered yet; less if its HELLO says so.
     """
 
@@ -50,6 +51,8 @@ class Settings:
     kill_wait: float = 0.05
     lose_wait: float = 1.0
     start_attempts: int = 5
+    max_requests: int = 0
+    prestart: bool = False
     window_requests: int = 1
     window_bytes: int = 1024 * 1024
 
@@ -85,6 +88,8 @@ class Policy:
         """No worker is there and none will be started."""
         self.finishing = False
         """No further request is taken."""
+        self.failure: Cause | None = None
+        """Why no worker can be had, once that is certain."""
         self.cooperative = False
         """This worker answers DUMP, and hears of CANCEL, while requests run; to be set before `ready`."""
         self.deadline: float | None = None
@@ -96,6 +101,8 @@ class Policy:
         self._condemned: _Condemned | None = None
         self._was_ready = False
         self._gone = False
+        self._taken = 0  # requests that this worker was sent
+        self._retiring = False  # it is sent nothing more, and stops after what it has
         self._failed_starts = 0
         self._force_at: float | None = None  # somebody wants an end: when patience with requests is over
         self._dump_ends = 0.0
@@ -115,6 +122,12 @@ class Policy:
 
     # What happens outside
 
+    def begin(self, now: float) -> list[Action]:
+        """Start a worker before it is needed, if that is wanted and there is none."""
+        if not self.settings.prestart or self.finishing or self.phase is not Phase.NONE or self.deadline is not None:
+            return []
+        return self._start(now)
+
     def submit(self, ticket: Ticket, now: float) -> list[Action]:
         """A new request. ValueError: none is taken any more."""
         if self.finishing:
@@ -129,8 +142,11 @@ class Policy:
         """
         if self.phase is not Phase.SERVING or self._sent or self._waiting or self.finishing or self._gone:
             return False
+        if self._retiring:
+            return False
         self._sent.append(ticket)
         self._sent_bytes = ticket.size
+        self._count()
         self.deadline = now + ticket.timeout
         return True
 
@@ -156,6 +172,11 @@ class Policy:
         return [*actions, *self._break_off(Cause.STOPPED, now)]
 
     # What the worker does
+
+    def retire(self, now: float) -> list[Action]:
+        """The worker is to be replaced, after what it has been sent."""
+        self._retiring = True
+        return self._go_on(now)
 
     def hello(self, window_requests: int, window_bytes: int) -> None:
         """HELLO came, and says how much the worker lets wait unanswered."""
@@ -189,9 +210,24 @@ class Policy:
         self._take_oldest()
         return True, self._next(now)
 
+    def cut(self, id: int, now: float) -> list[Action]:
+        """The streamed answer of request `id` is too large: it gets no further, and is answered in the worker's place.
+
+        The worker is told, and has the grace time to come to the stream's end.
+        """
+        if self._condemned is not None or not self._sent or self._sent[0].id != id:
+            return []  # its end is decided
+        self._condemn(Cause.TOO_LARGE)
+        actions = list(self._answer_condemned())
+        if self.phase is Phase.SERVING and not self._gone:
+            self._enter(Phase.CANCELLING, now + self.settings.grace)
+            actions.append(Cancel(id))
+        return actions
+
     def not_loaded(self, now: float) -> list[Action]:
         """The runtime's last word while it was STARTING: it cannot load the handler. To try again would not help."""
         self.finishing = True
+        self.failure = Cause.NOT_LOADED
         self._enter(Phase.STOPPING, now + self.settings.grace)
         return [*self._answer_sent(Cause.NOT_LOADED), *self._answer_waiting(Cause.NOT_LOADED)]
 
@@ -232,11 +268,14 @@ class Policy:
             actions += self._answer_waiting(Cause.STOPPED)
         elif not self._was_ready:
             actions += self._failed_start(condemned.cause if condemned else Cause.START_FAILED, now)
+        elif self.settings.prestart and not self._taken:
+            self.deadline = now + self.settings.backoff  # nobody has used it: the next one may end like that, too
         return [*actions, *self._go_on(now)]
 
     def exec_failed(self, now: float) -> list[Action]:
         """The worker's program could not be executed, and it is dead; trying again would not help."""
         self.finishing = True
+        self.failure = Cause.START_FAILED
         answers = [*self._answer_sent(Cause.START_FAILED), *self._answer_waiting(Cause.START_FAILED)]
         return [*answers, *self.died(now)]
 
@@ -257,31 +296,42 @@ class Policy:
             return [*self._begin(self._sent[0], now), *self._go_on(now)]
         if self.phase is Phase.SERVING:
             self.deadline = None
-        return self._go_on(now) if self._waiting or self.finishing else []
+        return self._go_on(now) if self._waiting or self.finishing or self._retiring else []
 
     def _go_on(self, now: float) -> list[Action]:
         """Start, feed or stop a worker, as the requests ask for it."""
         actions: list[Action] = []
         if self.phase is Phase.NONE:
             if self._waiting and self.deadline is None:
-                self._was_ready = self.cooperative = False
-                self._enter(Phase.STARTING, now + self.settings.start_timeout)
-                actions.append(Start())
+                actions += self._start(now)
             elif self.finishing and not self._waiting:
                 self.ended = True
                 self.deadline = None
         if (self.phase is Phase.SERVING or self.phase is Phase.STARTING) and not self._gone:
-            while self._waiting and (not self._sent or self._has_room(self._waiting[0])):
+            while self._waiting and not self._retiring and (not self._sent or self._has_room(self._waiting[0])):
                 ticket = self._waiting.popleft()
                 self._sent.append(ticket)
                 self._sent_bytes += ticket.size
+                self._count()
                 actions.append(Send(ticket.id))
                 if self._begins_each or len(self._sent) == 1:
                     actions += self._begin(ticket, now)
-            if self.finishing and not self._waiting and not self._sent:
+            if not self._sent and (self._retiring or (self.finishing and not self._waiting)):
                 self._enter(Phase.STOPPING, now + self.settings.stop_timeout)
                 actions.append(Stop())
         return actions
+
+    def _start(self, now: float) -> list[Action]:
+        self._was_ready = self.cooperative = self._retiring = False
+        self._taken = 0
+        self._enter(Phase.STARTING, now + self.settings.start_timeout)
+        return [Start()]
+
+    def _count(self) -> None:
+        """One more request was sent to this worker."""
+        self._taken += 1
+        if self._taken == self.settings.max_requests:
+            self._retiring = True
 
     def _has_room(self, ticket: Ticket) -> bool:
         """Whether it may wait in the worker, behind another one.
@@ -310,6 +360,7 @@ class Policy:
         self._failed_starts += 1
         if self._failed_starts >= self.settings.start_attempts:
             self.finishing = True
+            self.failure = cause
             yield from self._answer_waiting(cause)
         else:
             delay = self.settings.backoff * 2 ** (self._failed_starts - 1)
@@ -365,7 +416,8 @@ class Policy:
     def _recover(self, now: float) -> list[Action]:
         """The late outcome of a condemned request: a worker that was only slow need not take those behind with it."""
         asked = self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.TERMINATING)
-        if not asked or self._condemned is None or self._condemned.cause is not Cause.TIMED_OUT:
+        condemned = self._condemned
+        if not asked or condemned is None or condemned.cause not in (Cause.TIMED_OUT, Cause.TOO_LARGE):
             return []
         answer = list(self._answer_condemned())
         self._condemned = None

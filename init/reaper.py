@@ -8,11 +8,10 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-PR_SET_CHILD_SUBREAPER = 36
-"""prctl(2); from <linux/prctl.h>."""
+from .prctl import SET_CHILD_SUBREAPER, prctl
 
 PID_LIMIT = 2**22
 """Every pid is smaller: PID_MAX_LIMIT of <linux/threads.h>."""
@@ -22,11 +21,15 @@ NEAR = 4096
 
 
 class Death(NamedTuple):
-    """One reaped child. status: as of waitpid(2). peak_memory: bytes resident at most, of it or a child of its."""
+    """One reaped child. status: as of waitpid(2). peak_memory: bytes resident at most, of it or a child of its.
+
+    cpu_seconds: CPU time of it and of the children that it has waited for.
+    """
 
     pid: int
     status: int
     peak_memory: int
+    cpu_seconds: float = 0.0
 
     @property
     def signal(self) -> int:
@@ -44,14 +47,16 @@ class Death(NamedTuple):
 
 def become_subreaper() -> bool:
     """Have orphaned descendants fall to this process. False where the kernel, or libc, will not."""
-    if os.getpid() == 1:
-        return True
-    try:
-        import ctypes
+    return os.getpid() == 1 or prctl(SET_CHILD_SUBREAPER, 1)
 
-        return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (ImportError, OSError, AttributeError):
+
+def is_own_child(pid: int) -> bool:
+    """Whether `pid` is an uncollected child of this process, dead or alive. Nobody else may be signalled."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
         return False
+    return True
 
 
 REAP_ROUND = 256
@@ -66,11 +71,11 @@ class Reaped(NamedTuple):
     more: bool = False
 
 
-def reap(leader: int = 0, limit: int = REAP_ROUND) -> Reaped:
+def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Sequence[int] = (signal.SIGKILL,)) -> Reaped:
     """Collect every child that is dead by now, at most `limit`. SIGCHLDs coalesce, so it asks until there is none.
 
-    leader: a child whose process group goes with it. It is killed before the child is collected: until then the
-    group's number can belong to nobody else.
+    leaders: children whose process groups go with them. Such a group gets the signals of `farewell` before its leader
+    is collected: until then the group's number can belong to nobody else.
     """
     deaths: list[Death] = []
     while len(deaths) < limit:
@@ -78,13 +83,32 @@ def reap(leader: int = 0, limit: int = REAP_ROUND) -> Reaped:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if seen is None:
                 return Reaped(deaths, True)
-            if seen.si_pid == leader:
-                signal_group(leader, signal.SIGKILL)
+            if seen.si_pid in leaders:
+                for number in farewell:
+                    signal_group(seen.si_pid, number)
             pid, status, usage = os.wait4(seen.si_pid, 0)
         except ChildProcessError:
             return Reaped(deaths, False)
-        deaths.append(Death(pid, status, usage.ru_maxrss * 1024))
+        deaths.append(Death(pid, status, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime))
     return Reaped(deaths, True, True)
+
+
+def has_child_in(group: int) -> bool:
+    """Whether an uncollected child is in this process group: while there is, its number can belong to nobody else."""
+    try:
+        os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def has_children() -> bool:
+    """Whether there is any uncollected child."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def signal_group(pid: int, number: int) -> None:
@@ -105,18 +129,16 @@ def signal_child(pid: int, number: int) -> None:
         return  # as above; it cannot be missing unless somebody else collected it
 
 
-def sweep(spare: int = 0) -> None:
-    """Kill what a dead worker left behind: orphans that fell to this process. Call it while no worker runs.
-
-    spare: a child that is not meant.
-    """
-    for pid in _children():
-        if pid == spare:
-            continue
+def kill(pids: Iterable[int]) -> bool:
+    """Send SIGKILL to these. Whether there were any."""
+    any_there = False
+    for pid in pids:
+        any_there = True
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue  # dead by now, or another user's, of whom nobody promised anything
+    return any_there
 
 
 def sweep_below(pid: int) -> None:
@@ -131,12 +153,16 @@ def sweep_below(pid: int) -> None:
             signal_child(child, signal.SIGKILL)
 
 
-def _children() -> Iterable[int]:
-    """This process's children. Without proc(5) PID 1 of a namespace means all, -1; anybody else must look for them."""
+def children(alone: bool = False) -> Iterable[int]:
+    """This process's children: the dead that are not collected, too.
+
+    alone: all of them, and what descends from them, are meant. Then -1, all processes, does for PID 1 of a namespace
+    without proc(5). Anybody else must look for them there.
+    """
     listing = f"/proc/self/task/{os.getpid()}/children"
     if os.path.exists(listing):
         return _listed(listing)
-    return [-1] if os.getpid() == 1 else _search()
+    return [-1] if alone and os.getpid() == 1 else _search()
 
 
 def _listed(listing: str) -> list[int]:
@@ -157,9 +183,7 @@ def _search() -> Iterator[int]:
     for pid in itertools.chain(range(own + 1, PID_LIMIT), range(2, own)):
         if pid >= end:
             return
-        try:
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+        if not is_own_child(pid):
             continue
         end = min(end, pid + NEAR)
         yield pid

@@ -112,12 +112,16 @@ def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dic
 
     problem: ERROR's metadata (docs/protocol.md).
     """
-    return {**_error(style, problem, 0), "requestId": request_id}
+    limit = _limit(problem)
+    return {**_error(style, problem, 0), "requestId": request_id, **({"limit": limit} if limit else {})}
 
 
 def error_text(problem: Mapping[str, Any]) -> str:
     """An error as Python prints one: causes first, most recent call last, ending in a line break."""
-    return "\n".join(_text(problem, 0)) + "\n"
+    lines, limit = _text(problem, 0), _limit(problem)
+    if limit:
+        lines.append("Limit: " + ", ".join(f"{key} {value}" for key, value in limit.items()))
+    return "\n".join(lines) + "\n"
 
 
 def _error(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]:
@@ -133,6 +137,14 @@ def _error(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]
     if isinstance(exceptions, list) and depth < _DEPTH:
         result["exceptions"] = [_error(style, each, depth + 1) for each in exceptions if isinstance(each, Mapping)]
     return result
+
+
+def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
+    """The limit that was hit, as far as it has the right form."""
+    found = problem.get("limit")
+    types = {"name": str, "value": int, "peak": int}
+    known = found if isinstance(found, Mapping) and type(found.get("name")) is str else {}
+    return {key: known[key] for key, wanted in types.items() if type(known.get(key)) is wanted}
 
 
 def _text(problem: Mapping[str, Any], depth: int) -> list[str]:

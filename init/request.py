@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipe_runtime.frames import LARGEST_PAYLOAD
 
+from .limits import NONE, Limits
 from .policy import Settings
+
+if TYPE_CHECKING:
+    from .delegation import Parent
 
 MAX_PAYLOAD = LARGEST_PAYLOAD
 """Bytes of a request's payload, unless it is streamed."""
+
+PROCESS, REQUEST = "process", "request"
+"""Kinds of isolation: what a process of its own is for, all requests of a worker or each one."""
+
+EXEC, TEMPLATE = "exec", "template"
+"""Ways to start a worker: an interpreter of its own, or a fork of one that has loaded the handler."""
 
 EXIT_FUNCTION_FAILED = 1
 EXIT_USAGE = 2
@@ -30,23 +41,31 @@ class Function:
     """What to run, and how.
 
     command, environment: of the worker's process. hello: HELLO's configuration (docs/protocol.md).
-    memory_limit: bytes, None for none. memory_mb: what the report calls the memory size. version: of the function, for
-    its start lines. log_style: of report.py. spin_us: microseconds to look for an answer before sleeping, 0 for none.
-    concurrency: requests that a worker may be at together. hooks: which of "initializer", "pre_stop" and "pre_freeze"
-    hello names. metadata: INVOKE's fields that are the same for every request; a request's own win.
+    limits: what a worker may use. cgroup: where it gets a group of its own, if anywhere. memory_mb: what the report
+    calls the memory size. version: of the function, for its start lines. log_style: of report.py. spin_us:
+    microseconds to look for an answer before sleeping, 0 for none. concurrency: requests that a worker may be at
+    together. hooks: which of "initializer", "pre_stop" and "pre_freeze" hello names. workers: processes that serve at a
+    time. isolation: PROCESS, or REQUEST for a process per request. start_method: EXEC or TEMPLATE. max_growth: bytes
+    that a worker's peak memory may grow after READY before it is replaced, None for any. metadata: INVOKE's fields that
+    are the same for every request; a request's own win.
     """
 
     command: list[str]
     environment: dict[str, str]
     hello: dict[str, Any]
     settings: Settings
-    memory_limit: int | None = None
+    limits: Limits = NONE
+    cgroup: Parent | None = None
     memory_mb: int = 0
     version: str = "$LATEST"
     log_style: str = "none"
     spin_us: int = 0
     concurrency: int = 1
     hooks: frozenset[str] = frozenset()
+    workers: int = 1
+    isolation: str = PROCESS
+    start_method: str = EXEC
+    max_growth: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,6 +115,22 @@ class Piece:
     content_type: str
     data: bytes
     http: Mapping[str, Any] | None = None
+
+
+def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any], bool]:
+    """INVOKE's metadata, and whether all of it is of our own making."""
+    metadata: dict[str, Any] = {
+        "request_id": request.request_id,
+        "timeout_ms": int(request.timeout * 1000),
+        "deadline_ms": int((time.time() + request.timeout) * 1000),
+        "content_type": request.content_type,
+        "accept": request.accept,
+    }
+    more = request.metadata or function.metadata
+    if more:
+        metadata.update(function.metadata)
+        metadata.update(request.metadata or {})
+    return metadata, not more
 
 
 def new_request_id() -> str:

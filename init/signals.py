@@ -8,12 +8,45 @@ from __future__ import annotations
 import os
 import signal
 from types import FrameType
+from typing import NamedTuple
+
+from .prctl import SET_PDEATHSIG, prctl
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Each asks for an orderly end; a second one for an end at once; a third one does not wait for anything."""
 
 PATIENCE = 2
 """Signals that are heeded when the program comes to it. It may sit in a write that nobody reads."""
+
+
+class Held(NamedTuple):
+    """What is known of our own start. mask: the signals that were blocked before all were. parent: its pid."""
+
+    mask: set[int]
+    parent: int
+
+
+def hold() -> Held:
+    """Block every signal, for sigwaitinfo(2) to take: as PID 1 too none is lost from here on.
+
+    What is blocked is queued even if it is ignored, so each is heard of, whatever its disposition is.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent may have had it ignored: the kernel would collect for us
+    return Held(set(mask), os.getppid())
+
+
+def ask_for_parents_death(number: int, parent: int) -> bool:
+    """Have the kernel send us a signal when our parent dies. False where it will not.
+
+    parent: its pid when we started. If it died before this was asked, the signal is sent now. The kernel means the
+    thread that started us: where that one ends before its process, it is the signal's time.
+    """
+    if not prctl(SET_PDEATHSIG, number):
+        return False
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+    return True
 
 
 class Signals:

@@ -22,12 +22,14 @@ class _Stream:
     """The streams of one request. content_type: of its result's, None until that begins. http: the same's.
 
     fed: some of its body was sent. due: bytes of the result that were taken and for which no credit was given yet.
+    came: bytes of the result.
     """
 
     content_type: str | None = None
     http: Mapping[str, Any] | None = None
     fed: bool = False
     due: int = 0
+    came: int = 0
 
 
 class Streams:
@@ -57,6 +59,12 @@ class Streams:
         stream = self._of.setdefault(id, _Stream())
         stream.content_type, stream.http = metadata["content_type"], metadata.get("http")
         self.take(id, request_id, b"")
+
+    def size_with(self, id: int, data: bytes) -> int:
+        """Bytes of the request's streamed result, with the CHUNK that came."""
+        stream = self._of[id]
+        stream.came += len(data)
+        return stream.came
 
     def take(self, id: int, request_id: str, data: bytes) -> None:
         """CHUNK came for a request that has no outcome yet."""

@@ -1,7 +1,7 @@
-"""Runs a function: performs what the policy decides on a real worker, and turns what happened into outcomes.
+"""Runs a function: spreads requests over lanes, waits for all of them, collects the dead.
 
 The caller's own thread drives it: submit requests, call `step` until their outcomes are there. Exactly one outcome
-comes for each request. This file knows no command line and decodes no payload.
+comes for each request. What happens to a request in its lane, and to a worker, is that lane's business.
 """
 
 from __future__ import annotations
@@ -11,93 +11,78 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from signal import SIGKILL
-from typing import Any
 
-from pipe_runtime.connection import (
-    BASE_WINDOW_BYTES,
-    BASE_WINDOW_REQUESTS,
-    INIT,
-    STREAM_BYTES,
-    Connection,
-    End,
-)
-from pipe_runtime.errors import LocalProtocolError, ProtocolError, TruncatedStream
-from pipe_runtime.frames import Frame
-from pipe_runtime.messages import (
-    CANCEL,
-    CHUNK,
-    DUMP,
-    END,
-    ERROR,
-    HELLO,
-    INVOKE,
-    LOG,
-    MEASURED,
-    READY,
-    RESULT,
-    STOP,
-    VERSION,
-)
-
-from . import launch, limits, reaper, report
-from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
-from .answers import Facts, answer, problem, stacks_by_request
+from . import launch, reaper
+from .actions import Cause
+from .answers import Facts, answer, problem
+from .dispatch import Spread, lanes_for
 from .journal import Journal
-from .policy import Phase, Policy, Ticket
-from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, Function, Outcome, Piece, Request
+from .lane import Lane
+from .report import raw_line
+from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request
 from .signals import Signals
+from .starters import Exec, FromTemplate
 from .streams import Streams
 from .watch import Watch
-from .worker import READ_ROUND, READ_SIZE, Worker, unread
 
 LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""
 
 
 class Supervisor:
-    """One worker after the other for one function. Owns the process's children and its SIGCHLD.
+    """Serves one function with its workers. Owns the process's children and its SIGCHLD.
 
-    early: a worker's process that was started ahead with just this function's command and environment.
+    early: a worker's process that was started ahead with just this function's command and environment; None if workers
+    are forked from a template.
     LocalProtocolError: the function's configuration does not fit into HELLO.
     """
 
     def __init__(self, function: Function, signals: Signals, journal: Journal, early: launch.Process | None) -> None:
-        Connection(INIT).send(HELLO, metadata=_hello(function))  # or it would fail when the first worker is there
         self.function = function
-        self.policy = _policy_for(function)
         self.outcomes: deque[Outcome] = deque()
         self._signals = signals
         self._journal = journal
-        self._early = early
-        self._worker: Worker | None = None
-        self._requests: dict[int, Request] = {}
-        self._last_id = 0
-        self._init_us: int | None = None
-        self._can_dump = False
-        self._facts = Facts()
-        self._phase = ""
+        self._watch = Watch(signals.descriptor, function.spin_us)
         self._streams = Streams()
-        self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
-        self._actions: deque[Action] = deque()
-        self._performing = False
+        self._template: FromTemplate | None = None
+        self._exec: Exec | None = None
+        if function.start_method == TEMPLATE:
+            self._template = FromTemplate(function, self._watch, journal)
+        else:
+            self._exec = Exec(function, early)
+        starter = self._template or self._exec
+        assert starter is not None
+        self._lanes = [
+            Lane(number, function, starter, self._watch, journal, self._streams, self.outcomes, self._sweep)
+            for number in range(lanes_for(function))
+        ]
+        self._spread = Spread(self._lanes, function)
+        self._queue: deque[tuple[int, Request]] = deque()
+        self._last_id = 0
         self._endings = 0
-        self._writing = False
-        self._begun: dict[int, float] = {}
+        self._finished = False
+        self._begun = False
+        self._ahead = function.settings.prestart
+        self._mourning: deque[tuple[Lane, float]] = deque()  # lanes without a worker, and when they go on at last
         if function.hello.get("log_format") == "json":
             journal.raw_line = self._raw_line
-        self._watch = Watch(signals.descriptor, function.spin_us)
 
     # For the caller
 
     @property
     def ended(self) -> bool:
         """Whether no worker is there and none will be."""
-        return self.policy.ended
+        return all(lane.policy.ended for lane in self._lanes)
 
     @property
     def finishing(self) -> bool:
         """Whether no further request is taken."""
-        return self.policy.finishing
+        return self._finished or all(lane.policy.finishing for lane in self._lanes)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Of the workers that are there, as far as they are known."""
+        return [lane.pid for lane in self._lanes if lane.pid]
 
     @property
     def interrupted_by(self) -> int:
@@ -111,7 +96,7 @@ class Supervisor:
 
     def has_room(self) -> bool:
         """Whether another request is worth submitting now; it is queued otherwise."""
-        return not self.finishing and self.policy.in_flight < self.function.settings.window_requests
+        return not self._queue and not self.finishing and self._spread.has_room()
 
     def submit(self, request: Request) -> int:
         """Take a request; its outcome appears in `outcomes`. Returns a number to feed its body by.
@@ -123,456 +108,228 @@ class Supervisor:
             error = problem("RequestTooLargeException", f"The event has {size} bytes; the limit is {MAX_PAYLOAD}")
             self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
             return 0
+        if self.finishing:
+            raise ValueError("no request is taken any more")
         id = self._last_id = self._last_id + 1
-        ticket, now = Ticket(id, request.timeout, size), time.monotonic()
-        if self._worker is not None and self.policy.submit_if_idle(ticket, now):
-            self._requests[id] = request
-            self._send(self._worker, id)
-            self._begin(id)
+        lane = None if self._queue else self._spread.choose()
+        if lane is None:
+            self._queue.append((id, request))
         else:
-            actions = self.policy.submit(ticket, now)
-            self._requests[id] = request
-            self._perform(actions)
+            lane.submit(id, request)
+        self._begun = True
+        self._go_on()
         return id
 
     def takes_body(self, id: int) -> bool:
         """Whether the request's streamed body can be fed now, or at least its end."""
-        worker = self._worker
-        return worker is not None and not worker.wants_to_write and id in worker.connection.open_requests
+        lane = self._lane_of(id)
+        return lane is not None and lane.takes_body(id)
 
     def room(self, id: int) -> int:
         """Bytes of the request's streamed body that `feed` takes now."""
-        return self._worker.connection.stream_credit(id) if self._worker is not None and self.takes_body(id) else 0
+        lane = self._lane_of(id)
+        return 0 if lane is None else lane.room(id)
 
     def feed(self, id: int, data: bytes) -> None:
         """A piece of the request's streamed body, at most `room` bytes; b"": it is complete."""
-        worker = self._worker
-        if worker is not None and id in worker.connection.open_requests:  # else it has its outcome, or soon will
-            self._streams.feed(worker, id, data)
-            self._watch_writing(worker)
+        lane = self._lane_of(id)
+        if lane is not None:
+            lane.feed(id, data)
 
     def taken(self, piece: Piece) -> None:
         """The caller is done with a piece; as many bytes more may come."""
-        if self._worker is not None:
-            self._streams.taken(self._worker, piece)
-            self._watch_writing(self._worker)
+        lane = self._lane_of(piece.id)
+        if lane is not None:
+            lane.taken(piece)
 
     def finish(self) -> None:
         """No more requests will come."""
-        self._perform(self.policy.finish(time.monotonic()))
+        self._finished = True
+        self._go_on()
 
     def step(self, watch: Mapping[int, int] | None = None) -> Mapping[int, int]:
         """Wait until something happens, and deal with it.
 
         watch: {descriptor: poll(2)'s events} of the caller's own. Returns what is ready, in the same form.
         """
-        ready = self._watch.wait(self.policy.deadline, watch)
-        worker = self._worker
-        if worker is not None:
-            process = worker.process
-            if process.log in ready:
-                self._read_log(worker)
-            if process.answers in ready:
-                self._read_answers(worker, READ_ROUND)
-            if process.dump in ready:
-                self._read_dump(worker)
-            if self._writing and worker is self._worker:
-                self._flush(worker)
+        lanes = self._lanes
+        ready = self._watch.wait(self._deadline(), watch)
+        if len(lanes) == 1 and self._template is None:
+            lanes[0].handle(ready)
+        else:
+            for owner in self._watch.owners(ready):
+                if isinstance(owner, (Lane, FromTemplate)):
+                    owner.handle(ready)
         if self._signals.descriptor in ready:
             self._handle_signals()
-        deadline = self.policy.deadline
-        if deadline is not None and time.monotonic() >= deadline:
-            self._perform(self.policy.tick(time.monotonic()))
+        deadline = self._deadline()
+        if deadline is not None and (now := time.monotonic()) >= deadline:
+            for lane in lanes:
+                lane.tick(now)
+            if self._mourning:
+                self._go_on_without(now)
+        self._go_on()
         return ready
 
     def abandon(self) -> None:
-        """Give up at once: what has no outcome yet gets the one of being stopped, and the worker is killed."""
-        self._perform(self.policy.hurry(time.monotonic()))
+        """Give up at once: what has no outcome yet gets the one of being stopped, and the workers are killed."""
+        self._finished = True
+        self._answer_queue(Cause.STOPPED)
+        for lane in self._lanes:
+            lane.abandon()
 
     def close(self) -> None:
-        """See the worker, and all that it left, to its end. Afterwards there is no child."""
+        """See the workers, and all that they left, to their end. Afterwards there is no child."""
         self.finish()
         while not self.ended:
             self.step()
-        if self._early is not None:
-            self._early.dismiss()
+        if self._exec is not None and self._exec.early is not None:
+            self._exec.early.dismiss()
+        if self._template is not None:
+            self._stop_template(self._template)
         self._end_stragglers()
+
+    # How it goes on
+
+    def _deadline(self) -> float | None:
+        lanes = self._lanes
+        if len(lanes) == 1:
+            return lanes[0].policy.deadline
+        due = [lane.policy.deadline for lane in lanes if lane.policy.deadline is not None]
+        if self._mourning:
+            due.append(self._mourning[0][1])
+        return min(due, default=None)
+
+    def _lane_of(self, id: int) -> Lane | None:
+        for lane in self._lanes:
+            if id in lane.requests:
+                return lane
+        return None
+
+    def _go_on(self) -> None:
+        """Give out what waits; where nobody is left to give it to, answer it; where nothing more comes, say so."""
+        while self._queue and (lane := self._spread.choose()) is not None:
+            lane.submit(*self._queue.popleft())
+        if self._queue and (failed := self._spread.failed) is not None:
+            while self._queue:
+                failed.refuse(*self._queue.popleft(), failed.policy.failure or Cause.START_FAILED)
+        if self._finished and not self._queue:
+            for lane in self._lanes:
+                if not lane.policy.finishing:
+                    lane.finish()
+        elif self._ahead and self._begun:
+            for lane in self._spread.to_start():
+                lane.begin()
+
+    def _answer_queue(self, cause: Cause) -> None:
+        while self._queue:
+            _, request = self._queue.popleft()
+            error, exit_code = answer(self.function, request, cause, Facts())
+            self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
 
     # What happens outside
 
     def _handle_signals(self) -> None:
         self._signals.drain()
         self._heed_endings()
-        worker, early = self._worker, self._early
-        reaped = reaper.reap(worker.pid if worker else 0)
+        if self._template is not None:
+            self._template.hear_reports()  # before the dead are looked at: they may be among them
+        reaped = reaper.reap(self._pids())
         if reaped.more:
             self._signals.wake()
         for death in reaped.deaths:
-            if worker is not None and death.pid == worker.pid:
-                self._bury(worker, death)
-            elif early is not None and death.pid == early.pid:
-                early.close()
-                self._early = None
+            self._bury(death)
+        if self._mourning:
+            self._go_on_without(time.monotonic())
+
+    def _bury(self, death: reaper.Death) -> None:
+        """It may be one of ours, or something that a worker has left behind."""
+        template = self._template
+        if template is not None:
+            template.hear_reports()
+            if death.pid == template.pid:
+                template.bury(death)
+                if len(self._lanes) > 1:  # else what there is may be the one worker's
+                    self._sweep()
+                return
+        elif self._exec is not None and self._exec.early is not None and death.pid == self._exec.early.pid:
+            self._exec.early.close()
+            self._exec.early = None
+            return
+        for lane in self._lanes:
+            if lane.pid == death.pid:
+                lane.bury(death)
+                if self._is_alone:
+                    self._end_stragglers()
+                    self._heed_endings()  # one may have come meanwhile, and its wake-up is used up
+                    lane.died()
+                else:
+                    self._mourning.append((lane, time.monotonic() + LAST_WAIT))
+                return
 
     def _heed_endings(self) -> None:
-        now = time.monotonic()
         while self._endings < len(self._signals.endings):
             self._endings += 1
-            self._perform(self.policy.interrupt(now) if self._endings == 1 else self.policy.hurry(now))
-
-    # What the worker says
-
-    def _read_log(self, worker: Worker) -> int:
-        """Pass on what lies in the log pipe, up to one read; returns its size."""
-        data = worker.read_log()
-        if data:
-            self._journal.raw(data, self._only_request())
-        elif data == b"":
-            self._watch.remove(worker.process.log)
-        return len(data or b"")
+            self._finished = True
+            self._answer_queue(Cause.STOPPED)
+            for lane in self._lanes:
+                lane.interrupt() if self._endings == 1 else lane.abandon()
 
     def _raw_line(self, line: bytes, id: int) -> bytes:
-        request = self._requests.get(id)
-        return report.raw_line(line, "" if request is None else request.request_id)
+        lane = self._lane_of(id)
+        return raw_line(line, "" if lane is None else lane.requests[id].request_id)
 
-    def _only_request(self) -> int:
-        """The one whose lines raw ones must be; 0 if there are several, or none."""
-        return next(iter(self._begun), 0) if self.function.concurrency == 1 or len(self._begun) == 1 else 0
+    # What workers leave behind
 
-    def _read_dump(self, worker: Worker) -> None:
-        came = worker.read_dump()
-        if came:
-            self._perform(self.policy.dumped(time.monotonic()))
-        elif came is False:
-            self._watch.remove(worker.process.dump)
+    def _pids(self) -> set[int]:
+        """Of the children that are ours, as far as they are known."""
+        pids = set(self.worker_pids)
+        if self._template is not None:
+            pids.add(self._template.pid)
+        elif self._exec is not None and self._exec.early is not None:
+            pids.add(self._exec.early.pid)
+        pids.discard(0)
+        return pids
 
-    def _read_answers(self, worker: Worker, limit: int, to_the_end: bool = False) -> None:
-        if self._facts.violation:
-            return
-        try:
-            # Raw lines of this very request. Before the first event they were read: poll(2) looks at the answers, then
-            # at the log; a dead worker's were read, too. With others in flight nobody knows whose they are. A flood of
-            # both must not hold up a deadline.
-            first, left = True, 0 if to_the_end else READ_ROUND
-            for event in worker.events(limit, to_the_end):
-                if not first and left > 0 and self.policy.in_flight == 1:
-                    left -= self._read_log(worker)
-                first = False
-                self._take(worker, event)
-                if self._worker is not worker or self._facts.violation:
-                    break
-        except TruncatedStream:
-            self._perform(self.policy.closed(time.monotonic()))  # killed while it wrote, most likely: wait for that
-        except ProtocolError as error:
-            self._break_off(worker, str(error))
-        if worker.ended:
-            self._watch.remove(worker.process.answers)
+    @property
+    def _is_alone(self) -> bool:
+        """Whether there is one worker at most, and nothing else: all that is left without it was its."""
+        return len(self._lanes) == 1 and self._template is None
 
-    def _take(self, worker: Worker, event: Frame | End) -> None:
-        now = time.monotonic()
-        if isinstance(event, End):
-            self._perform(self.policy.closed(now))
-        elif event.kind == RESULT and "stream" in event.metadata and event.metadata["stream"]:
-            self._begin_stream(worker, event)
-        elif event.kind == RESULT or event.kind == END or (event.kind == ERROR and event.id):
-            self._take_outcome(worker, event, now)
-        elif event.kind == CHUNK:
-            if event.id in self._requests:  # else it was answered in the worker's place
-                self._streams.take(event.id, self._requests[event.id].request_id, event.payload)
-        elif event.kind == LOG:
-            metadata = event.metadata
-            self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False), event.id)
-        elif event.kind == HELLO:
-            self._can_dump = "dump-signal" in event.metadata.get("capabilities", ())
-            requests = event.metadata.get("window_requests", BASE_WINDOW_REQUESTS)
-            self.policy.hello(requests, event.metadata.get("window_bytes", BASE_WINDOW_BYTES))
-        elif event.kind == READY:
-            self._init_us = event.metadata.get("init_us")
-            self.policy.cooperative = event.metadata.get("answers_dump", False)
-            self._phase_over(failed=False)
-            self.policy.serves(event.metadata.get("concurrency", 1))
-            self._perform(self.policy.ready(now))
-        elif event.kind == DUMP:
-            self._facts.stacks = stacks_by_request(event.metadata.get("stacks", []))
-            if self._facts.stacks:  # else the signal may tell more
-                self._perform(self.policy.dumped(now))
-        elif event.kind == ERROR and self.policy.loading:
-            self._facts.last_word = event.metadata
-            self._perform(self.policy.not_loaded(now))
-        elif event.kind == ERROR:
-            self._break_off(worker, str(event.metadata["error_message"]))
+    def _sweep(self) -> bool:
+        """Kill what dead workers have left behind: orphans that fell to this process. Whether there were any.
 
-    def _take_outcome(self, worker: Worker, frame: Frame, now: float) -> None:
-        counts, actions = self.policy.outcome(frame.id, now)
-        if counts:
-            metadata = frame.metadata
-            request = self._requests[frame.id]
-            measured = {}
-            for key in MEASURED:
-                if key in metadata:
-                    measured[key] = metadata[key]
-            if "duration_us" not in measured and frame.id in self._begun:
-                measured["duration_us"] = int((now - self._begun[frame.id]) * 1e6)
-            if frame.kind == RESULT:
-                outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, None, 0, measured)
-                if "http" in metadata:
-                    outcome.http = metadata["http"]
-            elif frame.kind == END and "error_type" not in metadata:
-                outcome = Outcome(request.request_id, measured=measured)
-            else:
-                outcome = Outcome(request.request_id, "", b"", metadata, EXIT_FUNCTION_FAILED, measured)
-            self._conclude(frame.id, outcome)
-            self._perform(actions)
-            return
-        self._journal.request_over(frame.id)  # it was answered in the worker's place, and has gone on logging
-        if self.policy.phase is Phase.SERVING:
-            self._facts.forced = False  # it was only slow, and goes on
-        elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
-            self._facts.violation = f"an outcome for id {frame.id}, whose turn it was not"
-            self._watch.remove(worker.process.answers)
-        self._perform(actions)
+        With several workers, each one keeps its own orphans until it dies, so none of a neighbour's is among them.
+        """
+        children = reaper.children(self._is_alone)
+        if self._template is not None:
+            self._template.hear_reports()  # now: a worker is reported before it can be one of the children
+        pids = self._pids()
+        return reaper.kill(pid for pid in children if pid not in pids)
 
-    def _begin_stream(self, worker: Worker, frame: Frame) -> None:
-        if self.function.concurrency == 1 and frame.id != next(iter(worker.connection.open_requests)):
-            self._break_off(worker, f"a stream for id {frame.id}, which is not the oldest request")
-        elif frame.id in self._requests:
-            self._streams.begin(frame.id, self._requests[frame.id].request_id, frame.metadata)
+    def _go_on_without(self, now: float) -> None:
+        """Lanes without workers go on when nothing is left of these: the next request is not to meet it."""
+        patient = self._sweep()
+        while self._mourning and (not patient or now >= self._mourning[0][1]):
+            self._mourning.popleft()[0].died()
 
-    def _break_off(self, worker: Worker, why: str) -> None:
-        self._facts.violation = why
-        self._watch.remove(worker.process.answers)
-        self._perform(self.policy.violation(time.monotonic()))
-
-    def _bury(self, worker: Worker, death: reaper.Death) -> None:
-        """The worker is dead: hear its last words, then let go of everything that was its."""
-        self._facts.death = death
-        self.policy.gone()
-        # What it has written lies in its pipes; what comes later is from others, who may write for ever.
-        left = unread(worker.process.dump)
-        while left > 0 and worker.read_dump():
-            left -= READ_SIZE
-        left = unread(worker.process.log)
-        while left > 0 and (data := worker.read_log()):
-            self._journal.raw(data, self._only_request())
-            left -= len(data)
-        self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
-        self._facts.exec_error = worker.process.exec_error()
-        self._let_go(worker)
-        self._end_stragglers()
-        self._heed_endings()  # one may have come meanwhile, and its wake-up is used up
-        now = time.monotonic()
-        self._perform(self.policy.exec_failed(now) if self._facts.exec_error else self.policy.died(now))
-
-    def _lose(self, worker: Worker) -> None:
-        """The worker was killed and does not end: nobody is to wait for it."""
-        self._journal.say(f"pipe-init: the worker (pid {worker.pid}) was killed and does not end; going on without it")
-        self.policy.gone()
-        self._let_go(worker)
-        self._perform(self.policy.died(time.monotonic()))
-
-    def _let_go(self, worker: Worker) -> None:
-        self._watch.clear()
-        self._writing = False
-        self._facts.dump = bytes(worker.dump)
-        self._journal.all_over()  # what was begun and not completed belongs to nobody else
-        self._phase_over(failed=self._facts.death is None or self._facts.death.description != "exit status 0")
-        self._worker = None
-        worker.close()
-
-    # What the policy decides
-
-    def _perform(self, actions: list[Action]) -> None:
-        """Perform actions in order; those that follow from performing one come after all that wait already."""
-        if not actions:
-            return
-        self._actions += actions
-        if self._performing:
-            return
-        self._performing = True
-        try:
-            while self._actions:
-                action = self._actions.popleft()
-                if isinstance(action, Send):
-                    if self._worker is not None:  # it could not be started; the policy knows by now
-                        self._send(self._worker, action.id)
-                elif isinstance(action, Begin):
-                    self._begin(action.id)
-                else:
-                    self._perform_seldom(action)
-        finally:
-            self._performing = False
-
-    def _perform_seldom(self, action: Action) -> None:
-        """What no request needs that is answered in time."""
-        if isinstance(action, Answer):
-            self._conclude(action.id, self._answer(action.id, action.cause))
-        elif isinstance(action, Start):
-            self._start()
-        elif self._worker is None:
-            return
-        elif isinstance(action, Dump):
-            self._ask_for_stacks(self._worker, action.by_signal)
-        elif isinstance(action, Cancel):
-            if action.id in self._worker.connection.open_requests:
-                self._worker.send(CANCEL, action.id)
-                self._watch_writing(self._worker)
-        elif isinstance(action, Signal):
-            self._facts.forced, self._facts.closed = True, self._worker.ended or self._worker.deaf
-            self._worker.signal(action.number)
-        elif isinstance(action, Stop):
-            self._stop(self._worker)
-        elif isinstance(action, Sweep):
-            reaper.sweep(spare=self._worker.pid)
-            reaper.sweep_below(self._worker.pid)
-        elif isinstance(action, Lose):
-            self._lose(self._worker)
-
-    def _start(self) -> None:
-        """Start a worker; where that is impossible, it has died at once."""
-        function = self.function
-        process, self._early = self._early, None
-        self._can_dump = False
-        self._facts = Facts()
-        try:
-            process = process or launch.start(function.command, function.environment)
-        except OSError as error:  # no process, descriptor or memory left; a later attempt may find one
-            self._facts.start_error = error
-            self._perform(self.policy.died(time.monotonic()))
-            return
-        self._worker = worker = Worker(process)
-        if function.memory_limit is not None:
-            try:
-                limits.limit_memory(process.pid, function.memory_limit)
-            except OSError as error:
-                self._facts.start_error = error
-                worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
-        for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
-            self._watch.add(descriptor)
-        if "initializer" in function.hooks:
-            self._begin_phase("initialize")
-        worker.send(HELLO, metadata=_hello(function))
-        self._watch_writing(worker)
-
-    def _ask_for_stacks(self, worker: Worker, by_signal: bool) -> None:
-        if not by_signal:
-            self._facts.asked, self._facts.stacks = True, {}
-            worker.dump.clear()
-            worker.send(DUMP)
-            self._watch_writing(worker)
-        elif self._can_dump:
-            self._facts.asked = True
-            worker.ask_for_stacks(launch.DUMP_SIGNAL)
-
-    def _send(self, worker: Worker, id: int) -> None:
-        request = self._requests[id]
-        metadata = {
-            "request_id": request.request_id,
-            "timeout_ms": int(request.timeout * 1000),
-            "deadline_ms": int((time.time() + request.timeout) * 1000),
-            "content_type": request.content_type,
-            "accept": request.accept,
-        }
-        more = request.metadata or self.function.metadata
-        if more:
-            metadata.update(self.function.metadata)
-            metadata.update(request.metadata or {})
-        try:
-            if self._streams.was_fed(id):
-                self._unsendable[id] = "Runtime.ExitError", "The worker that was reading the event is gone"
-            elif worker.send(INVOKE, id, metadata, request.payload, trusted=not more):
-                return
-        except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
-            self._unsendable[id] = "RequestTooLargeException", f"The runtime cannot take it: {error}"
-        self._watch_writing(worker)
-
-    def _stop(self, worker: Worker) -> None:
-        if "pre_stop" in self.function.hooks:
-            self._begin_phase("pre-stop")
-        worker.send(STOP)
-        self._watch.remove(worker.process.requests)
-        self._writing = False
-        worker.end_input()
-
-    def _flush(self, worker: Worker) -> None:
-        worker.flush()
-        self._watch_writing(worker)
-
-    def _watch_writing(self, worker: Worker) -> None:
-        wanted = worker.wants_to_write
-        if worker.deaf:  # dying, or it will never see what it was sent
-            self._perform(self.policy.closed(time.monotonic()))
-        if wanted and not self._writing:
-            self._watch.add(worker.process.requests, select.POLLOUT)
-        elif self._writing and not wanted:
-            self._watch.remove(worker.process.requests)
-        self._writing = wanted
-
-    def _begin(self, id: int) -> None:
-        self._begun[id] = time.monotonic()
-        if self.function.log_style != "none":
-            request = self._requests[id]
-            style, phase = self.function.log_style, (request.metadata or {}).get("phase", report.INVOKE)
-            self._journal.say(report.start_line(style, request.request_id, self.function.version, phase))
-        if id in self._unsendable:  # its turn has come, and nobody else will answer it
-            error = problem(*self._unsendable[id])
-            counts, actions = self.policy.outcome(id, time.monotonic())
-            assert counts, "the policy has just begun this request"
-            self._conclude(id, Outcome(self._requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
-            self._perform(actions)
-
-    def _answer(self, id: int, cause: Cause) -> Outcome:
-        """The outcome that the init gives in the worker's place."""
-        request = self._requests[id]
-        measured: dict[str, int] = {}
-        if id in self._begun:
-            measured["duration_us"] = int((time.monotonic() - self._begun[id]) * 1e6)
-        if cause is Cause.DIED and self._facts.death is not None:
-            measured["peak_memory_bytes"] = self._facts.death.peak_memory
-        if self._worker is not None:
-            self._facts.dump = bytes(self._worker.dump)
-        error, exit_code = answer(self.function, request, cause, self._facts, self._facts.stacks.get(id))
-        return Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured)
-
-    def _conclude(self, id: int, outcome: Outcome) -> None:
-        """The one place where a request that was submitted gets its outcome."""
-        request = self._requests.pop(id)
-        self._unsendable.pop(id, None)
-        self._journal.request_over(id)
-        self._streams.end(id, outcome)
-        if self._begun.pop(id, None) is not None:
-            if self._init_us is not None:
-                outcome.measured["init_us"], self._init_us = self._init_us, None
-            if self.function.log_style != "none":
-                self._say_end(outcome, (request.metadata or {}).get("phase", report.INVOKE))
-        self.outcomes.append(outcome)
-
-    def _say_end(self, outcome: Outcome, phase: str) -> None:
-        style, request_id = self.function.log_style, outcome.request_id
-        self._journal.say(report.end_line(style, request_id, outcome.problem is not None, phase))
-        self._journal.say(report.report_line(style, request_id, outcome.measured, self.function.memory_mb))
-
-    def _begin_phase(self, phase: str) -> None:
-        """The worker will run a hook; its lines stand between the next line and the one of `_phase_over`."""
-        self._phase = phase
-        id = self.function.hello.get("init_request_id", "")
-        self._journal.say(report.start_line(self.function.log_style, id, self.function.version, phase))
-
-    def _phase_over(self, failed: bool) -> None:
-        if self._phase:
-            phase, self._phase = self._phase, ""
-            if failed and self._facts.forced and phase == "pre-stop":
-                limit = self.function.settings.stop_timeout
-                self._journal.say(f"pipe-init: the pre-stop hook did not end within {limit:.0f} s, and was ended")
-            id = self.function.hello.get("init_request_id", "")
-            self._journal.say(report.end_line(self.function.log_style, id, failed, phase))
-
-    # The end
+    def _stop_template(self, template: FromTemplate) -> None:
+        template.stop()
+        limit = time.monotonic() + self.function.settings.grace
+        while template.pid:
+            ready = self._watch.wait(limit)
+            template.handle(ready)
+            if self._signals.descriptor in ready:
+                self._handle_signals()
+            if time.monotonic() >= limit:
+                template.signal(SIGKILL)
+                limit += LAST_WAIT
 
     def _end_stragglers(self) -> None:
-        """Kill and collect every child that is left: with the worker gone, they are what it left behind."""
+        """Kill and collect every child that is left: with the workers gone, they are what these left behind."""
         limit = time.monotonic() + LAST_WAIT
         while (reaped := reaper.reap()).left:
-            reaper.sweep()
+            reaper.kill(reaper.children(alone=True))
             remaining = limit - time.monotonic()
             if remaining <= 0:
                 self._journal.say("pipe-init: processes that the function left behind do not end")
@@ -582,23 +339,3 @@ class Supervisor:
                 waiting.register(self._signals.descriptor, select.POLLIN)
                 waiting.poll(remaining * 1000)
                 self._signals.drain()
-
-
-def _policy_for(function: Function) -> Policy:
-    if function.concurrency == 1:
-        return Policy(function.settings)
-    from .concurrent import ConcurrentPolicy  # most runs need not load it
-
-    return ConcurrentPolicy(function.settings)
-
-
-def _hello(function: Function) -> dict[str, Any]:
-    return {
-        "versions": [VERSION],
-        "software": "pipe-init",
-        "dump_fd": launch.DUMP_FD,
-        "dump_signal": int(launch.DUMP_SIGNAL),
-        "spin_us": function.spin_us,
-        "stream_bytes": STREAM_BYTES,
-        **function.hello,
-    }

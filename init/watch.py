@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 FAST_SECONDS = 0.001
 """An event that comes this soon makes it worth looking for the next one."""
@@ -25,25 +25,31 @@ class Watch:
     def __init__(self, always: int, spin_us: int) -> None:
         self._poll = select.poll()
         self._poll.register(always, select.POLLIN)
-        self._watched: set[int] = set()
+        self._owners: dict[int, object] = {}
         self._spin = spin_us / 1e6
         self._fast = False
 
-    def add(self, descriptor: int, events: int = select.POLLIN) -> None:
-        """Wait for this one too. events: of poll(2)."""
-        self._watched.add(descriptor)
+    def add(self, descriptor: int, events: int = select.POLLIN, owner: object = None) -> None:
+        """Wait for this one too. events: of poll(2). owner: whose it is."""
+        self._owners[descriptor] = owner
         self._poll.register(descriptor, events)
 
     def remove(self, descriptor: int) -> None:
         """Wait for it no longer, if it is waited for. To be called before it is closed."""
-        if descriptor in self._watched:
-            self._watched.remove(descriptor)
+        if descriptor in self._owners:
+            del self._owners[descriptor]
             self._poll.unregister(descriptor)
 
-    def clear(self) -> None:
-        """Wait for none but `always`."""
-        for descriptor in list(self._watched):
+    def forget(self, owner: object) -> None:
+        """Wait for none of this owner's."""
+        for descriptor in [each for each, whose in self._owners.items() if whose is owner]:
             self.remove(descriptor)
+
+    def owners(self, descriptors: Iterable[int]) -> list[object]:
+        """Whose these descriptors are, each once; without those that are nobody's."""
+        found = dict.fromkeys(self._owners.get(descriptor) for descriptor in descriptors)
+        found.pop(None, None)
+        return list(found)
 
     def wait(self, deadline: float | None, also: Mapping[int, int] | None = None) -> dict[int, int]:
         """Wait until something is ready, or until time.monotonic() is at `deadline`: {descriptor: poll(2)'s revents}.

@@ -10,13 +10,16 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipe_runtime.connection import INIT, Connection, End
 from pipe_runtime.frames import MAX_FRAME, Frame
 
 from .launch import Process
 from .reaper import signal_child, signal_group
+
+if TYPE_CHECKING:
+    from .cgroups import Evidence, Group
 
 READ_SIZE = 64 * 1024
 """Bytes in one read: what a pipe holds by default (pipe(7))."""
@@ -35,17 +38,40 @@ class Worker:
     """A running worker.
 
     connection: the conversation with it. ended: it has closed its answers. dump: what it has written of its stacks.
-    deaf: it has closed its input.
+    deaf: it has closed its input. group: its cgroup, if it has one.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, group: Group | None = None) -> None:
         self.process = process
-        self.pid = process.pid
+        self.group = group
         self.connection = Connection(INIT)
         self.ended = False
         self.dump = bytearray()
         self.deaf = False
         self._out: deque[memoryview] = deque()
+        self._alone = 0
+
+    def expect(self, id: int) -> None:
+        """Request `id` is about to be sent: what the cgroup counts from now on is its doing, if it is the only one."""
+        if self.group is not None:
+            self._alone = 0 if self.connection.open_requests else id
+            if self._alone:
+                self.group.mark()
+
+    def evidence(self, id: int) -> Evidence | None:
+        """What the cgroup tells of request `id`, which was just answered; None: there is none.
+
+        Without events, if others were sent with it: a worker runs ahead of what is read of it.
+        """
+        if self.group is None:
+            return None
+        evidence = self.group.evidence()
+        return evidence if self._alone == id else evidence.peaks()
+
+    @property
+    def pid(self) -> int:
+        """The process's, 0 while it is not known."""
+        return self.process.pid
 
     def send(
         self,
@@ -135,8 +161,10 @@ class Worker:
         return True
 
     def signal(self, number: int) -> None:
-        """Signal the worker's process group, and wake it up so that it can act on it."""
+        """Signal the worker's process group, and wake it up so that it can act on it; its cgroup is killed with it."""
         signal_group(self.pid, number)
+        if number == signal.SIGKILL and self.group is not None:
+            self.group.kill()
         if number != signal.SIGKILL:
             signal_group(self.pid, signal.SIGCONT)
 

@@ -13,10 +13,11 @@ import os
 from . import namespace
 from .errors import Fault
 from .shorten import clean, fit, omitted, shorten
+from .usage import limit_behind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import CodeType, TracebackType
     from typing import Any
 
     from .errors import StackEntry
@@ -45,7 +46,16 @@ NODES = 64
 SOURCE_LIMIT = 16 * 1024 * 1024
 """Bytes of the largest file in which a source line is looked up (all of it would be read)."""
 
+INNERMOST = 1000
+"""Calls to walk through to the most recent one."""
+
 UNREADABLE = "its details could not be read"
+
+RESERVE = 2 * 1024 * 1024
+"""Bytes that are let go when there is no memory left to describe an error with: what Python's allocator asks for at
+once (1 MiB), and a source file. Nobody writes to them, so they take address space only."""
+
+_reserve: list[bytes] = []
 
 _SHORT = slice(0, 256)
 _OWN_PACKAGE = __name__.rpartition(".")[0]
@@ -67,21 +77,54 @@ def describe(error: BaseException) -> dict[str, object]:
     """An exception as an ERROR's metadata.
 
     Returns {error_type: str, error_message: str, stack: [[file, line, function, source line]…] most recent
-    last} and, where there is one, cause: the same of `__cause__` or of an unsuppressed `__context__`, and
-    exceptions: a list of the same for a group's members. Every text is valid UTF-8 of at most TEXT_LIMIT
-    bytes; the whole packs into HEAD_LIMIT bytes (both: shorten.py). Never raises, whatever the exception's class does.
+    last} and, where there is one, cause: the same of `__cause__` or of an unsuppressed `__context__`, exceptions: a
+    list of the same for a group's members, and limit: {name, value, peak} of the one that it, or a cause of it, has run
+    into. Every text is valid UTF-8 of at most TEXT_LIMIT bytes; the whole packs into HEAD_LIMIT bytes (both:
+    shorten.py), but for the limit. Never raises, whatever the exception's class does.
     """
     # BaseException here and below: an exception's own code may raise KeyboardInterrupt or SystemExit like any
     # other, and memory or stack may run out in the middle. The request still needs its answer.
     try:
-        return fit(_Description().node(error, CAUSES, 0, FRAMES_KEPT))
+        described = _described(error)
     except BaseException:
-        try:
-            # Built-in calls only: the stack may have no room for another frame of Python's.
-            name = str.__getitem__(_class_name(type(error)), _SHORT)
-            return {"error_type": name, "error_message": UNREADABLE, "stack": []}
-        except BaseException:
-            return {"error_type": "BaseException", "error_message": UNREADABLE, "stack": []}
+        described = _briefly(error)
+    try:
+        limit = _limit_of(error)
+    except BaseException:  # as above; it is what the answer can do without
+        limit = None
+    return described if limit is None else {**described, "limit": limit}
+
+
+def _set_aside() -> None:
+    try:
+        _reserve.append(bytes(RESERVE))  # not a bytearray, which is written to
+    except MemoryError:
+        _reserve.clear()  # as long as there is none, errors are told with fewer words
+
+
+def _described(error: BaseException) -> dict[str, object]:
+    try:
+        return fit(_Description().node(error, CAUSES, 0, FRAMES_KEPT))
+    except MemoryError:
+        if not _reserve:
+            raise
+    _reserve.clear()
+    try:
+        return fit(_Description().node(error, CAUSES, 0, FRAMES_KEPT))
+    finally:
+        _set_aside()
+
+
+def _briefly(error: BaseException) -> dict[str, object]:
+    try:
+        # Built-in calls only: the stack may have no room for another frame of Python's.
+        name = str.__getitem__(_class_name(type(error)), _SHORT)
+        return {"error_type": name, "error_message": UNREADABLE, "stack": []}
+    except BaseException:
+        return {"error_type": "BaseException", "error_message": UNREADABLE, "stack": []}
+
+
+_set_aside()
 
 
 def type_name(value: object) -> str:
@@ -146,6 +189,30 @@ def _cause_of(error: BaseException) -> BaseException | None:
     if cause is None and not _suppress_context(error):
         cause = _context(error)
     return cause
+
+
+def _limit_of(error: BaseException) -> dict[str, object] | None:
+    """The limit that it, or else the nearest of what led to it, stands for."""
+    each: BaseException | None = error
+    for _ in range(CAUSES + 1):
+        if each is None:
+            return None
+        if issubclass(type(each), (MemoryError, OSError, RuntimeError)):
+            limit = limit_behind(each, _innermost(_traceback(each)))
+            if limit is not None:
+                return limit
+        each = _cause_of(each)
+    return None
+
+
+def _innermost(traceback: TracebackType | None) -> CodeType | None:
+    """The code of the most recent call; of a recursion without end nobody asks."""
+    code = None
+    for _ in range(INNERMOST):
+        if traceback is None:
+            return code
+        code, traceback = traceback.tb_frame.f_code, traceback.tb_next
+    return None
 
 
 def _members(error: BaseException) -> list[BaseException]:

@@ -248,9 +248,13 @@ class Journal:
                     self._end_open_line()
 
     def after_fork(self) -> None:
-        """In a forked child: from now on everything goes to fd 2, and what the parent had begun stays the parent's."""
+        """In a child that the function has forked: from now on everything goes to fd 2."""
         self.forked = True
-        self._lock = RLock()  # another thread of the parent's may have held the other one
+        self.restart(RLock())  # another thread of the parent's may have held the other one
+
+    def restart(self, lock: Any) -> None:
+        """In a forked child: what the parent had begun stays the parent's. lock: as at first, a new one."""
+        self._lock = lock
         self._open = None
         for stream in self._streams:
             stream.partial.clear()

@@ -11,9 +11,10 @@ import atexit
 import faulthandler
 import os
 import sys
+from _signal import SIGXCPU
 from time import monotonic, perf_counter_ns  # now: a function may replace the module's
 
-from . import codec, faults, handler, namespace
+from . import codec, faults, handler, namespace, run_hooks
 from .connection import MAX_CONCURRENCY, RUNTIME, STREAM_BYTES, Connection
 from .context import DEFAULT_TIMEOUT_MS, Context
 from .errors import Fault, LocalProtocolError, ProtocolError
@@ -23,7 +24,7 @@ from .messages import DUMP, END, ERROR, HELLO, INVOKE, LOG, MEASURED, READY, RES
 from .outbox import Outbox
 from .quiet import Quiet
 from .stdio import claim
-from .usage import Meter
+from .usage import Meter, has_cpu_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .service import Service
+    from .stdio import Pipes
 
     Outcome = tuple[int, dict[str, Any], bytes]
     """Kind, metadata and payload of a frame that says how it went."""
@@ -77,6 +79,9 @@ def main(baseline: Collection[str]) -> int:
         if not runtime.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)}):
             _complain(str(error))
         return EXIT_PROTOCOL
+    except Fault as fault:  # a template's
+        runtime.last_word(faults.describe(fault))
+        return EXIT_NOT_LOADED
 
 
 def _pipe_lost(error: OSError) -> int:
@@ -122,6 +127,9 @@ class Runtime:
     """One conversation with the init, from HELLO to the end.
 
     queue: frames that were read while a function waited for something else; None: the stream has ended.
+    plain: whether the loop serves the function itself; then `handler` is to be called. found: what its name stands for.
+    multiplying: whether a fork is a template's, not the function's.
+    dump_fd: where stacks go. control_fd: where a template is asked for workers. -1: there is none.
     """
 
     def __init__(self, baseline: Collection[str]) -> None:
@@ -134,41 +142,39 @@ class Runtime:
         self.quiet = Quiet(self._signal_handled, lambda error: leave(_exit_code(error)))
         self.queue: list[Frame | None] = []
         self._service: Service | None = None
-        self._plain = True
+        self.plain = True
         self._cold = True
         self._forked = False
         self._pid = os.getpid()
         self._handler_name = ""
         self.handler: Callable[[Any, Any], Any]
+        self.found: Callable[..., object]
+        self.code_dir = ""
+        self._begun = 0
         self._function: dict[str, Any] = {}
-        self._dump_fd = -1
+        self.multiplying = False
+        self.dump_fd = self.control_fd = -1
         self._dump_signal = 0
-        atexit.register(self._last_lines)  # the first to register is the last to run
+        atexit.register(self.last_lines)  # the first to register is the last to run
 
     def run(self) -> int:
         """The whole conversation. ProtocolError, BrokenPipeError: as they say."""
-        hello = self._next()
+        hello = self.next()
         if hello is None:
             return EXIT_STOPPED  # an init that changed its mind
-        window = max(WINDOW_REQUESTS, min(hello.metadata.get("concurrency", 1), MAX_CONCURRENCY))
-        self.pipes.limit = WINDOW_BYTES + window * KEPT_BYTES_OF_ONE
-        self.outbox.post(
-            HELLO,
-            metadata={
-                "versions": [VERSION],
-                "software": "pipe_runtime CPython {}.{}.{}".format(*sys.version_info),
-                "capabilities": ["dump-signal"],
-                "window_requests": window,
-                "window_bytes": WINDOW_BYTES,
-                "stream_bytes": STREAM_BYTES,
-            },
-        )
-        kind, metadata, _ = self.quiet.call(self._configure, hello.metadata, self.problem)
-        self.journal.flush()
-        if kind == ERROR:
-            self.last_word(metadata)
+        self._greet(hello.metadata)
+        prepare = self._configure
+        if "template" in hello.metadata:
+            template = namespace.own("template").Template(self)
+            if not self._announce(template.load, hello.metadata):
+                return EXIT_NOT_LOADED
+            hello = template.serve()
+            if hello is None:
+                return EXIT_STOPPED  # or it is a worker that is not wanted any more
+            self._greet(hello.metadata)
+            prepare = self._become_ready
+        if not self._announce(prepare, hello.metadata):
             return EXIT_NOT_LOADED
-        self.outbox.post(kind, 0, metadata)
         if self._service is None or self._service.engine is None:
             self._serve()
         elif self._service.on_event_loop:
@@ -180,6 +186,32 @@ class Runtime:
             self._service.engine.serve()
         return EXIT_STOPPED if self._service is None else self._stop(self._service)
 
+    def _greet(self, hello: dict[str, Any]) -> None:
+        """Answer the init's HELLO."""
+        window = max(WINDOW_REQUESTS, min(hello.get("concurrency", 1), MAX_CONCURRENCY))
+        self.pipes.limit = WINDOW_BYTES + window * KEPT_BYTES_OF_ONE
+        self.outbox.post(
+            HELLO,
+            metadata={
+                "versions": [VERSION],
+                "software": "pipe_runtime CPython {}.{}.{}".format(*sys.version_info),
+                "capabilities": ["dump-signal", "template"],
+                "window_requests": window,
+                "window_bytes": WINDOW_BYTES,
+                "stream_bytes": STREAM_BYTES,
+            },
+        )
+
+    def _announce(self, prepare: Callable[[dict[str, Any]], Outcome], hello: dict[str, Any]) -> bool:
+        """prepare(hello), and say READY. False: it has failed, and that is said."""
+        kind, metadata, _ = self.quiet.call(prepare, hello, self.problem)
+        self.journal.flush()
+        if kind == ERROR:
+            self.last_word(metadata)
+            return False
+        self.outbox.post(kind, 0, metadata)
+        return True
+
     def last_word(self, problem: dict[str, Any]) -> bool:
         """ERROR with id 0. False: nobody listens any more, or HELLO was not said yet."""
         try:
@@ -190,16 +222,16 @@ class Runtime:
 
     def _serve(self) -> None:
         while True:
-            frame = self._next()
+            frame = self.next()
             if frame is not None and frame.kind == INVOKE:
-                self._answer(frame)
+                self.answer(frame)
             elif frame is None or frame.kind == STOP:
                 self.journal.flush()
                 return
             elif frame.kind == DUMP:
                 self.outbox.post(DUMP, metadata={"stacks": []})  # nothing runs, or this would not be read
 
-    def _next(self) -> Frame | None:
+    def next(self) -> Frame | None:
         """The next frame for the loop itself, None at the end of the stream."""
         while True:
             if self.queue:
@@ -241,7 +273,8 @@ class Runtime:
 
     # A request
 
-    def _answer(self, frame: Frame) -> None:
+    def answer(self, frame: Frame) -> None:
+        """Answer an INVOKE in this thread."""
         request = frame.metadata
         self.journal.current = Tag(frame.id, request["request_id"])
         if self._cold:
@@ -289,7 +322,7 @@ class Runtime:
 
     def _call(self, frame: Frame) -> Outcome:
         request = frame.metadata
-        if not self._plain or "stream" in request or "http" in request or "phase" in request:
+        if not self.plain or "stream" in request or "http" in request or "phase" in request:
             return self.service().perform(frame)
         context = self.context(request)
         payload, frame.payload = frame.payload, b""  # the handler need not hold the event twice
@@ -307,9 +340,13 @@ class Runtime:
     # Before the first request, and after the last one
 
     def _configure(self, hello: dict[str, Any]) -> Outcome:
-        """Become what HELLO asks for: environment, folder, path, standard streams; then load the handler."""
-        start = perf_counter_ns()
-        self.pipes.spin(hello.get("spin_us", 0))
+        """Become what HELLO asks for."""
+        self.load(hello)
+        return self._become_ready(hello)
+
+    def load(self, hello: dict[str, Any]) -> None:
+        """What a template does for its workers: environment, folder, path, standard streams; then load the handler."""
+        self._begun = perf_counter_ns()
         self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
         os.register_at_fork(after_in_child=self._after_fork)
         os.environ.update(hello.get("environment", {}))
@@ -318,7 +355,7 @@ class Runtime:
         LoggingHook(self.journal).install()
         self._function = hello.get("function", {})
         self._handler_name = hello.get("handler", "")
-        code_dir = os.path.abspath(hello.get("code_dir", "."))
+        code_dir = self.code_dir = os.path.abspath(hello.get("code_dir", "."))
         try:
             os.chdir(code_dir)
         except OSError as error:
@@ -327,19 +364,47 @@ class Runtime:
                 f"Unable to enter the code directory {code_dir}: {error.strerror}",
             ) from None
         namespace.prepare(code_dir, hello.get("layers", []), self._baseline, self._handler_name)
-        found = handler.find(self._handler_name, code_dir)
-        ready: dict[str, Any] = {}
+        self.found = handler.find(self._handler_name, code_dir)
         plain = all(hello.get(field, value) == value for field, value in _PLAIN_SETTINGS)
-        if plain and handler.is_plain(found) and "snapshot_restore_py" not in sys.modules:
-            self.handler = handler.adapt(found)
-        else:
-            self._plain = False
-            self.service().configure(found, hello, code_dir)
-            ready = self.service().ready()
+        self.plain = plain and handler.is_plain(self.found) and "snapshot_restore_py" not in sys.modules
+        if self.plain:
+            self.handler = handler.adapt(self.found)
+
+    def _become_ready(self, hello: dict[str, Any]) -> Outcome:
+        """What each worker does for itself; then the function can be called."""
+        self.pipes.spin(hello.get("spin_us", 0))
+        if hello.get("rehearse"):
+            namespace.own("rehearsal").rehearse(self)
+        run_hooks()
+        if not self.plain:
+            self.service().configure(self.found, hello, self.code_dir)
+        return self.ready(self._service)
+
+    def ready(self, service: Service | None = None) -> Outcome:
+        """READY, unless this is a child that the function has forked."""
         self.leave_if_forked(None)
-        ready["init_us"] = max(0, perf_counter_ns() - start) // 1000
+        ready = {} if service is None else service.ready()
+        ready["init_us"] = max(0, perf_counter_ns() - self._begun) // 1000
         ready["peak_memory_bytes"] = self._meter.peak_memory()
         return READY, ready, b""
+
+    def restart(self, pipes: Pipes) -> None:
+        """In a forked worker: what this process has done so far was the template's; another conversation begins."""
+        self._begun = perf_counter_ns()
+        self._pid = os.getpid()
+        self._meter = Meter()
+        self.pipes = pipes
+        self.connection = Connection(RUNTIME)
+        self.outbox = Outbox(self.connection, pipes)  # with a lock that no thread of the template's holds
+        self.journal.restart(self.outbox.lock)
+
+    def stand_in(self, pipes: Pipes, handler: Callable[[Any, Any], Any]) -> Runtime:
+        """Another runtime in this process, for a plain handler, with a conversation of its own."""
+        other = object.__new__(Runtime)
+        vars(other).update(vars(self), queue=[], handler=handler, plain=True, journal=Journal(other._send_log))
+        other._service = None
+        other.restart(pipes)
+        return other
 
     def _run_engine(self, service: Service) -> Outcome:
         assert service.engine is not None
@@ -381,14 +446,16 @@ class Runtime:
         if descriptor < 0:
             return
         os.set_inheritable(descriptor, False)
-        self._dump_fd, self._dump_signal = descriptor, signal
+        self.dump_fd, self._dump_signal = descriptor, signal
         faulthandler.enable(file=descriptor, all_threads=False)
         if signal:
             faulthandler.register(signal, file=descriptor, all_threads=True)
+        if has_cpu_limit():
+            faulthandler.register(SIGXCPU, file=descriptor, all_threads=True, chain=True)  # then it ends the process
 
     def _after_fork(self) -> None:
         """In a child that the function forked: let go of everything that speaks for this process."""
-        if self._forked:
+        if self._forked or self.multiplying:
             return  # a fork of a fork: those numbers may be the function's own descriptors by now
         self._forked = True
         self.outbox.after_fork()
@@ -396,11 +463,14 @@ class Runtime:
         self.pipes.close()
         if self._service is not None:
             self._service.after_fork()
-        if self._dump_fd >= 0:
+        if self.dump_fd >= 0:
             faulthandler.disable()
             if self._dump_signal:
                 faulthandler.unregister(self._dump_signal)
-            os.close(self._dump_fd)
+            faulthandler.unregister(SIGXCPU)
+            os.close(self.dump_fd)
+        if self.control_fd >= 0:
+            os.close(self.control_fd)
 
     def leave_if_forked(self, error: BaseException | None) -> None:
         """A child that the function forked must not come back from the handler as a second runtime."""
@@ -414,11 +484,11 @@ class Runtime:
             elif error is not None:
                 code = 1
                 sys.excepthook(type(error), error, error.__traceback__)
-            self._last_lines()
+            self.last_lines()
         finally:
             os._exit(code & 0xFF)
 
-    def _last_lines(self) -> None:
+    def last_lines(self) -> None:
         """What the function has printed, and not flushed, would be lost with the process."""
         _flush(sys.stdout)
         _flush(sys.stderr)

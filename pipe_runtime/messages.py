@@ -72,6 +72,7 @@ _PROBLEM = {
     "stack": list,
     "cause": dict,
     "exceptions": list,
+    "limit": dict,
 }
 
 FIELDS: dict[int, dict[str, type]] = {
@@ -99,6 +100,9 @@ FIELDS: dict[int, dict[str, type]] = {
         "log_format": str,
         "log_level": str,
         "stream_bytes": int,
+        "template": dict,
+        "adopts_orphans": bool,
+        "rehearse": bool,
     },
     READY: {"init_us": int, "peak_memory_bytes": int, "type": str, "concurrency": int, "answers_dump": bool},
     INVOKE: {

@@ -101,7 +101,7 @@ class Quiet:
         if raised:
             raise raised[0]
 
-    def wait(self, read: Callable[[], bytes]) -> bytes:
+    def wait(self, read: Callable[[], T]) -> T:
         """read(), during which the function's signal handlers may end the process."""
         self._waiting = True
         if self._exit is not None:

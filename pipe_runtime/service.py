@@ -64,15 +64,13 @@ class Service:
         """Become what serves the handler `found`; then the initializer runs. Raises what the function's code raises."""
         self._concurrency = min(hello.get("concurrency", 1), MAX_CONCURRENCY)
         self._init_request_id = hello.get("init_request_id", "")
-        wanted = hello.get("type", "auto")
-        self.type = wanted if wanted in TYPES else handler.type_of(found)
-        for phase, field in (("initialize", "initializer"), ("pre-stop", "pre_stop"), (PRE_FREEZE, "pre_freeze")):
-            if hello.get(field):
-                self._hooks[phase] = namespace.own("hooks").Hook(hello[field], code_dir)
-        if self.type == "asgi" or (self.type == "event" and handler.is_async(found)):
+        self.type = _type(found, hello)
+        self._hooks = _hooks(hello, code_dir)
+        engine = _engine(found, hello)
+        if engine == "tasks":
             self.engine = self._tasks(found)
             self.on_event_loop = True
-        elif self._concurrency > 1:
+        elif engine == "threads":
             self.engine = namespace.own("threads").Threads(self, self._concurrency)
         if self.type == "wsgi":
             wsgi, multithread = namespace.own("web.wsgi"), self._concurrency > 1
@@ -354,6 +352,37 @@ class Service:
 
 def _microseconds(begun: int) -> int:
     return max(0, perf_counter_ns() - begun) // 1000
+
+
+def preload(found: Callable[..., object], hello: dict[str, Any], code_dir: str) -> None:
+    """In a template: load what each worker would to serve `found`. Raises what loading raises; nothing is started."""
+    _hooks(hello, code_dir)
+    type, engine = _type(found, hello), _engine(found, hello)
+    if engine:
+        namespace.own(engine)
+        namespace.stdlib("asyncio" if engine == "tasks" else "threading")
+    if type == "event":
+        _event_function(found)
+    else:
+        namespace.own(f"web.{type}")
+
+
+def _type(found: Callable[..., object], hello: dict[str, Any]) -> str:
+    wanted = hello.get("type", "auto")
+    return wanted if wanted in TYPES else handler.type_of(found)
+
+
+def _engine(found: Callable[..., object], hello: dict[str, Any]) -> str:
+    """The module with the engine for it, "" where the loop serves it."""
+    type = _type(found, hello)
+    if type == "asgi" or (type == "event" and handler.is_async(found)):
+        return "tasks"
+    return "threads" if hello.get("concurrency", 1) > 1 else ""
+
+
+def _hooks(hello: dict[str, Any], code_dir: str) -> dict[str, Hook]:
+    fields = (("initialize", "initializer"), ("pre-stop", "pre_stop"), (PRE_FREEZE, "pre_freeze"))
+    return {phase: namespace.own("hooks").Hook(hello[field], code_dir) for phase, field in fields if hello.get(field)}
 
 
 def _event_function(found: Callable[..., object]) -> EventFunction:

@@ -184,16 +184,34 @@ def claim(limit: int) -> Pipes:
     """
     requests = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
     answers = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
-    empty, writer = os.pipe()
-    os.close(writer)
-    os.dup2(empty, 0)
-    os.close(empty)
+    end_input()
     try:
         os.dup2(2, 1)
     except OSError:
         _plug(2)
         os.dup2(2, 1)
     return Pipes(requests, answers, limit, not os.get_blocking(answers))
+
+
+def end_input() -> None:
+    """Put the end of an empty stream on fd 0: a description of this process's own."""
+    empty, writer = os.pipe()
+    os.close(writer)
+    os.dup2(empty, 0)
+    os.close(empty)
+
+
+def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
+    """In a forked worker: put other pipes under the numbers that the template has for its own. Returns them.
+
+    requests, answers, log: descriptors of the new ones, which are not closed. Of fds 0 to 2 it makes what claim() does.
+    """
+    os.dup2(requests, pipes.requests, inheritable=False)
+    os.dup2(answers, pipes.answers, inheritable=False)
+    end_input()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    return Pipes(pipes.requests, pipes.answers, pipes.limit, not os.get_blocking(answers))
 
 
 def _plug(descriptor: int) -> None:

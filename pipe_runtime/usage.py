@@ -1,14 +1,27 @@
-"""What a piece of work has cost this process: time, CPU time, and the most memory. Knows no requests."""
+"""What a piece of work has cost this process: time, CPU time, and the most memory; and which of its limits an exception
+stands for. Knows no requests.
+"""
 
 from __future__ import annotations
 
 import os
-from resource import RUSAGE_SELF, getrusage
+from resource import (
+    RLIM_INFINITY,
+    RLIMIT_CPU,
+    RLIMIT_DATA,
+    RLIMIT_FSIZE,
+    RLIMIT_NOFILE,
+    RLIMIT_STACK,
+    RUSAGE_SELF,
+    getrlimit,
+    getrusage,
+)
 from time import perf_counter_ns, process_time_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resource import struct_rusage
+    from types import CodeType
 
 LONGEST_US = 2**63 - 1
 """What fits into a head; a function may have replaced the clocks."""
@@ -55,8 +68,81 @@ class Meter:
         return peak * 1024
 
 
+_EAGAIN, _ENOMEM, _EMFILE, _EFBIG = 11, 12, 24, 27
+"""Of Linux, on every machine that Python runs on; the module errno may be the function's own by then."""
+
+_FORKS = frozenset(("fork", "forkpty", "fork_exec", "_fork_exec", "posix_spawn", "posix_spawnp"))
+"""Calls that need a process, of os and of what subprocess stands on."""
+
+_NO_THREAD = "can't start new thread"
+"""What Python says of pthread_create(3), whether it lacked a process or the memory for a stack."""
+
+_THREAD_STACK = 8 * 1024 * 1024
+"""Bytes that glibc reserves for a thread where RLIMIT_STACK has no limit of its own, at most."""
+
+
+def limit_behind(error: BaseException, code: CodeType | None) -> dict[str, object] | None:
+    """The limit that an exception stands for, as ERROR's `limit`; None: none, or it cannot be told which.
+
+    code: of the innermost call. Opens no file if descriptors have run out, and runs no code of the exception's.
+    """
+    kind = type(error)
+    if issubclass(kind, MemoryError):
+        return _limit("memory", RLIMIT_DATA)
+    if issubclass(kind, OSError):
+        number = OSError.__dict__["errno"].__get__(error)
+        if type(number) is not int:
+            return None
+        if number == _EMFILE:
+            limit = _limit("open_files", RLIMIT_NOFILE)
+            return limit and {**limit, "peak": limit["value"]}
+        if number == _EFBIG:
+            return _limit("file_size", RLIMIT_FSIZE)
+        forks = code is not None and not _FORKS.isdisjoint(code.co_names)
+        if number == _ENOMEM:
+            return _limit("memory", RLIMIT_DATA)
+        return {"name": "pids"} if number == _EAGAIN and forks else None
+    if issubclass(kind, RuntimeError):
+        texts = BaseException.__dict__["args"].__get__(error)
+        if len(texts) == 1 and type(texts[0]) is str and texts[0] == _NO_THREAD:
+            return _no_thread()
+    return None
+
+
+def has_cpu_limit() -> bool:
+    """Whether the kernel sends this process SIGXCPU after some time."""
+    return getrlimit(RLIMIT_CPU)[0] != RLIM_INFINITY
+
+
+def _no_thread() -> dict[str, object] | None:
+    """Why pthread_create(3) has failed: EAGAIN stands for a process refused, and for no room for the stack."""
+    memory = _limit("memory", RLIMIT_DATA)
+    if memory is None:
+        return {"name": "pids"}
+    data, stack = _data_size(), getrlimit(RLIMIT_STACK)[0]
+    if not data:
+        return None
+    needed = _THREAD_STACK if stack == RLIM_INFINITY else stack
+    return memory if data + needed > getrlimit(RLIMIT_DATA)[0] else {"name": "pids"}
+
+
+def _limit(name: str, resource: int) -> dict[str, object] | None:
+    value = getrlimit(resource)[0]
+    return None if value == RLIM_INFINITY else {"name": name, "value": value}
+
+
+def _data_size() -> int:
+    """Bytes that RLIMIT_DATA counts, 0 where they cannot be read."""
+    return _status(b"VmData:") * 1024
+
+
 def _high_water_mark() -> int:
-    """VmHWM of proc(5) in KiB, 0 where it cannot be read."""
+    """The most memory resident in KiB, 0 where it cannot be read."""
+    return _status(b"VmHWM:")
+
+
+def _status(name: bytes) -> int:
+    """A figure in KiB of proc(5)'s status, 0 where it cannot be read."""
     try:
         status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -67,5 +153,5 @@ def _high_water_mark() -> int:
         return 0
     finally:
         os.close(status)
-    _, found, rest = text.partition(b"VmHWM:")
+    _, found, rest = text.partition(name)
     return int(rest.split(None, 1)[0]) if found else 0

@@ -16,7 +16,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from pipe_testing import command, descriptors, processes, tools
+from pipe_testing import command, descriptors, modes, processes, tools
 from pipe_testing.fifo import Fifo
 
 SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits(32))
@@ -62,12 +62,36 @@ def nothing_left() -> Iterator[None]:
         pytest.fail("\n".join(left), pytrace=False)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test of a module that has MODES runs in each of them, but for those that it is not marked for."""
+    if hasattr(metafunc.module, "MODES"):
+        mark = metafunc.definition.get_closest_marker("modes")
+        metafunc.parametrize("process_mode", modes.wanted(mark.args if mark else metafunc.module.MODES), indirect=True)
+
+
 @pytest.fixture(autouse=True)
-def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without coverage in the children of a test that is marked `unmeasured`: that doubles what their start takes."""
-    if request.node.get_closest_marker("unmeasured") is not None:
-        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-            monkeypatch.delenv(name)
+def process_mode(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How the commands of the test start their workers; modes.py says what there is."""
+    modes.chosen = getattr(request, "param", modes.EXEC)
+    yield modes.chosen
+    modes.chosen = modes.EXEC
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Without coverage in the children of a test that is marked `unmeasured`: that doubles what their start takes.
+
+    Nor in other modes than the first: processes that are forked for one request each would only write coverage's data.
+    """
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    unmeasured = item.get_closest_marker("unmeasured") or params.get("process_mode", modes.EXEC) != modes.EXEC
+    taken = {name: value for name, value in os.environ.items() if unmeasured and name.startswith("COVERAGE_")}
+    for name in taken:
+        del os.environ[name]
+    try:
+        return (yield)
+    finally:
+        os.environ.update(taken)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a runtime answers to DUMP, as far as the init believes it, since anything may have sent it; deaths of memory."""
+"""What a runtime answers to DUMP, as far as the init believes it, since anything may have sent it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.answers import MEMORY_SHARE, killed_for_memory, stacks_by_request
+from pipe_init.actions import Cause
+from pipe_init.answers import Facts, answer, stacks_by_request
+from pipe_init.policy import Settings
+from pipe_init.reaper import Death
+from pipe_init.request import Function, Request
 
 CALL: list[object] = ["/code/index.py", 3, "handler", "    work()"]
 
@@ -54,13 +58,16 @@ def test_whatever_comes(entries: object) -> None:
         assert stack and all(isinstance(call, list) for call in stack)
 
 
-class TestMemory:
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
-    def test_who_dies_at_its_limit_dies_of_it(self, number: int) -> None:
-        limit = 1000
-        assert killed_for_memory(number, int(limit * MEMORY_SHARE), limit)
-        assert not killed_for_memory(number, int(limit * MEMORY_SHARE) - 1, limit)
-
-    @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGINT, signal.SIGXCPU])
-    def test_other_deaths_are_not_of_memory(self, number: int) -> None:
-        assert not killed_for_memory(number, 2000, 1000)
+@pytest.mark.parametrize(
+    "status, error_type, exit_code",
+    [
+        (signal.SIGTERM, "Runtime.ProtocolError", 4),
+        (3 << 8, "Runtime.ProtocolError", 4),
+        (signal.SIGKILL, "Runtime.ExitError", 137),
+    ],
+)
+def test_who_closed_the_stream_was_killed_by_somebody_else(status: int, error_type: str, exit_code: int) -> None:
+    facts = Facts(death=Death(1, status, 0), forced=True, closed=True, sent={signal.SIGTERM})
+    function = Function([], {}, {}, Settings())
+    error, code = answer(function, Request("id", b"", "", "", 1.0), Cause.DIED, facts)
+    assert (error["error_type"], code) == (error_type, exit_code)

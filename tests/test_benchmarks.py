@@ -53,3 +53,13 @@ def test_starts(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     run("startup.py", "--pairs", "1", "--json", str(figures))
     assert json.loads(figures.read_text())
+
+
+def test_inits(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    printed = run("inits.py", "--rounds", "1", "--json", str(figures))
+    found = json.loads(figures.read_text())
+    assert {"no init", "pipe-init exec"} <= set(found["milliseconds"])
+    assert found["kibibytes"]["pipe-init exec"]["resident"] > 0
+    for name in ("tini", "dumb-init"):
+        assert (name in found["milliseconds"]) != (f"{name} is not installed" in printed)

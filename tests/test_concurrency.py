@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipe_testing import modes
 from pipe_testing.command import PipeInit
+
+MODES = tuple(mode for mode in modes.ON_REQUEST if mode != modes.REQUEST)
 
 pytestmark = pytest.mark.unmeasured
 

@@ -311,6 +311,31 @@ class TestLateOutcome:
         assert policy.died(6.5) == [Start(), Send(2)]
 
 
+class TestTooLargeAnAnswer:
+    def test_its_neighbours_go_on_and_nothing_new_is_sent(self) -> None:
+        policy = serving(3.0, 4.0)
+        assert policy.cut(1, 1.0) == [Answer(1, Cause.TOO_LARGE), Cancel(1)]
+        assert (policy.phase, policy.deadline, policy.in_flight) == (Phase.DRAINING, 4.0, 1)
+        assert policy.submit(ticket(3), 1.0) == []
+        assert policy.outcome(2, 2.0) == (True, [])
+        assert (policy.phase, policy.deadline) == (Phase.DRAINING, 3.0)
+        assert policy.outcome(1, 2.5) == (False, [Send(3), Begin(3)])
+        assert policy.phase is Phase.SERVING
+
+    def test_who_goes_on_is_ended_when_its_neighbours_are_done(self) -> None:
+        policy = serving(3.0, 9.0)
+        policy.cut(1, 1.0)
+        policy.outcome(2, 8.0)
+        assert policy.deadline == 3.0
+        assert policy.tick(8.0) == [TERM]
+
+    def test_of_a_worker_that_is_dead_it_is_its_last_answer(self) -> None:
+        policy = serving(3.0)
+        policy.gone()
+        assert policy.cut(1, 1.0) == [Answer(1, Cause.TOO_LARGE)]
+        assert policy.died(1.0) == []
+
+
 class TestDeath:
     def test_all_that_may_have_begun_get_the_error_and_the_rest_goes_to_the_next_worker(self) -> None:
         policy = serving(3.0, 3.0, 3.0, 3.0, 3.0)
@@ -811,6 +836,14 @@ class History:
             if number in self.inside:
                 self.inside.remove(number)
 
+    def answer_too_much(self, number: int) -> None:
+        if self.alive and not self.deaf and self.ready and self.inside:
+            id = self.inside[number % len(self.inside)]
+            if id not in self.ends:
+                actions = self.policy.cut(id, self.now)
+                self.expired |= {id} if actions else set()
+                self.perform(actions)
+
     def break_the_protocol(self, number: int) -> None:
         if self.alive and not self.deaf:
             self.wild = True
@@ -881,7 +914,7 @@ class History:
         raise AssertionError("it does not end")
 
 
-ORDINARY = ["time_passes", "tick", "write_stacks", "obey_cancel"]
+ORDINARY = ["time_passes", "tick", "write_stacks", "obey_cancel", "answer_too_much"]
 ORDINARY += ["submit"] * 8 + ["get_ready"] * 5 + ["answer_one"] * 3 + ["tick_at_deadline"] * 5
 DEADLY = [*["die"] * 3, "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipe_testing import console
+from pipe_testing import console, modes
 from pipe_testing.command import PipeInit
 from pipe_testing.console import Command
+
+MODES = modes.ON_REQUEST
 
 pytestmark = pytest.mark.unmeasured
 

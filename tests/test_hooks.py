@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipe_runtime.messages import ERROR, RESULT
+from pipe_testing import modes
 from pipe_testing.command import PipeInit
 from pipe_testing.engines import outcomes
 from pipe_testing.runtime import RuntimeProcess
+
+MODES = modes.ON_REQUEST
 
 HOOKS = """\
 import asyncio, logging, os

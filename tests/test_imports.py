@@ -22,16 +22,31 @@ from pipe_testing.runtime import RuntimeProcess
 # Each may import only those before it (and the standard library, and msgpack).
 PROTOCOL = ("errors", "frames", "messages", "connection")
 # What drives the rest of the runtime: nobody below may know it. Each may import those before it.
-DRIVERS = ("outbox", "exchange", "pump", "events", "threads", "tasks", "service", "loop", "__main__")
+DRIVERS = (
+    "outbox",
+    "exchange",
+    "pump",
+    "events",
+    "threads",
+    "tasks",
+    "service",
+    "rehearsal",
+    "template",
+    "loop",
+    "__main__",
+)
 
 # The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
 INIT_RANKS = (
-    ("limits", "reaper", "signals", "watch"),
-    ("actions", "journal", "launch"),
-    ("policy",),
-    ("concurrent", "request", "report"),
-    ("answers", "worker"),
-    ("streams",),
+    ("prctl",),
+    ("forwarding", "limits", "reaper", "signals", "tty", "watch"),
+    ("actions", "cgroups", "child", "journal", "launch", "verdict"),
+    ("delegation", "plain_init", "policy"),
+    ("concurrent", "quick", "request", "report"),
+    ("answers", "worker", "template"),
+    ("proceedings", "streams", "starters"),
+    ("lane",),
+    ("dispatch",),
     ("supervisor",),
     ("cli",),
     ("__main__",),
@@ -44,9 +59,11 @@ RUNTIME_IMPORTS = {
     "_frozen_importlib",
     "_frozen_importlib_external",
     "_signal",
+    "_socket",
     "_thread",
     "atexit",
     "builtins",
+    "errno",
     "faulthandler",
     "fcntl",
     "io",
@@ -235,7 +252,7 @@ def test_init_uses_only_the_protocol_of_the_runtime() -> None:
     wrong = [
         str(found)
         for found in imports_of("pipe_init")
-        if within(found.target, "pipe_runtime") and runtime_module(found.target) not in ("", *PROTOCOL)
+        if within(found.target, "pipe_runtime") and runtime_module(found.target) not in ("", "alive", *PROTOCOL)
     ]
     assert not wrong
 
@@ -306,3 +323,10 @@ def test_plain_function_finds_only_these_modules(tmp_path: Path) -> None:
 
 def test_init_loads_nothing_at_once() -> None:
     assert modules_loaded_by("pipe_init") - {"__future__"} == {"pipe_init"}
+
+
+def test_cgroups_are_loaded_only_where_one_is_asked_for() -> None:
+    assert not {"pipe_init.cgroups", "pipe_init.delegation"} & modules_loaded_by("pipe_init.supervisor")
+    found = [each for each in imports_of("pipe_init") if not each.types_only]
+    assert {each.importer for each in found if each.target == "pipe_init.cgroups"} == {"pipe_init.delegation"}
+    assert {each.importer for each in found if each.target == "pipe_init.delegation"} == {"pipe_init.cli.confine"}

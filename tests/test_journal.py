@@ -202,9 +202,21 @@ class TestSeveralRequests:
         journal = Journal(pipe[0], cap=3)
         for id in (1, 2, 3):
             journal.from_function(b"long", id=id)
-        journal.all_over()
+        journal.all_over([1, 2, 3])
         assert pipe[1]().count(b"were dropped") == 3
         assert not journal._usage
+
+    def test_each_source_has_its_own_line(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0])
+        journal.raw(b"one, ", 1, source=1)
+        journal.raw(b"two, ", 2, source=2)
+        journal.raw(b"whole\n", 1, source=1)
+        assert pipe[1]() == b"one, whole\n"
+        journal.request_over(1, source=1)
+        assert pipe[1]() == b""
+        journal.all_over([2], source=2)
+        assert pipe[1]() == b"two, \n"
+        assert not journal._usage and not journal._partial
 
 
 class TestCap:

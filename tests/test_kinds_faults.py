@@ -19,7 +19,10 @@ from typing import Any
 
 import pytest
 
+from pipe_testing import modes
 from pipe_testing.command import Finished, PipeInit, popen
+
+MODES = modes.ON_REQUEST
 
 pytestmark = pytest.mark.unmeasured
 
@@ -124,14 +127,15 @@ class Groups:
     """The runs of a group, side by side; each is made once."""
 
     def __init__(self) -> None:
-        self._done: dict[Run, Finished] = {}
+        self._done: dict[tuple[str, Run], Finished] = {}
 
     def result(self, run: Run, group: Sequence[Run]) -> tuple[int, list[Any]]:
         """The exit code and the result lines of one of a group."""
-        if run not in self._done:
+        if (modes.chosen, run) not in self._done:
             with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-                self._done.update(zip(group, pool.map(lambda each: each(), group), strict=True))
-        done = self._done[run]
+                done_by_now = pool.map(lambda each: each(), group)
+                self._done.update({(modes.chosen, each): ended for each, ended in zip(group, done_by_now, strict=True)})
+        done = self._done[modes.chosen, run]
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(lines) == len(run.events), done
         return done.returncode, lines

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init import launch
+from pipe_runtime.alive import arm
 from pipe_testing import processes
 from pipe_testing.environment import unmeasured
 from pipe_testing.supervision import few_descriptors, within
@@ -271,6 +272,7 @@ def test_a_worker_does_not_outlive_a_killed_init(closes: str) -> None:
     init = f"""
 import os, select, sys, time
 from pipe_init import launch
+from pipe_runtime.alive import arm
 process = launch.start({python(worker)!r}, {{}})
 waiting = select.poll()
 waiting.register(process.answers, select.POLLIN)
@@ -292,7 +294,7 @@ def test_a_pipe_that_closed_before_it_was_armed_ends_the_child() -> None:
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        launch._arm(reader)
+        arm(reader)
         os._exit(0)
     os.close(reader)
     _, status = os.waitpid(pid, 0)

@@ -1,4 +1,6 @@
-"""Memory limits of real workers: what fits, what is refused, and that a death of memory is called one."""
+"""What setrlimit(2) is asked for, and memory limits of real workers: what fits, what is refused, and that a death of
+memory is called one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init import launch, limits
+from pipe_init.limits import CannotLimit, Limits
 from pipe_init.request import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
 from pipe_testing.supervision import Driver, supervised, within
 
@@ -49,7 +52,7 @@ def limited(tmp_path: Path) -> Iterator[Driver]:
     (tmp_path / "index.py").write_text(HANDLER)
     hello = {"handler": "index.handler", "code_dir": str(tmp_path)}
     command = launch.runtime_command(sys.executable)
-    with supervised(tmp_path / "log", command, hello=hello, memory_limit=LIMIT) as driver:
+    with supervised(tmp_path / "log", command, hello=hello, limits=Limits(memory=LIMIT)) as driver:
         yield driver
 
 
@@ -109,15 +112,15 @@ def test_a_lower_hard_limit_stays() -> None:
     process = launch.start(command, {})
     try:
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (100 * MIB, 200 * MIB))
-        limits.limit_memory(process.pid, 300 * MIB)
+        limits.apply(process.pid, Limits(memory=300 * MIB))
         assert resource.prlimit(process.pid, resource.RLIMIT_DATA) == (200 * MIB, 200 * MIB)
-        limits.limit_memory(process.pid, 150 * MIB)
+        limits.apply(process.pid, Limits(memory=150 * MIB))
         assert resource.prlimit(process.pid, resource.RLIMIT_DATA) == (150 * MIB, 150 * MIB)
     finally:
         with within(30):
             process.dismiss()
     with pytest.raises(OSError):
-        limits.limit_memory(process.pid, 150 * MIB)
+        limits.apply(process.pid, Limits(memory=150 * MIB))
 
 
 def test_our_own_limit_is_untouched(limited: Driver) -> None:
@@ -130,3 +133,48 @@ def test_physical_memory() -> None:
     total = limits.physical_memory()
     assert 64 * MIB < total < 2**50
     assert total % os.sysconf("SC_PAGE_SIZE") == 0
+
+
+FULL = Limits(1 * MIB, 5, 2, 0.5, 64, 3 * MIB, 4 * MIB, 5 * MIB)
+
+
+def test_what_is_asked_of_setrlimit() -> None:
+    assert limits.rlimits(Limits()) == []
+    assert limits.rlimits(FULL, tasks=30) == [
+        (resource.RLIMIT_DATA, MIB, MIB),
+        (resource.RLIMIT_NPROC, 35, 35),
+        (resource.RLIMIT_CPU, 2, 3),
+        (resource.RLIMIT_NOFILE, 64, 64),
+        (resource.RLIMIT_FSIZE, 3 * MIB, 3 * MIB),
+    ]
+
+
+def test_what_a_cgroup_holds_is_left_to_it() -> None:
+    assert FULL.for_cgroup() == {"memory", "pids", "cpus"}
+    asked = {which for which, _, _ in limits.rlimits(FULL, FULL.for_cgroup())}
+    assert asked == {resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE}
+
+
+@pytest.mark.parametrize(
+    ("hard", "expected"), [(resource.RLIM_INFINITY, (7, 5, 6)), (9, (7, 5, 6)), (5, (7, 5, 5)), (2, (7, 2, 2))]
+)
+def test_somebody_elses_hard_limit(hard: int, expected: tuple[int, int, int]) -> None:
+    assert limits.lowered((7, 5, 6), hard) == expected
+
+
+def test_a_share_of_the_cpus_needs_a_cgroup() -> None:
+    limits.check(Limits(cpus=1.0), {"cpus"})
+    with pytest.raises(CannotLimit, match="--cgroup"):
+        limits.check(Limits(cpus=1.0), {"memory", "pids"})
+
+
+def test_tasks_of_this_user_are_counted() -> None:
+    before = limits.tasks_of_user()
+    assert before >= 1
+    children = [launch.start([sys.executable, "-I", "-S", "-c", "input()"], {}) for _ in range(20)]
+    try:
+        assert limits.tasks_of_user() >= before + 20 - 15  # others may have ended meanwhile
+    finally:
+        with within(30):
+            for child in children:
+                child.dismiss()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.lines import MAX_WAITING, MAX_WAITING_BYTES, READ_SIZE, InOrder, LineReader
+from pipe_init.cli.lines import MAX_WAITING, MAX_WAITING_BYTES, READ_SIZE, AsTheyCome, InOrder, LineReader
 
 LIMIT = 8
 
@@ -153,7 +153,9 @@ class TestInOrder:
             results.announce(str(number))
         given: list[int] = []
         for at, number in enumerate(order, 1):
-            given += results.put(str(number), number)
+            for place, result in results.put(str(number), number):
+                assert place == len(given)
+                given.append(result)
             arrived = set(order[:at])
             assert given == list(range(next((n for n in range(8) if n not in arrived), 8)))
             assert len(results) == 8 - len(given)
@@ -161,14 +163,14 @@ class TestInOrder:
     def test_announcements_and_results_may_alternate(self) -> None:
         results: InOrder[str] = InOrder()
         results.announce("a")
-        assert list(results.put("a", "A")) == ["A"]
+        assert list(results.put("a", "A")) == [(0, "A")]
         results.announce("b")
         results.announce("c")
         assert list(results.put("c", "C")) == []
         results.announce("d")
-        assert list(results.put("b", "B")) == ["B", "C"]
+        assert list(results.put("b", "B")) == [(1, "B"), (2, "C")]
         assert len(results) == 1
-        assert list(results.put("d", "D")) == ["D"]
+        assert list(results.put("d", "D")) == [(3, "D")]
         assert not results
 
     def test_so_many_may_wait(self) -> None:
@@ -177,7 +179,7 @@ class TestInOrder:
             assert not results.full
             results.announce(str(number))
         assert results.full
-        assert list(results.put("0", 0)) == [0]
+        assert list(results.put("0", 0)) == [(0, 0)]
         assert not results.full
 
     def test_so_many_bytes_may_wait(self) -> None:
@@ -188,5 +190,29 @@ class TestInOrder:
         assert not results.full
         assert list(results.put("2", 2, 1)) == []
         assert results.full
-        assert list(results.put("0", 0, 1)) == [0, 1, 2]
+        assert list(results.put("0", 0, 1)) == [(0, 0), (1, 1), (2, 2)]
+        assert not results.full
+
+
+class TestAsTheyCome:
+    def test_each_comes_with_its_place(self) -> None:
+        results: AsTheyCome[str] = AsTheyCome()
+        for key in "abc":
+            results.announce(key)
+        assert list(results.put("c", "C")) == [(2, "C")]
+        assert results.first == "a" and len(results) == 2
+        assert list(results.put("a", "A")) == [(0, "A")]
+        results.announce("d")
+        assert list(results.put("d", "D")) == [(3, "D")]
+        assert results.first == "b" and results
+        assert list(results.put("b", "B")) == [(1, "B")]
+        assert results.first is None and not results
+
+    def test_so_many_may_be_awaited(self) -> None:
+        results: AsTheyCome[int] = AsTheyCome()
+        for number in range(MAX_WAITING):
+            assert not results.full
+            results.announce(str(number))
+        assert results.full
+        list(results.put("7", 7))
         assert not results.full

@@ -371,6 +371,35 @@ class TestLateOutcome:
         assert policy.phase is Phase.KILLED
 
 
+class TestTooLargeAnAnswer:
+    def test_it_is_answered_at_once_and_the_worker_goes_on_if_it_comes_to_an_end(self) -> None:
+        policy = serving(1, 2)
+        assert policy.cut(1, 1.0) == [Answer(1, Cause.TOO_LARGE), Cancel(1)]
+        assert (policy.phase, policy.deadline, policy.in_flight) == (Phase.CANCELLING, 3.0, 1)
+        assert policy.cut(1, 1.5) == []
+        assert policy.outcome(1, 2.0) == (False, [Begin(2)])
+        assert (policy.phase, policy.deadline) == (Phase.SERVING, 5.0)
+
+    def test_who_goes_on_is_ended(self) -> None:
+        policy = serving(1, 2)
+        policy.cut(1, 1.0)
+        assert policy.tick(3.0) == [TERM]
+        assert policy.tick(5.0) == [KILL]
+        assert policy.died(5.5) == [Start(), Send(2)]
+
+    def test_of_a_worker_that_is_dead_it_is_its_last_answer(self) -> None:
+        policy = serving(1, 2)
+        policy.gone()
+        assert policy.cut(1, 1.0) == [Answer(1, Cause.TOO_LARGE)]
+        assert policy.died(1.0) == [Start(), Send(2)]
+
+    def test_the_time_may_have_been_over_before(self) -> None:
+        policy = serving(1)
+        policy.tick(3.0)
+        assert policy.cut(1, 3.0) == []
+        assert answers(policy.tick(3.5)) == [(1, Cause.TIMED_OUT)]
+
+
 class TestDeath:
     def test_the_oldest_request_gets_the_error_and_the_others_move(self) -> None:
         policy = serving(1, 2, 3)
@@ -813,9 +842,93 @@ SOME_TIMES = st.sampled_from(
         replace(TIMES, window_requests=8, window_bytes=1000),
         replace(TIMES, window_requests=1, start_attempts=1),
         replace(TIMES, grace=0.0),
+        replace(TIMES, window_requests=8, max_requests=3),
+        replace(TIMES, max_requests=1, prestart=True),
         Settings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2, 4, 50),
     ]
 )
+
+
+class TestReplacement:
+    """A worker that has had its share of requests, or has grown, makes room for another one."""
+
+    def test_after_so_many_requests_it_is_told_to_stop(self) -> None:
+        policy = serving(1, 2, times=replace(TIMES, window_requests=8, max_requests=3))
+        assert policy.submit(Ticket(3, 5.0), 1.0) == [Send(3)]
+        assert policy.submit(Ticket(4, 5.0), 1.0) == []
+        assert policy.outcome(1, 2.0) == (True, [Begin(2)])
+        assert policy.outcome(2, 2.0) == (True, [Begin(3)])
+        assert policy.outcome(3, 2.0) == (True, [Stop()])
+        assert policy.died(3.0) == [Start(), Send(4)]
+
+    def test_the_short_way_counts_too(self) -> None:
+        policy = serving(1, times=replace(TIMES, max_requests=2))
+        policy.outcome(1, 1.0)
+        assert policy.submit_if_idle(Ticket(2, 5.0), 1.0)
+        assert not policy.submit_if_idle(Ticket(3, 5.0), 1.0)
+        assert policy.submit(Ticket(3, 5.0), 1.0) == []
+        assert policy.outcome(2, 2.0) == (True, [Stop()])
+
+    def test_one_that_is_retired_finishes_what_it_has(self) -> None:
+        policy = serving(1, 2, times=replace(TIMES, window_requests=8))
+        assert policy.retire(1.0) == []
+        assert policy.submit(Ticket(3, 5.0), 1.0) == []
+        assert policy.outcome(1, 2.0) == (True, [Begin(2)])
+        assert policy.outcome(2, 2.0) == (True, [Stop()])
+        assert policy.died(3.0) == [Start(), Send(3)]
+
+    def test_without_requests_the_next_one_is_started_when_it_is_needed(self) -> None:
+        policy = serving(1, times=replace(TIMES, max_requests=1))
+        assert policy.outcome(1, 1.0) == (True, [Stop()])
+        assert policy.died(2.0) == []
+        assert policy.submit(Ticket(2, 5.0), 3.0) == [Start(), Send(2)]
+
+
+class TestPrestart:
+    """A worker is there before it is needed, when whoever looks at several lanes says so."""
+
+    TIMES = replace(TIMES, max_requests=1, prestart=True)
+
+    def test_it_is_started_when_it_is_wanted(self) -> None:
+        policy = Policy(self.TIMES)
+        assert policy.begin(0.0) == [Start()]
+        assert policy.ready(1.0) == [] and policy.deadline is None
+        assert policy.submit_if_idle(Ticket(1, 5.0), 2.0)
+        assert policy.outcome(1, 3.0) == (True, [Stop()])
+        assert policy.begin(3.5) == []
+        assert policy.died(4.0) == []
+        assert policy.begin(5.0) == [Start()]
+        assert policy.begin(5.0) == []
+
+    def test_only_where_it_is_a_setting(self) -> None:
+        assert Policy(TIMES).begin(0.0) == []
+
+    def test_one_that_ends_unused_is_not_followed_at_once(self) -> None:
+        policy = Policy(self.TIMES)
+        policy.begin(0.0)
+        policy.ready(1.0)
+        assert policy.died(2.0) == []
+        assert policy.deadline == 2.0 + TIMES.backoff
+        assert policy.begin(2.0) == []
+        assert policy.tick(2.0 + TIMES.backoff) == []
+        assert policy.begin(2.0 + TIMES.backoff) == [Start()]
+
+    def test_with_the_last_request_nothing_more_is_started(self) -> None:
+        policy = Policy(self.TIMES)
+        policy.begin(0.0)
+        policy.ready(1.0)
+        assert policy.finish(2.0) == [Stop()]
+        assert policy.died(3.0) == [] and policy.ended
+        assert policy.begin(4.0) == []
+
+    def test_what_cannot_start_is_given_up(self) -> None:
+        policy = Policy(self.TIMES)
+        policy.begin(0.0)
+        while policy.failure is None:
+            policy.died(policy.deadline or 0.0)
+            policy.tick(policy.deadline or 0.0)
+            policy.begin(0.0)
+        assert policy.failure is Cause.START_FAILED and policy.ended
 
 
 class History:
@@ -836,6 +949,7 @@ class History:
         self.moved: set[int] = set()
         self.window = (times.window_requests, times.window_bytes)
         self.queue: deque[int] = deque()
+        self.taken = 0
         self.alive = self.ready = self.deaf = self.stopped = self.gone = self.killed = self.wild = False
 
     # Performing what the policy decides
@@ -849,6 +963,7 @@ class History:
         self.alive = True
         self.ready = self.deaf = self.stopped = self.gone = self.killed = self.wild = False
         self.queue.clear()
+        self.taken = 0
 
     def on_send(self, action: Send) -> None:
         id = action.id
@@ -856,6 +971,8 @@ class History:
         assert id not in self.ends, "sent, though it has its outcome"
         assert id not in self.begun, "sent, though a worker may have begun it"
         assert id not in self.queue
+        self.taken += 1
+        assert not self.times.max_requests or self.taken <= self.times.max_requests, "more than it may be sent"
         if self.queue:
             assert self.ready, "more than one request before READY"
             assert id not in self.moved, "a moved request behind another"
@@ -934,6 +1051,15 @@ class History:
         assert vars(self.policy) == before
         return self.policy.submit(made, self.now)
 
+    def begin(self, number: int) -> None:
+        self.perform(self.policy.begin(self.now))
+        if self.times.prestart and not self.policy.finishing:
+            assert self.alive or self.policy.deadline is not None
+
+    def retire(self, number: int) -> None:
+        if self.alive and self.ready and not self.gone:
+            self.perform(self.policy.retire(self.now))
+
     def finish(self, number: int = 0) -> None:
         self.perform(self.policy.finish(self.now))
 
@@ -995,6 +1121,10 @@ class History:
             assert not self.wild
             self.end(id, "OUTCOME")
         self.perform(actions)
+
+    def answer_too_much(self, number: int) -> None:
+        if self.alive and not self.deaf and self.ready and self.queue and self.queue[0] not in self.ends:
+            self.perform(self.policy.cut(self.queue[0], self.now))
 
     def break_the_protocol(self, number: int) -> None:
         if self.alive and not self.deaf:
@@ -1066,7 +1196,7 @@ class History:
         raise AssertionError("it does not end")
 
 
-ORDINARY = ["time_passes", "tick", "write_stacks"]
+ORDINARY = ["time_passes", "tick", "write_stacks", "begin", "retire", "answer_too_much"]
 ORDINARY += ["submit"] * 8 + ["get_ready"] * 5 + ["answer_the_oldest"] * 3 + ["tick_at_deadline"] * 4
 DEADLY = [*["die"] * 6, "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]

@@ -38,7 +38,7 @@ def sleep() -> None:
     signal.pause()
 
 
-def collect(leader: int = 0) -> list[Death]:
+def collect(*leaders: int) -> list[Death]:
     """Collect until no child is left; each round waits for one death first."""
     deaths: list[Death] = []
     with within(30):
@@ -47,7 +47,7 @@ def collect(leader: int = 0) -> list[Death]:
                 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             except ChildProcessError:
                 return deaths
-            deaths += reaper.reap(leader).deaths
+            deaths += reaper.reap(leaders).deaths
 
 
 def test_without_children_nothing_is_left() -> None:
@@ -158,7 +158,7 @@ def test_the_group_of_another_child_is_left_alone() -> None:
     bystander = child(sleep)
     leader = child(lambda: None)
     wait_dead(leader)
-    assert [death.pid for death in reaper.reap(leader).deaths] == [leader]
+    assert [death.pid for death in reaper.reap([leader]).deaths] == [leader]
     assert reaper.reap() == ([], True, False)
     os.kill(bystander, signal.SIGTERM)
     (death,) = collect()
@@ -233,7 +233,7 @@ while True:
     dead.update((death.pid, death.signal) for death in reaped.deaths)
     if not reaped.left:
         break
-    reaper.sweep()
+    reaper.kill(reaper.children(alone=True))
 assert {pid for pid, number in dead.items() if number == signal.SIGKILL} >= {int(pid) for pid in text.split()}, dead
 assert os.read(reader, 1) == b""
 print("swept")
@@ -260,7 +260,7 @@ os.write(process.requests, b"up")
 waiting = select.poll()
 waiting.register(process.answers, select.POLLIN)
 waiting.poll()  # it is executed, so the pipe that kills it is armed
-reaper.sweep()  # PID 1: all that is left in this namespace; anybody else: whom waitid(2) admits to be a child
+reaper.kill(reaper.children(alone=True))  # PID 1: all in this namespace; anybody else: who is a child by waitid(2)
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 deaths = reaper.reap().deaths
 assert [(death.pid, death.signal) for death in deaths] == [(process.pid, signal.SIGKILL)], deaths

@@ -24,9 +24,12 @@ import pytest
 from pipe_init.cli.inputs import MAX_EVENT, MAX_HANDLER
 from pipe_init.cli.run import run
 from pipe_init.request import MAX_PAYLOAD
+from pipe_testing import modes
 from pipe_testing.command import Finished, PipeInit, popen
 from pipe_testing.environment import unmeasured
 from pipe_testing.tools import require
+
+MODES = modes.ON_REQUEST
 
 FUNCTIONS = Path(__file__).with_name("functions")
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -314,6 +317,12 @@ SEEN_ELSEWHERE = {
     "quiet": "test_quiet",
     "grace": "test_values_are_checked_wherever_they_come_from",
     "type": "test_values_are_checked_wherever_they_come_from",
+    "workers": "test_values_are_checked_wherever_they_come_from",
+    "isolation": "test_values_are_checked_wherever_they_come_from",
+    "start_method": "test_values_are_checked_wherever_they_come_from",
+    "max_requests": "test_values_are_checked_wherever_they_come_from",
+    "max_growth": "test_values_are_checked_wherever_they_come_from",
+    "unordered": "test_wrong_usage",
     "concurrency": "test_values_are_checked_wherever_they_come_from",
     "log_level": "test_values_are_checked_wherever_they_come_from",
     "initializer": "test_wrong_usage",
@@ -323,6 +332,14 @@ SEEN_ELSEWHERE = {
     "header": "test_wrong_usage",
     "include": "test_wrong_usage",
     "spin": "test_values_are_checked_wherever_they_come_from",
+    "pids": "test_values_are_checked_wherever_they_come_from",
+    "cpu_time": "test_values_are_checked_wherever_they_come_from",
+    "cpus": "test_values_are_checked_wherever_they_come_from",
+    "open_files": "test_values_are_checked_wherever_they_come_from",
+    "file_size": "test_values_are_checked_wherever_they_come_from",
+    "output_limit": "test_values_are_checked_wherever_they_come_from",
+    "log_limit": "test_values_are_checked_wherever_they_come_from",
+    "cgroup": "test_values_are_checked_wherever_they_come_from",
 }
 
 
@@ -370,6 +387,19 @@ def test_options(pipe_init: PipeInit, show: Path, tmp_path: Path, name: str, by:
         ("error_style", "x"),
         ("type", "http"),
         ("concurrency", "0"),
+        ("workers", "0"),
+        ("isolation", "thread"),
+        ("start_method", "fork"),
+        ("max_requests", "0"),
+        ("max_growth", "-1"),
+        ("pids", "0"),
+        ("cpu_time", "0.5"),
+        ("cpus", "nan"),
+        ("open_files", "15"),
+        ("file_size", "-1"),
+        ("output_limit", "0"),
+        ("log_limit", "x"),
+        ("cgroup", "/"),
         ("log_level", "loud"),
     ],
 )
@@ -693,6 +723,10 @@ def test_python_that_cannot_be_executed(pipe_init: PipeInit, show: Path, mode: i
         (("index.quick", "-f", "."), "Cannot read '.': Is a directory."),
         (("index.quick", "--events", "nowhere"), "Cannot read 'nowhere': No such file or directory."),
         (("index.quick", "-f", "huge"), f"The event in 'huge' has more than {MAX_EVENT} bytes."),
+        (("index.quick", "--unordered"), "--unordered is for --events."),
+        (("index.quick", "--isolation", "request", "--concurrency", "2"), "none do: use --workers."),
+        (("index.quick", "--isolation", "request", "--max-requests", "2"), "where it is 1."),
+        (("index.quick", "--workers", "2", "--pre-freeze", "index.quick"), "--pre-freeze is for a single worker"),
         (("index.quick", "-e", "1", "-f", "-"), "--event and --event-file cannot be given together: choose one."),
         (("index.quick", "--events", "-", "-f", "-"), "--event-file and --events cannot be given together"),
         (("index.quick", "-E", "=x"), "--env: '=x' is not NAME=VALUE."),

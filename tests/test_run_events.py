@@ -21,9 +21,11 @@ from typing import IO
 import pytest
 
 from pipe_init.request import MAX_PAYLOAD
-from pipe_testing import command, processes
+from pipe_testing import command, modes, processes
 from pipe_testing.command import Finished, PipeInit
 from pipe_testing.tools import require
+
+MODES = modes.ALL
 
 popen = partial(command.popen, stdin=subprocess.PIPE)
 
@@ -130,6 +132,7 @@ def test_result_with_a_line_break_is_an_error_line(pipe_init: PipeInit, folder: 
     assert results(finished) == [1, "Runtime.MarshalError", 3]
 
 
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.REQUEST)  # in the other the lines of both are mixed
 def test_log_lines_surround_each_event(pipe_init: PipeInit, folder: Path) -> None:
     data = (do("print('one')") + do("print('two')")).encode()
     finished = pipe_init("run", "index.handler", "--events", "-", cwd=folder, stdin=data)
@@ -248,6 +251,7 @@ def test_results_appear_as_they_are_ready(pipe_init: PipeInit, folder: Path) -> 
         assert process.wait(LIMIT) == 0
 
 
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others the worker is not sent the second one behind the first
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_run_answers_what_it_has_taken(
     pipe_init: PipeInit, folder: Path, number: signal.Signals, code: int
@@ -308,7 +312,9 @@ def test_killed_run_takes_its_worker_along(pipe_init: PipeInit, folder: Path) ->
         assert read_line(process.stdout.fileno()) == b"1\n"
         process.kill()
         process.wait(LIMIT)
-    assert list(processes.wait_for_children(keep=before).values()) == [-signal.SIGKILL]
+    ended = set(processes.wait_for_children(keep=before).values())
+    assert -signal.SIGKILL in ended  # one that stood by, or was just being forked, may have found the end by itself
+    assert modes.chosen == modes.REQUEST or ended == {-signal.SIGKILL}
 
 
 def peak_of(pid: int) -> int:
@@ -317,6 +323,7 @@ def peak_of(pid: int) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # it looks at one worker
 def test_memory_does_not_follow_the_number_of_events(pipe_init: PipeInit, folder: Path) -> None:
     """60,000 events; the full million is a benchmark. Blocks of them, so that no pipe ever fills up."""
     blocks, block = 60, 1000

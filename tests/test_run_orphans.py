@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from pipe_testing import processes
+from pipe_testing import modes, processes
 from pipe_testing.command import PipeInit
 from pipe_testing.fifo import LIMIT, Fifo
+
+MODES = modes.ALL
 
 pytestmark = pytest.mark.unmeasured
 

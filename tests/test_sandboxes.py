@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
-from pipe_testing import processes, tools
+from pipe_testing import modes, processes, tools
 from pipe_testing.command import Finished, PipeInit
+
+MODES = modes.ON_REQUEST
 
 pytestmark = pytest.mark.unmeasured
 

@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from pipe_testing import modes
 from pipe_testing.command import PipeInit, popen
 from pipe_testing.processes import wait_for_children
+
+MODES = modes.ON_REQUEST
 
 pytestmark = pytest.mark.unmeasured
 

@@ -96,3 +96,58 @@ def test_replaced_clocks_give_what_fits_into_a_head(monkeypatch: pytest.MonkeyPa
     assert meter.read()["duration_us"] == 0
     monkeypatch.setattr(usage, "perf_counter_ns", lambda: 2**80)
     assert meter.read()["duration_us"] == usage.LONGEST_US
+
+
+def behind(code: str, *limits: str) -> object:
+    """What `error` stands for, which `code` has set in a process with these limits (RLIMIT_…=value)."""
+    set_limits = "".join(
+        f"resource.setrlimit(resource.{name}, ({value}, {value}))\n"
+        for name, value in (each.split("=") for each in limits)
+    )
+    program = (
+        "import os, errno, resource, _thread\nfrom pipe_runtime import faults, usage\n"
+        f"{set_limits}{code}\nprint(repr(faults.describe(error).get('limit')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, env=unmeasured(), cwd="/")
+    assert ended.returncode == 0, ended.stderr
+    return eval(ended.stdout)
+
+
+def raised(what: str) -> str:
+    return f"try:\n    {what}\nexcept BaseException as caught:\n    error = caught"
+
+
+MEMORY = "RLIMIT_DATA=200000000"
+FILES = {"name": "open_files", "value": 30, "peak": 30}
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "expected"),
+    [
+        (raised("raise MemoryError"), (), None),
+        (raised("bytes(1 << 30)"), (MEMORY,), {"name": "memory", "value": 200000000}),
+        (raised("raise OSError(errno.ENOMEM, 'x')"), (MEMORY,), {"name": "memory", "value": 200000000}),
+        (raised("raise OSError(errno.ENOMEM, 'x')"), (), None),
+        (
+            raised("[os.open('/', 0) for _ in range(99)]"),
+            ("RLIMIT_NOFILE=30",),
+            FILES,
+        ),
+        (raised("raise OSError(errno.EFBIG, 'x')"), (), None),
+        (raised("raise OSError(errno.EFBIG, 'x')"), ("RLIMIT_FSIZE=9",), {"name": "file_size", "value": 9}),
+        (raised("raise OSError(errno.EAGAIN, 'x')"), (), None),
+        ("def f(): raise OSError(errno.EAGAIN, 'x'); os.fork()\n" + raised("f()"), (), {"name": "pids"}),
+        (raised("raise RuntimeError('can\\'t start new thread')"), (), {"name": "pids"}),
+        (raised("raise RuntimeError('can\\'t start new thread')"), (MEMORY,), {"name": "pids"}),
+        (raised("raise RuntimeError('anything else')"), (), None),
+        (raised("raise OSError('without a number')"), (), None),
+        (raised("raise ValueError from OSError(errno.EMFILE, 'x')"), ("RLIMIT_NOFILE=30",), FILES),
+    ],
+)  # fmt: skip
+def test_the_limit_behind_an_error(code: str, limits: tuple[str, ...], expected: object) -> None:
+    assert behind(code, *limits) == expected
+
+
+def test_an_error_that_lies_about_its_number() -> None:
+    code = "class N(int):\n    def __eq__(self, other): raise KeyboardInterrupt\n    __hash__ = None\n"
+    assert behind(code + "error = OSError('x')\nerror.errno = N(24)") is None

@@ -58,7 +58,21 @@ def test_what_is_removed_is_not_waited_for(always: Ends, other: Ends) -> None:
     watch.remove(other[1])
     watch.remove(other[1])
     assert set(watch.wait(None)) == {always[0], other[0]}
-    watch.clear()
+    watch.remove(other[0])
+    assert set(watch.wait(None)) == {always[0]}
+
+
+def test_what_has_an_owner_is_forgotten_with_it(always: Ends, other: Ends) -> None:
+    watch = Watch(always[0], 0)
+    watch.add(other[0], owner="mine")
+    watch.add(other[1], select.POLLOUT, owner="mine")
+    os.write(always[1], b"x")
+    os.write(other[1], b"x")
+    ready = watch.wait(None)
+    assert set(ready) == {always[0], *other} and watch.owners(ready) == ["mine"]
+    watch.forget("another's")
+    assert set(watch.wait(None)) == {always[0], *other}
+    watch.forget("mine")
     assert set(watch.wait(None)) == {always[0]}
 
 

@@ -1,4 +1,4 @@
-"""The command line: one file per command. Only this package knows click."""
+"""The command line: one file per command, loaded when it is named. Only this package knows click."""
 
 from __future__ import annotations
 
@@ -8,17 +8,36 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..journal import Journal
-from .run import run
-
 if TYPE_CHECKING:
     from ..__main__ import Early
+    from ..signals import Held
 
 EXIT_BROKEN_PIPE = 141
 """As a shell sees a program that SIGPIPE has ended."""
 
 
+class Commands(click.Group):
+    """The commands; each is imported when it is wanted, since one need not pay for what another one needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, for the help."""
+        return ["exec", "run"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, None if there is none."""
+        if cmd_name == "run":
+            from .run import run
+
+            return run
+        if cmd_name == "exec":
+            from .exec import execute
+
+            return execute
+        return None
+
+
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="See `pipe-init COMMAND -h` for a command's options and examples.",
 )
@@ -34,13 +53,15 @@ def program() -> None:
     """Run Python functions over pipes: no network, no HTTP, no container engine."""
 
 
-program.add_command(run)
+def main(arguments: list[str], early: Early | None = None, held: Held | None = None) -> int:
+    """Run one command; returns the exit code.
 
-
-def main(arguments: list[str], early: Early | None = None) -> int:
-    """Run one command; returns the exit code. early: what `run` may use, ended here if it does not."""
+    early: what `run` may use, ended here if it does not. held: what `exec` needs to know of our start.
+    """
     try:
-        code = program.main(args=arguments, prog_name="pipe-init", obj={"early": early}, standalone_mode=False)
+        code = program.main(
+            args=arguments, prog_name="pipe-init", obj={"early": early, "held": held}, standalone_mode=False
+        )
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         _complain(error)
@@ -55,6 +76,8 @@ def main(arguments: list[str], early: Early | None = None) -> int:
 
 
 def _complain(error: click.ClickException) -> None:
+    from ..journal import Journal
+
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
         Journal(2).say(error.format_message())
         return

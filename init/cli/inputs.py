@@ -19,9 +19,10 @@ from pipe_runtime.frames import MAX_HEAD, MAX_ITEMS
 
 from .. import launch, limits
 from ..policy import Settings
-from ..request import MAX_PAYLOAD, Function, new_request_id
+from ..request import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, new_request_id
 from ..signals import Signals
 from .body import Body
+from .confine import limits_of
 from .context_file import read_context_file
 from .environment import acts_at_exec, read_env_file, read_pairs
 from .http import http_metadata
@@ -52,7 +53,8 @@ WINDOW_REQUESTS = 64
 class Given:
     """The options of `run` as given; run.py has their help.
 
-    timeout, start_timeout, grace: seconds. memory: MB, None for no limit. spin: microseconds.
+    timeout, start_timeout, grace, cpu_time: seconds. memory, max_growth, file_size, output_limit: MB. log_limit: KB.
+    spin: microseconds. None: no limit.
     """
 
     handler: str
@@ -74,6 +76,12 @@ class Given:
     quiet: bool
     type: str
     concurrency: int
+    workers: int
+    isolation: str
+    start_method: str
+    max_requests: int | None
+    max_growth: int | None
+    unordered: bool
     initializer: str | None
     pre_stop: str | None
     pre_freeze: str | None
@@ -83,6 +91,14 @@ class Given:
     header: tuple[str, ...]
     include: bool
     log_level: str | None
+    pids: int | None
+    cpu_time: int | None
+    cpus: float | None
+    open_files: int | None
+    file_size: int | None
+    output_limit: int | None
+    log_limit: int | None
+    cgroup: tuple[Path, ...]
 
     @property
     def has_event(self) -> bool:
@@ -104,6 +120,7 @@ def describe_function(options: Given) -> Function:
     """What to run, from the options. click.ClickException: one that is not right, or does not go with another."""
     check_names(options)
     check_http(options)
+    check_workers(options)
     about, metadata = ({}, {}) if options.context is None else read_context_file(options.context)
     if "request_id" in metadata and options.events is not None:
         raise click.UsageError("--context: request_id is for a single event; --events gives each one of its own.")
@@ -121,7 +138,8 @@ def describe_function(options: Given) -> Function:
     check_size({**metadata, **http}, "--request, --header and --context")
     if acts_at_exec(given) or not fits_into_hello(given, room):
         environment, given = {**environment, **given}, {}
-    window_requests = 1 if options.events is None else WINDOW_REQUESTS
+    each_its_own = options.isolation == REQUEST
+    window_requests = 1 if options.events is None or each_its_own else WINDOW_REQUESTS
     return Function(
         command=find_command(options.python),
         environment=environment,
@@ -131,13 +149,19 @@ def describe_function(options: Given) -> Function:
             grace=options.grace,
             start_attempts=1 if options.events is None else Settings.start_attempts,
             window_requests=options.concurrency if options.concurrency > 1 else window_requests,
+            max_requests=1 if each_its_own else options.max_requests or 0,
+            prestart=each_its_own and options.events is not None,
         ),
-        memory_limit=None if options.memory is None else options.memory * 2**20,
+        limits=limits_of(options),
         memory_mb=memory_mb,
         version=about.get("version", Function.version),
         log_style="none" if options.quiet else options.log_style,
         spin_us=options.spin if len(os.sched_getaffinity(0)) > 1 else 0,
         concurrency=options.concurrency,
+        workers=1 if options.events is None else options.workers,
+        isolation=options.isolation,
+        start_method=start_method(options),
+        max_growth=None if options.max_growth is None else options.max_growth * 2**20,
         hooks=frozenset(options.hooks),
         metadata=metadata,
     )
@@ -159,6 +183,28 @@ def optional_fields(options: Given) -> dict[str, Any]:
     if options.log_level is not None:
         fields["log_level"] = options.log_level
     return fields
+
+
+def check_workers(options: Given) -> None:
+    """click.UsageError: options about processes that do not go together."""
+    if options.isolation == REQUEST and options.concurrency > 1:
+        raise click.UsageError(
+            "--concurrency is for requests that share a worker; with --isolation request none do: use --workers."
+        )
+    if options.isolation == REQUEST and options.max_requests is not None:
+        raise click.UsageError("--max-requests goes without --isolation request, where it is 1.")
+    if options.pre_freeze is not None and (options.workers > 1 or options.isolation == REQUEST):
+        raise click.UsageError("--pre-freeze is for a single worker that serves all events.")
+    if options.unordered and options.events is None:
+        raise click.UsageError("--unordered is for --events.")
+
+
+def start_method(options: Given) -> str:
+    """How workers are started. A single event needs one worker, and nothing is faster than that one by itself."""
+    if options.start_method != "auto":
+        return options.start_method
+    several = options.workers > 1 or options.isolation == REQUEST
+    return TEMPLATE if several and options.events is not None else EXEC
 
 
 def check_names(options: Given) -> None:

@@ -85,10 +85,11 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 
 class InOrder(Generic[Result]):
-    """Gives results in the order in which their keys were announced."""
+    """Gives results, each with its place, in the order in which their keys were announced."""
 
     def __init__(self) -> None:
         self._order: deque[str] = deque()
+        self._given = 0
         self._results: dict[str, tuple[Result, int]] = {}
         self._size = 0
 
@@ -109,11 +110,43 @@ class InOrder(Generic[Result]):
         """A result with this key will come."""
         self._order.append(key)
 
-    def put(self, key: str, result: Result, size: int = 0) -> Iterator[Result]:
-        """Take a result, which holds `size` bytes; gives those that are next."""
+    def put(self, key: str, result: Result, size: int = 0) -> Iterator[tuple[int, Result]]:
+        """Take a result, which holds `size` bytes; gives those that are next, each with its place, from 0 on."""
         self._results[key] = result, size
         self._size += size
         while self._order and self._order[0] in self._results:
             following, held = self._results.pop(self._order.popleft())
             self._size -= held
-            yield following
+            self._given += 1
+            yield self._given - 1, following
+
+
+class AsTheyCome(InOrder[Result]):
+    """Gives each result, with its place, as soon as it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: dict[str, int] = {}
+        self._announced = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is to be announced until a result has come."""
+        return len(self._places) >= MAX_WAITING
+
+    @property
+    def first(self) -> str | None:
+        """The key of the result that was announced first, None if none is awaited."""
+        return next(iter(self._places), None)
+
+    def announce(self, key: str) -> None:
+        """A result with this key will come."""
+        self._places[key] = self._announced
+        self._announced += 1
+
+    def put(self, key: str, result: Result, size: int = 0) -> Iterator[tuple[int, Result]]:
+        """Take a result, and give it."""
+        yield self._places.pop(key), result

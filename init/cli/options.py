@@ -49,15 +49,23 @@ class DocumentedCommand(click.Command):
                     formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
 
 
-class Seconds(click.FloatRange):
-    """A number of seconds in a range; NaN, which compares with nothing, is in none."""
+class Number(click.FloatRange):
+    """A number in a range; NaN, which compares with nothing, is in none. what: it is called."""
+
+    what = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """click.BadParameter: it is not such a number."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is not a number of seconds.", param, ctx)
+            self.fail(f"{value} is not a {self.what}.", param, ctx)
         return number
+
+
+class Seconds(Number):
+    """A number of seconds in a range."""
+
+    what = "number of seconds"
 
 
 def prefer_command_line(context: click.Context, given: dict[str, Any], names: Iterable[str]) -> None:

@@ -13,8 +13,9 @@ import click
 from pipe_runtime.connection import MAX_CONCURRENCY
 
 from .. import report
+from ..request import EXEC, PROCESS, REQUEST, TEMPLATE
 from .inputs import LOG_LEVELS, TYPES, Given
-from .options import DocumentedCommand, Seconds, option, prefer_command_line
+from .options import DocumentedCommand, Number, Seconds, option, prefer_command_line
 from .session import Session
 
 if TYPE_CHECKING:
@@ -23,8 +24,17 @@ if TYPE_CHECKING:
 MIN_MEMORY_MB = 16
 """With less not even the interpreter starts."""
 
+MAX_WORKERS = 1024
+"""More are of no use on one machine, and each takes descriptors and memory."""
+
 MAX_MEMORY_MB = 10**9
 """More than any machine has, and little enough for setrlimit(2)."""
+
+MIN_OPEN_FILES = 16
+"""The runtime's own, and a few for what Python opens to load a module."""
+
+MAX_COUNT = 2**22
+"""Of processes and of descriptors: PID_MAX_LIMIT of <linux/threads.h>, and more than the kernel grants by default."""
 
 EXAMPLES = """
 pipe-init run index.handler
@@ -37,6 +47,8 @@ pipe-init run stream.handler -e '{"count": 1000000}' | head -n 3
 pipe-init run index.handler --initializer index.initialize --context context.json
 cat events.jsonl | pipe-init run index.handler --events - -q > results.jsonl
 pipe-init run tasks.handler --events events.jsonl --concurrency 10
+pipe-init run resize.handler --events events.jsonl --workers 4 --max-requests 1000
+pipe-init run plugin.handler --events events.jsonl --isolation request
 """
 
 
@@ -136,6 +148,12 @@ class Line(click.types.StringParamType):
     help="One event per line (JSON Lines), one result line for each, in order; - is stdin.",
 )
 @option(
+    "--unordered",
+    group="Event",
+    is_flag=True,
+    help='With --events: print results as they come, each as {"index": N, "result": …}, counted from 0.',
+)
+@option(
     "--raw",
     group="Event",
     is_flag=True,
@@ -181,6 +199,64 @@ class Line(click.types.StringParamType):
     help="The function's memory, at least 16. Default: no limit.",
 )
 @option(
+    "--pids",
+    group="Limits",
+    metavar="N",
+    type=click.IntRange(1, MAX_COUNT),
+    help="Processes and threads at the same time, the worker among them. Default: no limit.",
+)
+@option(
+    "--cpu-time",
+    group="Limits",
+    metavar="SECONDS",
+    type=click.IntRange(1, 10**9),
+    help="CPU time of each process of the function in its whole life. Default: no limit.",
+)
+@option(
+    "--cpus",
+    group="Limits",
+    metavar="N",
+    type=Number(0.01, 1e6),
+    help="How many CPUs' time it has, 0.5 for half of one; needs a cgroup. Default: no limit.",
+)
+@option(
+    "--open-files",
+    group="Limits",
+    metavar="N",
+    type=click.IntRange(MIN_OPEN_FILES, MAX_COUNT),
+    help="Descriptors of each process, at least 16. Default: no limit.",
+)
+@option(
+    "--file-size",
+    group="Limits",
+    metavar="MB",
+    type=click.IntRange(0, MAX_MEMORY_MB),
+    help="How large a file may be that it writes. Default: no limit.",
+)
+@option(
+    "--output-limit",
+    group="Limits",
+    metavar="MB",
+    type=click.IntRange(1, MAX_MEMORY_MB),
+    help="How large a result may be, streamed or not. Default: no limit of its own.",
+)
+@option(
+    "--log-limit",
+    group="Limits",
+    metavar="KB",
+    type=click.IntRange(1, MAX_MEMORY_MB),
+    help="What an event may log; more is counted and dropped. Default: 1024.",
+)
+@option(
+    "--cgroup",
+    group="Limits",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A cgroup that was delegated to you: workers get groups below it, for --memory, --pids and --cpus. Of "
+    "version 1, one for each hierarchy. Repeatable.",
+)
+@option(
     "--start-timeout",
     group="Limits",
     metavar="SECONDS",
@@ -195,6 +271,47 @@ class Line(click.types.StringParamType):
     type=Seconds(0.0, 3600.0),
     default=2.0,
     help="Between asking a worker to end and forcing it. Default: 2.",
+)
+@option(
+    "--max-requests",
+    group="Limits",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Replace a worker after so many events. Default: never.",
+)
+@option(
+    "--max-growth",
+    group="Limits",
+    metavar="MB",
+    type=click.IntRange(1, MAX_MEMORY_MB),
+    help="Replace a worker whose memory has grown by so much since it was ready. Default: never.",
+)
+@option(
+    "-w",
+    "--workers",
+    group="Speed",
+    metavar="N",
+    type=click.IntRange(1, MAX_WORKERS),
+    default=1,
+    help="Processes among which the events are spread. Default: 1.",
+)
+@option(
+    "--isolation",
+    group="Speed",
+    metavar="KIND",
+    type=click.Choice((PROCESS, REQUEST)),
+    default=PROCESS,
+    help="process: a worker serves many events. request: each event has a process of its own, forked ahead. Default: "
+    "process.",
+)
+@option(
+    "--start-method",
+    group="Speed",
+    metavar="METHOD",
+    type=click.Choice(("auto", EXEC, TEMPLATE)),
+    default="auto",
+    help="exec: each worker is an interpreter of its own. template: they are forked from one that has loaded the "
+    "handler. Default: auto, template for many events with several workers or a process for each.",
 )
 @option(
     "--concurrency",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import select
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,9 +17,10 @@ from pipe_runtime.messages import ANY, BYTES, JSON, JSON_LINES, PRE_FREEZE
 
 from .. import launch, report
 from ..answers import problem
-from ..journal import Journal
+from ..journal import LOG_CAP, Journal
 from ..reaper import become_subreaper
 from ..request import (
+    EXEC,
     EXIT_FUNCTION_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -37,9 +38,10 @@ from ..request import (
 from ..signals import Signals
 from ..supervisor import Supervisor
 from .body import Body
+from .confine import cgroup_folders, open_cgroup
 from .http import http_metadata, response_head, response_object, response_status
 from .inputs import Given, describe_function, open_input, read_event
-from .lines import InOrder, LineReader
+from .lines import AsTheyCome, InOrder, LineReader
 from .output import Output
 from .terminal import Progress, harmless, is_terminal, wants_colour
 
@@ -72,25 +74,33 @@ class Session:
             raise click.UsageError(f"{names} cannot be given together: choose one.")
         self.function = describe_function(options)
         self.source = -1 if options.events is None else open_input(options.events)
-        signals, process = self._early(early)
+        folders = cgroup_folders(options, self.function.limits)
+        signals, process = self._early(early, wanted=not folders)
         self.event = read_event(options, signals) if options.events is None else b""
         self.output = Output(1, signals, options.grace)
         self.collected: dict[str, _Collected] = {}
         self.withheld: list[Piece] = []
         self.progress = Progress(2, options.events is not None and not options.quiet and is_terminal(2))
-        self.journal = Journal(2, harmless if is_terminal(2) else None)
+        log_bytes = self.function.limits.log_bytes
+        self.journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if log_bytes is None else log_bytes)
         self.journal.before_line = self.progress.clear
         if not become_subreaper() and not options.quiet:
             self.journal.say("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
+        self.cgroup = open_cgroup(options, folders, self.function.limits, self.journal)
+        self.function = replace(self.function, cgroup=self.cgroup)
         self.supervisor = Supervisor(self.function, signals, self.journal, process)
 
-    def _early(self, early: Early | None) -> tuple[Signals, launch.Process | None]:
-        """The signals, and the worker that was started ahead if it is the one that the options ask for."""
+    def _early(self, early: Early | None, wanted: bool) -> tuple[Signals, launch.Process | None]:
+        """The signals, and the worker that was started ahead if it is the one that the options ask for.
+
+        wanted: it will do that it was started outside of a cgroup of its own.
+        """
         if early is None:
             signals = Signals()
             signals.install()
             return signals, None
-        if (early.command, early.environment) == (self.function.command, self.function.environment):
+        same = (early.command, early.environment) == (self.function.command, self.function.environment)
+        if wanted and same and self.function.start_method == EXEC and self.function.workers == 1:
             return early.signals, early.process
         early.process.dismiss()
         return early.signals, None
@@ -110,7 +120,7 @@ class Session:
             supervisor.abandon()
             raise
         finally:
-            supervisor.close()
+            self._close()
         return self._exit_code(code)
 
     def _run_alone(self, request: Request, body: Body | None = None) -> Outcome:
@@ -179,7 +189,7 @@ class Session:
         """JSON Lines in, JSON Lines out; returns the exit code."""
         supervisor, codes = self.supervisor, set[int]()
         reader = LineReader(self.source, MAX_PAYLOAD)
-        order: InOrder[Outcome] = InOrder()
+        order: InOrder[Outcome] = AsTheyCome() if self.options.unordered else InOrder()
         try:
             while not supervisor.finishing or order:
                 while reader.has_line() and supervisor.has_room() and not order.full:
@@ -188,13 +198,13 @@ class Session:
                 while supervisor.outcomes:
                     done = supervisor.outcomes.popleft()
                     self._assemble(done)
-                    for outcome in order.put(done.request_id, done, len(done.payload)):
-                        codes.add(self._print_line(outcome))
+                    for index, outcome in order.put(done.request_id, done, len(done.payload)):
+                        codes.add(self._print_line(outcome, index if self.options.unordered else None))
                 if codes & set(ENDING_CODES) and not supervisor.finishing:
                     supervisor.abandon()
                 elif not order and (reader.exhausted or supervisor.finishing):
                     break
-                elif order or not reader.has_line():
+                elif order or not reader.has_line() or not supervisor.has_room():
                     hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
                     watch = {self.source: select.POLLIN} if hungry else {}
                     if not supervisor.outcomes and self.source in supervisor.step(watch) and hungry:
@@ -205,7 +215,7 @@ class Session:
             raise
         finally:
             self.progress.clear()
-            supervisor.close()
+            self._close()
         if reader.error is not None:
             raise click.UsageError(f"Cannot read {self.options.events!r} any further: {reader.error.strerror}.")
         if codes & set(ENDING_CODES) and not reader.exhausted and not self.options.quiet:
@@ -273,19 +283,23 @@ class Session:
         id = str(self.function.metadata.get("request_id") or new_request_id())
         return Request(id, payload, content_type, accept, options.timeout, metadata)
 
-    def _print_line(self, outcome: Outcome) -> int:
-        """One result line; returns the event's exit code."""
+    def _print_line(self, outcome: Outcome, index: int | None) -> int:
+        """One result line; returns the event's exit code. index: of the event, if the line is to say it."""
         why = "" if outcome.problem is not None else self._no_line(outcome)
         if why:
             message = f"Unable to marshal response: {why}, which --events cannot show"
             outcome.problem, outcome.exit_code = problem("Runtime.MarshalError", message), EXIT_FUNCTION_FAILED
         self.progress.count(outcome.problem is not None)
         if outcome.problem is None:
-            self._print(self._line(outcome) + b"\n")
+            line = self._line(outcome)
         else:
             style = "fc" if self.options.error_style == "fc" else "lambda"
             error = report.error_object(style, outcome.problem, outcome.request_id)
-            self._print(json.dumps(error, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            line = json.dumps(error, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        if index is not None:
+            name = b"result" if outcome.problem is None else b"error"
+            line = b'{"index": %d, "%s": %s}' % (index, name, line)
+        self._print(line + b"\n")
         return outcome.exit_code or (EXIT_FUNCTION_FAILED if is_server_error(outcome) else 0)
 
     def _line(self, outcome: Outcome) -> bytes:
@@ -321,6 +335,12 @@ class Session:
             text = harmless(text.encode("utf-8", "backslashreplace")).decode()
         is_text = not text.startswith("{")
         self.journal.say(click.style(text, fg="red") if is_text and wants_colour(2) else text)
+
+    def _close(self) -> None:
+        """See everything to its end."""
+        self.supervisor.close()
+        if self.cgroup is not None and not self.cgroup.close():
+            self.journal.say("pipe-init: a cgroup is left behind, with processes in it that do not end")
 
     def _exit_code(self, code: int) -> int:
         ending = self.supervisor.interrupted_by

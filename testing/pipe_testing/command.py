@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipe_testing import processes, tools
+from pipe_testing import modes, processes, tools
 
 HARD_LIMIT = 60.0
 
@@ -39,13 +39,15 @@ class PipeInit:
     def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
         """Return this process's environment without what would set options or colours, then changed.
 
-        In `changes` None takes a variable away. COVERAGE_* stays: with it children are measured.
+        The test's mode (modes.py) sets options too. In `changes` None takes a variable away. COVERAGE_* stays: with it
+        children are measured.
         """
         environment: dict[str, str | None] = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("PIPE_INIT_") and name not in ("NO_COLOR", "FORCE_COLOR")
         }
+        environment.update(modes.variables())
         environment.update(changes or {})
         return {name: value for name, value in environment.items() if value is not None}
 

@@ -87,6 +87,10 @@ class RuntimeProcess:
     def start(self, handler: str = "index.handler", **fields: Any) -> Frame:
         """Send HELLO and return READY; LOG frames before it are in `lines`."""
         self.hello(handler, **fields)
+        return self.ready()
+
+    def ready(self) -> Frame:
+        """Its READY, behind its HELLO; LOG frames before it are in `lines`."""
         assert self.next().kind == HELLO
         frame = self._after_logs()
         assert frame.kind == READY, frame

@@ -16,8 +16,9 @@ from typing import Any
 
 from pipe_init import launch
 from pipe_init.journal import Journal
+from pipe_init.limits import NONE, Limits
 from pipe_init.policy import Settings
-from pipe_init.request import Function, Outcome, Request
+from pipe_init.request import EXEC, PROCESS, Function, Outcome, Request
 from pipe_init.signals import ENDING, Signals
 from pipe_init.supervisor import Supervisor
 
@@ -109,14 +110,27 @@ def supervised(
     *,
     hello: Mapping[str, Any] | None = None,
     early: launch.Process | None = None,
-    memory_limit: int | None = None,
+    limits: Limits = NONE,
     log_style: str = "none",
+    workers: int = 1,
+    isolation: str = PROCESS,
+    start_method: str = EXEC,
+    concurrency: int = 1,
     **settings: Any,
 ) -> Iterator[Driver]:
     """A Supervisor of `command`, closed at the end of the block. settings: of policy.Settings; short by default."""
     times = {"grace": 0.5, "dump_wait": 0.3, "backoff": 0.01, "stop_timeout": 5.0, "start_attempts": 2, **settings}
     function = Function(
-        command, unlimited(), dict(hello or {}), Settings(**times), memory_limit=memory_limit, log_style=log_style
+        command,
+        unlimited(),
+        dict(hello or {}),
+        Settings(**times),
+        limits=limits,
+        log_style=log_style,
+        workers=workers,
+        isolation=isolation,
+        start_method=start_method,
+        concurrency=concurrency,
     )
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:

@@ -11,8 +11,12 @@ LINE = b"x" * 1023 + b"\n"
 
 def peak_of_init():
     """KiB that pipe-init has had in memory at most (VmHWM of proc(5))."""
-    with open(f"/proc/{os.getppid()}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    while True:
+        try:
+            with open(f"/proc/{os.getppid()}/status", encoding="ascii") as status:
+                return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        except (OSError, StopIteration):
+            continue  # it was the process that has forked this one, and is gone: the next parent stays
 
 
 def pipes():

@@ -1,0 +1,220 @@
+"""What processes cost: a worker from the template, a process per request, and the memory of many workers.
+
+    python benchmarks/processes.py [--forks N] [--requests N] [--workers N] [--json FILE]
+
+The bounds in the output are those that the project has set itself for two idle CPUs (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import figures
+import machine
+from arms.case import ANSWER, CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
+
+from pipe_init import launch, reaper
+from pipe_init.journal import Journal
+from pipe_init.policy import Settings
+from pipe_init.request import PROCESS, REQUEST, TEMPLATE, Function, Request
+from pipe_init.signals import Signals
+from pipe_init.starters import hello_of
+from pipe_init.supervisor import Supervisor
+from pipe_init.template import HELLO as TEMPLATE_HELLO
+from pipe_init.template import Template
+from pipe_init.worker import Worker
+from pipe_runtime.connection import End
+from pipe_runtime.messages import HELLO, JSON, READY
+
+LIMIT = 30.0
+"""Seconds that anything may take here."""
+
+PAUSE = 0.02
+"""Seconds between two requests that do not saturate: the next process stands by again."""
+
+READY_MS, PER_SECOND, P50_US, PRIVATE_MIB = 5.0, 600.0, 300.0, 3.0
+"""The bounds."""
+
+ids = request_ids()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--forks", type=int, default=200, help="workers from the template (%(default)s)")
+    parser.add_argument("--requests", type=int, default=3000, help="each in a process of its own (%(default)s)")
+    parser.add_argument("--workers", type=int, default=50, help="whose memory is looked at (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    options = parser.parse_args(argv)
+    if not reaper.become_subreaper():
+        raise SystemExit("processes.py: this system has no subreaper, so there can be no template")
+    facts = machine.describe(os.sched_getaffinity(0))
+    for name, value in facts.items():
+        print(f"{name + ':':<14} {value}")
+    signals = Signals()
+    signals.install()
+    signal.signal(signal.SIGALRM, lambda number, frame: None)
+    starts = forks(options.forks)
+    rate, single = isolated(signals, options.requests)
+    shares = memory(signals, options.workers)
+    interpreter = [start_of_an_interpreter() for _ in range(10)]
+    rows = [
+        ["", "p50", "p99", "bound"],
+        row("template to READY, ms", starts, 1e6, f"at most {READY_MS:.0f}"),
+        row("a process per request, one at a time, µs", single, 1e3, f"at most {P50_US:.0f}"),
+        row("private memory of a worker, MiB", shares, 2**20, f"at most {PRIVATE_MIB:.0f}"),
+        row("for comparison: python -c pass, ms", interpreter, 1e6, ""),
+    ]
+    print(f"\n{figures.table(rows)}")
+    print(f"\na process per request, one lane, saturated: {rate:.0f}/s (bound: at least {PER_SECOND:.0f}/s)")
+    print(f"an interpreter per request would take {figures.median(interpreter) * rate / 1e9:.1f} times as long")
+    if options.json:
+        found = {"ready_ns": starts, "single_ns": single, "per_second": rate, "private_bytes": shares}
+        Path(options.json).write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
+    return 0
+
+
+def row(name: str, values: Sequence[float], unit: float, bound: str) -> list[str]:
+    """A row of the table."""
+    ordered = sorted(values)
+    return [name, *(f"{figures.quantile(ordered, share) / unit:.2f}" for share in (0.5, 0.99)), bound]
+
+
+def function(**changes: object) -> Function:
+    """The function of all benchmarks, in workers from a template."""
+    plain = Function(
+        command=launch.runtime_command(launch.this_python()),
+        environment=launch.function_environment(os.environ),
+        hello={"handler": HANDLER, "code_dir": CODE_DIR, "environment": {}, "function": {}},
+        settings=Settings(window_requests=1),
+        start_method=TEMPLATE,
+        spin_us=50 if len(os.sched_getaffinity(0)) > 1 else 0,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def forks(count: int) -> list[float]:
+    """Nanoseconds from asking the template for a worker to its READY; one after the other."""
+    plain = function()
+    template = Template.start(plain.command, plain.environment)
+    parent = Worker(template.process)
+    parent.send(HELLO, metadata={**hello_of(plain), **TEMPLATE_HELLO})
+    until_ready(parent)
+    times = []
+    for ticket in range(1, count + 1):
+        start = time.perf_counter_ns()
+        worker = Worker(template.fork(ticket))
+        worker.send(HELLO, metadata=hello_of(plain))
+        until_ready(worker)
+        times.append(float(time.perf_counter_ns() - start))
+        worker.end_input()
+        while not (reports := template.reports()) or not any(report.ours for report in reports):
+            wait_for(template.control)
+        os.waitpid(reports[-1].pid, 0)
+        template.forget(reports[-1].pid)
+        worker.close()
+    template.close()
+    parent.end_input()
+    os.waitpid(parent.pid, 0)
+    parent.close()
+    return times
+
+
+def until_ready(worker: Worker) -> None:
+    """Read what it says until READY. SystemExit: it says something else for too long, or ends."""
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end and not worker.ended:
+        wait_for(worker.process.answers)
+        for event in worker.events():
+            if not isinstance(event, End) and event.kind == READY:
+                return
+    raise SystemExit("processes.py: a worker did not become ready")
+
+
+def wait_for(descriptor: int) -> None:
+    """Until there is something to read."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    if not waiting.poll(LIMIT * 1000):
+        raise SystemExit("processes.py: nothing came")
+
+
+@contextmanager
+def supervised(signals: Signals, served: Function) -> Iterator[Supervisor]:
+    """A supervisor, closed at the end."""
+    supervisor = Supervisor(served, signals, Journal(2), None)
+    try:
+        yield supervisor
+    finally:
+        supervisor.close()
+
+
+def isolated(signals: Signals, count: int) -> tuple[float, list[float]]:
+    """Requests per second of one lane that always has the next one; and nanoseconds of requests with pauses between."""
+    settings = Settings(window_requests=1, max_requests=1, prestart=True)
+    with supervised(signals, function(isolation=REQUEST, settings=settings)) as supervisor:
+        ask(supervisor, 20)
+        start = time.perf_counter()
+        ask(supervisor, count)
+        rate = count / (time.perf_counter() - start)
+        single = []
+        for _ in range(min(count, 200)):
+            rest = time.monotonic() + PAUSE
+            signal.setitimer(signal.ITIMER_REAL, PAUSE)  # it wakes `step` up
+            while time.monotonic() < rest:
+                supervisor.step()
+            begin = time.perf_counter_ns()
+            ask(supervisor, 1)
+            single.append(float(time.perf_counter_ns() - begin))
+    return rate, single
+
+
+def ask(supervisor: Supervisor, count: int) -> None:
+    """`count` requests, as many at a time as there is room for. SystemExit: an answer is wrong."""
+    asked = answered = 0
+    while answered < count:
+        while asked < count and supervisor.has_room():
+            supervisor.submit(Request(next(ids), EVENT, JSON, JSON, TIMEOUT))
+            asked += 1
+        supervisor.step()
+        while supervisor.outcomes:
+            outcome = supervisor.outcomes.popleft()
+            if outcome.payload != ANSWER:
+                raise SystemExit(f"processes.py: a request failed: {outcome.problem}")
+            answered += 1
+
+
+def memory(signals: Signals, count: int) -> list[float]:
+    """Bytes of memory that each of `count` workers has for itself, after some requests."""
+    with supervised(signals, function(isolation=PROCESS, workers=count)) as supervisor:
+        ask(supervisor, 20 * count)
+        return [float(private(pid)) for pid in supervisor.worker_pids]
+
+
+def private(pid: int) -> int:
+    """Bytes that no other process shares (proc(5), smaps_rollup)."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("Private_Clean", "Private_Dirty"))
+
+
+def start_of_an_interpreter() -> float:
+    """Nanoseconds of `python -c pass`."""
+    begin = time.perf_counter_ns()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return float(time.perf_counter_ns() - begin)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""`pipe-init exec`: the command's options and their help.
+
+What they do stands in plain_init.py. Simple command lines do not come here: quick.py reads them without click.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from .. import plain_init
+from ..forwarding import rewriting, signal_number
+from .options import DocumentedCommand, Seconds, option
+
+EXAMPLES = """
+pipe-init exec -- python server.py --port 80
+pipe-init exec -g -- sh -c 'producer | consumer'
+pipe-init exec --rewrite TERM:QUIT -- nginx -g 'daemon off;'
+pipe-init exec --rewrite HUP:0 --grace 10 -- worker
+pipe-init exec -s -v --pdeathsig TERM -- make test
+"""
+
+
+def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A conversion for click of one that says with ValueError what is wrong with a text."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return converted
+
+
+@click.command("exec", cls=DocumentedCommand, examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.argument("command", metavar="CMD [ARGUMENT]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@option(
+    "-g",
+    "--group",
+    group="Signals",
+    is_flag=True,
+    help="Forward signals to the program's whole process group, not to the program alone.",
+)
+@option(
+    "--rewrite",
+    group="Signals",
+    metavar="A:B",
+    type=checked(rewriting),
+    multiple=True,
+    help="Send signal B where A comes, by number or name: 15:3, TERM:QUIT. With 0 for B nothing is sent. Repeatable.",
+)
+@option(
+    "--pdeathsig",
+    group="Signals",
+    metavar="SIGNAL",
+    type=checked(signal_number),
+    help="The signal that pipe-init gets when its own parent dies, and forwards. Default: none.",
+)
+@option(
+    "--setsid/--no-setsid",
+    group="Processes",
+    default=False,
+    help="Give the program a session of its own. Default: a process group of its own, in the foreground of the "
+    "terminal if pipe-init is there.",
+)
+@option(
+    "-s",
+    "--subreaper",
+    group="Processes",
+    is_flag=True,
+    help="At the end, end all that descends from the program, also what has left its process group. PID 1 always does.",
+)
+@option(
+    "--grace",
+    group="Processes",
+    metavar="SECONDS",
+    type=Seconds(0.0, 3600.0),
+    default=plain_init.GRACE,
+    help="Between TERM and KILL for what the program leaves behind. Default: 2.",
+)
+@option("-v", "--verbose", group="Output", is_flag=True, help="Say on stderr what is done.")
+@click.pass_context
+def execute(context: click.Context, /, **given: Any) -> int:
+    """Run the program CMD under a plain init.
+
+    Signals are forwarded to it, orphans are collected, and when it ends what is left of its process group gets TERM,
+    and KILL after the grace time; a TERM, INT, HUP or QUIT meanwhile skips that. TSTP, TTIN and TTOU stop the program's
+    group, then pipe-init; CONT wakes both. It has the signal mask, dispositions, environment and descriptors that
+    pipe-init was started with. Every option has a variable too: --grace is PIPE_INIT_GRACE.
+
+    Exit codes: the program's own; 128+n if signal n ended it; 127 it was not found; 126 it cannot be executed; 2 wrong
+    usage.
+    """
+    return plain_init.run(options_of(given), context.obj["held"])
+
+
+def options_of(given: Mapping[str, Any]) -> plain_init.Options:
+    """What the command line says, as the init takes it."""
+    return plain_init.Options(
+        command=tuple(given["command"]),
+        group=given["group"],
+        subreaper=given["subreaper"],
+        verbose=given["verbose"],
+        rewrites=dict(given["rewrite"]),
+        session=given["setsid"],
+        parent_death=given["pdeathsig"] or 0,
+        grace=given["grace"],
+    )

@@ -1,0 +1,560 @@
+"""One worker after the other: performs what the policy decides on a process, turns what happened into outcomes.
+
+Exactly one outcome comes for each request that it is given. This file knows neither the other lanes nor how processes
+are collected, no command line, and decodes no payload.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from signal import SIGKILL
+from typing import Any
+
+from pipe_runtime.connection import (
+    BASE_WINDOW_BYTES,
+    BASE_WINDOW_REQUESTS,
+    INIT,
+    Connection,
+    End,
+)
+from pipe_runtime.errors import LocalProtocolError, ProtocolError, TruncatedStream
+from pipe_runtime.frames import Frame
+from pipe_runtime.messages import (
+    CANCEL,
+    CHUNK,
+    DUMP,
+    END,
+    ERROR,
+    HELLO,
+    INVOKE,
+    LOG,
+    MEASURED,
+    READY,
+    RESULT,
+    STOP,
+)
+
+from . import launch, reaper, verdict
+from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from .answers import Facts, answer, problem, stacks_by_request
+from .journal import Journal
+from .policy import Phase, Policy, Ticket
+from .proceedings import INITIALIZE, PRE_STOP, Proceedings
+from .request import EXIT_FUNCTION_FAILED, Function, Outcome, Piece, Request, invoke_metadata
+from .starters import Starter
+from .streams import Streams
+from .watch import Watch
+from .worker import READ_ROUND, READ_SIZE, Worker, unread
+
+UNKNOWN = float("inf")
+"""Microseconds that a request takes as long as none is done: nothing is to wait behind the first one."""
+
+
+class Lane:
+    """One worker at a time for one function, and the requests that it was given.
+
+    number: of the lane. starter: where workers come from. outcomes: where they go. streams: of all requests.
+    sweep: kills what dead workers have left behind. busy_us: microseconds that a request takes, of late.
+    LocalProtocolError: the function's configuration does not fit into HELLO.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        function: Function,
+        starter: Starter,
+        watch: Watch,
+        journal: Journal,
+        streams: Streams,
+        outcomes: deque[Outcome],
+        sweep: Callable[[], object],
+    ) -> None:
+        Connection(INIT).send(HELLO, metadata=starter.hello)  # or it would fail when the first worker is there
+        self.number = number
+        self.function = function
+        self.policy = _policy_for(function)
+        self.worker: Worker | None = None
+        self.requests: dict[int, Request] = {}
+        """By id, those that have no outcome yet."""
+        self.busy_us = UNKNOWN
+        self._starter = starter
+        self._watch = watch
+        self._journal = journal
+        self._streams = streams
+        self._outcomes = outcomes
+        self._sweep = sweep
+        self._begun: dict[int, float] = {}
+        self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
+        self._init_us: int | None = None
+        self._memory_at_ready = 0
+        self._can_dump = False
+        self._facts = Facts()
+        self._proceedings = Proceedings(function, journal)
+        self._actions: deque[Action] = deque()
+        self._performing = False
+        self._writing = False
+
+    # For the supervisor
+
+    @property
+    def load(self) -> int:
+        """Requests that it has, sent to the worker or not."""
+        return self.policy.in_flight
+
+    @property
+    def pid(self) -> int:
+        """The worker's, 0 for none, or where it is not known yet."""
+        return 0 if self.worker is None else self.worker.pid
+
+    def begin(self) -> None:
+        """Start a worker now if one is to be there before it is needed."""
+        self._perform(self.policy.begin(time.monotonic()))
+
+    def submit(self, id: int, request: Request) -> None:
+        """Take a request. id: higher than those before. ValueError: none is taken any more."""
+        ticket, now = Ticket(id, request.timeout, len(request.payload)), time.monotonic()
+        if self.worker is not None and self.policy.submit_if_idle(ticket, now):
+            self.requests[id] = request
+            self._send(self.worker, id)
+            self._begin(id)
+        else:
+            actions = self.policy.submit(ticket, now)
+            self.requests[id] = request
+            self._perform(actions)
+
+    def refuse(self, id: int, request: Request, cause: Cause) -> None:
+        """Answer a request that was not submitted, for what is known of the last worker."""
+        self.requests[id] = request
+        self._conclude(id, self._answer(id, cause))
+
+    def takes_body(self, id: int) -> bool:
+        """Whether the request's streamed body can be fed now, or at least its end."""
+        worker = self.worker
+        return worker is not None and not worker.wants_to_write and id in worker.connection.open_requests
+
+    def room(self, id: int) -> int:
+        """Bytes of the request's streamed body that `feed` takes now."""
+        return self.worker.connection.stream_credit(id) if self.worker is not None and self.takes_body(id) else 0
+
+    def feed(self, id: int, data: bytes) -> None:
+        """A piece of the request's streamed body, at most `room` bytes; b"": it is complete."""
+        worker = self.worker
+        if worker is not None and id in worker.connection.open_requests:  # else it has its outcome, or soon will
+            self._streams.feed(worker, id, data)
+            self._watch_writing(worker)
+
+    def taken(self, piece: Piece) -> None:
+        """The caller is done with a piece; as many bytes more may come."""
+        if self.worker is not None:
+            self._streams.taken(self.worker, piece)
+            self._watch_writing(self.worker)
+
+    def finish(self) -> None:
+        """No more requests will come."""
+        self._perform(self.policy.finish(time.monotonic()))
+
+    def interrupt(self) -> None:
+        """Somebody wants an end."""
+        self._perform(self.policy.interrupt(time.monotonic()))
+
+    def abandon(self) -> None:
+        """Somebody wants an end at once: what has no outcome yet gets the one of being stopped."""
+        self._perform(self.policy.hurry(time.monotonic()))
+
+    def handle(self, ready: Mapping[int, int]) -> None:
+        """Deal with what is ready of the worker's descriptors."""
+        worker = self.worker
+        if worker is None:
+            return
+        process = worker.process
+        if process.log in ready:
+            self._read_log(worker)
+        if process.answers in ready:
+            self._read_answers(worker, READ_ROUND)
+        if process.dump in ready:
+            self._read_dump(worker)
+        if self._writing and worker is self.worker:
+            self._flush(worker)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        self._perform(self.policy.tick(now))
+
+    # What the starter says of a worker that is to be forked elsewhere
+
+    def not_loaded(self, last_word: Mapping[str, Any]) -> None:
+        """Where the worker was to be forked, the handler cannot be loaded."""
+        if self.policy.loading:
+            self._facts.last_word = last_word
+            self._perform(self.policy.not_loaded(time.monotonic()))
+
+    def dumped(self, stacks: bytes) -> None:
+        """Stacks of the process where the worker is to be forked."""
+        if self.worker is not None:
+            self.worker.dump += stacks
+            self._perform(self.policy.dumped(time.monotonic()))
+
+    def unborn(
+        self, death: reaper.Death | None, start_error: OSError | None = None, exec_error: OSError | None = None
+    ) -> None:
+        """The worker will not be: how the process died that was to fork it; or why it could not, or was none at all."""
+        self._facts.death, self._facts.start_error, self._facts.exec_error = death, start_error, exec_error
+        worker = self.worker
+        if worker is not None:
+            self.policy.gone()
+            # Who was to report it may have died between its fork and the report: then it lives, and may have begun.
+            worker.process.disown()
+            self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
+            self._let_go(worker)
+            self.died()
+
+    # What the worker says
+
+    def _read_log(self, worker: Worker) -> int:
+        """Pass on what lies in the log pipe, up to one read; returns its size."""
+        data = worker.read_log()
+        if data:
+            self._journal.raw(data, self._only_request(), self.number)
+        elif data == b"":
+            self._watch.remove(worker.process.log)
+        return len(data or b"")
+
+    def _only_request(self) -> int:
+        """The one whose lines raw ones must be; 0 if there are several, or none."""
+        return next(iter(self._begun), 0) if self.function.concurrency == 1 or len(self._begun) == 1 else 0
+
+    def _read_dump(self, worker: Worker) -> None:
+        came = worker.read_dump()
+        if came:
+            self._perform(self.policy.dumped(time.monotonic()))
+        elif came is False:
+            self._watch.remove(worker.process.dump)
+
+    def _read_answers(self, worker: Worker, limit: int, to_the_end: bool = False) -> None:
+        if self._facts.violation:
+            return
+        try:
+            # Raw lines of this very request. Before the first event they were read: poll(2) looks at the answers, then
+            # at the log; a dead worker's were read, too. With others in flight nobody knows whose they are. A flood of
+            # both must not hold up a deadline.
+            first, left = True, 0 if to_the_end else READ_ROUND
+            for event in worker.events(limit, to_the_end):
+                if not first and left > 0 and self.policy.in_flight == 1:
+                    left -= self._read_log(worker)
+                first = False
+                self._take(worker, event)
+                if self.worker is not worker or self._facts.violation:
+                    break
+        except TruncatedStream:
+            self._perform(self.policy.closed(time.monotonic()))  # killed while it wrote, most likely: wait for that
+        except ProtocolError as error:
+            self._break_off(worker, str(error))
+        if worker.ended:
+            self._watch.remove(worker.process.answers)
+
+    def _take(self, worker: Worker, event: Frame | End) -> None:
+        now = time.monotonic()
+        if isinstance(event, End):
+            self._perform(self.policy.closed(now))
+        elif event.kind == RESULT and "stream" in event.metadata and event.metadata["stream"]:
+            self._begin_stream(worker, event)
+        elif event.kind == RESULT or event.kind == END or (event.kind == ERROR and event.id):
+            self._take_outcome(worker, event, now)
+        elif event.kind == CHUNK:
+            if event.id in self.requests:  # else it was answered in the worker's place
+                self._take_piece(event.id, event.payload, now)
+        elif event.kind == LOG:
+            metadata = event.metadata
+            self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False), event.id)
+        elif event.kind == HELLO:
+            self._can_dump = "dump-signal" in event.metadata.get("capabilities", ())
+            requests = event.metadata.get("window_requests", BASE_WINDOW_REQUESTS)
+            self.policy.hello(requests, event.metadata.get("window_bytes", BASE_WINDOW_BYTES))
+        elif event.kind == READY:
+            self._init_us = event.metadata.get("init_us")
+            self._memory_at_ready = event.metadata.get("peak_memory_bytes", 0)
+            self.policy.cooperative = event.metadata.get("answers_dump", False)
+            self._proceedings.hook_over(failed=False)
+            self.policy.serves(event.metadata.get("concurrency", 1))
+            self._perform(self.policy.ready(now))
+        elif event.kind == DUMP:
+            self._facts.stacks = stacks_by_request(event.metadata.get("stacks", []))
+            if self._facts.stacks:  # else the signal may tell more
+                self._perform(self.policy.dumped(now))
+        elif event.kind == ERROR and self.policy.loading:
+            self._facts.last_word = event.metadata
+            self._perform(self.policy.not_loaded(now))
+        elif event.kind == ERROR:
+            self._break_off(worker, str(event.metadata["error_message"]))
+
+    def _take_outcome(self, worker: Worker, frame: Frame, now: float) -> None:
+        counts, actions = self.policy.outcome(frame.id, now)
+        if counts:
+            metadata = frame.metadata
+            request = self.requests[frame.id]
+            measured = {}
+            for key in MEASURED:
+                if key in metadata:
+                    measured[key] = metadata[key]
+            if "duration_us" not in measured and frame.id in self._begun:
+                measured["duration_us"] = int((now - self._begun[frame.id]) * 1e6)
+            limit = self.function.limits.output_bytes
+            if limit is not None and len(frame.payload) > limit:
+                error = verdict.too_large(len(frame.payload), limit, streamed=False)
+                outcome = Outcome(request.request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
+            elif frame.kind == RESULT:
+                outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, None, 0, measured)
+                if "http" in metadata:
+                    outcome.http = metadata["http"]
+            elif frame.kind == END and "error_type" not in metadata:
+                outcome = Outcome(request.request_id, measured=measured)
+            else:
+                error = dict(verdict.completed(metadata, self.function.limits, worker.evidence(frame.id), measured))
+                outcome = Outcome(request.request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
+            took = float(measured.get("duration_us", 0))
+            self.busy_us = took if self.busy_us == UNKNOWN else self.busy_us + (took - self.busy_us) / 4
+            self._conclude(frame.id, outcome)
+            self._perform(actions)
+            if self.function.max_growth is not None:
+                self._look_at_growth(measured.get("peak_memory_bytes", 0))
+            return
+        self._journal.request_over(
+            frame.id, self.number
+        )  # it was answered in the worker's place, and has gone on logging
+        if self.policy.phase is Phase.SERVING:
+            self._facts.forced = False  # it was only slow, and goes on
+        elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
+            self._facts.violation = f"an outcome for id {frame.id}, whose turn it was not"
+            self._watch.remove(worker.process.answers)
+        self._perform(actions)
+
+    def _look_at_growth(self, peak: int) -> None:
+        """Replace a worker that has grown by more than it may. (What it says of itself: if it lies, it stays.)"""
+        if peak - self._memory_at_ready > (self.function.max_growth or 0):
+            self._perform(self.policy.retire(time.monotonic()))
+
+    def _begin_stream(self, worker: Worker, frame: Frame) -> None:
+        if self.function.concurrency == 1 and frame.id != next(iter(worker.connection.open_requests)):
+            self._break_off(worker, f"a stream for id {frame.id}, which is not the oldest request")
+        elif frame.id in self.requests:
+            self._streams.begin(frame.id, self.requests[frame.id].request_id, frame.metadata)
+
+    def _take_piece(self, id: int, data: bytes, now: float) -> None:
+        """A piece of a streamed result, unless it is too large with it."""
+        request_id, limit = self.requests[id].request_id, self.function.limits.output_bytes
+        if limit is not None and (size := self._streams.size_with(id, data)) > limit:
+            self._facts.sizes.setdefault(request_id, size)
+            self._perform(self.policy.cut(id, now))
+        else:
+            self._streams.take(id, request_id, data)
+
+    def _break_off(self, worker: Worker, why: str) -> None:
+        self._facts.violation = why
+        self._watch.remove(worker.process.answers)
+        self._perform(self.policy.violation(time.monotonic()))
+
+    def bury(self, death: reaper.Death) -> None:
+        """The worker is dead and collected: hear its last words, then let go of what was its."""
+        worker = self.worker
+        assert worker is not None, "only a worker that is there can die"
+        self._facts.death = death
+        self._facts.evidence = worker.group.evidence() if worker.group is not None else None
+        self.policy.gone()
+        # What it has written lies in its pipes; what comes later is from others, who may write for ever.
+        left = unread(worker.process.dump)
+        while left > 0 and worker.read_dump():
+            left -= READ_SIZE
+        left = unread(worker.process.log)
+        while left > 0 and (data := worker.read_log()):
+            self._journal.raw(data, self._only_request(), self.number)
+            left -= len(data)
+        self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
+        self._facts.exec_error = worker.process.exec_error()
+        self._let_go(worker)
+
+    def died(self) -> None:
+        """The worker was buried, and what it had left behind is dead too: go on."""
+        now = time.monotonic()
+        self._perform(self.policy.exec_failed(now) if self._facts.exec_error else self.policy.died(now))
+
+    def _lose(self, worker: Worker) -> None:
+        """The worker was killed and does not end: nobody is to wait for it."""
+        self._journal.say(f"pipe-init: the worker (pid {worker.pid}) was killed and does not end; going on without it")
+        self.policy.gone()
+        self._let_go(worker)
+        self._perform(self.policy.died(time.monotonic()))
+
+    def _let_go(self, worker: Worker) -> None:
+        self._watch.forget(self)
+        self._writing = False
+        self._facts.dump = bytes(worker.dump)
+        self._journal.all_over(worker.connection.open_requests, self.number)  # what was begun belongs to nobody else
+        failed = self._facts.death is None or self._facts.death.description != "exit status 0"
+        self._proceedings.hook_over(failed, self._facts.forced)
+        self.worker = None
+        worker.close()
+        self._starter.release(worker)
+
+    # What the policy decides
+
+    def _perform(self, actions: list[Action]) -> None:
+        """Perform actions in order; those that follow from performing one come after all that wait already."""
+        if not actions:
+            return
+        self._actions += actions
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._actions:
+                action = self._actions.popleft()
+                if isinstance(action, Send):
+                    if self.worker is not None:  # it could not be started; the policy knows by now
+                        self._send(self.worker, action.id)
+                elif isinstance(action, Begin):
+                    self._begin(action.id)
+                else:
+                    self._perform_seldom(action)
+        finally:
+            self._performing = False
+
+    def _perform_seldom(self, action: Action) -> None:
+        """What no request needs that is answered in time."""
+        if isinstance(action, Answer):
+            self._conclude(action.id, self._answer(action.id, action.cause))
+        elif isinstance(action, Start):
+            self._start()
+        elif self.worker is None:
+            return
+        elif isinstance(action, Dump):
+            self._ask_for_stacks(self.worker, action.by_signal)
+        elif isinstance(action, Cancel):
+            if action.id in self.worker.connection.open_requests:
+                self.worker.send(CANCEL, action.id)
+                self._watch_writing(self.worker)
+        elif isinstance(action, Signal):
+            self._facts.forced, self._facts.closed = True, self.worker.ended or self.worker.deaf
+            self._facts.sent.add(int(action.number))
+            if not self.worker.pid:
+                self._starter.signal(action.number)  # it is not forked yet: what was to do it hangs
+            elif reaper.is_own_child(self.worker.pid):  # a template has named the pid
+                self.worker.signal(action.number)
+        elif isinstance(action, Stop):
+            self._stop(self.worker)
+        elif isinstance(action, Sweep):
+            self._sweep()
+            if self.worker.pid and reaper.is_own_child(self.worker.pid):
+                self.worker.signal(SIGKILL)  # again: a template's worker may have become our child after the first one
+                reaper.sweep_below(self.worker.pid)
+        elif isinstance(action, Lose):
+            self._lose(self.worker)
+
+    def _start(self) -> None:
+        """Start a worker; where that is impossible, it has died at once."""
+        self._can_dump = False
+        self._facts = Facts()
+        try:
+            worker = self._starter.start(self)
+        except OSError as error:  # no process, descriptor or memory left; a later attempt may find one
+            self._facts.start_error = error
+            self._perform(self.policy.died(time.monotonic()))
+            return
+        self.worker, process = worker, worker.process
+        for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
+            self._watch.add(descriptor, owner=self)
+        self._proceedings.hook_begun(INITIALIZE)
+        worker.send(HELLO, metadata=self._starter.hello)
+        self._watch_writing(worker)
+
+    def _ask_for_stacks(self, worker: Worker, by_signal: bool) -> None:
+        if not by_signal:
+            self._facts.asked, self._facts.stacks = True, {}
+            worker.dump.clear()
+            worker.send(DUMP)
+            self._watch_writing(worker)
+        elif not worker.pid:
+            self._facts.asked = self._starter.ask_for_stacks()
+        elif self._can_dump and reaper.is_own_child(worker.pid):
+            self._facts.asked = True
+            worker.ask_for_stacks(launch.DUMP_SIGNAL)
+
+    def _send(self, worker: Worker, id: int) -> None:
+        request = self.requests[id]
+        metadata, is_plain = invoke_metadata(self.function, request)
+        worker.expect(id)
+        try:
+            if self._streams.was_fed(id):
+                self._unsendable[id] = "Runtime.ExitError", "The worker that was reading the event is gone"
+            elif worker.send(INVOKE, id, metadata, request.payload, trusted=is_plain):
+                return
+        except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
+            self._unsendable[id] = "RequestTooLargeException", f"The runtime cannot take it: {error}"
+        self._watch_writing(worker)
+
+    def _stop(self, worker: Worker) -> None:
+        self._proceedings.hook_begun(PRE_STOP)
+        worker.send(STOP)
+        self._watch.remove(worker.process.requests)
+        self._writing = False
+        worker.end_input()
+
+    def _flush(self, worker: Worker) -> None:
+        worker.flush()
+        self._watch_writing(worker)
+
+    def _watch_writing(self, worker: Worker) -> None:
+        wanted = worker.wants_to_write
+        if worker.deaf:  # dying, or it will never see what it was sent
+            self._perform(self.policy.closed(time.monotonic()))
+        if wanted and not self._writing:
+            self._watch.add(worker.process.requests, select.POLLOUT, owner=self)
+        elif self._writing and not wanted:
+            self._watch.remove(worker.process.requests)
+        self._writing = wanted
+
+    def _begin(self, id: int) -> None:
+        self._begun[id] = time.monotonic()
+        self._proceedings.begun(self.requests[id])
+        if id in self._unsendable:  # its turn has come, and nobody else will answer it
+            error = problem(*self._unsendable[id])
+            counts, actions = self.policy.outcome(id, time.monotonic())
+            assert counts, "the policy has just begun this request"
+            self._conclude(id, Outcome(self.requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
+            self._perform(actions)
+
+    def _answer(self, id: int, cause: Cause) -> Outcome:
+        """The outcome that the init gives in the worker's place."""
+        request = self.requests[id]
+        measured: dict[str, int] = {}
+        if id in self._begun:
+            measured["duration_us"] = int((time.monotonic() - self._begun[id]) * 1e6)
+        if cause is Cause.DIED and self._facts.death is not None:
+            measured["peak_memory_bytes"] = self._facts.death.peak_memory
+        if self.worker is not None:
+            self._facts.dump = bytes(self.worker.dump)
+        error, exit_code = answer(self.function, request, cause, self._facts, self._facts.stacks.get(id))
+        error = verdict.completed(error, self.function.limits, None, measured)
+        return Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured)
+
+    def _conclude(self, id: int, outcome: Outcome) -> None:
+        """The one place where a request that was submitted gets its outcome."""
+        request = self.requests.pop(id)
+        self._unsendable.pop(id, None)
+        self._journal.request_over(id, self.number)
+        self._streams.end(id, outcome)
+        if self._begun.pop(id, None) is not None:
+            if self._init_us is not None:
+                outcome.measured["init_us"], self._init_us = self._init_us, None
+            self._proceedings.ended(request, outcome)
+        self._outcomes.append(outcome)
+
+
+def _policy_for(function: Function) -> Policy:
+    if function.concurrency == 1:
+        return Policy(function.settings)
+    from .concurrent import ConcurrentPolicy  # most runs need not load it
+
+    return ConcurrentPolicy(function.settings)

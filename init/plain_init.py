@@ -1,0 +1,265 @@
+"""A plain init for any program: forwards signals to it, collects orphans, ends what it leaves, exits with its code.
+
+All signals are blocked from the first line on and taken one by one: no handler, no race between a look and a sleep,
+and no wake-up while nothing happens. This file performs; forwarding.py decides which signal goes where. It knows
+neither the command line nor the protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import resource  # noqa: F401  wait4(2)'s result needs it, and Python would look for it when the first child has died
+import signal
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from . import child, reaper, signals
+from .forwarding import (
+    EXIT_NOT_EXECUTABLE,
+    FORWARDABLE,
+    HURRYING,
+    JOB_CONTROL,
+    STOPPING,
+    Rules,
+    exit_code,
+    signal_name,
+)
+from .signals import Held
+from .tty import Terminal
+
+GRACE = 2.0
+"""Seconds between TERM and KILL for what the program leaves behind."""
+
+KILL_SECONDS = 1.0
+"""How long to wait for what was killed: it may be stuck in the kernel, or be another user's."""
+
+_SI_KERNEL = 0x80
+"""siginfo_t's si_code of what nobody sent, such as a terminal's signal for a key."""
+
+_FAREWELL = (signal.SIGTERM, signal.SIGCONT)
+"""What is stopped takes its TERM only when it is continued."""
+
+
+class Options(NamedTuple):
+    """command: the program and its arguments. group: forward to its whole process group. subreaper: answer for all
+    that descends from it. verbose: say on stderr what is done. rewrites: {the signal that comes: the one to send
+    instead, 0 for none}. session: give it a session of its own. parent_death: the signal that we want when our parent
+    dies, 0 for none. grace: seconds between TERM and KILL for what it leaves behind.
+    """
+
+    command: tuple[str, ...]
+    group: bool = False
+    subreaper: bool = False
+    verbose: bool = False
+    rewrites: Mapping[int, int] = {}
+    session: bool = False
+    parent_death: int = 0
+    grace: float = GRACE
+
+
+def run(options: Options, held: Held) -> int:
+    """Run the program to its end, and end what it leaves; returns the exit code. All signals stay blocked."""
+    init = PlainInit(options)
+    try:
+        init.start(held)
+    except OSError as error:
+        child.say(f"cannot start a process: {error.strerror}")
+        return EXIT_NOT_EXECUTABLE
+    while init.status is None:
+        init.wait()
+    init.end_rest()
+    return exit_code(init.status)
+
+
+class PlainInit:
+    """One program and all that comes of it. status: how it ended, as of waitpid(2); None while it runs."""
+
+    def __init__(self, options: Options) -> None:
+        self.status: int | None = None
+        self._options = options
+        self._rules = Rules(options.rewrites, options.group, options.session)
+        self._pid_1 = os.getpid() == 1
+        self._child = 0
+        self._answers_for_all = False
+        self._terminal: Terminal | None = None
+        self._more = False
+        self._hurried = False
+        self._asked: set[int] = set()
+
+    def start(self, held: Held) -> None:
+        """Start the program. OSError: there is no process left to do it with."""
+        options = self._options
+        if options.parent_death and not signals.ask_for_parents_death(options.parent_death, held.parent):
+            child.say("this system tells nobody of a parent's death; --pdeathsig has no effect")
+        self._answers_for_all = self._claim_orphans()
+        terminal = Terminal.find()
+        if options.session and terminal is not None and not terminal.let_go():
+            terminal = None
+        self._child = child.start(options.command, held.mask, options.session, terminal)
+        self._terminal = None if options.session else terminal
+        child.keep_only([2, self._terminal.descriptor] if self._terminal else [2])
+        if self._pid_1:
+            os.chdir("/")  # or the file system that we were started in could not be unmounted
+        where = "a session" if options.session else "a process group"
+        self._tell(f"started {options.command[0]!r} as pid {self._child}, in {where} of its own")
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait for signals, at most so long, and act on what has come. A round has an end, however many come."""
+        if self._more:
+            seconds = 0
+        all_signals = signal.valid_signals()
+        came = signal.sigwaitinfo(all_signals) if seconds is None else signal.sigtimedwait(all_signals, seconds)
+        deaths = self._more
+        for _ in all_signals:
+            if came is None:
+                break
+            if came.si_signo == signal.SIGCHLD:
+                deaths = True
+            elif came.si_signo in FORWARDABLE:
+                self._forward(came.si_signo, by_kernel=came.si_code == _SI_KERNEL)
+            # SIGCHLD comes last: with orphans that die all the time the others would never have their turn.
+            came = signal.sigtimedwait(FORWARDABLE, 0)
+        if deaths:
+            self._collect()
+
+    def end_rest(self) -> None:
+        """End what the program left: TERM, the grace time, KILL. What was asked to hurry does not wait."""
+        deadline = time.monotonic() + self._options.grace
+        while self._is_something_left() and not self._hurried and (left := deadline - time.monotonic()) > 0:
+            self._ask_orphans()
+            self.wait(left)
+        if not self._is_something_left():
+            return
+        self._tell("kills what is left")
+        deadline = time.monotonic() + KILL_SECONDS
+        while self._is_something_left() and (left := deadline - time.monotonic()) > 0:
+            self._kill()
+            self.wait(left)
+        if self._is_something_left():
+            child.say("what was killed is still there; it is another user's, or stuck in the kernel")
+
+    def _claim_orphans(self) -> bool:
+        """Have orphans fall to us; returns whether they are ours to end, too, when they have left the group."""
+        if self._pid_1:
+            return True
+        wanted = self._options.subreaper
+        if not reaper.become_subreaper():
+            text = "this system has no subreaper: orphans go to PID 1, and what is left at the end is not waited for"
+            (child.say if wanted else self._tell)(text)
+            return False
+        if wanted and reaper.has_children():
+            # They were our predecessor's, before it executed us, and later nobody can tell them from orphans.
+            child.say("there were children before: at the end only the program's own process group is ended")
+            return False
+        return wanted
+
+    def _forward(self, came: int, by_kernel: bool) -> None:
+        """Send a signal on, and stop with the program if it stops."""
+        number, group, stop = self._rules.decide(came)
+        if self.status is not None:
+            self._hurried = self._hurried or number in HURRYING
+            return
+        if not number:
+            self._tell(f"{signal_name(came)} is not passed on")
+            return
+        self._tell(f"{signal_name(came)}: sends {signal_name(number)} to {'the group of ' * group}{self._child}")
+        if number == signal.SIGCONT:
+            self._bring_to_front()
+        (reaper.signal_group if group else reaper.signal_child)(self._child, number)
+        if not stop:
+            return
+        if by_kernel and came in JOB_CONTROL:
+            self._stop_as_terminals_do(came, os.getpid())
+        else:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _bring_to_front(self) -> None:
+        """Where a shell has brought us into the foreground, that is the program's place."""
+        if self._terminal is not None and self._terminal.is_ours():
+            self._terminal.hand_to(self._child)
+
+    def _stop_as_terminals_do(self, number: int, whom: int) -> None:
+        """Stop by a terminal's signal, the way the kernel does: not where no shell is left to continue us.
+
+        whom: of kill(2); 0 is for all of our process group, as a key is. If it had no effect, as on PID 1 or in an
+        orphaned group, then it shall have none on the program either.
+        """
+        os.kill(whom, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # here we stop
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        if number == signal.SIGTSTP and signal.SIGCONT not in signal.sigpending():
+            self._tell("cannot stop here, so the program goes on")
+            reaper.signal_group(self._child, signal.SIGCONT)
+
+    def _collect(self) -> None:
+        """Take all that children have to tell: one may have stopped, many may have died."""
+        running = self.status is None
+        if running:
+            self._follow_stop()
+        farewell = () if self._pid_1 else _FAREWELL
+        deaths, _, self._more = reaper.reap([self._child] if running else (), farewell=farewell)
+        for death in deaths:
+            self._asked.discard(death.pid)
+            if death.pid != self._child or self.status is not None:
+                self._tell(f"pid {death.pid}, an orphan, ended: {death.description}")
+                continue
+            self._tell(f"pid {death.pid} ended: {death.description}")
+            self.status = death.status
+            self._take_terminal_back()
+            if self._pid_1:
+                self._signal_everybody(*_FAREWELL)
+
+    def _follow_stop(self) -> None:
+        """If a terminal has stopped the program, stop too: our shell waits for us, and knows nothing of the program."""
+        try:
+            seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return  # it is dead by now
+        if seen is not None and seen.si_status in STOPPING:
+            self._tell(f"pid {self._child} was stopped by {signal_name(seen.si_status)}")
+            if self._terminal is not None and seen.si_status in JOB_CONTROL:
+                self._stop_as_terminals_do(seen.si_status, 0)
+
+    def _take_terminal_back(self) -> None:
+        """Leave the terminal as it was: a script that started us goes on in the foreground."""
+        if self._terminal is not None and self._terminal.group() == self._child:
+            self._terminal.hand_to(os.getpgrp())
+
+    def _is_something_left(self) -> bool:
+        return reaper.has_children() if self._answers_for_all else reaper.has_child_in(self._child)
+
+    def _ask_orphans(self) -> None:
+        """TERM for each orphan that has not had it: not from its group, nor, as PID 1 sends it, together with all."""
+        if not self._answers_for_all or self._pid_1:
+            return
+        for pid in set(reaper.children()) - self._asked:
+            self._asked.add(pid)
+            if _group_of(pid) != self._child:
+                for number in _FAREWELL:
+                    reaper.signal_child(pid, number)
+
+    def _kill(self) -> None:
+        if self._pid_1:
+            self._signal_everybody(signal.SIGKILL)
+            return
+        if reaper.has_child_in(self._child):
+            reaper.signal_group(self._child, signal.SIGKILL)
+        if self._answers_for_all:
+            reaper.kill(reaper.children())
+
+    def _signal_everybody(self, *numbers: int) -> None:
+        """As PID 1: all processes of this PID namespace but ourselves."""
+        for number in numbers:
+            reaper.signal_child(-1, number)
+
+    def _tell(self, text: str) -> None:
+        if self._options.verbose:
+            child.say(text)
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0

@@ -1,0 +1,62 @@
+"""The short way to a plain init: simple command lines, read without click, whose import is most of a start.
+
+What it does not know it leaves to the command line proper, which decides what is right and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .forwarding import rewriting, signal_number
+from .plain_init import Options
+
+_FLAGS: dict[str, tuple[str, bool]] = {
+    "-g": ("group", True),
+    "--group": ("group", True),
+    "-s": ("subreaper", True),
+    "--subreaper": ("subreaper", True),
+    "-v": ("verbose", True),
+    "--verbose": ("verbose", True),
+    "--setsid": ("session", True),
+    "--no-setsid": ("session", False),
+}
+
+
+def _seconds(text: str) -> float:
+    if not (text.isascii() and text.isdecimal() and len(text) < 4):
+        raise ValueError(text)
+    return float(text)
+
+
+_VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "--rewrite": ("rewrites", rewriting),
+    "--pdeathsig": ("parent_death", signal_number),
+    "--grace": ("grace", _seconds),
+}
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Options | None:
+    """The options in what stands behind `exec`; None if that takes the command line proper."""
+    if any(name.startswith("PIPE_INIT_") for name in environment):
+        return None
+    found: dict[str, Any] = {}
+    rest = iter(range(len(arguments)))
+    for index in rest:
+        argument = arguments[index]
+        if argument in _FLAGS:
+            name, value = _FLAGS[argument]
+            found[name] = value
+        elif argument in _VALUES:
+            name, convert = _VALUES[argument]
+            try:
+                value = convert(arguments[next(rest)])
+            except (StopIteration, ValueError):
+                return None
+            found[name] = dict([*found.get(name, {}).items(), value]) if name == "rewrites" else value
+        elif argument == "--" or not argument.startswith("-"):
+            command = tuple(arguments[index + (argument == "--") :])
+            return Options(command, **found) if command else None
+        else:
+            return None
+    return None

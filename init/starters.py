@@ -1,0 +1,361 @@
+"""Where workers come from: an interpreter of their own (exec), or a fork of a process that has loaded the handler.
+
+It starts processes and hears what the template says; what a worker says is its lane's business, and when one is to be
+started or ended is the policy's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Mapping
+from dataclasses import replace
+from signal import SIGKILL
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipe_runtime.connection import STREAM_BYTES
+from pipe_runtime.errors import ProtocolError
+from pipe_runtime.frames import Frame
+from pipe_runtime.messages import ERROR, HELLO, LOG, READY, VERSION
+
+from . import launch, limits, reaper
+from .journal import Journal
+from .request import REQUEST, TEMPLATE, Function
+from .watch import Watch
+from .worker import READ_ROUND, Worker
+
+if TYPE_CHECKING:
+    from .cgroups import Group
+    from .lane import Lane
+    from .template import Template
+
+TEMPLATE_SOURCE = -1
+"""Of the template's lines, for the journal; lanes count from 0."""
+
+
+NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+"""Of socketpair(2): that there are none here."""
+
+
+class Starter(Protocol):
+    """What a lane wants of it. hello: what is to be said to each worker."""
+
+    hello: Mapping[str, Any]
+
+    def start(self, lane: Lane) -> Worker:
+        """A new worker; its pid may become known later. OSError: there is none to be had now."""
+
+    def release(self, worker: Worker) -> None:
+        """The worker is gone, and with it what it had of its own."""
+
+    def ask_for_stacks(self) -> bool:
+        """Of what is to fork a worker that is not there yet. False: it cannot tell."""
+
+    def signal(self, number: int) -> None:
+        """To what is to fork a worker that is not there yet."""
+
+
+def hello_of(function: Function) -> dict[str, Any]:
+    """HELLO's metadata for a worker of this function."""
+    hello: dict[str, Any] = {
+        "versions": [VERSION],
+        "software": "pipe-init",
+        "dump_fd": launch.DUMP_FD,
+        "dump_signal": int(launch.DUMP_SIGNAL),
+        "spin_us": function.spin_us,
+        "stream_bytes": STREAM_BYTES,
+        **function.hello,
+    }
+    if function.start_method == TEMPLATE and several_lanes(function):
+        hello["adopts_orphans"] = True
+    if function.isolation == REQUEST:
+        hello["rehearse"] = True
+    return hello
+
+
+def several_lanes(function: Function) -> bool:
+    """Whether several workers may be there at a time. Then each keeps its orphans: they can be told apart."""
+    return function.workers > 1 or function.settings.prestart
+
+
+class Exec:
+    """Starts each worker as a program of its own. early: one that was started ahead, with just this command."""
+
+    def __init__(self, function: Function, early: launch.Process | None) -> None:
+        self.hello: Mapping[str, Any] = hello_of(function)
+        self.early = early
+        self._function = function
+
+    def start(self, lane: Lane) -> Worker:
+        """As Starter.start; the pid is known."""
+        function, (process, self.early) = self._function, (self.early, None)
+        group = group_of(function)
+        try:
+            joins = () if group is None else group.join_descriptors
+            process = process or launch.start(
+                function.command, function.environment, joins=joins, adopts=several_lanes(function)
+            )
+            limited(process, function.limits, group)
+        except OSError:
+            released(function, group)
+            raise
+        return Worker(process, group)
+
+    def release(self, worker: Worker) -> None:
+        """As Starter.release."""
+        released(self._function, worker.group)
+
+    def ask_for_stacks(self) -> bool:
+        """Nothing else forks its workers."""
+        return False
+
+    def signal(self, number: int) -> None:
+        """Nothing else forks its workers."""
+
+
+class FromTemplate:
+    """Forks workers from a template, and starts a new one where it is gone. Where there can be none, as Exec."""
+
+    def __init__(self, function: Function, watch: Watch, journal: Journal) -> None:
+        self.hello: Mapping[str, Any] = hello_of(function)
+        self._function = function
+        self._watch = watch
+        self._journal = journal
+        self._template: Template | None = None
+        self._worker: Worker | None = None  # the conversation with it
+        self._instead: Exec | None = None
+        self._expected: dict[int, tuple[Lane, Worker]] = {}  # by ticket: those that are not our children yet
+        self._last_ticket = 0
+        self._can_dump = False
+        self._is_loaded = False
+
+    @property
+    def pid(self) -> int:
+        """The template's, 0 if there is none."""
+        return 0 if self._worker is None else self._worker.pid
+
+    def start(self, lane: Lane) -> Worker:
+        """As Starter.start; the pid becomes known when the template has reported it."""
+        template = self._template or self._start_template()
+        if template is None:
+            assert self._instead is not None
+            return self._instead.start(lane)
+        ticket = self._last_ticket = self._last_ticket + 1
+        group = group_of(self._function)
+        try:
+            process = template.fork(ticket, () if group is None else group.join_descriptors)
+        except ConnectionError:  # it is dying; how it died says why there is no worker
+            process = launch.make_pipes(True).process(0)
+        except OSError:
+            released(self._function, group)
+            raise
+        worker = Worker(process, group)
+        self._expected[ticket] = lane, worker
+        return worker
+
+    def release(self, worker: Worker) -> None:
+        """As Starter.release."""
+        released(self._function, worker.group)
+        if self._template is not None and worker.pid:
+            self._template.forget(worker.pid)
+
+    def ask_for_stacks(self) -> bool:
+        """Of the template. False: it cannot tell."""
+        if self._worker is None or not self._can_dump:
+            return False
+        self._worker.ask_for_stacks(launch.DUMP_SIGNAL)
+        return True
+
+    def signal(self, number: int) -> None:
+        """To the template's group."""
+        if self._worker is not None:
+            self._worker.signal(number)
+
+    def handle(self, ready: Mapping[int, int]) -> None:
+        """Deal with what is ready of the template's descriptors."""
+        worker, template = self._worker, self._template
+        if worker is None or template is None:
+            return
+        process = worker.process
+        if process.log in ready:
+            self._read_log(worker)
+        if process.answers in ready:
+            self._read_answers(worker, READ_ROUND)
+        if process.dump in ready:
+            self._read_dump(worker)
+        if process.requests in ready:
+            worker.flush()
+            self._watch_writing(worker)
+        if template.control in ready:
+            self.hear_reports()
+
+    def hear_reports(self) -> None:
+        """Learn the pids of the workers that were forked by now."""
+        if self._template is None or self._worker is None:
+            return
+        try:
+            reports = self._template.reports()
+        except ProtocolError as error:
+            self._break_off(self._worker, str(error))
+            return
+        for report in reports:
+            lane, worker = self._expected[report.ticket] if report.pid else self._expected.pop(report.ticket)
+            if report.ours:
+                del self._expected[report.ticket]
+            if lane.worker is not worker:
+                continue  # it was given up meanwhile; what there is of it is swept
+            if report.ours:
+                self._limit(worker)
+            elif report.pid:
+                worker.process.pid = report.pid
+            else:
+                lane.unborn(None, start_error=OSError(report.errno, os.strerror(report.errno)))
+
+    def bury(self, death: reaper.Death) -> None:
+        """The template is dead and collected; its workers live on. Those that it was to fork will not be."""
+        worker = self._worker
+        assert worker is not None, "only a template that is there can die"
+        self._read_log(worker)
+        self._read_dump(worker)
+        self._read_answers(worker, READ_ROUND)
+        self.hear_reports()
+        exec_error = worker.process.exec_error()
+        self._let_go()
+        expected, self._expected = list(self._expected.values()), {}
+        for lane, expected_worker in expected:
+            if lane.worker is expected_worker and not expected_worker.pid:
+                lane.unborn(death, exec_error=exec_error)
+
+    def stop(self) -> None:
+        """No worker will be wanted any more: have the template end by itself."""
+        if self._worker is not None:
+            self._watch.remove(self._worker.process.requests)
+            self._worker.end_input()
+
+    def _start_template(self) -> Template | None:
+        """None: there can be none here, and `_instead` does it."""
+        from .template import HELLO as TEMPLATE_HELLO  # most runs need not load it
+        from .template import Template
+
+        if self._instead is not None:
+            return None
+        function = self._function
+        group = group_of(function)
+        try:
+            joins = () if group is None else group.join_descriptors
+            template = Template.start(function.command, function.environment, joins)
+        except OSError as error:
+            released(function, group)
+            if error.errno not in NO_SOCKETS:
+                raise
+            self._journal.say(f"pipe-init: no template can be had here ({error.strerror}); workers start by exec")
+            self._instead = Exec(function, None)
+            return None
+        try:
+            # All but the CPU time, which each process has for itself: the template is not to run out of it by forking.
+            limited(template.process, replace(function.limits, cpu_seconds=None), group)
+        except OSError:
+            template.close()
+            released(function, group)
+            raise
+        self._template, self._can_dump, self._is_loaded = template, False, False
+        self._worker = worker = Worker(template.process, group)
+        for descriptor in (template.process.answers, template.process.log, template.process.dump, template.control):
+            self._watch.add(descriptor, owner=self)
+        worker.send(HELLO, metadata={**self.hello, **TEMPLATE_HELLO})
+        self._watch_writing(worker)
+        return template
+
+    def _waiting(self) -> list[Lane]:
+        """Lanes whose workers are not forked yet."""
+        return [lane for lane, worker in self._expected.values() if lane.worker is worker and not worker.pid]
+
+    def _limit(self, worker: Worker) -> None:
+        """Of a worker that is a child of ours, unless the template lies: what it has not inherited."""
+        seconds = self._function.limits.cpu_seconds
+        if seconds is not None and reaper.is_own_child(worker.pid):
+            try:
+                limits.apply(worker.pid, limits.Limits(cpu_seconds=seconds))
+            except OSError:
+                worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
+
+    def _let_go(self) -> None:
+        self._watch.forget(self)
+        self._journal.all_over((), TEMPLATE_SOURCE)
+        if self._template is not None and self._worker is not None:
+            self._template.close()
+            self._worker.close()
+            released(self._function, self._worker.group)
+        self._template = self._worker = None
+
+    def _watch_writing(self, worker: Worker) -> None:
+        if worker.wants_to_write:
+            self._watch.add(worker.process.requests, select.POLLOUT, owner=self)
+        else:
+            self._watch.remove(worker.process.requests)
+
+    # What it says
+
+    def _read_log(self, worker: Worker) -> None:
+        data = worker.read_log()
+        if data:
+            self._journal.raw(data, 0, TEMPLATE_SOURCE)
+        elif data == b"":
+            self._watch.remove(worker.process.log)
+
+    def _read_dump(self, worker: Worker) -> None:
+        came = worker.read_dump()
+        if came:
+            for lane in self._waiting():
+                lane.dumped(bytes(worker.dump))
+        elif came is False:
+            self._watch.remove(worker.process.dump)
+
+    def _read_answers(self, worker: Worker, limit: int) -> None:
+        try:
+            for event in worker.events(limit):
+                if isinstance(event, Frame):
+                    self._take(event)
+        except ProtocolError as error:
+            self._break_off(worker, str(error))
+        if worker.ended:
+            self._watch.remove(worker.process.answers)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == HELLO:
+            self._can_dump = "dump-signal" in frame.metadata.get("capabilities", ())
+        elif frame.kind == LOG:
+            metadata = frame.metadata
+            self._journal.from_function(frame.payload, metadata["stream"], metadata.get("continues", False), 0)
+        elif frame.kind == READY:
+            self._is_loaded = True
+        elif frame.kind == ERROR and not self._is_loaded:  # else why it ends now; another one will fork
+            for lane in self._waiting():
+                lane.not_loaded(frame.metadata)
+
+    def _break_off(self, worker: Worker, why: str) -> None:
+        """The template broke the protocol: nothing that it says counts any more."""
+        self._journal.say(f"pipe-init: the template (pid {worker.pid}) broke the protocol and is replaced: {why}")
+        self._watch.forget(self)
+        worker.signal(SIGKILL)
+
+
+def group_of(function: Function) -> Group | None:
+    """A cgroup for one more process, if the function's have any. OSError: there can be none now."""
+    return None if function.cgroup is None else function.cgroup.group(function.limits)
+
+
+def released(function: Function, group: Group | None) -> None:
+    """Nothing is left in a cgroup that matters."""
+    if group is not None and function.cgroup is not None:
+        function.cgroup.release(group)
+
+
+def limited(process: launch.Process, allowed: limits.Limits, group: Group | None) -> None:
+    """Hold a new process to its limits, but for what its cgroup sees to. OSError: it cannot be, and is no more."""
+    try:
+        limits.apply(process.pid, allowed, () if group is None else group.held)
+    except OSError:
+        process.dismiss()  # no function runs beyond a limit that somebody relies on
+        raise

@@ -1,0 +1,277 @@
+"""The template: a runtime that has loaded the function, and forks workers in place of serving requests.
+
+Loaded only where the init's HELLO asks for one. It owns the control socket and what lies between a fork and the
+worker's own conversation. What a worker does from its HELLO on is the loop's business, as in any other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
+from errno import EAGAIN, EMFILE
+from select import POLLIN, poll
+
+from . import namespace
+from .alive import ALIVE_FD, arm
+from .errors import Fault, ProtocolError
+from .frames import Frame
+from .logs import NOBODY, write_all
+from .messages import DUMP, STOP
+from .stdio import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .loop import Outcome, Runtime
+
+BATCH = 8
+"""Workers that one child of the template forks, at most: the first waits for the last before it falls to the init."""
+
+PIPES = 5
+"""Descriptors that come with each request for a worker: requests, answers, log, alive and dump."""
+
+MAX_DESCRIPTORS = 32
+"""The same with files of cgroups, at most."""
+
+REHEARSALS = 20
+"""Requests until the interpreter has specialised the code on their way, in memory that all workers then share."""
+
+PR_SET_CHILD_SUBREAPER = 36
+"""prctl(2); from <linux/prctl.h>."""
+
+NAMED_THREADS = 8
+"""Threads that the warning names, at most."""
+
+
+class _Wanted:
+    """A worker that the init asks for. descriptors: its pipes, then files of cgroups to enter."""
+
+    def __init__(self, ticket: bytes, descriptors: Sequence[int]) -> None:
+        self.ticket = ticket
+        self.pipes = descriptors[:PIPES]
+        self.groups = descriptors[PIPES:]
+
+
+class Template:
+    """Forks workers of what `runtime` loads."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._prctl: Any = None
+        self._control: socket
+        self._news = poll()
+
+    def load(self, hello: dict[str, Any]) -> Outcome:
+        """Load the function, and whatever its workers would import themselves. Raises what that raises."""
+        runtime = self._runtime
+        descriptor = hello["template"].get("control_fd")
+        if type(descriptor) is not int:
+            raise Fault("Runtime.ProtocolError", "HELLO whose template has no control_fd")
+        os.set_inheritable(descriptor, False)
+        runtime.control_fd = descriptor
+        self._control = socket(fileno=descriptor)
+        runtime.load(hello)
+        if not runtime.plain:
+            namespace.own("service").preload(runtime.found, hello, runtime.code_dir)
+        if hello.get("adopts_orphans"):
+            self._prctl = namespace.stdlib("ctypes").CDLL(None).prctl
+        runtime.leave_if_forked(None)
+        self._warn_of_threads()
+        rehearsal = namespace.own("rehearsal")  # by this name, so that workers find it without a look at all modules
+        for _ in range(REHEARSALS):
+            rehearsal.rehearse(runtime)
+        gc = namespace.stdlib("gc")
+        gc.collect()
+        gc.freeze()  # else the first collection in each worker would write to all that was loaded
+        return runtime.ready()
+
+    def serve(self) -> Frame | None:
+        """Fork workers until STOP, or the end of the stream or of the socket; None then. In a worker, too, it returns:
+        with the init's HELLO, or None at the end of its stream.
+        """
+        runtime = self._runtime
+        self._news.register(runtime.pipes.requests, POLLIN)
+        self._news.register(self._control.fileno(), POLLIN)
+        while self._hear():
+            ready = dict(runtime.quiet.wait(self._news.poll))
+            if runtime.pipes.requests in ready:
+                with runtime.outbox.lock:
+                    runtime.connection.receive(runtime.pipes.read())
+            else:
+                batch, more = self._receive()
+                if batch and self._multiply(batch):
+                    return runtime.next()
+                if not more:
+                    return None
+        return None
+
+    def _hear(self) -> bool:
+        """Take what the init has said. False: it wants this to end."""
+        runtime = self._runtime
+        while True:
+            with runtime.outbox.lock:  # threads of the function's may print
+                event = runtime.connection.next_event()
+            if event is None:
+                return True
+            if not isinstance(event, Frame) or event.kind == STOP:
+                return False
+            if event.kind != DUMP:
+                raise ProtocolError("a request to a template")
+            runtime.outbox.post(DUMP, metadata={"stacks": []})
+
+    # The socket
+
+    def _receive(self) -> tuple[list[_Wanted], bool]:
+        """The workers that are asked for by now, a batch at most; and whether the socket is still open."""
+        batch: list[_Wanted] = []
+        while len(batch) < BATCH:
+            try:
+                text, ancillary, flags, _ = self._control.recvmsg(
+                    64, CMSG_LEN(4 * MAX_DESCRIPTORS), MSG_DONTWAIT | MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                break
+            descriptors = [
+                descriptor
+                for level, kind, data in ancillary
+                if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)
+                for descriptor in memoryview(data[: len(data) // 4 * 4]).cast("i")
+            ]
+            if not text:
+                return batch, False
+            if flags & MSG_CTRUNC or len(descriptors) < PIPES:  # this process may open no more files
+                _close(descriptors)
+                self._say(text, 0, EMFILE)
+            else:
+                batch.append(_Wanted(text, descriptors))
+        return batch, True
+
+    def _say(self, ticket: bytes, *numbers: int) -> None:
+        self._control.send(b" ".join([ticket, *(b"%d" % number for number in numbers)]))
+
+    # The forks
+
+    def _multiply(self, batch: list[_Wanted]) -> bool:
+        """Fork a worker for each. True: this process is one of them."""
+        runtime = self._runtime
+        runtime.last_lines()  # or each worker would say again what is not said yet
+        runtime.multiplying = True
+        try:
+            child = os.fork()
+        except OSError as error:
+            child = -1
+            for wanted in batch:
+                self._say(wanted.ticket, 0, error.errno or EAGAIN)
+        mine = self._bring_forth(batch) if child == 0 else None
+        if mine is not None:
+            self._become_worker(mine)
+        for wanted in batch:
+            _close(wanted.pipes)
+            _close(wanted.groups)
+        runtime.multiplying = False
+        if mine is None and child > 0:
+            self._wait_for(child)
+        return mine is not None
+
+    def _bring_forth(self, batch: list[_Wanted]) -> _Wanted:
+        """In the template's child, which only forks the workers and tells the init of them: when it ends, they fall to
+        the init, which knows them by then. Returns in each worker, and nowhere else.
+        """
+        worker, mine = -1, batch[0]
+        try:
+            for mine in batch:
+                try:
+                    worker = os.fork()
+                except OSError as error:
+                    self._say(mine.ticket, 0, error.errno or EAGAIN)
+                    continue
+                if worker == 0:
+                    break
+                self._say(mine.ticket, worker)
+            else:
+                os._exit(0)  # nothing of the function's may run here
+        finally:
+            if worker != 0:
+                os._exit(1)
+        return mine
+
+    def _wait_for(self, child: int) -> None:
+        """Until the workers have fallen to the init, and tell it so."""
+        try:
+            _, status = os.waitpid(child, 0)
+        except ChildProcessError:  # the function ignores SIGCHLD, or collects every child: it is gone all the same
+            status = 0
+        if status:
+            raise Fault("Runtime.ExitError", f"the process that forks the workers has died: {_how(status)}")
+        self._say(b"0")
+
+    # In a worker
+
+    def _become_worker(self, wanted: _Wanted) -> None:
+        """Let go of all that is the template's, and take what was sent for this worker in its place."""
+        runtime = self._runtime
+        requests, answers, log, guard, dump = wanted.pipes
+        try:
+            for group in wanted.groups:
+                os.write(group, b"0")
+            os.setsid()
+            os.dup2(guard, ALIVE_FD)
+            arm(ALIVE_FD)
+            if runtime.dump_fd >= 0:
+                os.dup2(dump, runtime.dump_fd, inheritable=False)  # where faulthandler writes already
+            pipes = replace(runtime.pipes, requests, answers, log)
+        except OSError as error:
+            write_all(log, f"pipe_runtime: a forked process cannot become a worker: {error}\n".encode())
+            os._exit(1)
+        self._control.close()
+        runtime.control_fd = -1
+        runtime.restart(pipes)
+        if self._prctl is not None:
+            self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _reseed()
+
+    # Before the first fork
+
+    def _warn_of_threads(self) -> None:
+        count, names = _threads()
+        if count:
+            known = f" ({', '.join(names)})" if names else ""
+            self._runtime.journal.log(
+                f"pipe_runtime: {count} thread{'s' * (count > 1)}{known} started while the function was loaded: "
+                "a forked worker has none of them; use pipe_runtime.after_fork",
+                NOBODY,
+            )
+
+
+def _threads() -> tuple[int, list[str]]:
+    """How many threads run besides this one, and the names of some."""
+    module: Any = sys.modules.get("threading")
+    known = []
+    if module is not None and namespace.is_standard(namespace.spec_of(module)):
+        main = module.main_thread()
+        known = [ascii(thread.name)[1:-1] for thread in module.enumerate() if thread is not main]
+    try:
+        count = len(os.listdir("/proc/self/task")) - 1
+    except OSError:
+        count = len(known)
+    return count, known[:NAMED_THREADS]
+
+
+def _reseed() -> None:
+    """What would give the same random numbers in each worker. `random` looks after itself (os.register_at_fork)."""
+    seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+    if seed is not None:
+        seed()
+
+
+def _how(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit status {code}" if code >= 0 else f"signal {-code}"
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,155 @@
+"""A template and its workers, driven by the tests in the init's place: no supervisor, a conversation with each.
+
+A worker is a RuntimeProcess like an executed one, but for how it came into being and how its end is seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipe_init import launch, reaper
+from pipe_init.template import HELLO, Forked, Template
+from pipe_runtime.connection import INIT, Connection
+from pipe_runtime.frames import Frame
+from pipe_testing import processes
+from pipe_testing.runtime import LIMIT, RuntimeProcess
+
+DUMP = {"dump_fd": launch.DUMP_FD, "dump_signal": int(launch.DUMP_SIGNAL)}
+"""What the init says to each worker of its own."""
+
+
+class Child:
+    """An own child as subprocess.Popen has one."""
+
+    def __init__(self, process: launch.Process) -> None:
+        self._process = process
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code of a dead one, which is collected."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self._process.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def kill(self) -> None:
+        """SIGKILL for its group."""
+        reaper.signal_group(self._process.pid, signal.SIGKILL)
+
+    def wait(self, limit: float | None = None) -> int:
+        """Its exit code, once it is dead."""
+        if self.returncode is None:
+            pidfd = os.pidfd_open(self._process.pid)
+            try:
+                if not select.select([pidfd], [], [], limit)[0]:
+                    raise subprocess.TimeoutExpired(str(self._process.pid), limit or 0)
+            finally:
+                os.close(pidfd)
+        code = self.poll()
+        assert code is not None
+        return code
+
+
+class Driven(RuntimeProcess):
+    """A runtime on the pipes of a launch.Process."""
+
+    def __init__(self, folder: Path, process: launch.Process) -> None:
+        self.folder = folder
+        self.connection = Connection(INIT)
+        self.log = b""
+        self.lines: list[Frame] = []
+        self._next_id = 1
+        self.launched = process
+        self.process: Any = Child(process)
+        self.requests, self.answers, self._log = process.requests, process.answers, process.log
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self.launched.pid
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self.launched.pid and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.launched.close()
+        if error is not None:
+            print(f"fd 2 of {self.launched.pid}: {self.log.decode(errors='replace')}")
+
+    def close_input(self) -> None:
+        """End the runtime's input."""
+        self.launched.close_requests()
+
+
+class Templates:
+    """A template that serves `source`, and the workers that it was asked for: {ticket: worker}.
+
+    Use it as a context: at its end all of them are killed and collected.
+    """
+
+    def __init__(self, folder: Path, source: str, environment: Mapping[str, str] | None = None) -> None:
+        (folder / "index.py").write_text(source)
+        self.folder = folder
+        command = launch.runtime_command(sys.executable)
+        self.template = Template.start(command, dict(os.environ) if environment is None else environment)
+        self.runtime = Driven(folder, self.template.process)
+        self.workers: dict[int, Driven] = {}
+        self.reported: list[Forked] = []
+        self._tickets = itertools.count(1)
+
+    def __enter__(self) -> Templates:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.template.close()
+        self.runtime.__exit__(kind, error, tb)
+        for worker in self.workers.values():
+            worker.__exit__(kind, error, tb)
+        processes.end_children()  # those that were never reported have died of their alive pipes
+
+    def start(self, handler: str = "index.handler", **fields: Any) -> Frame:
+        """Have the template loaded; its READY."""
+        return self.runtime.start(handler, **DUMP, **HELLO, **fields)
+
+    def ask(self, count: int = 1, groups: Sequence[int] = ()) -> list[Driven]:
+        """Ask for workers, without waiting for anything."""
+        asked = []
+        for ticket in itertools.islice(self._tickets, count):
+            asked.append(Driven(self.folder, self.template.fork(ticket, groups)))
+            self.workers[ticket] = asked[-1]
+        return asked
+
+    def settle(self) -> None:
+        """Wait until each worker that was asked for is our child, or could not be forked."""
+        deadline = time.monotonic() + LIMIT
+        while not self._all_settled():
+            ready = select.select([self.template.control], [], [], max(0.0, deadline - time.monotonic()))[0]
+            assert ready, f"no report; {self.reported}"
+            for report in self.template.reports():
+                self.reported.append(report)
+                self.workers[report.ticket].launched.pid = report.pid
+            assert not self.template.ended
+
+    def fork(self, count: int = 1, **fields: Any) -> list[Driven]:
+        """Workers that are ready."""
+        asked = self.ask(count)
+        for worker in asked:
+            worker.hello(**DUMP, **fields)
+        self.settle()
+        for worker in asked:
+            worker.ready()
+        return asked
+
+    def _all_settled(self) -> bool:
+        return {report.ticket for report in self.reported if report.ours or report.errno} == set(self.workers)

@@ -1,0 +1,51 @@
+"""Functions whose workers come and go at bad moments. They know nothing of who looks."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+template = os.getpid()
+begun_out, begun_in = os.pipe()
+
+
+def echo(event: Any) -> list[Any]:
+    return [event, os.getpid()]
+
+
+def slow_to_end(event: Any) -> Any:
+    """Its process needs a while to end when it is told to."""
+    atexit.register(time.sleep, 0.3)
+    return event
+
+
+def begins_unreported(event: Any) -> Any:
+    """The first worker begins a request, and who has forked it dies before it can say so."""
+    with open(os.environ["CHAOS_LOG"], "ab") as log:
+        log.write(b"%d\n" % event)
+    if event == 1:
+        os.write(begun_in, b".")
+        time.sleep(60)
+    return event
+
+
+def reported_by_nobody() -> None:
+    if os.environ.get("CHAOS_LOG") and os.getpid() != template and first():
+        os.read(begun_out, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def first() -> bool:
+    try:
+        os.close(os.open(os.environ["CHAOS_LOG"] + ".first", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+hook: Callable[[], None] = reported_by_nobody
+os.register_at_fork(after_in_parent=hook)

@@ -1,0 +1,109 @@
+"""A function to which everything happens: it answers, prints, forks, crashes, exits and stops, as its event says.
+
+benchmarks/chaos.py decides what. Before anything else it notes that the request has begun: one line of number, pid and
+request id in the file that CHAOS_LOG names. It knows nothing of who is killed from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from typing import Any
+
+LEFT_BEHIND_SECONDS = 60.0
+"""How long a child would run that nobody ends: longer than any wait of who looks for it."""
+
+MOST_CHILDREN = 3
+"""Children and daemons that one process leaves, at most."""
+
+log = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+children = 0
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    os.write(log, b"%d %d %s\n" % (event["n"], os.getpid(), context.aws_request_id.encode()))
+    if event["ms"]:
+        time.sleep(event["ms"] / 1000)
+    DO[event["do"]](event["n"])
+    return {"n": event["n"], "id": context.aws_request_id}
+
+
+def nothing(number: int) -> None:
+    """The answer is all."""
+
+
+def say(number: int) -> None:
+    print(f"event {number}", "x" * (number % 200))
+    print(f"event {number}", file=sys.stderr)
+
+
+def fail(number: int) -> None:
+    raise ValueError(f"event {number}")
+
+
+def leave_child(number: int, daemon: bool = False) -> None:
+    """A child that outlives the request, with all that it has inherited still open."""
+    global children
+    if children >= MOST_CHILDREN:
+        return
+    children += 1
+    if os.fork():
+        return
+    try:
+        if daemon:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        with open("/proc/self/comm", "w") as name:
+            name.write("chaos-child")
+        time.sleep(LEFT_BEHIND_SECONDS)
+    finally:
+        os._exit(0)
+
+
+def leave_daemon(number: int) -> None:
+    leave_child(number, daemon=True)
+
+
+def crash(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(LEFT_BEHIND_SECONDS)
+
+
+def leave(number: int) -> None:
+    os._exit(3)
+
+
+def stop(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hang(number: int) -> None:
+    time.sleep(LEFT_BEHIND_SECONDS)
+
+
+DO = {
+    "echo": nothing,
+    "print": say,
+    "raise": fail,
+    "child": leave_child,
+    "daemon": leave_daemon,
+    "segfault": crash,
+    "exit": leave,
+    "stop": stop,
+    "hang": hang,
+}
+
+
+def linger() -> None:
+    """Behind every second fork, in the parent: the moment between a fork and what is said of it gets long enough to
+    be hit.
+    """
+    if random.random() < 0.5:
+        time.sleep(random.random() * float(os.environ.get("CHAOS_FORK_MS", "0")) / 1000)
+
+
+os.register_at_fork(after_in_parent=linger)

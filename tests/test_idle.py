@@ -1,0 +1,99 @@
+"""Who has nothing to do does nothing: no wake-ups and no CPU time in the init, the template and the workers.
+
+The kernel's own counters tell. A run is held open, with its standard input, after some events.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipe_testing import processes
+from pipe_testing.command import PipeInit, popen
+
+pytestmark = pytest.mark.unmeasured
+
+SECONDS = float(os.environ.get("PIPE_INIT_IDLE") or 1)
+"""How long nothing may happen."""
+
+FUNCTION = """
+import asyncio, os
+def plain(event):
+    return os.getpid()
+async def coroutine(event):
+    await asyncio.sleep(0)
+    return os.getpid()
+"""
+
+RUNS = {
+    "exec": ["plain"],
+    "exec, 3 workers": ["plain", "-w", "3", "--start-method", "exec"],
+    "template": ["plain", "--start-method", "template"],
+    "template, 3 workers": ["plain", "-w", "3"],
+    "request isolation": ["plain", "--isolation", "request"],
+    "request isolation, 3 workers": ["plain", "--isolation", "request", "-w", "3"],
+    "threads": ["plain", "-w", "2", "--concurrency", "4"],
+    "tasks": ["coroutine", "-w", "2", "--concurrency", "4"],
+    "limits": ["plain", "-w", "2", "--max-requests", "3", "--max-growth", "10", "-m", "512"],
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_nobody_wakes_up_while_there_is_nothing_to_do(pipe_init: PipeInit, tmp_path: Path, name: str) -> None:
+    (tmp_path / "index.py").write_text(FUNCTION)
+    handler, *options = RUNS[name]
+    command = ("run", f"index.{handler}", "--events", "-", "-q", *options)
+    with popen(pipe_init, *command, cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"{}\n" * 10)
+        served = {json.loads(process.stdout.readline()) for _ in range(10)}
+        before = settled(process.pid)
+        if "request" not in name:
+            assert served & before.keys()
+        assert len(before) >= 3 if options else 2
+        after = look(process.pid, SECONDS)
+        changes = {processes.describe(pid): (before.get(pid), after.get(pid)) for pid in before.keys() | after.keys()}
+        assert {who: change for who, change in changes.items() if change[0] != change[1]} == {}
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def settled(pid: int) -> dict[int, list[str]]:
+    """The counters of the process and of what descends from it, once nothing has happened for a moment."""
+    ends, before = time.monotonic() + 30, look(pid, 0.0)
+    while (after := look(pid, 0.3)) != before:
+        assert time.monotonic() < ends, f"it does not come to rest: {before}, then {after}"
+        before = after
+    return before
+
+
+def look(pid: int, seconds: float) -> dict[int, list[str]]:
+    """The same after so many seconds in which nobody is disturbed."""
+    select.select([], [], [], seconds)
+    return {each: counters(each) for each in descendants(pid)}
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The process and all below it."""
+    yield pid
+    for task in os.listdir(f"/proc/{pid}/task"):
+        for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+            yield from descendants(int(child))
+
+
+def counters(pid: int) -> list[str]:
+    """Of each of its threads: how often it was put to sleep or interrupted, and its CPU time in ticks."""
+    found = []
+    for task in sorted(os.listdir(f"/proc/{pid}/task")):
+        status = Path(f"/proc/{pid}/task/{task}/status").read_text().splitlines()
+        switches = " ".join(line for line in status if "ctxt_switches" in line)
+        user, system = Path(f"/proc/{pid}/task/{task}/stat").read_text().rpartition(")")[2].split()[11:13]
+        found.append(f"{task}: {switches} user {user} system {system}")
+    return found
