@@ -67,10 +67,15 @@ def test_nobody_wakes_up_while_there_is_nothing_to_do(pipe_init: PipeInit, tmp_p
 
 def settled(pid: int) -> dict[int, list[str]]:
     """The counters of the process and of what descends from it, once nothing has happened for a moment."""
-    ends, before = time.monotonic() + 30, look(pid, 0.0)
-    while (after := look(pid, 0.3)) != before:
+    ends = time.monotonic() + 30
+    before: dict[int, list[str]] = {}
+    after: dict[int, list[str]] = {}
+    while not before or before != after:
         assert time.monotonic() < ends, f"it does not come to rest: {before}, then {after}"
-        before = after
+        try:
+            before, after = after, look(pid, 0.3)
+        except FileNotFoundError:  # one has just been replaced
+            continue
     return before
 
 
