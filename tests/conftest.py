@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib import metadata, util
 from pathlib import Path
 
@@ -23,8 +23,7 @@ SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits
 os.environ["PIPE_INIT_SEED"] = str(SEED)  # for the processes among which pytest-xdist divides the tests
 
 # No deadline: how long an example takes on a busy machine says nothing about the code.
-examples = int(os.environ.get("PIPE_INIT_EXAMPLES") or 50)
-hypothesis.settings.register_profile("ci", max_examples=examples, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
 
@@ -50,6 +49,19 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """No coverage in the children of a test that is marked `unmeasured`, nor in those of its fixtures."""
+    marked = item.get_closest_marker("unmeasured") is not None
+    taken = {name: value for name, value in os.environ.items() if marked and name.startswith("COVERAGE_")}
+    for name in taken:
+        del os.environ[name]
+    try:
+        return (yield)
+    finally:
+        os.environ.update(taken)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a process, a zombie or an open descriptor; a wider fixture's may stay."""
@@ -60,14 +72,6 @@ def nothing_left() -> Iterator[None]:
     left += [f"left a descriptor open: {line}" for line in descriptors.leaked(before)]
     if left:
         pytest.fail("\n".join(left), pytrace=False)
-
-
-@pytest.fixture(autouse=True)
-def measured_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without coverage in the children of a test that is marked `unmeasured`: that doubles what their start takes."""
-    if request.node.get_closest_marker("unmeasured") is not None:
-        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture
