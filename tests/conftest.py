@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib import metadata, util
 from pathlib import Path
 
@@ -23,8 +23,7 @@ SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits
 os.environ["PIPE_INIT_SEED"] = str(SEED)  # for the processes among which pytest-xdist divides the tests
 
 # No deadline: how long an example takes on a busy machine says nothing about the code.
-examples = int(os.environ.get("PIPE_INIT_EXAMPLES") or 50)
-hypothesis.settings.register_profile("ci", max_examples=examples, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
 
@@ -48,6 +47,23 @@ def pytest_report_header() -> list[str]:
         f"msgpack: {metadata.version('msgpack')}, {kind}",
         f"under test: {', '.join(str(spec.origin) if spec else 'not installed' for spec in found)}",
     ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """No coverage in the children of a test that is marked `unmeasured`, nor in those of its fixtures.
+
+    Nor in other modes than the first: processes that are forked for one request each would only write coverage's data.
+    """
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    unmeasured = item.get_closest_marker("unmeasured") or params.get("process_mode", modes.EXEC) != modes.EXEC
+    taken = {name: value for name, value in os.environ.items() if unmeasured and name.startswith("COVERAGE_")}
+    for name in taken:
+        del os.environ[name]
+    try:
+        return (yield)
+    finally:
+        os.environ.update(taken)
 
 
 @pytest.fixture(autouse=True)
@@ -75,23 +91,6 @@ def process_mode(request: pytest.FixtureRequest) -> Iterator[str]:
     modes.chosen = getattr(request, "param", modes.EXEC)
     yield modes.chosen
     modes.chosen = modes.EXEC
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
-    """Without coverage in the children of a test that is marked `unmeasured`: that doubles what their start takes.
-
-    Nor in other modes than the first: processes that are forked for one request each would only write coverage's data.
-    """
-    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    unmeasured = item.get_closest_marker("unmeasured") or params.get("process_mode", modes.EXEC) != modes.EXEC
-    taken = {name: value for name, value in os.environ.items() if unmeasured and name.startswith("COVERAGE_")}
-    for name in taken:
-        del os.environ[name]
-    try:
-        return (yield)
-    finally:
-        os.environ.update(taken)
 
 
 @pytest.fixture

@@ -920,7 +920,7 @@ DEADLY = [*["die"] * 3, "be_seen_dead", "close_the_stream", "break_the_protocol"
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]
 
 
-@settings(max_examples=2 * settings().max_examples)
+@settings(max_examples=600)
 @given(
     times=SOME_TIMES,
     events=st.lists(
@@ -970,7 +970,7 @@ ALIKE = ["submit"] * 6 + ["ready"] * 4 + ["outcome"] * 5 + ["tick"] * 3 + ["died
 ALIKE += ["closed", "violation", "gone", "wrong", "finish", "interrupt", "hurry", "not_loaded", "exec_failed"]
 
 
-@settings(max_examples=2 * settings().max_examples)
+@settings(max_examples=300)
 @given(events=st.lists(st.tuples(st.sampled_from(ALIKE), st.sampled_from([0.0, 0.125, 0.5])), max_size=40))
 def test_with_one_request_at_a_time_it_decides_as_policy_does_until_one_times_out(
     events: list[tuple[str, float]],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipe_runtime.messages import ERROR, RESULT
-from pipe_testing import modes
+from pipe_testing import modes, tools
 from pipe_testing.command import PipeInit
 from pipe_testing.engines import outcomes
 from pipe_testing.runtime import RuntimeProcess
@@ -134,7 +134,7 @@ def test_snapshot_hooks_run_where_the_environment_says_so(tmp_path: Path, type: 
 
 
 def test_snapshot_hooks_of_the_package_itself(tmp_path: Path) -> None:
-    pytest.importorskip("snapshot_restore_py")
+    tools.require_module("snapshot_restore_py")
     with RuntimeProcess(tmp_path, SNAPSHOT) as runtime:
         runtime.start(environment={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"})
         assert runtime.call() == ["second!", "first", "restored"]

@@ -20,9 +20,8 @@ import pytest
 
 from pipe_testing import tools
 from pipe_testing.command import Finished, PipeInit
-from pipe_testing.environment import unmeasured
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = pytest.mark.unmeasured  # coverage loads what it likes, and it is not ours
 
 FUNCTIONS = """
 import os, socket_names, subprocess, sys
@@ -102,9 +101,8 @@ class Tracer:
     def __init__(self, strace: str, output: Path, home: Path) -> None:
         self._command = [strace, "-f", "-qq", "-s", "4096", "-e", "trace=network,execve", "-o", str(output)]
         self._output = output
-        # Coverage is not ours. With HOME unset Python asks libc, and libc perhaps a name service, over a socket.
-        self._changes: dict[str, str | None] = {name: None for name in os.environ if name not in unmeasured()}
-        self._changes["HOME"] = str(home)
+        # With HOME unset Python asks libc, and libc perhaps a name service, over a socket.
+        self._changes = {"HOME": str(home)}
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> tuple[Finished, list[str], set[str]]:
         """Run `pipe-init ARGUMENTS`: how it ended, what was executed, and the other system calls' names."""
@@ -242,8 +240,7 @@ def test_no_source_asks_for_a_network(package: str) -> None:
 
 
 def test_a_worker_has_loaded_nothing_for_networks(pipe_init: PipeInit, folder: Path) -> None:
-    without_coverage: dict[str, str | None] = {name: None for name in os.environ if name not in unmeasured()}
-    done = pipe_init("run", "index.network_modules", "-q", "-C", str(folder), env=without_coverage)
+    done = pipe_init("run", "index.network_modules", "-q", "-C", str(folder))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"[]\n", b"")
 
 
@@ -257,7 +254,7 @@ def test_the_init_has_loaded_nothing_for_networks(folder: Path, handler: str, co
         input=b'"a"\n"crash"\n"b"\n',
         capture_output=True,
         check=True,
-        env={**unmeasured(), "FUNCTION_FOLDER": str(folder)},
+        env={**os.environ, "FUNCTION_FOLDER": str(folder)},
         timeout=60,
     )
     assert done.stderr.splitlines()[-1] == f"{code} []".encode()

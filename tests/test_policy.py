@@ -1202,7 +1202,7 @@ DEADLY = [*["die"] * 6, "be_seen_dead", "close_the_stream", "break_the_protocol"
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]
 
 
-@settings(max_examples=2 * settings().max_examples)
+@settings(max_examples=600)
 @given(
     times=SOME_TIMES,
     events=st.lists(

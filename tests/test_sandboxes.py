@@ -25,7 +25,7 @@ from pipe_testing.command import Finished, PipeInit
 
 MODES = modes.ON_REQUEST
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = pytest.mark.unmeasured  # coverage wants to write its data, and there is no place to write
 
 FUNCTIONS = '''
 import ctypes, json, os, select, signal, socket, subprocess, sys, time
@@ -207,10 +207,6 @@ def limiting(name: str, value: int) -> list[str]:
     return [sys.executable, "-S", "-c", code, name, str(value)]
 
 
-UNMEASURED: dict[str, str | None] = {name: None for name in os.environ if name.startswith("COVERAGE_")}
-"""Coverage wants to write its data, which is impossible in a place without a place to write."""
-
-
 @cache
 def refusal(*command: str) -> str:
     """Why `true` cannot be run behind this command; "" if it can."""
@@ -259,7 +255,7 @@ def bare(require_tool: Callable[[str], str], folder: Path, *options: str) -> Pla
     """A sandbox without /proc, /tmp and /dev, in which nothing can be written."""
     runner = PipeInit()
     runner.command = [str(interpreter()), "-m", "pipe_init"]
-    environment = {**UNMEASURED, "PYTHONPATH": PACKAGES_DIR, "HOME": "/", "PATH": "/usr/bin:/bin"}
+    environment: dict[str, str | None] = {"PYTHONPATH": PACKAGES_DIR, "HOME": "/", "PATH": "/usr/bin:/bin"}
     return Place(runner, FUNCTION_DIR, bubblewrap(require_tool, folder, *options), environment)
 
 
@@ -488,14 +484,14 @@ def test_what_a_dead_worker_left_is_gone_before_the_next_request(pid_namespace: 
 
 @pytest.mark.parametrize("limit", [8, 14, 20])
 def test_too_few_descriptors_are_told(here: Place, limit: int) -> None:
-    place = Place(here.runner, here.code_dir, limiting("RLIMIT_NOFILE", limit), UNMEASURED)
+    place = Place(here.runner, here.code_dir, limiting("RLIMIT_NOFILE", limit))
     done = place("hello")
     assert done.returncode in (3, 126)
     assert error_of(done)["errorMessage"].endswith("Too many open files")
 
 
 def test_few_descriptors_are_enough(here: Place) -> None:
-    place = Place(here.runner, here.code_dir, limiting("RLIMIT_NOFILE", 32), UNMEASURED)
+    place = Place(here.runner, here.code_dir, limiting("RLIMIT_NOFILE", 32))
     assert result_of(place("hello")) == "hello world"
 
 
@@ -517,7 +513,7 @@ def test_no_more_processes_is_told(here: Place, counted: list[str]) -> None:
     # click asks access(2), for which that user's capabilities do not count: no path that leads through root's folders.
     folder = Path(here.code_dir)
     folder.chmod(0o755)
-    place = Place(here.runner, ".", [*counted, *limiting("RLIMIT_NPROC", 1)], UNMEASURED, folder)
+    place = Place(here.runner, ".", [*counted, *limiting("RLIMIT_NPROC", 1)], cwd=folder)
     done = place("hello")
     assert done.returncode == 3
     assert error_of(done)["errorMessage"].endswith("Runtime could not be started: Resource temporarily unavailable")

@@ -276,7 +276,7 @@ moves = st.tuples(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(sizes, min_size=1, max_size=3),
     st.tuples(credits, credits),

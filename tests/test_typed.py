@@ -27,6 +27,7 @@ import pytest
 from pipe_runtime import typed
 from pipe_runtime.cloudevent import CloudEvent
 from pipe_runtime.errors import Fault
+from pipe_testing import tools
 from pipe_testing.environment import unmeasured
 
 UTC = datetime.timezone.utc
@@ -534,7 +535,8 @@ def test_cloudevent_says_what_is_missing() -> None:
 
 @pytest.mark.parametrize("module", ["cloudevents.http", "cloudevents.v1.http", "cloudevents.core.v1.event"])
 def test_event_of_the_package_cloudevents_is_built(module: str) -> None:
-    cls: Any = pytest.importorskip(module, exc_type=ImportError).CloudEvent
+    tools.require_module("cloudevents")
+    cls: Any = pytest.importorskip(module, exc_type=ImportError).CloudEvent  # version 1 has the first, 2 has the others
     event = build(cls, ENVELOPE)
     assert isinstance(event, cls) and event.get_data() == {"a": 1}
     assert event.get_attributes()["id"] == "1"
@@ -551,7 +553,8 @@ def test_event_of_the_package_cloudevents_is_built(module: str) -> None:
 @pytest.fixture(scope="module")
 def models() -> Any:
     """Models of pydantic 2."""
-    pydantic = pytest.importorskip("pydantic", minversion="2")
+    pydantic = tools.require_module("pydantic")
+    tools.require(pydantic.VERSION >= "2", "needs pydantic 2")
 
     class Line(pydantic.BaseModel):  # type: ignore[misc, name-defined]
         price: float

@@ -119,7 +119,7 @@ def supervised(
     **settings: Any,
 ) -> Iterator[Driver]:
     """A Supervisor of `command`, closed at the end of the block. settings: of policy.Settings; short by default."""
-    times = {"grace": 0.5, "dump_wait": 0.3, "backoff": 0.01, "stop_timeout": 5.0, "start_attempts": 2, **settings}
+    times = {"grace": 0.5, "backoff": 0.01, "stop_timeout": 5.0, "start_attempts": 2, **settings}
     function = Function(
         command,
         unlimited(),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib import import_module, util
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,12 @@ def require(condition: object, missing: str) -> None:
     if under_ci():
         pytest.fail(f"{missing} (a failure because PIPE_INIT_CI=1)", pytrace=False)
     pytest.skip(missing)
+
+
+def require_module(name: str) -> Any:
+    """Return the imported module `name`; without it skip the test, or fail it under CI."""
+    require(util.find_spec(name.partition(".")[0]), f"needs the module {name}, which is not installed")
+    return import_module(name)
 
 
 def require_tool(name: str) -> str:
