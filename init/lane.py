@@ -1,7 +1,7 @@
-"""One worker after the other: performs what the policy decides on a process, turns what happened into outcomes.
+"""One worker after the other: performs what the policy decides on a process, tells the policy what happens to it.
 
-Exactly one outcome comes for each request that it is given. This file knows neither the other lanes nor how processes
-are collected, no command line, and decodes no payload.
+Its ledger has the requests and their outcomes. This file knows neither the other lanes nor how processes are collected,
+no command line, and decodes no payload.
 """
 
 from __future__ import annotations
@@ -13,51 +13,30 @@ from collections.abc import Callable, Mapping
 from signal import SIGKILL
 from typing import Any
 
-from pipe_runtime.connection import (
-    BASE_WINDOW_BYTES,
-    BASE_WINDOW_REQUESTS,
-    INIT,
-    Connection,
-    End,
-)
+from pipe_runtime.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS, INIT, Connection, End
 from pipe_runtime.errors import LocalProtocolError, ProtocolError, TruncatedStream
 from pipe_runtime.frames import Frame
-from pipe_runtime.messages import (
-    CANCEL,
-    CHUNK,
-    DUMP,
-    END,
-    ERROR,
-    HELLO,
-    INVOKE,
-    LOG,
-    MEASURED,
-    READY,
-    RESULT,
-    STOP,
-)
+from pipe_runtime.messages import CANCEL, CHUNK, DUMP, END, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
 
-from . import launch, reaper, verdict
+from . import launch, reaper
 from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
-from .answers import Facts, answer, problem, stacks_by_request
+from .answers import Facts, stacks_by_request
 from .journal import Journal
+from .ledger import Ledger
 from .policy import Phase, Policy, Ticket
 from .proceedings import INITIALIZE, PRE_STOP, Proceedings
-from .request import EXIT_FUNCTION_FAILED, Function, Outcome, Piece, Request, invoke_metadata
+from .request import Function, Outcome, Piece, Request, invoke_metadata
 from .starters import Starter
 from .streams import Streams
 from .watch import Watch
 from .worker import READ_ROUND, READ_SIZE, Worker, unread
-
-UNKNOWN = float("inf")
-"""Microseconds that a request takes as long as none is done: nothing is to wait behind the first one."""
 
 
 class Lane:
     """One worker at a time for one function, and the requests that it was given.
 
     number: of the lane. starter: where workers come from. outcomes: where they go. streams: of all requests.
-    sweep: kills what dead workers have left behind. busy_us: microseconds that a request takes, of late.
+    sweep: kills what dead workers have left behind. requests: by id, those that have no outcome yet.
     LocalProtocolError: the function's configuration does not fit into HELLO.
     """
 
@@ -77,22 +56,18 @@ class Lane:
         self.function = function
         self.policy = _policy_for(function)
         self.worker: Worker | None = None
-        self.requests: dict[int, Request] = {}
-        """By id, those that have no outcome yet."""
-        self.busy_us = UNKNOWN
         self._starter = starter
         self._watch = watch
         self._journal = journal
         self._streams = streams
-        self._outcomes = outcomes
         self._sweep = sweep
-        self._begun: dict[int, float] = {}
         self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
-        self._init_us: int | None = None
         self._memory_at_ready = 0
         self._can_dump = False
         self._facts = Facts()
         self._proceedings = Proceedings(function, journal)
+        self._ledger = Ledger(number, function, journal, self._proceedings, streams, outcomes)
+        self.requests = self._ledger.requests
         self._actions: deque[Action] = deque()
         self._performing = False
         self._writing = False
@@ -103,6 +78,11 @@ class Lane:
     def load(self) -> int:
         """Requests that it has, sent to the worker or not."""
         return self.policy.in_flight
+
+    @property
+    def busy_us(self) -> float:
+        """Microseconds that a request takes, of late."""
+        return self._ledger.busy_us
 
     @property
     def pid(self) -> int:
@@ -128,7 +108,7 @@ class Lane:
     def refuse(self, id: int, request: Request, cause: Cause) -> None:
         """Answer a request that was not submitted, for what is known of the last worker."""
         self.requests[id] = request
-        self._conclude(id, self._answer(id, cause))
+        self._ledger.answer(id, cause, self._facts)
 
     def takes_body(self, id: int) -> bool:
         """Whether the request's streamed body can be fed now, or at least its end."""
@@ -217,14 +197,10 @@ class Lane:
         """Pass on what lies in the log pipe, up to one read; returns its size."""
         data = worker.read_log()
         if data:
-            self._journal.raw(data, self._only_request(), self.number)
+            self._journal.raw(data, self._ledger.the_one_begun, self.number)
         elif data == b"":
             self._watch.remove(worker.process.log)
         return len(data or b"")
-
-    def _only_request(self) -> int:
-        """The one whose lines raw ones must be; 0 if there are several, or none."""
-        return next(iter(self._begun), 0) if self.function.concurrency == 1 or len(self._begun) == 1 else 0
 
     def _read_dump(self, worker: Worker) -> None:
         came = worker.read_dump()
@@ -274,7 +250,7 @@ class Lane:
             requests = event.metadata.get("window_requests", BASE_WINDOW_REQUESTS)
             self.policy.hello(requests, event.metadata.get("window_bytes", BASE_WINDOW_BYTES))
         elif event.kind == READY:
-            self._init_us = event.metadata.get("init_us")
+            self._ledger.init_us = event.metadata.get("init_us")
             self._memory_at_ready = event.metadata.get("peak_memory_bytes", 0)
             self.policy.cooperative = event.metadata.get("answers_dump", False)
             self._proceedings.hook_over(failed=False)
@@ -293,37 +269,13 @@ class Lane:
     def _take_outcome(self, worker: Worker, frame: Frame, now: float) -> None:
         counts, actions = self.policy.outcome(frame.id, now)
         if counts:
-            metadata = frame.metadata
-            request = self.requests[frame.id]
-            measured = {}
-            for key in MEASURED:
-                if key in metadata:
-                    measured[key] = metadata[key]
-            if "duration_us" not in measured and frame.id in self._begun:
-                measured["duration_us"] = int((now - self._begun[frame.id]) * 1e6)
-            limit = self.function.limits.output_bytes
-            if limit is not None and len(frame.payload) > limit:
-                error = verdict.too_large(len(frame.payload), limit, streamed=False)
-                outcome = Outcome(request.request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
-            elif frame.kind == RESULT:
-                outcome = Outcome(request.request_id, metadata["content_type"], frame.payload, None, 0, measured)
-                if "http" in metadata:
-                    outcome.http = metadata["http"]
-            elif frame.kind == END and "error_type" not in metadata:
-                outcome = Outcome(request.request_id, measured=measured)
-            else:
-                error = dict(verdict.completed(metadata, self.function.limits, worker.evidence(frame.id), measured))
-                outcome = Outcome(request.request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
-            took = float(measured.get("duration_us", 0))
-            self.busy_us = took if self.busy_us == UNKNOWN else self.busy_us + (took - self.busy_us) / 4
-            self._conclude(frame.id, outcome)
+            peak = self._ledger.answered(frame, worker.evidence, now)
             self._perform(actions)
             if self.function.max_growth is not None:
-                self._look_at_growth(measured.get("peak_memory_bytes", 0))
+                self._look_at_growth(peak)
             return
-        self._journal.request_over(
-            frame.id, self.number
-        )  # it was answered in the worker's place, and has gone on logging
+        # It was answered in the worker's place, and has gone on logging.
+        self._journal.request_over(frame.id, self.number)
         if self.policy.phase is Phase.SERVING:
             self._facts.forced = False  # it was only slow, and goes on
         elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
@@ -369,7 +321,7 @@ class Lane:
             left -= READ_SIZE
         left = unread(worker.process.log)
         while left > 0 and (data := worker.read_log()):
-            self._journal.raw(data, self._only_request(), self.number)
+            self._journal.raw(data, self._ledger.the_one_begun, self.number)
             left -= len(data)
         self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
         self._facts.exec_error = worker.process.exec_error()
@@ -424,7 +376,10 @@ class Lane:
     def _perform_seldom(self, action: Action) -> None:
         """What no request needs that is answered in time."""
         if isinstance(action, Answer):
-            self._conclude(action.id, self._answer(action.id, action.cause))
+            if self.worker is not None:
+                self._facts.dump = bytes(self.worker.dump)
+            self._unsendable.pop(action.id, None)
+            self._ledger.answer(action.id, action.cause, self._facts)
         elif isinstance(action, Start):
             self._start()
         elif self.worker is None:
@@ -516,40 +471,12 @@ class Lane:
         self._writing = wanted
 
     def _begin(self, id: int) -> None:
-        self._begun[id] = time.monotonic()
-        self._proceedings.begun(self.requests[id])
+        self._ledger.begin(id)
         if id in self._unsendable:  # its turn has come, and nobody else will answer it
-            error = problem(*self._unsendable[id])
             counts, actions = self.policy.outcome(id, time.monotonic())
             assert counts, "the policy has just begun this request"
-            self._conclude(id, Outcome(self.requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
+            self._ledger.fail(id, *self._unsendable.pop(id))
             self._perform(actions)
-
-    def _answer(self, id: int, cause: Cause) -> Outcome:
-        """The outcome that the init gives in the worker's place."""
-        request = self.requests[id]
-        measured: dict[str, int] = {}
-        if id in self._begun:
-            measured["duration_us"] = int((time.monotonic() - self._begun[id]) * 1e6)
-        if cause is Cause.DIED and self._facts.death is not None:
-            measured["peak_memory_bytes"] = self._facts.death.peak_memory
-        if self.worker is not None:
-            self._facts.dump = bytes(self.worker.dump)
-        error, exit_code = answer(self.function, request, cause, self._facts, self._facts.stacks.get(id))
-        error = verdict.completed(error, self.function.limits, None, measured)
-        return Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured)
-
-    def _conclude(self, id: int, outcome: Outcome) -> None:
-        """The one place where a request that was submitted gets its outcome."""
-        request = self.requests.pop(id)
-        self._unsendable.pop(id, None)
-        self._journal.request_over(id, self.number)
-        self._streams.end(id, outcome)
-        if self._begun.pop(id, None) is not None:
-            if self._init_us is not None:
-                outcome.measured["init_us"], self._init_us = self._init_us, None
-            self._proceedings.ended(request, outcome)
-        self._outcomes.append(outcome)
 
 
 def _policy_for(function: Function) -> Policy:

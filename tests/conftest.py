@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from collections.abc import Callable, Generator, Iterator
 from importlib import metadata, util
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -55,8 +57,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
     Nor in other modes than the first: processes that are forked for one request each would only write coverage's data.
     """
-    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    unmeasured = item.get_closest_marker("unmeasured") or params.get("process_mode", modes.EXEC) != modes.EXEC
+    in_another_mode = _params(item).get("process_mode", modes.EXEC) != modes.EXEC
+    unmeasured = in_another_mode or item.get_closest_marker("unmeasured")
     taken = {name: value for name, value in os.environ.items() if unmeasured and name.startswith("COVERAGE_")}
     for name in taken:
         del os.environ[name]
@@ -79,10 +81,34 @@ def nothing_left() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test of a module that has MODES runs in each of them, but for those that it is not marked for."""
+    """Each test of a module that has MODES can run in each of them, but for those that it is not marked for."""
     if hasattr(metafunc.module, "MODES"):
-        mark = metafunc.definition.get_closest_marker("modes")
-        metafunc.parametrize("process_mode", modes.wanted(mark.args if mark else metafunc.module.MODES), indirect=True)
+        metafunc.parametrize("process_mode", _modes_of(metafunc.definition), indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what modes.py does not want in this run."""
+    left_out = []
+    for item in items:
+        mode = _params(item).get("process_mode")
+        if mode is not None:
+            others = re.sub(rf"(?<=[\[-]){mode}(?=[]-])", "", item.nodeid)
+            if not modes.wanted(others, mode, _modes_of(item)):
+                left_out.append(item)
+    if left_out:
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _modes_of(item: Any) -> tuple[str, ...]:
+    """Those that a test of a module with MODES can run in."""
+    mark = item.get_closest_marker("modes")
+    allowed: tuple[str, ...] = item.module.MODES
+    return allowed if mark is None else tuple(mode for mode in mark.args if mode in allowed)
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
 
 
 @pytest.fixture(autouse=True)

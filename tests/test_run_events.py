@@ -323,7 +323,7 @@ def peak_of(pid: int) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # it looks at one worker
+@pytest.mark.modes(modes.EXEC)  # it looks at one worker, and takes long
 @pytest.mark.unmeasured  # coverage's own memory grows
 def test_memory_does_not_follow_the_number_of_events(pipe_init: PipeInit, folder: Path) -> None:
     """200,000 events; the full million is a benchmark. Blocks of them, so that no pipe ever fills up."""

@@ -1,12 +1,13 @@
 """The ways in which workers come to be, for tests that are to pass in each of them.
 
-A test module that says `MODES = modes.ALL` runs once in each mode: the fixture `process_mode` of conftest.py sees to
-it. A mode is a set of variables for `pipe-init`, so the tests' commands stay as they are.
+The tests of a module that says `MODES = modes.ALL` can run in each mode; conftest.py sees to it, and `wanted` says what
+does. A mode is a set of variables for `pipe-init`, so the tests' commands stay as they are.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable
 
 EXEC, TEMPLATE, REQUEST, WORKERS = "exec", "template", "request", "workers"
@@ -34,6 +35,13 @@ def variables() -> dict[str, str]:
     return dict(VARIABLES[chosen])
 
 
-def wanted(modes: Iterable[str]) -> list[str]:
-    """Those of `modes` that this run of the tests has: all, or those that PIPE_INIT_MODES names, with commas."""
-    return [mode for mode in modes if _asked in ("", "all") or mode in _asked.split(",")]
+def wanted(test: str, mode: str, modes: Iterable[str]) -> bool:
+    """Whether this run of the tests has `test` in `mode`, which is one of those that it can have.
+
+    PIPE_INIT_MODES names some, with commas, or "all". Else each test runs by exec, and in one of the other modes:
+    always the same one for a test, and another one for its neighbours.
+    """
+    if _asked:
+        return _asked == "all" or mode in _asked.split(",")
+    others = [other for other in modes if other != EXEC]
+    return mode == EXEC or mode == others[zlib.crc32(test.encode()) % len(others)]
