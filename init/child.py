@@ -67,7 +67,9 @@ def keep_only(descriptors: Iterable[int]) -> None:
         first = number + 1
 
 
-def _become(command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None) -> None:
+def _become(  # Not measured: it ends in exec, and with it what was counted.
+    command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None
+) -> None:
     """In the forked child: turn into the program. Does not return."""
     code = EXIT_NOT_EXECUTABLE
     try:
@@ -90,7 +92,7 @@ def _become(command: Sequence[str], mask: Iterable[int], session: bool, terminal
         os._exit(code)
 
 
-def _restore_dispositions() -> None:
+def _restore_dispositions() -> None:  # Not measured: exec comes next.
     """Undo what Python did. What else was ignored when we were started stays ignored, as under nohup(1).
 
     Python ignores SIGPIPE and SIGXFSZ, and nobody can tell whether they were ignored before. An ignored SIGCHLD would
@@ -103,7 +105,7 @@ def _restore_dispositions() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _restore_environment() -> None:
+def _restore_environment() -> None:  # Not measured: exec comes next.
     """Undo PEP 538: in the C locale Python sets LC_CTYPE. What was there before only proc(5) knows."""
     if "LC_CTYPE" not in os.environ:
         return

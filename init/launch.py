@@ -235,7 +235,7 @@ def start(
     return pipes.process(pid, failure)
 
 
-def _become(
+def _become(  # Not measured: it ends in exec, and with it what was counted.
     command: Sequence[str],
     environment: Mapping[str, str],
     pipes: Pipes,

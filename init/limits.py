@@ -110,7 +110,7 @@ def counts_processes() -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def _exit_by_trying() -> None:
+def _exit_by_trying() -> None:  # Not measured: a process of its own, which ends by a limit or at once.
     try:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         if os.fork():

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 TEMPLATE_SOURCE = -1
 """Of the template's lines, for the journal; lanes count from 0."""
 
+WORDS = 200
+"""Characters of a template's last words that are passed on, at most."""
 
 NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 """Of socketpair(2): that there are none here."""
@@ -199,6 +201,9 @@ class FromTemplate:
         except ProtocolError as error:
             self._break_off(self._worker, str(error))
             return
+        if self._template.ended:  # the socket is closed: nobody will be reported any more, should it live on
+            self._watch.remove(self._template.control)
+            self._worker.signal(SIGKILL)
         for report in reports:
             lane, worker = self._expected[report.ticket] if report.pid else self._expected.pop(report.ticket)
             if report.ours:
@@ -330,7 +335,10 @@ class FromTemplate:
             self._journal.from_function(frame.payload, metadata["stream"], metadata.get("continues", False), 0)
         elif frame.kind == READY:
             self._is_loaded = True
-        elif frame.kind == ERROR and not self._is_loaded:  # else why it ends now; another one will fork
+        elif frame.kind == ERROR and self._is_loaded:
+            why = ascii(frame.metadata["error_message"][:WORDS])[1:-1]
+            self._journal.say(f"pipe-init: the template (pid {self.pid}) ends: {why}")
+        elif frame.kind == ERROR:
             for lane in self._waiting():
                 lane.not_loaded(frame.metadata)
 

@@ -13,8 +13,6 @@ from pipe_testing.console import Command
 
 MODES = modes.ON_REQUEST
 
-pytestmark = pytest.mark.unmeasured
-
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "functions.md").read_text(encoding="utf-8")
 

@@ -268,6 +268,35 @@ print("swept")
 """
 
 
+def test_all_below_a_child_is_killed_and_not_the_child() -> None:
+    """Two generations, each in a process group of its own."""
+    source, sink = os.pipe()
+
+    def family() -> None:
+        def below() -> None:
+            child(sleep)
+            os.write(sink, b"x")
+            sleep()
+
+        child(below)
+        os.close(sink)
+        sleep()
+
+    pid = child(family)
+    os.close(sink)
+    assert os.read(source, 1) == b"x"
+    reaper.sweep_below(pid)
+    assert os.read(source, 1) == b""  # nobody is left who could write to it
+    os.close(source)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    os.kill(pid, signal.SIGKILL)
+    assert pid in {death.pid for death in collect()}  # with those below it, which have fallen to us
+
+
+def test_below_nobody_there_is_nobody() -> None:
+    reaper.sweep_below(reaper.PID_LIMIT)
+
+
 @pytest.mark.parametrize("first", [False, True], ids=["as anybody", "as PID 1"])
 def test_without_proc(first: bool, require_tool: Callable[[str], str]) -> None:
     command = [require_tool("unshare"), "--mount", "--map-root-user", *(["--pid", "--fork"] if first else [])]

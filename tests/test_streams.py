@@ -24,8 +24,6 @@ from pipe_testing.processes import wait_for_children
 
 MODES = modes.ON_REQUEST
 
-pytestmark = pytest.mark.unmeasured
-
 FUNCTIONS = Path(__file__).with_name("functions") / "streams"
 MIB = 1024 * 1024
 FLAT = 64 * 1024

@@ -1,0 +1,156 @@
+"""What a function does to its template costs no more than what it does to a worker: each request has its one outcome.
+
+The template is the real one; the function harms it while it is loaded, or whenever it forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import textwrap
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from pipe_init import launch, limits
+from pipe_init.request import EXIT_NOT_LOADED, TEMPLATE
+from pipe_testing.supervision import Driver, supervised
+
+Serving = Callable[..., AbstractContextManager[Driver]]
+
+INDEX = """
+import errno, os, resource, signal, socket, stat
+
+def once():
+    try:
+        os.close(os.open("done", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+def private(kind):
+    for descriptor in range(3, 64):
+        try:
+            if kind(os.fstat(descriptor).st_mode) and descriptor != 3:
+                yield descriptor
+        except OSError:
+            pass
+
+def tell(*words):
+    for descriptor in private(stat.S_ISSOCK):
+        for word in words:
+            os.write(descriptor, word)
+
+def handler(event, context):
+    return {"parent": os.getppid(), "pid": os.getpid()}
+
+"""
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """serving(harm, **options): a Driver of a function with that code in it, behind a template."""
+
+    def begin(harm: str, **options: object) -> AbstractContextManager[Driver]:
+        (tmp_path / "index.py").write_text(INDEX + textwrap.dedent(harm))
+        hello = {"handler": "index.handler", "code_dir": str(tmp_path), "environment": {}, "function": {}}
+        command = launch.runtime_command(launch.this_python())
+        return supervised(tmp_path / "log", command, hello=hello, start_method=TEMPLATE, **options)  # type: ignore[arg-type]
+
+    return begin
+
+
+def test_a_worker_is_a_child_of_ours(serving: Serving) -> None:
+    with serving("") as driver:
+        found = json.loads(driver.ask().payload)
+        assert found == {"parent": os.getpid(), "pid": driver.supervisor.worker_pids[0]}
+
+
+@pytest.mark.parametrize(
+    "word",
+    [b"", b"x", b"-1 5", b"1 2 3 4", b"1", b"999 5", b"1 0 99999", b"1 0", b"1 5 5", b"1 1", b"9" * 80],
+    ids=lambda word: word.decode()[:12] or "nothing",
+)
+def test_reports_that_make_no_sense(serving: Serving, word: bytes) -> None:
+    """Of a ticket that is asked for: the first is 1."""
+    with serving(f"if once():\n    tell({word!r})") as driver:
+        assert driver.ask().problem is None
+        log = driver.log.read_text()
+    assert ("broke the protocol and is replaced" in log) == bool(word)  # a packet of no bytes is the socket's end
+
+
+def test_a_pid_that_is_not_the_workers(serving: Serving) -> None:
+    """That of a process that nobody may signal: the request fails, or a later worker answers; nobody else is hurt."""
+    with serving(f"if once():\n    tell(b'1 {os.getppid()}')", stop_timeout=0.3) as driver:
+        outcome = driver.ask()
+        assert outcome.problem is None or outcome.exit_code == EXIT_NOT_LOADED
+    os.kill(os.getppid(), 0)
+
+
+def test_garbage_in_its_conversation(serving: Serving) -> None:
+    harm = """
+    if once():
+        for descriptor in private(stat.S_ISFIFO):
+            try:
+                os.write(descriptor, b"\\xff" * 64)
+            except OSError:
+                pass
+    """
+    with serving(harm) as driver:
+        assert driver.ask().problem is None
+        assert "broke the protocol and is replaced" in driver.log.read_text()
+
+
+def test_a_function_that_collects_every_child(serving: Serving) -> None:
+    with serving("signal.signal(signal.SIGCHLD, signal.SIG_IGN)") as driver:
+        assert driver.ask().problem is None
+
+
+def test_no_descriptor_is_left_for_a_worker(serving: Serving) -> None:
+    harm = """
+    free = sorted(set(range(64)) - {0, 1, 2, 3, *private(lambda mode: True)})
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[4], free[4]))  # four, and a worker has five
+    """
+    with serving(harm) as driver:
+        outcome = driver.ask()
+        assert outcome.problem is not None
+        assert outcome.exit_code == EXIT_NOT_LOADED
+        assert outcome.problem["error_message"].endswith("could not be started: Too many open files")
+
+
+@pytest.mark.parametrize(("end", "how"), [("os._exit(7)", "exit status 7"), ("os.kill(os.getpid(), 9)", "signal 9")])
+def test_the_process_that_forks_the_workers_dies(serving: Serving, end: str, how: str) -> None:
+    harm = f"""
+    mine = os.getpid()
+    os.register_at_fork(after_in_child=lambda: {end} if os.getppid() == mine else None)
+    """
+    with serving(harm) as driver:
+        outcome = driver.ask()
+        assert outcome.problem is not None
+        assert outcome.exit_code == EXIT_NOT_LOADED
+        assert f"ends: the process that forks the workers has died: {how}" in driver.log.read_text()
+
+
+def test_the_worker_dies_before_it_is_one(serving: Serving) -> None:
+    harm = """
+    mine = os.getpid()
+    os.register_at_fork(after_in_child=lambda: os._exit(7) if os.getppid() != mine else None)
+    """
+    with serving(harm) as driver:
+        outcome = driver.ask()
+        assert outcome.problem is not None
+        assert outcome.problem["error_message"].endswith("exit status 7 while it was loading the handler")
+
+
+def test_the_cpu_time_is_each_workers_own(serving: Serving) -> None:
+    harm = """
+    import time
+    while time.process_time() < 0.4:
+        pass
+    """
+    with serving(harm, limits=limits.Limits(cpu_seconds=1)) as driver:
+        pid = json.loads(driver.ask().payload)["pid"]
+        driver.until(lambda: resource.prlimit(pid, resource.RLIMIT_CPU)[0] == 1)  # as soon as it is a child of ours
