@@ -2,7 +2,9 @@
 
     python benchmarks/processes.py [--forks N] [--requests N] [--workers N] [--json FILE]
 
-The bounds in the output are those that the project has set itself for two idle CPUs (docs/performance.md).
+The bounds in the output are those that the project has set itself for two idle CPUs (docs/performance.md). Beside them
+stand two floors of the same run: a worker that stays, with the same pauses between its requests, and a fork per request
+that keeps no promise (arms/bare_forks.py).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import figures
 import machine
@@ -42,6 +45,9 @@ LIMIT = 30.0
 
 PAUSE = 0.02
 """Seconds between two requests that do not saturate: the next process stands by again."""
+
+SINGLE = 200
+"""Requests with that pause."""
 
 READY_MS, PER_SECOND, P50_US, PRIVATE_MIB = 5.0, 600.0, 300.0, 3.0
 """The bounds."""
@@ -67,20 +73,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGALRM, lambda number, frame: None)
     starts = forks(options.forks)
     rate, single = isolated(signals, options.requests)
+    staying = stays(signals)
+    bare = bare_forks(options.requests)
     shares = memory(signals, options.workers)
     interpreter = [start_of_an_interpreter() for _ in range(10)]
     rows = [
         ["", "p50", "p99", "bound"],
         row("template to READY, ms", starts, 1e6, f"at most {READY_MS:.0f}"),
         row("a process per request, one at a time, µs", single, 1e3, f"at most {P50_US:.0f}"),
+        row("the same of a worker that stays, µs", staying, 1e3, "floor"),
+        row("the same of a bare fork, µs", bare["single_ns"], 1e3, "floor"),
         row("private memory of a worker, MiB", shares, 2**20, f"at most {PRIVATE_MIB:.0f}"),
         row("for comparison: python -c pass, ms", interpreter, 1e6, ""),
     ]
     print(f"\n{figures.table(rows)}")
     print(f"\na process per request, one lane, saturated: {rate:.0f}/s (bound: at least {PER_SECOND:.0f}/s)")
+    print(
+        f"bare forks, which promise nothing: {bare['per_second']:.0f}/s, {bare['per_second'] / rate:.1f} times as many"
+    )
     print(f"an interpreter per request would take {figures.median(interpreter) * rate / 1e9:.1f} times as long")
     if options.json:
         found = {"ready_ns": starts, "single_ns": single, "per_second": rate, "private_bytes": shares}
+        found |= {"staying_ns": staying, "bare_forks": bare}
         Path(options.json).write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
     return 0
 
@@ -168,16 +182,36 @@ def isolated(signals: Signals, count: int) -> tuple[float, list[float]]:
         start = time.perf_counter()
         ask(supervisor, count)
         rate = count / (time.perf_counter() - start)
-        single = []
-        for _ in range(min(count, 200)):
-            rest = time.monotonic() + PAUSE
-            signal.setitimer(signal.ITIMER_REAL, PAUSE)  # it wakes `step` up
-            while time.monotonic() < rest:
-                supervisor.step()
-            begin = time.perf_counter_ns()
-            ask(supervisor, 1)
-            single.append(float(time.perf_counter_ns() - begin))
-    return rate, single
+        return rate, with_pauses(supervisor)
+
+
+def stays(signals: Signals) -> list[float]:
+    """Nanoseconds of requests with the same pauses between, in a worker that serves them all."""
+    with supervised(signals, function()) as supervisor:
+        ask(supervisor, 20)
+        return with_pauses(supervisor)
+
+
+def with_pauses(supervisor: Supervisor) -> list[float]:
+    """Nanoseconds of requests that find everybody asleep."""
+    single = []
+    for _ in range(SINGLE):
+        rest = time.monotonic() + PAUSE
+        signal.setitimer(signal.ITIMER_REAL, PAUSE)  # it wakes `step` up
+        while time.monotonic() < rest:
+            supervisor.step()
+        begin = time.perf_counter_ns()
+        ask(supervisor, 1)
+        single.append(float(time.perf_counter_ns() - begin))
+    return single
+
+
+def bare_forks(count: int) -> dict[str, Any]:
+    """What arms/bare_forks.py finds, in a process of its own."""
+    command = [sys.executable, "-m", "arms.bare_forks", str(count), str(SINGLE), str(PAUSE)]
+    done = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def ask(supervisor: Supervisor, count: int) -> None:

@@ -45,6 +45,7 @@ INIT_RANKS = (
     ("concurrent", "quick", "request", "report"),
     ("answers", "worker", "template"),
     ("proceedings", "streams", "starters"),
+    ("ledger",),
     ("lane",),
     ("dispatch",),
     ("supervisor",),

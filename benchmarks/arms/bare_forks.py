@@ -1,0 +1,117 @@
+"""A fork for each request, made ahead, and nothing else: the least that a process per request costs in Python.
+
+Each child reads one frame, calls the handler, answers and exits. It keeps none of the promises: no init between, no
+deadline, no signals, no logs, no process group, nothing that ends what a request leaves behind. The parent has loaded
+what a template has loaded, since what a fork costs depends on how much memory there is to share.
+
+    python -m arms.bare_forks REQUESTS SINGLE PAUSE
+
+prints JSON: requests per second, one after the other; and nanoseconds of SINGLE requests with PAUSE seconds between.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+
+from msgpack import packb, unpackb
+
+import pipe_runtime.loop  # noqa: F401  # for its memory
+
+from .bare_frames import INVOKE, LENGTHS, RESULT, frame
+from .case import ANSWER, CODE_DIR, EVENT
+
+AHEAD = 8
+"""Children that stand by: as many as pipe-init has."""
+
+READ_SIZE = 65536
+
+
+class Fork:
+    """A child that waits for its request. pid, requests, answers: of the parent's side."""
+
+    def __init__(self) -> None:
+        theirs, self.requests = os.pipe()
+        self.answers, answers = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.requests)
+            serve(theirs, answers)
+            os._exit(0)
+        os.close(theirs)
+        os.close(answers)
+
+    def ask(self) -> bytes:
+        """Its answer to the event of all arms; then it ends."""
+        os.write(self.requests, frame(packb((INVOKE, 1, {"request_id": "1"})), EVENT))
+        data = os.read(self.answers, READ_SIZE)
+        _, head_length = LENGTHS.unpack_from(data)
+        unpackb(data[8 : 8 + head_length])
+        return data[8 + head_length :]
+
+    def close(self) -> None:
+        """Collect it."""
+        os.close(self.requests)
+        os.close(self.answers)
+        os.waitpid(self.pid, 0)
+
+
+def serve(requests: int, answers: int) -> None:
+    """One request, after one that is only played: so that its pages are this process's own by then."""
+    answer(frame(packb((INVOKE, 1, {"request_id": "1"})), EVENT))
+    data = os.read(requests, READ_SIZE)
+    if data:
+        os.write(answers, answer(data))
+
+
+def answer(data: bytes) -> bytes:
+    """The frame that answers a frame."""
+    from index import handler
+
+    _, head_length = LENGTHS.unpack_from(data)
+    unpackb(data[8 : 8 + head_length])
+    result = json.dumps(handler(json.loads(data[8 + head_length :]), None)).encode()
+    return frame(packb((RESULT, 1, {"content_type": "application/json"})), result)
+
+
+def main() -> None:
+    """See above."""
+    count, singles, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    sys.path.insert(0, CODE_DIR)
+    if not answer(frame(packb((INVOKE, 1, {})), EVENT)).endswith(ANSWER):
+        raise SystemExit("bare_forks: a wrong answer")
+    gc.collect()
+    gc.freeze()
+    ready = deque(Fork() for _ in range(AHEAD))
+
+    def one() -> int:
+        fork = ready.popleft()
+        begin = time.perf_counter_ns()
+        if fork.ask() != ANSWER:
+            raise SystemExit("bare_forks: a wrong answer")
+        took = time.perf_counter_ns() - begin
+        ready.append(Fork())
+        fork.close()
+        return took
+
+    begin = time.perf_counter()
+    for _ in range(count):
+        one()
+    per_second = count / (time.perf_counter() - begin)
+    single = []
+    for _ in range(singles):
+        time.sleep(pause)
+        single.append(one())
+    while ready:
+        os.kill(ready[0].pid, signal.SIGKILL)  # those forked later hold its pipe open
+        ready.popleft().close()
+    print(json.dumps({"per_second": per_second, "single_ns": single}))
+
+
+if __name__ == "__main__":
+    main()
