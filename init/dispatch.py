@@ -22,7 +22,10 @@ class HasPolicy(Protocol):
     """A lane, as it is looked at here. busy_us: how long a request of its takes, in microseconds, of late."""
 
     policy: Policy
-    busy_us: float
+
+    @property
+    def busy_us(self) -> float:
+        """See above."""
 
 
 SomeLane = TypeVar("SomeLane", bound=HasPolicy)

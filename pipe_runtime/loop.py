@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .service import Service
     from .stdio import Pipes
+    from .template import Template
 
     Outcome = tuple[int, dict[str, Any], bytes]
     """Kind, metadata and payload of a frame that says how it went."""
@@ -153,6 +154,7 @@ class Runtime:
         self._begun = 0
         self._function: dict[str, Any] = {}
         self.multiplying = False
+        self._template: Template | None = None
         self.dump_fd = self.control_fd = -1
         self._dump_signal = 0
         atexit.register(self.last_lines)  # the first to register is the last to run
@@ -165,7 +167,8 @@ class Runtime:
         self._greet(hello.metadata)
         prepare = self._configure
         if "template" in hello.metadata:
-            template = namespace.own("template").Template(self)
+            # Kept: were it let go of, its socket would be closed before this process has said how it ends.
+            template = self._template = namespace.own("template").Template(self)
             if not self._announce(template.load, hello.metadata):
                 return EXIT_NOT_LOADED
             hello = template.serve()
