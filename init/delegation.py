@@ -36,13 +36,18 @@ class Parent:
     """
 
     def __init__(self, folders: Sequence[str], wanted: Collection[str] = ()) -> None:
-        self.folders = [os.path.abspath(folder) for folder in folders]
+        self.folders = list(dict.fromkeys(os.path.realpath(folder) for folder in folders))
         self._number = 0
         self._left: list[Group] = []
         self._undo: list[Callable[[], None]] = []
         for folder in self.folders:
             if not os.path.exists(os.path.join(folder, PROCS)):
                 raise CannotLimit(f"{folder} is no cgroup: it has no {PROCS}")
+        hierarchies: dict[int, str] = {}
+        for folder in self.folders:
+            other = hierarchies.setdefault(os.stat(folder).st_dev, folder)
+            if other != folder:
+                raise CannotLimit(f"{other} and {folder} are of one hierarchy: a process can only be in one of them")
         try:
             for folder in self.folders:
                 self._hand_on(folder, [CONTROLLERS[name] for name in wanted])
@@ -55,7 +60,11 @@ class Parent:
             self.close()
             raise
         self.holds = frozenset(name for name in FILES if trial.has(name))
+        useless = [folder for folder in trial.folders if not _limits_something(folder)]
         self.release(trial)
+        if useless:
+            self.close()
+            raise CannotLimit(f"{os.path.dirname(useless[0])} has none of the controllers memory, pids and cpu")
 
     def group(self, limits: Limits) -> Group:
         """A new group. OSError: it cannot be made, or does not take its limits."""
@@ -139,6 +148,12 @@ class Parent:
         self._undo.append(lambda: os.rmdir(leaf))
         put(os.path.join(leaf, PROCS), b"0")
         self._undo.append(lambda: put(os.path.join(folder, PROCS), b"0"))
+
+
+def _limits_something(folder: str) -> bool:
+    """Whether a group has any use: one of version 2 always, since all that is in it can be killed."""
+    version_2 = os.path.exists(os.path.join(folder, "cgroup.controllers"))
+    return version_2 or any(os.path.exists(os.path.join(folder, name)) for names in FILES.values() for name in names)
 
 
 def own_delegated(wanted: Collection[str]) -> str | None:

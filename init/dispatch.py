@@ -9,7 +9,7 @@ from .policy import Phase, Policy
 from .request import REQUEST, Function
 
 SPARES = 7
-"""Processes that stand by at least, beside those that serve, if each request has one of its own."""
+"""Processes that stand by, beside those that serve, if each request has one of its own; more, if more serve."""
 
 BATCH = 4
 """Of them, so many are started together: a template needs one more fork for each batch."""
@@ -63,14 +63,20 @@ class Spread(Generic[SomeLane]):
         """Lanes that are to start a worker ahead, now: as soon as a batch is missing, or nobody stands by."""
         if not self._each_its_own:
             return []
-        missing, ready = [], False
+        missing, ready, busy, standing_by = [], False, 0, 0
         for lane in self._lanes:
             policy = lane.policy
-            if policy.phase is Phase.NONE and policy.deadline is None and not policy.finishing:
-                missing.append(lane)
-            elif not policy.in_flight and _rank(policy) in (_IDLE, _STARTING):
+            phase = policy.phase
+            if phase is _NONE:
+                if policy.deadline is None and not policy.finishing:
+                    missing.append(lane)
+            elif policy.in_flight:
+                busy += 1
+            elif phase is _SERVING or phase is _STARTED:
                 ready = True
-        return missing if len(missing) >= BATCH or not ready else []
+                standing_by += 1
+        wanted = missing[: max(0, max(SPARES, busy) - standing_by)]
+        return wanted if len(wanted) >= BATCH or not ready else []
 
     def has_room(self) -> bool:
         """Whether a request would be sent soon."""
@@ -89,12 +95,15 @@ class Spread(Generic[SomeLane]):
         """A worker that has served nothing, or will be one."""
         busy, best, best_rank = 0, None, _GOING
         for lane in self._lanes:
-            rank = _rank(lane.policy)
-            if lane.policy.in_flight or rank == _GOING:  # its process may still be there: nobody is to meet it
+            policy = lane.policy
+            rank = _rank(policy)
+            if rank == _GOING or policy.in_flight:  # its process may still be there: nobody is to meet it
                 busy += 1
-            elif not lane.policy.finishing and rank < best_rank:
+                if busy == self._busy_at_most:
+                    return None
+            elif rank < best_rank and not policy.finishing:
                 best, best_rank = lane, rank
-        return best if busy < self._busy_at_most else None
+        return best
 
     def _least_busy(self) -> SomeLane | None:
         best, best_score = None, (_GOING, 0)
@@ -123,6 +132,15 @@ _IDLE, _STARTING, _ABSENT, _BUSY, _BACKING_OFF, _GOING = range(6)
 
 def _rank(policy: Policy) -> int:
     """Of a lane without a request."""
-    if policy.phase is Phase.NONE:
+    phase = policy.phase
+    if phase is _SERVING:
+        return _IDLE
+    if phase is _STARTED:
+        return _STARTING
+    if phase is _NONE:
         return _ABSENT if policy.deadline is None else _BACKING_OFF
-    return {Phase.SERVING: _IDLE, Phase.STARTING: _STARTING}.get(policy.phase, _GOING)
+    return _GOING
+
+
+_NONE, _STARTED, _SERVING = Phase.NONE, Phase.STARTING, Phase.SERVING
+"""By names of this module's own: all lanes are looked at for each request, and an Enum's members are slow to get at."""

@@ -75,11 +75,6 @@ class Lane:
     # For the supervisor
 
     @property
-    def load(self) -> int:
-        """Requests that it has, sent to the worker or not."""
-        return self.policy.in_flight
-
-    @property
     def busy_us(self) -> float:
         """Microseconds that a request takes, of late."""
         return self._ledger.busy_us
@@ -165,6 +160,10 @@ class Lane:
 
     # What the starter says of a worker that is to be forked elsewhere
 
+    def expects(self, worker: Worker) -> bool:
+        """Whether this is its worker still; else it was given up meanwhile, and what there is of it is swept."""
+        return self.worker is worker
+
     def not_loaded(self, last_word: Mapping[str, Any]) -> None:
         """Where the worker was to be forked, the handler cannot be loaded."""
         if self.policy.loading:
@@ -172,9 +171,9 @@ class Lane:
             self._perform(self.policy.not_loaded(time.monotonic()))
 
     def dumped(self, stacks: bytes) -> None:
-        """Stacks of the process where the worker is to be forked."""
+        """All that has come by now of the stacks of the process where the worker is to be forked."""
         if self.worker is not None:
-            self.worker.dump += stacks
+            self.worker.dump[:] = stacks
             self._perform(self.policy.dumped(time.monotonic()))
 
     def unborn(
@@ -413,6 +412,9 @@ class Lane:
         self._facts = Facts()
         try:
             worker = self._starter.start(self)
+        except BlockingIOError:  # what starts workers is behind
+            self._perform(self.policy.postponed(time.monotonic()))
+            return
         except OSError as error:  # no process, descriptor or memory left; a later attempt may find one
             self._facts.start_error = error
             self._perform(self.policy.died(time.monotonic()))

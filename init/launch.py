@@ -202,6 +202,7 @@ def start(
     control: int = -1,
     joins: Sequence[int] = (),
     adopts: bool = False,
+    open_files: int | None = None,
 ) -> Process:
     """Start `command` with protocol pipes on fds 0 and 1, a log pipe on fd 2, in a session of its own.
 
@@ -209,6 +210,7 @@ def start(
     control: becomes CONTROL_FD there; it stays the caller's here. -1: there is none.
     joins: where it writes 0 to first, so that it and all that comes of it are in these cgroups.
     adopts: whether its orphans fall to it, where the system has that, and not to us before it is dead.
+    open_files: how many it may have open, ours that it closes first not counted.
 
     OSError: there is no process or no descriptor left to do it with. That the program cannot be executed is only
     known later: see Process.exec_error.
@@ -221,7 +223,7 @@ def start(
         try:
             pid = os.fork()
             if pid == 0:
-                _become(command, environment, pipes, failure_out, control, joins, adopts, before)
+                _become(command, environment, pipes, failure_out, control, joins, adopts, open_files, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError:
@@ -243,6 +245,7 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
     control: int,
     joins: Sequence[int],
     adopts: bool,
+    open_files: int | None,
     mask: Iterable[int],
 ) -> None:
     """In the forked child: turn into the worker. Does not return."""
@@ -267,6 +270,10 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
         if control >= 0:
             kept.add(os.dup2(control, CONTROL_FD))
         _close_others(kept)
+        if open_files is not None:
+            from . import limits  # most runs need not load it
+
+            limits.apply(os.getpid(), limits.Limits(open_files=open_files))
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)  # Python ignores the first two; a parent may have ignored the third
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -34,6 +34,12 @@ GRACE = 2.0
 KILL_SECONDS = 1.0
 """How long to wait for what was killed: it may be stuck in the kernel, or be another user's."""
 
+LONGEST_SWEEP = 10.0
+"""Seconds for killing, while there are ever more to kill."""
+
+LOOK_SECONDS = 0.05
+"""How often to look for those of the program's group that are nobody's children of ours, at the end only."""
+
 _SI_KERNEL = 0x80
 """siginfo_t's si_code of what nobody sent, such as a terminal's signal for a key."""
 
@@ -85,6 +91,7 @@ class PlainInit:
         self._terminal: Terminal | None = None
         self._more = False
         self._hurried = False
+        self._dead = 0
         self._asked: set[int] = set()
 
     def start(self, held: Held) -> None:
@@ -128,16 +135,19 @@ class PlainInit:
         deadline = time.monotonic() + self._options.grace
         while self._is_something_left() and not self._hurried and (left := deadline - time.monotonic()) > 0:
             self._ask_orphans()
-            self.wait(left)
+            self.wait(min(left, LOOK_SECONDS))
         if not self._is_something_left():
             return
         self._tell("kills what is left")
-        deadline = time.monotonic() + KILL_SECONDS
+        now = time.monotonic()
+        deadline, last, dead = now + KILL_SECONDS, now + LONGEST_SWEEP, self._dead
         while self._is_something_left() and (left := deadline - time.monotonic()) > 0:
             self._kill()
-            self.wait(left)
+            self.wait(min(left, LOOK_SECONDS))
+            if self._dead != dead:  # each round may only bring the children of those that died
+                deadline, dead = min(time.monotonic() + KILL_SECONDS, last), self._dead
         if self._is_something_left():
-            child.say("what was killed is still there; it is another user's, or stuck in the kernel")
+            child.say("what was killed is still there; it is another user's, stuck in the kernel, or forks on and on")
 
     def _claim_orphans(self) -> bool:
         """Have orphans fall to us; returns whether they are ours to end, too, when they have left the group."""
@@ -199,6 +209,7 @@ class PlainInit:
             self._follow_stop()
         farewell = () if self._pid_1 else _FAREWELL
         deaths, _, self._more = reaper.reap([self._child] if running else (), farewell=farewell)
+        self._dead += len(deaths)
         for death in deaths:
             self._asked.discard(death.pid)
             if death.pid != self._child or self.status is not None:
@@ -227,7 +238,7 @@ class PlainInit:
             self._terminal.hand_to(os.getpgrp())
 
     def _is_something_left(self) -> bool:
-        return reaper.has_children() if self._answers_for_all else reaper.has_child_in(self._child)
+        return reaper.has_children() if self._answers_for_all else reaper.is_group_there(self._child)
 
     def _ask_orphans(self) -> None:
         """TERM for each orphan that has not had it: not from its group, nor, as PID 1 sends it, together with all."""
@@ -243,7 +254,7 @@ class PlainInit:
         if self._pid_1:
             self._signal_everybody(signal.SIGKILL)
             return
-        if reaper.has_child_in(self._child):
+        if reaper.is_group_there(self._child):
             reaper.signal_group(self._child, signal.SIGKILL)
         if self._answers_for_all:
             reaper.kill(reaper.children())

@@ -272,6 +272,14 @@ class Policy:
             self.deadline = now + self.settings.backoff  # nobody has used it: the next one may end like that, too
         return [*actions, *self._go_on(now)]
 
+    def postponed(self, now: float) -> list[Action]:
+        """None could be started just now, through nobody's fault: try again soon."""
+        while self._sent:
+            self._waiting.appendleft(self._sent.pop())
+        self._sent_bytes = 0
+        self._enter(Phase.NONE, now + self.settings.backoff)
+        return self._go_on(now)
+
     def exec_failed(self, now: float) -> list[Action]:
         """The worker's program could not be executed, and it is dead; trying again would not help."""
         self.finishing = True

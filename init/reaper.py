@@ -93,12 +93,20 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
     return Reaped(deaths, True, True)
 
 
-def has_child_in(group: int) -> bool:
-    """Whether an uncollected child is in this process group: while there is, its number can belong to nobody else."""
+def is_group_there(group: int) -> bool:
+    """Whether anybody is in this process group whom a signal of ours can reach, or an uncollected child of ours.
+
+    The kernel gives its number to nobody else while there is.
+    """
     try:
-        os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
+        os.killpg(group, 0)
+    except ProcessLookupError:
         return False
+    except PermissionError:
+        try:
+            os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
     return True
 
 

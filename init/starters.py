@@ -15,7 +15,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipe_runtime.connection import STREAM_BYTES
-from pipe_runtime.errors import ProtocolError
+from pipe_runtime.errors import ProtocolError, TruncatedStream
 from pipe_runtime.frames import Frame
 from pipe_runtime.messages import ERROR, HELLO, LOG, READY, VERSION
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 TEMPLATE_SOURCE = -1
 """Of the template's lines, for the journal; lanes count from 0."""
+
+FORKING = 9
+"""Processes that a template may have beside those of the function's: the runtime's batch, and who forks it."""
 
 WORDS = 200
 """Characters of a template's last words that are passed on, at most."""
@@ -71,9 +74,17 @@ def hello_of(function: Function) -> dict[str, Any]:
     }
     if function.start_method == TEMPLATE and several_lanes(function):
         hello["adopts_orphans"] = True
+    if function.start_method == TEMPLATE:
+        hello.update(_own_limits(function.limits))
     if function.isolation == REQUEST:
         hello["rehearse"] = True
     return hello
+
+
+def _own_limits(given: limits.Limits) -> dict[str, int]:
+    """HELLO's fields for what each process has for itself, and so cannot inherit from a template."""
+    fields = {"cpu_seconds": given.cpu_seconds, "open_files": given.open_files}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def several_lanes(function: Function) -> bool:
@@ -95,10 +106,17 @@ class Exec:
         group = group_of(function)
         try:
             joins = () if group is None else group.join_descriptors
-            process = process or launch.start(
-                function.command, function.environment, joins=joins, adopts=several_lanes(function)
-            )
-            limited(process, function.limits, group)
+            allowed = function.limits
+            if process is None:
+                process = launch.start(
+                    function.command,
+                    function.environment,
+                    joins=joins,
+                    adopts=several_lanes(function),
+                    open_files=allowed.open_files,
+                )
+                allowed = replace(allowed, open_files=None)
+            limited(process, allowed, group)
         except OSError:
             released(function, group)
             raise
@@ -131,6 +149,7 @@ class FromTemplate:
         self._last_ticket = 0
         self._can_dump = False
         self._is_loaded = False
+        self._is_heard = False  # it has neither broken the protocol nor closed its socket
 
     @property
     def pid(self) -> int:
@@ -146,9 +165,10 @@ class FromTemplate:
         ticket = self._last_ticket = self._last_ticket + 1
         group = group_of(self._function)
         try:
-            process = template.fork(ticket, () if group is None else group.join_descriptors)
-        except ConnectionError:  # it is dying; how it died says why there is no worker
-            process = launch.make_pipes(True).process(0)
+            try:
+                process = template.fork(ticket, () if group is None else group.join_descriptors)
+            except ConnectionError:  # it is dying; how it died says why there is no worker
+                process = launch.make_pipes(True).process(0)
         except OSError:
             released(self._function, group)
             raise
@@ -194,7 +214,7 @@ class FromTemplate:
 
     def hear_reports(self) -> None:
         """Learn the pids of the workers that were forked by now."""
-        if self._template is None or self._worker is None:
+        if self._template is None or self._worker is None or not self._is_heard:
             return
         try:
             reports = self._template.reports()
@@ -203,14 +223,16 @@ class FromTemplate:
             return
         if self._template.ended:  # the socket is closed: nobody will be reported any more, should it live on
             self._watch.remove(self._template.control)
-            self._worker.signal(SIGKILL)
+            self._is_heard = False
+            self._kill(self._worker)
         for report in reports:
             lane, worker = self._expected[report.ticket] if report.pid else self._expected.pop(report.ticket)
             if report.ours:
                 del self._expected[report.ticket]
-            if lane.worker is not worker:
-                continue  # it was given up meanwhile; what there is of it is swept
-            if report.ours:
+            if not lane.expects(worker):
+                if report.ours and not reaper.is_own_child(report.pid):
+                    self._template.forget(report.pid)  # it is swept already, and its pid may be another one's soon
+            elif report.ours:
                 self._limit(worker)
             elif report.pid:
                 worker.process.pid = report.pid
@@ -229,7 +251,7 @@ class FromTemplate:
         self._let_go()
         expected, self._expected = list(self._expected.values()), {}
         for lane, expected_worker in expected:
-            if lane.worker is expected_worker and not expected_worker.pid:
+            if lane.expects(expected_worker) and not expected_worker.pid:
                 lane.unborn(death, exec_error=exec_error)
 
     def stop(self) -> None:
@@ -237,6 +259,11 @@ class FromTemplate:
         if self._worker is not None:
             self._watch.remove(self._worker.process.requests)
             self._worker.end_input()
+
+    def lose(self) -> None:
+        """The template was killed and does not end: nobody is to wait for it."""
+        self._journal.say(f"pipe-init: the template (pid {self.pid}) was killed and does not end; going on without it")
+        self._let_go()
 
     def _start_template(self) -> Template | None:
         """None: there can be none here, and `_instead` does it."""
@@ -246,7 +273,7 @@ class FromTemplate:
         if self._instead is not None:
             return None
         function = self._function
-        group = group_of(function)
+        group = group_of(function, with_workers=True)
         try:
             joins = () if group is None else group.join_descriptors
             template = Template.start(function.command, function.environment, joins)
@@ -258,13 +285,13 @@ class FromTemplate:
             self._instead = Exec(function, None)
             return None
         try:
-            # All but the CPU time, which each process has for itself: the template is not to run out of it by forking.
-            limited(template.process, replace(function.limits, cpu_seconds=None), group)
+            # All but what each worker has for itself: the template is not to run out of it by forking many.
+            limited(template.process, replace(function.limits, cpu_seconds=None, open_files=None), group)
         except OSError:
             template.close()
             released(function, group)
             raise
-        self._template, self._can_dump, self._is_loaded = template, False, False
+        self._template, self._can_dump, self._is_loaded, self._is_heard = template, False, False, True
         self._worker = worker = Worker(template.process, group)
         for descriptor in (template.process.answers, template.process.log, template.process.dump, template.control):
             self._watch.add(descriptor, owner=self)
@@ -274,14 +301,18 @@ class FromTemplate:
 
     def _waiting(self) -> list[Lane]:
         """Lanes whose workers are not forked yet."""
-        return [lane for lane, worker in self._expected.values() if lane.worker is worker and not worker.pid]
+        return [lane for lane, worker in self._expected.values() if lane.expects(worker) and not worker.pid]
 
     def _limit(self, worker: Worker) -> None:
-        """Of a worker that is a child of ours, unless the template lies: what it has not inherited."""
-        seconds = self._function.limits.cpu_seconds
-        if seconds is not None and reaper.is_own_child(worker.pid):
+        """Of a worker that is a child of ours, unless the template lies: what it has not inherited.
+
+        Our runtime has done so itself by then, as HELLO says; this is for what the function has made of that.
+        """
+        given = self._function.limits
+        own = limits.Limits(cpu_seconds=given.cpu_seconds, open_files=given.open_files)
+        if own != limits.NONE and reaper.is_own_child(worker.pid):
             try:
-                limits.apply(worker.pid, limits.Limits(cpu_seconds=seconds))
+                limits.apply(worker.pid, own)
             except OSError:
                 worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
 
@@ -318,10 +349,14 @@ class FromTemplate:
             self._watch.remove(worker.process.dump)
 
     def _read_answers(self, worker: Worker, limit: int) -> None:
+        if not self._is_heard:
+            return
         try:
             for event in worker.events(limit):
                 if isinstance(event, Frame):
                     self._take(event)
+        except TruncatedStream:
+            self._watch.remove(worker.process.answers)  # killed while it wrote, most likely: wait for that
         except ProtocolError as error:
             self._break_off(worker, str(error))
         if worker.ended:
@@ -344,14 +379,28 @@ class FromTemplate:
 
     def _break_off(self, worker: Worker, why: str) -> None:
         """The template broke the protocol: nothing that it says counts any more."""
+        self._is_heard = False
         self._journal.say(f"pipe-init: the template (pid {worker.pid}) broke the protocol and is replaced: {why}")
         self._watch.forget(self)
-        worker.signal(SIGKILL)
+        self._kill(worker)
+
+    def _kill(self, worker: Worker) -> None:
+        """The template; it may be dead and collected already."""
+        if reaper.is_own_child(worker.pid):
+            worker.signal(SIGKILL)
 
 
-def group_of(function: Function) -> Group | None:
-    """A cgroup for one more process, if the function's have any. OSError: there can be none now."""
-    return None if function.cgroup is None else function.cgroup.group(function.limits)
+def group_of(function: Function, with_workers: bool = False) -> Group | None:
+    """A cgroup for one more process, if the function's have any. OSError: there can be none now.
+
+    with_workers: of a template, where workers are for a moment, before they join their own.
+    """
+    if function.cgroup is None:
+        return None
+    allowed = function.limits
+    if with_workers and allowed.pids is not None:
+        allowed = replace(allowed, pids=allowed.pids + FORKING)
+    return function.cgroup.group(allowed)
 
 
 def released(function: Function, group: Group | None) -> None:

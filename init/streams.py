@@ -1,6 +1,6 @@
 """Bodies that travel in pieces: what may be sent of a request's, what has come of a result's, and the credit for both.
 
-It writes to a worker and knows requests by number; who runs them, and when, is the supervisor's business.
+It writes to a worker and knows requests by number; who runs them, and when, is the lane's business.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ from .watch import Watch
 LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""
 
+LONGEST_SWEEP = 10.0
+"""Seconds for one sweep, while there are ever more to kill."""
+
 
 class Supervisor:
     """Serves one function with its workers. Owns the process's children and its SIGCHLD.
@@ -193,7 +196,7 @@ class Supervisor:
 
     def _deadline(self) -> float | None:
         lanes = self._lanes
-        if len(lanes) == 1:
+        if len(lanes) == 1 and not self._mourning:
             return lanes[0].policy.deadline
         due = [lane.policy.deadline for lane in lanes if lane.policy.deadline is not None]
         if self._mourning:
@@ -314,23 +317,40 @@ class Supervisor:
             self._mourning.popleft()[0].died()
 
     def _stop_template(self, template: FromTemplate) -> None:
+        """See it to its end, by force after the grace time; a tracer, or the kernel, may hold on to it even then."""
+        settings = self.function.settings
         template.stop()
-        limit = time.monotonic() + self.function.settings.grace
+        kill_at = time.monotonic() + settings.grace
+        lost_at = kill_at + settings.lose_wait
         while template.pid:
-            ready = self._watch.wait(limit)
+            ready = self._watch.wait(min(kill_at, lost_at))
             template.handle(ready)
             if self._signals.descriptor in ready:
                 self._handle_signals()
-            if time.monotonic() >= limit:
+            now = time.monotonic()
+            if len(self._signals.endings) > 1 and lost_at > now + settings.lose_wait:  # somebody is in a hurry
+                kill_at, lost_at = now, now + settings.lose_wait
+            if template.pid and now >= lost_at:
+                template.lose()
+            elif template.pid and now >= kill_at:
                 template.signal(SIGKILL)
-                limit += LAST_WAIT
+                self._sweep()
+                reaper.sweep_below(template.pid)
+                kill_at = now + settings.kill_wait
 
     def _end_stragglers(self) -> None:
-        """Kill and collect every child that is left: with the workers gone, they are what these left behind."""
-        limit = time.monotonic() + LAST_WAIT
+        """Kill and collect every child that is left: with the workers gone, they are what these left behind.
+
+        It may take many rounds, since each one only brings the children of those that died.
+        """
+        now = time.monotonic()
+        limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
         while (reaped := reaper.reap()).left:
             reaper.kill(reaper.children(alone=True))
-            remaining = limit - time.monotonic()
+            now = time.monotonic()
+            if reaped.deaths:
+                limit = min(now + LAST_WAIT, last)
+            remaining = limit - now
             if remaining <= 0:
                 self._journal.say("pipe-init: processes that the function left behind do not end")
                 return

@@ -1,7 +1,7 @@
 """A template as the init sees it: a process that was executed, and forks workers when it is asked.
 
 It never blocks, and what the template says is as hostile as what any worker says. Its conversation, over the ordinary
-pipes, is worker.py's; what is done with its workers is the supervisor's business.
+pipes, is worker.py's; what is done with its workers is the starters' business.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from pipe_runtime.errors import ProtocolError
 
 from . import launch
 from .reaper import PID_LIMIT
-
-CAPABILITY = "template"
-"""In the HELLO of a runtime that can be one."""
 
 HELLO: Mapping[str, Any] = {"template": {"control_fd": launch.CONTROL_FD}}
 """What the init's HELLO to a template has besides a worker's."""

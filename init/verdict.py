@@ -33,9 +33,9 @@ MEMORY_SIGNALS = (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)
 MEMORY_SHARE = 0.9
 """Of its limit that a process must have used for its death to count as one of memory, where no cgroup tells."""
 
-CPU_SHARE = 0.8
+CPU_SHARE = 0.5
 """Of its limit of CPU time that a process must have used for a signal to be the limit's. The kernel decides by counting
-ticks and reports a sharper figure afterwards: they are some per cent apart, either way."""
+ticks and reports a sharper figure afterwards: where others share the CPU they are a quarter apart, either way."""
 
 MOST = 2**63 - 1
 """The largest number that is believed of a worker."""

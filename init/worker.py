@@ -1,6 +1,6 @@
 """One worker process as the init sees it: its descriptors and the conversation with it.
 
-It never blocks, whatever the process does. It moves frames; what they mean is the supervisor's business.
+It never blocks, whatever the process does. It moves frames; what they mean is the lane's business.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _hooks: list[Callable[[], object]] | None = []
 """None: they have run."""
 
+_COROUTINE = 0x80
+"""inspect.CO_COROUTINE; importing the package imports nothing else."""
+
 
 def after_fork(function: Hook) -> Hook:
     """Have `function()` called once in each process that serves requests, before the initializer. A decorator too.
@@ -23,7 +26,11 @@ def after_fork(function: Hook) -> Hook:
     generators are for each worker to make; this is the place, whether or not there is a template. What `function`
     raises is a fault of loading. In a process that serves already it is called at once.
     Outside of a runtime nothing is called.
+
+    TypeError: it cannot be called, or is a coroutine function: no event loop runs yet.
     """
+    if not callable(function) or getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE:
+        raise TypeError(f"after_fork takes a plain function of no parameters, not {function!r}")
     if _hooks is None:
         function()
     else:

@@ -24,7 +24,7 @@ from .messages import DUMP, END, ERROR, HELLO, INVOKE, LOG, MEASURED, READY, RES
 from .outbox import Outbox
 from .quiet import Quiet
 from .stdio import claim
-from .usage import Meter, has_cpu_limit
+from .usage import Meter, has_cpu_limit, limit_itself
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -350,7 +350,8 @@ class Runtime:
     def load(self, hello: dict[str, Any]) -> None:
         """What a template does for its workers: environment, folder, path, standard streams; then load the handler."""
         self._begun = perf_counter_ns()
-        self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
+        cpu_limit = has_cpu_limit() or "template" in hello  # whose workers get theirs when they are forked
+        self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0), cpu_limit)
         os.register_at_fork(after_in_child=self._after_fork)
         os.environ.update(hello.get("environment", {}))
         self.journal.open_streams()
@@ -376,6 +377,7 @@ class Runtime:
     def _become_ready(self, hello: dict[str, Any]) -> Outcome:
         """What each worker does for itself; then the function can be called."""
         self.pipes.spin(hello.get("spin_us", 0))
+        limit_itself(hello.get("cpu_seconds"), hello.get("open_files"))
         if hello.get("rehearse"):
             namespace.own("rehearsal").rehearse(self)
         run_hooks()
@@ -444,7 +446,7 @@ class Runtime:
         name, message = faults.type_name(error), faults.message_of(error)
         self.journal.log(f"pipe_runtime: {what} raised {name}{when}: {message}", NOBODY)
 
-    def _dump_to(self, descriptor: int, signal: int) -> None:
+    def _dump_to(self, descriptor: int, signal: int, cpu_limit: bool) -> None:
         """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""
         if descriptor < 0:
             return
@@ -453,7 +455,7 @@ class Runtime:
         faulthandler.enable(file=descriptor, all_threads=False)
         if signal:
             faulthandler.register(signal, file=descriptor, all_threads=True)
-        if has_cpu_limit():
+        if cpu_limit:
             faulthandler.register(SIGXCPU, file=descriptor, all_threads=True, chain=True)  # then it ends the process
 
     def _after_fork(self) -> None:

@@ -102,6 +102,8 @@ FIELDS: dict[int, dict[str, type]] = {
         "stream_bytes": int,
         "template": dict,
         "adopts_orphans": bool,
+        "cpu_seconds": int,
+        "open_files": int,
         "rehearse": bool,
     },
     READY: {"init_us": int, "peak_memory_bytes": int, "type": str, "concurrency": int, "answers_dump": bool},

@@ -15,6 +15,7 @@ from resource import (
     RUSAGE_SELF,
     getrlimit,
     getrusage,
+    setrlimit,
 )
 from time import perf_counter_ns, process_time_ns
 
@@ -22,6 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resource import struct_rusage
     from types import CodeType
+
+CPU_GRACE = 1
+"""Seconds of CPU time between the signal that can be caught and the one that cannot."""
 
 LONGEST_US = 2**63 - 1
 """What fits into a head; a function may have replaced the clocks."""
@@ -107,6 +111,15 @@ def limit_behind(error: BaseException, code: CodeType | None) -> dict[str, objec
         if len(texts) == 1 and type(texts[0]) is str and texts[0] == _NO_THREAD:
             return _no_thread()
     return None
+
+
+def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
+    """Hold this process to limits of its own, as far as nobody has set lower ones. None: to none."""
+    for which, value, beyond in ((RLIMIT_CPU, cpu_seconds, CPU_GRACE), (RLIMIT_NOFILE, open_files, 0)):
+        if value is not None:
+            hard = getrlimit(which)[1]
+            allowed = value + beyond if hard == RLIM_INFINITY else min(value + beyond, hard)
+            setrlimit(which, (min(value, allowed), allowed))
 
 
 def has_cpu_limit() -> bool:

@@ -185,11 +185,21 @@ DEAD = [one_by_one(kind, DEATHS) for kind in KINDS if kind is not PLAIN]
 HUNG = [one_by_one(kind, HANGS, *SHORT) for kind in KINDS if kind is not PLAIN]
 
 
+SHARING = pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.WORKERS)
+"""For tests of requests that share a worker: with a process for each request none do."""
+
+ONE_WORKER = pytest.mark.modes(modes.EXEC, modes.TEMPLATE)
+"""For tests of requests that are in one worker together."""
+
+
 def name_of(run: Run) -> str:
     return f"{run.kind}-{'together' if TOGETHER[0] in run.options else 'alone'}"
 
 
-@pytest.mark.parametrize("run", ANSWERED, ids=name_of)
+@pytest.mark.parametrize(
+    "run",
+    [pytest.param(run, marks=SHARING if TOGETHER[0] in run.options else (), id=name_of(run)) for run in ANSWERED],
+)
 def test_what_is_raised_is_an_answer(groups: Groups, run: Run) -> None:
     code, lines = groups.result(run, ANSWERED)
     assert code == 1
@@ -223,6 +233,7 @@ DEAD_TOGETHER = [
 ]
 
 
+@ONE_WORKER
 @pytest.mark.parametrize("run", DEAD_TOGETHER, ids=name_of)
 def test_a_death_answers_all_in_flight_and_none_behind_them(groups: Groups, run: Run) -> None:
     code, lines = groups.result(run, DEAD_TOGETHER)
@@ -246,6 +257,7 @@ NEIGHBOURS = [
 ]
 
 
+@ONE_WORKER
 @pytest.mark.parametrize("run", NEIGHBOURS, ids=lambda run: f"{run.kind}-{json.loads(run.events[0])['fault']}")
 def test_a_timeout_leaves_its_neighbours_alone_and_a_worker_that_it_can(groups: Groups, run: Run) -> None:
     code, (hung, *rest) = groups.result(run, NEIGHBOURS)
@@ -260,6 +272,7 @@ def test_a_timeout_leaves_its_neighbours_alone_and_a_worker_that_it_can(groups: 
     assert (set(pids[-2:]) == set(pids[:-2])) == stays
 
 
+@SHARING
 def test_the_line_is_shown_though_a_loop_in_c_lets_no_other_thread_run() -> None:
     done = Run(PLAIN, (event("loop_in_c"), event("sleep")), (*TOGETHER, *SHORT))()
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -287,6 +300,7 @@ def test_an_asynchronous_iterator_of_a_plain_function_fails_without_the_event_lo
     check(json.loads(done.stderr), ("", "LookupError", "not there", "items_of_its_own"))
 
 
+@SHARING
 @pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[3], KINDS[4]], ids=str)
 @pytest.mark.parametrize(
     ("options", "error"),
@@ -308,6 +322,7 @@ def test_an_initializer_that_fails_answers_every_event_so(kind: Kind, options: t
         check(line, error)
 
 
+@SHARING
 @pytest.mark.parametrize(
     ("name", "type", "message"),
     [
@@ -324,6 +339,7 @@ def test_an_application_that_does_not_start_answers_every_event_so(name: str, ty
         check(line, ("", type, message, ""))
 
 
+@SHARING
 def test_a_thread_that_waits_for_its_body_shows_the_line_of_the_application() -> None:
     # Its stdin stays open and gives nothing more: the body never ends.
     kind = Kind("reads_for_ever", ("--type", "wsgi"))

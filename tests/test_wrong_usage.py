@@ -54,6 +54,7 @@ def refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
         (("index.quick", "--unordered"), "--unordered is for --events."),
         (("index.quick", "--isolation", "request", "--concurrency", "2"), "none do: use --workers."),
         (("index.quick", "--isolation", "request", "--max-requests", "2"), "where it is 1."),
+        (("index.quick", "--isolation", "request", "--max-growth", "2"), "where no worker serves a second one."),
         (("index.quick", "--workers", "2", "--pre-freeze", "index.quick"), "--pre-freeze is for a single worker"),
         (("index.quick", "-e", "1", "-f", "-"), "--event and --event-file cannot be given together: choose one."),
         (("index.quick", "--events", "-", "-f", "-"), "--event-file and --events cannot be given together"),

@@ -48,6 +48,9 @@ MAX_EVENT = 1024 * 1024 * 1024
 WINDOW_REQUESTS = 64
 """Requests of --events that may be on their way to a worker."""
 
+GROWING_WINDOW = 4
+"""The same where a worker is to be replaced when it has grown: it is, after what it has been sent."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -140,6 +143,8 @@ def describe_function(options: Given) -> Function:
         environment, given = {**environment, **given}, {}
     each_its_own = options.isolation == REQUEST
     window_requests = 1 if options.events is None or each_its_own else WINDOW_REQUESTS
+    if options.max_growth is not None:
+        window_requests = min(window_requests, GROWING_WINDOW)
     return Function(
         command=find_command(options.python),
         environment=environment,
@@ -193,6 +198,8 @@ def check_workers(options: Given) -> None:
         )
     if options.isolation == REQUEST and options.max_requests is not None:
         raise click.UsageError("--max-requests goes without --isolation request, where it is 1.")
+    if options.isolation == REQUEST and options.max_growth is not None:
+        raise click.UsageError("--max-growth goes without --isolation request, where no worker serves a second one.")
     if options.pre_freeze is not None and (options.workers > 1 or options.isolation == REQUEST):
         raise click.UsageError("--pre-freeze is for a single worker that serves all events.")
     if options.unordered and options.events is None:

@@ -18,6 +18,7 @@ from pipe_runtime.messages import ANY, BYTES, JSON, JSON_LINES, PRE_FREEZE
 from .. import launch, report
 from ..answers import problem
 from ..journal import LOG_CAP, Journal
+from ..limits import PIDS
 from ..reaper import become_subreaper
 from ..request import (
     EXEC,
@@ -30,6 +31,7 @@ from ..request import (
     EXIT_TIMED_OUT,
     EXIT_USAGE,
     MAX_PAYLOAD,
+    TEMPLATE,
     Outcome,
     Piece,
     Request,
@@ -87,7 +89,7 @@ class Session:
         if not become_subreaper() and not options.quiet:
             self.journal.say("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
         self.cgroup = open_cgroup(options, folders, self.function.limits, self.journal)
-        self.function = replace(self.function, cgroup=self.cgroup)
+        self.function = replace(self.function, cgroup=self.cgroup, start_method=self._start_method())
         self.supervisor = Supervisor(self.function, signals, self.journal, process)
 
     def _early(self, early: Early | None, wanted: bool) -> tuple[Signals, launch.Process | None]:
@@ -104,6 +106,20 @@ class Session:
             return early.signals, early.process
         early.process.dismiss()
         return early.signals, None
+
+    def _start_method(self) -> str:
+        """How workers are started, now that it is known who counts their processes. click.UsageError: it cannot be."""
+        held = () if self.cgroup is None else self.cgroup.holds
+        if self.function.start_method == EXEC or self.function.limits.pids is None or PIDS in held:
+            return self.function.start_method
+        if self.options.start_method == TEMPLATE:
+            if self.cgroup is not None:
+                self.cgroup.close()
+            raise click.UsageError(
+                "--pids goes with --start-method template only in a cgroup with the controller pids (--cgroup): "
+                "else a template and all of its workers would be counted together."
+            )
+        return EXEC
 
     def run_one(self) -> int:
         """One event; returns the exit code."""
@@ -201,7 +217,7 @@ class Session:
                     for index, outcome in order.put(done.request_id, done, len(done.payload)):
                         codes.add(self._print_line(outcome, index if self.options.unordered else None))
                 if codes & set(ENDING_CODES) and not supervisor.finishing:
-                    supervisor.abandon()
+                    supervisor.finish()  # what is in flight has done nothing wrong
                 elif not order and (reader.exhausted or supervisor.finishing):
                     break
                 elif order or not reader.has_line() or not supervisor.has_room():

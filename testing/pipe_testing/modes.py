@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 EXEC, TEMPLATE, REQUEST, WORKERS = "exec", "template", "request", "workers"
 
@@ -35,12 +35,14 @@ def variables() -> dict[str, str]:
     return dict(VARIABLES[chosen])
 
 
-def wanted(test: str, mode: str, modes: Iterable[str]) -> bool:
-    """Whether this run of the tests has `test` in `mode`, which is one of those that it can have.
+def wanted(test: str, mode: str, modes: Collection[str]) -> bool:
+    """Whether this run of the tests has `test` in `mode`. modes: those that it can have.
 
     PIPE_INIT_MODES names some, with commas, or "all". Else each test runs by exec, and in one of the other modes:
     always the same one for a test, and another one for its neighbours.
     """
+    if mode not in modes:
+        return False
     if _asked:
         return _asked == "all" or mode in _asked.split(",")
     others = [other for other in modes if other != EXEC]
