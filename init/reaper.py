@@ -138,10 +138,12 @@ def signal_child(pid: int, number: int) -> None:
 
 
 def kill(pids: Iterable[int]) -> bool:
-    """Send SIGKILL to these. Whether there were any."""
+    """Send SIGKILL to these children and to all that descends from them. Whether there were any."""
     any_there = False
     for pid in pids:
         any_there = True
+        if pid > 0:
+            sweep_below(pid)
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -150,15 +152,36 @@ def kill(pids: Iterable[int]) -> bool:
 
 
 def sweep_below(pid: int) -> None:
-    """Kill what descends from the uncollected child `pid`: a tracer among it keeps it from being collected."""
+    """Kill what descends from the uncollected child `pid`, the youngest first, as far as proc(5) tells.
+
+    Else a long chain would take a round for each of its links, since each one only falls to us when the one before it
+    is dead; and a tracer among them would keep the child itself from being collected.
+    """
+    found, looked_at = [(0, pid)], 0
+    while looked_at < len(found):
+        parent = found[looked_at][1]
+        found += [(parent, child) for child in _children_of(parent)]
+        looked_at += 1
+    for parent, child in reversed(found[1:]):
+        try:
+            handle = os.pidfd_open(child)
+        except OSError:
+            continue  # it has ended
+        try:
+            if child in _children_of(parent):  # else its number may be another one's by now
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue  # as above
+        finally:
+            os.close(handle)
+
+
+def _children_of(pid: int) -> list[int]:
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return
-    for thread in threads:
-        for child in _listed(f"/proc/{pid}/task/{thread}/children"):
-            sweep_below(child)
-            signal_child(child, signal.SIGKILL)
+        return []
+    return [child for thread in threads for child in _listed(f"/proc/{pid}/task/{thread}/children")]
 
 
 def children(alone: bool = False) -> Iterable[int]:

@@ -127,6 +127,35 @@ class TestVersion1:
         assert (finished.returncode, error["errorType"]) == (124, "Sandbox.Timedout")
         assert error["limit"]["name"] == "time"
 
+    def test_the_same_folder_twice_is_one(self, pipe_init: PipeInit, function: Path) -> None:
+        with groups.folders("pids") as (folder,):
+            arguments = ("-e", '{"do": "fine"}', "--pids", "9", "--cgroup", folder, "--cgroup", folder + "/", "-q")
+            assert pipe_init("run", "breaks.handler", *arguments, cwd=function).returncode == 0
+
+    def test_two_folders_of_one_hierarchy(self, pipe_init: PipeInit, function: Path) -> None:
+        with groups.folders("pids") as (folder,):
+            below = [os.path.join(folder, name) for name in "ab"]
+            try:
+                for each in below:
+                    os.mkdir(each)
+                given = [word for each in below for word in ("--cgroup", each)]
+                finished = pipe_init("run", "breaks.handler", "--pids", "9", *given, cwd=function)
+                assert finished.returncode == 2
+                assert b"are of one hierarchy: a process can only be in one of them." in finished.stderr
+            finally:
+                for each in below:
+                    os.rmdir(each)
+
+    @pytest.mark.parametrize("mode", [("-w", "3"), ("--isolation", "request")], ids=["workers", "request"])
+    def test_one_process_each(self, pipe_init: PipeInit, function: Path, mode: tuple[str, ...]) -> None:
+        with groups.folders("pids") as (folder,):
+            arguments = ("--events", "-", *mode, "--pids", "1", "--cgroup", folder, "-q")
+            stdin = b'{"do": "processes"}\n{"do": "fine"}\n' * 2
+            finished = pipe_init("run", "breaks.handler", *arguments, cwd=function, stdin=stdin)
+            lines = [json.loads(line) for line in finished.stdout.splitlines()]
+            assert [line["limit"] for line in lines[::2]] == [{"name": "pids", "value": 1, "peak": 1}] * 2
+            assert [type(line) for line in lines[1::2]] == [int, int]
+
     def test_a_controller_that_is_not_given(self, pipe_init: PipeInit, function: Path) -> None:
         with groups.folders("pids") as folders:
             given = ("-e", '{"do": "memory"}', "-m", "100", "-q", "--cgroup", *folders)

@@ -276,5 +276,12 @@ class TestStartingAhead:
         missing = [Lane(ONE_EACH) for _ in range(BATCH)]
         assert self.spread(Lane(ONE_EACH).ready(), *missing).to_start() == missing
 
+    def test_no_more_stand_by_than_serve_unless_these_are_few(self) -> None:
+        lanes = [Lane(ONE_EACH) for _ in range(64)]
+        assert self.spread(*lanes).to_start() == lanes[:SPARES]
+        busy = [Lane(ONE_EACH).submit() for _ in range(SPARES + 3)]
+        assert self.spread(*busy, *lanes).to_start() == lanes[: SPARES + 3]
+        assert self.spread(*busy[:2], *(Lane(ONE_EACH).ready() for _ in range(SPARES)), *lanes).to_start() == []
+
     def test_none_for_workers_that_stay(self) -> None:
         assert Spread([Lane(SETTINGS), Lane(SETTINGS)], function(SETTINGS, workers=2)).to_start() == []

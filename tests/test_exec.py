@@ -339,6 +339,47 @@ class TestRest:
             init.send(number)
             assert init.exit_code() == 0
 
+    def test_a_member_whose_parent_left_the_group_is_killed_too(self) -> None:
+        code = (
+            "import os, signal\n"
+            "reader, writer = os.pipe()\n"
+            "if os.fork() == 0:\n"
+            "    if os.fork() == 0:\n"
+            "        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+            "        print(os.getpid(), flush=True)\n"
+            "        os.write(writer, b'!')\n"
+            "        signal.pause()\n"
+            "    os.setsid()\n"
+            "    signal.pause()\n"
+            "os.read(reader, 1)\n"
+        )
+        with running("--grace", "0.1", "--", *python(code)) as init:
+            member = int(init.line())
+            assert init.exit_code() == 0
+        left = processes.end_children()
+        assert len([line for line in left if "zombie" not in line]) == 1, "who has left the group is left alone"
+        assert not any(f"pid {member}, state" in line for line in left)
+
+    @pytest.mark.parametrize("depth", [120])
+    def test_a_long_chain_is_killed_to_its_end(self, depth: int) -> None:
+        """Each one falls to the init only when the one before it is dead."""
+        code = (
+            "import os, signal\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+            "reader, writer = os.pipe()\n"
+            "if os.fork() == 0:\n"
+            f"    for _ in range({depth}):\n"
+            "        os.setsid()\n"
+            "        if os.fork():\n"
+            "            signal.pause()\n"
+            "    os.write(writer, b'!')\n"
+            "    signal.pause()\n"
+            "os.read(reader, 1)\n"
+        )
+        with running("-s", "--grace", "0.1", "--", *python(code)) as init:
+            assert init.exit_code() == 0
+        assert processes.children() == set()
+
     def test_what_left_the_group_is_left_alone(self) -> None:
         with running("--grace", "3600", "--", *self.stubborn(escapes=True)) as init:
             assert init.exit_code() == 0

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
+import subprocess
 import textwrap
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from pipe_init import launch, limits, reaper
-from pipe_init.request import EXIT_NOT_LOADED, TEMPLATE
+from pipe_init.request import EXIT_NOT_LOADED, EXIT_TIMED_OUT, TEMPLATE
+from pipe_testing.command import PipeInit
 from pipe_testing.supervision import Driver, supervised
 
 Serving = Callable[..., AbstractContextManager[Driver]]
@@ -156,3 +159,75 @@ def test_the_cpu_time_is_each_workers_own(serving: Serving) -> None:
     with serving(harm, limits=limits.Limits(cpu_seconds=1)) as driver:
         pid = json.loads(driver.ask().payload)["pid"]
         driver.until(lambda: resource.prlimit(pid, resource.RLIMIT_CPU)[0] == 1)  # as soon as it is a child of ours
+
+
+def test_a_flood_of_stacks_while_it_loads(serving: Serving) -> None:
+    """What is kept of them has a limit, and the init is not slower for it."""
+    harm = """
+    import time
+    while True:
+        os.write(4, b"x" * 65536)
+    """
+    with serving(harm, start_timeout=0.5, start_attempts=1) as driver:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert driver.ask().exit_code == EXIT_TIMED_OUT
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024
+
+
+def test_what_it_was_killed_in_the_middle_of_is_no_violation(serving: Serving) -> None:
+    harm = """
+    if once():
+        for descriptor in private(stat.S_ISFIFO):
+            try:
+                os.write(descriptor, b"\\0\\0\\0\\x08\\0\\0")
+            except OSError:
+                pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with serving(harm) as driver:
+        assert driver.ask().problem is None
+        assert "protocol" not in driver.log.read_text()
+
+
+TRACER = """
+import ctypes, os, signal, sys
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+os.setsid()
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+sys.exit(99) if ptrace(0x4206, int(sys.argv[1]), None, None) else os.write(1, b"!")  # PTRACE_SEIZE
+signal.pause()
+"""
+
+
+def test_a_tracer_does_not_keep_it_at_the_end(serving: Serving, tmp_path: Path) -> None:
+    (tmp_path / "tracer.py").write_text(TRACER)
+    harm = """
+    import subprocess, sys
+    tracer = subprocess.Popen([sys.executable, "tracer.py", str(os.getpid())], stdout=subprocess.PIPE)
+    if not tracer.stdout.read(1):
+        raise SystemExit("it cannot be traced here")
+    """
+    with serving(harm) as driver:
+        assert driver.ask().problem is None
+
+
+def test_nobody_is_signalled_who_was_collected(
+    pipe_init: PipeInit, tmp_path: Path, require_tool: Callable[[str], str]
+) -> None:
+    """Another process might have the number by then."""
+    (tmp_path / "index.py").write_text("def handler(event):\n    return event\n")
+    trace = tmp_path / "trace"
+    strace = [require_tool("strace"), "-qq", "-o", str(trace), "-e", "trace=kill,wait4"]
+    command = [*strace, *pipe_init.command, "run", "index.handler", "--events", "-", "-w", "2", "-q"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=pipe_init.environment(), input=b"1\n2\n3\n", capture_output=True, check=False
+    )
+    assert done.stdout == b"1\n2\n3\n", done.stderr
+    collected: set[str] = set()
+    for line in trace.read_text().splitlines():
+        if found := re.match(r"wait4\((\d+), .* = \d+$", line):
+            collected.add(found[1])
+        elif found := re.match(r"kill\(-?(\d+),", line):
+            assert found[1] not in collected, line
+    assert len(collected) == 3

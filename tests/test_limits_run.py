@@ -29,8 +29,8 @@ ALL = (*LIMITS, "--grace", "0.2", "-q")
 BROKEN: dict[str, tuple[str, int, str | None, int | None, tuple[float, float] | None]] = {
     "memory": ("MemoryError", 1, "memory", 150 * MIB, (130 * MIB, 250 * MIB)),
     "memory_of_threads": ("RuntimeError", 1, "memory", 150 * MIB, (0, 250 * MIB)),
-    "cpu": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (800, 2000)),
-    "cpu_undeterred": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (1600, 3000)),
+    "cpu": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (500, 2000)),
+    "cpu_undeterred": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (1000, 3000)),
     "cpu_signal_only": ("Runtime.ExitError", 152, None, None, None),
     "killed": ("Runtime.ExitError", 137, None, None, None),
     "open_files": ("OSError", 1, "open_files", 64, (64, 64)),
@@ -201,3 +201,43 @@ class TestProcesses:
         error = json.loads(finished.stderr.splitlines()[-1])
         assert (finished.returncode, error["errorType"]) == (1, kind)
         assert error["limit"] == {"name": "pids", "value": 10}
+
+
+SEVERAL = (
+    ("-w", "2", "--start-method", "exec"),
+    ("-w", "2", "--start-method", "template"),
+    ("--isolation", "request"),
+    ("--isolation", "request", "--start-method", "exec"),
+)
+
+in_several = pytest.mark.parametrize("mode", SEVERAL, ids=["exec", "template", "request", "request by exec"])
+
+
+@in_several
+def test_cpu_time_of_each_process(pipe_init: PipeInit, function: Path, mode: tuple[str, ...]) -> None:
+    arguments = ("run", "breaks.handler", "--events", "-", *mode, "--cpu-time", "1", "-q")
+    finished = pipe_init(*arguments, stdin=b'{"do": "cpu"}\n' * 2, cwd=function)
+    for line in finished.stdout.splitlines():
+        error = json.loads(line)
+        check("cpu", error)
+        assert "in cpu" in error["stackTrace"][-1]
+    assert finished.stdout.count(b"\n") == 2 and finished.returncode == 152
+
+
+@in_several
+@pytest.mark.unmeasured
+def test_limits_hold_from_the_functions_first_line_on(
+    pipe_init: PipeInit, function: Path, mode: tuple[str, ...]
+) -> None:
+    """And however many processes there are, the fewest files are enough for each."""
+    (function / "own.py").write_text(
+        "import resource\n"
+        "def first(context):\n    global seen\n    seen = look()\n"
+        "def look():\n    return [resource.getrlimit(w) for w in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE)]\n"
+        "def handler(event):\n    return [*seen, *look()]\n"
+    )
+    limits = ("--cpu-time", "5", "--open-files", "16", "--initializer", "own.first")
+    arguments = ("run", "own.handler", "--events", "-", *mode, *limits, "-q")
+    finished = pipe_init(*arguments, stdin=b"1\n" * 20, cwd=function)
+    found = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert found == [[[5, 6], [16, 16]] * 2] * 20, finished.stderr

@@ -672,6 +672,13 @@ class TestStart:
         assert policy.died(5.5) == []
         assert policy.ended
 
+    def test_a_start_that_has_to_wait_is_no_failed_one(self) -> None:
+        policy = Policy(replace(TIMES, start_attempts=1))
+        assert policy.submit(ticket(1), 0.0) == [Start(), Send(1)]
+        assert policy.postponed(0.5) == []
+        assert policy.deadline == 0.5 + TIMES.backoff and not policy.finishing
+        assert policy.tick(policy.deadline) == [Start(), Send(1)]
+
     def test_a_program_that_cannot_be_executed_is_not_tried_again(self) -> None:
         policy = Policy(TIMES)
         policy.submit(ticket(1), 0.0)

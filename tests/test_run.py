@@ -955,3 +955,21 @@ def test_closed_standard_descriptors(pipe_init: PipeInit, show: Path) -> None:
         check=False,
     )
     assert (finished.returncode, finished.stdout) == (0, b'"done"\n')
+
+
+@pytest.mark.parametrize("arguments", [("-e", "1"), ("--events", "-")], ids=["one", "events"])
+def test_a_log_that_cannot_be_written_costs_no_result(
+    pipe_init: PipeInit, show: Path, arguments: tuple[str, ...]
+) -> None:
+    command = [*pipe_init.command, "run", "index.quick", *arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command,
+            cwd=show,
+            env=pipe_init.environment(),
+            input=b"1\n",
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (0, b'"done"\n')

@@ -243,6 +243,35 @@ def test_a_worker_that_has_grown_is_replaced(talk: Callable[..., Talk], mode: tu
     assert conversation.end() == 0
 
 
+@in_each_mode
+def test_a_neighbour_that_breaks_the_protocol_ends_the_run_and_no_request(
+    pipe_init: PipeInit, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """The other one is at its request when it happens, and is let finish."""
+    (tmp_path / "index.py").write_text(
+        "import os\n"
+        "def handler(event):\n"
+        "    if event == 'bad':\n"
+        "        open('there').read()\n"
+        "        os.write(6, b'\\xff' * 64)\n"
+        "        open('never').read()\n"
+        "    open('there', 'w').close()\n"
+        "    open('goes', 'w').close()\n"
+        "    return event\n"
+    )
+    for name in ("there", "never", "goes"):
+        os.mkfifo(tmp_path / name)
+    command = ("run", "index.handler", "-q", "-w", "2", "--events", "-", *mode)
+    with popen(pipe_init, *command, cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b'"bad"\n"good"\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["errorType"] == "Runtime.ProtocolError"
+        with open(tmp_path / "goes", "rb"):
+            assert process.stdout.readline() == b'"good"\n'
+        assert process.wait() == 4
+
+
 def test_what_a_worker_has_left_lives_until_it_is_dead_and_no_neighbour(
     talk: Callable[..., Talk], fifo: Fifo, gate: Gate, tmp_path: Path
 ) -> None:
