@@ -350,8 +350,7 @@ class Runtime:
     def load(self, hello: dict[str, Any]) -> None:
         """What a template does for its workers: environment, folder, path, standard streams; then load the handler."""
         self._begun = perf_counter_ns()
-        cpu_limit = has_cpu_limit() or "template" in hello  # whose workers get theirs when they are forked
-        self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0), cpu_limit)
+        self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
         os.register_at_fork(after_in_child=self._after_fork)
         os.environ.update(hello.get("environment", {}))
         self.journal.open_streams()
@@ -378,6 +377,8 @@ class Runtime:
         """What each worker does for itself; then the function can be called."""
         self.pipes.spin(hello.get("spin_us", 0))
         limit_itself(hello.get("cpu_seconds"), hello.get("open_files"))
+        if "cpu_seconds" in hello:
+            self._dump_at_cpu_limit()
         if hello.get("rehearse"):
             namespace.own("rehearsal").rehearse(self)
         run_hooks()
@@ -446,7 +447,7 @@ class Runtime:
         name, message = faults.type_name(error), faults.message_of(error)
         self.journal.log(f"pipe_runtime: {what} raised {name}{when}: {message}", NOBODY)
 
-    def _dump_to(self, descriptor: int, signal: int, cpu_limit: bool) -> None:
+    def _dump_to(self, descriptor: int, signal: int) -> None:
         """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""
         if descriptor < 0:
             return
@@ -455,8 +456,13 @@ class Runtime:
         faulthandler.enable(file=descriptor, all_threads=False)
         if signal:
             faulthandler.register(signal, file=descriptor, all_threads=True)
-        if cpu_limit:
-            faulthandler.register(SIGXCPU, file=descriptor, all_threads=True, chain=True)  # then it ends the process
+        if has_cpu_limit():
+            self._dump_at_cpu_limit()
+
+    def _dump_at_cpu_limit(self) -> None:
+        """Have the stacks written before the signal ends the process."""
+        if self.dump_fd >= 0:
+            faulthandler.register(SIGXCPU, file=self.dump_fd, all_threads=True, chain=True)
 
     def _after_fork(self) -> None:
         """In a child that the function forked: let go of everything that speaks for this process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,13 @@ def test_no_command_is_there_twice() -> None:
     assert len(set(lines)) == len(lines)
 
 
-@pytest.mark.parametrize("command", commands(), ids=lambda one: one.line[:60])
+def in_modes(command: Command) -> Any:
+    """What shows the state of one worker, or requests that share it, is not the same where there are several."""
+    shares = re.search("Counter|--concurrency|examples/lifecycle", command.line)
+    marks = pytest.mark.modes(modes.EXEC, modes.TEMPLATE) if shares else ()
+    return pytest.param(command, marks=marks, id=command.line[:60])
+
+
+@pytest.mark.parametrize("command", [*map(in_modes, commands())])
 def test_command(pipe_init: PipeInit, tmp_path: Path, command: Command) -> None:
     console.run(command, ROOT, tmp_path, pipe_init)

@@ -174,6 +174,7 @@ def test_lines_around_hooks(pipe_init: PipeInit, folder: Path, style: str) -> No
         assert names == [f"FC {phase} {what}" for phase in phases for what in ("Start", "End")]
 
 
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others several processes may try
 @pytest.mark.parametrize("concurrency", ["1", "4"])
 def test_an_initializer_that_fails_is_one_error(pipe_init: PipeInit, folder: Path, concurrency: str) -> None:
     (folder / "events").write_text("{}\n" * 20)

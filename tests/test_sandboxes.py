@@ -338,6 +338,7 @@ def test_a_place_without_network_has_none(no_network: Place) -> None:
     assert result_of(no_network("surroundings"))["interfaces"] == ["lo"]
 
 
+@pytest.mark.modes(modes.EXEC)  # it looks at its parent, which a worker from a template may still have to get
 def test_in_a_pid_namespace_pipe_init_is_pid_1(pid_1: Place) -> None:
     assert result_of(pid_1("surroundings"))["init"] == 1
 
@@ -347,6 +348,7 @@ def test_nobody_is_nobody(nobody: Place) -> None:
         assert result_of(nobody("surroundings"))["user"] == int(file.read())
 
 
+@pytest.mark.modes(modes.EXEC)  # it looks at its parent, which a worker from a template may still have to get
 @pytest.mark.parametrize(("name", "init"), [("sandbox", 2), ("sandbox_pid_1", 1)])
 def test_a_sandbox_is_bare(name: str, init: int, request: pytest.FixtureRequest) -> None:
     place: Place = request.getfixturevalue(name)
@@ -405,6 +407,7 @@ def test_events_with_a_crash_in_their_midst(place: Place) -> None:
 CLOSED = ["".join(numbers) for count in range(4) for numbers in combinations("012", count)]
 
 
+@pytest.mark.modes(modes.EXEC)  # it looks at its parent, which a worker from a template may still have to get
 @pytest.mark.parametrize("close", CLOSED)
 def test_closed_descriptors_are_plugged_and_cost_no_result(here: Place, close: str, tmp_path: Path) -> None:
     done = here("big", event={"to": str(tmp_path / "links")}, close=close)
@@ -470,6 +473,7 @@ def test_a_daemon_is_gone_at_the_end(pid_namespace: Place) -> None:
     assert isinstance(result_of(pid_namespace("daemon")), int)
 
 
+@pytest.mark.modes(modes.EXEC)  # it looks at who is there; with a template there are others
 def test_what_a_dead_worker_left_is_gone_before_the_next_request(pid_namespace: Place) -> None:
     events = b'{"do": "daemon_and_death"}\n{"do": "others"}\n'
     done = pid_namespace("by_name", "--events", "-", stdin=events)

@@ -20,6 +20,7 @@ from pipe_runtime.errors import ProtocolError
 from pipe_runtime.messages import DUMP as DUMP_FRAME
 from pipe_runtime.messages import ERROR
 from pipe_testing import processes
+from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
 from pipe_testing.runtime import LIMIT
 from pipe_testing.supervision import few_descriptors
@@ -275,6 +276,17 @@ def initialize(context):
 def handler(event, context):
     return [[name for name, _ in said], {pid for _, pid in said} == {os.getpid()}]
 """
+
+
+def test_a_hook_that_nobody_could_call(pipe_init: PipeInit, tmp_path: Path) -> None:
+    for wrong in ("3", "later"):
+        (tmp_path / "index.py").write_text(
+            f"from pipe_runtime import after_fork\nasync def later(): pass\nafter_fork({wrong})\n"
+        )
+        done = pipe_init("run", "index.handler", "-q", cwd=tmp_path)
+        error = json.loads(done.stderr.splitlines()[-1])
+        assert (done.returncode, error["errorType"]) == (3, "TypeError")
+        assert error["errorMessage"].startswith("after_fork takes a plain function of no parameters, not ")
 
 
 def test_after_fork(tmp_path: Path) -> None:
