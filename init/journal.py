@@ -101,10 +101,14 @@ class Journal:
                 continue
             self._write(b"")
             if usage.dropped_lines:
-                self.say(
+                text = (
                     f"pipe-init: {usage.dropped_lines} log lines ({usage.dropped_bytes} bytes) of this request were "
                     f"dropped; a request may log {self._cap} bytes"
                 )
+                if self.raw_line is None:
+                    self.say(text)
+                else:
+                    self._write(self.raw_line(text.encode(), each) + b"\n")
 
     def all_over(self, ids: Iterable[int] = (), source: int = 0) -> None:
         """A source is gone, and with it the requests whose lines it may have written."""

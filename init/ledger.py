@@ -116,8 +116,8 @@ class Ledger:
 
     def _conclude(self, id: int, outcome: Outcome) -> None:
         """The one place where a request that was submitted gets its outcome."""
-        request = self.requests.pop(id)
         self._journal.request_over(id, self._lane)
+        request = self.requests.pop(id)
         self._streams.end(id, outcome)
         if self._begun.pop(id, None) is not None:
             if self.init_us is not None:

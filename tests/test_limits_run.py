@@ -140,6 +140,15 @@ def test_log_lines_beyond_the_limit_are_counted(pipe_init: PipeInit, function: P
     assert b"may log 10240 bytes" in last
 
 
+def test_what_is_dropped_is_told_as_json_with_its_request(pipe_init: PipeInit, function: Path) -> None:
+    arguments = ("-e", '{"do": "log"}', "--log-limit", "10", "--log-style", "json")
+    finished = pipe_init("run", "breaks.handler", *arguments, cwd=function)
+    lines = [json.loads(line) for line in finished.stderr.splitlines()]
+    (dropped,) = [line for line in lines if "were dropped" in str(line.get("message"))]
+    assert dropped["message"].startswith("pipe-init: ")
+    assert dropped["requestId"] in {line.get("record", {}).get("requestId") for line in lines}
+
+
 @pytest.mark.unmeasured
 def test_as_text(pipe_init: PipeInit, function: Path) -> None:
     arguments = ("-e", '{"do": "open_files"}', "--open-files", "32", "--error-style", "text", "-q")
