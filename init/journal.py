@@ -44,6 +44,7 @@ class Journal:
         self._usage: dict[int, _Usage] = {}
         self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
         self._open_line: tuple[int, str] | None = None
+        self._lost, self._why = 0, b""  # bytes since the last ones that could be written
         self.raw_line: Callable[[bytes, int], bytes] | None = None
         """Makes of a line from below Python, and its request's id, what is written."""
         self.before_line: Callable[[], None] | None = None
@@ -133,10 +134,15 @@ class Journal:
             return
         if self.before_line:
             self.before_line()
+        size = len(data)
+        if self._lost:
+            data = b"pipe-init: %d bytes of the log could not be written: %s\n" % (self._lost, self._why) + data
         try:
             write_all(self._descriptor, data)
-        except OSError:
-            return  # nobody can read the log, or there is no place for it; the results do not depend on it
+        except OSError as error:  # nobody reads it, or there is no place for it; the results do not depend on it
+            self._lost, self._why = self._lost + size, (error.strerror or "").encode()
+        else:
+            self._lost = 0
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
