@@ -26,7 +26,7 @@ from .ledger import Ledger
 from .policy import Phase, Policy, Ticket
 from .proceedings import INITIALIZE, PRE_STOP, Proceedings
 from .request import Function, Outcome, Piece, Request, invoke_metadata
-from .starters import Starter
+from .starters import Behind, Starter
 from .streams import Streams
 from .watch import Watch
 from .worker import READ_ROUND, READ_SIZE, Worker, unread
@@ -412,7 +412,7 @@ class Lane:
         self._facts = Facts()
         try:
             worker = self._starter.start(self)
-        except BlockingIOError:  # what starts workers is behind
+        except Behind:
             self._perform(self.policy.postponed(time.monotonic()))
             return
         except OSError as error:  # no process, descriptor or memory left; a later attempt may find one

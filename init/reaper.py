@@ -137,13 +137,15 @@ def signal_child(pid: int, number: int) -> None:
         return  # as above; it cannot be missing unless somebody else collected it
 
 
-def kill(pids: Iterable[int]) -> bool:
-    """Send SIGKILL to these children and to all that descends from them. Whether there were any."""
+def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
+    """Send SIGKILL to these children and to all that descends from them, but for `keep` and what descends from those.
+    Whether there were any.
+    """
     any_there = False
     for pid in pids:
         any_there = True
         if pid > 0:
-            sweep_below(pid)
+            sweep_below(pid, keep)
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -151,8 +153,8 @@ def kill(pids: Iterable[int]) -> bool:
     return any_there
 
 
-def sweep_below(pid: int) -> None:
-    """Kill what descends from the uncollected child `pid`, the youngest first, as far as proc(5) tells.
+def sweep_below(pid: int, keep: Collection[int] = ()) -> None:
+    """Kill what descends from the uncollected child `pid`, the youngest first, as far as proc(5) tells; keep: as above.
 
     Else a long chain would take a round for each of its links, since each one only falls to us when the one before it
     is dead; and a tracer among them would keep the child itself from being collected.
@@ -160,7 +162,7 @@ def sweep_below(pid: int) -> None:
     found, looked_at = [(0, pid)], 0
     while looked_at < len(found):
         parent = found[looked_at][1]
-        found += [(parent, child) for child in _children_of(parent)]
+        found += [(parent, child) for child in _children_of(parent) if child not in keep]
         looked_at += 1
     for parent, child in reversed(found[1:]):
         try:

@@ -43,13 +43,17 @@ NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno
 """Of socketpair(2): that there are none here."""
 
 
+class Behind(Exception):
+    """No worker can be asked for just now, through nobody's fault: ask again soon."""
+
+
 class Starter(Protocol):
     """What a lane wants of it. hello: what is to be said to each worker."""
 
     hello: Mapping[str, Any]
 
     def start(self, lane: Lane) -> Worker:
-        """A new worker; its pid may become known later. OSError: there is none to be had now."""
+        """A new worker; its pid may become known later. OSError: there is none to be had now. Behind: see there."""
 
     def release(self, worker: Worker) -> None:
         """The worker is gone, and with it what it had of its own."""
@@ -149,7 +153,8 @@ class FromTemplate:
         self._last_ticket = 0
         self._can_dump = False
         self._is_loaded = False
-        self._is_heard = False  # it has neither broken the protocol nor closed its socket
+        self._is_heard = False  # what it says counts: it has not broken the protocol
+        self._is_closed = False  # its socket
 
     @property
     def pid(self) -> int:
@@ -169,6 +174,9 @@ class FromTemplate:
                 process = template.fork(ticket, () if group is None else group.join_descriptors)
             except ConnectionError:  # it is dying; how it died says why there is no worker
                 process = launch.make_pipes(True).process(0)
+        except BlockingIOError:
+            released(self._function, group)
+            raise Behind from None
         except OSError:
             released(self._function, group)
             raise
@@ -221,9 +229,9 @@ class FromTemplate:
         except ProtocolError as error:
             self._break_off(self._worker, str(error))
             return
-        if self._template.ended:  # the socket is closed: nobody will be reported any more, should it live on
+        if self._template.ended and not self._is_closed:  # nobody will be reported any more, should it live on
+            self._is_closed = True
             self._watch.remove(self._template.control)
-            self._is_heard = False
             self._kill(self._worker)
         for report in reports:
             lane, worker = self._expected[report.ticket] if report.pid else self._expected.pop(report.ticket)
@@ -291,7 +299,8 @@ class FromTemplate:
             template.close()
             released(function, group)
             raise
-        self._template, self._can_dump, self._is_loaded, self._is_heard = template, False, False, True
+        self._template, self._is_heard = template, True
+        self._can_dump = self._is_loaded = self._is_closed = False
         self._worker = worker = Worker(template.process, group)
         for descriptor in (template.process.answers, template.process.log, template.process.dump, template.control):
             self._watch.add(descriptor, owner=self)

@@ -307,8 +307,8 @@ class Supervisor:
         children = reaper.children(self._is_alone)
         if self._template is not None:
             self._template.hear_reports()  # now: a worker is reported before it can be one of the children
-        pids = self._pids()
-        return reaper.kill(pid for pid in children if pid not in pids)
+        pids = self._pids()  # which may still stand below who has forked them
+        return reaper.kill((pid for pid in children if pid not in pids), keep=pids)
 
     def _go_on_without(self, now: float) -> None:
         """Lanes without workers go on when nothing is left of these: the next request is not to meet it."""

@@ -33,9 +33,10 @@ MEMORY_SIGNALS = (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)
 MEMORY_SHARE = 0.9
 """Of its limit that a process must have used for its death to count as one of memory, where no cgroup tells."""
 
-CPU_SHARE = 0.5
-"""Of its limit of CPU time that a process must have used for a signal to be the limit's. The kernel decides by counting
-ticks and reports a sharper figure afterwards: where others share the CPU they are a quarter apart, either way."""
+CPU_SHARES = {int(SIGXCPU): 0.5, int(SIGKILL): 0.8}
+"""By signal: of what it comes after, the CPU time that a process must have used for it to be the limit's. The kernel
+decides by counting ticks and reports a sharper figure afterwards: where others share the CPU they are a quarter apart,
+either way. Of the two, anybody sends SIGKILL."""
 
 MOST = 2**63 - 1
 """The largest number that is believed of a worker."""
@@ -64,7 +65,7 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
     if seconds is not None:
         # Its children's time is in what is known of the dead, too: so the signal has to be the limit's own.
         allowed = {int(SIGXCPU): seconds, int(SIGKILL): seconds + CPU_GRACE}.get(death.signal)
-        if allowed is not None and death.cpu_seconds >= allowed * CPU_SHARE:
+        if allowed is not None and death.cpu_seconds >= allowed * CPU_SHARES[death.signal]:
             why = f"CPU time exceeded: {death.cpu_seconds:.2f} of {seconds} seconds used"
             hit = limit(CPU_TIME, seconds * 1000, round(death.cpu_seconds * 1000))
             return Verdict("Runtime.CpuTimeExceeded", why, 128 + SIGXCPU, hit)

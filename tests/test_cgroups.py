@@ -112,9 +112,9 @@ class TestVersion1:
         assert {line.split(":")[1] for line in lines} == {"memory", "pids", "cpu"}
 
     def test_half_a_cpu(self, pipe_init: PipeInit, function: Path, version_1: dict[str, str]) -> None:
-        source = "import time\ndef handler(event):\n    ends = time.monotonic() + 1\n"
+        source = "import time\ndef handler(event):\n    begun, ends = time.process_time(), time.monotonic() + 1\n"
         (function / "busy.py").write_text(
-            source + "    while time.monotonic() < ends: pass\n    return time.process_time()\n"
+            source + "    while time.monotonic() < ends: pass\n    return time.process_time() - begun\n"
         )
         finished = pipe_init("run", "busy.handler", "-q", "--cpus", "0.2", cwd=function, env=version_1)
         assert 0 < float(finished.stdout) < 0.5

@@ -293,6 +293,27 @@ def test_all_below_a_child_is_killed_and_not_the_child() -> None:
     assert pid in {death.pid for death in collect()}  # with those below it, which have fallen to us
 
 
+def test_those_to_keep_are_kept_with_all_below_them() -> None:
+    source, sink = os.pipe()
+
+    def family() -> None:
+        kept = child(lambda: (child(sleep), sleep()))
+        os.write(sink, b"%8d" % kept)
+        sleep()
+
+    pid = child(family)
+    kept = int(os.read(source, 8))
+    assert reaper.kill([pid], keep={kept})
+    deaths = [reaper.Death(*os.wait4(pid, 0)[:2], 0)]
+    assert [death.signal for death in deaths] == [signal.SIGKILL]
+    os.kill(kept, 0)
+    assert os.waitpid(kept, os.WNOHANG) == (0, 0), "it has fallen to us, and lives"
+    os.kill(kept, signal.SIGKILL)
+    os.close(source)
+    os.close(sink)
+    processes.end_children()
+
+
 def test_below_nobody_there_is_nobody() -> None:
     reaper.sweep_below(reaper.PID_LIMIT)
 

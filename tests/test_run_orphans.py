@@ -178,6 +178,7 @@ def test_a_second_signal_skips_the_grace(pipe_init: PipeInit, fifo: Fifo, number
     assert (process.returncode, stdout) in [(128 + number, b""), (-number, b"")]
     assert error_of(stderr)["errorType"] == "Runtime.Stopped"
     fifo.wait_until_closed()
+    processes.wait_for_children()  # a third signal has ended it wherever it was
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
