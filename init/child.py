@@ -1,7 +1,7 @@
 """Starts a plain program as its parent would have without us: same mask, dispositions, environment and descriptors.
 
-This file owns the moment between fork and exec, and what the init lets go of afterwards. It knows nothing of pipes
-and of the protocol; launch.py starts workers.
+This file owns the moment between fork and exec. It knows nothing of pipes and of the protocol; launch.py starts
+workers.
 """
 
 from __future__ import annotations
@@ -52,19 +52,6 @@ def say(text: str) -> None:
             os.write(2, line)
     except OSError:
         return  # it is closed, or nobody will ever read it
-
-
-def keep_only(descriptors: Iterable[int]) -> None:
-    """Close all other descriptors: who reads or writes the other end must see what the program does with its own."""
-    kept = sorted(descriptors)
-    try:
-        last = max(int(name) for name in os.listdir("/proc/self/fd"))
-    except OSError:
-        last = os.sysconf("SC_OPEN_MAX")
-    first = 0
-    for number in [*kept, last + 1]:
-        os.closerange(first, number)
-        first = number + 1
 
 
 def _become(  # Not measured: it ends in exec, and with it what was counted.

@@ -12,10 +12,12 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pipe_runtime.alive import ALIVE_FD, arm
+
+from .descriptors import keep_only
 
 DUMP_FD = 4
 """In the worker: takes the stacks of a worker that hangs or crashes."""
@@ -269,7 +271,7 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
         kept = {*range(DUMP_FD + 2)}
         if control >= 0:
             kept.add(os.dup2(control, CONTROL_FD))
-        _close_others(kept)
+        keep_only(kept)
         if open_files is not None:
             from . import limits  # most runs need not load it
 
@@ -294,23 +296,6 @@ def _join(procs: int, failure: int) -> None:
     except OSError as error:
         os.write(failure, b"-%d" % (error.errno or 0))
         os._exit(_EXEC_FAILED)
-
-
-def _close_others(kept: Collection[int]) -> None:
-    """Close every descriptor but these; also those above a limit that was lowered after they were opened."""
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
-        start = 0
-        for descriptor in sorted(kept):
-            if start < descriptor:  # an empty range is all descriptors, where Python uses close_range(2)
-                os.closerange(start, descriptor)
-            start = descriptor + 1
-        os.closerange(start, os.sysconf("SC_OPEN_MAX"))
-        return
-    for descriptor in map(int, names):
-        if descriptor not in kept:
-            os.closerange(descriptor, descriptor + 1)  # ignores that the one for the listing is closed already
 
 
 def _find(program: str, environment: Mapping[str, str]) -> str:

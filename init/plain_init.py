@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from . import child, reaper, signals
+from .descriptors import keep_only
 from .forwarding import (
     EXIT_NOT_EXECUTABLE,
     FORWARDABLE,
@@ -105,7 +106,7 @@ class PlainInit:
             terminal = None
         self._child = child.start(options.command, held.mask, options.session, terminal)
         self._terminal = None if options.session else terminal
-        child.keep_only([2, self._terminal.descriptor] if self._terminal else [2])
+        keep_only([2, self._terminal.descriptor] if self._terminal else [2])
         if self._pid_1:
             os.chdir("/")  # or the file system that we were started in could not be unmounted
         where = "a session" if options.session else "a process group"

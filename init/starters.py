@@ -20,6 +20,7 @@ from pipe_runtime.frames import Frame
 from pipe_runtime.messages import ERROR, HELLO, LOG, READY, VERSION
 
 from . import launch, limits, reaper
+from .dispatch import lanes_for
 from .journal import Journal
 from .request import REQUEST, TEMPLATE, Function
 from .watch import Watch
@@ -76,10 +77,10 @@ def hello_of(function: Function) -> dict[str, Any]:
         "stream_bytes": STREAM_BYTES,
         **function.hello,
     }
-    if function.start_method == TEMPLATE and several_lanes(function):
-        hello["adopts_orphans"] = True
     if function.start_method == TEMPLATE:
         hello.update(_own_limits(function.limits))
+        if lanes_for(function) > 1:
+            hello["adopts_orphans"] = True  # several workers may be there at a time: so they can be told apart
     if function.isolation == REQUEST:
         hello["rehearse"] = True
     return hello
@@ -89,11 +90,6 @@ def _own_limits(given: limits.Limits) -> dict[str, int]:
     """HELLO's fields for what each process has for itself, and so cannot inherit from a template."""
     fields = {"cpu_seconds": given.cpu_seconds, "open_files": given.open_files}
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def several_lanes(function: Function) -> bool:
-    """Whether several workers may be there at a time. Then each keeps its orphans: they can be told apart."""
-    return function.workers > 1 or function.settings.prestart
 
 
 class Exec:
@@ -116,7 +112,7 @@ class Exec:
                     function.command,
                     function.environment,
                     joins=joins,
-                    adopts=several_lanes(function),
+                    adopts=lanes_for(function) > 1,  # as in HELLO
                     open_files=allowed.open_files,
                 )
                 allowed = replace(allowed, open_files=None)

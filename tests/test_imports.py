@@ -38,16 +38,15 @@ DRIVERS = (
 
 # The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
 INIT_RANKS = (
-    ("prctl",),
+    ("descriptors", "prctl"),
     ("forwarding", "limits", "reaper", "signals", "tty", "watch"),
     ("actions", "cgroups", "child", "journal", "launch", "verdict"),
     ("delegation", "plain_init", "policy"),
     ("concurrent", "quick", "request", "report"),
-    ("answers", "worker", "template"),
+    ("answers", "dispatch", "worker", "template"),
     ("proceedings", "streams", "starters"),
     ("ledger",),
     ("lane",),
-    ("dispatch",),
     ("supervisor",),
     ("cli",),
     ("__main__",),
