@@ -47,10 +47,10 @@ HANG = 30.0
 """Seconds without a line after which it hangs: far beyond every limit above, and the longest back-off here."""
 
 SPARES = 7
-"""Of request isolation: processes that stand by, at least, or as many as there are workers."""
+"""Of request isolation: processes that stand by while nothing is under way."""
 
 BATCH = 4
-"""Of these, fewer than so many may be missing: they are forked together."""
+"""Of these, fewer than so many may be missing: they are forked together. What stood by under load may be more."""
 
 ENDS = 6
 """Descriptors that pipe-init has for each worker that was forked."""
@@ -284,11 +284,17 @@ class Storm:
         self._until(lambda: time.monotonic() > until)
 
     def _missing(self) -> int | None:
-        """How many processes do not stand by that could; None: there are not all that are to be, or others."""
+        """How many of the processes that are to be there are not; below 0: so many more, from busier times.
+
+        None: too many are missing, there are others, or one is being forked.
+        """
         kinds = Counter(process.kind for process in victims.below(self.init.pid))
-        each_its_own = self.method == "request"
-        missing = self.workers + (max(SPARES, self.workers) if each_its_own else 0) - kinds[WORKER]
-        allowed = 0 <= missing < (BATCH if each_its_own else 1)
+        if self.method == "request":
+            missing = SPARES - kinds[WORKER]
+            allowed = missing < BATCH and kinds[WORKER] <= self.workers + max(SPARES, self.workers)
+        else:
+            missing = self.workers - kinds[WORKER]
+            allowed = not missing
         return missing if allowed and kinds[TEMPLATE] == (self.method != "exec") and not kinds[FORKING] else None
 
     def _ask_for_template(self) -> None:
