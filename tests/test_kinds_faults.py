@@ -272,7 +272,7 @@ def test_a_timeout_leaves_its_neighbours_alone_and_a_worker_that_it_can(groups: 
     assert (set(pids[-2:]) == set(pids[:-2])) == stays
 
 
-@SHARING
+@ONE_WORKER
 def test_the_line_is_shown_though_a_loop_in_c_lets_no_other_thread_run() -> None:
     done = Run(PLAIN, (event("loop_in_c"), event("sleep")), (*TOGETHER, *SHORT))()
     lines = [json.loads(line) for line in done.stdout.splitlines()]
