@@ -21,10 +21,10 @@ FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
 
 
 class Early(NamedTuple):
-    """What `run` finds ready: its signals, and a worker that was started with this command and environment."""
+    """What `run` finds ready: its signals, and a worker that was started with this command and environment, if any."""
 
     signals: Signals
-    process: launch.Process
+    process: launch.Process | None
     command: list[str]
     environment: dict[str, str]
 
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     plug_standard_descriptors()
     if arguments[:1] == ["exec"]:
         return run_plain(arguments)
-    early = start_early() if wants_early_worker(arguments) else None
+    early = start_early(wants_early_worker(arguments)) if is_run(arguments) else None
     from .cli import main as command_line
 
     return command_line(arguments, early)
@@ -65,26 +65,29 @@ def run_plain(arguments: list[str]) -> int:
     return command_line(arguments, held=held)
 
 
+def is_run(arguments: list[str]) -> bool:
+    """Whether this looks like a `run` that will run something."""
+    return arguments[:1] == ["run"] and len(arguments) > 1 and not {"-h", "--help"} & set(arguments)
+
+
 def wants_early_worker(arguments: list[str]) -> bool:
-    """Whether this looks like a `run` that will run something, in a worker that is started by itself."""
-    if arguments[:1] != ["run"] or len(arguments) < 2 or {"-h", "--help"} & set(arguments):
-        return False
-    return not any(argument.startswith(FORKING_OPTIONS) for argument in arguments)
+    """Whether this looks like a `run` in a worker that is started by itself."""
+    return is_run(arguments) and not any(argument.startswith(FORKING_OPTIONS) for argument in arguments)
 
 
-def start_early() -> Early | None:
-    """Start our runtime under this interpreter, before it is known which handler it will get.
+def start_early(with_worker: bool) -> Early:
+    """Take charge of signals, and start our runtime under this interpreter before it is known which handler it gets.
 
-    None: that is impossible; whoever tries again, and knows the request, can say why.
+    If that is impossible, whoever tries again, and knows the request, can say why.
     """
     signals = Signals()
     signals.install()
     command = launch.runtime_command(launch.this_python())
     environment = launch.function_environment(os.environ)
     try:
-        process = launch.start(command, environment)
+        process = launch.start(command, environment) if with_worker else None
     except OSError:
-        return None
+        process = None
     return Early(signals, process, command, environment)
 
 

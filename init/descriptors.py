@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 
 def keep_only(kept: Collection[int]) -> None:
-    """Close every descriptor but these; also those above a limit that was lowered after they were opened."""
+    """Close all but these; with proc(5) also those above a limit that was lowered after they were opened."""
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:

@@ -97,7 +97,7 @@ class Spread(Generic[SomeLane]):
         for lane in self._lanes:
             policy = lane.policy
             rank = _rank(policy)
-            if rank == _GOING or policy.in_flight:  # its process may still be there: nobody is to meet it
+            if policy.in_flight or (rank == _GOING and policy.was_used):  # it may still be there: nobody is to meet it
                 busy += 1
                 if busy == self._busy_at_most:
                     return None

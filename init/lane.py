@@ -255,6 +255,7 @@ class Lane:
             self._proceedings.hook_over(failed=False)
             self.policy.serves(event.metadata.get("concurrency", 1))
             self._perform(self.policy.ready(now))
+            self._starter.is_ready(worker)
         elif event.kind == DUMP:
             self._facts.stacks = stacks_by_request(event.metadata.get("stacks", []))
             if self._facts.stacks:  # else the signal may tell more

@@ -273,7 +273,7 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
             kept.add(os.dup2(control, CONTROL_FD))
         keep_only(kept)
         if open_files is not None:
-            from . import limits  # most runs need not load it
+            from . import limits  # whoever starts ahead has no such limit, and need not load it
 
             limits.apply(os.getpid(), limits.Limits(open_files=open_files))
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):

@@ -1,8 +1,8 @@
 """A plain init for any program: forwards signals to it, collects orphans, ends what it leaves, exits with its code.
 
 All signals are blocked from the first line on and taken one by one: no handler, no race between a look and a sleep,
-and no wake-up while nothing happens. This file performs; forwarding.py decides which signal goes where. It knows
-neither the command line nor the protocol.
+and no wake-up while the program runs and nothing happens. This file performs; forwarding.py decides which signal goes
+where. It knows neither the command line nor the protocol.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LONGEST_SWEEP = 10.0
 """Seconds for killing, while there are ever more to kill."""
 
 LOOK_SECONDS = 0.05
-"""How often to look for those of the program's group that are nobody's children of ours, at the end only."""
+"""How often to look, at the end only, for those who are no children of ours yet, or never: nobody tells of them."""
 
 _SI_KERNEL = 0x80
 """siginfo_t's si_code of what nobody sent, such as a terminal's signal for a key."""
@@ -136,7 +136,7 @@ class PlainInit:
         deadline = time.monotonic() + self._options.grace
         while self._is_something_left() and not self._hurried and (left := deadline - time.monotonic()) > 0:
             self._ask_orphans()
-            self.wait(min(left, LOOK_SECONDS))
+            self.wait(left if self._pid_1 else min(left, LOOK_SECONDS))
         if not self._is_something_left():
             return
         self._tell("kills what is left")
@@ -239,7 +239,9 @@ class PlainInit:
             self._terminal.hand_to(os.getpgrp())
 
     def _is_something_left(self) -> bool:
-        return reaper.has_children() if self._answers_for_all else reaper.is_group_there(self._child)
+        if self._answers_for_all:
+            return reaper.has_children()
+        return reaper.has_child_in(self._child) or bool(reaper.members_below(self._child))
 
     def _ask_orphans(self) -> None:
         """TERM for each orphan that has not had it: not from its group, nor, as PID 1 sends it, together with all."""
@@ -255,10 +257,12 @@ class PlainInit:
         if self._pid_1:
             self._signal_everybody(signal.SIGKILL)
             return
-        if reaper.is_group_there(self._child):
+        if reaper.has_child_in(self._child):
             reaper.signal_group(self._child, signal.SIGKILL)
         if self._answers_for_all:
             reaper.kill(reaper.children())
+        else:
+            reaper.kill_members(self._child)
 
     def _signal_everybody(self, *numbers: int) -> None:
         """As PID 1: all processes of this PID namespace but ourselves."""

@@ -57,6 +57,10 @@ class Settings:
     window_bytes: int = 1024 * 1024
 
 
+UNUSED_BACKOFF_LIMIT = 1.0
+"""Seconds, at most, until there is another one after a worker that stood by and ended by itself, again and again."""
+
+
 @dataclass(slots=True)
 class Ticket:
     """A request as the policy sees it. id: above 0. timeout: seconds. size: bytes of its payload.
@@ -108,12 +112,19 @@ class Policy:
         self._dump_ends = 0.0
         self._signal_at: float | None = None  # of a worker that answers DUMP: when it is asked by signal, too
         self._lost_at = 0.0
+        self._postponed_at: float | None = None  # since when none can be started
+        self._unused = 0  # workers in a row that stood by, and ended by themselves
 
     @property
     def in_flight(self) -> int:
         """Requests that have no outcome yet, sent or not."""
         unanswered = self._condemned is not None and not self._condemned.answered
         return len(self._waiting) + len(self._sent) + unanswered
+
+    @property
+    def was_used(self) -> bool:
+        """Whether the worker was sent a request."""
+        return self._taken > 0
 
     @property
     def loading(self) -> bool:
@@ -192,6 +203,7 @@ class Policy:
             return []
         self._was_ready = True
         self._failed_starts = 0
+        self._postponed_at = None
         self._enter(Phase.SERVING)
         return self._next(now)
 
@@ -256,6 +268,7 @@ class Policy:
         """The worker is dead, and everything that it had written before has been told."""
         actions = list(self._answer_condemned())
         condemned, self._condemned = self._condemned, None
+        self._postponed_at = None
         self._enter(Phase.NONE)
         self._gone = False
         if self._sent and self._was_ready and (condemned is None or condemned.late):
@@ -269,16 +282,24 @@ class Policy:
         elif not self._was_ready:
             actions += self._failed_start(condemned.cause if condemned else Cause.START_FAILED, now)
         elif self.settings.prestart and not self._taken:
-            self.deadline = now + self.settings.backoff  # nobody has used it: the next one may end like that, too
+            # Nobody has used it: the next one may end like that, too.
+            self.deadline = now + min(self.settings.backoff * 2**self._unused, UNUSED_BACKOFF_LIMIT)
+            self._unused = min(self._unused + 1, 16)
         return [*actions, *self._go_on(now)]
 
     def postponed(self, now: float) -> list[Action]:
-        """None could be started just now, through nobody's fault: try again soon."""
+        """None could be started just now, through nobody's fault: try again soon, but not for ever."""
         while self._sent:
             self._waiting.appendleft(self._sent.pop())
         self._sent_bytes = 0
+        if self._postponed_at is None:
+            self._postponed_at = now
         self._enter(Phase.NONE, now + self.settings.backoff)
-        return self._go_on(now)
+        actions: list[Action] = []
+        if now - self._postponed_at >= self.settings.start_timeout:
+            self._postponed_at = None
+            actions += self._failed_start(Cause.START_FAILED, now)
+        return [*actions, *self._go_on(now)]
 
     def exec_failed(self, now: float) -> list[Action]:
         """The worker's program could not be executed, and it is dead; trying again would not help."""
@@ -338,6 +359,7 @@ class Policy:
     def _count(self) -> None:
         """One more request was sent to this worker."""
         self._taken += 1
+        self._unused = 0
         if self._taken == self.settings.max_requests:
             self._retiring = True
 

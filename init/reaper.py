@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,12 @@ from .prctl import SET_CHILD_SUBREAPER, prctl
 
 PID_LIMIT = 2**22
 """Every pid is smaller: PID_MAX_LIMIT of <linux/threads.h>."""
+
+SWEEP_SECONDS = 0.25
+"""For killing what is below children, at a time: there may be many, and the kernel takes milliseconds for some."""
+
+HANDLES = 64
+"""Descriptors that such a search may take."""
 
 NEAR = 4096
 """Pids to look at from the first child found on: what a worker leaves behind was mostly forked in a row."""
@@ -93,21 +100,51 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
     return Reaped(deaths, True, True)
 
 
-def is_group_there(group: int) -> bool:
-    """Whether anybody is in this process group whom a signal of ours can reach, or an uncollected child of ours.
-
-    The kernel gives its number to nobody else while there is.
-    """
+def has_child_in(group: int) -> bool:
+    """Whether an uncollected child is in this process group: while there is, its number can belong to nobody else."""
     try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
+        os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
         return False
-    except PermissionError:
-        try:
-            os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return False
     return True
+
+
+def members_below(group: int) -> list[int]:
+    """Who lives in this process group and descends from children of ours, as far as proc(5) tells.
+
+    Their parents may have left the group, and live.
+    """
+    found, ends = _children_of(os.getpid()), time.monotonic() + SWEEP_SECONDS
+    for pid in found:  # it grows
+        if time.monotonic() >= ends:
+            break
+        found += _children_of(pid)
+    return [pid for pid in found if _lives_in(group, pid)]
+
+
+def kill_members(group: int) -> None:
+    """Send SIGKILL to all of `members_below`."""
+    for pid in members_below(group):
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            continue  # it has ended
+        try:
+            if _lives_in(group, pid):  # else its number may have been another one's before the handle was opened
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue  # as in signal_child
+        finally:
+            os.close(handle)
+
+
+def _lives_in(group: int, pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, _, its_group = file.read().rpartition(b")")[2].split(None, 3)[:3]
+    except OSError:
+        return False
+    return int(its_group) == group and state not in (b"Z", b"X")
 
 
 def has_children() -> bool:
@@ -140,12 +177,14 @@ def signal_child(pid: int, number: int) -> None:
 def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
     """Send SIGKILL to these children and to all that descends from them, but for `keep` and what descends from those.
     Whether there were any.
+
+    After SWEEP_SECONDS only to the children themselves; who calls again finds the others.
     """
-    any_there = False
+    any_there, ends = False, time.monotonic() + SWEEP_SECONDS
     for pid in pids:
         any_there = True
         if pid > 0:
-            sweep_below(pid, keep)
+            sweep_below(pid, keep, ends)
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -153,28 +192,46 @@ def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
     return any_there
 
 
-def sweep_below(pid: int, keep: Collection[int] = ()) -> None:
+def sweep_below(pid: int, keep: Collection[int] = (), ends: float | None = None) -> None:
     """Kill what descends from the uncollected child `pid`, the youngest first, as far as proc(5) tells; keep: as above.
 
     Else a long chain would take a round for each of its links, since each one only falls to us when the one before it
     is dead; and a tracer among them would keep the child itself from being collected.
+    ends: the time.monotonic() at which it is enough for now; None: after SWEEP_SECONDS.
     """
-    found, looked_at = [(0, pid)], 0
-    while looked_at < len(found):
-        parent = found[looked_at][1]
-        found += [(parent, child) for child in _children_of(parent) if child not in keep]
-        looked_at += 1
-    for parent, child in reversed(found[1:]):
-        try:
-            handle = os.pidfd_open(child)
-        except OSError:
-            continue  # it has ended
-        try:
-            if child in _children_of(parent):  # else its number may be another one's by now
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue  # as above
-        finally:
+    if ends is None:
+        ends = time.monotonic() + SWEEP_SECONDS
+    found, families = [pid], []
+    for parent in found:  # it grows
+        if time.monotonic() >= ends:
+            break
+        children = [child for child in _children_of(parent) if child not in keep]
+        families += [(parent, children[at : at + HANDLES]) for at in range(0, len(children), HANDLES)]
+        found += children
+    for parent, children in reversed(families):
+        _kill_children_of(parent, children)
+        if time.monotonic() >= ends:
+            break
+
+
+def _kill_children_of(parent: int, children: Sequence[int]) -> None:
+    """These children of somebody else's, as far as they are its children now."""
+    handles = []
+    try:
+        for child in children:
+            try:
+                handles.append((child, os.pidfd_open(child)))
+            except OSError:
+                continue  # it has ended, or there are no descriptors left: then another round will do
+        there = set(_children_of(parent))
+        for child, handle in handles:
+            if child in there:  # else its number may have been another one's before the handle was opened
+                try:
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):
+                    continue  # as above
+    finally:
+        for _, handle in handles:
             os.close(handle)
 
 

@@ -56,6 +56,9 @@ class Starter(Protocol):
     def start(self, lane: Lane) -> Worker:
         """A new worker; its pid may become known later. OSError: there is none to be had now. Behind: see there."""
 
+    def is_ready(self, worker: Worker) -> None:
+        """The worker has said that it is."""
+
     def release(self, worker: Worker) -> None:
         """The worker is gone, and with it what it had of its own."""
 
@@ -122,6 +125,9 @@ class Exec:
             raise
         return Worker(process, group)
 
+    def is_ready(self, worker: Worker) -> None:
+        """It was limited before it was a worker."""
+
     def release(self, worker: Worker) -> None:
         """As Starter.release."""
         released(self._function, worker.group)
@@ -180,11 +186,18 @@ class FromTemplate:
         self._expected[ticket] = lane, worker
         return worker
 
+    def is_ready(self, worker: Worker) -> None:
+        """As Starter.is_ready."""
+        self._limit(worker)
+
     def release(self, worker: Worker) -> None:
         """As Starter.release."""
         released(self._function, worker.group)
-        if self._template is not None and worker.pid:
-            self._template.forget(worker.pid)
+
+    def forget(self, pid: int) -> None:
+        """A child of ours was collected: the kernel may give its pid to another worker."""
+        if self._template is not None:
+            self._template.forget(pid)
 
     def ask_for_stacks(self) -> bool:
         """Of the template. False: it cannot tell."""
@@ -234,10 +247,10 @@ class FromTemplate:
             if report.ours:
                 del self._expected[report.ticket]
             if not lane.expects(worker):
-                if report.ours and not reaper.is_own_child(report.pid):
-                    self._template.forget(report.pid)  # it is swept already, and its pid may be another one's soon
-            elif report.ours:
-                self._limit(worker)
+                continue  # who collects it tells us (forget)
+            if report.ours:
+                if not lane.policy.loading:
+                    self._limit(worker)
             elif report.pid:
                 worker.process.pid = report.pid
             else:
@@ -309,13 +322,14 @@ class FromTemplate:
         return [lane for lane, worker in self._expected.values() if lane.expects(worker) and not worker.pid]
 
     def _limit(self, worker: Worker) -> None:
-        """Of a worker that is a child of ours, unless the template lies: what it has not inherited.
+        """Of a worker that is ready, and a child of ours, unless the template lies: what it has not inherited.
 
-        Our runtime has done so itself by then, as HELLO says; this is for what the function has made of that.
+        Our runtime has done so itself by then, as HELLO says; this is for what the function has made of that. Earlier
+        it would take from a worker what it needs to become one.
         """
         given = self._function.limits
         own = limits.Limits(cpu_seconds=given.cpu_seconds, open_files=given.open_files)
-        if own != limits.NONE and reaper.is_own_child(worker.pid):
+        if own != limits.NONE and worker.pid and reaper.is_own_child(worker.pid):
             try:
                 limits.apply(worker.pid, own)
             except OSError:

@@ -28,6 +28,9 @@ from .watch import Watch
 LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""
 
+MANY = 4096
+"""Deaths to collect before it is looked at who is left: else those that fork and end at once are ever further ahead."""
+
 LONGEST_SWEEP = 10.0
 """Seconds for one sweep, while there are ever more to kill."""
 
@@ -250,6 +253,7 @@ class Supervisor:
         template = self._template
         if template is not None:
             template.hear_reports()
+            template.forget(death.pid)
             if death.pid == template.pid:
                 template.bury(death)
                 if len(self._lanes) > 1:  # else what there is may be the one worker's
@@ -345,7 +349,7 @@ class Supervisor:
         """
         now = time.monotonic()
         limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
-        while (reaped := reaper.reap()).left:
+        while (reaped := reaper.reap(limit=MANY)).left:
             reaper.kill(reaper.children(alone=True))
             now = time.monotonic()
             if reaped.deaths:

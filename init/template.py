@@ -102,17 +102,17 @@ class Template:
         ProtocolError: it has said what makes no sense. Believe nothing of it any more.
         """
         found: list[Forked] = []
-        while len(found) < REPORT_ROUND and not self.ended:
+        for _ in range(REPORT_ROUND):
             try:
                 data = self._socket.recv(REPORT_SIZE + 1, MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except ConnectionResetError:
                 continue  # said once, if it has died without reading all; what it had said before comes behind that
-            if data:
-                found += self._understand(data)
-            else:
+            if not data:
                 self.ended = True
+                break
+            found += self._understand(data)
         return found
 
     def forget(self, pid: int) -> None:

@@ -376,11 +376,11 @@ class Runtime:
     def _become_ready(self, hello: dict[str, Any]) -> Outcome:
         """What each worker does for itself; then the function can be called."""
         self.pipes.spin(hello.get("spin_us", 0))
+        if hello.get("rehearse"):
+            namespace.own("rehearsal").rehearse(self)
         limit_itself(hello.get("cpu_seconds"), hello.get("open_files"))
         if "cpu_seconds" in hello:
             self._dump_at_cpu_limit()
-        if hello.get("rehearse"):
-            namespace.own("rehearsal").rehearse(self)
         run_hooks()
         if not self.plain:
             self.service().configure(self.found, hello, self.code_dir)

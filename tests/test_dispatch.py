@@ -220,6 +220,12 @@ class TestAProcessForEachRequest:
         assert spread(served, fresh, isolation=REQUEST, workers=1).choose() is None  # its process may still be there
         assert spread(served, served, isolation=REQUEST, workers=1).choose() is None
 
+    def test_one_that_stood_by_and_is_on_its_way_out_takes_no_place(self) -> None:
+        leaving, fresh = Lane(ONE_EACH).ready(), Lane(ONE_EACH).ready()
+        leaving.policy.closed(0.0)
+        assert spread(leaving, fresh, isolation=REQUEST, workers=1).choose() is fresh
+        assert spread(leaving, leaving, isolation=REQUEST, workers=1).choose() is None  # nor a request
+
     def test_one_that_backs_off_comes_last(self) -> None:
         failed, new = Lane(ONE_EACH), Lane(ONE_EACH)
         failed.policy.begin(0.0)

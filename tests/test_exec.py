@@ -350,8 +350,9 @@ class TestRest:
             "        os.write(writer, b'!')\n"
             "        signal.pause()\n"
             "    os.setsid()\n"
+            "    os.write(writer, b'!')\n"
             "    signal.pause()\n"
-            "os.read(reader, 1)\n"
+            "while len(os.read(reader, 1) + os.read(reader, 1)) < 2: pass\n"
         )
         with running("--grace", "0.1", "--", *python(code)) as init:
             member = int(init.line())
@@ -360,15 +361,32 @@ class TestRest:
         assert len([line for line in left if "zombie" not in line]) == 1, "who has left the group is left alone"
         assert not any(f"pid {member}, state" in line for line in left)
 
-    @pytest.mark.parametrize("depth", [120])
-    def test_a_long_chain_is_killed_to_its_end(self, depth: int) -> None:
+    def test_a_zombie_that_is_somebody_elses_is_nobody_to_wait_for(self) -> None:
+        """Its parent, which has left the group, does not collect it."""
+        code = (
+            "import os, signal\n"
+            "reader, writer = os.pipe()\n"
+            "if os.fork() == 0:\n"
+            "    if os.fork() == 0:\n"
+            "        os._exit(0)\n"
+            "    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)\n"
+            "    os.setsid()\n"
+            "    os.write(writer, b'!')\n"
+            "    signal.pause()\n"
+            "os.read(reader, 1)\n"
+        )
+        with running("--grace", "3600", "--", *python(code)) as init:
+            assert init.exit_code() == 0
+        assert len(processes.end_children()) == 2
+
+    def test_a_long_chain_is_killed_to_its_end(self) -> None:
         """Each one falls to the init only when the one before it is dead."""
         code = (
             "import os, signal\n"
             "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
             "reader, writer = os.pipe()\n"
             "if os.fork() == 0:\n"
-            f"    for _ in range({depth}):\n"
+            "    for _ in range(120):\n"
             "        os.setsid()\n"
             "        if os.fork():\n"
             "            signal.pause()\n"

@@ -253,3 +253,17 @@ def test_limits_hold_from_the_functions_first_line_on(
     finished = pipe_init(*arguments, stdin=b"1\n" * 20, cwd=function)
     found = [json.loads(line) for line in finished.stdout.splitlines()]
     assert found == [[[5, 6], [16, 16]] * 2] * 20, finished.stderr
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize(
+    "harm",
+    ["os.register_at_fork(after_in_child=lambda: time.sleep(0.03))", "kept = [open('/dev/null') for _ in range(20)]"],
+    ids=["slow to become a worker", "with many files of its module's"],
+)
+def test_few_open_files_are_no_reason_not_to_become_a_worker(pipe_init: PipeInit, function: Path, harm: str) -> None:
+    (function / "own.py").write_text(f"import os, time\n{harm}\ndef handler(event):\n    return event\n")
+    arguments = ("run", "own.handler", "--events", "-", "--isolation", "request", "--open-files", "16", "-q")
+    finished = pipe_init(*arguments, stdin=b"".join(b"%d\n" % number for number in range(20)), cwd=function)
+    assert finished.stderr == b""
+    assert (list(map(int, finished.stdout.split())), finished.returncode) == (list(range(20)), 0)

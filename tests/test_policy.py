@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipe_init.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
-from pipe_init.policy import Phase, Policy, Settings, Ticket
+from pipe_init.policy import UNUSED_BACKOFF_LIMIT, Phase, Policy, Settings, Ticket
 
 TIMES = Settings(
     start_timeout=8.0,
@@ -678,6 +678,53 @@ class TestStart:
         assert policy.postponed(0.5) == []
         assert policy.deadline == 0.5 + TIMES.backoff and not policy.finishing
         assert policy.tick(policy.deadline) == [Start(), Send(1)]
+
+    def test_who_has_to_wait_for_ever_has_failed(self) -> None:
+        policy = Policy(replace(TIMES, start_attempts=2))
+        policy.submit(ticket(1), 0.0)
+        now, starts, answers = 0.0, 1, []
+        while not answers:
+            answers = [action for action in policy.postponed(now) if isinstance(action, Answer)]
+            if not answers:
+                assert policy.deadline is not None and policy.deadline > now
+                now, starts = policy.deadline, starts + 1
+                assert policy.tick(now) == [Start(), Send(1)]
+        assert answers == [Answer(1, Cause.START_FAILED)] and policy.ended
+        assert 2 * TIMES.start_timeout <= now <= 2 * TIMES.start_timeout + 4 * TIMES.backoff_limit
+
+    def test_a_start_that_comes_about_ends_the_wait(self) -> None:
+        policy = Policy(replace(TIMES, start_attempts=1))
+        policy.submit(ticket(1), 0.0)
+        policy.postponed(0.0)
+        policy.tick(TIMES.backoff)
+        policy.ready(TIMES.backoff)
+        policy.outcome(1, TIMES.backoff)
+        policy.died(TIMES.backoff)
+        policy.submit(ticket(2), 100.0)
+        assert policy.postponed(100.0) == [] and not policy.finishing
+
+    def test_who_stands_by_and_ends_unused_comes_back_ever_later(self) -> None:
+        policy = Policy(replace(TIMES, prestart=True, max_requests=1))
+        now, waits = 0.0, []
+        for _ in range(8):
+            assert policy.begin(now) == [Start()]
+            policy.ready(now)
+            policy.died(now)
+            assert policy.deadline is not None
+            waits.append(policy.deadline - now)
+            now = policy.deadline
+            policy.tick(now)
+        assert waits == sorted(waits) and waits[0] == pytest.approx(TIMES.backoff)
+        assert waits[-1] == pytest.approx(UNUSED_BACKOFF_LIMIT)
+        policy.begin(now)
+        policy.ready(now)
+        policy.submit(ticket(1), now)
+        policy.outcome(1, now)
+        policy.died(now)
+        policy.begin(now)
+        policy.ready(now)
+        policy.died(now)
+        assert policy.deadline == pytest.approx(now + TIMES.backoff), "one that was used makes up for it"
 
     def test_a_program_that_cannot_be_executed_is_not_tried_again(self) -> None:
         policy = Policy(TIMES)

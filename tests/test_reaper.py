@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -297,17 +298,22 @@ def test_those_to_keep_are_kept_with_all_below_them() -> None:
     source, sink = os.pipe()
 
     def family() -> None:
-        kept = child(lambda: (child(sleep), sleep()))
-        os.write(sink, b"%8d" % kept)
+        def keeps() -> None:
+            os.write(sink, b"%8d%8d" % (os.getpid(), child(sleep)))
+            sleep()
+
+        child(keeps)
         sleep()
 
     pid = child(family)
-    kept = int(os.read(source, 8))
+    said = os.read(source, 16)
+    kept, below = int(said[:8]), int(said[8:])
     assert reaper.kill([pid], keep={kept})
     deaths = [reaper.Death(*os.wait4(pid, 0)[:2], 0)]
     assert [death.signal for death in deaths] == [signal.SIGKILL]
-    os.kill(kept, 0)
     assert os.waitpid(kept, os.WNOHANG) == (0, 0), "it has fallen to us, and lives"
+    state = Path(f"/proc/{below}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    assert state in "SR", "so does the one below"
     os.kill(kept, signal.SIGKILL)
     os.close(source)
     os.close(sink)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipe_init import launch, reaper
-from pipe_init.template import HELLO, Forked, Template
+from pipe_init.template import HELLO, REPORT_ROUND, Forked, Template
 from pipe_runtime.errors import ProtocolError
 from pipe_runtime.messages import DUMP as DUMP_FRAME
 from pipe_runtime.messages import ERROR
@@ -577,6 +577,17 @@ def test_what_makes_sense_is_not(tmp_path: Path) -> None:
         [Forked(1, 100), Forked(2, 0, 11), Forked(1, 100, ours=True)],
         "",
     )
+
+
+def test_a_flood_of_reports_that_say_nothing_has_an_end() -> None:
+    flood = REPORT_ROUND + 1
+    code = f"import _socket\ns = _socket.socket(fileno=7)\nfor _ in range({flood}):\n    s.send(b'0')\n"
+    template = Template.start([sys.executable, "-I", "-S", "-c", code], {})
+    processes.wait_for_children()
+    assert template.reports() == [] and not template.ended, "other things are looked at first"
+    assert template.reports() == [] and template.ended
+    template.close()
+    template.process.close()
 
 
 def test_a_template_that_dies_is_heard_to_the_end(tmp_path: Path) -> None:

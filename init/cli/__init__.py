@@ -71,7 +71,7 @@ def main(arguments: list[str], early: Early | None = None, held: Held | None = N
     except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
         return _stdout_is_gone()
     finally:
-        if early is not None:
+        if early is not None and early.process is not None:
             early.process.dismiss()
 
 

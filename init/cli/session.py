@@ -17,6 +17,7 @@ from pipe_runtime.messages import ANY, BYTES, JSON, JSON_LINES, PRE_FREEZE
 
 from .. import launch, report
 from ..answers import problem
+from ..dispatch import lanes_for
 from ..journal import LOG_CAP, Journal
 from ..limits import PIDS
 from ..reaper import become_subreaper
@@ -101,6 +102,8 @@ class Session:
             signals = Signals()
             signals.install()
             return signals, None
+        if early.process is None:
+            return early.signals, None
         same = (early.command, early.environment) == (self.function.command, self.function.environment)
         if wanted and same and self.function.start_method == EXEC and self.function.workers == 1:
             return early.signals, early.process
@@ -112,14 +115,18 @@ class Session:
         held = () if self.cgroup is None else self.cgroup.holds
         if self.function.start_method == EXEC or self.function.limits.pids is None or PIDS in held:
             return self.function.start_method
-        if self.options.start_method == TEMPLATE:
-            if self.cgroup is not None:
-                self.cgroup.close()
-            raise click.UsageError(
-                "--pids goes with --start-method template only in a cgroup with the controller pids (--cgroup): "
-                "else a template and all of its workers would be counted together."
-            )
-        return EXEC
+        if lanes_for(self.function) > 1:
+            which = "several processes that serve"
+        elif self.options.start_method == TEMPLATE:
+            which = "--start-method template"
+        else:
+            return EXEC
+        if self.cgroup is not None:
+            self.cgroup.close()
+        raise click.UsageError(
+            f"--pids goes with {which} only in a cgroup with the controller pids (--cgroup): else the kernel counts "
+            "all of them together."
+        )
 
     def run_one(self) -> int:
         """One event; returns the exit code."""
