@@ -30,7 +30,7 @@ NEAR = 4096
 class Death(NamedTuple):
     """One reaped child. status: as of waitpid(2). peak_memory: bytes resident at most, of it or a child of its.
 
-    cpu_seconds: CPU time of it and of the children that it has waited for.
+    cpu_seconds: CPU time of it, if proc(5) tells how much was its own; else with that of children that it waited for.
     """
 
     pid: int
@@ -90,13 +90,17 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if seen is None:
                 return Reaped(deaths, True)
+            own_seconds = None
             if seen.si_pid in leaders:
                 for number in farewell:
                     signal_group(seen.si_pid, number)
+                if seen.si_code != os.CLD_EXITED:  # else nobody asks
+                    own_seconds = _cpu_seconds_of(seen.si_pid)
             pid, status, usage = os.wait4(seen.si_pid, 0)
         except ChildProcessError:
             return Reaped(deaths, False)
-        deaths.append(Death(pid, status, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime))
+        seconds = usage.ru_utime + usage.ru_stime if own_seconds is None else own_seconds
+        deaths.append(Death(pid, status, usage.ru_maxrss * 1024, seconds))
     return Reaped(deaths, True, True)
 
 
@@ -139,12 +143,23 @@ def kill_members(group: int) -> None:
 
 
 def _lives_in(group: int, pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and int(fields[2]) == group and fields[0] not in (b"Z", b"X")
+
+
+def _cpu_seconds_of(pid: int) -> float | None:
+    """CPU time of an uncollected child alone, to a tick; None: it cannot be told."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of proc(5)'s stat from the state on; none if the process is gone, or there is no proc(5)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            state, _, its_group = file.read().rpartition(b")")[2].split(None, 3)[:3]
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return False
-    return int(its_group) == group and state not in (b"Z", b"X")
+        return []
 
 
 def has_children() -> bool:

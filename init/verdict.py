@@ -63,7 +63,7 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
         return _memory(evidence.memory_peak or death.peak_memory, limits.memory)
     seconds = limits.cpu_seconds
     if seconds is not None:
-        # Its children's time is in what is known of the dead, too: so the signal has to be the limit's own.
+        # Its children's time may be in what is known of the dead, too: so the signal has to be the limit's own.
         allowed = {int(SIGXCPU): seconds, int(SIGKILL): seconds + CPU_GRACE}.get(death.signal)
         if allowed is not None and death.cpu_seconds >= allowed * CPU_SHARES[death.signal]:
             why = f"CPU time exceeded: {death.cpu_seconds:.2f} of {seconds} seconds used"

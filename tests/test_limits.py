@@ -15,6 +15,7 @@ import pytest
 from pipe_init import launch, limits
 from pipe_init.limits import CannotLimit, Limits
 from pipe_init.request import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
+from pipe_runtime import usage
 from pipe_testing.supervision import Driver, supervised, within
 
 MIB = 2**20
@@ -178,3 +179,7 @@ def test_tasks_of_this_user_are_counted() -> None:
         with within(30):
             for child in children:
                 child.dismiss()
+
+
+def test_both_sides_know_the_time_between_the_two_signals() -> None:
+    assert limits.CPU_GRACE == usage.CPU_GRACE

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -318,6 +319,21 @@ def test_those_to_keep_are_kept_with_all_below_them() -> None:
     os.close(source)
     os.close(sink)
     processes.end_children()
+
+
+def test_the_cpu_time_of_a_child_is_not_its_parents() -> None:
+    def works() -> None:
+        while time.process_time() < 0.3:
+            pass
+
+    def family() -> None:
+        os.waitpid(child(works), 0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = child(family)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    (death,) = reaper.reap([pid]).deaths
+    assert death.signal == signal.SIGKILL and death.cpu_seconds < 0.2
 
 
 def test_below_nobody_there_is_nobody() -> None:

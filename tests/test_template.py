@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from pipe_init import launch, reaper
+from pipe_init.starters import FORKING
 from pipe_init.template import HELLO, REPORT_ROUND, Forked, Template
 from pipe_runtime.errors import ProtocolError
 from pipe_runtime.messages import DUMP as DUMP_FRAME
 from pipe_runtime.messages import ERROR
+from pipe_runtime.template import BATCH
 from pipe_testing import processes
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
@@ -615,3 +617,7 @@ def test_a_pid_may_come_again_once_it_was_collected(tmp_path: Path) -> None:
     template.close()
     for process in (template.process, first, second):
         process.close()
+
+
+def test_the_init_counts_all_that_fork_beside_the_functions_processes() -> None:
+    assert FORKING == BATCH + 1, "a batch of workers that have not joined their groups, and who forks them"
