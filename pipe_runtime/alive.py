@@ -16,12 +16,13 @@ EXIT_ALONE = 127
 """The exit code of a process whose init was gone before this could be armed."""
 
 
-def arm(descriptor: int) -> None:
+def arm(descriptor: int, alone: bool = False) -> None:
     """Have the kernel kill this process's group, which it leads, when the write end closes, for whatever reason.
 
-    descriptor: the read end. If the write end is closed already, this does not return.
+    descriptor: the read end. If the write end is closed already, this does not return. alone: kill this process only,
+    which does not lead its group yet.
     """
-    fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpid())
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid() if alone else -os.getpid())
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, SIGKILL)
     fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
     watch = select.poll()

@@ -215,6 +215,7 @@ class Template:
         try:
             for group in wanted.groups:
                 os.write(group, b"0")
+            arm(guard, alone=True)  # until here it dies with the template's group
             os.setsid()
             os.dup2(guard, ALIVE_FD)
             arm(ALIVE_FD)
