@@ -166,6 +166,12 @@ class TestCommandLine:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
         assert done.stdout == b"[]\n"
 
+    def test_a_run_takes_charge_of_signals_first_with_and_without_a_worker(self) -> None:
+        code = "import signal; from pipe_init.__main__ import start_early; early = start_early(False); "
+        code += "print(callable(signal.getsignal(signal.SIGTERM)), early.process)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
+        assert done.stdout == b"True None\n"
+
     def test_no_worker_is_started_ahead(self) -> None:
         assert not wants_early_worker(["exec", "--", "run"])
 

@@ -301,6 +301,22 @@ def test_a_pipe_that_closed_before_it_was_armed_ends_the_child() -> None:
     assert os.waitstatus_to_exitcode(status) == 127
 
 
+def test_who_leads_no_group_yet_is_killed_alone_even_if_it_is_stopped() -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writer)
+        arm(reader, alone=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.close(reader)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    os.close(writer)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
 def test_a_child_that_is_dismissed_at_once_ends_wherever_it_was() -> None:
     for _ in range(20):
         with within(30):

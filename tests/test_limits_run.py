@@ -190,6 +190,19 @@ def test_what_cannot_be_had(
 class TestProcesses:
     """RLIMIT_NPROC counts the user's processes, and does not hold for root."""
 
+    def as_another_user(
+        self, pipe_init: PipeInit, function: Path, require_tool: Callable[[str], str], *given: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        require(os.getuid() == 0, "needs to be root, to become another user")
+        # Allowed to read wherever this Python lies, and nothing else.
+        caps = "-all,+dac_read_search"
+        sets = ("--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", caps)
+        user = [require_tool("setpriv"), "--reuid", "64000", "--regid", "64000", "--clear-groups", *sets]
+        function.chmod(function.stat().st_mode | stat.S_IROTH | stat.S_IXOTH)
+        return subprocess.run(
+            [*user, *pipe_init.command, *given], cwd=function, env=pipe_init.environment(), capture_output=True
+        )
+
     def test_root_has_no_such_limit(self, pipe_init: PipeInit, function: Path) -> None:
         require(os.getuid() == 0, "needs to be root")
         finished = pipe_init("run", "breaks.handler", "-e", '{"do": "fine"}', "--pids", "10", cwd=function)
@@ -200,19 +213,24 @@ class TestProcesses:
     def test_of_another_user(
         self, pipe_init: PipeInit, function: Path, require_tool: Callable[[str], str], name: str, kind: str
     ) -> None:
-        require(os.getuid() == 0, "needs to be root, to become another user")
-        # Allowed to read wherever this Python lies, and nothing else.
-        caps = "-all,+dac_read_search"
-        sets = ("--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", caps)
-        user = [require_tool("setpriv"), "--reuid", "64000", "--regid", "64000", "--clear-groups", *sets]
-        function.chmod(function.stat().st_mode | stat.S_IROTH | stat.S_IXOTH)
         given = ("run", "breaks.handler", "-e", json.dumps({"do": name}), "--pids", "10", "-m", "1000", "-q")
-        finished = subprocess.run(
-            [*user, *pipe_init.command, *given], cwd=function, env=pipe_init.environment(), capture_output=True
-        )
+        finished = self.as_another_user(pipe_init, function, require_tool, *given)
         error = json.loads(finished.stderr.splitlines()[-1])
         assert (finished.returncode, error["errorType"]) == (1, kind)
         assert error["limit"] == {"name": "pids", "value": 10}
+
+    @pytest.mark.parametrize(
+        "several",
+        [("-w", "2"), ("-w", "2", "--start-method", "exec"), ("--isolation", "request")],
+        ids=["workers", "workers by exec", "request"],
+    )
+    def test_several_workers_of_another_user_cannot_be_told_apart(
+        self, pipe_init: PipeInit, function: Path, require_tool: Callable[[str], str], several: tuple[str, ...]
+    ) -> None:
+        given = ("run", "breaks.handler", "--events", "-", *several, "--pids", "10")
+        finished = self.as_another_user(pipe_init, function, require_tool, *given)
+        assert (finished.returncode, finished.stdout) == (2, b"")
+        assert b"several processes that serve only in a cgroup" in b" ".join(finished.stderr.split())
 
 
 SEVERAL = (

@@ -113,7 +113,7 @@ class Session:
     def _start_method(self) -> str:
         """How workers are started, now that it is known who counts their processes. click.UsageError: it cannot be."""
         held = () if self.cgroup is None else self.cgroup.holds
-        if self.function.start_method == EXEC or self.function.limits.pids is None or PIDS in held:
+        if self.function.limits.pids is None or PIDS in held:
             return self.function.start_method
         if lanes_for(self.function) > 1:
             which = "several processes that serve"
