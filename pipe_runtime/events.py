@@ -115,7 +115,7 @@ async def answer_async(exchange: AsyncExchange, value: object) -> None:
             if close is not None:
                 await close(items)
     elif hasattr(type(value), "__next__"):
-        await _answer_async_items(exchange, _asynchronous(value), accept)  # type: ignore[arg-type]
+        await answer_async(exchange, _asynchronous(value))  # type: ignore[arg-type]
     else:
         content_type, payload = codec.encode_result(value, accept)
         check_size(payload)
@@ -213,6 +213,7 @@ class AsyncBody:
 
         b"" at the end.
         """
+        await self._exchange.give_way()
         if size < 0:
             pieces = [self._rest]
             self._rest = b""

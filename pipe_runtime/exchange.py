@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         def credit(self, id: int) -> int:
             """Bytes of its answer's stream that may be sent now."""
 
+        def look(self) -> None:
+            """Hear what has come, without waiting. Cheap enough to be called for every item."""
+
         def wait(self, exchange: Incoming, seen: int) -> None:
             """Return when something may have come for `exchange`, at once if its news are not `seen` any more."""
 
@@ -157,8 +160,19 @@ class Exchange(Incoming):
         else:
             super().respond(body, content_type, http)
 
+    def check(self) -> None:
+        """Notice a cancellation between two items, also if nothing is sent for them.
+
+        Raises:
+            CallerGone: The caller has given up on the request.
+        """
+        self._line.look()
+        if self.cancelled:
+            raise CallerGone(GIVEN_UP)
+
     def write(self, data: bytes) -> None:
         """A piece of the answer, as soon as the other side takes it. CallerGone: nobody wants it any more."""
+        self.check()
         start, size = 0, len(data)
         while start < size:
             seen = self.news
@@ -170,7 +184,12 @@ class Exchange(Incoming):
                 self._wait(seen)
 
     def take(self, size: int) -> bytes:
-        """Up to `size` bytes of the body, -1: a piece of it, as soon as there are any; b"" at its end."""
+        """Up to `size` bytes of the body, -1: a piece of it, as soon as there are any; b"" at its end.
+
+        Raises:
+            CallerGone: The caller has given up on the request, or nothing more will come.
+        """
+        self.check()
         while True:
             seen = self.news
             piece = self._next_piece(size)

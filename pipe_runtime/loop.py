@@ -325,6 +325,8 @@ class Runtime:
 
     def _call(self, frame: Frame) -> Outcome:
         request = frame.metadata
+        if self._service is not None:
+            self._service.refuse_cancelled(frame.id)
         if not self.plain or "stream" in request or "http" in request or "phase" in request:
             return self.service().perform(frame)
         context = self.context(request)

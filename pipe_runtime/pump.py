@@ -6,6 +6,7 @@ It knows frames only as something to hand on. Threads and event loops have ways 
 from __future__ import annotations
 
 from _thread import RLock
+from time import monotonic  # now: a function may replace the module's
 
 from .connection import End
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.05
 """Seconds that one thread waits for another's turn to end before it looks whether its own news have come by it."""
+
+LOOK_SECONDS = 0.001
+"""Seconds between two looks for frames while a function goes on by itself: one system call in a thousand
+microseconds. In between, each item costs one look at the clock.
+"""
 
 
 class Turns:
@@ -72,6 +78,7 @@ class Pump:
     """A Line of exchange.py. heard: takes each frame that was read, None at the end of the stream.
 
     lock: held while somebody reads frames. The function may read its body in a thread of its own, and leave it there.
+    ended: the init's stream has ended, and nothing is to be looked for.
     """
 
     def __init__(
@@ -88,6 +95,8 @@ class Pump:
         self._outbox = outbox
         self._quiet = quiet
         self._heard = heard
+        self._looks_at = 0.0
+        self.ended = False
 
     def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
         """As Outbox.post. A frame is never broken off by what a signal handler raises."""
@@ -113,9 +122,32 @@ class Pump:
                 self.lock.release()
             return
 
+    def look(self) -> None:
+        """Hear the frames that have come, at most every LOOK_SECONDS. The function is not waiting for any.
+
+        If another thread is reading, that thread hears them.
+        """
+        now = monotonic()
+        if now < self._looks_at or self.ended:
+            return
+        self._looks_at = now + LOOK_SECONDS
+        if self.lock.acquire(0):
+            try:
+                if self._connection.buffered:
+                    self._quiet.during(self._take_in)
+                while not self.ended and self._pipes.ready():
+                    self._quiet.during(self._read)
+            finally:
+                self.lock.release()
+
+    def look_soon(self) -> None:
+        """Make the next `look` one that reads."""
+        self._looks_at = 0.0
+
     def after_fork(self) -> None:
         """In a forked child: another thread of the parent's may have been reading."""
         self.lock = Turns()
+        self.ended = True
 
     def _read(self) -> None:
         data = self._pipes.read()

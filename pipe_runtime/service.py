@@ -8,15 +8,16 @@ request is answered in the loop's own thread, and all that a fork or a signal do
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 from time import perf_counter_ns, thread_time_ns
 
 from . import handler, namespace
 from .connection import MAX_CONCURRENCY, End
 from .errors import Fault, ProtocolError
 from .events import EventFunction, answer, run, send_whole
-from .exchange import Exchange
+from .exchange import GIVEN_UP, CallerGone, Exchange
 from .logs import NOBODY, Tag
-from .messages import CANCEL, CHUNK, CREDIT, END, INVOKE, PRE_FREEZE
+from .messages import CANCEL, CHUNK, CREDIT, DUMP, END, INVOKE, PRE_FREEZE
 from .pump import Pump
 
 TYPE_CHECKING = False
@@ -45,6 +46,7 @@ class Service:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._thread = get_ident()
         self.pump = Pump(runtime.connection, runtime.pipes, runtime.outbox, runtime.quiet, self.hear)
         self.exchanges: dict[int, Exchange] = {}
         self._hung_up = False
@@ -138,7 +140,7 @@ class Service:
     def hear(self, frame: Frame | None) -> None:
         """Take a frame that is not the loop's own, or one that came while the function waited; None: no more come."""
         if frame is None:
-            self._hung_up = True
+            self._hung_up = self.pump.ended = True
             for exchange in self.exchanges.values():
                 exchange.hang_up()
             self._runtime.queue.append(None)
@@ -148,10 +150,26 @@ class Service:
                 found.hear(frame)
             elif frame.kind == CANCEL:
                 self._cancelled.append(frame)
+            if frame.kind == CANCEL:
+                self.pump.look_soon()  # those that wait behind it may be cancelled too
+        elif frame.kind == DUMP and self._runtime.journal.current is not NOBODY:
+            self.post(DUMP, metadata={"stacks": self._stack()})
         else:
             if frame.kind == INVOKE and "stream" in frame.metadata:
                 self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.pump)
             self._runtime.queue.append(frame)
+
+    def _stack(self) -> list[dict[str, Any]]:
+        """Where the request is that the loop's thread runs."""
+        stacks, id = namespace.own("stacks"), self._runtime.journal.current.id
+        return list(stacks.fitting([{"name": f"request {id}", "id": id, "stack": stacks.of_thread(self._thread)}]))
+
+    def refuse_cancelled(self, id: int) -> None:
+        """Raise CallerGone if the request, which is next, was cancelled while it waited for its turn."""
+        self.pump.look()
+        found = self.exchanges.get(id)
+        if found.cancelled if found is not None else any(cancel.id == id for cancel in self._cancelled):
+            raise CallerGone(GIVEN_UP)
 
     def perform(self, frame: Frame) -> Outcome:
         """Serve the request of an INVOKE; raises what the function raises."""

@@ -6,7 +6,7 @@ the init; not what a request means.
 
 from __future__ import annotations
 
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 
 from . import namespace
 from .connection import MAX_CHUNK, End
@@ -14,6 +14,7 @@ from .events import end_tasks
 from .exchange import GIVEN_UP, MAX_BODY, CallerGone, Incoming
 from .frames import LARGEST_PAYLOAD
 from .messages import CHUNK, CREDIT, DUMP, INVOKE, RESULT, STOP
+from .pump import LOOK_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class AsyncExchange(Incoming):
     async def write(self, data: bytes) -> None:
         """A piece of the answer, as soon as the other side takes it. CallerGone: nobody wants it any more."""
         start, size = 0, len(data)
+        if not size:
+            await self.give_way()
         while start < size:
             room = 0 if self.cancelled else min(self._engine.credit(self.id), MAX_CHUNK)
             if room:
@@ -83,6 +86,13 @@ class AsyncExchange(Incoming):
                 await self._engine.asyncio.sleep(0)  # others have their turn, however fast the credit comes
             elif not await self._wait():
                 return
+
+    async def give_way(self) -> None:
+        """Let the loop hear what has come, at most every LOOK_SECONDS: for steps that wait for nothing."""
+        now = monotonic()
+        if now >= self._engine.looks_at:
+            self._engine.looks_at = now + LOOK_SECONDS
+            await self._engine.asyncio.sleep(0)
 
     async def read(self) -> bytes:
         """The next piece of the body, as it came; b"" at its end. CallerGone: it will not come."""
@@ -150,6 +160,7 @@ class Tasks:
         self._waiting: list[AsyncExchange] = []
         self._tasks: dict[int, asyncio.Task[Outcome]] = {}
         self._stopping = False
+        self.looks_at = 0.0
         self._serving = True
         self.state: dict[str, Any] = {}
 

@@ -76,6 +76,9 @@ class Threads:
         """Bytes of its answer's stream that may be sent now."""
         return self._service.credit(id)
 
+    def look(self) -> None:
+        """Nothing: the main thread hears at any time."""
+
     def wait(self, exchange: Incoming, seen: int) -> None:
         """Until the main thread has heard something for the exchange."""
         with self._news:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipe_runtime.messages import CANCEL, CHUNK, CREDIT, END, INVOKE
+from pipe_runtime.connection import INIT, RUNTIME, Connection
+from pipe_runtime.frames import Frame
+from pipe_runtime.messages import CANCEL, CHUNK, CREDIT, END, HELLO, INVOKE, VERSION
+from pipe_runtime.outbox import Outbox
+from pipe_runtime.pump import LOOK_SECONDS, Pump
+from pipe_runtime.stdio import Pipes
 from pipe_testing.engines import STREAM, outcomes, values
 from pipe_testing.runtime import RuntimeProcess
 
@@ -183,3 +191,33 @@ def test_a_large_answer_goes_in_pieces_as_credit_comes(tmp_path: Path) -> None:
             runtime.send(CREDIT, id, {"bytes": len(frame.payload)})
         assert (frame.kind, size) == (END, 17_000_002)
         assert runtime.stop() == 0
+
+
+class CountedPipes(Pipes):
+    """Counts how often it is asked whether something has come."""
+
+    asked = 0
+
+    def ready(self) -> bool:
+        self.asked += 1
+        return super().ready()
+
+
+def test_a_look_costs_a_system_call_once_in_a_while() -> None:
+    requests, ours = os.pipe()
+    try:
+        pipes, connection = CountedPipes(requests, ours, 0), Connection(RUNTIME)
+        quiet: Any = SimpleNamespace(during=lambda step: step())  # there is no function here, and no signal of its own
+        heard: list[Frame | None] = []
+        pump = Pump(connection, pipes, Outbox(connection, pipes), quiet, heard.append)
+        begun = monotonic()
+        for _ in range(20_000):
+            pump.look()
+        assert 1 <= pipes.asked <= 1 + (monotonic() - begun) / LOOK_SECONDS
+        os.write(ours, Connection(INIT).send(HELLO, metadata={"versions": [VERSION]}))
+        pump.look_soon()
+        pump.look()
+        assert [frame.kind for frame in heard if frame is not None] == [HELLO]
+    finally:
+        os.close(requests)
+        os.close(ours)

@@ -65,6 +65,9 @@ class Exchange:
     def begin(self, content_type: str, http: dict[str, Any] | None) -> None:
         self._note("begin", content_type, http)
 
+    def check(self) -> None:
+        """Nobody gives up."""
+
     def write(self, data: bytes) -> None:
         self._note("write", data)
 

@@ -193,12 +193,14 @@ class _Cycle:
                 self._reading = None
             else:
                 await self._wait(self._reading)
+        await asyncio.sleep(0)  # an application that asks again and again must not stop the event loop
         return {"type": "http.disconnect"}
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Take one message; those of several tasks one after the other, each whole."""
         async with self._turn:
             if self._disconnected():
+                await asyncio.sleep(0)  # as in receive
                 return
             kind = message.get("type")
             if self._ended:
@@ -219,7 +221,9 @@ class _Cycle:
         data = body if type(body) is bytes else bytes(body)
         if self._headless:
             # At once: a stream that nobody reads would never be held back, and may have no end.
-            if not self.complete:
+            if self.complete:
+                await asyncio.sleep(0)
+            else:
                 self._exchange.respond(b"", self._content_type, http)
         elif not self._begun and not more:
             self._exchange.respond(data, self._content_type, http)

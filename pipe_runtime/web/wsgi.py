@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         """What serve() needs of a request.
 
         request: INVOKE's metadata. body: what the caller sent; read() waits, and gives b"" at the end.
-        An answer is one respond(), or one begin() and any number of write().
+        An answer is one respond(), or one begin() and any number of write(). check() raises what write() raises when
+        nobody takes the answer any more; for steps in which nothing is sent.
         """
 
         @property
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None: ...
         def begin(self, content_type: str, http: dict[str, Any] | None) -> None: ...
         def write(self, data: bytes) -> None: ...
+        def check(self) -> None: ...
 
 
 DEFAULT_TYPE = "application/octet-stream"
@@ -221,6 +223,7 @@ class _Answer:
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
         if self._ended:
             raise RuntimeError("write() was called after the request's end")
+        self._exchange.check()  # the answer to a HEAD takes any number of them, and sends none
         if data and not self._send(data, False) and not self._bodiless():
             raise ValueError(f"write() of more bytes than Content-Length: {self._length}")
 
@@ -232,6 +235,8 @@ class _Answer:
         for block in result:
             if not issubclass(type(block), bytes):
                 raise _fault(f"the WSGI application returned a block of type {type(block).__name__}, not bytes")
+            if not block:
+                self._exchange.check()
             # Once there is enough the next block is still asked for: a generator's code behind its last yield must
             # run. What gives yet more than may be sent is not asked again.
             if block and not self._send(block, last):
