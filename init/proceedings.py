@@ -19,7 +19,7 @@ class Proceedings:
     def __init__(self, function: Function, journal: Journal) -> None:
         self._function = function
         self._journal = journal
-        self._silent = function.log_style == "none"
+        self._silent = function.log_style in ("none", report.SUMMARY)
         self._hook = ""
 
     def begun(self, request: Request) -> None:
@@ -29,11 +29,18 @@ class Proceedings:
             self._journal.say(report.start_line(function.log_style, request.request_id, function.version, phase))
 
     def ended(self, request: Request, outcome: Outcome) -> None:
-        """A request that had begun has its outcome."""
-        if not self._silent:
-            style, id, failed = self._function.log_style, outcome.request_id, outcome.problem is not None
-            self._journal.say(report.end_line(style, id, failed, _phase_of(request)))
+        """Write the lines after a request that had begun and has its outcome."""
+        if self._silent:
+            return
+        style, id, failed = self._function.log_style, outcome.request_id, outcome.problem is not None
+        phase = _phase_of(request)
+        if style != report.SHORT:
+            self._journal.say(report.end_line(style, id, failed, phase))
             self._journal.say(report.report_line(style, id, outcome.measured, self._function.memory_mb))
+        elif phase == report.INVOKE:
+            limit = self._function.limits.memory
+            limit_mb = None if limit is None else limit // 2**20
+            self._journal.say(report.short_line(id, failed, outcome.measured, limit_mb))
 
     def hook_begun(self, phase: str) -> None:
         """The worker will run a hook, if the function has this one; its lines stand before those of `hook_over`."""

@@ -13,7 +13,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-LOG_STYLES = ("fc", "lambda", "json", "none")
+AUTO = "auto"
+LOG_STYLES = (AUTO, "fc", "lambda", "json", "none")
+"""What --log-style takes. AUTO stands for one of the two below, or for a platform's style."""
+
+SHORT = "short"
+"""One line after the request, none around hooks."""
+
+SUMMARY = "summary"
+"""No line for a request: the command line sums them all up at the end."""
+
 ERROR_STYLES = ("auto", "text", "lambda", "fc")
 
 _DEPTH = 16
@@ -97,6 +106,29 @@ def report_line(style: str, request_id: str, measured: Mapping[str, int], memory
     if "init" in milliseconds:
         fields.append(f"Init Duration: {milliseconds['init']:.2f} ms")
     return "\t".join(fields) + "\t"
+
+
+def short_line(request_id: str, failed: bool, measured: Mapping[str, int], limit_mb: int | None) -> str:
+    """Return the one line that follows a request in the style SHORT, without a line break.
+
+    Args:
+        request_id: of the request.
+        failed: whether its outcome is an error.
+        measured: as report_line takes it; only what was measured is in the line.
+        limit_mb: the function's memory limit in MB, None if it has none.
+    """
+    parts = [f"pipe-init: {request_id} {'failed' if failed else 'done'}"]
+    if "duration_us" in measured:
+        parts[0] += f" {'after' if failed else 'in'} {measured['duration_us'] / 1000:.2f} ms"
+    peak = measured.get("peak_memory_bytes")
+    of = "" if limit_mb is None else f" of {limit_mb}"
+    if peak is not None:
+        parts.append(f"memory {math.ceil(peak / 2**20)}{of} MB")
+    elif limit_mb is not None:
+        parts.append(f"memory limit {limit_mb} MB")
+    if "init_us" in measured:
+        parts.append(f"init {measured['init_us'] / 1000:.2f} ms")
+    return ", ".join(parts)
 
 
 def raw_line(line: bytes, request_id: str) -> bytes:

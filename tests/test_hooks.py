@@ -157,7 +157,7 @@ START = {
 }
 
 
-@pytest.mark.parametrize("style", ["fc", "lambda", "json", "none"])
+@pytest.mark.parametrize("style", ["auto", "fc", "lambda", "json", "none"])
 def test_lines_around_hooks(pipe_init: PipeInit, folder: Path, style: str) -> None:
     hooks = ("--initializer", "index.initialize", "--pre-stop", "index.stop")
     ended = pipe_init("run", "index.handler", *hooks, "--log-style", style, cwd=folder)
@@ -166,6 +166,8 @@ def test_lines_around_hooks(pipe_init: PipeInit, folder: Path, style: str) -> No
     start, printed = (next(i for i, line in enumerate(lines) if text in line) for text in ("initializing", "stopping"))
     if style == "none":
         assert len(lines) == 2
+    elif style == "auto":  # one line, for the event
+        assert (len(lines), start, printed) == (3, 0, 2) and " done in " in lines[1] and ", init " in lines[1]
     else:  # each stands between a line before and a line behind it
         assert start >= 1 and printed > start + 1 and len(lines) > printed + 1
     if style == "fc":
@@ -179,7 +181,7 @@ def test_lines_around_hooks(pipe_init: PipeInit, folder: Path, style: str) -> No
 def test_an_initializer_that_fails_is_one_error(pipe_init: PipeInit, folder: Path, concurrency: str) -> None:
     (folder / "events").write_text("{}\n" * 20)
     (folder / "index.py").write_text(HOOKS.replace('raise ValueError("no")', 'print("tried"); raise ValueError("no")'))
-    options = ("--events", "events", "--concurrency", concurrency, "--initializer", "index.fail")
+    options = ("--events", "events", "--concurrency", concurrency, "--initializer", "index.fail", "--log-style", "fc")
     ended = pipe_init("run", "index.handler", *options, cwd=folder)
     assert ended.returncode == 3
     assert ended.stderr.decode().count("tried") == 1
@@ -187,8 +189,9 @@ def test_an_initializer_that_fails_is_one_error(pipe_init: PipeInit, folder: Pat
 
 
 def test_a_pre_stop_hook_that_fails_shows(pipe_init: PipeInit, folder: Path) -> None:
-    ended = pipe_init("run", "index.handler", "--pre-stop", "index.fail", cwd=folder)
-    lines = ended.stderr.decode().splitlines()
-    assert ended.returncode == 0
-    assert any("failed at its end: ValueError: no" in line for line in lines)
-    assert any(line.startswith("FC PreStop End") and "Error" in line for line in lines)
+    for style in ("auto", "fc"):
+        ended = pipe_init("run", "index.handler", "--pre-stop", "index.fail", "--log-style", style, cwd=folder)
+        lines = ended.stderr.decode().splitlines()
+        assert ended.returncode == 0
+        assert any("failed at its end: ValueError: no" in line for line in lines)
+        assert any(line.startswith("FC PreStop End") and "Error" in line for line in lines) is (style == "fc")

@@ -22,6 +22,7 @@ from pipe_init.report import (
     parse_stacks,
     raw_line,
     report_line,
+    short_line,
     start_line,
 )
 
@@ -61,10 +62,10 @@ class TestLines:
         assert start_line("none", ID, "1") == end_line("none", ID, True) == report_line("none", ID, {}, 1) == ""
 
     def test_every_style_is_tested_here(self) -> None:
-        assert LOG_STYLES == ("fc", "lambda", "json", "none")
+        assert LOG_STYLES == ("auto", "fc", "lambda", "json", "none")
         assert ERROR_STYLES == ("auto", "text", "lambda", "fc")
 
-    @pytest.mark.parametrize("style", [style for style in LOG_STYLES if style != "none"])
+    @pytest.mark.parametrize("style", [style for style in LOG_STYLES if style not in ("auto", "none")])
     def test_a_line_has_no_line_break(self, style: str) -> None:
         measured = {"duration_us": 1, "cpu_us": 1, "init_us": 1, "peak_memory_bytes": 1}
         for line in (start_line(style, ID, "1"), end_line(style, ID, True), report_line(style, ID, measured, 1)):
@@ -135,6 +136,20 @@ class TestReport:
                 "maxMemoryUsedMB": 81,
             },
         }
+
+    @pytest.mark.parametrize(
+        ("failed", "measured", "limit_mb", "line"),
+        [
+            (False, MEASURED, None, "done in 2.60 ms, memory 81 MB, init 41.25 ms"),
+            (False, MEASURED, 256, "done in 2.60 ms, memory 81 of 256 MB, init 41.25 ms"),
+            (True, {"duration_us": 2599}, None, "failed after 2.60 ms"),
+            (True, {"duration_us": 2599}, 256, "failed after 2.60 ms, memory limit 256 MB"),
+            (True, {"peak_memory_bytes": 1}, 16, "failed, memory 1 of 16 MB"),
+            (False, {}, None, "done"),
+        ],
+    )
+    def test_short(self, failed: bool, measured: dict[str, int], limit_mb: int | None, line: str) -> None:
+        assert short_line(ID, failed, measured, limit_mb) == f"pipe-init: {ID} {line}"
 
     @pytest.mark.parametrize(("us", "billed"), [(0, 0), (1, 1), (1000, 1), (1001, 2), (2**64 - 1, 18446744073709552)])
     def test_a_begun_millisecond_is_billed(self, us: int, billed: int) -> None:

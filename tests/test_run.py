@@ -98,7 +98,7 @@ def test_result_is_all_there_is_on_stdout(pipe_init: PipeInit) -> None:
 
 def test_noise_of_every_kind_goes_to_stderr(pipe_init: PipeInit, require_tool: Callable[[str], str]) -> None:
     require_tool("ps")
-    finished = pipe_init("run", "index.handler", "-C", str(FUNCTIONS / "noisy"))
+    finished = pipe_init("run", "index.handler", "--log-style", "fc", "-C", str(FUNCTIONS / "noisy"))
     assert (finished.returncode, finished.stdout) == (0, b'{"squares": [0, 1, 4, 9]}\n'), finished.stderr
     heard = lines(finished)
     identifier = re.fullmatch(rf"FC Invoke Start RequestId: ({UUID})", heard[1])
@@ -171,7 +171,7 @@ def test_fc_style_with_raw(pipe_init: PipeInit) -> None:
     event = '{"bucket": "b", "object": "o"}'
     finished = pipe_init("run", "index.handler", "--raw", "-e", event, cwd=EXAMPLES / "fc_style")
     assert (finished.returncode, finished.stdout) == (0, b'{"copied": "b/o", "by": "function", "signed": false}\n')
-    assert lines(finished)[1].endswith("\tcopying b/o in local")
+    assert lines(finished)[0].endswith("\tcopying b/o in local")
 
 
 RESULTS = {
@@ -399,7 +399,7 @@ def test_command_line_is_stronger_than_variables(pipe_init: PipeInit, show: Path
 
 
 def test_log_styles(pipe_init: PipeInit, show: Path) -> None:
-    for env, arguments in (({}, ()), ({}, ("--log-style", "fc")), ({"PIPE_INIT_LOG_STYLE": "fc"}, ())):
+    for env, arguments in (({}, ("--log-style", "fc")), ({"PIPE_INIT_LOG_STYLE": "fc"}, ())):
         start, own, end, report = lines(pipe_init("run", "index.quick", *arguments, cwd=show, env=env))
         identifier = start.removeprefix("FC Invoke Start RequestId: ")
         assert re.fullmatch(UUID, identifier)
@@ -407,8 +407,22 @@ def test_log_styles(pipe_init: PipeInit, show: Path) -> None:
         assert re.fullmatch(REPORT + MEASURED, report)
 
 
+@pytest.mark.parametrize("arguments", [(), ("--log-style", "auto")])
+@pytest.mark.parametrize(("limit", "memory"), [((), r"\d+"), (("-m", "256"), r"\d+ of 256")])
+def test_by_default_one_line_follows_an_event(
+    pipe_init: PipeInit, show: Path, arguments: tuple[str, ...], limit: tuple[str, ...], memory: str
+) -> None:
+    measured = rf"\d+\.\d\d ms, memory {memory} MB, init \d+\.\d\d ms"
+    own, line = lines(pipe_init("run", "index.quick", *arguments, *limit, cwd=show))
+    assert own == "a line of the function"
+    assert re.fullmatch(rf"pipe-init: {UUID} done in {measured}", line)
+    line, failure = lines(pipe_init("run", "index.fail", *arguments, *limit, cwd=show))
+    found = re.fullmatch(rf"pipe-init: ({UUID}) failed after {measured}", line)
+    assert found and found[1] == json.loads(failure)["requestId"]
+
+
 def test_log_style_fc_says_that_it_failed(pipe_init: PipeInit, show: Path) -> None:
-    end = lines(pipe_init("run", "index.fail", cwd=show))[1]
+    end = lines(pipe_init("run", "index.fail", "--log-style", "fc", cwd=show))[1]
     assert re.fullmatch(rf"FC Invoke End RequestId: {UUID}, Error: Unhandled function error", end)
 
 

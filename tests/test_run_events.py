@@ -135,10 +135,16 @@ def test_result_with_a_line_break_is_an_error_line(pipe_init: PipeInit, folder: 
 @pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.REQUEST)  # in the other the lines of both are mixed
 def test_log_lines_surround_each_event(pipe_init: PipeInit, folder: Path) -> None:
     data = (do("print('one')") + do("print('two')")).encode()
-    finished = pipe_init("run", "index.handler", "--events", "-", cwd=folder, stdin=data)
+    finished = pipe_init("run", "index.handler", "--log-style", "fc", "--events", "-", cwd=folder, stdin=data)
     kinds = [re.sub(r"( RequestId:).*", "", line) for line in finished.stderr.decode().splitlines()]
     surround = ["FC Invoke Start", "FC Invoke End", "REPORT"]
     assert kinds == [surround[0], "one", *surround[1:], surround[0], "two", *surround[1:]]
+
+
+def test_by_default_no_event_has_a_line_of_the_inits(pipe_init: PipeInit, folder: Path) -> None:
+    data = (do("print('one')") + do("1 / 0") + do("print('two')")).encode()
+    finished = pipe_init("run", "index.handler", "--events", "-", cwd=folder, stdin=data)
+    assert (finished.returncode, finished.stderr) == (1, b"one\ntwo\n")
 
 
 def test_error_style_fc_is_for_error_lines_too(pipe_init: PipeInit, folder: Path) -> None:
@@ -407,9 +413,21 @@ def test_nothing_is_escaped_in_a_pipe(pipe_init: PipeInit, folder: Path) -> None
     assert finished.stdout == data
 
 
-@pytest.mark.parametrize("quiet", [False, True])
-def test_progress_is_shown_on_a_terminal_only(pipe_init: PipeInit, folder: Path, quiet: bool) -> None:
-    arguments = ["run", "index.handler", "--log-style", "none", "--events", "-", *(["-q"] if quiet else [])]
+PROGRESS = rb"(\r\x1b\[K[\d,]+ events done, [\d,]+ failed, [\d,]+/s)+\r\x1b\[K"
+SUMMARY = (
+    rb"pipe-init: 3 events done, 1 failed, p50 [\d,.]+ ms, p99 [\d,.]+ ms, longest [\d,.]+ ms\r\n"
+    rb"pipe-init: failed: 1 ZeroDivisionError\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [((), PROGRESS + SUMMARY), (("--log-style", "none"), PROGRESS), (("-q",), b""), (("-q", "--log-style", "fc"), b"")],
+)
+def test_progress_and_summary_are_shown_on_a_terminal(
+    pipe_init: PipeInit, folder: Path, options: tuple[str, ...], expected: bytes
+) -> None:
+    arguments = ["run", "index.handler", "--events", "-", *options]
     slow = do("import select\nselect.select([], [], [], 0.11)")  # longer than between two lines of progress
     with terminal() as (user, program), popen(pipe_init, *arguments, cwd=folder, stderr=program) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -419,8 +437,7 @@ def test_progress_is_shown_on_a_terminal_only(pipe_init: PipeInit, folder: Path,
         assert process.wait(LIMIT) == 0 + 1
         os.write(program, b"the end")
         shown = see(user, b"the end")
-    progress = rb"(\r\x1b\[K[\d,]+ events done, [\d,]+ failed, [\d,]+/s)+\r\x1b\[Kthe end"
-    assert shown == b"the end" if quiet else re.fullmatch(progress, shown)
+    assert re.fullmatch(expected + b"the end", shown), shown
 
 
 def test_a_result_that_cannot_be_written_ends_the_run(pipe_init: PipeInit, folder: Path) -> None:
@@ -438,7 +455,8 @@ def test_a_result_that_cannot_be_written_ends_the_run(pipe_init: PipeInit, folde
     assert said == b"Error: The result cannot be written to stdout: No space left on device.\n"
 
 
-def test_no_progress_without_a_terminal(pipe_init: PipeInit, folder: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--log-style", "none")])
+def test_no_progress_without_a_terminal(pipe_init: PipeInit, folder: Path, options: tuple[str, ...]) -> None:
     slow = do("import select\nselect.select([], [], [], 0.11)")
-    arguments = ("run", "index.handler", "--log-style", "none", "--events", "-")
+    arguments = ("run", "index.handler", *options, "--events", "-")
     assert pipe_init(*arguments, cwd=folder, stdin=(slow * 3).encode()).stderr == b""

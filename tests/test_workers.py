@@ -465,7 +465,7 @@ def test_after_the_grace_time_those_that_are_busy_are_stopped(
 
 @in_each_mode
 def test_each_event_has_its_lines_once(pipe_init: PipeInit, mode: tuple[str, ...]) -> None:
-    command = ("run", "index.handler", "--events", "-", "-w", "3", *mode)
+    command = ("run", "index.handler", "--log-style", "fc", "--events", "-", "-w", "3", *mode)
     done = pipe_init(*command, cwd=FUNCTION, stdin="".join(event("talk", number=n) for n in range(12)).encode())
     lines = done.stderr.decode().splitlines()
     by_id: dict[str, list[str]] = {}

@@ -69,7 +69,7 @@ def refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
         (("index.quick", "-t", "soon"), "'--timeout': 'soon' is not a valid float"),
         (("index.quick", "-m", "0"), "'--memory': 0 is not in the range"),
         (("index.quick", "-m", "99999999999999999999"), "'--memory': 99999999999999999999 is not in the range"),
-        (("index.quick", "--log-style", "loud"), "'loud' is not one of 'fc', 'lambda', 'json', 'none'."),
+        (("index.quick", "--log-style", "loud"), "'loud' is not one of 'auto', 'fc', 'lambda', 'json', 'none'."),
         (("index.quick", "--error-style", "loud"), "'loud' is not one of 'auto', 'text', 'lambda', 'fc'."),
         (("index.quick", "--type", "http"), "'http' is not one of 'auto', 'event', 'wsgi', 'asgi'."),
         (("index.quick", "--concurrency", "1025"), "'--concurrency': 1025 is not in the range"),

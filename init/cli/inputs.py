@@ -17,7 +17,7 @@ import msgpack
 
 from pipe_runtime.frames import MAX_HEAD, MAX_ITEMS
 
-from .. import launch, limits
+from .. import launch, limits, report
 from ..policy import Settings
 from ..request import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, new_request_id
 from ..signals import Signals
@@ -160,7 +160,7 @@ def describe_function(options: Given) -> Function:
         limits=limits_of(options),
         memory_mb=memory_mb,
         version=about.get("version", Function.version),
-        log_style="none" if options.quiet else options.log_style,
+        log_style=log_style(options),
         spin_us=options.spin if len(os.sched_getaffinity(0)) > 1 else 0,
         concurrency=options.concurrency,
         workers=1 if options.events is None else options.workers,
@@ -170,6 +170,15 @@ def describe_function(options: Given) -> Function:
         hooks=frozenset(options.hooks),
         metadata=metadata,
     )
+
+
+def log_style(options: Given) -> str:
+    """Return the style of the lines around requests (report.py) that the options ask for."""
+    if options.quiet:
+        return "none"
+    if options.log_style != report.AUTO:
+        return options.log_style
+    return report.SHORT if options.events is None else report.SUMMARY
 
 
 def optional_fields(options: Given) -> dict[str, Any]:

@@ -334,9 +334,9 @@ class Line(click.types.StringParamType):
     group="Output",
     metavar="STYLE",
     type=click.Choice(report.LOG_STYLES),
-    default="fc",
-    help="Lines around each event on stderr: fc, lambda, json or none. Default: fc. json also makes JSON of what the "
-    "function logs and prints.",
+    default=report.AUTO,
+    help="Lines about events on stderr: fc, lambda, json or none. Default: auto, one short line after a single event, "
+    "and a summary of --events on a terminal. json also makes JSON of what the function logs and prints.",
 )
 @option(
     "--log-level",

@@ -46,6 +46,7 @@ from .http import http_metadata, response_head, response_object, response_status
 from .inputs import Given, describe_function, open_input, read_event
 from .lines import AsTheyCome, InOrder, LineReader
 from .output import Output
+from .summary import Summary
 from .terminal import Progress, harmless, is_terminal, wants_colour
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Session:
         self.collected: dict[str, _Collected] = {}
         self.withheld: list[Piece] = []
         self.progress = Progress(2, options.events is not None and not options.quiet and is_terminal(2))
+        self.summary = Summary() if self.function.log_style == report.SUMMARY and is_terminal(2) else None
         log_bytes = self.function.limits.log_bytes
         self.journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if log_bytes is None else log_bytes)
         self.journal.before_line = self.progress.clear
@@ -239,6 +241,8 @@ class Session:
         finally:
             self.progress.clear()
             self._close()
+        if self.summary is not None:
+            self.journal.say(self.summary.text())
         if reader.error is not None:
             raise click.UsageError(f"Cannot read {self.options.events!r} any further: {reader.error.strerror}.")
         if codes & set(ENDING_CODES) and not reader.exhausted and not self.options.quiet:
@@ -312,7 +316,10 @@ class Session:
         if why:
             message = f"Unable to marshal response: {why}, which --events cannot show"
             outcome.problem, outcome.exit_code = problem("Runtime.MarshalError", message), EXIT_FUNCTION_FAILED
-        self.progress.count(outcome.problem is not None)
+        failure = kind_of_failure(outcome)
+        self.progress.count(bool(failure))
+        if self.summary is not None:
+            self.summary.count(failure, outcome.measured.get("duration_us"))
         if outcome.problem is None:
             line = self._line(outcome)
         else:
@@ -368,6 +375,13 @@ class Session:
     def _exit_code(self, code: int) -> int:
         ending = self.supervisor.interrupted_by
         return 128 + ending if ending else code
+
+
+def kind_of_failure(outcome: Outcome) -> str:
+    """Return the type of an outcome's error, or the HTTP status that says that the function failed; "" for neither."""
+    if outcome.problem is not None:
+        return str(outcome.problem.get("error_type", "")) or "unknown"
+    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and is_server_error(outcome) else ""
 
 
 def is_server_error(outcome: Outcome) -> bool:
