@@ -17,6 +17,9 @@ PARTIAL_LIMIT = 64 * 1024
 """Bytes of a raw line to wait for its end; a longer one goes on in pieces."""
 
 
+NAME = 128
+"""Characters shown of a request's id."""
+
 RAW = "raw"
 """The stream of what came from below Python."""
 
@@ -54,13 +57,21 @@ class Journal:
         if line:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
 
-    def from_function(self, text: bytes, stream: str = RAW, continues: bool = False, id: int = 0) -> None:
-        """One or more lines that the function printed or logged, without the last line break.
+    def from_function(
+        self, text: bytes, stream: str = RAW, continues: bool = False, id: int = 0, name: str = ""
+    ) -> None:
+        """Write one or more lines that the function printed or logged, without the last line break.
 
-        continues: the last line goes on in the next text of the same stream. id: of the request, 0 for none.
+        Args:
+            continues: The last line goes on in the next text of the same stream and id.
+            id: Of the request, 0 for none.
+            name: What to show before each line, with a tab: the request's id. The worker may have made it up.
         """
         usage = self._usage.get(id) or self._usage.setdefault(id, _Usage())
         size = len(text) + 1
+        prefix = _shown(name) if name else b""
+        if prefix:
+            size += len(prefix) * (text.count(b"\n") + 1)
         if usage.dropped_lines or usage.used + size > self._cap:
             usage.dropped_lines += text.count(b"\n") + 1
             usage.dropped_bytes += size
@@ -68,6 +79,10 @@ class Journal:
         usage.used += size
         shown = self._escape(text) if self._escape else text
         line = (id, stream)
+        if prefix:
+            shown = shown.replace(b"\n", b"\n" + prefix)
+            if self._open_line != line:
+                shown = prefix + shown
         self._write(shown if continues else shown + b"\n", line)
         self._open_line = line if continues else None
 
@@ -143,6 +158,11 @@ class Journal:
             self._lost, self._why = self._lost + size, (error.strerror or "").encode()
         else:
             self._lost = 0
+
+
+def _shown(name: str) -> bytes:
+    """Return a request's id as the start of a line: ASCII without control characters, at most NAME characters long."""
+    return (name if name.isascii() and name.isprintable() else ascii(name)[1:-1])[:NAME].encode() + b"\t"
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

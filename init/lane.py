@@ -68,6 +68,8 @@ class Lane:
         self._proceedings = Proceedings(function, journal)
         self._ledger = Ledger(number, function, journal, self._proceedings, streams, outcomes)
         self.requests = self._ledger.requests
+        self._names_lines = function.concurrency > 1 and function.hello.get("log_format") != "json"
+        self._still_logging: dict[int, str] = {}  # request ids of what was answered in the worker's place
         self._actions: deque[Action] = deque()
         self._performing = False
         self._writing = False
@@ -243,7 +245,10 @@ class Lane:
                 self._take_piece(event.id, event.payload, now)
         elif event.kind == LOG:
             metadata = event.metadata
-            self._journal.from_function(event.payload, metadata["stream"], metadata.get("continues", False), event.id)
+            name = self._name_for(event) if self._names_lines else ""
+            self._journal.from_function(
+                event.payload, metadata["stream"], metadata.get("continues", False), event.id, name
+            )
         elif event.kind == HELLO:
             self._can_dump = "dump-signal" in event.metadata.get("capabilities", ())
             requests = event.metadata.get("window_requests", BASE_WINDOW_REQUESTS)
@@ -266,6 +271,14 @@ class Lane:
         elif event.kind == ERROR:
             self._break_off(worker, str(event.metadata["error_message"]))
 
+    def _name_for(self, line: Frame) -> str:
+        """Return the request id to show before a LOG's lines: several requests are in flight in the worker."""
+        if line.metadata.get("named", False):
+            return ""
+        if line.id in self.requests:
+            return self.requests[line.id].request_id
+        return str(self._still_logging.get(line.id) or line.metadata.get("request_id", ""))
+
     def _take_outcome(self, worker: Worker, frame: Frame, now: float) -> None:
         counts, actions = self.policy.outcome(frame.id, now)
         if counts:
@@ -276,6 +289,7 @@ class Lane:
             return
         # It was answered in the worker's place, and has gone on logging.
         self._journal.request_over(frame.id, self.number)
+        self._still_logging.pop(frame.id, None)
         if self.policy.phase is Phase.SERVING:
             self._facts.forced = False  # it was only slow, and goes on
         elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
@@ -343,6 +357,7 @@ class Lane:
         self._watch.forget(self)
         self._writing = False
         self._facts.dump = bytes(worker.dump)
+        self._still_logging.clear()
         self._journal.all_over(worker.connection.open_requests, self.number)  # what was begun belongs to nobody else
         failed = self._facts.death is None or self._facts.death.description != "exit status 0"
         self._proceedings.hook_over(failed, self._facts.forced)
@@ -378,6 +393,8 @@ class Lane:
         if isinstance(action, Answer):
             if self.worker is not None:
                 self._facts.dump = bytes(self.worker.dump)
+                if self._names_lines and action.id in self.worker.connection.open_requests:
+                    self._still_logging[action.id] = self.requests[action.id].request_id
             self._unsendable.pop(action.id, None)
             self._ledger.answer(action.id, action.cause, self._facts)
         elif isinstance(action, Start):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 PIECE = 3072
 """Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
 
+NAME = 128
+"""Characters of a request's name in the metadata of a LOG frame: with PIECE bytes of text it stays below PIPE_BUF."""
+
 JSON_LINE = 256 * 1024
 """Bytes of a printed line that the JSON style waits for, since an object is sent whole: what a log event of
 CloudWatch's may hold. A longer line becomes several objects."""
@@ -73,15 +76,16 @@ def log_settings(hello: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[
 class Journal:
     """Takes lines from all of the function's threads and tasks.
 
-    send: called as send(id, stream, level, text, continues) with text of at most PIECE bytes, without the last line
-    break; continues: there was none, its line goes on in the next text of this id and stream.
+    send: called as send(tag, metadata, text) with LOG's metadata and text of at most PIECE bytes, without the last line
+    break; where `continues` is in the metadata there was none, and the line goes on in the next text of this id and
+    stream.
     lock: held while a text is sent in several pieces, so that nothing comes in between. It must be reentrant, and the
     one that `send` takes: with two, a signal handler that prints could wait for ever.
     current: the tag of the request that runs now, while one runs at a time; `per_context` ends that.
     forked: whether this is a child that the function has forked.
     """
 
-    def __init__(self, send: Callable[[int, str, str, bytes, bool], None], lock: Any = None) -> None:
+    def __init__(self, send: Callable[[Tag, dict[str, Any], bytes], None], lock: Any = None) -> None:
         self._send = send
         self._lock = lock or RLock()
         self.forked = False
@@ -93,8 +97,8 @@ class Journal:
         self._variable: ContextVar[Tag] | None = None
         self._running = {0}
         """With a tag for each context: the ids that a line may have."""
-        self._open: tuple[int, str, int] | None = None
-        """With a tag for each context: id, stream and thread of what was sent last, if its line goes on."""
+        self._open: tuple[Tag, str, int] | None = None
+        """With a tag for each context: tag, stream and thread of what was sent last, if its line goes on."""
 
     def configure(self, format: str, level: str) -> None:
         """Before any user code: the style of lines, "text" or "json", and the root logger's level, in any case.
@@ -160,14 +164,17 @@ class Journal:
         self._print("log", self.tag() if tag is None else self._settled(tag), text, [text])
 
     def record(self, level: str, text: bytes) -> None:
-        """A log record of one or more lines, in its final form, without the last line break."""
-        id = self.tag().id
+        """Take a log record of one or more lines, in its final form, without the last line break."""
+        tag = self.tag()
+        metadata: dict[str, Any] = {"stream": "log", "level": level}
         if self._variable is None:
-            self._post(id, "log", level, text)
+            self._post(tag, metadata, text)
             return
+        if self.records is not None or tag.request_id.encode("utf-8", "backslashreplace") in text:
+            metadata["named"] = True
         with self._lock:
             self._end_open_line()
-            self._post(id, "log", level, text)
+            self._post(tag, metadata, text)
 
     def printed(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n") -> None:
         """Printed lines, without the last line break. line_break: b"" if that is still to come."""
@@ -177,51 +184,54 @@ class Journal:
         """messages: what is an object each in the JSON style, which begins no line that it does not end."""
         if self.records is not None:
             objects = [self.records.printed_line(message, stream, tag.request_id) for message in messages]
-            self._post(tag.id, stream, "", b"\n".join(objects))
+            metadata = {"stream": stream} if self._variable is None else {"stream": stream, "named": True}
+            self._post(tag, metadata, b"\n".join(objects))
         elif self._variable is None:
-            self._post(tag.id, stream, "", text, line_break)
+            self._post(tag, {"stream": stream}, text, line_break)
         else:
-            self._print_with_prefix(stream, tag, text, line_break)
+            self._print_among_others(stream, tag, text, line_break)
 
-    def _print_with_prefix(self, stream: str, tag: Tag, text: bytes, line_break: bytes) -> None:
-        prefix = f"{tag.request_id}\t".encode("utf-8", "backslashreplace") if tag.request_id else b""
-        writer = tag.id, stream, get_ident()
-        text = text.replace(b"\n", b"\n" + prefix)
+    def _print_among_others(self, stream: str, tag: Tag, text: bytes, line_break: bytes) -> None:
+        """Print where another context may have begun a line of the same id and stream."""
+        writer = tag, stream, get_ident()
         with self._lock:
-            if self._open != writer:
+            if self._open is not None and not _is_same(self._open, writer):
                 self._end_open_line()
-                text = prefix + text
             self._open = None if line_break else writer
-            self._post(tag.id, stream, "", text, line_break)
+            self._post(tag, {"stream": stream}, text, line_break)
 
     def _end_open_line(self) -> None:
         """What is sent next would be taken for the rest of a line that another context has begun."""
         if self._open is not None:
-            (id, stream, _), self._open = self._open, None
-            self._post(id, stream, "", b"")
+            (tag, stream, _), self._open = self._open, None
+            self._post(tag, {"stream": stream}, b"")
 
-    def _post(self, id: int, stream: str, level: str, text: bytes, line_break: bytes = b"\n") -> None:
-        """Send, in as many pieces as it takes."""
+    def _post(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes = b"\n") -> None:
+        """Send, in as many pieces as it takes. metadata: LOG's, as far as it is the same for each piece."""
         if self.forked:
             write_all(2, text + line_break)
-        elif len(text) <= PIECE:
-            self._send(id, stream, level, text, not line_break)
-        else:
+            return
+        if not tag.id and tag.request_id and self._variable is not None:
+            metadata["request_id"] = tag.request_id[:NAME]
+        if len(text) > PIECE:
             with self._lock:
-                self._post_pieces(id, stream, level, text, line_break)
+                self._post_pieces(tag, metadata, text, line_break)
+        else:
+            self._send(tag, metadata if line_break else {**metadata, "continues": True}, text)
 
-    def _post_pieces(self, id: int, stream: str, level: str, text: bytes, line_break: bytes) -> None:
+    def _post_pieces(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes) -> None:
+        continued = {**metadata, "continues": True}
         start = 0
         while len(text) - start > PIECE:
             cut = text.rfind(b"\n", start, start + PIECE + 1)
             if cut >= 0:
-                self._send(id, stream, level, text[start:cut], False)
+                self._send(tag, metadata, text[start:cut])
                 start = cut + 1
             else:
                 cut = _character_boundary(text, start + PIECE)
-                self._send(id, stream, level, text[start:cut], True)
+                self._send(tag, continued, text[start:cut])
                 start = cut
-        self._send(id, stream, level, text[start:], not line_break)
+        self._send(tag, metadata if line_break else continued, text[start:])
 
     def flush(self) -> None:
         """Send what was printed without a line break so far, by whomever."""
@@ -244,7 +254,7 @@ class Journal:
                 stream.send_partial_lines_of(id)
         if self._open is not None:
             with self._lock:
-                if self._open is not None and self._open[0] == id:
+                if self._open is not None and self._open[0].id == id:
                     self._end_open_line()
 
     def after_fork(self) -> None:
@@ -430,6 +440,11 @@ class LoggingHook:
         module.basicConfig, module._showwarning = basic_config, show_warning
         module.lastResort = handler
         module.root.setLevel(journal.level)
+
+
+def _is_same(one: tuple[Tag, str, int], other: tuple[Tag, str, int]) -> bool:
+    """Whether two texts may be of one line: of one thread, for one stream of one request."""
+    return one[1:] == other[1:] and one[0].id == other[0].id and one[0].request_id == other[0].request_id
 
 
 def _character_boundary(text: bytes, limit: int) -> int:

@@ -19,7 +19,7 @@ from .connection import MAX_CONCURRENCY, RUNTIME, STREAM_BYTES, Connection
 from .context import DEFAULT_TIMEOUT_MS, Context
 from .errors import Fault, LocalProtocolError, ProtocolError
 from .frames import LARGEST_PAYLOAD, MAX_HEAD, Frame
-from .logs import NOBODY, Journal, LoggingHook, Tag, log_settings, write_all
+from .logs import NAME, NOBODY, Journal, LoggingHook, Tag, log_settings, write_all
 from .messages import DUMP, END, ERROR, HELLO, INVOKE, LOG, MEASURED, READY, RESULT, STOP, VERSION
 from .outbox import Outbox
 from .quiet import Quiet
@@ -513,20 +513,15 @@ class Runtime:
         if error is not None and not isinstance(error, SystemExit):
             self.report("a signal handler", error, " between requests")
 
-    def _send_log(self, id: int, stream: str, level: str, text: bytes, continues: bool) -> None:
+    def _send_log(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
         if os.getpid() != self._pid:  # a fork below Python, which has run no hooks
             self._after_fork()
-            write_all(2, text if continues else text + b"\n")
+            write_all(2, text if "continues" in metadata else text + b"\n")
             return
-        metadata: dict[str, Any] = {"stream": stream}
-        if level:
-            metadata["level"] = level
-        if continues:
-            metadata["continues"] = True
         try:
-            self.outbox.post(LOG, id, metadata, text)
+            self.outbox.post(LOG, tag.id, metadata, text)
         except LocalProtocolError:  # the request's outcome has overtaken this thread, or nothing follows the last word
             try:
-                self.outbox.post(LOG, 0, metadata, text)
+                self.outbox.post(LOG, 0, {**metadata, "request_id": tag.request_id[:NAME]}, text)
             except LocalProtocolError:
-                write_all(2, text if continues else text + b"\n")
+                write_all(2, text if "continues" in metadata else text + b"\n")

@@ -125,7 +125,7 @@ FIELDS: dict[int, dict[str, type]] = {
     },
     RESULT: {"content_type": str, "http": dict, "stream": bool, **MEASURED},
     ERROR: {**_PROBLEM, **MEASURED},
-    LOG: {"stream": str, "level": str, "continues": bool},
+    LOG: {"stream": str, "level": str, "continues": bool, "request_id": str, "named": bool},
     CHUNK: {},
     END: {**_PROBLEM, **MEASURED},
     CREDIT: {"bytes": int},

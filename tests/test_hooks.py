@@ -67,14 +67,16 @@ def test_each_hook_of_each_kind_in_each_engine(tmp_path: Path, handler: str, kin
     fields = {hook: f"index.{name}" for hook, name in names.items()}
     with RuntimeProcess(tmp_path, HOOKS) as runtime:
         runtime.start(f"index.{handler}", concurrency=concurrency, init_request_id="init-1", **fields)
-        prefix = "init-1\t" if concurrency > 1 else ""
-        assert runtime.logged() == [f"{prefix}initializing"]
+        names = ["init-1" if concurrency > 1 else None]
+        assert runtime.logged() == ["initializing"]
+        assert [line.metadata.get("request_id") for line in runtime.lines] == names
         assert runtime.call() == ["initialized"]
         frozen = runtime.outcome(runtime.invoke(phase="pre-freeze"))
         assert (frozen.kind, frozen.payload) == (RESULT, b"null")
         assert runtime.call() == ["initialized", "frozen"]
         assert runtime.stop() == 0
-        assert runtime.logged() == [f"{prefix}stopping after ['initialized', 'frozen']"]
+        assert runtime.logged() == ["stopping after ['initialized', 'frozen']"]
+        assert [line.metadata.get("request_id") for line in runtime.lines] == names
 
 
 @pytest.mark.parametrize("handler", ["handler", "handler_async"])

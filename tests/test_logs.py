@@ -24,20 +24,25 @@ from pipe_testing.runtime import RuntimeProcess
 
 
 class Sent:
-    """A journal whose records are kept: `records` of (stream, level, text), `ids`, and `output`, as it is shown."""
+    """A journal whose records are kept.
+
+    records: (stream, level, text). ids. named: what the metadata says of the request. output: the lines.
+    """
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str, bytes]] = []
         self.ids: list[int] = []
+        self.named: list[str | bool | None] = []
         self.output = b""
         self.journal = Journal(self.take)
         self.raw = LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
 
-    def take(self, id: int, stream: str, level: str, text: bytes, continues: bool) -> None:
-        self.ids.append(id)
-        self.records.append((stream, level, text))
-        self.output += text if continues else text + b"\n"
+    def take(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
+        self.ids.append(tag.id)
+        self.named.append(metadata.get("request_id", metadata.get("named")))
+        self.records.append((metadata["stream"], metadata.get("level", ""), text))
+        self.output += text if "continues" in metadata else text + b"\n"
 
     @property
     def waiting(self) -> int:
@@ -161,7 +166,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
     free: list[bool] = []
     lock = threading.RLock()
 
-    def send(id: int, stream: str, level: str, text: bytes, continues: bool) -> None:
+    def send(tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
         thread = threading.Thread(target=lambda: free.append(lock.acquire(blocking=False)))
         thread.start()
         thread.join()
@@ -204,7 +209,7 @@ def test_halves_of_lines_of_two_requests_do_not_mix() -> None:
     for text in (b"one ", b"half, ", b"whole\n"):
         for id in (1, 2):
             requests.write(id, text)
-    assert sent.output == b"r-1\tone half, whole\nr-2\tone half, whole\n"
+    assert sent.output == b"one half, whole\n" * 2
     assert sent.ids == [1, 2]
     assert sent.raw.partial == {}
 
@@ -215,16 +220,15 @@ def test_each_line_has_its_request() -> None:
     requests.write(1, b"a\n\nb\nc")
     sent.raw.write(b"of nobody\n")
     requests.run(1, lambda: sent.journal.log("x\ny"))
-    requests.run(2, lambda: sent.journal.record("INFO", b"a record as it is"))
+    requests.run(2, lambda: sent.journal.record("INFO", b"a record of r-2"))
+    requests.run(2, lambda: sent.journal.record("INFO", b"another one"))
     sent.journal.log("of 2", Tag(2, "r-2"))
-    assert sent.output.splitlines() == [
-        *(b"r-1\ta", b"r-1\t", b"r-1\tb"),
-        *(b"of nobody", b"r-1\tx", b"r-1\ty", b"a record as it is", b"r-2\tof 2"),
-    ]
-    assert sent.ids == [1, 0, 1, 2, 2]
+    assert sent.texts == [b"a\n\nb", b"of nobody", b"x\ny", b"a record of r-2", b"another one", b"of 2"]
+    assert sent.ids == [1, 0, 1, 2, 2, 2]
+    assert sent.named == [None, None, None, True, None, None]
 
 
-def test_the_rest_of_a_line_has_no_second_request_id() -> None:
+def test_a_line_in_pieces_is_one_line() -> None:
     sent = Sent()
     requests = Contexts(sent)
     requests.write(1, b"x" * 3 * PIECE)
@@ -232,7 +236,7 @@ def test_the_rest_of_a_line_has_no_second_request_id() -> None:
     requests.write(1, b"y")
     requests.run(1, sent.raw.flush)
     requests.write(1, b"z\n")
-    assert sent.output == b"r-1\t" + b"x" * 3 * PIECE + b"yz\n"
+    assert sent.output == b"x" * 3 * PIECE + b"yz\n"
 
 
 @pytest.mark.parametrize("other", ["print", "record", "log"])
@@ -248,7 +252,7 @@ def test_a_line_that_another_request_interrupts_goes_on_in_a_new_one(other: str)
     else:
         requests.run(2, lambda: sent.journal.log("between"))
     requests.write(1, b"done\n")
-    assert sent.output == b"r-1\tbegun\nr-2\tbetween\nr-1\tdone\n"
+    assert sent.output.replace(b"r-2\t", b"") == b"begun\nbetween\ndone\n"
     assert sent.ids == [1, 1, 2, 1]
 
 
@@ -259,10 +263,10 @@ def test_the_end_of_a_request_sends_what_it_has_begun_and_no_more() -> None:
         requests.write(id, b"half of %d" % id)
     sent.raw.write(b"half of none")
     sent.journal.flush_request(1)
-    assert sent.output == b"r-1\thalf of 1\n"
+    assert sent.output == b"half of 1\n"
     requests.write(2, b" is whole\n")
     sent.journal.flush_request(2)
-    assert sent.output == b"r-1\thalf of 1\nr-2\thalf of 2 is whole\n"
+    assert sent.output == b"half of 1\nhalf of 2 is whole\n"
     assert [id for id, _ in sent.raw.partial] == [0]
     sent.journal.flush()
     assert sent.output.endswith(b"half of none\n")
@@ -275,13 +279,13 @@ def test_a_line_that_was_flushed_ends_with_its_request() -> None:
     requests.write(1, b"flushed")
     requests.run(1, sent.raw.flush)
     sent.journal.flush_request(2)
-    assert sent.output == b"r-1\tflushed"
+    assert sent.output == b"flushed"
     sent.journal.flush_request(1)
-    assert sent.output == b"r-1\tflushed\n"
+    assert sent.output == b"flushed\n"
     requests.write(3, b"flushed")
     requests.run(3, sent.raw.flush)
     sent.journal.flush()
-    assert sent.output == b"r-1\tflushed\nr-3\tflushed\n"
+    assert sent.output == b"flushed\nflushed\n"
 
 
 def test_lines_after_the_end_of_their_request_have_no_id() -> None:
@@ -293,7 +297,8 @@ def test_lines_after_the_end_of_their_request_have_no_id() -> None:
     assert set(sent.raw.partial) == {(0, threading.get_ident())}
     requests.write(1, b"line\n")
     sent.journal.log("late, too", Tag(1, "r-1"))
-    assert (sent.ids, sent.output) == ([0, 0], b"r-1\tlate line\nr-1\tlate, too\n")
+    assert (sent.ids, sent.output) == ([0, 0], b"late line\nlate, too\n")
+    assert sent.named == ["r-1", "r-1"]
     assert sent.raw.partial == {}
 
 
@@ -311,7 +316,7 @@ def test_a_line_that_begins_as_its_request_ends_is_not_kept() -> None:
     sent.journal.tag = tag_and_end  # type: ignore[method-assign]
     requests.write(1, b"half")
     assert sent.raw.partial == {}
-    assert sent.output == b"r-1\thalf\n"
+    assert sent.output == b"half\n"
 
 
 def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
@@ -342,7 +347,8 @@ def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
         sent.raw.write(b"of nobody\n")
 
     copy_context().run(initializer)
-    assert (sent.ids, sent.output) == ([0, 0, 0], b"init\thello\ninit\thalf\nof nobody\n")
+    assert (sent.ids, sent.output) == ([0, 0, 0], b"hello\nhalf\nof nobody\n")
+    assert sent.named == ["init", "init", None]
 
 
 @pytest.mark.parametrize(
@@ -408,7 +414,7 @@ import asyncio, contextvars, json, os, sys, threading
 from pipe_runtime import namespace
 from pipe_runtime.logs import Journal, LoggingHook, Tag
 sent = []
-journal = Journal(lambda *record: sent.append([*record[:3], record[3].decode(), record[4]]))
+journal = Journal(lambda tag, metadata, text: sent.append([tag.id, metadata, text.decode()]))
 journal.configure(sys.argv[1], "INFO")
 journal.open_streams()
 LoggingHook(journal).install()
@@ -483,8 +489,8 @@ for thread in threads:
 """
 
 
-def sent_by(script: str, style: str = "text") -> list[tuple[int, str, str, str, bool]]:
-    """Run a script between PREAMBLE and AT_LAST; return what its journal has sent."""
+def sent_by(script: str, style: str = "text") -> list[tuple[int, dict[str, Any], str]]:
+    """Run a script between PREAMBLE and AT_LAST; return what its journal has sent: ids, metadata and texts."""
     command = [sys.executable, "-c", PREAMBLE + script + AT_LAST, style]
     child = subprocess.run(command, capture_output=True, timeout=100)
     assert child.returncode == 0, child.stderr.decode()
@@ -496,21 +502,19 @@ def sent_by(script: str, style: str = "text") -> list[tuple[int, str, str, str, 
 @pytest.mark.parametrize("script", [TASKS, THREADS], ids=["tasks", "threads"])
 def test_a_thousand_interleaved_requests(script: str, style: str) -> None:
     said: dict[int, list[str]] = {number: [] for number in range(1, 1001)}
-    for id, stream, _, text, continues in sent_by(script, style):
-        assert not continues
+    for id, metadata, text in sent_by(script, style):
+        assert "continues" not in metadata and "request_id" not in metadata
+        assert metadata.get("named", False) == (style == "json" or metadata["stream"] == "log")
         if style == "json":
             for line in text.split("\n"):
                 fields = json.loads(line)
                 assert fields["requestId"] == f"r-{id}"
                 said[id] += fields["message"].split("\n")
-        elif stream == "log":
+        elif metadata["stream"] == "log":
             assert re.match(rf"\[(INFO|ERROR)\]\t[^\t]+\tr-{id}\t", text)
             said[id] += text.split("\t", 3)[3].split("\n")
         else:
-            for line in text.split("\n"):
-                prefix, _, rest = line.partition("\t")
-                assert prefix == f"r-{id}"
-                said[id].append(rest)
+            said[id] += text.split("\n")
     for number, lines in said.items():
         name = f"<r-{number}>"
         assert [line for line in lines if name in line] == [
@@ -539,8 +543,8 @@ import logging
 assert logging.lastResort is last_resort
 logging.info("here")
 """
-    [(_, stream, level, text, _)] = sent_by(script)
-    assert (stream, level) == ("log", "INFO") and text.endswith("\t\there")
+    [(_, metadata, text)] = sent_by(script)
+    assert (metadata["stream"], metadata["level"]) == ("log", "INFO") and text.endswith("\t\there")
 
 
 # In a real runtime
@@ -868,13 +872,12 @@ def test_a_thousand_requests_ten_at_once(tmp_path: Path, define: str, wait: str)
     for id, said in lines.items():
         name = f"<r-{id}>"
         assert [line for line in said if name in line] == [
-            f"r-{id}\t{name} prints {name}",
+            f"{name} prints {name}",
             next(line for line in said if line.endswith(f"\tr-{id}\tlogs {name}")),
-            next(line for line in said if line.startswith(f"r-{id}\t") and line.endswith(f"UserWarning: {name}")),
-            f"r-{id}\t{name}",
+            next(line for line in said if line.endswith(f"UserWarning: {name}")),
+            name,
             next(line for line in said if line.endswith(f"\tr-{id}\tits logger {name}")),
         ]
-        assert all(f"r-{id}\t" in line for line in said)
 
 
 @pytest.mark.parametrize("concurrency", [1, 10])
@@ -894,6 +897,8 @@ def test_lines_of_the_initializer_among_several_requests(tmp_path: Path, define:
     source = f"def init(context):\n    print('here')\n{define} handler(event, context):\n    print('there')\n"
     with RuntimeProcess(tmp_path, source) as runtime:
         runtime.start(concurrency=10, initializer="index.init", init_request_id="i-1")
-        assert [(line.id, line.payload) for line in runtime.lines] == [(0, b"i-1\there")]
+        assert [(line.id, line.payload) for line in runtime.lines] == [(0, b"here")]
+        assert runtime.lines[0].metadata["request_id"] == "i-1"
         runtime.call()
-        assert [(line.id, line.payload) for line in runtime.lines] == [(1, b"r-1\tthere")]
+        assert [(line.id, line.payload) for line in runtime.lines] == [(1, b"there")]
+        assert "request_id" not in runtime.lines[0].metadata

@@ -211,10 +211,13 @@ class Sent:
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes, bool]] = []
-        self.journal = Journal(lambda id, stream, level, text, continues: self.pieces.append((id, text, continues)))
+        self.journal = Journal(self.take)
         self.journal.configure("JSON", "INFO")
         self.raw = LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
+
+    def take(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
+        self.pieces.append((tag.id, text, "continues" in metadata))
 
     @property
     def objects(self) -> list[dict[str, Any]]:
