@@ -14,11 +14,19 @@ What becomes of a value:
                                Python and Lambda write them
     str                        UTF-8; lone surrogates as       UTF-8; lone surrogates as "surrogatepass"
                                escapes (\\ud800)
-    bytes and the like         {"base64": "…"}                 as they are
+    bytes and the like         their text in UTF-8, else an    as they are
+                               error; or {"base64": "…"}
+    key that is bytes          its text, as above              as it is
+    Decimal                    all its digits                  an int where it is integral, else a float
+                                                               (which may round)
+    namedtuple, other list,    an object: what _asdict()       a list or a map, as msgpack makes of the
+    tuple or dict with         returns                         class that it derives from
+    _asdict()
+    other object with          an object: what _asdict()       the same
+    _asdict()                  returns
     datetime with a time zone  ISO 8601                        the timestamp ext type: the same instant, UTC
     datetime without, date,    ISO 8601                        ISO 8601
     time
-    Decimal                    an int where it is integral, else a float (which may round)
     UUID, path                 their text
     Enum                       its value
     dataclass                  an object of its fields
@@ -31,6 +39,9 @@ What becomes of a value:
 
 An object with a `to_json()` of its class is what that returns; text that is JSON is embedded as such.
 Iterators and generators are no values: as a result, each of their items is one.
+
+JSON is what Lambda's encoder (simplejson) writes, where Lambda has an answer; docs/run.md tells the rest. json's C
+encoder writes most results. It cannot write all: what it leaves, or would write unlike Lambda, `jsonwriter` writes.
 """
 
 from __future__ import annotations
@@ -44,7 +55,7 @@ from .shorten import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 
@@ -55,19 +66,12 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 KEPT_BUFFER = 1024 * 1024
 """Bytes of a result after which its Packer is let go: a Packer never gives its buffer back."""
-DECIMAL_DIGITS = 4300
-"""Digits of the largest integral Decimal that becomes an int: Python's own limit for an int's text."""
 CONVERSIONS = 64
 """Objects that may stand for one another in a row (to_json() returning something with a to_json())."""
 
 
-class _NotSerializable(Exception):
-    """`default` met a value that it cannot convert. value: that value; why: the reason, without the place."""
-
-    def __init__(self, value: object, why: str) -> None:
-        super().__init__(why)
-        self.value = value
-        self.why = why
+class _NotQuick(TypeError):
+    """json's C encoder met a value that `jsonwriter` is to write."""
 
 
 # Loaded at first use and held: json must not slow a start down that needs none, and looking it up again costs
@@ -81,6 +85,10 @@ _json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
 # A Packer cannot be used by two threads, nor again while its own `default` runs; so each use takes one out of
 # here.
 _packers: list[Any] = []
+# The classes whose values hold no others; what becomes of bytes does not depend on their class.
+_ATOMS = frozenset((str, int, float, bool, type(None), bytes, bytearray, memoryview))
+_PYTHON_FUNCTION = type(lambda: None)
+_base64 = False
 _PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))
 
 
@@ -92,6 +100,12 @@ def warm_up(content_type: str, accept: str) -> None:
             _json_encoders.append(_new_json_encoder())
         except Exception:  # the function has broken imports, say: the request itself will tell
             return
+
+
+def write_bytes_as(form: str | None) -> None:
+    """Choose what bytes in a JSON result become: "base64", an object {"base64": "…"}; anything else, their text."""
+    global _base64
+    _base64 = form == "base64"
 
 
 def decode_event(payload: bytes, content_type: str) -> object:
@@ -178,14 +192,57 @@ def _decode_json(text: str) -> object:
 
 
 def _encode_json(value: object) -> bytes:
+    text = _quick_json(value)
+    if text is None:
+        text = namespace.own("jsonwriter").write(value, _quick_json, _bytes_json)
+    # A lone surrogate can only be inside a string here, where this handler writes just what JSON's escape is.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _quick_json(value: object) -> str | None:
+    """Return the value as JSON, or None where json's C encoder cannot write it as Lambda does.
+
+    Runs no method of the value's own: an object that has some is left to `jsonwriter`.
+    """
     try:
         pieces = _json_encoders.pop()
     except IndexError:
         pieces = _new_json_encoder()
-    text = "".join(pieces(value, 0))
+    try:
+        text = "".join(pieces(value, 0))
+    except TypeError:  # _NotQuick, or a key that may be bytes
+        return None
     _json_encoders.append(pieces)  # not after an exception: its marks are still there then
-    # A lone surrogate can only be inside a string here, where this handler writes just what JSON's escape is.
-    return text.encode("utf-8", "backslashreplace")
+    return text if type(value) in _ATOMS or _all_plain(value) else None
+
+
+def _all_plain(value: object) -> bool:
+    """Tell whether no list, tuple or dict in the value has an _asdict(), which json's C encoder would not see.
+
+    value: what has been encoded, and so has no cycles.
+    """
+    kind = type(value)
+    level: Iterable[Any] = value.values() if kind is dict else value if kind is list else (value,)  # type: ignore[attr-defined, assignment]
+    while not _ATOMS.issuperset(map(type, level)):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                below += item.values()
+            elif kind is list or kind is tuple:
+                below += item
+            elif kind not in _ATOMS and issubclass(kind, (list, tuple, dict)):
+                if not _is_plain(kind):
+                    return False
+                below += dict.values(item) if issubclass(kind, dict) else item
+        level = below
+    return True
+
+
+def _is_plain(kind: type) -> bool:
+    """Tell whether a class derived from list, tuple or dict has no _asdict(), and gives out just what it holds."""
+    gives = kind.items if issubclass(kind, dict) else kind.__iter__  # type: ignore[attr-defined]
+    return not hasattr(kind, "_asdict") and type(gives) is not _PYTHON_FUNCTION
 
 
 def _load_json() -> None:
@@ -268,105 +325,41 @@ def _exact_bytes(value: Any) -> bytes:
 
 
 def _json_default(value: object) -> object:
-    """What json may encode in a value's place."""
+    """What json's C encoder may encode in a value's place."""
     if _is_bytes(value):
-        data = namespace.stdlib("binascii").b2a_base64(_exact_bytes(value), newline=False)
-        return {"base64": data.decode("ascii")}
-    return _convert(value)
+        return _bytes_json(value)
+    found, stand_in = namespace.own("conversions").exact(value)
+    if not found:
+        raise _NotQuick
+    return stand_in
+
+
+def _bytes_json(value: object) -> object:
+    """What bytes in a JSON result become. Raises NotSerializable where they are to be text and are not UTF-8."""
+    data = _exact_bytes(value)
+    if _base64:
+        return {"base64": namespace.stdlib("binascii").b2a_base64(data, newline=False).decode("ascii")}
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        why = str(error)
+    raise culprit.NotSerializable(value, why)
 
 
 def _msgpack_default(value: object) -> object:
     """What msgpack may encode in a value's place. The Packer asks once per value, so this goes on to the
     end.
     """
+    conversions = namespace.own("conversions")
     for _ in range(CONVERSIONS):
         if isinstance(value, int):
-            raise _NotSerializable(value, "Integer beyond the 64 bits of msgpack")
-        if "datetime.datetime" in _class_names(value) and value.tzinfo is not None:  # type: ignore[attr-defined]
+            raise culprit.NotSerializable(value, "Integer beyond the 64 bits of msgpack")
+        if "datetime.datetime" in conversions.class_names(value) and value.tzinfo is not None:  # type: ignore[attr-defined]
             return msgpack.Timestamp.from_datetime(value)
-        value = _convert(value)
+        value = conversions.convert(value)
         if isinstance(value, _PACKED) and not (isinstance(value, int) and not -(2**63) <= value < 2**64):
             return value
-    raise _NotSerializable(value, f"Object of type {_type_of(value)} stands for another without end")
-
-
-def _convert(value: object) -> object:
-    """Something simpler that stands for the value; the encoder goes on from there. Raises
-    _NotSerializable.
-    """
-    own = type(value)
-    to_json = getattr(own, "to_json", None)
-    if callable(to_json):
-        return _embedded(to_json(value))
-    for name in _class_names(value):
-        rule = _RULES.get(name)
-        if rule is not None:
-            return rule(value)
-    if hasattr(own, "__dataclass_fields__"):
-        fields = namespace.stdlib("dataclasses").fields(value)
-        return {field.name: getattr(value, field.name) for field in fields}
-    if hasattr(own, "__fspath__"):
-        return own.__fspath__(value)
-    # Not collections.abc: this one every interpreter has loaded before its first line.
-    abc = namespace.stdlib("_collections_abc")
-    if isinstance(value, abc.Mapping):
-        return dict(value)
-    if isinstance(value, abc.Collection):
-        return list(value)
-    raise _NotSerializable(value, f"Object of type {_type_of(value)} is not JSON serializable")
-
-
-def _class_names(value: object) -> list[str]:
-    """The qualified names of a value's class and its bases.
-
-    By name, because a look at decimal.Decimal itself would import decimal for every function that never uses
-    it.
-    """
-    return [f"{cls.__module__}.{cls.__qualname__}" for cls in type.__dict__["__mro__"].__get__(type(value))]
-
-
-def _embedded(answer: object) -> object:
-    if not isinstance(answer, str):
-        return answer
-    try:
-        return _decode_json(answer)
-    except (ValueError, RecursionError):
-        return answer
-
-
-def _decimal(value: Any) -> int | float:
-    if not value.is_finite():
-        return float(value)
-    # Size before integrality: the int of Decimal("1e999999999") would fill the memory.
-    if value.adjusted() < DECIMAL_DIGITS and value == value.to_integral_value():
-        return int(value)
-    number = float(value)
-    if number - number != 0:
-        raise _NotSerializable(value, "Decimal beyond the range of a number")
-    return number
-
-
-def _sorted(value: Any) -> list[object]:
-    try:
-        return sorted(value)
-    except Exception:  # whatever the members' own comparison raises
-        return list(value)
-
-
-def _isoformat(value: Any) -> object:
-    return value.isoformat()
-
-
-_RULES: dict[str, Callable[[Any], object]] = {
-    "decimal.Decimal": _decimal,
-    "datetime.datetime": _isoformat,
-    "datetime.date": _isoformat,
-    "datetime.time": _isoformat,
-    "uuid.UUID": str,
-    "enum.Enum": lambda value: value.value,
-    "builtins.set": _sorted,
-    "builtins.frozenset": _sorted,
-}
+    raise culprit.NotSerializable(value, f"Object of type {faults.type_name(value)} stands for another without end")
 
 
 def _why(error: BaseException) -> str:
@@ -376,16 +369,19 @@ def _why(error: BaseException) -> str:
     return faults.message_of(error) or faults.type_name(error)
 
 
-def _type_of(value: object) -> str:
-    return faults.type_name(value)
-
-
-_ENCODERS = (__name__, "json.encoder", "msgpack", "msgpack._cmsgpack", "msgpack.fallback")
+_ENCODERS = (
+    __name__,
+    *(f"{__name__.rpartition('.')[0]}.{name}" for name in ("conversions", "jsonwriter")),
+    "json.encoder",
+    "msgpack",
+    "msgpack._cmsgpack",
+    "msgpack.fallback",
+)
 
 
 def _user_cause(error: BaseException) -> BaseException | None:
     """The exception to show as the cause: one out of the value's own code, where the stack helps."""
-    plain = issubclass(type(error), (_NotSerializable, RecursionError, MemoryError))
+    plain = issubclass(type(error), (culprit.NotSerializable, RecursionError, MemoryError))
     traceback = error.__traceback__
     # Directly out of the encoder: there is no frame below this file's.
     while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _ENCODERS:
@@ -404,17 +400,17 @@ def _marshal_fault(value: object, error: BaseException, as_msgpack: bool) -> Fau
 
 def _explain(value: object, error: BaseException, as_msgpack: bool) -> str:
     """Python's and Lambda's words first, for those who parse them; then the place."""
-    if issubclass(type(error), _NotSerializable):
+    if issubclass(type(error), culprit.NotSerializable):
         offender = error.value  # type: ignore[attr-defined]
         return error.why + culprit.place(value, lambda item, above: item is offender)  # type: ignore[attr-defined, no-any-return]
     why = _why(error)
     if _user_cause(error) is not None:
-        return f"{_type_of(error)}: {why}" if why != _type_of(error) else why
+        return f"{faults.type_name(error)}: {why}" if why != faults.type_name(error) else why
     place = culprit.place(value, lambda item, above: id(item) in above)
     if place:
         return "Circular reference detected" + place
     if isinstance(error, (RecursionError, MemoryError)) or "recursion limit" in why:
         return "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
     if not as_msgpack:
-        return why + (culprit.place(value, culprit.has_bad_key) or culprit.place(value, culprit.is_huge))
+        return why + culprit.place(value, culprit.is_huge)
     return why

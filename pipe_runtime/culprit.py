@@ -13,11 +13,13 @@ SEARCHED = 20_000
 """Values looked at, at most, to tell where in a result the offending one is."""
 
 
-def has_bad_key(item: object, above: frozenset[int]) -> bool:
-    """A dict with a key that JSON cannot have."""
-    return isinstance(item, dict) and any(
-        key is not None and not isinstance(key, (str, int, float)) for key in dict.keys(item)
-    )
+class NotSerializable(Exception):
+    """A value cannot be encoded. value: that value, or the dict whose key it is; why: the reason, without the place."""
+
+    def __init__(self, value: object, why: str) -> None:
+        super().__init__(why)
+        self.value = value
+        self.why = why
 
 
 def is_huge(item: object, above: frozenset[int]) -> bool:
@@ -55,8 +57,10 @@ def _parts(item: object) -> Iterator[tuple[str, object]]:
             yield _step(key), part
     elif isinstance(item, (list, tuple)):
         own = list if isinstance(item, list) else tuple
+        names = getattr(type(item), "_fields", ()) if isinstance(item, tuple) else ()
+        named = type(names) is tuple and len(names) == own.__len__(item)  # type: ignore[arg-type]
         for index, part in enumerate(own.__iter__(item)):  # type: ignore[arg-type]
-            yield f"[{index}]", part
+            yield _step(names[index]) if named else f"[{index}]", part
     elif isinstance(item, (set, frozenset)):
         for part in list(item):
             yield "[…]", part

@@ -358,6 +358,7 @@ class Runtime:
         self.journal.open_streams()
         self.journal.configure(*log_settings(hello, os.environ))
         LoggingHook(self.journal).install()
+        codec.write_bytes_as(hello.get("bytes"))
         self._function = hello.get("function", {})
         self._handler_name = hello.get("handler", "")
         code_dir = self.code_dir = os.path.abspath(hello.get("code_dir", "."))

@@ -99,6 +99,7 @@ FIELDS: dict[int, dict[str, type]] = {
         "init_request_id": str,
         "log_format": str,
         "log_level": str,
+        "bytes": str,
         "stream_bytes": int,
         "template": dict,
         "adopts_orphans": bool,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from . import namespace
 from .connection import INIT, Connection
 from .logs import LogStream
 from .messages import HELLO, INVOKE, JSON, READY, VERSION
@@ -38,6 +39,7 @@ _said: list[bytes] = []
 
 def rehearse(runtime: Runtime) -> None:
     """Serve one request as `runtime` will. Its own state stays as it is."""
+    namespace.own("jsonwriter")  # many results need it, and each worker would load it again
     if not _said:
         init = Connection(INIT)
         _said.append(init.send(HELLO, 0, {"versions": [VERSION]}))

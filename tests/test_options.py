@@ -181,6 +181,7 @@ class TestGiven:
             ("request", "POST /a b", "POST /a b"),
             ("header", "X-A: b c", ("X-A: b c",)),
             ("log_level", "warn", "WARN"),
+            ("bytes", "base64", "base64"),
         ],
     )
     def test_option_and_variable(self, monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:

@@ -130,7 +130,9 @@ def test_noise_of_every_kind_goes_to_stderr(pipe_init: PipeInit, require_tool: C
 def test_function_gets_its_own_modules_of_names_that_pipe_init_uses(pipe_init: PipeInit) -> None:
     names = [f"{name} of the function" for name in ("init", "click", "token", "json", "msgpack")]
     expected = {"found": names, "version": [0, 0, 1], "day": "2026-01-31", "bytes": {"base64": "AA=="}}
-    finished = pipe_init("run", "index.handler", "-q", cwd=FUNCTIONS / "shadowing", env=only_unmeasured())
+    finished = pipe_init(
+        "run", "index.handler", "-q", "--bytes", "base64", cwd=FUNCTIONS / "shadowing", env=only_unmeasured()
+    )
     assert (finished.stdout, finished.stderr) == (json.dumps(expected).encode() + b"\n", b"")
     assert finished.returncode == 0
 
@@ -181,11 +183,11 @@ RESULTS = {
     "None": "null",
     "float('nan')": "NaN",
     "[float('inf'), -float('inf')]": "[Infinity, -Infinity]",
-    "__import__('decimal').Decimal('1.50')": "1.5",
+    "__import__('decimal').Decimal('1.50')": "1.50",
     "__import__('datetime').datetime(2026, 1, 31, 12, 0, 1)": '"2026-01-31T12:00:01"',
     "__import__('datetime').date(2026, 1, 31)": '"2026-01-31"',
     "2 ** 100": str(2**100),
-    "{1: b'\\xff', None: {3, 1, 2}}": '{"1": {"base64": "/w=="}, "null": [1, 2, 3]}',
+    "{1: b'\\xc3\\xa9', None: {3, 1, 2}}": '{"1": "é", "null": [1, 2, 3]}',
 }
 
 
@@ -306,6 +308,7 @@ EFFECTS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "context": ("{folder}/context.json", "context.function_name + context.region", '"named eu-1"', ()),
 }
 SEEN_ELSEWHERE = {
+    "bytes": "test_bytes_in_a_result",
     "python": "test_python_of_a_virtual_environment",
     "event": "test_event_options_by_variable",
     "event_file": "test_event_options_by_variable",
@@ -396,6 +399,25 @@ def test_command_line_is_stronger_than_variables(pipe_init: PipeInit, show: Path
     env = {"PIPE_INIT_EVENTS": "nowhere", "PIPE_INIT_EVENT": "1", "PIPE_INIT_TIMEOUT": "3"}
     finished = pipe_init("run", "index.handler", "-q", "-t", "5", "-f", "-", cwd=show, env=env, stdin=b'{"show": "6"}')
     assert (finished.returncode, finished.stdout) == (0, b"6\n")
+
+
+def test_bytes_in_a_result(pipe_init: PipeInit, tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text(
+        "import base64\n"
+        "def handler(event, context):\n"
+        "    return {'body': base64.b64encode(b'image'), b'key': bytes.fromhex(event['hex'])}\n"
+        "def whole(event, context):\n"
+        "    return b'\\xff'\n"
+    )
+    event = ("-q", "-e", '{"hex": "c3a9"}')
+    finished = pipe_init("run", "index.handler", *event, cwd=tmp_path)
+    assert (finished.returncode, finished.stdout.decode()) == (0, '{"body": "aW1hZ2U=", "key": "é"}\n')
+    finished = pipe_init("run", "index.handler", "-q", "-e", '{"hex": "ff"}', cwd=tmp_path)
+    assert (finished.returncode, finished.stdout) == (1, b"")
+    assert b"'utf-8' codec can't decode byte 0xff in position 0: invalid start byte: result[bytes]" in finished.stderr
+    for arguments, env in ((("--bytes", "base64"), {}), ((), {"PIPE_INIT_BYTES": "base64"})):
+        finished = pipe_init("run", "index.whole", "-q", *arguments, cwd=tmp_path, env=env)
+        assert finished.stdout == b'{"base64": "/w=="}\n'
 
 
 def test_log_styles(pipe_init: PipeInit, show: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
             found = worker.call()
             more = set(found.pop("modules")) - set(wanted["modules"])
             assert found == {key: value for key, value in wanted.items() if key != "modules"}
-            ours = {f"pipe_runtime.{name}" for name in ("alive", "rehearsal", "template")}
+            ours = {f"pipe_runtime.{name}" for name in ("alive", "conversions", "jsonwriter", "rehearsal", "template")}
             assert more <= {*ours, "_socket", "errno", "gc"}
 
 

@@ -128,6 +128,7 @@ def test_folder_whose_name_is_not_text(refused: Refused, folder: Path) -> None:
         ("output_limit", "0"),
         ("log_limit", "x"),
         ("log_level", "loud"),
+        ("bytes", "hex"),
     ],
 )
 def test_values_are_checked_wherever_they_come_from(

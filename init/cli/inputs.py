@@ -31,6 +31,9 @@ from .lines import READ_SIZE
 TYPES = ("auto", "event", "wsgi", "asgi")
 """The kinds of function; auto: the runtime looks at what the handler is."""
 
+BYTES_FORMS = ("text", "base64")
+"""What bytes in a JSON result become: their text, or an object with their base64."""
+
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 """Lambda's names of levels, and Python's."""
 
@@ -66,6 +69,7 @@ class Given:
     event_file: str | None
     events: str | None
     raw: bool
+    bytes: str
     timeout: float
     start_timeout: float
     grace: float
@@ -190,6 +194,8 @@ def optional_fields(options: Given) -> dict[str, Any]:
         fields["concurrency"] = options.concurrency
     if options.initializer is not None or options.pre_stop is not None:
         fields["init_request_id"] = new_request_id()
+    if options.bytes != "text":
+        fields["bytes"] = options.bytes
     if options.layer:
         fields["layers"] = [str(folder.absolute()) for folder in options.layer]
     if options.log_style == "json":

@@ -14,7 +14,7 @@ from pipe_runtime.connection import MAX_CONCURRENCY
 
 from .. import report
 from ..request import EXEC, PROCESS, REQUEST, TEMPLATE
-from .inputs import LOG_LEVELS, TYPES, Given
+from .inputs import BYTES_FORMS, LOG_LEVELS, TYPES, Given
 from .options import DocumentedCommand, Number, Seconds, option, prefer_command_line
 from .session import Session
 
@@ -158,6 +158,15 @@ class Line(click.types.StringParamType):
     group="Event",
     is_flag=True,
     help="The handler gets bytes, and the bytes it returns go out as they are.",
+)
+@option(
+    "--bytes",
+    group="Event",
+    metavar="FORM",
+    type=click.Choice(BYTES_FORMS),
+    default="text",
+    help="Bytes in a JSON result: text, which has to be UTF-8 and is what Lambda makes of them, or base64, an object "
+    '{"base64": …}. Default: text.',
 )
 @option(
     "--request",
