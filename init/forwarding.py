@@ -49,14 +49,16 @@ class Rules(NamedTuple):
         """What to do about the FORWARDABLE signal `came`.
 
         What stops and wakes is for the group in any case: job control knows nothing smaller. The group of a session's
-        leader is orphaned, where the kernel drops all stops but SIGSTOP, so it gets that one.
+        leader is orphaned, where the kernel drops all stops but SIGSTOP, so it gets that one. A stop that comes stops
+        the init also where the program gets another signal instead, or none, as with dumb-init.
         """
         number = self.rewrites.get(came, came)
         if number in JOB_CONTROL and self.session and came not in self.rewrites:
             number = signal.SIGSTOP
-        if number in STOPPING:
-            return Decision(number, group=True, stop=True)
-        return Decision(number, self.group or number == signal.SIGCONT) if number else Decision(0)
+        stop = came in JOB_CONTROL or number in STOPPING
+        if not number:
+            return Decision(0, stop=stop)
+        return Decision(number, self.group or number in STOPPING or number == signal.SIGCONT, stop)
 
 
 def exit_code(status: int) -> int:

@@ -281,7 +281,8 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)  # or one that comes before exec would be swallowed by a handler
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        # A parent may have had all blocked. Without its stack nobody could tell why a worker hangs.
+        signal.pthread_sigmask(signal.SIG_SETMASK, set(mask) - {DUMP_SIGNAL})
         os.execve(_find(command[0], environment), list(command), dict(environment))
     except OSError as error:
         os.write(failure, b"%d" % (error.errno or 0))

@@ -8,7 +8,7 @@ where. It knows neither the command line nor the protocol.
 from __future__ import annotations
 
 import os
-import resource  # noqa: F401  wait4(2)'s result needs it, and Python would look for it when the first child has died
+import resource  # also for wait4(2)'s result: Python would look for it when the first child has died
 import signal
 import time
 from collections.abc import Mapping
@@ -40,6 +40,12 @@ LONGEST_SWEEP = 10.0
 
 LOOK_SECONDS = 0.05
 """How often to look, at the end only, for those who are no children of ours yet, or never: nobody tells of them."""
+
+ROUND = 256
+"""Signals to take before dead children have their turn."""
+
+_ROOM = 4
+"""The init leaves this part of the queued signals that its user may have (RLIMIT_SIGPENDING) to the program."""
 
 _SI_KERNEL = 0x80
 """siginfo_t's si_code of what nobody sent, such as a terminal's signal for a key."""
@@ -92,6 +98,7 @@ class PlainInit:
         self._terminal: Terminal | None = None
         self._more = False
         self._hurried = False
+        self._refused = False
         self._dead = 0
         self._asked: set[int] = set()
 
@@ -106,6 +113,7 @@ class PlainInit:
             terminal = None
         self._child = child.start(options.command, held.mask, options.session, terminal)
         self._terminal = None if options.session else terminal
+        _leave_room()
         keep_only([2, self._terminal.descriptor] if self._terminal else [2])
         if self._pid_1:
             os.chdir("/")  # or the file system that we were started in could not be unmounted
@@ -113,23 +121,43 @@ class PlainInit:
         self._tell(f"started {options.command[0]!r} as pid {self._child}, in {where} of its own")
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait for signals, at most so long, and act on what has come. A round has an end, however many come."""
-        if self._more:
-            seconds = 0
-        all_signals = signal.valid_signals()
-        came = signal.sigwaitinfo(all_signals) if seconds is None else signal.sigtimedwait(all_signals, seconds)
+        """Wait for signals, and act on each that is taken.
+
+        Args:
+            seconds: how long to wait for the first one; None: until one comes. Only once the program has ended.
+        """
+        came = self._first(0 if self._more else seconds)
         deaths = self._more
-        for _ in all_signals:
+        for left in reversed(range(ROUND)):
             if came is None:
                 break
             if came.si_signo == signal.SIGCHLD:
                 deaths = True
-            elif came.si_signo in FORWARDABLE:
+            else:
                 self._forward(came.si_signo, by_kernel=came.si_code == _SI_KERNEL)
-            # SIGCHLD comes last: with orphans that die all the time the others would never have their turn.
-            came = signal.sigtimedwait(FORWARDABLE, 0)
-        if deaths:
+            # What is taken here must be acted on above, so the last turn takes none. The kernel keeps it.
+            came = signal.sigtimedwait(FORWARDABLE, 0) if left else None
+        # The kernel gives out the lowest number first. SIGCHLD has a turn of its own: neither can a flood of others
+        # keep it from its turn, nor can orphans that die all the time keep the others from theirs.
+        if deaths or signal.sigtimedwait({signal.SIGCHLD}, 0) is not None:
             self._collect()
+
+    def _first(self, seconds: float | None) -> signal.struct_siginfo | None:
+        """Take a signal. None: there was none for so long.
+
+        An alarm ends the wait, not sigtimedwait's own limit: where the process is stopped meanwhile, and continued
+        after the limit, CPython returns a siginfo that nothing was written to.
+        """
+        everything = signal.valid_signals()
+        if seconds is None:
+            return signal.sigwaitinfo(everything)
+        if seconds <= 0:
+            return signal.sigtimedwait(everything, 0)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            return signal.sigwaitinfo(everything)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def end_rest(self) -> None:
         """End what the program left: TERM, the grace time, KILL. What was asked to hurry does not wait."""
@@ -171,17 +199,31 @@ class PlainInit:
         if self.status is not None:
             self._hurried = self._hurried or number in HURRYING
             return
-        if not number:
+        if number:
+            self._send(came, number, group)
+        else:
             self._tell(f"{signal_name(came)} is not passed on")
-            return
+        if stop:
+            self._stop(came, by_kernel, wakes=number in STOPPING)
+
+    def _send(self, came: int, number: int, group: bool) -> None:
         self._tell(f"{signal_name(came)}: sends {signal_name(number)} to {'the group of ' * group}{self._child}")
         if number == signal.SIGCONT:
             self._bring_to_front()
-        (reaper.signal_group if group else reaper.signal_child)(self._child, number)
-        if not stop:
+        sent = (reaper.signal_group if group else reaper.signal_child)(self._child, number)
+        if not sent and not self._refused:
+            self._refused = True
+            child.say(f"cannot send {signal_name(number)} to pid {self._child}: it is another user's")
+
+    def _stop(self, came: int, by_kernel: bool, wakes: bool) -> None:
+        """Stop ourselves. wakes: where that is impossible, the program is to go on.
+
+        A CONT that has come since is to wake both. The kernel would drop it, as it does where a process is stopped.
+        """
+        if signal.SIGCONT in signal.sigpending():
             return
         if by_kernel and came in JOB_CONTROL:
-            self._stop_as_terminals_do(came, os.getpid())
+            self._stop_as_terminals_do(came, os.getpid(), wakes)
         else:
             os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -190,16 +232,18 @@ class PlainInit:
         if self._terminal is not None and self._terminal.is_ours():
             self._terminal.hand_to(self._child)
 
-    def _stop_as_terminals_do(self, number: int, whom: int) -> None:
+    def _stop_as_terminals_do(self, number: int, whom: int, wakes: bool = True) -> None:
         """Stop by a terminal's signal, the way the kernel does: not where no shell is left to continue us.
 
-        whom: of kill(2); 0 is for all of our process group, as a key is. If it had no effect, as on PID 1 or in an
-        orphaned group, then it shall have none on the program either.
+        Args:
+            number: the signal, of JOB_CONTROL.
+            whom: as of kill(2); 0 is for all of our process group, as a key is.
+            wakes: continue the program if the stop has no effect on us, as on PID 1 or in an orphaned group.
         """
         os.kill(whom, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # here we stop
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-        if number == signal.SIGTSTP and signal.SIGCONT not in signal.sigpending():
+        if wakes and number == signal.SIGTSTP and signal.SIGCONT not in signal.sigpending():
             self._tell("cannot stop here, so the program goes on")
             reaper.signal_group(self._child, signal.SIGCONT)
 
@@ -230,7 +274,8 @@ class PlainInit:
             return  # it is dead by now
         if seen is not None and seen.si_status in STOPPING:
             self._tell(f"pid {self._child} was stopped by {signal_name(seen.si_status)}")
-            if self._terminal is not None and seen.si_status in JOB_CONTROL:
+            woken = signal.SIGCONT in signal.sigpending()
+            if self._terminal is not None and seen.si_status in JOB_CONTROL and not woken:
                 self._stop_as_terminals_do(seen.si_status, 0)
 
     def _take_terminal_back(self) -> None:
@@ -272,6 +317,17 @@ class PlainInit:
     def _tell(self, text: str) -> None:
         if self._options.verbose:
             child.say(text)
+
+
+def _leave_room() -> None:
+    """Have the kernel refuse signals to us before it refuses them to the program.
+
+    The queue's limit is that of the process that a signal is sent to, and what is queued is counted for the whole user.
+    So there is room for each real-time signal that we took: else kill(2) would drop it without an error.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    if soft > 0:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft - max(1, soft // _ROOM), hard))
 
 
 def _group_of(pid: int) -> int:

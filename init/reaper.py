@@ -171,22 +171,32 @@ def has_children() -> bool:
     return True
 
 
-def signal_group(pid: int, number: int) -> None:
-    """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead."""
+def signal_group(pid: int, number: int) -> bool:
+    """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead.
+
+    Returns:
+        Whether it was sent. Else all that is left of the group belongs to another user.
+    """
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        signal_child(pid, number)  # it was forked a moment ago and has not made its group yet
+        return signal_child(pid, number)  # it was forked a moment ago and has not made its group yet
     except PermissionError:
-        return  # all that is left of the group belongs to another user; nothing more can be done from here
+        return False
+    return True
 
 
-def signal_child(pid: int, number: int) -> None:
-    """Send a signal to the uncollected child `pid` alone."""
+def signal_child(pid: int, number: int) -> bool:
+    """Send a signal to the uncollected child `pid` alone.
+
+    Returns:
+        Whether it was sent. Else it belongs to another user, or somebody else collected it.
+    """
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        return  # as above; it cannot be missing unless somebody else collected it
+        return False
+    return True
 
 
 def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:

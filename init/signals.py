@@ -59,12 +59,16 @@ class Signals:
         os.set_blocking(self._writer, False)
 
     def install(self) -> None:
-        """Start collecting. What the parent has had ignored (a background job's SIGINT) stays ignored."""
+        """Start collecting. What the parent has had ignored (a background job's SIGINT) stays ignored.
+
+        What the parent has had blocked does not stay so: without SIGCHLD no death would be seen.
+        """
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, self._note)
         for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *ENDING})
 
     def drain(self) -> None:
         """Make the descriptor unreadable until the next signal."""

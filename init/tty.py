@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import termios
 
 
@@ -53,21 +52,35 @@ class Terminal:
         return True
 
     def let_go(self) -> bool:
-        """As the leader of the session, give up the terminal for another one. False: it was not ours to give.
+        """As the leader of the session, give up the terminal, so that another session may claim it.
 
-        The kernel tells the foreground, that is us, of a lost terminal with HUP and CONT. They are taken here, or
-        they would look as if somebody had sent them; one that came before is put back.
+        The kernel tells the foreground of a lost terminal with HUP and CONT. It is to tell nobody: of one that we had
+        taken away we could not say whether somebody else had sent it, too. So first a group without members is
+        brought to the front.
+
+        Returns:
+            Whether it was ours to give.
+
+        Raises:
+            OSError: there is no process left to do it with.
         """
         if os.getsid(0) != os.getpid() or not self.is_ours():
             return False
-        before = signal.sigpending()
+        empty = os.fork()
+        if empty == 0:
+            os._exit(0)
+        try:
+            os.setpgid(empty, empty)  # it has its number until it is collected, alive or not
+            handed = self.hand_to(empty)
+        finally:
+            os.waitpid(empty, 0)
+        if not handed:
+            return False
         try:
             fcntl.ioctl(self.descriptor, termios.TIOCNOTTY)
         except OSError:
+            self.hand_to(os.getpgrp())
             return False
-        for number in (signal.SIGHUP, signal.SIGCONT):
-            if number not in before:
-                signal.sigtimedwait({number}, 0)
         return True
 
     def claim(self) -> bool:

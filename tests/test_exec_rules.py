@@ -61,7 +61,7 @@ class TestDecide:
 
     @given(came=forwardable, group=flags, session=flags)
     def test_what_is_rewritten_to_nothing_goes_nowhere(self, came: int, group: bool, session: bool) -> None:
-        assert Rules({came: 0}, group, session).decide(came) == Decision(0, False, False)
+        assert Rules({came: 0}, group, session).decide(came) == Decision(0, False, came in JOB_CONTROL)
 
     @given(came=forwardable, instead=numbers, group=flags, session=flags)
     def test_what_is_rewritten_is_what_it_was_rewritten_to(
@@ -69,7 +69,7 @@ class TestDecide:
     ) -> None:
         decision = Rules({came: instead}, group, session).decide(came)
         assert decision.number == instead
-        assert decision.stop == (instead in STOPPING)
+        assert decision.stop == (came in JOB_CONTROL or instead in STOPPING)
 
 
 class TestExitCode:

@@ -102,3 +102,17 @@ def test_the_descriptors_are_not_inherited() -> None:
     with installed_signals() as signals:
         assert not os.get_inheritable(signals.descriptor)
         assert not os.get_blocking(signals.descriptor)
+
+
+def test_what_the_parent_has_blocked_is_collected() -> None:
+    """A supervisor may start us with every signal blocked."""
+    wanted = {signal.SIGCHLD, *ENDING}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*wanted, signal.SIGUSR1})
+    try:
+        with installed_signals() as signals:
+            assert not wanted & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            assert signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            signal.raise_signal(signal.SIGTERM)
+            assert signals.endings == [signal.SIGTERM]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
