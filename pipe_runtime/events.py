@@ -175,13 +175,20 @@ def _items(loop: Any, items: Any) -> Iterator[object]:
 
 
 def end_tasks(loop: Any) -> None:
-    """Cancel what the function has left running on an event loop, and see it to its end, as asyncio.run() does."""
+    """Cancel what the function has left running on an event loop, and see it to its end, as asyncio.run() does.
+
+    What such a task raises is told through the loop's exception handler: asyncio logs it.
+    """
     asyncio = namespace.stdlib("asyncio")
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
     if left:
         loop.run_until_complete(asyncio.wait(left))
+    for task in left:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            message = "a task that the function has left running raised an exception at its end"
+            loop.call_exception_handler({"message": message, "exception": error, "task": task})
     loop.run_until_complete(loop.shutdown_asyncgens())
 
 

@@ -17,6 +17,7 @@ from .usage import limit_behind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from types import CodeType, TracebackType
     from typing import Any
 
@@ -93,6 +94,25 @@ def describe(error: BaseException) -> dict[str, object]:
     except BaseException:  # as above; it is what the answer can do without
         limit = None
     return described if limit is None else {**described, "limit": limit}
+
+
+def in_words(error: BaseException) -> str:
+    """Return an exception as lines for a log: class and text, its stack, its causes and a group's members."""
+    return "\n".join(_lines(describe(error)))
+
+
+def _lines(problem: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{problem['error_type']}: {problem['error_message']}"
+    for file, line, function, source in problem.get("stack", ()):
+        yield f'  File "{file}", line {line}, in {function}' if file else f"  {function}"
+        if source:
+            yield f"    {source}"
+    for member in problem.get("exceptions", ()):
+        yield from (f"  | {line}" for line in _lines(member))
+    if "cause" in problem:
+        cause, *rest = _lines(problem["cause"])
+        yield f"caused by {cause}"
+        yield from rest
 
 
 def _set_aside() -> None:

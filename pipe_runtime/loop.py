@@ -427,13 +427,15 @@ class Runtime:
 
     def _stop(self, service: Service) -> int:
         """The hooks of the end; returns the exit code."""
-        kind, problem, _ = self.quiet.call(self._run_stop, service, self.problem)
+        kind, _, _ = self.quiet.call(self._run_stop, service, self._failed_at_its_end)
         self.journal.flush()
-        if kind == ERROR:
-            where = "".join(f' File "{file}", line {line}, in {name}.' for file, line, name, _ in problem["stack"][-1:])
-            what = f"{problem['error_type']}: {problem['error_message']}"
-            self.journal.log(f"pipe_runtime: the function failed at its end: {what}.{where}", NOBODY)
         return EXIT_HOOK_FAILED if kind == ERROR else EXIT_STOPPED
+
+    def _failed_at_its_end(self, error: BaseException) -> Outcome:
+        self.leave_if_forked(error)
+        self.journal.flush()
+        self.journal.log("pipe_runtime: the function failed at its end: " + faults.in_words(error), NOBODY)
+        return ERROR, {}, b""
 
     def _run_stop(self, service: Service) -> Outcome:
         service.stop()
@@ -444,11 +446,18 @@ class Runtime:
         """From a thread or task: an outcome cannot be written. As in main()."""
         leave(_pipe_lost(error))
 
-    def report(self, what: str, error: BaseException, when: str = "") -> None:
-        """Log what the function's code has raised where no request is to be told."""
+    def report(self, what: str, error: BaseException, when: str = "", tag: Tag = NOBODY) -> None:
+        """Log what the function's code has raised where no outcome tells of it.
+
+        Args:
+            what: The code that raised it.
+            error: What it raised.
+            when: A phrase that says when.
+            tag: The request that it belongs to, if any.
+        """
         self.leave_if_forked(error)
-        name, message = faults.type_name(error), faults.message_of(error)
-        self.journal.log(f"pipe_runtime: {what} raised {name}{when}: {message}", NOBODY)
+        name, _, rest = faults.in_words(error).partition(":")
+        self.journal.log(f"pipe_runtime: {what} raised {name}{when}:{rest}", tag)
 
     def _dump_to(self, descriptor: int, signal: int) -> None:
         """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""

@@ -99,8 +99,11 @@ class Service:
         async def serve_one(exchange: AsyncExchange) -> None:
             await asgi.serve(found, exchange, engine.state)
 
-        engine = tasks.Tasks(self, self._concurrency, serve_one, asgi.Lifespan(found), cancels=False)
+        engine = tasks.Tasks(self, self._concurrency, serve_one, asgi.Lifespan(found, self._log), cancels=False)
         return engine
+
+    def _log(self, text: str) -> None:
+        self._runtime.journal.log("pipe_runtime: " + text, NOBODY)
 
     def ready(self) -> dict[str, Any]:
         """What READY says of it."""
@@ -174,13 +177,21 @@ class Service:
     def perform(self, frame: Frame) -> Outcome:
         """Serve the request of an INVOKE; raises what the function raises."""
         exchange = self._exchange(frame)
-        self._serve(exchange)
+        try:
+            self._serve(exchange)
+        except BaseException as error:
+            self._report_unheard(exchange, error)
+            raise
         return exchange.outcome()
 
     def perform_rest(self, frame: Frame, value: object) -> Outcome:
         """Answer a request whose handler has returned `value` already."""
         exchange = self._exchange(frame)
-        answer(exchange, value)
+        try:
+            answer(exchange, value)
+        except BaseException as error:
+            self._report_unheard(exchange, error)
+            raise
         return exchange.outcome()
 
     def perform_large(self, frame: Frame, content_type: str, payload: bytes) -> Outcome:
@@ -302,6 +313,16 @@ class Service:
         """Bytes of its answer's stream that may be sent now."""
         return self._runtime.connection.stream_credit(id)
 
+    def _report_unheard(self, exchange: Incoming, error: BaseException) -> None:
+        """Log what the function raised while it was tidying up for a caller that has given up.
+
+        The init has answered the request, so the outcome that says it goes nowhere. What tells the function of the
+        cancellation is no news.
+        """
+        if exchange.cancelled and not isinstance(error, CallerGone) and type(error).__name__ != "CancelledError":
+            tag = Tag(exchange.id, exchange.request["request_id"])
+            self._runtime.report("the function", error, " after its request was given up", tag)
+
     def report(self, what: str, error: BaseException) -> None:
         """What the function's code has raised where no request is to be told."""
         self._runtime.report(what, error)
@@ -316,6 +337,7 @@ class Service:
             self._serve(exchange)
             outcome = exchange.outcome()
         except BaseException as error:  # the function's code may raise anything, SystemExit too
+            self._report_unheard(exchange, error)
             outcome = runtime.problem(error)
         runtime.leave_if_forked(None)
         measured = {"duration_us": _microseconds(begun), "cpu_us": max(0, thread_time_ns() - cpu) // 1000}
@@ -344,6 +366,7 @@ class Service:
                 await exchange.finish()
             outcome = exchange.outcome()
         except BaseException as error:  # SystemExit would end the loop
+            self._report_unheard(exchange, error)
             outcome = self._runtime.problem(error)
         self._runtime.leave_if_forked(None)
         return outcome

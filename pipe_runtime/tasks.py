@@ -208,9 +208,11 @@ class Tasks:
 
     def stop(self) -> None:
         """After the last request: an application's lifespan ends, and what the function has left running."""
-        if self._lifespan is not None:
-            self.run(self._lifespan.shutdown())
-        end_tasks(self._loop)
+        try:
+            if self._lifespan is not None:
+                self.run(self._lifespan.shutdown())
+        finally:
+            end_tasks(self._loop)
 
     # A line
 

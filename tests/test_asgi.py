@@ -845,6 +845,11 @@ def test_streaming_stops_where_the_application_listens() -> None:
 # Lifespan
 
 
+def unexpected(text: str) -> None:
+    """Take the log of a lifespan that has nothing to say there."""
+    raise AssertionError(text)
+
+
 def test_lifespan_from_startup_to_shutdown() -> None:
     steps: list[str] = []
 
@@ -862,7 +867,7 @@ def test_lifespan_from_startup_to_shutdown() -> None:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def main() -> None:
-        lifespan = Lifespan(app)
+        lifespan = Lifespan(app, unexpected)
         assert await lifespan.startup() == {"pool": "open"}
         assert steps == ["started"]
         await lifespan.shutdown()
@@ -884,7 +889,7 @@ def test_lifespan_failed(phase: str, text: object, expected: str) -> None:
             await send({"type": f"lifespan.{step}.complete"})
 
     async def main() -> None:
-        lifespan = Lifespan(app)
+        lifespan = Lifespan(app, unexpected)
         with pytest.raises(LifespanFailed) as caught:
             await lifespan.startup()
             await lifespan.shutdown()
@@ -905,7 +910,7 @@ def test_an_application_that_stays_after_it_failed_is_cancelled() -> None:
 
     async def main() -> None:
         with pytest.raises(LifespanFailed):
-            await Lifespan(app).startup()
+            await Lifespan(app, unexpected).startup()
         await settle()
         assert len(asyncio.all_tasks()) == 1
 
@@ -928,7 +933,7 @@ async def returns(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize("app", [http_only, does_not_look, fail, returns])
 def test_lifespan_that_is_not_supported(app: App) -> None:
     async def main() -> None:
-        lifespan = Lifespan(app)
+        lifespan = Lifespan(app, unexpected)
         assert await lifespan.startup() == {}
         await lifespan.shutdown()
 
@@ -940,7 +945,7 @@ def test_an_application_that_is_not_async_supports_no_lifespan() -> None:
         return []
 
     async def main() -> None:
-        lifespan = Lifespan(wsgi)  # type: ignore[arg-type]
+        lifespan = Lifespan(wsgi, unexpected)  # type: ignore[arg-type]
         assert await lifespan.startup() == {}
 
     asyncio.run(main())
@@ -949,7 +954,7 @@ def test_an_application_that_is_not_async_supports_no_lifespan() -> None:
 def test_an_application_that_wants_to_end_the_process_has_failed() -> None:
     async def main() -> None:
         with pytest.raises(LifespanFailed, match="raised SystemExit during lifespan startup") as caught:
-            await Lifespan(after(error=SystemExit(3))).startup()
+            await Lifespan(after(error=SystemExit(3)), unexpected).startup()
         assert isinstance(caught.value.__cause__, SystemExit)
 
     asyncio.run(main())
@@ -966,12 +971,48 @@ def test_lifespan_that_raises_after_its_startup(error: BaseException, wait: bool
         raise error
 
     async def main() -> None:
-        lifespan = Lifespan(app)
+        lifespan = Lifespan(app, unexpected)
         await lifespan.startup()
         name = type(error).__name__
-        with pytest.raises(LifespanFailed, match=f"raised {name} before lifespan shutdown") as caught:
+        when = "during" if wait else "before"
+        with pytest.raises(LifespanFailed, match=f"raised {name} {when} lifespan shutdown") as caught:
             await lifespan.shutdown()
         assert caught.value.__cause__ is error
+
+    asyncio.run(main())
+
+
+def test_lifespan_that_raises_after_its_shutdown() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+        raise KeyError("mine")
+
+    async def main() -> None:
+        lifespan = Lifespan(app, unexpected)
+        await lifespan.startup()
+        with pytest.raises(LifespanFailed, match="raised KeyError after lifespan shutdown"):
+            await lifespan.shutdown()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), None])
+def test_a_lifespan_that_breaks_off_its_startup_is_told_once(error: Exception | None) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await receive() == {"type": "lifespan.startup"}
+        if error is not None:
+            raise error
+
+    async def main() -> None:
+        said: list[str] = []
+        lifespan = Lifespan(app, said.append)
+        assert await lifespan.startup() == {}
+        await lifespan.shutdown()
+        [text] = said
+        assert "is served without a lifespan" in text
+        assert error is None or ("KeyError: 'mine'\n" in text and f'File "{__file__}", line ' in text)
 
     asyncio.run(main())
 
@@ -981,7 +1022,7 @@ def test_lifespan_that_ends_without_a_word_at_shutdown() -> None:
         await send({"type": "lifespan.startup.complete"})
 
     async def main() -> None:
-        lifespan = Lifespan(app)
+        lifespan = Lifespan(app, unexpected)
         await lifespan.startup()
         await lifespan.shutdown()
 
@@ -1004,7 +1045,7 @@ def test_lifespan_messages_out_of_order(messages: list[str], expected: str) -> N
             await send({"type": messages[-1]})
 
     async def main() -> None:
-        lifespan = Lifespan(app)
+        lifespan = Lifespan(app, unexpected)
         await lifespan.startup()
         await lifespan.shutdown()
 
@@ -1012,7 +1053,7 @@ def test_lifespan_messages_out_of_order(messages: list[str], expected: str) -> N
 
 
 def test_shutdown_without_startup_does_nothing() -> None:
-    asyncio.run(Lifespan(fail).shutdown())
+    asyncio.run(Lifespan(fail, unexpected).shutdown())
 
 
 # What it needs

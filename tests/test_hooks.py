@@ -96,9 +96,11 @@ def test_hooks_that_fail(tmp_path: Path, handler: str) -> None:
         assert (frame.kind, frame.metadata["error_type"]) == (ERROR, "ValueError")
         assert runtime.call() == []
         assert runtime.stop() == 1
-        (line,) = runtime.logged()
-        assert line.startswith("pipe_runtime: the function failed at its end: ValueError: no. File ")
-        assert line.endswith(", in fail.")
+        (record,) = runtime.logged()
+        first, place, source = record.split("\n")
+        assert first == "pipe_runtime: the function failed at its end: ValueError: no"
+        assert place.startswith('  File "') and place.endswith(", in fail")
+        assert source.strip() == 'raise ValueError("no")'
 
 
 SNAPSHOT = """\

@@ -7,7 +7,7 @@ It must not know frames, descriptors or how a request is cancelled, and it sets 
 from __future__ import annotations
 
 from .. import namespace
-from ..faults import describe, type_name
+from ..faults import in_words, type_name
 from ..messages import BYTES
 from .lifespan import Lifespan, LifespanFailed
 
@@ -92,7 +92,7 @@ async def serve(app: Application, exchange: AsyncExchange, state: Mapping[str, A
     except BaseException as error:  # SystemExit, too: there is no answer left that it could be
         if not cycle.complete:
             raise
-        log("the ASGI application raised after its response was complete: " + _text(describe(error)))
+        log("the ASGI application raised after its response was complete: " + in_words(error))
     finally:
         cycle.close()
     if not cycle.complete and not exchange.cancelled:
@@ -252,18 +252,6 @@ class _Cycle:
         for task in (self._reading, self._watching):
             if task is not None:
                 task.cancel()
-
-
-def _text(problem: Mapping[str, Any]) -> str:
-    """An exception as faults.describe() gives it, with its stack and its causes, as lines."""
-    lines = [f"{problem['error_type']}: {problem['error_message']}"]
-    for file, line, function, source in problem["stack"]:
-        lines.append(f'  File "{file}", line {line}, in {function}' if file else f"  {function}")
-        if source:
-            lines.append(f"    {source}")
-    if "cause" in problem:
-        lines.append("caused by " + _text(problem["cause"]))
-    return "\n".join(lines)
 
 
 def _response(message: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
