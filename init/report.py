@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,9 @@ _DEPTH = 16
 
 _LINE_DIGITS = 9
 """Digits of a line number, at most: int() refuses thousands of them, and who knows who wrote them."""
+
+LINE_LENGTH = 1000
+"""Characters of an error that is a part of a line, at most."""
 
 _THREADS = 10
 """Threads shown of those that may serve a request, at most."""
@@ -154,6 +158,12 @@ def error_text(problem: Mapping[str, Any]) -> str:
     if limit:
         lines.append("Limit: " + ", ".join(f"{key} {value}" for key, value in limit.items()))
     return "\n".join(lines) + "\n"
+
+
+def error_line(problem: Mapping[str, Any]) -> str:
+    """Return an error's type and message as a part of one line, without the request's id before it."""
+    message = re.sub(r"^RequestId: \S* Error: ", "", _string(problem.get("error_message")))
+    return " ".join(f"{_string(problem.get('error_type'))}: {message}".split()).rstrip(".")[:LINE_LENGTH]
 
 
 def _error(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]:

@@ -126,6 +126,15 @@ class Supervisor:
         self._go_on()
         return id
 
+    def refuse(self, request: Request) -> None:
+        """Answer a request that comes when none is taken any more, with the reason for that."""
+        failed = None if self._finished else self._spread.failed
+        if failed is None:
+            self._answer(request, Cause.STOPPED)
+        else:
+            self._last_id += 1
+            failed.refuse(self._last_id, request, failed.policy.failure or Cause.START_FAILED)
+
     def takes_body(self, id: int) -> bool:
         """Whether the request's streamed body can be fed now, or at least its end."""
         lane = self._lane_of(id)
@@ -229,9 +238,12 @@ class Supervisor:
 
     def _answer_queue(self, cause: Cause) -> None:
         while self._queue:
-            _, request = self._queue.popleft()
-            error, exit_code = answer(self.function, request, cause, Facts())
-            self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
+            self._answer(self._queue.popleft()[1], cause)
+
+    def _answer(self, request: Request, cause: Cause) -> None:
+        """Answer a request that no lane has."""
+        error, exit_code = answer(self.function, request, cause, Facts())
+        self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
 
     # What happens outside
 

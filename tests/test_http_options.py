@@ -20,7 +20,7 @@ from pipe_init.cli.http import (
     parse_header,
     parse_request,
     response_head,
-    response_object,
+    response_pieces,
     response_status,
 )
 from pipe_init.cli.inputs import MAX_ASKED, Given, describe_function, read_event
@@ -33,6 +33,13 @@ from pipe_testing.supervision import installed_signals
 
 def given(*arguments: str) -> Given:
     return Given(**run.make_context("run", ["index.handler", *arguments]).params)
+
+
+def response_object(http: dict[str, Any], body: bytes) -> Any:
+    """The object that the pieces are together; they are one line."""
+    line = b"".join(response_pieces(http, body))
+    assert len(line.decode().splitlines()) == 1
+    return json.loads(line)
 
 
 def refusal(call: Callable[..., object], *arguments: object) -> str:

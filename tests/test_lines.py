@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.lines import MAX_WAITING, MAX_WAITING_BYTES, READ_SIZE, AsTheyCome, InOrder, LineReader
+from pipe_init.cli.lines import MAX_HELD, MAX_WAITING, READ_SIZE, AsTheyCome, InOrder, LineReader
 
 LIMIT = 8
+
+Result = TypeVar("Result")
 
 PIECES = st.lists(st.text("ab \t\r\n{}é", max_size=12).map(lambda text: text.encode()).filter(len), max_size=12)
 
@@ -145,6 +148,15 @@ def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
     assert found == [b"1", b"2"]
 
 
+def given_with(results: InOrder[Result], key: str, result: Result, size: int = 0) -> list[tuple[int, Result]]:
+    """What can be taken when one more result has come."""
+    results.put(key, result, size)
+    taken = []
+    while (following := results.take()) is not None:
+        taken.append(following)
+    return taken
+
+
 class TestInOrder:
     @given(order=st.permutations(range(8)))
     def test_results_come_out_in_the_order_of_their_announcement(self, order: list[int]) -> None:
@@ -153,7 +165,7 @@ class TestInOrder:
             results.announce(str(number))
         given: list[int] = []
         for at, number in enumerate(order, 1):
-            for place, result in results.put(str(number), number):
+            for place, result in given_with(results, str(number), number):
                 assert place == len(given)
                 given.append(result)
             arrived = set(order[:at])
@@ -163,14 +175,14 @@ class TestInOrder:
     def test_announcements_and_results_may_alternate(self) -> None:
         results: InOrder[str] = InOrder()
         results.announce("a")
-        assert list(results.put("a", "A")) == [(0, "A")]
+        assert given_with(results, "a", "A") == [(0, "A")]
         results.announce("b")
         results.announce("c")
-        assert list(results.put("c", "C")) == []
+        assert given_with(results, "c", "C") == []
         results.announce("d")
-        assert list(results.put("b", "B")) == [(1, "B"), (2, "C")]
+        assert given_with(results, "b", "B") == [(1, "B"), (2, "C")]
         assert len(results) == 1
-        assert list(results.put("d", "D")) == [(3, "D")]
+        assert given_with(results, "d", "D") == [(3, "D")]
         assert not results
 
     def test_so_many_may_wait(self) -> None:
@@ -179,18 +191,18 @@ class TestInOrder:
             assert not results.full
             results.announce(str(number))
         assert results.full
-        assert list(results.put("0", 0)) == [(0, 0)]
+        assert given_with(results, "0", 0) == [(0, 0)]
         assert not results.full
 
     def test_so_many_bytes_may_wait(self) -> None:
         results: InOrder[int] = InOrder()
         for number in range(3):
             results.announce(str(number))
-        assert list(results.put("1", 1, MAX_WAITING_BYTES - 1)) == []
+        assert given_with(results, "1", 1, MAX_HELD - 1) == []
         assert not results.full
-        assert list(results.put("2", 2, 1)) == []
+        assert given_with(results, "2", 2, 1) == []
         assert results.full
-        assert list(results.put("0", 0, 1)) == [(0, 0), (1, 1), (2, 2)]
+        assert given_with(results, "0", 0, 1) == [(0, 0), (1, 1), (2, 2)]
         assert not results.full
 
 
@@ -199,13 +211,13 @@ class TestAsTheyCome:
         results: AsTheyCome[str] = AsTheyCome()
         for key in "abc":
             results.announce(key)
-        assert list(results.put("c", "C")) == [(2, "C")]
+        assert given_with(results, "c", "C") == [(2, "C")]
         assert results.first == "a" and len(results) == 2
-        assert list(results.put("a", "A")) == [(0, "A")]
+        assert given_with(results, "a", "A") == [(0, "A")]
         results.announce("d")
-        assert list(results.put("d", "D")) == [(3, "D")]
+        assert given_with(results, "d", "D") == [(3, "D")]
         assert results.first == "b" and results
-        assert list(results.put("b", "B")) == [(1, "B")]
+        assert given_with(results, "b", "B") == [(1, "B")]
         assert results.first is None and not results
 
     def test_so_many_may_be_awaited(self) -> None:
@@ -214,5 +226,5 @@ class TestAsTheyCome:
             assert not results.full
             results.announce(str(number))
         assert results.full
-        list(results.put("7", 7))
+        given_with(results, "7", 7)
         assert not results.full

@@ -45,8 +45,8 @@ def is_readable(descriptor: int) -> bool:
 class TestInTurns:
     def test_what_goes_is_written_and_told(self, page: tuple[int, int], signals: Signals) -> None:
         output, told = Output(page[1], signals, 2.0), list[str]()
-        output.add(b"a" * 5000, lambda: told.append("first"))
-        output.add(b"b", lambda: told.append("second"))
+        output.add((b"a" * 5000,), lambda: told.append("first"))
+        output.add((b"b",), lambda: told.append("second"))
         with within(10):
             output.write_some()
         assert output.pending and not told
@@ -67,7 +67,7 @@ class TestInTurns:
         try:
             output = Output(page[1], signals, 2.0)
             for piece in pieces[:3]:
-                output.add(piece, lambda: None)
+                output.add((piece,), lambda: None)
             with within(20):
                 output.write(pieces[3])  # behind what waits
                 for piece in pieces[4:]:
@@ -82,7 +82,7 @@ class TestInTurns:
         path = tmp_path / "results"
         with open(path, "wb") as file:
             output = Output(file.fileno(), signals, 2.0)
-            output.add(b"one", lambda: None)
+            output.add((b"one",), lambda: None)
             output.write(b"two")
             output.write(b"three" * 100_000)
         assert path.read_bytes() == b"onetwo" + b"three" * 100_000
@@ -98,7 +98,7 @@ class TestNobodyReads:
     def test_closed_from_the_start(self, page: tuple[int, int], signals: Signals) -> None:
         os.close(page[1])
         output, told = Output(page[1], signals, 2.0), list[int]()
-        output.add(b"x" * 5000, lambda: told.append(1))
+        output.add((b"x" * 5000,), lambda: told.append(1))
         with within(10):
             output.finish()
             output.write(b"x")

@@ -7,11 +7,12 @@ holds, its text has the lines that it says and no more.
 from __future__ import annotations
 
 import re
-from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .json_text import dumped, text_pieces
 
 if TYPE_CHECKING:
     from .inputs import Given
@@ -107,11 +108,11 @@ def response_head(http: Mapping[str, Any]) -> bytes:
     return "".join(line + "\r\n" for line in (*lines, "")).encode("latin-1", "backslashreplace")
 
 
-def response_object(http: Mapping[str, Any], body: bytes) -> dict[str, Any]:
-    """An answer as one JSON object, in the form that Lambda's functions return for HTTP.
+def response_object(http: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer without its body as an object, in the form that Lambda's functions return for HTTP.
 
-    headers: {name: value}, the values of one name joined by commas; multiValueHeaders: {name: [value, …]} of the names
-    that repeat, left out if there are none. body: text if it is UTF-8, else base64, as isBase64Encoded says.
+    headers: {name: value}, the values of one name joined by commas. multiValueHeaders: {name: [value, …]} of the names
+    that repeat, left out if there are none.
     """
     spelled: dict[str, str] = {}
     values: dict[str, list[str]] = {}
@@ -124,11 +125,18 @@ def response_object(http: Mapping[str, Any], body: bytes) -> dict[str, Any]:
     repeated = {name: of_name for name, of_name in values.items() if len(of_name) > 1}
     if repeated:
         answer["multiValueHeaders"] = repeated
-    try:
-        text, is_base64 = body.decode(), False
-    except UnicodeDecodeError:
-        text, is_base64 = b2a_base64(body, newline=False).decode(), True
-    return {**answer, "body": text, "isBase64Encoded": is_base64}
+    return answer
+
+
+def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterator[bytes]:
+    """Return an answer as one JSON object, in pieces for a line.
+
+    It is response_object's, with the body: text if it is UTF-8, else base64, as isBase64Encoded says.
+    """
+    pieces, is_base64 = text_pieces(body)
+    yield dumped(response_object(http))[:-1] + b', "body": '
+    yield from pieces
+    yield b', "isBase64Encoded": true}' if is_base64 else b', "isBase64Encoded": false}'
 
 
 def _headers(http: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,10 +1,9 @@
-"""JSON Lines: cuts a descriptor's bytes into lines, and puts results back into the order of their events."""
+"""JSON Lines: cut a descriptor's bytes into lines, and put results back into the order of their events."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 READ_SIZE = 64 * 1024
@@ -78,75 +77,99 @@ class LineReader:
 
 
 MAX_WAITING = 1024
-"""Results that may wait for an earlier one."""
+"""Events that may be without a printed line."""
 
-MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""Bytes of such results, from which on nothing more is to be announced."""
+MAX_HELD = 64 * 1024 * 1024
+"""Bytes of results that may wait to be printed, from which on no more events are announced."""
 
 
 class InOrder(Generic[Result]):
-    """Gives results, each with its place, in the order in which their keys were announced."""
+    """Give results, each with its place, in the order in which their keys were announced.
+
+    size: bytes of the results that it holds.
+    """
 
     def __init__(self) -> None:
+        self.size = 0
         self._order: deque[str] = deque()
         self._given = 0
         self._results: dict[str, tuple[Result, int]] = {}
-        self._size = 0
 
     def __len__(self) -> int:
+        """Return how many were announced and not taken."""
         return len(self._order)
 
     @property
     def full(self) -> bool:
-        """Whether nothing more is to be announced until an earlier result has come."""
-        return len(self._order) >= MAX_WAITING or self._size >= MAX_WAITING_BYTES
+        """Whether nothing more is to be announced until results were taken."""
+        return len(self) >= MAX_WAITING or self.size >= MAX_HELD
+
+    @property
+    def awaited(self) -> int:
+        """How many were announced and did not come."""
+        return len(self._order) - len(self._results)
 
     @property
     def first(self) -> str | None:
-        """The key of the result that comes next, None if none is announced."""
+        """The key of the result that is given next. None: no result is awaited."""
         return self._order[0] if self._order else None
 
     def announce(self, key: str) -> None:
-        """A result with this key will come."""
+        """Note that a result with this key will come."""
         self._order.append(key)
 
-    def put(self, key: str, result: Result, size: int = 0) -> Iterator[tuple[int, Result]]:
-        """Take a result, which holds `size` bytes; gives those that are next, each with its place, from 0 on."""
+    def put(self, key: str, result: Result, size: int = 0) -> None:
+        """Take in a result, which holds `size` bytes."""
         self._results[key] = result, size
-        self._size += size
-        while self._order and self._order[0] in self._results:
-            following, held = self._results.pop(self._order.popleft())
-            self._size -= held
-            self._given += 1
-            yield self._given - 1, following
+        self.size += size
+
+    def take(self) -> tuple[int, Result] | None:
+        """Give the next result with its place, from 0 on. None: it has not come yet."""
+        if not self._order or self._order[0] not in self._results:
+            return None
+        result, size = self._results.pop(self._order.popleft())
+        self.size -= size
+        self._given += 1
+        return self._given - 1, result
 
 
 class AsTheyCome(InOrder[Result]):
-    """Gives each result, with its place, as soon as it comes."""
+    """Give results, each with its place, in the order in which they come."""
 
     def __init__(self) -> None:
         super().__init__()
         self._places: dict[str, int] = {}
+        self._came: deque[tuple[int, Result, int]] = deque()
         self._announced = 0
 
     def __len__(self) -> int:
+        """Return how many were announced and not taken."""
+        return len(self._places) + len(self._came)
+
+    @property
+    def awaited(self) -> int:
+        """How many were announced and did not come."""
         return len(self._places)
 
     @property
-    def full(self) -> bool:
-        """Whether nothing more is to be announced until a result has come."""
-        return len(self._places) >= MAX_WAITING
-
-    @property
     def first(self) -> str | None:
-        """The key of the result that was announced first, None if none is awaited."""
+        """The key that was announced first of those whose result did not come. None: no result is awaited."""
         return next(iter(self._places), None)
 
     def announce(self, key: str) -> None:
-        """A result with this key will come."""
+        """Note that a result with this key will come."""
         self._places[key] = self._announced
         self._announced += 1
 
-    def put(self, key: str, result: Result, size: int = 0) -> Iterator[tuple[int, Result]]:
-        """Take a result, and give it."""
-        yield self._places.pop(key), result
+    def put(self, key: str, result: Result, size: int = 0) -> None:
+        """Take in a result, which holds `size` bytes."""
+        self._came.append((self._places.pop(key), result, size))
+        self.size += size
+
+    def take(self) -> tuple[int, Result] | None:
+        """Give the result that came next, with its place. None: all that came were taken."""
+        if not self._came:
+            return None
+        place, result, size = self._came.popleft()
+        self.size -= size
+        return place, result

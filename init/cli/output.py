@@ -1,4 +1,4 @@
-"""Results on their way to stdout, which others share: it is never made non-blocking, and never waited for in vain.
+"""Write results to a descriptor that is never made non-blocking, and never wait for it in vain.
 
 It knows descriptors and bytes, not what a result is.
 """
@@ -11,21 +11,31 @@ import select
 import stat
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from ..journal import write_all
 from ..signals import Signals
 
 PIPE_BUF = 4096
 """Bytes that a pipe takes at once when poll(2) says that it is writable."""
 
 
-class Output:
-    """Writes to `descriptor`. BrokenPipeError: nobody reads. click.ClickException: it takes no more.
+class OutputError(click.ClickException):
+    """The descriptor takes no more, for another reason than that its reader is gone."""
 
-    signals: what may ask for an end. patience: seconds that a reader has from then on; a second signal leaves it none.
+
+class Output:
+    """Write to `descriptor`, in order, what is added.
+
+    Args:
+        descriptor: Where results go, usually 1.
+        signals: What may ask for an end.
+        patience: Seconds that a reader has from then on. A second signal leaves it none.
+
+    Raises:
+        BrokenPipeError: Its reader is gone. Every method that writes raises it.
+        OutputError: It takes no more. Every method that writes raises it.
     """
 
     def __init__(self, descriptor: int, signals: Signals, patience: float) -> None:
@@ -34,7 +44,8 @@ class Output:
         self._patience = patience
         self._gives_up_at: float | None = None
         self._given_up = False
-        self._waiting: deque[tuple[memoryview, Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
+        self._piece = memoryview(b"")  # what is left of the piece that is being written
         try:
             self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         except OSError:
@@ -51,29 +62,45 @@ class Output:
         """Whether something waits to be written."""
         return bool(self._waiting)
 
-    def add(self, data: bytes, written: Callable[[], None]) -> None:
-        """Write it when it is its turn; `written` is called then."""
-        self._waiting.append((memoryview(data), written))
+    def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None] | None = None) -> None:
+        """Take pieces to be written when it is their turn.
 
-    def write_some(self) -> None:
-        """Write what goes without waiting."""
-        while self._waiting and self._poll.poll(0):
-            data, written = self._waiting.popleft()
-            data = data[self._write_piece(data) :]
-            if data:
-                self._waiting.appendleft((data, written))
-            else:
-                written()
+        Args:
+            pieces: Each is asked for when the one before it was written, so that they need not be in memory together.
+            written: Called when all of them were written.
+        """
+        self._waiting.append((iter(pieces), written or _nothing))
 
-    def _write_piece(self, data: memoryview) -> int:
-        return self._guarded(lambda: os.write(self.descriptor, data[: self._step])) if data else 0
+    def write_some(self) -> bool:
+        """Write what goes without waiting. Return whether anything went."""
+        moved = False
+        while self._waiting:
+            if not self._piece and not self._next_piece():
+                moved = True
+                continue
+            if not self._is_file and not self._poll.poll(0):
+                break
+            size = self._write_piece()
+            if not size:
+                break  # poll(2) has promised too much
+            self._piece = self._piece[size:]
+            moved = True
+        return moved
+
+    def _next_piece(self) -> bool:
+        """Go on to the next piece that is not empty. False: those that were added together are at their end."""
+        pieces, written = self._waiting[0]
+        for piece in pieces:
+            if piece:
+                self._piece = memoryview(piece)
+                return True
+        self._waiting.popleft()
+        written()
+        return False
 
     def write(self, data: bytes) -> None:
-        """Write it all, behind what waits, unless an end is asked for while nobody reads."""
-        if self._is_file and not self._waiting:
-            self._guarded(lambda: self._write_all(data))
-            return
-        self._waiting.append((memoryview(data), _nothing))
+        """Write all of it, after what waits, unless an end is asked for while the reader does not read."""
+        self.add((data,))
         self.finish()
 
     def finish(self) -> None:
@@ -86,6 +113,7 @@ class Output:
                 self._wait()
         if self._given_up:
             self._waiting.clear()
+            self._piece = memoryview(b"")
         if waited:
             self._signals.wake()  # whatever came is for others to see to
 
@@ -101,22 +129,26 @@ class Output:
         if any(descriptor == self._signals.descriptor for descriptor, _ in ready):
             self._signals.drain()
 
-    def _write_all(self, data: bytes) -> int:
-        write_all(self.descriptor, data)
-        return len(data)
-
-    def _guarded(self, write: Callable[[], int]) -> int:
+    def _write_piece(self) -> int:
         try:
-            return write()
+            return os.write(self.descriptor, self._piece[: self._step])
         except BlockingIOError:
             return 0
         except BrokenPipeError:
             raise
         except OSError as error:
-            if error.errno == errno.EBADF:
-                return 2**30  # closed from the start, in a place without /dev/null: nobody wants to know
-            raise click.ClickException(f"The result cannot be written to stdout: {error.strerror}.") from None
+            if error.errno == errno.EBADF and not _is_open(self.descriptor):
+                return len(self._piece)  # closed from the start, in a place without /dev/null: the results go nowhere
+            raise OutputError(f"The result cannot be written to stdout: {error.strerror}.") from None
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _nothing() -> None:
-    """Nobody waits for it to be written."""
+    """Do nothing: nobody waits for it to be written."""

@@ -1,70 +1,41 @@
-"""One run of `pipe-init run`: requests to the supervisor, outcomes to stdout and stderr, an exit code.
+"""Set up one run of `pipe-init run` from its options, and see it to its end and exit code.
 
-It knows files and terminals, not how a worker is run.
+It knows files and terminals. How requests are run is the business of single_run.py and events_run.py.
 """
 
 from __future__ import annotations
 
-import json
-import select
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipe_runtime.messages import ANY, BYTES, JSON, JSON_LINES, PRE_FREEZE
+from pipe_runtime.messages import ANY, BYTES, JSON, PRE_FREEZE
 
 from .. import launch, report
-from ..answers import problem
 from ..dispatch import lanes_for
 from ..journal import LOG_CAP, Journal
 from ..limits import PIDS
 from ..reaper import become_subreaper
-from ..request import (
-    EXEC,
-    EXIT_FUNCTION_FAILED,
-    EXIT_NOT_EXECUTABLE,
-    EXIT_NOT_FOUND,
-    EXIT_NOT_LOADED,
-    EXIT_OUT_OF_MEMORY,
-    EXIT_PROTOCOL,
-    EXIT_TIMED_OUT,
-    EXIT_USAGE,
-    MAX_PAYLOAD,
-    TEMPLATE,
-    Outcome,
-    Piece,
-    Request,
-    new_request_id,
-)
+from ..request import EXEC, MAX_PAYLOAD, TEMPLATE, Outcome, Request, new_request_id
 from ..signals import Signals
 from ..supervisor import Supervisor
 from .body import Body
 from .confine import cgroup_folders, open_cgroup
-from .http import http_metadata, response_head, response_object, response_status
+from .events_run import EventsRun, worst
+from .http import http_metadata, response_status
 from .inputs import Given, describe_function, open_input, read_event
-from .lines import AsTheyCome, InOrder, LineReader
-from .output import Output
+from .json_text import dumped
+from .lines import LineReader
+from .output import Output, OutputError
+from .result_lines import ResultLines, exit_code
+from .single_run import SingleRun
 from .summary import Summary
 from .terminal import Progress, harmless, is_terminal, wants_colour
 
 if TYPE_CHECKING:
     from ..__main__ import Early
-
-ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
-"""Exit codes that end a run of --events: the next event would fare no better."""
-
-MAX_LINE = 64 * 1024 * 1024
-"""Bytes of a streamed result that may become one line."""
-
-
-@dataclass
-class _Collected:
-    """A streamed result on its way to one line. size: bytes that came; above MAX_LINE they are not kept."""
-
-    data: bytearray = field(default_factory=bytearray)
-    size: int = 0
 
 
 class Session:
@@ -82,8 +53,6 @@ class Session:
         signals, process = self._early(early, wanted=not folders)
         self.event = read_event(options, signals) if options.events is None else b""
         self.output = Output(1, signals, options.grace)
-        self.collected: dict[str, _Collected] = {}
-        self.withheld: list[Piece] = []
         self.progress = Progress(2, options.events is not None and not options.quiet and is_terminal(2))
         self.summary = Summary() if self.function.log_style == report.SUMMARY and is_terminal(2) else None
         log_bytes = self.function.limits.log_bytes
@@ -131,112 +100,35 @@ class Session:
         )
 
     def run_one(self) -> int:
-        """One event; returns the exit code."""
-        supervisor = self.supervisor
+        """Run one event; return the exit code."""
+        body = self.event if isinstance(self.event, Body) else None
+        alone = SingleRun(self.supervisor, self.output, self.options.raw, self.options.include)
         try:
-            outcome = self._run_alone(self._single_request(), self.event if isinstance(self.event, Body) else None)
+            outcome = alone.run(self._single_request(), body)
+            if body is not None and body.error is not None:
+                raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
             if outcome.problem is not None:
                 self._print_error(outcome)
             else:
-                self._print(self._rest(outcome))
-            code = outcome.exit_code or (EXIT_FUNCTION_FAILED if is_server_error(outcome) else 0)
-            code = code or self._freeze()
-        except BrokenPipeError:
-            supervisor.abandon()
+                alone.print_rest(outcome)
+            code = exit_code(outcome) or self._freeze()
+        except (BrokenPipeError, OutputError):
+            self.supervisor.abandon()  # its result goes nowhere any more
             raise
         finally:
             self._close()
         return self._exit_code(code)
 
-    def _run_alone(self, request: Request, body: Body | None = None) -> Outcome:
-        """One request with nothing beside it: its body goes out and its result comes in as each side takes it."""
-        supervisor, output = self.supervisor, self.output
-        id, rest = supervisor.submit(request), body
-        while not supervisor.outcomes or output.pending:
-            watch: dict[int, int] = {}
-            if rest is not None and supervisor.takes_body(id):
-                if rest.ended:
-                    supervisor.feed(id, b"")
-                    rest = None
-                elif rest.waits_for >= 0:
-                    watch[rest.waits_for] = select.POLLIN
-                elif room := supervisor.room(id):
-                    supervisor.feed(id, rest.take(room))
-                    continue
-            if output.pending:
-                watch[output.descriptor] = select.POLLOUT
-            ready = supervisor.step(watch)
-            if rest is not None and rest.waits_for in ready:
-                rest.read_ahead()
-            output.write_some()
-            while supervisor.pieces:
-                self._show(supervisor.pieces.popleft())
-            if supervisor.interrupted_by and supervisor.outcomes:
-                break
-        output.finish()
-        if body is not None and body.error is not None:
-            raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
-        return supervisor.outcomes.popleft()
-
-    def _show(self, piece: Piece) -> None:
-        """A piece of the single result: it is the worker's turn again when it is written."""
-        data = piece.data
-        if not data and piece.http is not None:
-            data = self._head(piece.http)
-        if data:
-            shown = harmless(data) if is_terminal(1) else data
-            self.output.add(shown, lambda: self.supervisor.taken(piece))
-
-    def _head(self, http: Mapping[str, Any]) -> bytes:
-        """What --include puts before a body."""
-        head = response_head(http) if self.options.include else b""
-        return head.replace(b"\r\n", b"\n") if is_terminal(1) else head
-
-    def _rest(self, outcome: Outcome) -> bytes:
-        """What is to be printed of a result at its end."""
-        if outcome.http is not None:
-            return (self._head(outcome.http) if not outcome.streamed else b"") + outcome.payload
-        if outcome.streamed:
-            return b"\n" if outcome.content_type == JSON and not self.options.raw else b""
-        return outcome.payload if self.options.raw else outcome.payload + b"\n"
-
-    def _freeze(self) -> int:
-        """Run the pre-freeze hook, if there is one and a worker; returns an exit code."""
-        if "pre_freeze" not in self.function.hooks or self.supervisor.finishing:
-            return 0
-        request = Request(new_request_id(), b"null", JSON, JSON, self.options.timeout, {"phase": PRE_FREEZE})
-        outcome = self._run_alone(request)
-        if outcome.problem is not None:
-            self._print_error(outcome)
-        return outcome.exit_code
-
     def run_events(self) -> int:
-        """JSON Lines in, JSON Lines out; returns the exit code."""
-        supervisor, codes = self.supervisor, set[int]()
-        reader = LineReader(self.source, MAX_PAYLOAD)
-        order: InOrder[Outcome] = AsTheyCome() if self.options.unordered else InOrder()
+        """JSON Lines in, JSON Lines out; return the exit code."""
+        options, reader = self.options, LineReader(self.source, MAX_PAYLOAD)
+        lines = ResultLines(options.raw, options.unordered, options.error_style, is_terminal(1))
+        run = EventsRun(self.supervisor, reader, self.output, lines, self._request, options.unordered, self._count)
         try:
-            while not supervisor.finishing or order:
-                while reader.has_line() and supervisor.has_room() and not order.full:
-                    self._submit(reader.next_line(), order)
-                self._collect(order.first)
-                while supervisor.outcomes:
-                    done = supervisor.outcomes.popleft()
-                    self._assemble(done)
-                    for index, outcome in order.put(done.request_id, done, len(done.payload)):
-                        codes.add(self._print_line(outcome, index if self.options.unordered else None))
-                if codes & set(ENDING_CODES) and not supervisor.finishing:
-                    supervisor.finish()  # what is in flight has done nothing wrong
-                elif not order and (reader.exhausted or supervisor.finishing):
-                    break
-                elif order or not reader.has_line() or not supervisor.has_room():
-                    hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
-                    watch = {self.source: select.POLLIN} if hungry else {}
-                    if not supervisor.outcomes and self.source in supervisor.step(watch) and hungry:
-                        reader.fill()
-            codes.add(self._freeze())
-        except (BrokenPipeError, click.ClickException):
-            supervisor.abandon()  # results go nowhere any more: what is in flight need not finish
+            run.run()
+            run.codes.add(self._freeze())
+        except (BrokenPipeError, OutputError):
+            self.supervisor.abandon()  # results go nowhere any more: what is in flight need not finish
             raise
         finally:
             self.progress.clear()
@@ -244,54 +136,37 @@ class Session:
         if self.summary is not None:
             self.journal.say(self.summary.text())
         if reader.error is not None:
-            raise click.UsageError(f"Cannot read {self.options.events!r} any further: {reader.error.strerror}.")
-        if codes & set(ENDING_CODES) and not reader.exhausted and not self.options.quiet:
-            self.journal.say("pipe-init: the run has ended early, for the reason above; later events were not run")
-        return self._exit_code(worst(codes))
+            raise click.UsageError(f"Cannot read {options.events!r} any further: {reader.error.strerror}.")
+        self._say_early_end(run, reader)
+        return self._exit_code(worst(run.codes))
 
-    def _collect(self, first: str | None) -> None:
-        """Take pieces of results. Beyond MAX_LINE in all, only the result that is `first` to be printed has credit."""
-        supervisor = self.supervisor
-        while supervisor.pieces:
-            piece = supervisor.pieces.popleft()
-            collected = self.collected.setdefault(piece.request_id, _Collected())
-            collected.size += len(piece.data)
-            if collected.size <= MAX_LINE:
-                collected.data += piece.data
-            else:
-                collected.data.clear()
-            self.withheld.append(piece)
-        if self.withheld:
-            full = sum(len(each.data) for each in self.collected.values()) > MAX_LINE
-            taken = [piece for piece in self.withheld if not full or piece.request_id == first]
-            self.withheld = [piece for piece in self.withheld if full and piece.request_id != first]
-            for piece in taken:
-                supervisor.taken(piece)
+    def _count(self, outcome: Outcome) -> None:
+        """Count an event whose line is about to be printed."""
+        failure = kind_of_failure(outcome)
+        self.progress.count(bool(failure))
+        if self.summary is not None:
+            self.summary.count(failure, outcome.measured.get("duration_us"))
+        if is_terminal(1):
+            self.progress.clear()
 
-    def _assemble(self, outcome: Outcome) -> None:
-        """Make the payload of a streamed result, or the error that says why there is none."""
-        collected = self.collected.pop(outcome.request_id, None)
-        if collected is None or outcome.problem is not None:
+    def _say_early_end(self, run: EventsRun, reader: LineReader) -> None:
+        """Say why a run of many events ended early, if it did. With -q only where no result line tells."""
+        ending = self.supervisor.interrupted_by
+        if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
-        if collected.size > MAX_LINE:
-            message = f"The result has {collected.size} bytes; the limit for one line is {MAX_LINE}"
-            outcome.problem = problem("Function.ResponseSizeTooLarge", message)
-            outcome.exit_code = EXIT_FUNCTION_FAILED
-            return
-        outcome.payload = bytes(collected.data)
-        if outcome.content_type == JSON_LINES and outcome.http is None and not self.options.raw:
-            outcome.payload = b"[" + outcome.payload.rstrip(b"\n").replace(b"\n", b", ") + b"]"
-            outcome.content_type = JSON
+        why = signal.Signals(ending).name if ending else _shown(report.error_line(run.reason))
+        rest = "" if reader.exhausted else ", and what may follow was not read"
+        self.journal.say(f"pipe-init: the run ended early: {why}. It read {run.read} events{rest}. Each has its line")
 
-    def _submit(self, line: bytes | None, order: InOrder[Outcome]) -> None:
-        request = self._request(line if line is not None else b"")
-        order.announce(request.request_id)
-        if line is None:
-            message = f"The event has more than {MAX_PAYLOAD} bytes"
-            error = problem("RequestTooLargeException", message)
-            self.supervisor.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
-        else:
-            self.supervisor.submit(request)
+    def _freeze(self) -> int:
+        """Run the pre-freeze hook, if there is one and a worker; return an exit code."""
+        if "pre_freeze" not in self.function.hooks or self.supervisor.finishing:
+            return 0
+        request = Request(new_request_id(), b"null", JSON, JSON, self.options.timeout, {"phase": PRE_FREEZE})
+        outcome = SingleRun(self.supervisor, self.output, raw=True, include=False).run(request)
+        if outcome.problem is not None:
+            self._print_error(outcome)
+        return outcome.exit_code
 
     def _single_request(self) -> Request:
         if not isinstance(self.event, Body):
@@ -310,59 +185,15 @@ class Session:
         id = str(self.function.metadata.get("request_id") or new_request_id())
         return Request(id, payload, content_type, accept, options.timeout, metadata)
 
-    def _print_line(self, outcome: Outcome, index: int | None) -> int:
-        """One result line; returns the event's exit code. index: of the event, if the line is to say it."""
-        why = "" if outcome.problem is not None else self._no_line(outcome)
-        if why:
-            message = f"Unable to marshal response: {why}, which --events cannot show"
-            outcome.problem, outcome.exit_code = problem("Runtime.MarshalError", message), EXIT_FUNCTION_FAILED
-        failure = kind_of_failure(outcome)
-        self.progress.count(bool(failure))
-        if self.summary is not None:
-            self.summary.count(failure, outcome.measured.get("duration_us"))
-        if outcome.problem is None:
-            line = self._line(outcome)
-        else:
-            style = "fc" if self.options.error_style == "fc" else "lambda"
-            error = report.error_object(style, outcome.problem, outcome.request_id)
-            line = json.dumps(error, ensure_ascii=False).encode("utf-8", "backslashreplace")
-        if index is not None:
-            name = b"result" if outcome.problem is None else b"error"
-            line = b'{"index": %d, "%s": %s}' % (index, name, line)
-        self._print(line + b"\n")
-        return outcome.exit_code or (EXIT_FUNCTION_FAILED if is_server_error(outcome) else 0)
-
-    def _line(self, outcome: Outcome) -> bytes:
-        if outcome.http is None:
-            return outcome.payload
-        answer = response_object(outcome.http, outcome.payload)
-        return json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace")
-
-    def _no_line(self, outcome: Outcome) -> str:
-        """Why a result cannot be one line of the output; "" if it can."""
-        if outcome.http is not None:
-            return ""
-        if b"\n" in outcome.payload:
-            return "the result has a line break in it"
-        if not self.options.raw and (outcome.content_type != JSON or not outcome.payload.strip()):
-            return "the result is not JSON"
-        return ""
-
-    def _print(self, data: bytes) -> None:
-        if is_terminal(1):
-            self.progress.clear()
-            data = harmless(data)
-        self.output.write(data)
-
     def _print_error(self, outcome: Outcome) -> None:
         style, failure = self.options.error_style, outcome.problem or {}
         if style == "text" or (style == "auto" and is_terminal(2)):
             text = report.error_text(failure).rstrip("\n")
         else:
-            error = report.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
-            text = json.dumps(error, ensure_ascii=False)
-        if is_terminal(2):
-            text = harmless(text.encode("utf-8", "backslashreplace")).decode()
+            text = dumped(
+                report.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
+            ).decode()
+        text = _shown(text)
         is_text = not text.startswith("{")
         self.journal.say(click.style(text, fg="red") if is_text and wants_colour(2) else text)
 
@@ -381,18 +212,9 @@ def kind_of_failure(outcome: Outcome) -> str:
     """Return the type of an outcome's error, or the HTTP status that says that the function failed; "" for neither."""
     if outcome.problem is not None:
         return str(outcome.problem.get("error_type", "")) or "unknown"
-    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and is_server_error(outcome) else ""
+    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and exit_code(outcome) else ""
 
 
-def is_server_error(outcome: Outcome) -> bool:
-    """Whether the answer is one of HTTP that says that the function failed."""
-    return outcome.http is not None and response_status(outcome.http) >= 500
-
-
-def worst(codes: set[int]) -> int:
-    """The exit code of a run of many events: an ending one, memory, a signal, time, failure, success."""
-    for code in (*ENDING_CODES, EXIT_OUT_OF_MEMORY):
-        if code in codes:
-            return code
-    signals = sorted(code for code in codes if code > 128)
-    return signals[0] if signals else EXIT_TIMED_OUT if EXIT_TIMED_OUT in codes else max(codes, default=0)
+def _shown(text: str) -> str:
+    """Return what a function wrote as it goes to stderr, which may be a terminal."""
+    return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text

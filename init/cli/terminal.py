@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import time
+from collections.abc import Iterable, Iterator
 
 from ..journal import write_all
 
@@ -29,9 +31,20 @@ def wants_colour(descriptor: int) -> bool:
 
 
 def harmless(text: bytes) -> bytes:
-    """UTF-8 text with its control characters, but line break and tab, written as escapes."""
-    shown = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text.decode("utf-8", "backslashreplace"))
-    return shown.encode("utf-8")
+    """Return UTF-8 text with its control characters, except line break and tab, written as escapes."""
+    return _shown(text.decode("utf-8", "backslashreplace"))
+
+
+def harmless_pieces(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Return what `harmless` makes of text that comes in pieces, wherever these are cut."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    for piece in pieces:
+        yield _shown(decoder.decode(piece))
+    yield _shown(decoder.decode(b"", final=True))
+
+
+def _shown(text: str) -> bytes:
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text).encode("utf-8")
 
 
 class Progress:

@@ -1,0 +1,85 @@
+"""Write bytes into a line of JSON, piece by piece, so that no reader takes a part of it for another line.
+
+JSON lets three characters that some readers take for line ends stand in a text as they are: U+0085 (Python's
+str.splitlines), U+2028 and U+2029 (that and Node's readline). They are written as escapes. Nothing here knows what a
+result is.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from binascii import b2a_base64
+from collections.abc import Iterator
+from typing import Any
+
+PIECE = 48 * 1024
+"""Bytes that are handled at a time. It is a multiple of three: base64 of pieces is then the base64 of the whole."""
+
+Data = bytes | bytearray
+
+_LINE_ENDS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
+
+
+def one_line(text: bytes) -> bytes:
+    """Return JSON text with escapes for the characters that a reader may take for a line end."""
+    if not text.isascii():
+        for character, escape in _LINE_ENDS:
+            text = text.replace(character, escape)
+    return text
+
+
+def dumped(value: Any) -> bytes:
+    """Return a value of our own as JSON for a line. A lone surrogate becomes its escape."""
+    return one_line(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def is_utf8(data: Data) -> bool:
+    """Return whether bytes are UTF-8. It takes no memory that grows with them."""
+    if data.isascii():
+        return True
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for piece in slices(data, len(data)):
+            decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def slices(data: Data, end: int) -> Iterator[memoryview]:
+    """Cut the first `end` bytes into pieces, without copying them."""
+    view = memoryview(data)
+    for start in range(0, end, PIECE):
+        yield view[start : min(start + PIECE, end)]
+
+
+def value_pieces(data: Data, end: int) -> Iterator[bytes | memoryview]:
+    """Return the first `end` bytes, which are JSON and UTF-8, as pieces for a line."""
+    if data.isascii() or not any(character in data for character, _ in _LINE_ENDS):
+        yield from slices(data, end)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for piece in slices(data, end):
+        yield one_line(decoder.decode(piece).encode())  # decoded, so that no character is in two pieces
+
+
+def text_pieces(data: Data) -> tuple[Iterator[bytes], bool]:
+    """Return bytes as a JSON string for a line: (pieces, whether they are base64, as bytes are that are not UTF-8)."""
+    return (_string(data), False) if is_utf8(data) else (_base64(data), True)
+
+
+def _string(data: Data) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    yield b'"'
+    for piece in slices(data, len(data)):
+        yield dumped(decoder.decode(piece))[1:-1]
+    yield b'"'
+
+
+def _base64(data: Data) -> Iterator[bytes]:
+    yield b'"'
+    for piece in slices(data, len(data)):
+        yield b2a_base64(piece, newline=False)
+    yield b'"'

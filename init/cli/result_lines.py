@@ -1,0 +1,139 @@
+"""Make the result line of an event: from its outcome to pieces of bytes that are one line together.
+
+A line is not put together in memory: its pieces refer to the result's own bytes where they can. This file knows no
+supervisor and no descriptor. All that an outcome holds came from a hostile process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipe_runtime.messages import JSON, JSON_LINES
+
+from .. import report
+from ..answers import problem
+from ..request import EXIT_FUNCTION_FAILED, Outcome
+from .http import response_pieces, response_status
+from .json_text import PIECE, Data, dumped, slices, text_pieces, value_pieces
+from .terminal import harmless_pieces
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of a result that may become one line."""
+
+
+@dataclass(slots=True)
+class Result:
+    """An outcome and its body.
+
+    data: The body, whether it came in pieces or not. size: Bytes that came of it; above MAX_LINE they are not kept.
+    """
+
+    outcome: Outcome
+    data: Data
+    size: int
+
+    @property
+    def exit_code(self) -> int:
+        """The event's exit code."""
+        return exit_code(self.outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return an outcome's exit code. An answer of HTTP may say that the function failed."""
+    if outcome.exit_code or outcome.http is None:
+        return outcome.exit_code
+    return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
+
+
+class ResultLines:
+    """Make lines as the options ask for them.
+
+    Args:
+        raw: Results are bytes, not JSON.
+        unordered: A line says which event it belongs to.
+        error_style: Of report.py; "text" and "auto" mean Lambda's.
+        terminal: A person looks at the lines: control characters are shown as escapes.
+        max_line: Bytes of a result that may become one line.
+    """
+
+    def __init__(
+        self, raw: bool, unordered: bool, error_style: str, terminal: bool = False, max_line: int = MAX_LINE
+    ) -> None:
+        self.max_line = max_line
+        self._raw = raw
+        self._unordered = unordered
+        self._terminal = terminal
+        self._style = "fc" if error_style == "fc" else "lambda"
+
+    def check(self, result: Result) -> None:
+        """Turn a result that cannot be a line into an error."""
+        outcome = result.outcome
+        if outcome.problem is None and result.size > self.max_line:
+            message = f"The result has {result.size} bytes; the limit for one line is {self.max_line}"
+            _fail(result, "Function.ResponseSizeTooLarge", message)
+        elif outcome.problem is None and (why := self._why_no_line(outcome, result.data)):
+            message = f"Unable to marshal response: {why}, which --events cannot show"
+            _fail(result, "Runtime.MarshalError", message)
+        if outcome.problem is not None:
+            result.data = b""
+
+    def pieces(self, result: Result, index: int) -> Iterable[bytes | memoryview]:
+        """Return a result that was checked as a line, with its line break.
+
+        Args:
+            result: What `check` was called with.
+            index: The event's, counted from 0.
+        """
+        pieces = self._pieces(result, index)
+        if self._terminal:
+            pieces = harmless_pieces(pieces)
+        return pieces if len(result.data) > PIECE else (b"".join(pieces),)
+
+    def _why_no_line(self, outcome: Outcome, data: Data) -> str:
+        """Return why a result cannot be one line of the output; "" if it can."""
+        if outcome.http is not None or (self._raw and self._unordered):
+            return ""
+        if outcome.content_type == JSON_LINES and not self._raw:
+            return ""
+        if b"\n" in data:
+            return "the result has a line break in it"
+        if not self._raw and (outcome.content_type != JSON or not data.strip()):
+            return "the result is not JSON"
+        return ""
+
+    def _pieces(self, result: Result, index: int) -> Iterator[bytes | memoryview]:
+        if not self._unordered:
+            yield from self._value(result)
+            yield b"\n"
+            return
+        name = b"result" if result.outcome.problem is None else b"error"
+        yield b'{"index": %d, "%s": ' % (index, name)
+        if not self._raw or result.outcome.problem is not None or result.outcome.http is not None:
+            yield from self._value(result)
+            yield b"}\n"
+        else:  # any bytes, which must not say what belongs to the line
+            pieces, is_base64 = text_pieces(result.data)
+            yield from pieces
+            yield b', "isBase64Encoded": true}\n' if is_base64 else b"}\n"
+
+    def _value(self, result: Result) -> Iterator[bytes | memoryview]:
+        outcome, data = result.outcome, result.data
+        if outcome.problem is not None:
+            yield dumped(report.error_object(self._style, outcome.problem, outcome.request_id))
+        elif outcome.http is not None:
+            yield from response_pieces(outcome.http, data)
+        elif outcome.content_type == JSON_LINES and not self._raw:
+            yield b"["
+            for piece in value_pieces(data, len(data) - data.endswith(b"\n")):
+                yield bytes(piece).replace(b"\n", b", ")
+            yield b"]"
+        elif self._raw:
+            yield from slices(data, len(data))
+        else:
+            yield from value_pieces(data, len(data))
+
+
+def _fail(result: Result, error_type: str, message: str) -> None:
+    result.outcome.problem = problem(error_type, message)
+    result.outcome.exit_code = EXIT_FUNCTION_FAILED
