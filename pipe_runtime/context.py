@@ -1,13 +1,15 @@
 """What a handler gets as its second argument: one object that serves functions of Lambda and of Function Compute.
 
 It is made for every request, so making it costs no more than keeping what it is made from; each field is
-worked out when it is first asked for, and then kept. This file knows neither frames nor the loop, and trusts
-no field to be there.
+worked out when it is first asked for, and then kept. Yet it is as plain as the platforms' own: vars() has every field,
+repr() shows them, and it can be copied and pickled. This file knows neither frames nor the loop, and trusts no field to
+be there.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from . import namespace
@@ -33,7 +35,8 @@ else:
         def __get__(self, instance, owner=None):
             if instance is None:
                 return self
-            value = instance.__dict__[self.name] = self.compute(instance)
+            value = self.compute(instance)
+            setattr(instance, self.name, value)
             return value
 
 
@@ -46,7 +49,18 @@ DEFAULT_MEMORY_MB = 128
 DEFAULT_TIMEOUT_MS = 60_000
 
 
-class Context:
+class _Kept:
+    """What a context keeps: what it is made from, the fields that were worked out, what middleware hangs on it."""
+
+    __slots__ = (
+        "__dict__", "__weakref__", "_request", "_function", "_handler", "_deadline", "_log", "_cancelled"
+    )  # fmt: skip
+
+
+_worked_out: Callable[[_Kept], dict[str, Any]] = _Kept.__dict__["__dict__"].__get__
+
+
+class Context(_Kept):
     """The context of one request.
 
     request: INVOKE's metadata (request_id, trace, client_context, identity, …), every key optional.
@@ -58,10 +72,7 @@ class Context:
     cancelled: whether the caller gave up on the request, or a callable that tells it now.
     """
 
-    # __dict__ holds the fields that were worked out, and what middleware hangs on a context.
-    __slots__ = (
-        "__dict__", "__weakref__", "_request", "_function", "_handler", "_deadline", "_log", "_cancelled"
-    )  # fmt: skip
+    __slots__ = ()
 
     def __init__(
         self,
@@ -79,8 +90,43 @@ class Context:
         self._log = log
         self._cancelled = cancelled
 
+    # As plain as it looks
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """Every field, worked out now if need be; vars() asks for this."""
+        for name in FIELDS:
+            getattr(self, name)
+        return _worked_out(self)
+
     def __repr__(self) -> str:
-        return f"Context(request_id={self.request_id!r}, function={self.function_name!r})"
+        return _shown(self, {name: value for name, value in vars(self).items() if name not in SECOND_NAMES})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields, the deadline, and whether the caller has given up by now.
+
+        The deadline is of the machine's one monotonic clock, so it holds in another process, too.
+        """
+        return {**vars(self), "_deadline": self._deadline, "_cancelled": self.cancelled}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fields = dict(state)
+        # In another process there is no log of a request's own.
+        self.__init__({}, {}, "", fields.pop("_deadline"), _to_stderr, fields.pop("_cancelled"))  # type: ignore[misc]
+        _worked_out(self).update(fields)
+
+    def __copy__(self) -> Context:
+        return self._made_of(self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Context:
+        return self._made_of(namespace.stdlib("copy").deepcopy(self.__getstate__(), memo))
+
+    def _made_of(self, state: dict[str, Any]) -> Context:
+        other = type(self).__new__(type(self))
+        other.__setstate__(state)
+        other._log = self._log
+        other._cancelled = self._cancelled
+        return other
 
     # Lambda
 
@@ -225,8 +271,34 @@ class Context:
         return int(self._function.get("memory_mb") or DEFAULT_MEMORY_MB)
 
 
-class Credentials:
-    """Access to the platform's services. Prints nothing of itself: contexts get printed, and logs get read."""
+def _fields_of(kind: type) -> tuple[str, ...]:
+    return tuple(name for name, value in vars(kind).items() if isinstance(value, lazy))
+
+
+FIELDS = _fields_of(Context)
+"""The names of a context's fields."""
+
+SECOND_NAMES = frozenset(("request_id", "requestId", "accountId"))
+"""Fields that a repr leaves out, since it shows them under another name."""
+
+
+def _shown(part: object, fields: Mapping[str, Any]) -> str:
+    return f"{type(part).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Part:
+    """What a context has for several fields in one: an object with plain attributes."""
+
+    def __repr__(self) -> str:
+        return _shown(self, _public(self))
+
+
+class Credentials(_Part):
+    """Access to the platform's services. A repr hides the values: contexts get printed, and logs get read."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.access_key_id = self.accessKeyId = str(given.get("access_key_id") or "")
@@ -234,10 +306,10 @@ class Credentials:
         self.security_token = self.securityToken = str(given.get("security_token") or "")
 
     def __repr__(self) -> str:
-        return "Credentials(hidden)"
+        return _shown(self, {name: "hidden" if value else value for name, value in _public(self).items()})
 
 
-class FunctionMeta:
+class FunctionMeta(_Part):
     """Function Compute's `context.function`. memory: MB; timeout: whole seconds, rounded up."""
 
     def __init__(self, name: str, handler: str, memory_mb: int, timeout_ms: int) -> None:
@@ -247,7 +319,7 @@ class FunctionMeta:
         self.timeout = -(-timeout_ms // 1000)
 
 
-class Service:
+class Service(_Part):
     """Function Compute's `context.service`."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -258,7 +330,7 @@ class Service:
         self.version_id = str(given.get("version_id") or "")
 
 
-class Tracing:
+class Tracing(_Part):
     """Function Compute's `context.tracing`."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -267,7 +339,7 @@ class Tracing:
         self.span_baggages: dict[str, Any] = dict(_map(given.get("span_baggages")))
 
 
-class ClientContext:
+class ClientContext(_Part):
     """Lambda's `context.client_context`; what the caller left out is None."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -277,7 +349,7 @@ class ClientContext:
         self.client = Client(_map(client)) if client else None
 
 
-class Client:
+class Client(_Part):
     """Lambda's `context.client_context.client`."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -288,7 +360,7 @@ class Client:
         self.app_package_name: str | None = given.get("app_package_name")
 
 
-class Identity:
+class Identity(_Part):
     """Lambda's `context.identity`. Lambda's own wire form is camelCase; both are understood."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import pickle
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
+import jsonpickle
 import pytest
 
 from pipe_runtime.context import Context
+from pipe_testing.command import PipeInit
 
 REQUEST = {
     "request_id": "r-1",
@@ -177,6 +181,135 @@ def test_nothing_prints_the_credentials() -> None:
     shown = f"{context!r} {context} {context.credentials!r} {context.credentials} {vars(context)}"
     assert "r-1" in shown and "orders" in shown
     assert "key-id" not in shown and "key-secret" not in shown and "the-token" not in shown
+    hidden = "Credentials(access_key_id='hidden', access_key_secret='hidden', security_token='hidden')"
+    assert repr(context.credentials) == hidden and f"credentials={hidden}" in shown
+    assert repr(make({}, {}).credentials) == "Credentials(access_key_id='', access_key_secret='', security_token='')"
+
+
+def test_repr_shows_the_fields() -> None:
+    shown = repr(make())
+    assert shown.startswith("Context(aws_request_id='r-1', function_name='orders', function_version='7', ")
+    for part in (
+        "client_context=ClientContext(custom={'a': 'b'}, env={'c': 'd'}, client=Client(installation_id=None, ",
+        "identity=Identity(cognito_identity_id='i-1', cognito_identity_pool_id='p-1')",
+        "function=FunctionMeta(name='orders', handler='index.handler', memory=512, timeout=3)",
+        "service=Service(name='shop', log_project='project', log_store='store', qualifier='prod', version_id='9')",
+        "tracing=Tracing(span_context='s', jaeger_endpoint='http://j', span_baggages={'k': 'v'})",
+        "tenant_id='t-1'",
+        "memory_limit_in_mb='512'",
+    ):
+        assert part in shown
+    assert "requestId" not in shown and "<" not in shown
+
+
+FIELD_NAMES = {
+    *("aws_request_id", "function_name", "function_version", "invoked_function_arn", "memory_limit_in_mb"),
+    *("log_group_name", "log_stream_name", "client_context", "identity", "tenant_id", "request_id", "requestId"),
+    *("credentials", "function", "service", "region", "account_id", "accountId", "retry_count", "tracing"),
+    "traceparent",
+}
+
+
+def test_vars_has_every_field_and_what_was_hung_on() -> None:
+    context: Any = make()
+    assert set(vars(context)) == FIELD_NAMES
+    context.middleware = "its own"
+    context.function_name = "renamed"
+    assert set(vars(context)) == {*FIELD_NAMES, "middleware"}
+    assert vars(context)["function_name"] == "renamed" and vars(context)["memory_limit_in_mb"] == "512"
+    vars(context)["region"] = "elsewhere"
+    assert context.region == "elsewhere"
+
+
+def test_a_field_is_worked_out_when_it_is_asked_for() -> None:
+    context = make({"request_id": "r-1", "client_context": 1})  # what no init sends
+    assert context.aws_request_id == "r-1"
+    with pytest.raises(AttributeError):
+        context.client_context  # noqa: B018
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two contexts say the same, part by part."""
+    return repr(vars(one)) == repr(vars(other)) and vars(one.credentials) == vars(other.credentials)
+
+
+def through_jsonpickle(given: Any) -> Any:
+    return jsonpickle.decode(jsonpickle.encode(given, keys=True), keys=True)
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{f"pickle-{version}": lambda given, v=version: pickle.loads(pickle.dumps(given, v)) for version in range(2, 6)},
+    "jsonpickle": lambda given: through_jsonpickle(given),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_is_a_context_with_the_same_fields(way: str) -> None:
+    lines: list[str] = []
+    context: Any = Context(REQUEST, FUNCTION, "index.handler", time.monotonic() + 30, lines.append, lambda: True)
+    context.middleware = ["its own"]
+    found: Any = COPIES[way](context)
+    assert type(found) is Context and same(found, context)
+    assert 0 < found.get_remaining_time_in_millis() <= 30_000
+    assert found.cancelled is True
+    assert found.to_json() == context.to_json()
+    assert found.logger is logging.getLogger()
+    assert (found.middleware is context.middleware) == (way == "copy")
+    assert (found.client_context is context.client_context) == (way == "copy")
+
+
+def test_a_deep_copy_logs_and_hears_of_a_cancellation_as_its_original() -> None:
+    lines: list[str] = []
+    asked = [False]
+    context = Context(REQUEST, FUNCTION, "index.handler", 0.0, lines.append, lambda: asked[0])
+    for found in (copy.copy(context), copy.deepcopy({"a": [context]})["a"][0]):
+        found.log("text")
+        assert not found.cancelled
+        asked[0] = True
+        assert found.cancelled
+        asked[0] = False
+    assert lines == ["text", "text"]
+
+
+def test_a_pickled_one_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    pickle.loads(pickle.dumps(make())).log({"a": 1})
+    assert capsys.readouterr() == ("", "{'a': 1}\n")
+
+
+@pytest.mark.parametrize("name", ["client_context", "identity", "function", "service", "credentials", "tracing"])
+def test_each_part_is_a_plain_object(name: str) -> None:
+    part = getattr(make(), name)
+    for found in (copy.deepcopy(part), pickle.loads(pickle.dumps(part)), through_jsonpickle(part)):
+        assert type(found) is type(part) and found is not part
+        assert repr(vars(found)) == repr(vars(part))
+    assert repr(part).startswith(type(part).__name__ + "(")
+
+
+POOL = """
+import copy, multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+def work(context):
+    return [context.aws_request_id, context.identity.cognito_identity_id, context.get_remaining_time_in_millis() > 0]
+
+def handler(event, context):
+    found = {}
+    for method in ("fork", "spawn", "forkserver"):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+            found[method] = pool.submit(work, context).result()
+    return found
+"""
+
+
+@pytest.mark.unmeasured
+def test_a_context_goes_to_another_process(pipe_init: PipeInit, tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text(POOL)
+    (tmp_path / "context.json").write_text('{"request_id": "r-7", "identity": {"cognito_identity_id": "i-7"}}')
+    finished = pipe_init("run", "index.handler", "-q", "--context", "context.json", cwd=tmp_path)
+    assert finished.stderr == b""
+    assert json.loads(finished.stdout) == dict.fromkeys(("fork", "spawn", "forkserver"), ["r-7", "i-7", True])
 
 
 def test_cancelled_by_flag_or_by_callable() -> None:
@@ -206,7 +339,6 @@ def test_a_field_is_one_object_and_each_request_has_its_own() -> None:
     assert "x" not in other.tracing.span_baggages
 
 
-def test_copies_and_weak_references() -> None:
+def test_weak_references() -> None:
     context = make()
-    assert copy.copy(context).request_id == "r-1"
     assert weakref.ref(context)() is context
