@@ -47,7 +47,7 @@ class Function:
     together. hooks: which of "initializer", "pre_stop" and "pre_freeze" hello names. workers: processes that serve at a
     time. isolation: PROCESS, or REQUEST for a process per request. start_method: EXEC or TEMPLATE. max_growth: bytes
     that a worker's peak memory may grow after READY before it is replaced, None for any. metadata: INVOKE's fields that
-    are the same for every request; a request's own win.
+    are the same for every request; a request's own win. assumed_region: the region, if it is only a default.
     """
 
     command: list[str]
@@ -58,6 +58,7 @@ class Function:
     cgroup: Parent | None = None
     memory_mb: int = 0
     version: str = "$LATEST"
+    assumed_region: str = ""
     log_style: str = "none"
     spin_us: int = 0
     concurrency: int = 1

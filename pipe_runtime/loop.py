@@ -12,7 +12,7 @@ import faulthandler
 import os
 import sys
 from _signal import SIGXCPU
-from time import monotonic, perf_counter_ns  # now: a function may replace the module's
+from time import monotonic, perf_counter_ns, tzset  # now: a function may replace the module's
 
 from . import codec, faults, handler, namespace, run_hooks
 from .connection import MAX_CONCURRENCY, RUNTIME, STREAM_BYTES, Connection
@@ -48,6 +48,7 @@ KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 KEPT_BYTES_OF_ONE = 8 + MAX_HEAD + 2 * STREAM_BYTES
 """The same for each request that may be streamed; small pieces are half frame."""
 
+_TRACE = "_X_AMZN_TRACE_ID"
 _FOR_THE_LOOP = (HELLO, STOP, DUMP)
 _WHOLE = frozenset((dict, list, str, int, float, bool, type(None), bytes, tuple))
 _IN_PIECES = ("__next__", "__anext__", "__await__")
@@ -153,6 +154,7 @@ class Runtime:
         self.code_dir = ""
         self._begun = 0
         self._function: dict[str, Any] = {}
+        self._tells_trace = self._trace_is_set = False  # in a variable, as on Lambda
         self.multiplying = False
         self._template: Template | None = None
         self.dump_fd = self.control_fd = -1
@@ -316,6 +318,8 @@ class Runtime:
 
     def context(self, request: dict[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:
         """What the handler gets for a request, INVOKE's metadata. Its time runs from now on."""
+        if self._tells_trace and (self._trace_is_set or "trace" in request):
+            self._trace_is_set = namespace.own("platforms").set_trace(request.get("trace"))
         deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
         return Context(request, self._function, self._handler_name, deadline, self.journal.log, cancelled)
 
@@ -354,7 +358,7 @@ class Runtime:
         self._begun = perf_counter_ns()
         self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
         os.register_at_fork(after_in_child=self._after_fork)
-        os.environ.update(hello.get("environment", {}))
+        self._set_variables(hello)
         self.journal.open_streams()
         self.journal.configure(*log_settings(hello, os.environ))
         LoggingHook(self.journal).install()
@@ -375,6 +379,17 @@ class Runtime:
         self.plain = plain and handler.is_plain(self.found) and "snapshot_restore_py" not in sys.modules
         if self.plain:
             self.handler = handler.adapt(self.found)
+
+    def _set_variables(self, hello: dict[str, Any]) -> None:
+        """Set HELLO's variables, and those of the platform that only the runtime knows."""
+        variables = hello.get("environment", {})
+        os.environ.update(variables)
+        if "TZ" in variables:
+            tzset()
+        if hello.get("platform") == "lambda":
+            if not os.environ.get("AWS_EXECUTION_ENV"):
+                os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
+            self._tells_trace = hello.get("concurrency", 1) <= 1 and _TRACE not in os.environ
 
     def _become_ready(self, hello: dict[str, Any]) -> Outcome:
         """What each worker does for itself; then the function can be called."""
@@ -411,7 +426,7 @@ class Runtime:
         """Another runtime in this process, for a plain handler, with a conversation of its own."""
         other = object.__new__(Runtime)
         vars(other).update(vars(self), queue=[], handler=handler, plain=True, journal=Journal(other._send_log))
-        other._service = None
+        other._service, other._tells_trace = None, False
         other.restart(pipes)
         return other
 

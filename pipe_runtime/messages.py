@@ -88,6 +88,7 @@ FIELDS: dict[int, dict[str, type]] = {
         "layers": list,
         "environment": dict,
         "function": dict,
+        "platform": str,
         "dump_fd": int,
         "dump_signal": int,
         "spin_us": int,

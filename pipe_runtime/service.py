@@ -59,6 +59,7 @@ class Service:
         self._hooks: dict[str, Hook] = {}
         self._concurrency = 1
         self._init_request_id = ""
+        self._headers: Callable[[Context], list[tuple[str, str]]] | None = None
 
     # Before READY
 
@@ -67,6 +68,9 @@ class Service:
         self._concurrency = min(hello.get("concurrency", 1), MAX_CONCURRENCY)
         self._init_request_id = hello.get("init_request_id", "")
         self.type = _type(found, hello)
+        if self.type != "event" and hello.get("platform") == "fc":
+            platforms = namespace.own("platforms")
+            self._headers = lambda context: platforms.fc_headers(context, hello)
         self._hooks = _hooks(hello, code_dir)
         engine = _engine(found, hello)
         if engine == "tasks":
@@ -76,7 +80,7 @@ class Service:
             self.engine = namespace.own("threads").Threads(self, self._concurrency)
         if self.type == "wsgi":
             wsgi, multithread = namespace.own("web.wsgi"), self._concurrency > 1
-            self._adapter = lambda exchange: wsgi.serve(found, exchange, multithread)
+            self._adapter = lambda exchange: wsgi.serve(found, exchange, multithread, self._more_headers(exchange))
         elif self.type == "event":
             self._adapter = _event_function(found).serve
         if self._concurrency > 1:
@@ -97,13 +101,17 @@ class Service:
         asgi = namespace.own("web.asgi")
 
         async def serve_one(exchange: AsyncExchange) -> None:
-            await asgi.serve(found, exchange, engine.state)
+            await asgi.serve(found, exchange, engine.state, self._more_headers(exchange))
 
         engine = tasks.Tasks(self, self._concurrency, serve_one, asgi.Lifespan(found, self._log), cancels=False)
         return engine
 
     def _log(self, text: str) -> None:
         self._runtime.journal.log("pipe_runtime: " + text, NOBODY)
+
+    def _more_headers(self, exchange: Incoming) -> list[tuple[str, str]]:
+        """Return the headers that the platform adds to an HTTP request."""
+        return [] if self._headers is None else self._headers(exchange.context)
 
     def ready(self) -> dict[str, Any]:
         """What READY says of it."""

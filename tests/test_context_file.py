@@ -88,7 +88,7 @@ def test_the_handlers_context_shows_it(file: Path) -> None:
 
 def test_nothing(file: Path) -> None:
     file.write_text("{}")
-    function = describe(file)
+    function = describe(file, "--platform", "none")
     assert set(function.hello["function"]) == {"memory_mb", "timeout_ms"}
     assert (dict(function.metadata), function.version) == ({}, "$LATEST")
 
@@ -181,7 +181,7 @@ def test_a_request_id_is_for_one_event(file: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "what"),
     [
-        ("name", "HANDLER, its hooks, --code-dir, --layer and --context"),
+        ("arn", "HANDLER, its hooks, --code-dir, --layer, --name, --region and --context"),
         ("tenant_id", "--request, --header and --context"),
     ],
 )

@@ -244,7 +244,7 @@ class TestOptions:
         assert says.endswith(f" bytes together; the limit is {MAX_ASKED}.")
 
     def test_they_are_no_part_of_hello_nor_of_every_request(self) -> None:
-        function = describe_function(given("--request", "/", "-H", "A: 1", "-i"))
+        function = describe_function(given("--request", "/", "-H", "A: 1", "-i", "--platform", "none"))
         assert set(function.hello) == {"handler", "code_dir", "environment", "function"}
         assert dict(function.metadata) == {}
 

@@ -225,7 +225,7 @@ class TestGiven:
 
 class TestFunction:
     def test_defaults_add_nothing(self) -> None:
-        function = describe()
+        function = describe("--platform", "none")
         assert set(function.hello) == {"handler", "code_dir", "environment", "function"}
         assert set(function.hello["function"]) == {"memory_mb", "timeout_ms"}
         assert (function.concurrency, function.hooks, dict(function.metadata)) == (1, frozenset(), {})
@@ -312,13 +312,14 @@ class TestSize:
     """HELLO's head has 64 KiB, whatever the options are."""
 
     def test_variables_take_the_room_that_is_left_and_then_exec(self) -> None:
-        hello = describe().hello
+        platform = ("--platform", "none")
+        hello = describe(*platform).hello
         del hello["environment"]
         room = MAX_ASKED - packed_size(hello) - (packed_size({"environment": {"A": "x" * 1000}}) - 1000)
-        function = describe("-E", "A=" + "x" * room)
+        function = describe(*platform, "-E", "A=" + "x" * room)
         assert function.hello["environment"] == {"A": "x" * room} and "A" not in function.environment
         assert connect(function)
-        function = describe("-E", "A=" + "x" * (room + 1))
+        function = describe(*platform, "-E", "A=" + "x" * (room + 1))
         assert function.hello["environment"] == {} and function.environment["A"] == "x" * (room + 1)
 
     def test_many_short_variables(self, tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ class TestSize:
         assert connect(describe(*hooks))
         says = refused(*hooks, *["--layer", str(tmp_path)] * 1000)
         assert re.fullmatch(
-            r"HANDLER, its hooks, --code-dir, --layer and --context make \d{5,} bytes together; "
+            r"HANDLER, its hooks, --code-dir, --layer, --name, --region and --context make \d{5,} bytes together; "
             rf"the limit is {MAX_ASKED}\.",
             says,
         )

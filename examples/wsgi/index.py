@@ -6,7 +6,7 @@ Content-Type: text/plain; charset=utf-8
 X-Uri: /files/a%20b?overwrite=1
 
 PUT /files/a b
-9 bytes for function in local
+9 bytes for function in us-east-1
 """
 
 

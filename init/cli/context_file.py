@@ -6,6 +6,7 @@ No value is repeated in an error: there may be credentials among them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,12 @@ _KINDS = {str: "a text", dict: "an object", int: "an integer from 0 to 2^64 - 1"
 _PRINTED = ("version", "request_id")
 """These stand in log lines, of which nobody is to make two."""
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+"""What neither a variable nor a header can hold: what the file says of the function becomes both."""
+
+_XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16})(?:;Sampled=([01]))?(?:;.*)?")
+"""AWS X-Ray's tracing header."""
+
 
 def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """(HELLO's `function` map, INVOKE's fields) of the JSON object in the file.
@@ -64,7 +71,27 @@ def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if _cannot_be_packed(value):
             raise click.UsageError(f"{where}: {key!r} has a number, a text or a depth that the protocol cannot carry.")
     function = {key: value for key, value in given.items() if key in FUNCTION_KEYS}
+    _check_lines(function, "", where)
+    if "trace" in given:
+        given["trace"] = traceparent(given["trace"])
     return function, {key: value for key, value in given.items() if key in REQUEST_KEYS}
+
+
+def traceparent(trace: str) -> str:
+    """Return a trace in W3C's form. One in X-Ray's form is rewritten; what is neither stays as it is."""
+    found = _XRAY.fullmatch(trace)
+    if not found:
+        return trace
+    moment, rest, parent, sampled = found.groups()
+    return f"00-{moment}{rest}-{parent}-0{sampled or 0}"
+
+
+def _check_lines(given: Mapping[str, Any], prefix: str, where: str) -> None:
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            _check_lines(value, f"{key}.", where)
+        elif _CONTROL.search(value):
+            raise click.UsageError(f"{where}: {prefix + key!r} has a control character in it.")
 
 
 def _read_object(path: str, where: str) -> dict[str, Any]:

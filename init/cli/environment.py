@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import click
 
 _AT_EXEC = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "GCONV_", "LC_")
-_AT_EXEC_NAMES = frozenset(("LANG", "LANGUAGE", "TZ", "LOCPATH"))
+_AT_EXEC_NAMES = frozenset(("LANG", "LANGUAGE", "LOCPATH"))
 
 
 def acts_at_exec(variables: Mapping[str, str]) -> bool:

@@ -7,6 +7,7 @@ import math
 import os
 import select
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,14 @@ from .. import launch, limits, report
 from ..policy import Settings
 from ..request import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, new_request_id
 from ..signals import Signals
+from .aws_region import region_of_profile
 from .body import Body
 from .confine import limits_of
 from .context_file import read_context_file
 from .environment import acts_at_exec, read_env_file, read_pairs
 from .http import http_metadata
 from .lines import READ_SIZE
+from .platform import LAMBDA, MAX_NAME, NONE, Asked, identify, is_name
 
 TYPES = ("auto", "event", "wsgi", "asgi")
 """The kinds of function; auto: the runtime looks at what the handler is."""
@@ -106,6 +109,9 @@ class Given:
     output_limit: int | None
     log_limit: int | None
     cgroup: tuple[Path, ...]
+    platform: str | None
+    name: str | None
+    region: str | None
 
     @property
     def has_event(self) -> bool:
@@ -136,11 +142,12 @@ def describe_function(options: Given) -> Function:
         given |= read_env_file(path)
     given |= read_pairs(options.env)
     environment = launch.function_environment(os.environ)
-    memory_mb = options.memory or limits.physical_memory() // 2**20
-    about |= {"memory_mb": memory_mb, "timeout_ms": math.ceil(options.timeout * 1000)}
+    identity = identify(asked_of(options, about, given, environment))
+    about = {**identity.function, "timeout_ms": math.ceil(options.timeout * 1000)}
+    given = {**identity.variables, **given}
     hello = {"handler": options.handler, "code_dir": str(options.code_dir.absolute()), "function": about}
     hello |= optional_fields(options)
-    room = MAX_ASKED - check_size(hello, "HANDLER, its hooks, --code-dir, --layer and --context")
+    room = MAX_ASKED - check_size(hello, "HANDLER, its hooks, --code-dir, --layer, --name, --region and --context")
     http = {"http": http_metadata(options, MAX_PAYLOAD)} if options.is_http else {}
     check_size({**metadata, **http}, "--request, --header and --context")
     if acts_at_exec(given) or not fits_into_hello(given, room):
@@ -162,8 +169,9 @@ def describe_function(options: Given) -> Function:
             prestart=each_its_own and options.events is not None,
         ),
         limits=limits_of(options),
-        memory_mb=memory_mb,
+        memory_mb=about["memory_mb"],
         version=about.get("version", Function.version),
+        assumed_region=identity.assumed_region,
         log_style=log_style(options),
         spin_us=options.spin if len(os.sched_getaffinity(0)) > 1 else 0,
         concurrency=options.concurrency,
@@ -185,6 +193,36 @@ def log_style(options: Given) -> str:
     return report.SHORT if options.events is None else report.SUMMARY
 
 
+def asked_of(
+    options: Given, context: Mapping[str, Any], given: Mapping[str, str], inherited: Mapping[str, str]
+) -> Asked:
+    """Return what platform.py needs to know of the options.
+
+    Args:
+        options: As given.
+        context: HELLO's `function` map of --context.
+        given: The variables of -E and --env-file.
+        inherited: The variables that the function inherits.
+    """
+    return Asked(
+        platform=options.platform or LAMBDA,
+        spelled_out=options.platform is not None,
+        handler=options.handler,
+        code_dir=str(options.code_dir.absolute()),
+        runtime_dir=os.path.dirname(launch.runtime_command("")[1]),
+        name=options.name,
+        region=options.region,
+        memory_mb=options.memory,
+        machine_mb=limits.physical_memory() // 2**20,
+        context=context,
+        given=given,
+        inherited=inherited,
+        day=time.strftime("%Y/%m/%d", time.gmtime()),
+        unique=os.urandom(16).hex(),
+        profile_region=lambda: region_of_profile({**inherited, **given}),
+    )
+
+
 def optional_fields(options: Given) -> dict[str, Any]:
     """HELLO's fields that are left out where the option has its default."""
     fields: dict[str, Any] = dict(options.hooks)
@@ -198,6 +236,8 @@ def optional_fields(options: Given) -> dict[str, Any]:
         fields["bytes"] = options.bytes
     if options.layer:
         fields["layers"] = [str(folder.absolute()) for folder in options.layer]
+    if options.platform != NONE:
+        fields["platform"] = options.platform or LAMBDA
     if options.log_style == "json":
         fields["log_format"] = "json"
     if options.log_level is not None:
@@ -239,6 +279,9 @@ def check_names(options: Given) -> None:
         raise click.UsageError(f"--layer: {len(options.layer)} folders; the limit is {MAX_ITEMS}.")
     hooks = [("--" + hook.replace("_", "-"), name) for hook, name in options.hooks.items()]
     names = [("HANDLER", options.handler), *hooks]
+    for what, text in (("--name", options.name), ("--region", options.region)):
+        if text is not None and not is_name(text):
+            raise click.UsageError(f"{what}: {text[:100]!r} is not 1 to {MAX_NAME} printable characters.")
     for what, name in names:
         if len(name) > MAX_HANDLER:
             raise click.UsageError(f"{what} has {len(name)} characters; the limit is {MAX_HANDLER}.")

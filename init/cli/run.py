@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pipe_runtime.connection import MAX_CONCURRENCY
 
@@ -16,6 +17,7 @@ from .. import report
 from ..request import EXEC, PROCESS, REQUEST, TEMPLATE
 from .inputs import BYTES_FORMS, LOG_LEVELS, TYPES, Given
 from .options import DocumentedCommand, Number, Seconds, option, prefer_command_line
+from .platform import MEANS, PLATFORMS
 from .session import Session
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ pipe-init run index.handler
 pipe-init run index.handler -C examples/hello -e '{"name": "world"}'
 pipe-init run app.main.handler -f event.json -t 3 -m 256
 pipe-init run index.handler --raw -e 'plain text'
+pipe-init run index.handler --platform fc -f event.json
+pipe-init run app.handler --platform lambda --name shop --region eu-central-1
 pipe-init run app.app --request 'GET /items?page=2' -i
 pipe-init run app.app --request '/items' -H 'Content-Type: application/json' -e '{"name": "pen"}'
 pipe-init run stream.handler -e '{"count": 1000000}' | head -n 3
@@ -58,6 +62,14 @@ class Line(click.types.StringParamType):
     def split_envvar_value(self, rv: str) -> list[str]:
         """The lines of a variable that are not blank."""
         return [line for line in rv.splitlines() if line.strip()]
+
+
+def of_platform(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return an option's value: what --platform stands for, where the option itself is not given."""
+    name, platform = str(parameter.name), context.params.get("platform")
+    if platform is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+        return value
+    return MEANS[platform].get(name, value)
 
 
 @click.command(cls=DocumentedCommand, examples=EXAMPLES)
@@ -98,6 +110,23 @@ class Line(click.types.StringParamType):
     type=click.Choice(TYPES),
     default="auto",
     help="What it is: event, wsgi, asgi or auto. Default: auto, as the handler itself tells.",
+)
+@option(
+    "--platform",
+    group="Function",
+    metavar="NAME",
+    type=click.Choice(PLATFORMS),
+    is_eager=True,
+    help="Whose variables the function finds: lambda, fc or none. Given, it also chooses that platform's event form "
+    "(fc: bytes), log style and error style. Default: lambda's variables.",
+)
+@option("--name", group="Function", metavar="NAME", help="The function's name. Default: function.")
+@option(
+    "--region",
+    group="Function",
+    metavar="REGION",
+    help="The function's region. Default: as the environment, then your AWS profile says, then us-east-1; fc: "
+    "cn-hangzhou.",
 )
 @option(
     "--initializer",
@@ -157,6 +186,7 @@ class Line(click.types.StringParamType):
     "--raw",
     group="Event",
     is_flag=True,
+    callback=of_platform,
     help="The handler gets bytes, and the bytes it returns go out as they are.",
 )
 @option(
@@ -343,6 +373,7 @@ class Line(click.types.StringParamType):
     group="Output",
     metavar="STYLE",
     type=click.Choice(report.LOG_STYLES),
+    callback=of_platform,
     default=report.AUTO,
     help="Lines about events on stderr: fc, lambda, json or none. Default: auto, one short line after a single event, "
     "and a summary of --events on a terminal. json also makes JSON of what the function logs and prints.",
@@ -360,6 +391,7 @@ class Line(click.types.StringParamType):
     group="Output",
     metavar="STYLE",
     type=click.Choice(report.ERROR_STYLES),
+    callback=of_platform,
     default="auto",
     help="A failure on stderr: text, or JSON as lambda or fc gives it. Default: auto, text on a terminal, else lambda.",
 )

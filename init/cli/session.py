@@ -21,6 +21,7 @@ from ..reaper import become_subreaper
 from ..request import EXEC, MAX_PAYLOAD, TEMPLATE, Outcome, Request, new_request_id
 from ..signals import Signals
 from ..supervisor import Supervisor
+from .aws_region import mentions_aws
 from .body import Body
 from .confine import cgroup_folders, open_cgroup
 from .events_run import EventsRun, worst
@@ -29,6 +30,7 @@ from .inputs import Given, describe_function, open_input, read_event
 from .json_text import dumped
 from .lines import LineReader
 from .output import Output, OutputError
+from .platform import FC
 from .result_lines import ResultLines, exit_code
 from .single_run import SingleRun
 from .summary import Summary
@@ -60,6 +62,7 @@ class Session:
         self.journal.before_line = self.progress.clear
         if not become_subreaper() and not options.quiet:
             self.journal.say("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
+        self._say_region()
         self.cgroup = open_cgroup(options, folders, self.function.limits, self.journal)
         self.function = replace(self.function, cgroup=self.cgroup, start_method=self._start_method())
         self.supervisor = Supervisor(self.function, signals, self.journal, process)
@@ -80,6 +83,17 @@ class Session:
             return early.signals, early.process
         early.process.dismiss()
         return early.signals, None
+
+    def _say_region(self) -> None:
+        """Say which region was assumed, once, and only where the function is likely to use it."""
+        options, region = self.options, self.function.assumed_region
+        if not region or self.function.log_style == "none":
+            return
+        if options.platform == FC:
+            self.journal.say(f"pipe-init: FC_REGION is {region}: neither --region nor the environment names another")
+        elif options.platform or mentions_aws(str(options.code_dir), options.handler):
+            others = "neither --region nor the environment nor an AWS profile names another"
+            self.journal.say(f"pipe-init: AWS_REGION is {region}: {others}")
 
     def _start_method(self) -> str:
         """How workers are started, now that it is known who counts their processes. click.UsageError: it cannot be."""

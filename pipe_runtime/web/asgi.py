@@ -14,7 +14,7 @@ from .lifespan import Lifespan, LifespanFailed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Future, Task
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any, Protocol
 
     from ..context import Context
@@ -51,10 +51,13 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 _PORTS = {"https": 443, "wss": 443}
 
 
-async def serve(app: Application, exchange: AsyncExchange, state: Mapping[str, Any]) -> None:
+async def serve(
+    app: Application, exchange: AsyncExchange, state: Mapping[str, Any], added: Sequence[tuple[str, str]] = ()
+) -> None:
     """Run an application for one request, until it returns.
 
-    state: what Lifespan.startup() gave; the scope's `state` is a shallow copy of it.
+    state: what Lifespan.startup() gave; the scope's `state` is a shallow copy of it. added: the platform's own headers;
+    those of the request win.
 
     The scope is that of ASGI's HTTP, without extensions. Two keys more give the application the request's context
     object (context.py): `pipe_init.context`, and `aws.context`, where applications written for Lambda look for it.
@@ -83,6 +86,9 @@ async def serve(app: Application, exchange: AsyncExchange, state: Mapping[str, A
         else:
             body = b""
     scope = _scope(http, state)
+    given = {name for name, _ in scope["headers"]}
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in added]
+    scope["headers"] += [header for header in headers if header[0] not in given]
     scope["pipe_init.context"] = scope["aws.context"] = exchange.context
     cycle = _Cycle(exchange, scope["method"] == "HEAD", body, more)
     try:

@@ -15,7 +15,7 @@ from ..errors import Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Any, Protocol
 
@@ -54,14 +54,19 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 _CONTROLS = bytes(code for code in (*range(32), 127) if code != 9)
 
 
-def serve(app: Callable[..., Any], exchange: Exchange, multithread: bool) -> None:
+def serve(
+    app: Callable[..., Any], exchange: Exchange, multithread: bool, added: Sequence[tuple[str, str]] = ()
+) -> None:
     """Call a WSGI application for one request; returns when its answer is given out and its close() has run.
 
-    multithread: whether another thread may call `app` at the same time.
+    multithread: whether another thread may call `app` at the same time. added: the platform's own headers; those of the
+    request win.
     Raises what the application raises, and what `exchange` raises when nobody takes the answer any more. Else Fault:
     Runtime.UnmarshalError for an `http` map that cannot be used, Runtime.MarshalError for an answer that is none.
     """
     environ = make_environ(exchange, multithread)
+    for name, value in added:
+        environ.setdefault("HTTP_" + name.upper().replace("-", "_"), value)
     _Answer(exchange, environ["REQUEST_METHOD"]).run(app, environ)
 
 

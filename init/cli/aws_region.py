@@ -1,0 +1,83 @@
+"""The region in the user's AWS configuration, and whether a function cares for it. It reads files, and runs nothing.
+
+The SDKs look at AWS_DEFAULT_REGION first. So where pipe-init sets that variable, it must not hide what the SDKs would
+have read by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+MAX_FILE = 2**20
+"""Bytes of a file that are read: such files have a few lines for each profile."""
+
+_FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
+"""The variable that names a file, and the file's name in ~/.aws; the first one that has a region decides."""
+
+
+MAX_SOURCES = 50
+"""Files of the function that are looked through, in a folder."""
+
+_SIGNS = (b"boto", b"AWS_")
+
+
+def region_of_profile(environment: Mapping[str, str]) -> str:
+    """Return the region of the profile that the environment names, else of the default one; "" if there is none.
+
+    Files that are missing, that are no plain files or that cannot be understood are left out: the SDK itself tells its
+    user what is wrong with them.
+    """
+    profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
+    home = environment.get("HOME") or os.path.expanduser("~")
+    for variable, name in _FILES:
+        given = environment.get(variable, "")
+        path = given.replace("~", home, 1) if given.startswith("~/") else given
+        region = _region_in(path or os.path.join(home, ".aws", name), profile)
+        if region:
+            return region
+    return ""
+
+
+def _region_in(path: str, profile: str) -> str:
+    if not os.path.isfile(path):
+        return ""
+    import configparser  # few machines have such a file, and no other needs to load it
+
+    parser = configparser.RawConfigParser(default_section="", strict=False)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            parser.read_string(file.read(MAX_FILE))
+    except (OSError, ValueError, configparser.Error):
+        return ""
+    for section in parser.sections():
+        kind, _, rest = section.partition(" ")
+        name = rest.strip(" \t'\"") if kind == "profile" else section
+        if name == profile and parser.has_option(section, "region"):
+            return parser.get(section, "region").strip()
+    return ""
+
+
+def mentions_aws(code_dir: str, handler: str) -> bool:
+    """Return whether the handler's file, or one beside it, has a word of AWS in it.
+
+    A guess that costs little: no file is parsed, and only the first MAX_SOURCES of a folder are read.
+    """
+    module, _, _ = handler.partition(":")
+    place, _, name = module.rpartition("/")
+    packages = name.split(".")[: -1 if ":" in handler else -2]
+    return any(_has_sign(folder) for folder in {code_dir, os.path.join(code_dir, place, *packages)})
+
+
+def _has_sign(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            paths = sorted(entry.path for entry in entries if entry.name.endswith(".py") and entry.is_file())
+        for path in paths[:MAX_SOURCES]:
+            with open(path, "rb") as file:
+                source = file.read(MAX_FILE)
+            if any(sign in source for sign in _SIGNS):
+                return True
+    except (OSError, ValueError):
+        return False
+    return False

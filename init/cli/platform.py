@@ -1,0 +1,294 @@
+"""The platform that a run stands for: who the function is, and the variables that its code finds.
+
+The context and the variables are made of one set of values here, so they never differ. This file reads no file and no
+environment, looks at no clock, and knows nothing of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LAMBDA, FC, NONE = "lambda", "fc", "none"
+PLATFORMS = (LAMBDA, FC, NONE)
+
+MEANS: Mapping[str, Mapping[str, object]] = {
+    LAMBDA: {"log_style": "lambda", "error_style": "lambda"},
+    FC: {"raw": True, "log_style": "fc", "error_style": "fc"},
+    NONE: {},
+}
+"""Platform: {option: its value where --platform is given and the option is not}."""
+
+DEFAULT_NAME = "function"
+DEFAULT_ACCOUNT = "000000000000"
+"""The name and the account are those that the runtime's context has by itself."""
+
+DEFAULT_REGIONS = {LAMBDA: "us-east-1", FC: "cn-hangzhou"}
+
+RUNTIME_VERSION = "pipe-init"
+"""The value of FC_RUNTIME_VERSION: functions look whether it is there."""
+
+_VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    LAMBDA: {
+        "name": ("AWS_LAMBDA_FUNCTION_NAME",),
+        "version": ("AWS_LAMBDA_FUNCTION_VERSION",),
+        "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+        "memory_mb": ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE",),
+        "log_group": ("AWS_LAMBDA_LOG_GROUP_NAME",),
+        "log_stream": ("AWS_LAMBDA_LOG_STREAM_NAME",),
+        "handler": ("_HANDLER",),
+    },
+    FC: {
+        "name": ("FC_FUNCTION_NAME",),
+        "region": ("FC_REGION",),
+        "memory_mb": ("FC_FUNCTION_MEMORY_SIZE",),
+        "account_id": ("FC_ACCOUNT_ID",),
+        "service.name": ("FC_SERVICE_NAME",),
+        "service.qualifier": ("FC_QUALIFIER",),
+        "service.version_id": ("FC_VER_ID",),
+        "handler": ("FC_FUNCTION_HANDLER",),
+    },
+    NONE: {},
+}
+"""Platform: {field: the variables that say the same; the first one that is there decides}."""
+
+_CREDENTIALS = {
+    "access_key_id": "ALIBABA_CLOUD_ACCESS_KEY_ID",
+    "access_key_secret": "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+    "security_token": "ALIBABA_CLOUD_SECURITY_TOKEN",
+}
+"""Field of Function Compute's credentials: its variable."""
+
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+"""Beginning of a region: the partition in its ARNs."""
+
+_ARN_PARTS = 7
+"""arn:aws:lambda:REGION:ACCOUNT:function:NAME; a qualifier may follow."""
+
+MAX_NAME = 1024
+"""Characters of a name, a region and the like. The platforms allow far fewer."""
+
+_MEMORY_DIGITS = 10
+"""Digits of a memory size that a variable may have."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user has said about the function, and what is known of the machine.
+
+    Attributes:
+        platform: One of PLATFORMS.
+        spelled_out: Whether the user has named it.
+        handler: The handler's name.
+        code_dir: Absolute path of the function's folder.
+        runtime_dir: Absolute path of the runtime's folder.
+        name: The value of --name.
+        region: The value of --region.
+        memory_mb: The value of --memory.
+        machine_mb: The memory of the machine in MB.
+        context: HELLO's `function` map as --context gives it.
+        given: The variables of -E and --env-file.
+        inherited: The variables that the function inherits.
+        day: Today, such as 2026/01/31.
+        unique: Letters and digits that no other run has.
+        profile_region: Returns the region of the user's AWS profile, or "". Called only if nothing else names one.
+    """
+
+    platform: str
+    handler: str
+    code_dir: str
+    runtime_dir: str
+    spelled_out: bool = False
+    name: str | None = None
+    region: str | None = None
+    memory_mb: int | None = None
+    machine_mb: int = 128
+    context: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    day: str = "1970/01/01"
+    unique: str = "0" * 32
+    profile_region: Callable[[], str] = str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the function is.
+
+    Attributes:
+        function: HELLO's `function` map, without the time limit.
+        variables: What the function's environment gets; they replace what it inherits, and -E replaces them.
+        assumed_region: The region if it is only the platform's default, else "".
+    """
+
+    function: dict[str, Any]
+    variables: dict[str, str]
+    assumed_region: str = ""
+
+
+def identify(asked: Asked) -> Identity:
+    """Return who the function is, and the variables that say so.
+
+    The more explicit source wins, for the context and for the variables alike: -E and --env-file, then the options,
+    then --context, then the environment, then a default.
+    """
+    choice = _Choice(asked)
+    if asked.platform == LAMBDA:
+        choice.for_lambda()
+    elif asked.platform == FC:
+        choice.for_fc()
+    return choice.identity()
+
+
+class _Choice:
+    """Chooses a value for one field after the other. A field within a map has a name such as `service.name`."""
+
+    def __init__(self, asked: Asked) -> None:
+        options = {"name": asked.name, "region": asked.region, "memory_mb": asked.memory_mb}
+        self._asked = asked
+        self._names = _VARIABLES[asked.platform]
+        self._fields: dict[str, Any] = {
+            **_fields_of_arn(str(asked.context.get("arn", ""))),
+            **_flat(asked.context),
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        self._variables: dict[str, str] = {}
+        self._assumed_region = ""
+
+    def for_lambda(self) -> None:
+        """Choose the fields of a function of AWS Lambda."""
+        asked = self._asked
+        name = self._choose("name", lambda: DEFAULT_NAME)
+        version = self._choose("version", lambda: "$LATEST")
+        region = self._choose("region", lambda: asked.profile_region() or self._assume_region())
+        self._choose("memory_mb", lambda: str(asked.machine_mb))
+        self._choose("log_group", lambda: f"/aws/lambda/{name}")
+        self._choose("log_stream", lambda: f"{asked.day}/[{version}]{asked.unique}")
+        account = self._fields.get("account_id") or DEFAULT_ACCOUNT
+        partition = next((known for start, known in _PARTITIONS.items() if region.startswith(start)), "aws")
+        self._fields["arn"] = self._fields.get("arn") or f"arn:{partition}:lambda:{region}:{account}:function:{name}"
+        self._add("LAMBDA_TASK_ROOT", asked.code_dir)
+        self._add("LAMBDA_RUNTIME_DIR", asked.runtime_dir)
+        self._add("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+        self._add("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR")
+        if asked.spelled_out:
+            self._add("TZ", ":UTC")
+
+    def for_fc(self) -> None:
+        """Choose the fields of a function of Function Compute."""
+        asked = self._asked
+        self._choose("name", lambda: DEFAULT_NAME)
+        self._choose("region", self._assume_region)
+        self._choose("memory_mb", lambda: str(asked.machine_mb))
+        self._choose("account_id", lambda: DEFAULT_ACCOUNT)
+        self._choose("service.name", str)
+        self._choose("service.qualifier", lambda: "LATEST")
+        self._choose("service.version_id", lambda: "LATEST")
+        self._choose_credentials()
+        self._add("FC_FUNC_CODE_PATH", asked.code_dir)
+        self._add("FC_INSTANCE_ID", f"c-{asked.unique}")
+        self._add("FC_RUNTIME_VERSION", RUNTIME_VERSION)
+
+    def identity(self) -> Identity:
+        """Return what was chosen."""
+        for name in self._names.get("handler", ()):
+            self._replace(name, self._asked.handler)
+        self._fields["memory_mb"] = int(self._fields.get("memory_mb") or self._asked.machine_mb)
+        if "arn" in self._fields:
+            self._fields["arn"] = _corrected_arn(self._fields)
+        function: dict[str, Any] = {}
+        for name, value in self._fields.items():
+            outer, within, inner = name.partition(".")
+            if within:
+                function.setdefault(outer, {})[inner] = value
+            else:
+                function[name] = value
+        return Identity(function, self._variables, self._assumed_region)
+
+    def _choose(self, name: str, default: Callable[[], str]) -> str:
+        """Choose the value of a field, and have its variables say the same."""
+        names = self._names.get(name, ())
+        usable = _is_size if name == "memory_mb" else is_name
+        explicit = _first(self._asked.given, names, usable) or str(self._fields.get(name, ""))
+        ambient = _first(self._asked.inherited, names, usable)
+        value = self._fields[name] = explicit or ambient or default()
+        for variable in names:
+            if explicit:
+                self._replace(variable, value)
+            else:
+                self._add(variable, value)
+        return value
+
+    def _choose_credentials(self) -> None:
+        """Take those of --context, else those in the environment; never some of the one and some of the other."""
+        asked = self._asked
+        around = asked.given if any(name in asked.given for name in _CREDENTIALS.values()) else asked.inherited
+        known = {field: str(self._fields.pop(f"credentials.{field}", "")) for field in _CREDENTIALS}
+        if around is asked.given or not any(known.values()):
+            known = {field: around.get(name, "") for field, name in _CREDENTIALS.items()}
+            known = {field: value for field, value in known.items() if is_name(value)}
+        for field_name, value in known.items():
+            self._fields[f"credentials.{field_name}"] = value
+            if value or _CREDENTIALS[field_name] in asked.inherited:
+                self._replace(_CREDENTIALS[field_name], value)
+
+    def _assume_region(self) -> str:
+        self._assumed_region = DEFAULT_REGIONS[self._asked.platform]
+        return self._assumed_region
+
+    def _add(self, variable: str, value: str) -> None:
+        """Set a variable that the function has not got yet."""
+        if variable not in self._asked.given and not self._asked.inherited.get(variable):
+            self._variables[variable] = value
+
+    def _replace(self, variable: str, value: str) -> None:
+        """Set a variable, whatever the function inherits."""
+        if variable not in self._asked.given:
+            self._variables[variable] = value
+
+
+def _first(variables: Mapping[str, str], names: tuple[str, ...], usable: Callable[[str], bool]) -> str:
+    return next((variables[name] for name in names if name in variables and usable(variables[name])), "")
+
+
+def is_name(value: str) -> bool:
+    """Whether a text can stand in a context, in a head and in a log line."""
+    return 0 < len(value) <= MAX_NAME and value.isprintable()
+
+
+def _is_size(value: str) -> bool:
+    """Whether a variable's value is a number of megabytes."""
+    return value.isascii() and value.isdigit() and len(value) <= _MEMORY_DIGITS and int(value) > 0
+
+
+def _flat(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a `function` map, those of the maps within it too."""
+    fields: dict[str, Any] = {}
+    for name, value in context.items():
+        if isinstance(value, Mapping):
+            fields.update((f"{name}.{inner}", each) for inner, each in value.items())
+        else:
+            fields[name] = value
+    return fields
+
+
+def _fields_of_arn(arn: str) -> dict[str, str]:
+    """Return what a function's ARN says of it; nothing if it is no such ARN."""
+    parts = arn.split(":")
+    if len(parts) < _ARN_PARTS or (parts[0], parts[2], parts[5]) != ("arn", "lambda", "function"):
+        return {}
+    return {
+        name: part for name, part in zip(("region", "account_id", "name"), (*parts[3:5], parts[6]), strict=True) if part
+    }
+
+
+def _corrected_arn(fields: Mapping[str, Any]) -> str:
+    """Return the ARN with the region, the account and the name that were chosen; as it is if it is no function's."""
+    arn = str(fields["arn"])
+    said = _fields_of_arn(arn)
+    parts = arn.split(":")
+    for position, name in ((3, "region"), (4, "account_id"), (6, "name")):
+        if said and fields.get(name):
+            parts[position] = str(fields[name])
+    return ":".join(parts)

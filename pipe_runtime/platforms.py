@@ -1,0 +1,81 @@
+"""What a platform gives a function with each request: Lambda's trace variable, and Function Compute's HTTP headers.
+
+Loaded only for a request that has one of them. It knows neither frames nor bridges.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .context import Context
+
+TRACE = "_X_AMZN_TRACE_ID"
+"""Lambda's variable with the tracing header of AWS X-Ray."""
+
+_HEX = frozenset("0123456789abcdef")
+_LENGTHS = (2, 32, 16, 2)
+"""Digits of the four parts of a traceparent."""
+
+
+def set_trace(trace: str | None) -> bool:
+    """Set the trace variable for a request, or remove the one of the request before.
+
+    Args:
+        trace: A traceparent, or None if the request has none. What is no traceparent counts as none.
+
+    Returns:
+        Whether the variable is set now.
+    """
+    value = "" if trace is None else xray(trace)
+    if value:
+        os.environ[TRACE] = value
+    else:
+        os.environ.pop(TRACE, None)
+    return bool(value)
+
+
+def xray(trace: str) -> str:
+    """Return a traceparent in the form of AWS X-Ray, "" if it is none."""
+    parts = trace.split("-")
+    if tuple(len(part) for part in parts) != _LENGTHS or not _HEX.issuperset("".join(parts)):
+        return ""
+    _, root, parent, flags = parts
+    return f"Root=1-{root[:8]}-{root[8:]};Parent={parent};Sampled={int(flags, 16) & 1}"
+
+
+def fc_headers(context: Context, hello: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the headers that Function Compute adds to an HTTP request, those without a value left out.
+
+    Args:
+        context: The request's context.
+        hello: The metadata of the init's HELLO.
+    """
+    function, service, credentials = context.function, context.service, context.credentials
+    headers = {
+        "x-fc-request-id": context.request_id,
+        "x-fc-access-key-id": credentials.access_key_id,
+        "x-fc-access-key-secret": credentials.access_key_secret,
+        "x-fc-security-token": credentials.security_token,
+        "x-fc-function-name": function.name,
+        "x-fc-function-handler": function.handler,
+        "x-fc-function-memory": str(function.memory),
+        "x-fc-function-timeout": str(function.timeout),
+        "x-fc-function-initializer": hello.get("initializer", ""),
+        "x-fc-instance-lifecycle-pre-stop-handler": hello.get("pre_stop", ""),
+        "x-fc-instance-lifecycle-pre-freeze-handler": hello.get("pre_freeze", ""),
+        "x-fc-region": context.region,
+        "x-fc-account-id": context.account_id,
+        "x-fc-service-name": service.name,
+        "x-fc-service-logproject": service.log_project,
+        "x-fc-service-logstore": service.log_store,
+        "x-fc-qualifier": service.qualifier,
+        "x-fc-version-id": service.version_id,
+        "x-fc-retry-count": str(context.retry_count),
+        "x-fc-control-path": "/http-invoke",
+    }
+    # A header's characters are its bytes.
+    return [(name, value.encode().decode("latin-1")) for name, value in headers.items() if value]
