@@ -22,4 +22,5 @@ if __name__ == "__main__":
     from pipe_runtime.loop import leave, main
 
     del sys.path[: len(brought)]
+    __package__ = "pipe_runtime"  # a stack that the function logs leaves out the calls of this package
     leave(main(baseline))

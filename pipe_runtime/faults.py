@@ -322,6 +322,13 @@ def is_own(frame: Any) -> bool:
     return _module_of(frame.f_globals) == _OWN_PACKAGE
 
 
+def without_own(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the first call on that is not the runtime's own."""
+    while traceback is not None and is_own(traceback.tb_frame):
+        traceback = traceback.tb_next
+    return traceback
+
+
 def _entries(calls: list[tuple[Any, int]]) -> list[StackEntry]:
     # A recursion has the same place again and again, and each costs looking at a file.
     places: dict[tuple[Any, int], StackEntry] = {}

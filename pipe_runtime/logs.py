@@ -1,7 +1,7 @@
 """What the function prints and logs, on its way to LOG frames with the right request id.
 
-This file does not know the protocol: a Journal is given a function that sends. `logging` is touched only once the
-function itself has imported it. The JSON style's lines are made in records.py.
+This file does not know the protocol: a Journal is given a function that sends. Once the function imports `logging`,
+root_handler.py takes its records. The JSON style's lines are made in records.py.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import io
 import os
 import select
 import sys
-import time
 from _thread import RLock, get_ident
 
 from . import namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Mapping
     from contextvars import ContextVar, Token
     from types import ModuleType
@@ -33,9 +31,6 @@ JSON_LINE = 256 * 1024
 """Bytes of a printed line that the JSON style waits for, since an object is sent whole: what a log event of
 CloudWatch's may hold. A longer line becomes several objects."""
 
-_RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
-"""A log record as AWS Lambda writes it."""
-
 _LEVELS = {
     "TRACE": "DEBUG",  # logging knows nothing below
     "DEBUG": "DEBUG",
@@ -50,13 +45,17 @@ _LEVELS = {
 
 
 class Tag:
-    """The request that a line belongs to. id: the frame's id, 0 for none. request_id: its name, "" for none."""
+    """The request that a line belongs to.
 
-    __slots__ = ("id", "request_id")
+    id: the frame's id, 0 for none. request_id: its name, "" for none. tenant_id: whom it is for, "" for nobody special.
+    """
 
-    def __init__(self, id: int = 0, request_id: str = "") -> None:
+    __slots__ = ("id", "request_id", "tenant_id")
+
+    def __init__(self, id: int = 0, request_id: str = "", tenant_id: str = "") -> None:
         self.id = id
         self.request_id = request_id
+        self.tenant_id = tenant_id
 
 
 NOBODY = Tag()
@@ -138,7 +137,7 @@ class Journal:
 
     def _settled(self, tag: Tag) -> Tag:
         """Its id is 0 once the request is over: the line of a task that it has left behind."""
-        return tag if self.runs(tag.id) else Tag(0, tag.request_id)
+        return tag if self.runs(tag.id) else Tag(0, tag.request_id, tag.tenant_id)
 
     def runs(self, id: int) -> bool:
         """Whether a line may have this id."""
@@ -343,11 +342,7 @@ class LogStream(io.RawIOBase):
 
 
 class LoggingHook:
-    """Waits on sys.meta_path for the function to import `logging`, then makes its unconfigured records ours.
-
-    A handler installed beforehand on the root logger would turn the function's own logging.basicConfig() into a
-    no-op; the handler of last resort does not. With it goes a root level of INFO, so that records are not lost.
-    """
+    """Waits on sys.meta_path for the function to import `logging`, then puts our handler on its root logger."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -394,52 +389,7 @@ class LoggingHook:
         if module is self._module:
             return
         self._module = module
-        journal = self._journal
-
-        class JournalHandler(module.Handler):  # type: ignore[misc]
-            def emit(self, record: logging.LogRecord) -> None:
-                try:
-                    text = self.format(record)
-                    journal.record(_level(record.levelname), text.encode("utf-8", "backslashreplace"))
-                except RecursionError:
-                    raise  # as in logging's own handlers
-                except Exception:  # logging's own contract: a record that cannot be formatted is reported, not raised
-                    self.handleError(record)
-
-        class Unclaimed(module.Handler):  # type: ignore[misc]
-            def emit(self, record: logging.LogRecord) -> None:
-                if not module.root.handlers:
-                    handler.handle(record)
-
-        class LambdaFormatter(module.Formatter):  # type: ignore[misc]
-            converter = time.gmtime
-
-            def format(self, record: logging.LogRecord) -> str:
-                request_id = record.aws_request_id = journal.tag().request_id
-                if journal.records is not None:
-                    return str(journal.records.record_line(record, request_id, known))
-                return str(super().format(record))
-
-        def basic_config(*given: Any, **settings: Any) -> None:
-            # logging.info() and its like call it for a root logger without handlers. That is our case, not a wish.
-            if given or settings or sys._getframe(1).f_globals is not module.__dict__:
-                configure(*given, **settings)
-
-        def show_warning(*given: Any, **named: Any) -> None:
-            # logging itself puts a NullHandler there, and then the handler of last resort is not asked.
-            warnings = module.getLogger("py.warnings")
-            if not warnings.handlers:
-                warnings.addHandler(Unclaimed())
-            show(*given, **named)
-
-        handler = JournalHandler()
-        handler.setFormatter(LambdaFormatter(_RECORD, "%Y-%m-%dT%H:%M:%S"))
-        known = frozenset(module.makeLogRecord({}).__dict__) if journal.records is not None else frozenset()
-        configure, show = module.basicConfig, module._showwarning
-        basic_config.__doc__, basic_config.__wrapped__ = configure.__doc__, configure  # type: ignore[attr-defined]
-        module.basicConfig, module._showwarning = basic_config, show_warning
-        module.lastResort = handler
-        module.root.setLevel(journal.level)
+        namespace.own("root_handler").attach(module, self._journal)
 
 
 def _is_same(one: tuple[Tag, str, int], other: tuple[Tag, str, int]) -> bool:
@@ -453,11 +403,6 @@ def _character_boundary(text: bytes, limit: int) -> int:
     while cut > limit - 4 and text[cut] & 0xC0 == 0x80:
         cut -= 1
     return cut
-
-
-def _level(name: object) -> str:
-    """A level's name that fits into a LOG frame beside PIECE bytes: a function may name levels as it likes."""
-    return ascii(name)[1:-1][:32] if not isinstance(name, str) or not name.isascii() else name[:32]
 
 
 def write_all(descriptor: int, data: bytes) -> None:

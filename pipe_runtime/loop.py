@@ -281,7 +281,7 @@ class Runtime:
     def answer(self, frame: Frame) -> None:
         """Answer an INVOKE in this thread."""
         request = frame.metadata
-        self.journal.current = Tag(frame.id, request["request_id"])
+        self.journal.current = Tag(frame.id, request["request_id"], request.get("tenant_id", ""))
         if self._cold:
             codec.warm_up(request["content_type"], request["accept"])
             self._cold = False
@@ -521,7 +521,8 @@ class Runtime:
                 code = _exit_code(error)
             elif error is not None:
                 code = 1
-                sys.excepthook(type(error), error, error.__traceback__)
+                shown = faults.without_own(error.__traceback__)
+                sys.excepthook(type(error), BaseException.with_traceback(error, shown), shown)
             self.last_lines()
         finally:
             os._exit(code & 0xFF)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
+    from .logs import Tag
+
 _class_name = type.__dict__["__name__"].__get__
 
 
@@ -30,36 +32,98 @@ def text_of(value: object) -> str:
 # ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is no JSON, its text is.
 _encode = namespace.stdlib("json").JSONEncoder(ensure_ascii=False, allow_nan=False, default=text_of).encode
 
-# What a record has besides what logging.LogRecord() makes: formatters leave it there, ours too.
-_LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id"))
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
-def printed_line(message: bytes, stream: str, request_id: str) -> bytes:
-    """A printed line as JSON: timestamp, message, stream, requestId. request_id: "" for none."""
+# Numbers are not made: one of many digits would take long.
+_decode = namespace.stdlib("json").JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
+
+# What a record has besides what logging.LogRecord() makes: formatters and filters leave it there, ours too.
+_LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant_id"))
+
+LARGEST_OBJECT = 256 * 1024
+"""Characters of a line that is looked at as a JSON object: what a log event of CloudWatch's may hold."""
+
+_SPACE = " \t\r\n"
+"""What JSON takes for white space."""
+
+_LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
+"""What JSON allows inside a string, and other readers take for the end of a line; and its escape."""
+
+
+def printed_line(message: bytes, stream: str, request_id: str, level: str = "") -> bytes:
+    """Return a printed line, or a record in a form of the function's own, as JSON.
+
+    The fields are timestamp, level, message, stream and requestId, level and requestId where there is one. A line that
+    is one JSON object stays as it is, and gets those of them that it has not; except for a message.
+    """
     text = message.decode("utf-8", "backslashreplace")
-    fields: dict[str, object] = {"timestamp": _moment(time()), "message": text, "stream": stream}
+    fields: dict[str, object] = {"timestamp": _moment(time()), "level": level, "message": text, "stream": stream}
     if request_id:
         fields["requestId"] = request_id
-    return _line(fields, {}).encode("utf-8", "backslashreplace")
+    if not level:
+        del fields["level"]
+    names = _names_in(text)
+    line = _line(fields, {}) if names is None else _extended(text.strip(_SPACE), names, fields)
+    return _on_one_line(line).encode("utf-8", "backslashreplace")
 
 
-def record_line(record: logging.LogRecord, request_id: str, known: Collection[str]) -> str:
-    """A log record as JSON, without a line break.
+def _names_in(text: str) -> Collection[str] | None:
+    """The names of the fields, if the text is a JSON object; None if it is none, or too large to be looked at."""
+    text = text.strip(_SPACE)
+    if not (text.startswith("{") and text.endswith("}")) or len(text) > LARGEST_OBJECT:
+        return None
+    try:
+        found = _decode(text)
+    except Exception:  # no JSON, or nested too deeply
+        return None
+    return found if type(found) is dict else None
 
-    The fields are Lambda's: timestamp, level, message, logger, requestId, location (file:function:line), and of an
-    exception errorType, errorMessage and stackTrace (strings as traceback.format_exception gives them); stackInfo is
-    logging's own. Whatever else the record has (`extra=`) follows under its own name, unless that is one of those.
-    known: the attributes of every record. May raise what record.getMessage() raises.
+
+def _extended(text: str, names: Collection[str], fields: dict[str, object]) -> str:
+    """A JSON object with the fields that it has not, but a message, in front; white space between lines is a space."""
+    missing = {name: value for name, value in fields.items() if name not in names and name != "message"}
+    text = text.replace("\r", " ").replace("\n", " ")  # inside a string JSON allows neither
+    if not missing:
+        return text
+    return _line(missing, {})[:-1] + (", " if names else "") + text[1:]
+
+
+def _on_one_line(line: str) -> str:
+    for found, escape in _LINE_BREAKS if not line.isascii() else ():
+        line = line.replace(found, escape)
+    return line
+
+
+def record_line(record: logging.LogRecord, tag: Tag, level: str, known: Collection[str]) -> str:
+    """Return a log record as JSON, without a line break.
+
+    The fields are Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId, location
+    (file:function:line), and of an exception errorType, errorMessage and stackTrace (strings as
+    traceback.format_exception gives them); stackInfo is logging's own. Whatever else the record has (`extra=`) follows
+    under its own name, unless that is one of those.
+
+    Args:
+        tag: The request that it belongs to.
+        level: The name to show.
+        known: The attributes of every record.
+
+    Raises:
+        Exception: What record.getMessage() raises.
     """
     fields: dict[str, object] = {
         "timestamp": _moment(record.created),
-        "level": record.levelname,
-        "message": record.getMessage(),
+        "level": level,
+        "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
         "logger": record.name,
         "location": f"{record.pathname}:{record.funcName}:{record.lineno}",
     }
-    if request_id:
-        fields["requestId"] = request_id
+    if tag.request_id:
+        fields["requestId"] = tag.request_id
+    if tag.tenant_id:
+        fields["tenantId"] = tag.tenant_id
     if record.exc_info:
         fields.update(_exception(record.exc_info))
     if record.stack_info:
@@ -69,7 +133,7 @@ def record_line(record: logging.LogRecord, request_id: str, known: Collection[st
         for key, value in record.__dict__.items()
         if key not in known and key not in _LEFT_BY_FORMATTERS and (name := text_of(key)) not in fields
     }
-    return _line(fields, extra)
+    return _on_one_line(_line(fields, extra))
 
 
 def _exception(exc_info: Any) -> dict[str, object]:

@@ -338,7 +338,7 @@ class Service:
     def serve_in_thread(self, exchange: Exchange) -> None:
         """Serve one request in a thread of its own, and send its outcome."""
         runtime = self._runtime
-        token = runtime.journal.enter(Tag(exchange.id, exchange.request["request_id"]))
+        token = runtime.journal.enter(_tag(exchange))
         begun, cpu = perf_counter_ns(), thread_time_ns()
         try:
             exchange.context = self._context(exchange)
@@ -360,7 +360,7 @@ class Service:
         self, exchange: AsyncExchange, serve_one: Callable[[AsyncExchange], Awaitable[None]]
     ) -> Outcome:
         """Serve one request in a task of its own. Its outcome is for the engine to send, outside of the task."""
-        tag, journal = Tag(exchange.id, exchange.request["request_id"]), self._runtime.journal
+        tag, journal = _tag(exchange), self._runtime.journal
         if self._concurrency > 1:
             journal.enter(tag)  # until the task's context ends
         else:
@@ -397,6 +397,11 @@ class Service:
             self._runtime.conclude(kind, exchange.id, {**metadata, **measured}, payload)
         except OSError as error:
             self._runtime.abandon(error)
+
+
+def _tag(exchange: Incoming) -> Tag:
+    request = exchange.request
+    return Tag(exchange.id, request["request_id"], request.get("tenant_id", ""))
 
 
 def _microseconds(begun: int) -> int:

@@ -46,7 +46,7 @@ def of_thread(thread: int) -> list[StackEntry]:
     while frame is not None and len(calls) < DEPTH:
         calls.append((frame, frame.f_lineno))
         frame = frame.f_back
-    return faults.stack_of(_from_the_function(calls[::-1]), KEPT)
+    return faults.stack_of(from_the_function(calls[::-1]), KEPT)
 
 
 def of_coroutine(coroutine: Any) -> list[StackEntry]:
@@ -65,7 +65,7 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
             coroutine = awaited
         else:
             break
-    return faults.stack_of(_from_the_function(calls), KEPT)
+    return faults.stack_of(from_the_function(calls), KEPT)
 
 
 def _stepped_through(step: Any) -> Any:
@@ -76,8 +76,8 @@ def _stepped_through(step: Any) -> Any:
     return None
 
 
-def _from_the_function(calls: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
-    """Without what called the function, and without our own calls further in, as a traceback is shown."""
+def from_the_function(calls: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
+    """Leave out what called the function, and our own calls further in: (frame, line) of calls, most recent last."""
     start = 0
     while start < len(calls) and _calls_the_function(calls[start][0]):
         start += 1

@@ -20,6 +20,7 @@ import pytest
 from pipe_runtime.logs import NOBODY, PIECE, Journal, LogStream, Tag, log_settings
 from pipe_runtime.messages import LOG, RESULT
 from pipe_testing import tools
+from pipe_testing.bodies import RECORD, logs
 from pipe_testing.runtime import RuntimeProcess
 
 
@@ -411,7 +412,7 @@ def test_a_stream_is_a_file() -> None:
 
 PREAMBLE = """
 import asyncio, contextvars, json, os, sys, threading
-from pipe_runtime import namespace
+from pipe_runtime import faults, namespace  # faults: with msgpack, as in a runtime
 from pipe_runtime.logs import Journal, LoggingHook, Tag
 sent = []
 journal = Journal(lambda tag, metadata, text: sent.append([tag.id, metadata, text.decode()]))
@@ -537,10 +538,10 @@ namespace.after_import.clear()
 LoggingHook(journal).install()
 namespace._held.clear()
 namespace.stdlib("asyncio")
-last_resort = sys.modules["logging"].lastResort
+handlers = [*sys.modules["logging"].root.handlers]
 namespace.stdlib("json")
 import logging
-assert logging.lastResort is last_resort
+assert logging.root.handlers == handlers and len(handlers) == 1
 logging.info("here")
 """
     [(_, metadata, text)] = sent_by(script)
@@ -548,25 +549,6 @@ logging.info("here")
 
 
 # In a real runtime
-
-
-def logs(folder: Path, body: str, event: object = None) -> RuntimeProcess:
-    """Run a handler with this body once, to the end of the runtime; its LOG frames are in `lines`."""
-    source = "import os, sys\ndef handler(event, context):\n" + indent(body)
-    with RuntimeProcess(folder, source) as runtime:
-        runtime.start()
-        assert runtime.lines == []
-        runtime.call(event)
-        lines = runtime.lines
-        assert runtime.stop() == 0
-        assert runtime.lines == []
-        runtime.lines = lines
-    assert all(line.id == 1 for line in lines)
-    return runtime
-
-
-def indent(body: str) -> str:
-    return "".join("    " + line for line in dedent(body).strip("\n").splitlines(keepends=True)) + "\n"
 
 
 def test_prints(tmp_path: Path) -> None:
@@ -638,140 +620,6 @@ def test_a_wrapper_of_the_functions_own_is_flushed_at_the_end(tmp_path: Path) ->
         runtime.call()
         assert runtime.stop() == 0
         assert runtime.logged() == ["kept back"]
-
-
-RECORD = r"\[%s\]\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\tr-1\t%s"
-
-
-def test_logging_without_configuration(tmp_path: Path) -> None:
-    body = """
-        import logging
-        logging.debug("hidden")
-        logging.info("info")
-        logging.getLogger("some.name").warning("two\\nlines")
-        logging.getLogger().error("%s", "\\udc80")
-        logging.addLevelName(35, "ÄRGER" * 100)
-        logging.log(35, "odd")
-    """
-    runtime = logs(tmp_path, body)
-    assert [line.metadata["stream"] for line in runtime.lines] == ["log"] * 4
-    assert [line.metadata["level"] for line in runtime.lines][:3] == ["INFO", "WARNING", "ERROR"]
-    expected = [("INFO", "info"), ("WARNING", "two\nlines"), ("ERROR", r"\\udc80"), ("(?:ÄRGER)+", "odd")]
-    for text, (level, message) in zip(runtime.logged(), expected, strict=True):
-        assert re.fullmatch(RECORD % (level, message), text), text
-
-
-def test_an_exception_is_one_record(tmp_path: Path) -> None:
-    body = """
-        import logging
-        try:
-            1 / 0
-        except ZeroDivisionError:
-            logging.exception("failed")
-    """
-    [text] = logs(tmp_path, body).logged()
-    assert "failed\nTraceback (most recent call last):" in text
-    assert text.endswith("ZeroDivisionError: division by zero")
-
-
-def test_a_record_that_cannot_be_formatted_is_reported(tmp_path: Path) -> None:
-    runtime = logs(tmp_path, 'import logging\nlogging.info("%d", "x")\n')
-    assert runtime.logged("log") == []
-    assert "--- Logging error ---" in runtime.logged("stderr")
-
-
-@pytest.mark.parametrize(
-    ("configure", "expected"),
-    [
-        ("logging.basicConfig()", ["INFO:root:i", "WARNING:named:w"]),
-        ("logging.basicConfig(format='%(message)s!')", ["i!", "w!"]),
-        ("logging.basicConfig(level='WARNING')", ["WARNING:named:w"]),
-        ("logging.basicConfig(level=10, stream=sys.stdout)", ["DEBUG:root:d", "INFO:root:i", "WARNING:named:w"]),
-        ("logging.info('first'); logging.basicConfig(format='%(message)s!')", ["i!", "w!"]),
-        ("logging.basicConfig(); logging.basicConfig(format='never')", ["INFO:root:i", "WARNING:named:w"]),
-        ("logging.getLogger().addHandler(logging.StreamHandler())", ["i", "w"]),
-        ("logging.getLogger('named').addHandler(logging.StreamHandler())", ["w"]),
-        ("import logging.config; logging.config.dictConfig(CONFIG)", ["<i>", "<w>"]),
-    ],
-)
-def test_a_configuration_of_the_functions_own_is_what_counts(
-    tmp_path: Path, configure: str, expected: list[str]
-) -> None:
-    body = f"""
-        import logging
-        CONFIG = {{
-            "version": 1,
-            "formatters": {{"f": {{"format": "<%(message)s>"}}}},
-            "handlers": {{"h": {{"class": "logging.StreamHandler", "formatter": "f"}}}},
-            "root": {{"handlers": ["h"], "level": "INFO"}},
-        }}
-        {configure}
-        logging.debug("d")
-        logging.info("i")
-        logging.getLogger("named").warning("w")
-    """
-    runtime = logs(tmp_path, body)
-    assert [text for text in runtime.logged() if "\t" not in text] == expected
-    # Ours only shows what reaches no handler of the function's.
-    ours = [text.rpartition("\t")[2] for text in runtime.logged("log")]
-    assert ours == (["first"] if "first" in configure else ["i"] if "('named')" in configure else [])
-
-
-def test_context_log_and_logger(tmp_path: Path) -> None:
-    runtime = logs(tmp_path, 'context.log("by hand\\n")\ncontext.logger.info("by logger")\n')
-    assert runtime.logged("log")[0] == "by hand"
-    assert re.fullmatch(RECORD % ("INFO", "by logger"), runtime.logged("log")[1])
-
-
-def test_a_logging_module_of_the_functions_own(tmp_path: Path) -> None:
-    (tmp_path / "logging.py").write_text("def info(text):\n    print('mine', text)\n")
-    assert logs(tmp_path, 'import logging\nlogging.info("x")\n').logged() == ["mine x"]
-
-
-def test_function_that_replaces_the_import_systems_list(tmp_path: Path) -> None:
-    body = """
-        sys.meta_path = [finder for finder in sys.meta_path]
-        import logging
-        logging.info("x")
-    """
-    assert re.fullmatch(RECORD % ("INFO", "x"), logs(tmp_path, body).logged()[0])
-
-
-@pytest.mark.parametrize(
-    ("configure", "stream"),
-    [("pass", "log"), ("logging.basicConfig(format='%(message)s')", "stderr")],
-)
-def test_captured_warnings(tmp_path: Path, configure: str, stream: str) -> None:
-    body = f"""
-        import logging, warnings
-        logging.captureWarnings(True)
-        {configure}
-        warnings.warn("careful")
-    """
-    runtime = logs(tmp_path, body)
-    assert [line.metadata["stream"] for line in runtime.lines if b"careful" in line.payload] == [stream]
-
-
-@pytest.mark.parametrize(
-    ("hello", "expected"),
-    [
-        ({}, ["info", "error"]),
-        ({"log_level": "DEBUG"}, ["debug", "info", "error"]),
-        ({"environment": {"AWS_LAMBDA_LOG_LEVEL": "ERROR"}}, ["error"]),
-        ({"environment": {"ALIYUN_FC_LOG_LEVEL": "error"}, "log_level": "TRACE"}, ["debug", "info", "error"]),
-    ],
-)
-def test_the_root_level(tmp_path: Path, hello: dict[str, Any], expected: list[str]) -> None:
-    source = """
-    import logging
-    def handler(event, context):
-        for level in "debug", "info", "error":
-            getattr(logging, level)(level)
-    """
-    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
-        runtime.start(**hello)
-        runtime.call()
-        assert [text.rpartition("\t")[2] for text in runtime.logged()] == expected
 
 
 def test_a_level_that_nobody_knows_is_told_of_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipe_runtime import records
-from pipe_runtime.logs import JSON_LINE, PIECE, Journal, LogStream, Tag
+from pipe_runtime.logs import JSON_LINE, NOBODY, PIECE, Journal, LogStream, Tag
 from pipe_testing.runtime import RuntimeProcess
 
 KNOWN = frozenset(logging.makeLogRecord({}).__dict__)
@@ -25,7 +25,7 @@ def record(extra: dict[Any, object] | None = None, **attributes: object) -> dict
     """A record with these attributes as its JSON says it, the request being r-1."""
     made = logging.makeLogRecord({"msg": "text", "levelname": "INFO", **attributes})
     made.__dict__.update(extra or {})
-    line = records.record_line(made, "r-1", KNOWN)
+    line = records.record_line(made, Tag(1, "r-1"), made.levelname, KNOWN)
     assert "\n" not in line
     return dict(json.loads(line, parse_constant=pytest.fail))
 
@@ -50,6 +50,98 @@ def test_a_printed_line() -> None:
     assert "requestId" not in printed(b"", "")
 
 
+@pytest.mark.parametrize(
+    ("message", "added"),
+    [
+        ('{"event": "paid", "amount": 1.50, "n": 10000000000000000000000}', "timestamp stream requestId"),
+        ('  {"message": "x", "timestamp": 5, "requestId": "mine", "stream": null} \t', ""),
+        ("{}", "timestamp stream requestId"),
+        ('{"message": {"deep": [1, {"a": "\\ud83d"}]}, "stream": "s"}', "timestamp requestId"),
+        ('{"requestId": 1, "requestId": 2}', "timestamp stream"),
+        ('{"ü": "\x7f\u2028\u2029\x85"}', "timestamp stream requestId"),
+        ('{"n": 1e999, "digits": ' + "9" * 10_000 + "}", "timestamp stream requestId"),
+    ],
+)
+def test_a_printed_object_passes_through(message: str, added: str) -> None:
+    line = records.printed_line(message.encode(), "stdout", "r-1").decode()
+    assert len(line.splitlines()) == 1
+    fields, own = json.loads(line, parse_int=str), json.loads(message, parse_int=str)
+    assert {name: fields[name] for name in own} == own
+    assert [name for name in fields if name not in own] == added.split()
+    assert MOMENT.fullmatch(str(fields["timestamp"])) or fields["timestamp"] == "5"
+    assert message.strip()[1:-1].partition("\u2028")[0].rstrip("\x85") in line  # as it was written, to the letter
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[1]",
+        '"text"',
+        "{a: 1}",
+        '{"a": 1} {"b": 2}',
+        '{"a": 1},',
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1',
+        '{"a": "\x01"}',
+        '{"a": 1}}',
+        '{"a": \xa01}',
+        "{" * 100_000 + "}" * 100_000,
+        '{"a":' * 50_000 + "1" + "}" * 50_000,
+        '{"a": "' + "x" * records.LARGEST_OBJECT + '"}',
+        "{",
+        "}{",
+    ],
+)
+def test_what_is_not_one_object_is_a_text(message: str) -> None:
+    fields = printed(message.encode())
+    assert fields["message"] == message and fields.keys() == {"timestamp", "message", "stream", "requestId"}
+
+
+def test_an_object_that_is_no_utf8_is_a_text() -> None:
+    assert printed(b'{"a": "\xff"}')["message"] == '{"a": "\\xff"}'
+
+
+def test_an_object_of_several_lines_is_one_line() -> None:
+    text = '{\r\n  "a": "\\n",\n\t"b": [1,\n2]\n}'
+    line = records.printed_line(text.encode(), "log", "r-1", "INFO")
+    assert b"\n" not in line and b"\r" not in line
+    fields = json.loads(line)
+    assert MOMENT.fullmatch(fields.pop("timestamp"))
+    assert fields == {"level": "INFO", "stream": "log", "requestId": "r-1", "a": "\n", "b": [1, 2]}
+
+
+def test_a_text_with_other_line_breaks_is_one_line() -> None:
+    text = "a\u2028b\u2029c\x85d\x0b\x0c\x1c\x1d\x1e\r\ne"
+    assert len(records.printed_line(text.encode(), "stdout", "").decode().splitlines()) == 1
+    assert printed(text.encode())["message"] == text
+    assert record(msg=text)["message"] == text
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "expected"),
+    [
+        ({"a": [1, None], "b": {"c": "d"}}, (), {"a": [1, None], "b": {"c": "d"}}),
+        ({"when": Path("/x")}, (), {"when": "/x"}),
+        ({"a": 1}, ("more",), None),
+        ([1, 2], (), "[1, 2]"),
+        (5, (), "5"),
+        (None, (), "None"),
+        ({(1,): 2}, (), "{(1,): 2}"),
+        ("%(a)s", ({"a": 1},), "1"),
+    ],
+)
+def test_a_message_that_is_a_dict_stays_an_object(message: object, args: Any, expected: object) -> None:
+    if expected is None:
+        with pytest.raises(TypeError):  # as str(message) % args: logging reports it
+            record(msg=message, args=args)
+    else:
+        made = logging.LogRecord("n", 20, "p", 1, message, args, None)
+        line = records.record_line(made, Tag(1, "r-1", "blue"), "INFO", KNOWN)
+        fields = json.loads(line)
+        assert (fields["message"], fields["tenantId"]) == (expected, "blue")
+
+
 def test_a_record() -> None:
     fields = record(
         msg="%s and %d\nnext line",
@@ -72,7 +164,7 @@ def test_a_record() -> None:
 
 
 def test_a_record_of_no_request() -> None:
-    assert "requestId" not in json.loads(records.record_line(logging.makeLogRecord({}), "", KNOWN))
+    assert "requestId" not in json.loads(records.record_line(logging.makeLogRecord({}), NOBODY, "INFO", KNOWN))
 
 
 def test_an_exception() -> None:
@@ -176,7 +268,7 @@ def test_extra_fields(value: object, expected: object) -> None:
 
 def test_a_lone_surrogate_is_escaped() -> None:
     made = logging.makeLogRecord({"msg": "\udc80"})
-    line = records.record_line(made, "", KNOWN).encode("utf-8", "backslashreplace")
+    line = records.record_line(made, NOBODY, "INFO", KNOWN).encode("utf-8", "backslashreplace")
     assert json.loads(line)["message"] == "\udc80"
 
 
@@ -338,6 +430,56 @@ def test_a_function(tmp_path: Path, hello: dict[str, Any]) -> None:
     assert len(said[3]["stackTrace"]) == 3
     child = json.loads(runtime.log)
     assert (child["message"], child["requestId"]) == ("in a child", "r-1")
+
+
+LEVELS = """
+import logging, sys
+logging.addLevelName(35, "NOTICE")
+logging.addLevelName(5, "TRACE")
+logging.addLevelName(99, "PANIC")
+logging.getLogger().setLevel(1)
+def handler(event, context):
+    for level in 1, 5, 10, 15, 20, 35, 40, 45, 50, 60, 99:
+        logging.log(level, {"level": level})
+    logging.log(True, "is an int")
+"""
+
+
+def test_custom_levels_are_shown_as_lambda_shows_them(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, LEVELS) as runtime:
+        runtime.start(log_format="json")
+        runtime.call()
+        shown = {str(found["message"]): found["level"] for found in map(json.loads, runtime.logged("log"))}
+        names = [line.metadata["level"] for line in runtime.lines]
+    names_of = {1: "NOTSET", 5: "NOTSET", 10: "DEBUG", 15: "DEBUG", 20: "INFO", 35: "WARNING", 40: "ERROR"}
+    names_of.update({45: "ERROR", 50: "CRITICAL", 60: "CRITICAL", 99: "CRITICAL"})
+    assert shown == {str({"level": level}): name for level, name in names_of.items()} | {"is an int": "NOTSET"}
+    assert {"TRACE", "NOTICE", "PANIC"} <= set(names)
+
+
+FORMATTERS = """
+import json, logging
+class Lines(logging.Formatter):
+    def format(self, record):
+        return json.dumps({"said": record.getMessage()}, indent=2)
+handler_of_ours = logging.getLogger().handlers[0]
+def handler(event, context):
+    handler_of_ours.setFormatter(Lines())
+    logging.warning("an object")
+    handler_of_ours.setFormatter(logging.Formatter("%(levelname)s\\n%(message)s"))
+    logging.warning("a text")
+"""
+
+
+def test_a_formatter_of_the_functions_own_gives_objects_too(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, FORMATTERS) as runtime:
+        runtime.start(log_format="json")
+        runtime.call()
+        first, second = (json.loads(text) for text in runtime.logged("log"))
+    assert MOMENT.fullmatch(first.pop("timestamp")) and MOMENT.fullmatch(second.pop("timestamp"))
+    same = {"level": "WARNING", "stream": "log", "requestId": "r-1"}
+    assert first == {**same, "said": "an object"}
+    assert second == {**same, "message": "WARNING\na text"}
 
 
 def test_a_record_that_cannot_be_formatted_is_reported(tmp_path: Path) -> None:
