@@ -33,10 +33,21 @@ from .request import (
 if TYPE_CHECKING:
     from .cgroups import Evidence
 
+UNSEEN = (
+    "Runtime is gone, and how it ended cannot be told: its process was not a child of pipe-init's. "
+    "Another process of the function's has collected or adopted it"
+)
+
 OWN_FOLDER = os.path.dirname(os.path.abspath(pipe_runtime.__file__))
 
 Problem = Mapping[str, Any]
 """ERROR's metadata (docs/protocol.md)."""
+
+
+WHILE_LOADING = "while it was loading the handler"
+BEFORE_FORK = "before it had forked the worker"
+AFTER_FORK = "after it was forked and before it was ready"
+"""What a process was at that has died before there was a worker that is ready."""
 
 
 @dataclass
@@ -47,6 +58,8 @@ class Facts:
     signal by us. sent: which ones. closed: that was because it had closed its stream and did not end. asked: for its
     stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not
     be started. evidence: its cgroup's, once it is dead. sizes: bytes of results that were cut, by request_id.
+    stage: what it was at if it was not ready yet. farewell: what a template has said of its own end. unseen: the worker
+    is not our child, so how it ends cannot be seen.
     """
 
     last_word: Problem = field(default_factory=dict)
@@ -62,6 +75,9 @@ class Facts:
     start_error: OSError | None = None
     evidence: Evidence | None = None
     sizes: dict[str, int] = field(default_factory=dict)
+    stage: str = WHILE_LOADING
+    farewell: str = ""
+    unseen: bool = False
 
 
 def answer(
@@ -76,11 +92,12 @@ def answer(
         return facts.last_word, EXIT_NOT_LOADED
     if cause is Cause.TIMED_OUT:
         message = f"{prefix}Task timed out after {request.timeout:.2f} seconds"
-        return _timed_out(message, facts, request.timeout, stack)
+        return _timed_out(message, request.timeout, stack or _stack(facts) or _no_stack(facts))
     if cause is Cause.START_TIMED_OUT:
         seconds = function.settings.start_timeout
-        return _timed_out(f"{prefix}The function was not ready after {seconds:.2f} seconds", facts, seconds)
-    if cause is Cause.VIOLATION:
+        message = f"{prefix}The function was not ready after {seconds:.2f} seconds"
+        return _timed_out(message, seconds, _stack(facts) or _no_stack(facts, starting=True))
+    if cause is Cause.VIOLATION or (cause is Cause.START_FAILED and facts.violation):
         message = f"{prefix}The runtime broke the protocol: {facts.violation}"
         return problem("Runtime.ProtocolError", message), EXIT_PROTOCOL
     if cause is Cause.TOO_LARGE:
@@ -118,20 +135,22 @@ def stacks_by_request(entries: object) -> dict[int, list[list[object]]]:
     return found
 
 
-def _timed_out(
-    message: str, facts: Facts, seconds: float, stack: list[list[object]] | None = None
-) -> tuple[Problem, int]:
-    error = problem("Sandbox.Timedout", message, stack or _stack(facts) or _no_stack(facts))
+def _timed_out(message: str, seconds: float, stack: list[list[object]]) -> tuple[Problem, int]:
+    error = problem("Sandbox.Timedout", message, stack)
     error["limit"] = verdict.limit(verdict.TIME, int(seconds * 1000))
     return error, EXIT_TIMED_OUT
 
 
-def _no_stack(facts: Facts) -> list[list[object]]:
-    """What stands for a stack that there is not: why."""
+def _no_stack(facts: Facts, starting: bool = False) -> list[list[object]]:
+    """Return what stands for a stack that is missing: the reason. starting: the worker was not ready yet."""
     if not facts.asked:
         why = "the runtime has not said that it can write one"
     elif b"Fatal Python error" in facts.dump:
         why = "the interpreter crashed while it wrote one"
+    elif b" in _wait_for\n" in facts.dump and facts.stage == BEFORE_FORK:
+        why = "the template was forking the worker; a fork hook of the function's (os.register_at_fork) may hang"
+    elif facts.dump.strip() and starting:
+        why = "the worker was not in the function's code"
     elif b"/asyncio/" in facts.dump:
         why = "the worker's event loop was waiting, and does not say for what"
     elif facts.dump.strip():
@@ -143,6 +162,8 @@ def _no_stack(facts: Facts) -> list[list[object]]:
 
 def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[Problem, int]:
     death = facts.death
+    if facts.unseen:
+        return problem("Runtime.ExitError", prefix + UNSEEN), EXIT_FUNCTION_FAILED
     if death is None:  # it was killed and did not end
         return problem("Runtime.ExitError", f"{prefix}Runtime was killed and does not end"), 128 + SIGKILL
     stack = _stack(facts) if death.signal else []
@@ -151,11 +172,12 @@ def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[
     if hit is not None:
         return {**problem(hit.kind, f"{message}, {hit.why}", stack), "limit": hit.limit}, hit.code
     by_another = death.signal and death.signal not in facts.sent  # who was killed needs a while to be gone, too
-    if facts.closed and cause is Cause.DIED and not by_another:
+    if facts.closed and cause in (Cause.DIED, Cause.START_FAILED) and not by_another:
         message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
         return problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
     if cause is Cause.START_FAILED:
-        return problem("Runtime.ExitError", message + " while it was loading the handler", stack), EXIT_NOT_LOADED
+        farewell = f": {facts.farewell}" if facts.farewell else ""
+        return problem("Runtime.ExitError", f"{message} {facts.stage}{farewell}", stack), EXIT_NOT_LOADED
     return problem("Runtime.ExitError", message, stack), 128 + death.signal if death.signal else EXIT_FUNCTION_FAILED
 
 

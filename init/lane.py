@@ -179,18 +179,41 @@ class Lane:
             self._perform(self.policy.dumped(time.monotonic()))
 
     def unborn(
-        self, death: reaper.Death | None, start_error: OSError | None = None, exec_error: OSError | None = None
+        self,
+        death: reaper.Death | None,
+        *,
+        start_error: OSError | None = None,
+        exec_error: OSError | None = None,
+        violation: str = "",
+        farewell: str = "",
     ) -> None:
-        """The worker will not be: how the process died that was to fork it; or why it could not, or was none at all."""
-        self._facts.death, self._facts.start_error, self._facts.exec_error = death, start_error, exec_error
+        """Go on without a worker that will not be.
+
+        death: of the process that was to fork it. The others say why it could not: as in Facts.
+        """
+        facts, worker = self._facts, self.worker
+        facts.death, facts.start_error, facts.exec_error = death, start_error, exec_error
+        if worker is not None:
+            facts.stage, facts.farewell = self._starter.stage(worker), farewell
+            # Who was to report it may have died between its fork and the report: then it lives, and may have begun.
+            self._renounce(worker)
+            facts.violation = facts.violation or violation
+            self.died()
+
+    def unseen(self) -> None:
+        """Go on without the worker: it is not our child, so how it ends will not be seen."""
         worker = self.worker
         if worker is not None:
-            self.policy.gone()
-            # Who was to report it may have died between its fork and the report: then it lives, and may have begun.
-            worker.process.disown()
-            self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
-            self._let_go(worker)
+            self._facts.unseen = True
+            self._renounce(worker)
             self.died()
+
+    def _renounce(self, worker: Worker) -> None:
+        """Have a worker killed that is not our child, if it is there at all, and hear what it has said."""
+        self.policy.gone()
+        worker.process.disown()
+        self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
+        self._let_go(worker)
 
     # What the worker says
 
@@ -327,6 +350,7 @@ class Lane:
         worker = self.worker
         assert worker is not None, "only a worker that is there can die"
         self._facts.death = death
+        self._facts.stage = self._starter.stage(worker)
         self._facts.evidence = worker.group.evidence() if worker.group is not None else None
         self.policy.gone()
         # What it has written lies in its pipes; what comes later is from others, who may write for ever.
@@ -451,6 +475,7 @@ class Lane:
             worker.send(DUMP)
             self._watch_writing(worker)
         elif not worker.pid:
+            self._facts.stage = self._starter.stage(worker)
             self._facts.asked = self._starter.ask_for_stacks()
         elif self._can_dump and reaper.is_own_child(worker.pid):
             self._facts.asked = True

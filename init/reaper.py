@@ -66,6 +66,16 @@ def is_own_child(pid: int) -> bool:
     return True
 
 
+PF_EXITING = 0x4
+"""In the flags of proc(5)'s stat: the process has begun to end; from <linux/sched.h>."""
+
+
+def is_ending(pid: int) -> bool:
+    """Whether our uncollected child `pid` is dead or about to be; False where proc(5) does not tell."""
+    fields = _stat(pid)
+    return bool(fields) and (fields[0] in (b"Z", b"X") or bool(int(fields[6]) & PF_EXITING))
+
+
 REAP_ROUND = 256
 """Deaths to collect in a row: orphans may come faster than they are collected, and a deadline must not wait."""
 

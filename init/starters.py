@@ -20,6 +20,7 @@ from pipe_runtime.frames import Frame
 from pipe_runtime.messages import ERROR, HELLO, LOG, READY, VERSION
 
 from . import launch, limits, reaper
+from .answers import AFTER_FORK, BEFORE_FORK, WHILE_LOADING
 from .dispatch import lanes_for
 from .journal import Journal
 from .request import REQUEST, TEMPLATE, Function
@@ -61,6 +62,9 @@ class Starter(Protocol):
 
     def release(self, worker: Worker) -> None:
         """The worker is gone, and with it what it had of its own."""
+
+    def stage(self, worker: Worker) -> str:
+        """Return what a worker that is not ready yet is at, or what is to fork it (answers.WHILE_LOADING and so on)."""
 
     def ask_for_stacks(self) -> bool:
         """Of what is to fork a worker that is not there yet. False: it cannot tell."""
@@ -132,6 +136,10 @@ class Exec:
         """As Starter.release."""
         released(self._function, worker.group)
 
+    def stage(self, worker: Worker) -> str:
+        """As Starter.stage."""
+        return WHILE_LOADING
+
     def ask_for_stacks(self) -> bool:
         """Nothing else forks its workers."""
         return False
@@ -157,6 +165,9 @@ class FromTemplate:
         self._is_loaded = False
         self._is_heard = False  # what it says counts: it has not broken the protocol
         self._is_closed = False  # its socket
+        self._violation = ""
+        self._farewell = ""
+        self._fallen: list[tuple[Lane, Worker]] = []  # to us, the template says
 
     @property
     def pid(self) -> int:
@@ -194,6 +205,12 @@ class FromTemplate:
         """As Starter.release."""
         released(self._function, worker.group)
 
+    def stage(self, worker: Worker) -> str:
+        """As Starter.stage."""
+        if self._instead is not None or not self._is_loaded:
+            return WHILE_LOADING
+        return AFTER_FORK if worker.pid else BEFORE_FORK
+
     def forget(self, pid: int) -> None:
         """A child of ours was collected: the kernel may give its pid to another worker."""
         if self._template is not None:
@@ -228,6 +245,7 @@ class FromTemplate:
             self._watch_writing(worker)
         if template.control in ready:
             self.hear_reports()
+            self.look_for_unseen()
 
     def hear_reports(self) -> None:
         """Learn the pids of the workers that were forked by now."""
@@ -241,7 +259,9 @@ class FromTemplate:
         if self._template.ended and not self._is_closed:  # nobody will be reported any more, should it live on
             self._is_closed = True
             self._watch.remove(self._template.control)
-            self._kill(self._worker)
+            if not reaper.is_ending(self._worker.pid):
+                self._violation = "the template closed its control socket; does the function close all descriptors?"
+                self._kill(self._worker)
         for report in reports:
             lane, worker = self._expected[report.ticket] if report.pid else self._expected.pop(report.ticket)
             if report.ours:
@@ -249,12 +269,23 @@ class FromTemplate:
             if not lane.expects(worker):
                 continue  # who collects it tells us (forget)
             if report.ours:
+                self._fallen.append((lane, worker))
                 if not lane.policy.loading:
                     self._limit(worker)
             elif report.pid:
                 worker.process.pid = report.pid
             else:
                 lane.unborn(None, start_error=OSError(report.errno, os.strerror(report.errno)))
+
+    def look_for_unseen(self) -> None:
+        """Give up workers that are ours, as the template says, and are not: their ends would never be seen.
+
+        To be called when all that were collected are buried.
+        """
+        fallen, self._fallen = self._fallen, []
+        for lane, worker in fallen:
+            if lane.expects(worker) and not reaper.is_own_child(worker.pid):
+                lane.unseen()
 
     def bury(self, death: reaper.Death) -> None:
         """The template is dead and collected; its workers live on. Those that it was to fork will not be."""
@@ -265,11 +296,13 @@ class FromTemplate:
         self._read_answers(worker, READ_ROUND)
         self.hear_reports()
         exec_error = worker.process.exec_error()
+        # It may have ended by itself before we could kill it for that.
+        violation = self._violation if death.signal == SIGKILL else ""
         self._let_go()
         expected, self._expected = list(self._expected.values()), {}
         for lane, expected_worker in expected:
             if lane.expects(expected_worker) and not expected_worker.pid:
-                lane.unborn(death, exec_error=exec_error)
+                lane.unborn(death, exec_error=exec_error, violation=violation, farewell=self._farewell)
 
     def stop(self) -> None:
         """No worker will be wanted any more: have the template end by itself."""
@@ -310,6 +343,7 @@ class FromTemplate:
             raise
         self._template, self._is_heard = template, True
         self._can_dump = self._is_loaded = self._is_closed = False
+        self._violation = self._farewell = ""
         self._worker = worker = Worker(template.process, group)
         for descriptor in (template.process.answers, template.process.log, template.process.dump, template.control):
             self._watch.add(descriptor, owner=self)
@@ -391,6 +425,7 @@ class FromTemplate:
             self._is_loaded = True
         elif frame.kind == ERROR and self._is_loaded:
             why = ascii(frame.metadata["error_message"][:WORDS])[1:-1]
+            self._farewell = why
             self._journal.say(f"pipe-init: the template (pid {self.pid}) ends: {why}")
         elif frame.kind == ERROR:
             for lane in self._waiting():
@@ -399,6 +434,7 @@ class FromTemplate:
     def _break_off(self, worker: Worker, why: str) -> None:
         """The template broke the protocol: nothing that it says counts any more."""
         self._is_heard = False
+        self._violation = why
         self._journal.say(f"pipe-init: the template (pid {worker.pid}) broke the protocol and is replaced: {why}")
         self._watch.forget(self)
         self._kill(worker)

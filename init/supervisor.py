@@ -257,6 +257,8 @@ class Supervisor:
             self._signals.wake()
         for death in reaped.deaths:
             self._bury(death)
+        if self._template is not None:
+            self._template.look_for_unseen()
         if self._mourning:
             self._go_on_without(time.monotonic())
 

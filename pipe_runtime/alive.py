@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import select
-
 # From _signal: the function's folder may hold a signal.py, and the runtime may load this late.
 from _signal import SIGKILL
+
+# These names, and not the modules' attributes: the function may replace those (gevent and eventlet do).
+from fcntl import F_GETFL, F_SETFL, F_SETOWN, F_SETSIG, fcntl
+from os import O_ASYNC, _exit, getpid
+from select import poll
 
 ALIVE_FD = 3
 """In a runtime: the read end of a pipe that only the init could write to. When it closes, the kernel kills."""
@@ -22,10 +23,10 @@ def arm(descriptor: int, alone: bool = False) -> None:
     descriptor: the read end. If the write end is closed already, this does not return. alone: kill this process only,
     which does not lead its group yet.
     """
-    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid() if alone else -os.getpid())
-    fcntl.fcntl(descriptor, fcntl.F_SETSIG, SIGKILL)
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
-    watch = select.poll()
+    fcntl(descriptor, F_SETOWN, getpid() if alone else -getpid())
+    fcntl(descriptor, F_SETSIG, SIGKILL)
+    fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_ASYNC)
+    watch = poll()
     watch.register(descriptor, 0)
     if watch.poll(0):  # it closed before it was armed
-        os._exit(EXIT_ALONE)
+        _exit(EXIT_ALONE)

@@ -12,6 +12,7 @@ import faulthandler
 import os
 import sys
 from _signal import SIGXCPU
+from os import _exit, getpid  # now: a function may replace the module's
 from time import monotonic, perf_counter_ns, tzset  # now: a function may replace the module's
 
 from . import codec, faults, handler, namespace, run_hooks
@@ -99,7 +100,7 @@ def leave(code: int) -> None:
     try:
         atexit._run_exitfuncs()
     finally:
-        os._exit(code & 0xFF)
+        _exit(code & 0xFF)
 
 
 def _flush(stream: Any) -> None:
@@ -147,7 +148,7 @@ class Runtime:
         self.plain = True
         self._cold = True
         self._forked = False
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._handler_name = ""
         self.handler: Callable[[Any, Any], Any]
         self.found: Callable[..., object]
@@ -177,7 +178,7 @@ class Runtime:
             if hello is None:
                 return EXIT_STOPPED  # or it is a worker that is not wanted any more
             self._greet(hello.metadata)
-            prepare = self._become_ready
+            prepare = template.become_ready
         if not self._announce(prepare, hello.metadata):
             return EXIT_NOT_LOADED
         if self._service is None or self._service.engine is None:
@@ -351,7 +352,7 @@ class Runtime:
     def _configure(self, hello: dict[str, Any]) -> Outcome:
         """Become what HELLO asks for."""
         self.load(hello)
-        return self._become_ready(hello)
+        return self.become_ready(hello)
 
     def load(self, hello: dict[str, Any]) -> None:
         """What a template does for its workers: environment, folder, path, standard streams; then load the handler."""
@@ -391,7 +392,7 @@ class Runtime:
                 os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
             self._tells_trace = hello.get("concurrency", 1) <= 1 and _TRACE not in os.environ
 
-    def _become_ready(self, hello: dict[str, Any]) -> Outcome:
+    def become_ready(self, hello: dict[str, Any]) -> Outcome:
         """What each worker does for itself; then the function can be called."""
         self.pipes.spin(hello.get("spin_us", 0))
         if hello.get("rehearse"):
@@ -415,7 +416,7 @@ class Runtime:
     def restart(self, pipes: Pipes) -> None:
         """In a forked worker: what this process has done so far was the template's; another conversation begins."""
         self._begun = perf_counter_ns()
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._meter = Meter()
         self.pipes = pipes
         self.connection = Connection(RUNTIME)
@@ -512,7 +513,7 @@ class Runtime:
 
     def leave_if_forked(self, error: BaseException | None) -> None:
         """A child that the function forked must not come back from the handler as a second runtime."""
-        if not self._forked and os.getpid() == self._pid:
+        if not self._forked and getpid() == self._pid:
             return
         self._after_fork()  # a fork below Python runs no hooks
         code = 0
@@ -525,7 +526,7 @@ class Runtime:
                 sys.excepthook(type(error), BaseException.with_traceback(error, shown), shown)
             self.last_lines()
         finally:
-            os._exit(code & 0xFF)
+            _exit(code & 0xFF)
 
     def last_lines(self) -> None:
         """What the function has printed, and not flushed, would be lost with the process."""
@@ -540,7 +541,7 @@ class Runtime:
             self.report("a signal handler", error, " between requests")
 
     def _send_log(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
-        if os.getpid() != self._pid:  # a fork below Python, which has run no hooks
+        if getpid() != self._pid:  # a fork below Python, which has run no hooks
             self._after_fork()
             write_all(2, text if "continues" in metadata else text + b"\n")
             return

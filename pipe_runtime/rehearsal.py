@@ -7,7 +7,7 @@ No code of the function's runs, and nothing of it is visible afterwards.
 
 from __future__ import annotations
 
-import os
+from os import close, pipe, write
 
 from . import namespace
 from .connection import INIT, Connection
@@ -46,21 +46,21 @@ def rehearse(runtime: Runtime) -> None:
         _said.append(init.send(INVOKE, 1, REQUEST, EVENT))
     descriptors: list[int] = []
     try:
-        descriptors += os.pipe()
-        descriptors += os.pipe()
+        descriptors += pipe()
+        descriptors += pipe()
         requests_out, requests_in, answers_out, answers_in = descriptors
         stand_in = runtime.stand_in(Pipes(requests_out, answers_in, 0), _echo)
         stand_in.connection.receive_event(_said[0])
         stand_in.outbox.post(HELLO, 0, {"versions": [VERSION]})
         stand_in.outbox.post(READY)
-        os.write(requests_in, _said[1])
+        write(requests_in, _said[1])
         frame = stand_in.next()
         assert frame is not None
         LogStream(stand_in.journal, "stdout", 1).write(b"rehearsal\n")
         stand_in.answer(frame)
     finally:
         for descriptor in descriptors:
-            os.close(descriptor)
+            close(descriptor)
 
 
 def _echo(event: Any, context: Context) -> Any:

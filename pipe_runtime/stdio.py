@@ -6,10 +6,13 @@ file knows no frames and no handler; it moves bytes. It must work without /dev/n
 
 from __future__ import annotations
 
-import fcntl
 import os
-import select
 from _thread import RLock
+
+# These names, and not the modules' attributes: the function may replace those (gevent and eventlet do).
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from os import close, dup2, get_blocking, pipe, read, sched_yield, set_inheritable, write
+from select import POLLIN, POLLOUT, poll
 from time import perf_counter  # now: a function may replace the module's
 
 TYPE_CHECKING = False
@@ -55,13 +58,13 @@ class Pipes:
         self._idle = False
         self._spin = 0.0
         self._fast = False
-        self._waiting = select.poll()
-        self._waiting.register(requests, select.POLLIN)
-        self._both = select.poll()
-        self._both.register(answers, select.POLLOUT)
-        self._both.register(requests, select.POLLIN)
-        self._out = select.poll()
-        self._out.register(answers, select.POLLOUT)
+        self._waiting = poll()
+        self._waiting.register(requests, POLLIN)
+        self._both = poll()
+        self._both.register(answers, POLLOUT)
+        self._both.register(requests, POLLIN)
+        self._out = poll()
+        self._out.register(answers, POLLOUT)
 
     def spin(self, microseconds: int) -> None:
         """How long to look for a request before sleeping; 0: never. Used only while requests come fast."""
@@ -75,7 +78,7 @@ class Pipes:
                 while not self._kept:
                     self._wait()
                     try:
-                        return os.read(self.requests, READ_SIZE)
+                        return read(self.requests, READ_SIZE)
                     except BlockingIOError:
                         continue  # the function made the description non-blocking; the poll above waits
                 return self._kept.pop(0)
@@ -119,7 +122,7 @@ class Pipes:
             if not self._nonblocking and not self._out.poll(0):
                 self._until_writable()
             try:
-                return os.write(self.answers, piece)
+                return write(self.answers, piece)
             except BlockingIOError:
                 self._until_writable()
 
@@ -146,7 +149,7 @@ class Pipes:
             self.on_kept()
         try:
             # Read and kept without a line of Python in between, where a signal handler could raise and lose it.
-            self._kept.extend(map(os.read, (self.requests,), (READ_SIZE,)))
+            self._kept.extend(map(read, (self.requests,), (READ_SIZE,)))
         except BlockingIOError:
             return False
         if self.on_kept is not None:
@@ -161,7 +164,7 @@ class Pipes:
             while clock() < limit:
                 if poll(0):
                     return
-                os.sched_yield()  # the init may wait for this very CPU
+                sched_yield()  # the init may wait for this very CPU
         poll()
         self._fast = clock() - start < FAST_SECONDS
 
@@ -171,7 +174,7 @@ class Pipes:
         self.requests = self.answers = -1  # what a signal handler's fork has interrupted must not go on elsewhere
         for descriptor in descriptors:
             try:
-                os.close(descriptor)
+                close(descriptor)
             except OSError:
                 continue  # the function has closed it
 
@@ -182,23 +185,23 @@ def claim(limit: int) -> Pipes:
     limit: as in Pipes.
     OSError: fd 0 or 1 is not open.
     """
-    requests = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
-    answers = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    requests = fcntl(0, F_DUPFD_CLOEXEC, 3)
+    answers = fcntl(1, F_DUPFD_CLOEXEC, 3)
     end_input()
     try:
-        os.dup2(2, 1)
+        dup2(2, 1)
     except OSError:
         _plug(2)
-        os.dup2(2, 1)
-    return Pipes(requests, answers, limit, not os.get_blocking(answers))
+        dup2(2, 1)
+    return Pipes(requests, answers, limit, not get_blocking(answers))
 
 
 def end_input() -> None:
     """Put the end of an empty stream on fd 0: a description of this process's own."""
-    empty, writer = os.pipe()
-    os.close(writer)
-    os.dup2(empty, 0)
-    os.close(empty)
+    empty, writer = pipe()
+    close(writer)
+    dup2(empty, 0)
+    close(empty)
 
 
 def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
@@ -206,12 +209,12 @@ def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
 
     requests, answers, log: descriptors of the new ones, which are not closed. Of fds 0 to 2 it makes what claim() does.
     """
-    os.dup2(requests, pipes.requests, inheritable=False)
-    os.dup2(answers, pipes.answers, inheritable=False)
+    dup2(requests, pipes.requests, inheritable=False)
+    dup2(answers, pipes.answers, inheritable=False)
     end_input()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    return Pipes(pipes.requests, pipes.answers, pipes.limit, not os.get_blocking(answers))
+    dup2(log, 1)
+    dup2(log, 2)
+    return Pipes(pipes.requests, pipes.answers, pipes.limit, not get_blocking(answers))
 
 
 def _plug(descriptor: int) -> None:
@@ -219,10 +222,10 @@ def _plug(descriptor: int) -> None:
     try:
         sink = os.open("/dev/null", os.O_RDWR)
     except OSError:
-        reader, sink = os.pipe()
-        os.close(reader)
+        reader, sink = pipe()
+        close(reader)
     if sink == descriptor:
-        os.set_inheritable(sink, True)
+        set_inheritable(sink, True)
     else:
-        os.dup2(sink, descriptor)
-        os.close(sink)
+        dup2(sink, descriptor)
+        close(sink)

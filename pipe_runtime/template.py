@@ -6,15 +6,18 @@ worker's own conversation. What a worker does from its HELLO on is the loop's bu
 
 from __future__ import annotations
 
-import os
 import sys
 from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
 from errno import EAGAIN, EMFILE
+
+# These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
+from os import _exit, close, closerange, dup2, listdir, set_inheritable, setsid, waitpid, waitstatus_to_exitcode, write
 from select import POLLIN, poll
 
-from . import namespace
+from . import faults, namespace
 from .alive import ALIVE_FD, arm
 from .errors import Fault, ProtocolError
+from .forking import Settings, fork_process
 from .frames import Frame
 from .logs import NOBODY, write_all
 from .messages import DUMP, STOP
@@ -39,8 +42,8 @@ MAX_DESCRIPTORS = 32
 REHEARSALS = 20
 """Requests until the interpreter has specialised the code on their way, in memory that all workers then share."""
 
-PR_SET_CHILD_SUBREAPER = 36
-"""prctl(2); from <linux/prctl.h>."""
+EXIT_FORKED = 213
+"""The exit code of the process that has forked a batch. Not 0: a fork hook of the function's may call os._exit(0)."""
 
 NAMED_THREADS = 8
 """Threads that the warning names, at most."""
@@ -60,7 +63,7 @@ class Template:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._prctl: Any = None
+        self._settings: Settings
         self._control: socket
         self._news = poll()
 
@@ -70,22 +73,22 @@ class Template:
         descriptor = hello["template"].get("control_fd")
         if type(descriptor) is not int:
             raise Fault("Runtime.ProtocolError", "HELLO whose template has no control_fd")
-        os.set_inheritable(descriptor, False)
+        set_inheritable(descriptor, False)
         runtime.control_fd = descriptor
         self._control = socket(fileno=descriptor)
+        self._settings = Settings(adopts=bool(hello.get("adopts_orphans")))
+        # Now: the function may replace what they need. By this name, so that workers find it without looking further.
+        gc, rehearsal = namespace.stdlib("gc"), namespace.own("rehearsal")
+        collect, freeze = gc.collect, gc.freeze
         runtime.load(hello)
         if not runtime.plain:
             namespace.own("service").preload(runtime.found, hello, runtime.code_dir)
-        if hello.get("adopts_orphans"):
-            self._prctl = namespace.stdlib("ctypes").CDLL(None).prctl
         runtime.leave_if_forked(None)
         self._warn_of_threads()
-        rehearsal = namespace.own("rehearsal")  # by this name, so that workers find it without a look at all modules
         for _ in range(REHEARSALS):
             rehearsal.rehearse(runtime)
-        gc = namespace.stdlib("gc")
-        gc.collect()
-        gc.freeze()  # else the first collection in each worker would write to all that was loaded
+        collect()
+        freeze()  # else the first collection in each worker would write to all that was loaded
         return runtime.ready()
 
     def serve(self) -> Frame | None:
@@ -93,6 +96,7 @@ class Template:
         with the init's HELLO, or None at the end of its stream.
         """
         runtime = self._runtime
+        self._settings.set_aside()
         self._news.register(runtime.pipes.requests, POLLIN)
         self._news.register(self._control.fileno(), POLLIN)
         while self._hear():
@@ -160,11 +164,15 @@ class Template:
         runtime.last_lines()  # or each worker would say again what is not said yet
         runtime.multiplying = True
         try:
-            child = os.fork()
+            child = fork_process()
         except OSError as error:
             child = -1
             for wanted in batch:
                 self._say(wanted.ticket, 0, error.errno or EAGAIN)
+        except Exception as error:  # an audit hook of the function's
+            why = f"{faults.type_name(error)}: {faults.message_of(error)}"
+            raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
+        self._settings.keep()
         mine = self._bring_forth(batch) if child == 0 else None
         if mine is not None:
             self._become_worker(mine)
@@ -175,35 +183,43 @@ class Template:
         return mine is not None
 
     def _bring_forth(self, batch: list[_Wanted]) -> _Wanted:
-        """In the template's child, which only forks the workers and tells the init of them: when it ends, they fall to
-        the init, which knows them by then. Returns in each worker, and nowhere else.
+        """Fork the workers and tell the init of each. In the template's child: when it ends, its workers fall to the
+        init, which knows them by then. Returns in each worker, and nowhere else.
         """
         worker, mine = -1, batch[0]
         try:
             for mine in batch:
                 try:
-                    worker = os.fork()
+                    worker = fork_process()
                 except OSError as error:
                     self._say(mine.ticket, 0, error.errno or EAGAIN)
                     continue
                 if worker == 0:
                     break
+                self._settings.keep()  # at once: the worker may die at any time
                 self._say(mine.ticket, worker)
             else:
-                os._exit(0)  # nothing of the function's may run here
+                _exit(EXIT_FORKED)  # nothing of the function's may run here
         finally:
             if worker != 0:
-                os._exit(1)
+                _exit(1)
         return mine
 
     def _wait_for(self, child: int) -> None:
-        """Until the workers have fallen to the init, and tell it so."""
+        """Wait until the workers have fallen to the init, and tell it so."""
         try:
-            _, status = os.waitpid(child, 0)
-        except ChildProcessError:  # the function ignores SIGCHLD, or collects every child: it is gone all the same
-            status = 0
-        if status:
-            raise Fault("Runtime.ExitError", f"the process that forks the workers has died: {_how(status)}")
+            _, status = waitpid(child, 0)
+        except ChildProcessError:  # a thread of the function's collects every child: it is gone all the same
+            status = EXIT_FORKED << 8
+        code = waitstatus_to_exitcode(status)
+        if code < 0:
+            raise Fault("Runtime.ExitError", f"the process that forks the workers has died: signal {-code}")
+        if code != EXIT_FORKED:
+            raise Fault(
+                "Runtime.ExitError",
+                f"the process that forks the workers has ended with exit status {code}; "
+                "a fork hook of the function's (os.register_at_fork) may have ended it",
+            )
         self._say(b"0")
 
     # In a worker
@@ -214,23 +230,26 @@ class Template:
         requests, answers, log, guard, dump = wanted.pipes
         try:
             for group in wanted.groups:
-                os.write(group, b"0")
+                write(group, b"0")
             arm(guard, alone=True)  # until here it dies with the template's group
-            os.setsid()
-            os.dup2(guard, ALIVE_FD)
+            setsid()
+            dup2(guard, ALIVE_FD)
             arm(ALIVE_FD)
             if runtime.dump_fd >= 0:
-                os.dup2(dump, runtime.dump_fd, inheritable=False)  # where faulthandler writes already
+                dup2(dump, runtime.dump_fd, inheritable=False)  # where faulthandler writes already
             pipes = replace(runtime.pipes, requests, answers, log)
         except OSError as error:
             write_all(log, f"pipe_runtime: a forked process cannot become a worker: {error}\n".encode())
-            os._exit(1)
+            _exit(1)
         self._control.close()
         runtime.control_fd = -1
         runtime.restart(pipes)
-        if self._prctl is not None:
-            self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._settings.give_back()
+
+    def become_ready(self, hello: dict[str, Any]) -> Outcome:
+        """Do what each worker does for itself, so that the function can be called. Raises what its code raises."""
         _reseed()
+        return self._runtime.become_ready(hello)
 
     # Before the first fork
 
@@ -253,7 +272,7 @@ def _threads() -> tuple[int, list[str]]:
         main = module.main_thread()
         known = [ascii(thread.name)[1:-1] for thread in module.enumerate() if thread is not main]
     try:
-        count = len(os.listdir("/proc/self/task")) - 1
+        count = len(listdir("/proc/self/task")) - 1
     except OSError:
         count = len(known)
     return count, known[:NAMED_THREADS]
@@ -266,16 +285,11 @@ def _reseed() -> None:
         seed()
 
 
-def _how(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    return f"exit status {code}" if code >= 0 else f"signal {-code}"
-
-
 def _close(descriptors: Sequence[int]) -> None:
     """Those of a batch mostly lie side by side: then one system call does."""
     ordered = sorted(descriptors)
     if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:
-        os.closerange(ordered[0], ordered[-1] + 1)
+        closerange(ordered[0], ordered[-1] + 1)
     else:
         for descriptor in ordered:
-            os.close(descriptor)
+            close(descriptor)

@@ -4,7 +4,9 @@ stands for. Knows no requests.
 
 from __future__ import annotations
 
-import os
+# These names, and not the attributes of `os`: the function may replace those.
+from os import O_CLOEXEC, O_RDONLY, close, read
+from os import open as open_file
 from resource import (
     RLIM_INFINITY,
     RLIMIT_CPU,
@@ -157,14 +159,14 @@ def _high_water_mark() -> int:
 def _status(name: bytes) -> int:
     """A figure in KiB of proc(5)'s status, 0 where it cannot be read."""
     try:
-        status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        status = open_file("/proc/self/status", O_RDONLY | O_CLOEXEC)
     except OSError:
         return 0
     try:
-        text = os.read(status, 8192)
+        text = read(status, 8192)
     except OSError:
         return 0
     finally:
-        os.close(status)
+        close(status)
     _, found, rest = text.partition(name)
     return int(rest.split(None, 1)[0]) if found else 0

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init import launch, limits, reaper
-from pipe_init.request import EXIT_NOT_LOADED, EXIT_TIMED_OUT, TEMPLATE
+from pipe_init.request import EXIT_NOT_LOADED, EXIT_TIMED_OUT, TEMPLATE, Outcome
 from pipe_testing.command import PipeInit
 from pipe_testing.supervision import Driver, supervised
 
@@ -64,6 +64,11 @@ def serving(tmp_path: Path) -> Serving:
         return supervised(tmp_path / "log", command, hello=hello, start_method=TEMPLATE, **options)  # type: ignore[arg-type]
 
     return begin
+
+
+def message_of(outcome: Outcome) -> str:
+    """The text of a request's error; "" where it has none."""
+    return "" if outcome.problem is None else str(outcome.problem["error_message"])
 
 
 def test_unharmed(serving: Serving) -> None:
@@ -126,7 +131,14 @@ def test_no_descriptor_is_left_for_a_worker(serving: Serving) -> None:
         assert outcome.problem["error_message"].endswith("could not be started: Too many open files")
 
 
-@pytest.mark.parametrize(("end", "how"), [("os._exit(7)", "exit status 7"), ("os.kill(os.getpid(), 9)", "signal 9")])
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        ("os._exit(7)", "ended with exit status 7; a fork hook"),
+        ("os._exit(0)", "ended with exit status 0; a fork hook"),
+        ("os.kill(os.getpid(), 9)", "died: signal 9"),
+    ],
+)
 def test_the_process_that_forks_the_workers_dies(serving: Serving, end: str, how: str) -> None:
     harm = f"""
     mine = os.getpid()
@@ -136,7 +148,8 @@ def test_the_process_that_forks_the_workers_dies(serving: Serving, end: str, how
         outcome = driver.ask()
         assert outcome.problem is not None
         assert outcome.exit_code == EXIT_NOT_LOADED
-        assert f"ends: the process that forks the workers has died: {how}" in driver.log.read_text()
+        assert f"the process that forks the workers has {how}" in driver.log.read_text()
+        assert f"before it had forked the worker: the process that forks the workers has {how}" in message_of(outcome)
 
 
 def test_the_worker_dies_before_it_is_one(serving: Serving) -> None:
@@ -147,7 +160,7 @@ def test_the_worker_dies_before_it_is_one(serving: Serving) -> None:
     with serving(harm) as driver:
         outcome = driver.ask()
         assert outcome.problem is not None
-        assert outcome.problem["error_message"].endswith("exit status 7 while it was loading the handler")
+        assert outcome.problem["error_message"].endswith("exit status 7 after it was forked and before it was ready")
 
 
 def test_the_cpu_time_is_each_workers_own(serving: Serving) -> None:

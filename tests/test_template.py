@@ -234,7 +234,10 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
             found = worker.call()
             more = set(found.pop("modules")) - set(wanted["modules"])
             assert found == {key: value for key, value in wanted.items() if key != "modules"}
-            ours = {f"pipe_runtime.{name}" for name in ("alive", "conversions", "jsonwriter", "rehearsal", "template")}
+            ours = {
+                f"pipe_runtime.{name}"
+                for name in ("alive", "conversions", "forking", "jsonwriter", "rehearsal", "template")
+            }
             assert more <= {*ours, "_socket", "errno", "gc"}
 
 
@@ -479,7 +482,16 @@ def test_a_worker_that_cannot_enter_its_group_says_why_and_ends(tmp_path: Path) 
 
 
 def test_a_fork_that_fails_is_reported(tmp_path: Path) -> None:
-    source = "import os\ndef no():\n    raise BlockingIOError(11, 'no')\nos.fork = no\n" + ECHO
+    source = (
+        """
+import sys
+def no(event, arguments):
+    if event == "os.fork":
+        raise BlockingIOError(11, "no")
+sys.addaudithook(no)
+"""
+        + ECHO
+    )
     with Templates(tmp_path, source) as templates:
         templates.start()
         templates.ask(2)
