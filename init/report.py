@@ -152,6 +152,11 @@ def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dic
     return {**_error(style, problem, 0), "requestId": request_id, **({"limit": limit} if limit else {})}
 
 
+def logged(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an error object as a line of the JSON style: with the time and a level, as Lambda logs it."""
+    return {"timestamp": _moment(), "level": "ERROR", **error}
+
+
 def error_text(problem: Mapping[str, Any]) -> str:
     """An error as Python prints one: causes first, most recent call last, ending in a line break."""
     lines, limit = _text(problem, 0), _limit(problem)

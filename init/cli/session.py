@@ -201,12 +201,12 @@ class Session:
 
     def _print_error(self, outcome: Outcome) -> None:
         style, failure = self.options.error_style, outcome.problem or {}
-        if style == "text" or (style == "auto" and is_terminal(2)):
+        is_json = self.function.hello.get("log_format") == "json"
+        if style == "text" or (style == "auto" and is_terminal(2) and not is_json):
             text = report.error_text(failure).rstrip("\n")
         else:
-            text = dumped(
-                report.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
-            ).decode()
+            error = report.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
+            text = dumped(report.logged(error) if is_json else error).decode()
         text = _shown(text)
         is_text = not text.startswith("{")
         self.journal.say(click.style(text, fg="red") if is_text and wants_colour(2) else text)
