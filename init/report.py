@@ -255,6 +255,8 @@ def parse_stacks(text: str, own_folder: str) -> list[list[object]]:
     """
     threads: list[list[_Call]] = []
     for line in text.splitlines():
+        if line.endswith("C stack trace (most recent call first):"):
+            continue  # CPython 3.14 and newer; its lines name no Python file, and the last thread stays the last
         if line.endswith("(most recent call first):"):
             threads.append([])
         elif threads and line.startswith('  File "'):

@@ -133,6 +133,8 @@ BEFORE_READY = {
     "reprlib",
     "struct",
 }
+if sys.version_info >= (3, 14):  # older interpreters load these themselves, before their first line
+    BEFORE_READY |= {"_abc", "abc", "collections.abc", "errno", "io"}
 CYTHON = "_cython_"  # its shared module's name ends with its version
 
 

@@ -281,6 +281,15 @@ class TestStacks:
             ["/code/lib.py", 9, "work", ""],
         ]
 
+    def test_a_c_stack_is_no_thread(self) -> None:
+        c_stack = """\
+Current thread's C stack trace (most recent call first):
+  Binary file "/usr/bin/python3.14", at _Py_DumpStack+0x4b [0x55d0c8]
+  <truncated rest of calls>
+"""
+        with_names = DUMP.replace("0x00007f2 (", "0x00007f2 [python] (") + c_stack
+        assert parse_stacks(with_names, "/site/pipe_runtime") == parse_stacks(DUMP, "/site/pipe_runtime")
+
     def test_our_folder_is_not_every_folder_that_starts_like_it(self) -> None:
         assert parse_stacks(DUMP, "/code/ind")[0][0] == "/site/pipe_runtime/__main__.py"
         dump = DUMP.replace("/code/", "/site/pipe_runtime_demo/")
