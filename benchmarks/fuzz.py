@@ -1,0 +1,362 @@
+"""Handlers that misbehave at random, by a seed, in every mode of `pipe-init run`; and whether README's promises hold.
+
+    python benchmarks/fuzz.py [--events N] [--mode NAME] [--seed S]
+
+It looks at stdout, stderr, processes, descriptors and memory from outside only. misdeeds.py makes the events and judges
+their outcomes. The promises: one outcome for each event, in order, under its own id; nothing else on stdout; no process
+left behind; memory and descriptors that do not grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import machine
+import victims
+from misdeeds import TIMEOUT, Judge, Mode, Plan, Planned, single_codes
+from outcomes import Failure
+
+FUNCTION_DIR = str(Path(__file__).parents[1] / "tests" / "functions" / "fuzz")
+
+COMMAND = [sys.executable, "-X", "faulthandler", "-m", "pipe_init", "run"]
+"""As the console script, except that a hang of the init has a stack."""
+
+TEMPLATE, REQUEST = ("--start-method=template",), ("--isolation=request",)
+
+MODES = [
+    Mode("exec", "index.plain", ("--start-method=exec",)),
+    Mode("exec, streams", "index.stream", ("--start-method=exec",)),
+    Mode("exec, 2 workers, 4 threads", "index.plain", ("--start-method=exec", "-w2", "--concurrency=4"), 4),
+    Mode("exec, 4 tasks", "index.task", ("--start-method=exec", "--concurrency=4"), 4),
+    Mode("template, 4 workers", "index.plain", (*TEMPLATE, "-w4")),
+    Mode("template, 2 workers, streams", "index.stream", (*TEMPLATE, "-w2")),
+    Mode("template, 2 workers, 4 tasks, streams", "index.task_stream", (*TEMPLATE, "-w2", "--concurrency=4"), 4),
+    Mode("exec, WSGI", "index.wsgi", ("--start-method=exec", "--type=wsgi"), is_http=True),
+    Mode("template, 2 workers, ASGI", "index.asgi", (*TEMPLATE, "-w2", "--type=asgi"), is_http=True),
+    Mode("request", "index.plain", REQUEST, isolated=True),
+    Mode("request, 4 workers", "index.plain", (*REQUEST, "-w4"), isolated=True),
+    Mode("request, 4 workers, streams", "index.stream", (*REQUEST, "-w4"), isolated=True),
+]
+
+SINGLE = "single runs"
+"""The mode in which each event has a pipe-init of its own."""
+
+START_TIMEOUT, GRACE = 10.0, 0.2
+"""Seconds that the function has to load, and to end when it is asked to."""
+
+WINDOW = 100
+"""Events without a line, at most."""
+
+HANG = 30.0
+"""Seconds without a line after which the run hangs: more than every limit together."""
+
+CHECKPOINTS = 3
+"""Pauses of each run in which memory and descriptors are looked at."""
+
+GROWTH_KIB = 4096
+"""KiB by which the init's memory may differ between two pauses: a heap breathes, and large results pass through it."""
+
+DESCRIPTORS = 64
+"""Descriptors by which it may differ: processes that stand by have some each."""
+
+ENOUGH_TO_GROW = 300
+"""Events below which growth is not looked at."""
+
+LAST_SECONDS = 5.0
+"""Seconds in which everything is gone after pipe-init has ended."""
+
+UNTRUE = (b"does not end", b"Traceback (most recent call last)", b"left behind, with processes")
+"""What the init must not say here: each of its workers can be killed, and its own code does not fail."""
+
+SAID = re.compile(r"fuzz (-?\d+) (\S+) (says|complains|logs)")
+
+
+class Fuzz:
+    """One `pipe-init run --events -` with a part of a plan. To be closed."""
+
+    def __init__(self, mode: Mode, plan: Plan, seed: str, unordered: bool) -> None:
+        self.mode, self.plan = mode, plan
+        self.judge = Judge(mode, unordered)
+        self.folder = tempfile.TemporaryDirectory()
+        self.stderr = open(Path(self.folder.name, "stderr"), "w+b")
+        self.loading = " ".join(plan.acts_of_loading())
+        options = [*mode.options, "--events=-", f"-t{TIMEOUT}", f"--grace={GRACE}", f"--start-timeout={START_TIMEOUT}"]
+        options += ["--log-style=json", *["--unordered"] * unordered]
+        self.init = subprocess.Popen(
+            [*COMMAND, mode.handler, "-C", FUNCTION_DIR, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            env={**os.environ, "FUZZ_ACTS": self.loading, "FUZZ_SEED": seed},
+            start_new_session=True,
+        )
+        assert self.init.stdin is not None and self.init.stdout is not None
+        self.to_init, self.from_init = self.init.stdin.fileno(), self.init.stdout.fileno()
+        os.set_blocking(self.to_init, False)
+        self.out, self.rest = bytearray(), b""
+        self.ended = False
+        self.last_line = time.monotonic()
+
+    def go(self, events: int, progress: Callable[[int], None]) -> None:
+        """Send events until there were so many or the run has ended.
+
+        Raises:
+            Failure: A promise was broken.
+        """
+        sent = 0
+        pauses: list[tuple[int, int]] = []
+        for checkpoint in range(1, CHECKPOINTS + 1):
+            goal = events * checkpoint // CHECKPOINTS
+            while sent < goal and not self.ended:
+                while sent < goal and len(self.judge.waiting) < WINDOW:
+                    planned = self.plan.next()
+                    self.judge.announce(planned)
+                    self.out += planned.event + b"\n"
+                    sent += 1
+                self._step()
+                progress(self.judge.lines)
+            while (self.judge.waiting or self.out) and not self.ended:
+                self._step()
+            if not self.ended:
+                pauses.append((victims.resident_kib(self.init.pid), victims.descriptors(self.init.pid)))
+        self._finish()
+        if events >= ENOUGH_TO_GROW and len(pauses) == CHECKPOINTS:
+            (first_kib, first_open), (last_kib, last_open) = pauses[0], pauses[-1]
+            if last_kib - first_kib > GROWTH_KIB or last_open - first_open > DESCRIPTORS:
+                raise Failure(f"pipe-init has grown: KiB and descriptors in its pauses: {pauses}")
+
+    def _step(self) -> None:
+        poll = select.poll()
+        poll.register(self.from_init, select.POLLIN)
+        if self.out:
+            poll.register(self.to_init, select.POLLOUT)
+        ready = dict(poll.poll(1000))
+        if self.to_init in ready:
+            try:
+                del self.out[: os.write(self.to_init, self.out)]
+            except BrokenPipeError:
+                self.out.clear()  # it has ended, and its output says why
+        if self.from_init in ready:
+            data = os.read(self.from_init, 2**16)
+            self.ended = not data
+            *lines, self.rest = (self.rest + data).split(b"\n")
+            for line in lines:
+                self.last_line = time.monotonic()
+                self.judge.take(line)
+        if time.monotonic() - self.last_line > HANG:
+            waiting = list(self.judge.waiting.values())[:3]
+            raise Failure(f"no line for {HANG:.0f} s; waiting: {waiting}\n{self._stack()}")
+
+    def _finish(self) -> None:
+        """Close the input, wait for the end, and look at all that must hold then."""
+        assert self.init.stdin is not None
+        self.init.stdin.close()
+        self.out.clear()
+        self.last_line = time.monotonic()
+        while not self.ended:
+            self._step()
+        code = self.init.wait(HANG)
+        judge = self.judge
+        if self.rest:
+            raise Failure(f"stdout ends with half a line: {self.rest[:300]!r}")
+        if judge.waiting and not judge.ended_early:
+            raise Failure(f"{len(judge.waiting)} events have no line; the exit code is {code}")
+        if judge.waiting and not judge.unordered and min(judge.waiting) < judge.lines:
+            raise Failure("an event without a line stands before one that has a line")
+        if code != judge.due_code:
+            raise Failure(f"the exit code is {code} and should be {judge.due_code}: {judge.codes}")
+        check_nothing_left()
+        self._check_log()
+
+    def _check_log(self) -> None:
+        """Each line that a request has printed or logged carries that request's id; the init says nothing untrue."""
+        self.stderr.seek(0)
+        for number, line in enumerate(self.stderr, 1):
+            if line.startswith(b"pipe-init:") and any(text in line for text in UNTRUE):
+                raise Failure(f"line {number} of stderr cannot be true: {line[:300]!r}")
+            found = SAID.search(line.decode(errors="replace"))
+            if found is None or found[2] == "loading":
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                raise Failure(f"line {number} of stderr is not JSON: {line[:300]!r}") from None
+            if record.get("requestId") != found[2]:
+                raise Failure(f"line {number} of stderr does not carry its request's id: {line[:300]!r}")
+
+    def _stack(self) -> str:
+        tree = victims.describe_all([self.init.pid])
+        self.init.send_signal(signal.SIGABRT)
+        self.init.wait()
+        return tree
+
+    def last_words(self) -> str:
+        """Return the end of what pipe-init itself has said."""
+        self.stderr.seek(0)
+        lines = [line for line in self.stderr.read().decode(errors="replace").splitlines() if '"platform.' not in line]
+        return "\n".join(line[:300] for line in lines[-15:])
+
+    def close(self) -> None:
+        """End whatever is left."""
+        for pipe in (self.init.stdin, self.init.stdout, self.stderr):
+            assert pipe is not None
+            pipe.close()
+        if self.init.poll() is None:
+            self.init.kill()
+            self.init.wait()
+        end_all()
+        self.folder.cleanup()
+
+
+def check_nothing_left() -> None:
+    """Raise Failure if a process is there that pipe-init has left behind."""
+    until = time.monotonic() + LAST_SECONDS
+    while left := victims.own():
+        if time.monotonic() > until:
+            raise Failure(f"left behind:\n{victims.describe_all(left)}")
+        victims.collect()
+        select.select([], [], [], 0.001)
+
+
+def end_all() -> None:
+    """Kill and collect what fell to this process."""
+    while left := victims.own():
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        victims.collect()
+        select.select([], [], [], 0.001)
+
+
+def run_mode(mode: Mode, events: int, seed: str) -> Counter[str]:
+    """Run so many events in one mode, in as many runs as attacks on the protocol make of it; return the outcomes."""
+    plan, chance = Plan(f"{seed}, {mode.name}"), random.Random(f"{seed}, {mode.name}, runs")
+    tally: Counter[str] = Counter()
+    left = events
+    while left > 0:
+        run = Fuzz(mode, plan, seed, unordered=chance.random() < 0.5)
+        done = events - left
+        try:
+            run.go(left, lambda lines, done=done: show(f"{mode.name}: {done + lines} of {events}"))  # type: ignore[misc]
+            left -= run.judge.lines
+        except Failure as failure:
+            raise Failure(f"{failure}\nLoading did: {run.loading}\n{run.last_words()}") from None
+        finally:
+            run.close()
+        tally += run.judge.tally
+    return tally
+
+
+def run_single(events: int, seed: str) -> Counter[str]:
+    """Give each event a pipe-init of its own; return the outcomes."""
+    plan, chance = Plan(f"{seed}, {SINGLE}"), random.Random(f"{seed}, {SINGLE}, modes")
+    tally: Counter[str] = Counter()
+    for number in range(events):
+        mode, planned = chance.choice(MODES), plan.next()
+        ended = subprocess.run(
+            [*COMMAND, mode.handler, "-C", FUNCTION_DIR, "-q", f"-t{TIMEOUT}", f"--grace={GRACE}"]
+            + ["--error-style=lambda", f"-e{planned.event.decode()}"],
+            capture_output=True,
+            timeout=HANG,
+            check=False,
+        )
+        judge = Judge(mode)
+        judge.announce(planned)
+        try:
+            judge_single(judge, planned, ended)
+            check_nothing_left()
+        except Failure as failure:
+            said = ended.stderr[-2000:].decode(errors="replace")
+            raise Failure(f"event {number}, {mode.handler}: {failure}\n{said}") from None
+        tally += judge.tally
+        show(f"{SINGLE}: {number + 1} of {events}")
+    return tally
+
+
+def judge_single(judge: Judge, planned: Planned, ended: subprocess.CompletedProcess[bytes]) -> None:
+    """Raise Failure if exit code, stdout and stderr are not those that the event must have."""
+    code, out = ended.returncode, ended.stdout
+    if code not in single_codes(planned):
+        raise Failure(f"exit code {code} where one of {single_codes(planned)} is due: {planned}")
+    if judge.mode.streams:
+        lines = out.splitlines() if code == 0 else []
+        out = b"[" + b", ".join(lines) + b"]\n" if lines and lines[0] != b'{"forged": true}' else out
+    if judge.mode.is_http and code == 0:
+        out = json.dumps({"statusCode": 200, "body": out.decode()}).encode()
+    if code == 0:
+        judge.take(out.removesuffix(b"\n"))
+    elif out and not judge.mode.streams:
+        raise Failure(f"stdout has {out[:300]!r} in spite of exit code {code}: {planned}")
+    else:
+        errors = [line for line in ended.stderr.splitlines() if line.startswith(b'{"errorMessage"')]
+        why = judge.judge_error(planned, json.loads(errors[-1])) if errors else "no error on stderr"
+        if why:
+            raise Failure(f"{why}: {planned}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 1 if a promise was broken."""
+    options = parse(argv)
+    victims.become_subreaper()
+    facts = machine.describe(os.sched_getaffinity(0))
+    facts["seed"] = options.seed
+    for name, value in facts.items():
+        print(f"{name + ':':<14} {value}")
+    names = [name for name in [SINGLE, *(mode.name for mode in MODES)] if options.mode in ("all", name)]
+    share, kept = -(-options.events // (10 * len(names))), True
+    print("\n| mode | events | seconds | outcomes |\n|---|---|---|---|", flush=True)
+    for name in names:
+        # An event of the single runs costs as much as ten of the others.
+        events = share if name == SINGLE and len(names) > 1 else -(-options.events // len(names))
+        began = time.monotonic()
+        try:
+            tally = (
+                run_single(events, options.seed) if name == SINGLE else run_mode(by_name(name), events, options.seed)
+            )
+        except Failure as failure:
+            print(f"\n{name}: FAILED: {failure}\nAgain: --mode='{name}' --seed={options.seed}", flush=True)
+            kept = False
+            continue
+        finally:
+            show("")
+            end_all()
+        outcomes = ", ".join(f"{count} {kind}" for kind, count in tally.most_common())
+        print(f"| {name} | {events} | {time.monotonic() - began:.0f} | {outcomes} |", flush=True)
+    return int(not kept)
+
+
+def by_name(name: str) -> Mode:
+    """Return the mode with this name."""
+    return next(mode for mode in MODES if mode.name == name)
+
+
+def show(text: str) -> None:
+    """Show one line of progress on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    names = [SINGLE, *(mode.name for mode in MODES)]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--events", type=int, default=1000, metavar="N", help="in all modes together (1000)")
+    parser.add_argument("--mode", default="all", choices=["all", *names], metavar="NAME", help="; ".join(names))
+    parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)), help="the same events again")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
