@@ -1,6 +1,6 @@
-"""prctl(2), which the standard library lacks. Loads ctypes, which takes a few milliseconds: only for who needs it.
+"""prctl(2) and ptrace(2), which the standard library lacks. They load ctypes, which takes a few milliseconds.
 
-This file knows the call, not what it is for.
+This file knows the calls, not what they are for.
 """
 
 from __future__ import annotations
@@ -16,5 +16,26 @@ def prctl(option: int, value: int) -> bool:
         import ctypes
 
         return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
+PTRACE_DETACH = 17
+"""From <linux/ptrace.h>."""
+
+
+def detach(pid: int, number: int) -> bool:
+    """Let a child that is traced by this process, and has stopped, go on untraced. False: it cannot be done.
+
+    Args:
+        number: the signal that it gets, 0 for none.
+    """
+    try:
+        import ctypes
+
+        ptrace = ctypes.CDLL(None).ptrace
+        ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+        ptrace.restype = ctypes.c_long
+        return bool(ptrace(PTRACE_DETACH, pid, None, number) == 0)
     except (ImportError, OSError, AttributeError):
         return False

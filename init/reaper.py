@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from .prctl import SET_CHILD_SUBREAPER, prctl
+from .prctl import SET_CHILD_SUBREAPER, detach, prctl
 
 PID_LIMIT = 2**22
 """Every pid is smaller: PID_MAX_LIMIT of <linux/threads.h>."""
@@ -76,6 +76,9 @@ def is_ending(pid: int) -> bool:
     return bool(fields) and (fields[0] in (b"Z", b"X") or bool(int(fields[6]) & PF_EXITING))
 
 
+ENDED = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
+"""waitid(2)'s codes of a dead child. It also reports the stops of children that this process traces."""
+
 REAP_ROUND = 256
 """Deaths to collect in a row: orphans may come faster than they are collected, and a deadline must not wait."""
 
@@ -95,11 +98,14 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
     is collected: until then the group's number can belong to nobody else.
     """
     deaths: list[Death] = []
-    while len(deaths) < limit:
+    for _ in range(limit):
         try:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if seen is None:
                 return Reaped(deaths, True)
+            if seen.si_code not in ENDED:
+                _let_run(seen.si_pid, seen.si_status)
+                continue
             own_seconds = None
             if seen.si_pid in leaders:
                 for number in farewell:
@@ -112,6 +118,17 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
         seconds = usage.ru_utime + usage.ru_stime if own_seconds is None else own_seconds
         deaths.append(Death(pid, status, usage.ru_maxrss * 1024, seconds))
     return Reaped(deaths, True, True)
+
+
+def _let_run(pid: int, status: int) -> None:
+    """End the tracing of a child that has asked for it (PTRACE_TRACEME): its parent is the tracer, and it has stopped.
+
+    Args:
+        status: waitid(2)'s: the signal that it has stopped at.
+    """
+    number = status & 0x7F
+    if not detach(pid, 0 if number == signal.SIGTRAP else number):
+        signal_child(pid, signal.SIGKILL)  # it would stay as it is, and be reported for ever
 
 
 def has_child_in(group: int) -> bool:

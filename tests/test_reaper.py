@@ -63,6 +63,30 @@ def test_a_living_child_is_left() -> None:
     assert [death.pid for death in collect()] == [pid]
 
 
+TRACED = """
+import ctypes, os, signal
+assert ctypes.CDLL(None).ptrace(0, 0, None, None) == 0  # PTRACE_TRACEME
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "description"),
+    [
+        ("os.kill(os.getpid(), signal.SIGWINCH)\nos._exit(7)", "exit status 7"),
+        ("os.kill(os.getpid(), signal.SIGUSR1)\nos._exit(7)", "signal: user defined signal 1"),
+        ("os.execvp('false', ['false'])", "exit status 1"),
+        ("os._exit(7)", "exit status 7"),
+    ],
+)
+def test_a_stop_of_a_child_that_asks_to_be_traced_is_no_death(body: str, description: str) -> None:
+    """Its parent is the tracer then, and waitid(2) reports each stop. It goes on with the signal."""
+    traced = subprocess.Popen([sys.executable, "-c", TRACED.format(body)])
+    (death,) = collect()
+    assert (death.pid, death.description) == (traced.pid, description)
+    traced.returncode = death.status
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 127, 128, 255])
 def test_an_exit_code_is_described(code: int) -> None:
     wait_dead(child(lambda: os._exit(code)))
