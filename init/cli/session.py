@@ -30,7 +30,7 @@ from .inputs import Given, describe_function, open_input, read_event
 from .json_text import dumped
 from .lines import LineReader
 from .output import Output, OutputError
-from .platform import FC
+from .platform import FC, LAMBDA
 from .result_lines import ResultLines, exit_code
 from .single_run import SingleRun
 from .summary import Summary
@@ -38,6 +38,9 @@ from .terminal import Progress, harmless, is_terminal, wants_colour
 
 if TYPE_CHECKING:
     from ..__main__ import Early
+
+MAX_HINTED = 100
+"""Failed events of a run for which a hint is looked for: those that follow fail as these did."""
 
 
 class Session:
@@ -62,6 +65,8 @@ class Session:
         self.journal.before_line = self.progress.clear
         if not become_subreaper() and not options.quiet:
             self.journal.say("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
+        self._hints: set[str] = set()
+        self._hinted = 0
         self._say_region()
         self.cgroup = open_cgroup(options, folders, self.function.limits, self.journal)
         self.function = replace(self.function, cgroup=self.cgroup, start_method=self._start_method())
@@ -123,6 +128,7 @@ class Session:
                 raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
             if outcome.problem is not None:
                 self._print_error(outcome)
+                self._hint(outcome)
             else:
                 alone.print_rest(outcome)
             code = exit_code(outcome) or self._freeze()
@@ -160,6 +166,7 @@ class Session:
         self.progress.count(bool(failure))
         if self.summary is not None:
             self.summary.count(failure, outcome.measured.get("duration_us"))
+        self._hint(outcome)
         if is_terminal(1):
             self.progress.clear()
 
@@ -210,6 +217,21 @@ class Session:
         text = _shown(text)
         is_text = not text.startswith("{")
         self.journal.say(click.style(text, fg="red") if is_text and wants_colour(2) else text)
+
+    def _hint(self, outcome: Outcome) -> None:
+        """Say what to do about an error, where that is known; each hint once."""
+        options, problem = self.options, outcome.problem
+        if problem is None or options.quiet or self._hinted >= MAX_HINTED:
+            return
+        self._hinted += 1
+        from .hints import Setting, hint  # a run that goes well need not load it
+
+        platform = options.platform or LAMBDA
+        setting = Setting(options.handler, str(options.code_dir), platform, options.raw, options.is_http)
+        text = hint(problem, setting)
+        if text and text not in self._hints:
+            self._hints.add(text)
+            self.journal.say(_shown(f"pipe-init: hint: {text}"))
 
     def _close(self) -> None:
         """See everything to its end."""

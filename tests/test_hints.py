@@ -1,0 +1,259 @@
+"""Hints: one line that says what to do, for functions of other conventions; and no hint where nothing is known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from pipe_init.cli.hints import MAX_FOLDERS, Setting, hint
+from pipe_init.cli.platform import FC, NONE
+from pipe_runtime import handler
+from pipe_runtime.errors import Fault
+from pipe_runtime.faults import describe
+from pipe_testing.command import PipeInit
+
+PARSED = "the event is parsed already; with --raw, or --platform fc, the handler gets bytes to parse"
+SWAPPED = "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
+REQUEST = "the handler wants a web request"
+CLOUD = "annotate the parameter with pipe_runtime.cloudevent.CloudEvent"
+
+
+class Context:
+    """In the place of the runtime's: messages name its class."""
+
+
+def raised(body: str, parameters: str, event: object, folder: Path) -> dict[str, Any]:
+    """ERROR's metadata of a handler that raises; the file is there, so that the stack has its code."""
+    file = folder / "index.py"
+    file.write_text(f"import base64, json\ndef handler({parameters}):\n    return {body}\n")
+    scope: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+    arguments = (event, Context())[: parameters.count(",") + 1]
+    try:
+        scope["handler"](*arguments)
+    except Exception as error:
+        described = describe(error)
+        described["stack"] = [entry for entry in described["stack"] if entry[0] != __file__]  # type: ignore[attr-defined]
+        return described
+    raise AssertionError("it did not raise")
+
+
+class TestWhileItRuns:
+    @pytest.mark.parametrize(
+        ("body", "parameters", "event", "expected"),
+        [
+            ("json.loads(event)", "event, context", {"a": 1}, PARSED),
+            ("json.loads(event)['a']", "event, context", [], PARSED),
+            ("json.loads(evt)", "evt, context", 1, PARSED),
+            ("json.loads(event.decode())", "event, context", {}, PARSED),
+            ("json.loads(event.decode('utf-8'))", "event, context", "text", PARSED),
+            ("str(event, 'utf-8')", "event, context", {}, PARSED),
+            ("base64.b64decode(event)", "event, context", {}, PARSED),
+            ("json.loads(event['body'])", "event, context", {"body": {}}, ""),
+            ("json.loads(other) if (other := {}) is not None else 0", "event, context", {}, ""),
+            ("context.logger.info('x')", "context, event", {}, SWAPPED),
+            ("context.Response(body='x')", "context, event", [], SWAPPED),
+            ("event.body", "context, event", {}, SWAPPED),
+            ("event['body']", "context, event", {}, SWAPPED),
+            ("context.nonsense", "event, context", {}, ""),
+            ("request.get_json(silent=True)", "request", {}, REQUEST),
+            ("request.args", "request", {}, REQUEST),
+            ("req.params.get('name')", "req", {}, REQUEST),
+            ("request.nonsense", "request", {}, ""),
+            ("cloud_event.data", "cloud_event", {}, CLOUD),
+            ("start('200 OK', [])", "environ, start", {}, "needs --type wsgi"),
+            ("{}['AWS_REGION']", "event, context", {}, "-E AWS_REGION=…"),
+            ("{}['FC_REGION']", "event, context", {}, "--platform fc sets"),
+            ("{}['body']", "event, context", {}, ""),
+            ("1 / 0", "event, context", {}, ""),
+        ],
+    )
+    def test_parsed_events(self, tmp_path: Path, body: str, parameters: str, event: object, expected: str) -> None:
+        found = hint(raised(body, parameters, event, tmp_path), Setting("index.handler"))
+        assert expected in found and bool(found) == bool(expected)
+        assert "\n" not in found
+
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            ("event['a']", "the event is bytes with --raw"),
+            ("event.get('a')", "the event is bytes with --raw"),
+            ("json.loads(event)", ""),
+        ],
+    )
+    def test_bytes(self, tmp_path: Path, body: str, expected: str) -> None:
+        problem = raised(body, "event, context", b"no JSON", tmp_path)
+        assert hint(problem, Setting("index.handler", raw=True)).startswith(expected)
+        assert "--platform fc" in hint(problem, Setting("index.handler", platform=FC, raw=True)) or not expected
+
+    def test_no_region(self) -> None:
+        problem = {"error_type": "NoRegionError", "error_message": "You must specify a region."}
+        assert "--platform lambda sets" in hint(problem, Setting("index.handler", platform=NONE))
+        assert "-E AWS_REGION" in hint(problem, Setting("index.handler"))
+
+    def test_too_many_parameters(self) -> None:
+        message = "handler() missing 1 required positional argument: 'callback'"
+        problem = {"error_type": "TypeError", "error_message": message, "stack": []}
+        assert "a handler takes (event, context)" in hint(problem, Setting("index.handler"))
+        assert not hint(problem, Setting("index.other"))
+
+    def test_http_for_an_event_function(self) -> None:
+        message = "Unable to unmarshal input: it is an HTTP request, and this function takes an event (…)"
+        problem = {"error_type": "Runtime.UnmarshalError", "error_message": message}
+        assert "--platform fc" in hint(problem, Setting("index.handler", http=True))
+        assert not hint(problem, Setting("index.handler"))
+
+
+class TestWhileItLoads:
+    FILES = {
+        "index.py": "import json\n\ndef helper():\n    pass\n\ndef handler(event, context):\n    pass\n",
+        "only.py": "def work(event):\n    pass\n",
+        "web.py": "app = object()\n",
+        "src/deep.py": "async def handler(event, context):\n    pass\n",
+        "a b/odd.py": "def handler(event):\n    pass\n",
+    }
+
+    def error_of(self, name: str, folder: Path) -> dict[str, Any]:
+        """What the runtime's own loader says of a name."""
+        sys.path.insert(0, str(folder))
+        before = set(sys.modules)
+        try:
+            handler.find(name, str(folder))
+        except Fault as fault:
+            return describe(fault)
+        finally:
+            sys.path.remove(str(folder))
+            for each in set(sys.modules) - before:
+                del sys.modules[each]
+        raise AssertionError(f"{name} can be loaded")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for name, text in self.FILES.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("name", "command"),
+        [
+            ("index.py", "index.handler"),
+            ("./index.py", "index.handler"),
+            ("index", "index.handler"),
+            ("index.handlr", "index.handler"),
+            ("index:Handler", "index.handler"),
+            ("index.lambda_handler", "index.handler"),
+            ("index.handler()", "index.handler"),
+            ("index/handler", "index.handler"),
+            ("index::handler", "index.handler"),
+            ("only.py", "only.work"),
+            ("only.handler", "only.work"),
+            ("web.application", "web.app"),
+            ("deep.handler", "deep.handler -C {folder}/src"),
+            ("src/deep.py", "deep.handler -C {folder}/src"),
+            ("deep.py", "deep.handler -C {folder}/src"),
+            ("odd.handler", ""),
+            ("a b/odd.py", "odd.handler -C '{folder}/a b'"),
+            ("lambda_function.lambda_handler", "index.handler"),
+            ("{folder}/index.py", "index.handler"),
+            ("{folder}/src/deep.py", "deep.handler -C {folder}/src"),
+            ("nothing.like.it", "index.handler"),
+        ],
+    )
+    def test_names(self, folder: Path, name: str, command: str) -> None:
+        name, command = name.format(folder=folder), command.format(folder=folder)
+        found = hint(self.error_of(name, folder), Setting(name, str(folder)))
+        wanted = f"try `pipe-init run {command or 'index.handler'}`"
+        assert found.partition(" (HANDLER")[0] == wanted
+
+    def test_a_file_is_told_from_a_name(self, folder: Path) -> None:
+        found = hint(self.error_of("index.py", folder), Setting("index.py", str(folder)))
+        assert found.endswith(" (HANDLER is module.function, not a file)")
+
+    def test_nothing_is_there(self, tmp_path: Path) -> None:
+        for name in ("index.handler", "index", "/", "..", "index.py", "a/../b.c", " "):
+            assert hint(self.error_of(name, tmp_path), Setting(name, str(tmp_path))) == ""
+
+    def test_a_hook_is_not_the_handler(self, folder: Path) -> None:
+        assert hint(self.error_of("index.initialise", folder), Setting("index.handler", str(folder))) == ""
+
+    def test_a_dependency_that_is_missing(self, folder: Path) -> None:
+        (folder / "index.py").write_text("import no_such_package.part\n")
+        found = hint(self.error_of("index.handler", folder), Setting("index.handler", str(folder)))
+        assert found.startswith("install no_such_package into the function's Python, or name the one")
+
+    def test_what_the_module_itself_does_wrong(self, folder: Path) -> None:
+        for text in ("def handler(:\n", "import json.nothing\n", "from json import nothing\n"):
+            (folder / "index.py").write_text(text)
+            assert "pipe-init run" not in hint(
+                self.error_of("index.handler", folder), Setting("index.handler", str(folder))
+            )
+
+    def test_a_large_tree_is_not_searched(self, tmp_path: Path) -> None:
+        for number in range(MAX_FOLDERS + 1):
+            (tmp_path / f"a{number}").mkdir()
+        (tmp_path / "zz").mkdir()
+        (tmp_path / "zz" / "index.py").write_text("def handler(event):\n    pass\n")
+        assert hint(self.error_of("index.handler", tmp_path), Setting("index.handler", str(tmp_path))) == ""
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+KINDS = [
+    "Runtime.ImportModuleError",
+    "Runtime.HandlerNotFound",
+    "Runtime.MalformedHandlerName",
+    "TypeError",
+    "KeyError",
+]
+
+
+@hypothesis.given(
+    kind=st.sampled_from(KINDS) | JUNK,
+    message=st.sampled_from(["'Context' object has no attribute 'x'", "No module named 'x' (looked for", "''"]) | JUNK,
+    stack=JUNK | st.lists(st.tuples(st.text(), st.integers(), st.text(), st.text()).map(list), max_size=3),
+    name=st.text(max_size=20) | st.sampled_from(["index.py", "\0", "a/b/c", "(", "..", "::"]),
+)
+def test_whatever_an_error_holds(kind: object, message: object, stack: object, name: str) -> None:
+    problem = {"error_type": kind, "error_message": message, "stack": stack}
+    found = hint(problem, Setting(name, "/nowhere"))
+    assert found == "" or found.isprintable()
+
+
+# With real processes
+
+
+def test_one_line_after_the_error_that_changes_nothing(pipe_init: PipeInit, tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text("import json\ndef handler(event, context):\n    return json.loads(event)\n")
+    finished = pipe_init("run", "index.handler", "--log-style", "none", cwd=tmp_path)
+    error, line = finished.stderr.decode().splitlines()
+    assert (finished.returncode, finished.stdout) == (1, b"")
+    assert json.loads(error)["errorType"] == "TypeError" and line == f"pipe-init: hint: {PARSED}"
+    quiet = pipe_init("run", "index.handler", "-q", cwd=tmp_path)
+    assert len(quiet.stderr.splitlines()) == quiet.returncode == 1
+    right = pipe_init("run", "index.handler", "--raw", "--log-style", "none", "-e", "[1]", cwd=tmp_path)
+    assert (right.returncode, right.stdout, right.stderr) == (0, b"[1]", b"")
+
+
+def test_with_many_events_a_hint_is_said_once(pipe_init: PipeInit, tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text("import json\ndef handler(event, context):\n    return json.loads(event)\n")
+    finished = pipe_init("run", "index.handler", "--events", "-", cwd=tmp_path, stdin=b"{}\n" * 300)
+    assert len(finished.stdout.splitlines()) == 300 and finished.returncode == 1
+    assert finished.stderr.decode().splitlines() == [f"pipe-init: hint: {PARSED}"]
+
+
+@pytest.mark.parametrize("name", ["index.py", "index.handlr", "index"])
+def test_a_handler_that_is_spelled_another_way(pipe_init: PipeInit, tmp_path: Path, name: str) -> None:
+    (tmp_path / "index.py").write_text("def handler(event, context):\n    return 1\n")
+    finished = pipe_init("run", name, "--log-style", "none", cwd=tmp_path)
+    assert finished.returncode == 3
+    assert finished.stderr.decode().splitlines()[-1].startswith("pipe-init: hint: try `pipe-init run index.handler`")
