@@ -3,8 +3,6 @@
 Importing the package imports nothing else: the command starts its worker before anything slow is loaded.
 """
 
-from __future__ import annotations
-
 
 def __getattr__(name: str) -> str:
     if name == "__version__":

@@ -3,6 +3,7 @@
 It does as little as it can before the runtime takes over: the process belongs to the function.
 """
 
+import os
 import sys
 
 baseline = frozenset(sys.modules)
@@ -16,11 +17,17 @@ if __name__ == "__main__":
             del sys.path[0]  # the script's folder, with links resolved
         # This very package, wherever it lies, before any other of its name; then what its init has brought along.
         brought = [__file__.rpartition("/")[0].rpartition("/")[0], *sys.argv[1:]]
-        sys.path[:0] = brought
     elif not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         del sys.path[:1]  # -m has put the current folder there, which need not be the function's
+    path = sys.path[:]  # the function's: PYTHONPATH, then the standard library, then what is installed
+    library = os.__file__.rpartition("/")[0]
+    if library in path:
+        start = path.index(library)
+        sys.path[:] = path[start : start + 2] + brought + path[start + 2 :] + path[:start]  # lib-dynload comes second
+    else:
+        sys.path[:0] = brought
     from pipe_runtime.loop import leave, main
 
-    del sys.path[: len(brought)]
+    sys.path[:] = path
     __package__ = "pipe_runtime"  # a stack that the function logs leaves out the calls of this package
     leave(main(baseline))

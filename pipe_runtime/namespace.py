@@ -242,4 +242,13 @@ def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], han
     sys.modules["__main__"] = main
     ours = {name for name in sys.modules if "." not in name and name not in baseline and name != "__main__"}
     foreign = {name for name in ours - sys.stdlib_module_names - {_RUNTIME} if _elsewhere(name)}
-    _private.update(_take_out(foreign | {name for name in ours if _shadowed(name, path)}))
+    before = path + _before_library(sys.path[len(path) :])
+    _private.update(_take_out(foreign | {name for name in ours if _shadowed(name, before)}))
+
+
+def _before_library(path: Sequence[str]) -> list[str]:
+    # What PYTHONPATH says, which the runtime's own imports have passed over.
+    for index, entry in enumerate(path):
+        if entry in _LIBRARY:
+            return list(path[:index])
+    return []

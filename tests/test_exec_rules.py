@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe_init import quick
-from pipe_init.__main__ import wants_early_worker
 from pipe_init.cli.exec import execute, options_of
 from pipe_init.cli.options import GroupedOption
+from pipe_init.entry import wants_early_worker
 from pipe_init.forwarding import (
     FORWARDABLE,
     JOB_CONTROL,
@@ -161,13 +161,13 @@ class TestCommandLine:
         assert not slowly("--no-setsid", "true").session
 
     def test_the_short_way_loads_neither_click_nor_the_protocol(self) -> None:
-        code = "import sys; from pipe_init.__main__ import run; from pipe_init import plain_init, quick; "
+        code = "import sys; from pipe_init.entry import run; from pipe_init import plain_init, quick; "
         code += "print(sorted({'click', 'msgpack', 'pipe_runtime.frames', 'pipe_init.supervisor'} & set(sys.modules)))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
         assert done.stdout == b"[]\n"
 
     def test_a_run_takes_charge_of_signals_first_with_and_without_a_worker(self) -> None:
-        code = "import signal; from pipe_init.__main__ import start_early; early = start_early(False); "
+        code = "import signal; from pipe_init.entry import start_early; early = start_early(False); "
         code += "print(callable(signal.getsignal(signal.SIGTERM)), early.process)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
         assert done.stdout == b"True None\n"

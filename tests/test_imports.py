@@ -38,7 +38,7 @@ DRIVERS = (
 
 # The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
 INIT_RANKS = (
-    ("descriptors", "prctl"),
+    ("descriptors", "paths", "prctl"),
     ("forwarding", "limits", "reaper", "signals", "tty", "watch"),
     ("actions", "cgroups", "child", "journal", "launch", "verdict"),
     ("delegation", "plain_init", "policy"),
@@ -49,6 +49,7 @@ INIT_RANKS = (
     ("lane",),
     ("supervisor",),
     ("cli",),
+    ("entry",),
     ("__main__",),
 )
 

@@ -74,7 +74,7 @@ def loaded():
 RUN_AND_TELL = """
 import os, sys
 sys.argv[0] = "pipe-init"
-from pipe_init.__main__ import run
+from pipe_init.entry import run
 code = run(sys.argv[1:])
 sys.path.insert(0, os.environ["FUNCTION_FOLDER"])
 import socket_names

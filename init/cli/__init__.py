@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ..__main__ import Early
+    from ..entry import Early
     from ..signals import Held
 
 EXIT_BROKEN_PIPE = 141

@@ -21,7 +21,7 @@ from .platform import MEANS, PLATFORMS
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..__main__ import Early
+    from ..entry import Early
 
 MIN_MEMORY_MB = 16
 """With less not even the interpreter starts."""

@@ -37,7 +37,7 @@ from .summary import Summary
 from .terminal import Progress, harmless, is_terminal, wants_colour
 
 if TYPE_CHECKING:
-    from ..__main__ import Early
+    from ..entry import Early
 
 MAX_HINTED = 100
 """Failed events of a run for which a hint is looked for: those that follow fail as these did."""
