@@ -11,8 +11,8 @@ import atexit
 import faulthandler
 import os
 import sys
-from _signal import SIGXCPU
-from os import _exit, getpid  # now: a function may replace the module's
+from _signal import SIGTERM, SIGXCPU
+from os import _exit, getpid, kill  # now: a function may replace the module's
 from time import monotonic, perf_counter_ns, tzset  # now: a function may replace the module's
 
 from . import codec, faults, handler, namespace, run_hooks
@@ -75,7 +75,11 @@ def main(baseline: Collection[str]) -> int:
         _complain(f"stdin and stdout must be pipes: {error.strerror}")
         return EXIT_USAGE
     try:
-        return runtime.run()
+        code = runtime.run()
+    except SystemExit as error:
+        if not runtime.quiet.terminated:
+            raise
+        code = _exit_code(error)
     except OSError as error:
         return _pipe_lost(error)
     except ProtocolError as error:
@@ -85,6 +89,9 @@ def main(baseline: Collection[str]) -> int:
     except Fault as fault:  # a template's
         runtime.last_word(faults.describe(fault))
         return EXIT_NOT_LOADED
+    if runtime.quiet.terminated:
+        leave(code, terminated=True)
+    return code
 
 
 def _pipe_lost(error: OSError) -> int:
@@ -95,11 +102,18 @@ def _pipe_lost(error: OSError) -> int:
     return EXIT_PIPE_LOST
 
 
-def leave(code: int) -> None:
-    """End the process: what the function registered with atexit runs, its threads are not waited for."""
+def leave(code: int, terminated: bool = False) -> None:
+    """End the process: what the function registered with atexit runs, its threads are not waited for.
+
+    Args:
+        code: The exit code.
+        terminated: Die of SIGTERM instead, which was sent.
+    """
     try:
         atexit._run_exitfuncs()
     finally:
+        if terminated:
+            kill(getpid(), SIGTERM)  # its handler has put the default back
         _exit(code & 0xFF)
 
 
@@ -181,16 +195,24 @@ class Runtime:
             prepare = template.become_ready
         if not self._announce(prepare, hello.metadata):
             return EXIT_NOT_LOADED
-        if self._service is None or self._service.engine is None:
-            self._serve()
-        elif self._service.on_event_loop:
-            while self.quiet.call(self._run_engine, self._service, self._engine_broken_off)[0] != STOP:
-                continue
-            if self._service.failure is not None:
-                raise self._service.failure
-        else:
-            self._service.engine.serve()
+        self._run_requests()
         return EXIT_STOPPED if self._service is None else self._stop(self._service)
+
+    def _run_requests(self) -> None:
+        """Serve requests until the init says STOP, or sends SIGTERM."""
+        try:
+            if self._service is None or self._service.engine is None:
+                self._serve()
+            elif self._service.on_event_loop:
+                while self.quiet.call(self._run_engine, self._service, self._engine_broken_off)[0] != STOP:
+                    continue
+                if self._service.failure is not None:
+                    raise self._service.failure
+            else:
+                self._service.engine.serve()
+        except SystemExit:
+            if not self.quiet.terminated:
+                raise
 
     def _greet(self, hello: dict[str, Any]) -> None:
         """Answer the init's HELLO."""
@@ -212,6 +234,8 @@ class Runtime:
         """prepare(hello), and say READY. False: it has failed, and that is said."""
         kind, metadata, _ = self.quiet.call(prepare, hello, self.problem)
         self.journal.flush()
+        if self.quiet.terminated:
+            return False
         if kind == ERROR:
             self.last_word(metadata)
             return False
@@ -227,7 +251,7 @@ class Runtime:
         return True
 
     def _serve(self) -> None:
-        while True:
+        while not self.quiet.terminated:
             frame = self.next()
             if frame is not None and frame.kind == INVOKE:
                 self.answer(frame)
@@ -289,6 +313,10 @@ class Runtime:
         self._meter.start()
         kind, metadata, payload = self.quiet.call(self._call, frame, self.problem)
         self.leave_if_forked(None)  # in the handler, or in code of the event's or the result's
+        if self.quiet.terminated:
+            self.journal.flush()
+            self.journal.current = NOBODY
+            return  # the init does not wait for an outcome
         measured = self._meter.read()
         self.journal.flush()
         self.journal.current = NOBODY
@@ -433,11 +461,14 @@ class Runtime:
 
     def _run_engine(self, service: Service) -> Outcome:
         assert service.engine is not None
-        service.engine.serve()
+        if not self.quiet.terminated:
+            service.engine.serve()
         return STOP, {}, b""
 
     def _engine_broken_off(self, error: BaseException) -> Outcome:
         assert self._service is not None
+        if self.quiet.terminated:
+            return STOP, {}, b""
         self._service.engine.broken_off(error)  # type: ignore[union-attr]  # it is the one with an event loop
         return ERROR, {}, b""
 
@@ -497,6 +528,7 @@ class Runtime:
         if self._forked or self.multiplying:
             return  # a fork of a fork: those numbers may be the function's own descriptors by now
         self._forked = True
+        self.quiet.after_fork()
         self.outbox.after_fork()
         self.journal.after_fork()
         self.pipes.close()

@@ -1,6 +1,7 @@
 """Keeps the function's signal handlers from breaking off what the runtime does between two requests.
 
-It knows signals and the moments when the function's code begins and returns; nothing of frames.
+It also turns SIGTERM into SystemExit in the function's code. It knows signals and the moments when the function's code
+begins and returns; nothing of frames.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class Quiet:
     thread in the process they arrive there, and Python runs the handler in the main thread all the same. So a
     handler of ours takes their place, and the function's own are put back for the next request.
 
+    SIGTERM raises SystemExit in the function's code, so `finally` blocks run, unless the function has a handler of its
+    own. Between requests it ends the wait for the next one. A second SIGTERM ends the process at once, as by default.
+
+    terminated: SIGTERM has come, and no further request is to begin.
     finished: called after each such handler, with what it has raised, or None.
     leave: gets the SystemExit that one has raised, when the runtime waits for a request or is about to.
     """
@@ -37,6 +42,7 @@ class Quiet:
     def __init__(self, finished: Callable[[BaseException | None], None], leave: Callable[[SystemExit], None]) -> None:
         self._finished = finished
         self._leave = leave
+        self.terminated = False
         self._exit: SystemExit | None = None
         self._waiting = False
         self._thread = _thread.get_ident()
@@ -44,10 +50,13 @@ class Quiet:
         self._raised: list[BaseException] | None = None
         self._taken: dict[int, Callable[[int, Any], Any]] = {}
         # Bound once: they are told apart by identity.
-        self._ours, self._interrupt = self._contain, self._interrupted
+        self._ours, self._interrupt, self._terminate = self._contain, self._interrupted, self._asked_to_end
+        if _signal.getsignal(_signal.SIGTERM) is _signal.SIG_DFL:
+            _signal.signal(_signal.SIGTERM, self._terminate)
         if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
             # For good: it does what Python's own does, and saves two system calls for each request.
             _signal.signal(_signal.SIGINT, self._interrupt)
+        self._ids = frozenset(map(id, (self._ours, self._interrupt, self._terminate)))
         self._plain = list(map(_signal.getsignal, _SIGNALS))
         self._plain_ids = list(map(id, self._plain))
 
@@ -102,11 +111,17 @@ class Quiet:
             raise raised[0]
 
     def wait(self, read: Callable[[], T]) -> T:
-        """read(), during which the function's signal handlers may end the process."""
+        """read(), during which the function's signal handlers may end the process.
+
+        Raises:
+            SystemExit: SIGTERM has come.
+        """
+        if _thread.get_ident() != self._thread:
+            return read()
         self._waiting = True
-        if self._exit is not None:
-            self._leave(self._exit)
         try:
+            if self._exit is not None:
+                self._end(self._exit)
             return read()
         finally:
             self._waiting = False
@@ -130,7 +145,7 @@ class Quiet:
         for number, action in zip(_SIGNALS, actions, strict=True):
             if action is _signal.default_int_handler:
                 _signal.signal(number, self._interrupt)
-            elif callable(action) and action is not self._ours and action is not self._interrupt:
+            elif callable(action) and id(action) not in self._ids:
                 self._taken[number] = action
                 _signal.signal(number, self._ours)
 
@@ -155,7 +170,30 @@ class Quiet:
         if isinstance(failure, SystemExit):
             self._exit = failure
             if self._waiting:
-                self._leave(failure)
+                self._end(failure)
+
+    def _end(self, error: SystemExit) -> None:
+        if self.terminated:
+            raise error
+        self._leave(error)
+
+    def _asked_to_end(self, number: int, frame: Any) -> None:
+        _signal.signal(number, _signal.SIG_DFL)
+        self.terminated = True
+        error = SystemExit(128 + number)
+        if not self._quiet:
+            raise error
+        if self._raised is not None:
+            self._raised.append(error)
+            return
+        self._exit = error
+        if self._waiting:
+            raise error
+
+    def after_fork(self) -> None:
+        """In a child that the function forked: SIGTERM ends it as any process, unless the function handles it."""
+        if _signal.getsignal(_signal.SIGTERM) is self._terminate:
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
 
     def _interrupted(self, number: int, frame: Any) -> None:
         if not self._quiet:  # between requests a SIGINT belongs to none of them

@@ -309,6 +309,10 @@ class Service:
             self.failure = error
         return events
 
+    def wait(self, step: Callable[[], object]) -> None:
+        """As Quiet.wait."""
+        self._runtime.quiet.wait(step)
+
     def during(self, step: Callable[[], None]) -> None:
         """As Quiet.during."""
         self._runtime.quiet.during(step)
@@ -377,6 +381,8 @@ class Service:
             self._report_unheard(exchange, error)
             outcome = self._runtime.problem(error)
         self._runtime.leave_if_forked(None)
+        if self._runtime.quiet.terminated and self.engine.serving:  # type: ignore[union-attr]
+            raise SystemExit  # out of the event loop, which ends with it
         return outcome
 
     def problem(self, error: BaseException) -> Outcome:

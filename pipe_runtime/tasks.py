@@ -138,6 +138,7 @@ class Tasks:
 
     serve_one: what to do with an exchange. lifespan: of an ASGI application, None for a function.
     cancels: whether a CANCEL cancels the task. An ASGI application hears of it by a message instead.
+    serving: requests are served, or will be.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Tasks:
         self._tasks: dict[int, asyncio.Task[Outcome]] = {}
         self._stopping = False
         self.looks_at = 0.0
-        self._serving = True
+        self.serving = True
         self.state: dict[str, Any] = {}
 
     def start(self) -> None:
@@ -185,7 +186,11 @@ class Tasks:
         while not self._over():
             self._loop.run_forever()
             self._service.leave_if_forked()  # a task that forked has given way to the others
-        self._serving = False
+        self._end_serving()
+
+    def _end_serving(self) -> None:
+        self.serving = False
+        self._waiting.clear()
         self._service.on_kept(None)
         self._loop.remove_reader(self._service.requests_descriptor)
 
@@ -207,7 +212,8 @@ class Tasks:
         self._loop.stop()
 
     def stop(self) -> None:
-        """After the last request: an application's lifespan ends, and what the function has left running."""
+        """After the last request, or SIGTERM: end an application's lifespan, and what the function has left running."""
+        self._end_serving()
         try:
             if self._lifespan is not None:
                 self.run(self._lifespan.shutdown())
@@ -296,7 +302,7 @@ class Tasks:
             exchange.hang_up()  # a task that it has left behind may wait for the rest of its body
 
     def _stop_if_over(self) -> None:
-        if self._over() and self._serving:
+        if self._over() and self.serving:
             self._loop.stop()
 
     def _over(self) -> bool:

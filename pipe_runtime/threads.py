@@ -53,8 +53,7 @@ class Threads:
             self._hang_up()
         else:
             self._keep_hearing()
-        with self._news:
-            self._news.wait_for(lambda: not self._exchanges)
+        self._service.wait(self._all_answered)
         if self._failure is not None:
             raise self._failure
 
@@ -85,6 +84,10 @@ class Threads:
             self._news.wait_for(lambda: exchange.news != seen)
 
     # The main thread
+
+    def _all_answered(self) -> None:
+        with self._news:
+            self._news.wait_for(lambda: not self._exchanges)
 
     def _next(self) -> Frame | None:
         event = self._service.next_event()
