@@ -47,6 +47,8 @@ LOCAL_ACCOUNT = "000000000000"
 LOCAL_NAME = "function"
 DEFAULT_MEMORY_MB = 128
 DEFAULT_TIMEOUT_MS = 60_000
+W3C = ("traceparent", "tracestate", "baggage")
+"""What of a W3C trace context `w3c()` gives out."""
 
 
 class _Kept:
@@ -107,12 +109,13 @@ class Context(_Kept):
 
         The deadline is of the machine's one monotonic clock, so it holds in another process, too.
         """
-        return {**vars(self), "_deadline": self._deadline, "_cancelled": self.cancelled}
+        return {**vars(self), "_deadline": self._deadline, "_cancelled": self.cancelled, "_w3c": self.w3c()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         fields = dict(state)
         # In another process there is no log of a request's own.
-        self.__init__({}, {}, "", fields.pop("_deadline"), _to_stderr, fields.pop("_cancelled"))  # type: ignore[misc]
+        request = {"client_context": {"w3c": fields.pop("_w3c")}}
+        self.__init__(request, {}, "", fields.pop("_deadline"), _to_stderr, fields.pop("_cancelled"))  # type: ignore[misc]
         _worked_out(self).update(fields)
 
     def __copy__(self) -> Context:
@@ -164,7 +167,7 @@ class Context(_Kept):
     @lazy
     def client_context(self) -> ClientContext | None:
         given = self._request.get("client_context")
-        return ClientContext(given) if given else None
+        return None if given is None else ClientContext(given)
 
     @lazy
     def identity(self) -> Identity:
@@ -179,6 +182,11 @@ class Context(_Kept):
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the request's time is over, never below 0, by the monotonic clock."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
+
+    def w3c(self) -> dict[str, str]:
+        """Return the W3C trace context that the caller sent in the client context: traceparent, tracestate, baggage."""
+        given = _map(_map(self._request.get("client_context")).get("w3c"))
+        return {name: given[name] for name in W3C if isinstance(given.get(name), str)}
 
     def log(self, msg: object) -> None:
         """Write a line to the function's log."""
@@ -346,7 +354,7 @@ class ClientContext(_Part):
         client = given.get("client")
         self.custom: dict[str, Any] | None = given.get("custom")
         self.env: dict[str, Any] | None = given.get("env")
-        self.client = Client(_map(client)) if client else None
+        self.client = None if client is None else Client(_map(client))
 
 
 class Client(_Part):

@@ -125,6 +125,19 @@ def test_client_context() -> None:
     assert (partial.custom, partial.env, partial.client) == ({"a": 1}, None, None)
 
 
+def test_an_empty_client_context_is_one() -> None:
+    empty: Any = make({"client_context": {"client": {}}}).client_context
+    assert (empty.custom, empty.env, empty.client.app_title) == (None, None, None)
+
+
+def test_the_w3c_trace_context_of_the_client_context() -> None:
+    given = {"traceparent": "00-1", "tracestate": "a=b", "baggage": 7, "other": "x"}
+    context: Any = make({"client_context": {"custom": {}, "w3c": given}})
+    assert context.w3c() == copy.deepcopy(context).w3c() == {"traceparent": "00-1", "tracestate": "a=b"}
+    assert not hasattr(context.client_context, "w3c")
+    assert make({"client_context": {"w3c": "no map"}}).w3c() == make({}, {}).w3c() == {}
+
+
 def test_lambdas_own_spelling_of_the_identity() -> None:
     identity = make({"identity": {"cognitoIdentityId": "i", "cognitoIdentityPoolId": "p"}}).identity
     assert (identity.cognito_identity_id, identity.cognito_identity_pool_id) == ("i", "p")

@@ -1,0 +1,30 @@
+"""Call the handler that an event names: `{"case": "values.text", "event": …}` means CASES["text"] of values.py.
+
+What a case does to the root logger is undone after it, so that the next case finds it as the runtime has made it.
+"""
+
+import importlib
+import logging
+from contextlib import contextmanager
+
+
+def handler(event, context):
+    module, _, name = event["case"].partition(".")
+    case = importlib.import_module(module).CASES[name]
+    with root_logger_restored():
+        return case(event.get("event"), context)
+
+
+@contextmanager
+def root_logger_restored():
+    root = logging.getLogger()
+    before = [(handler, handler.formatter, handler.level, handler.filters[:]) for handler in root.handlers]
+    level, disabled = root.level, logging.root.manager.disable
+    try:
+        yield
+    finally:
+        root.handlers[:] = [handler for handler, *_ in before]
+        for handler, formatter, least, filters in before:
+            handler.formatter, handler.level, handler.filters = formatter, least, filters
+        root.setLevel(level)
+        logging.disable(disabled)

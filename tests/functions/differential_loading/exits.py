@@ -1,0 +1,5 @@
+"""It exits."""
+
+import sys
+
+sys.exit(3)

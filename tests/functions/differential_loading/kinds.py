@@ -1,0 +1,32 @@
+"""It has a handler that is none."""
+
+handler = 7
+
+
+class Class:
+    def method(self, event, context):
+        return "method"
+
+    @staticmethod
+    def static(event, context):
+        return "static"
+
+
+async def coroutine(event, context):
+    return "awaited"
+
+
+def one(event):
+    return "one"
+
+
+def none():
+    return "none"
+
+
+def many(event, context, more):
+    return "many"
+
+
+def optional(event, context=None, *more, **others):
+    return [context is not None, more, others]

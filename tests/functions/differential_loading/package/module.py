@@ -1,0 +1,5 @@
+"""A module in it."""
+
+
+def handler(event, context):
+    return __name__

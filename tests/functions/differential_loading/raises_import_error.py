@@ -1,0 +1,3 @@
+"""It raises an error of the import system."""
+
+raise ImportError("own text", name="own")
