@@ -11,12 +11,14 @@ import io
 from . import codec, namespace
 from .errors import Fault
 from .exchange import Exchange, check_size
+from .messages import JSON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from typing import Any
 
+    from .context import Context
     from .tasks import AsyncExchange
 
 _NOTHING = object()
@@ -26,21 +28,32 @@ class EventFunction:
     """A handler of (event, context), and how it wants its event.
 
     stream: "file", "iterator" or "async" for the event as it arrives, "" for all of it. convert: makes the event of its
-    annotated type of the decoded one.
+    annotated type of the decoded one. platform: whose trigger makes an event of an HTTP request; "": nobody's does.
     """
 
     def __init__(
-        self, handler: Callable[[Any, Any], Any], stream: str = "", convert: Callable[[object], object] | None = None
+        self,
+        handler: Callable[[Any, Any], Any],
+        stream: str = "",
+        convert: Callable[[object], object] | None = None,
+        platform: str = "",
     ) -> None:
         self._handler = handler
         self._stream = stream
         self._convert = convert
+        self._platform = platform
 
     def serve(self, exchange: Exchange) -> None:
         """Call the handler and answer with what it returns; raises what it raises."""
-        self._refuse_http(exchange.request)
+        if "http" in exchange.request:
+            trigger = self._trigger()
+            event = self._http_event(trigger, exchange.request, exchange.body.whole(), exchange.context)
+            value = self._handler(event, exchange.context)
+            value = run(value) if hasattr(type(value), "__await__") else value
+            exchange.respond(*trigger.answer_of(self._platform, _one(value)))
+            return
         if self._stream == "iterator":
-            event: object = iter(lambda: exchange.take(-1), b"")
+            event = iter(lambda: exchange.take(-1), b"")
         elif self._stream:
             event = io.BufferedReader(exchange.body)
         else:
@@ -49,9 +62,15 @@ class EventFunction:
 
     async def serve_async(self, exchange: AsyncExchange) -> None:
         """The same for a coroutine function or an asynchronous generator."""
-        self._refuse_http(exchange.request)
+        if "http" in exchange.request:
+            trigger = self._trigger()
+            event = self._http_event(trigger, exchange.request, await exchange.whole(), exchange.context)
+            value = self._handler(event, exchange.context)
+            value = await value if hasattr(type(value), "__await__") else value
+            exchange.respond(*trigger.answer_of(self._platform, _one(value)))
+            return
         if self._stream:
-            event: object = AsyncBody(exchange)
+            event = AsyncBody(exchange)
         else:
             event = self._event(await exchange.whole(), exchange.request)
         value = self._handler(event, exchange.context)
@@ -63,10 +82,29 @@ class EventFunction:
         event = codec.decode_event(payload, request["content_type"])
         return event if self._convert is None else self._convert(event)
 
-    def _refuse_http(self, request: dict[str, Any]) -> None:
-        if "http" in request:
+    def _trigger(self) -> Any:
+        """Return the module that makes an event of an HTTP request. Fault: this function takes no such request."""
+        trigger = namespace.own("web.trigger")
+        if self._platform not in trigger.PLATFORMS or self._stream:
             why = "it is an HTTP request, and this function takes an event (is it an application? --type wsgi or asgi)"
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {why}")
+        return trigger
+
+    def _http_event(self, trigger: Any, request: dict[str, Any], body: bytes, context: Context) -> object:
+        event: object = trigger.event_of(self._platform, request, body, context)
+        if self._convert is None:
+            return event
+        if isinstance(event, bytes):
+            event = codec.decode_event(event, JSON)
+        return self._convert(event)
+
+
+def _one(value: object) -> object:
+    """Return the value of an HTTP answer. Fault: it is a stream of items."""
+    if hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
+        why = "the HTTP answer is an iterator; only an application (WSGI, ASGI) streams one"
+        raise Fault("Runtime.MarshalError", f"Unable to marshal response: {why}")
+    return value
 
 
 def answer(exchange: Exchange, value: object) -> None:

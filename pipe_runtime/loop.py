@@ -169,6 +169,7 @@ class Runtime:
         self.code_dir = ""
         self._begun = 0
         self._function: dict[str, Any] = {}
+        self.platform = ""
         self._tells_trace = self._trace_is_set = False  # in a variable, as on Lambda
         self.multiplying = False
         self._template: Template | None = None
@@ -415,7 +416,8 @@ class Runtime:
         os.environ.update(variables)
         if "TZ" in variables:
             tzset()
-        if hello.get("platform") == "lambda":
+        self.platform = hello.get("platform", "")
+        if self.platform == "lambda":
             if not os.environ.get("AWS_EXECUTION_ENV"):
                 os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
             self._tells_trace = hello.get("concurrency", 1) <= 1 and _TRACE not in os.environ

@@ -74,7 +74,7 @@ class Service:
         self._hooks = _hooks(hello, code_dir)
         engine = _engine(found, hello)
         if engine == "tasks":
-            self.engine = self._tasks(found)
+            self.engine = self._tasks(found, hello)
             self.on_event_loop = True
         elif engine == "threads":
             self.engine = namespace.own("threads").Threads(self, self._concurrency)
@@ -82,7 +82,7 @@ class Service:
             wsgi, multithread = namespace.own("web.wsgi"), self._concurrency > 1
             self._adapter = lambda exchange: wsgi.serve(found, exchange, multithread, self._more_headers(exchange))
         elif self.type == "event":
-            self._adapter = _event_function(found).serve
+            self._adapter = _event_function(found, hello).serve
         if self._concurrency > 1:
             self._runtime.journal.per_context()
         if self.engine is not None:
@@ -93,10 +93,10 @@ class Service:
         if self.engine is not None:
             self.engine.start()
 
-    def _tasks(self, found: Callable[..., object]) -> Tasks:
+    def _tasks(self, found: Callable[..., object], hello: dict[str, Any]) -> Tasks:
         tasks = namespace.own("tasks")
         if self.type == "event":
-            engine: Tasks = tasks.Tasks(self, self._concurrency, _event_function(found).serve_async)
+            engine: Tasks = tasks.Tasks(self, self._concurrency, _event_function(found, hello).serve_async)
             return engine
         asgi = namespace.own("web.asgi")
 
@@ -246,7 +246,7 @@ class Service:
         elif self._adapter is not None:
             self._adapter(exchange)
         else:
-            EventFunction(self._runtime.handler).serve(exchange)
+            EventFunction(self._runtime.handler, platform=self._runtime.platform).serve(exchange)
 
     def _serve_phase(self, exchange: Incoming) -> None:
         hook = self._hook_of(exchange)
@@ -422,7 +422,7 @@ def preload(found: Callable[..., object], hello: dict[str, Any], code_dir: str) 
         namespace.own(engine)
         namespace.stdlib("asyncio" if engine == "tasks" else "threading")
     if type == "event":
-        _event_function(found)
+        _event_function(found, hello)
     else:
         namespace.own(f"web.{type}")
 
@@ -445,10 +445,10 @@ def _hooks(hello: dict[str, Any], code_dir: str) -> dict[str, Hook]:
     return {phase: namespace.own("hooks").Hook(hello[field], code_dir) for phase, field in fields if hello.get(field)}
 
 
-def _event_function(found: Callable[..., object]) -> EventFunction:
+def _event_function(found: Callable[..., object], hello: dict[str, Any]) -> EventFunction:
     """How an event function wants its event: by its annotation."""
     stream, convert = "", None
     if not handler.is_plainly_annotated(found):
         typed = namespace.own("typed")
         stream, convert = typed.wants_stream(found), typed.converter(found)
-    return EventFunction(handler.adapt(found), stream, convert)
+    return EventFunction(handler.adapt(found), stream, convert, hello.get("platform", ""))

@@ -106,8 +106,9 @@ class TestWhileItRuns:
     def test_http_for_an_event_function(self) -> None:
         message = "Unable to unmarshal input: it is an HTTP request, and this function takes an event (…)"
         problem = {"error_type": "Runtime.UnmarshalError", "error_message": message}
-        assert "--platform fc" in hint(problem, Setting("index.handler", http=True))
-        assert not hint(problem, Setting("index.handler"))
+        assert "--platform lambda or fc" in hint(problem, Setting("index.handler", platform=NONE, http=True))
+        assert not hint(problem, Setting("index.handler", http=True))
+        assert not hint(problem, Setting("index.handler", platform=NONE))
 
 
 class TestWhileItLoads:

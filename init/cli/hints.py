@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .platform import FC, LAMBDA
+from .platform import FC, LAMBDA, NONE
 
 MAX_TEXT = 1024
 """Characters of a message or of a line of code that are looked at."""
@@ -221,9 +221,9 @@ def _choose(names: list[str], wanted: str) -> str:
 def _of_http_event(message: str, setting: Setting) -> str:
     if "this function takes an event" not in message or not setting.http:
         return ""
-    if setting.platform == FC:
-        return ""
-    return "a handler of an HTTP trigger gets the request as an event with --platform fc (Function Compute 3.0)"
+    if setting.platform != NONE:
+        return ""  # it reads its event as a stream
+    return "with --platform lambda or fc a handler gets the request as the event of that platform's HTTP trigger"
 
 
 def _of_variable(kind: str, message: str, setting: Setting) -> str:
@@ -242,7 +242,8 @@ def _of_event_form(message: str, lines: list[str], setting: Setting) -> str:
         for line in lines:
             found = _WHOLE_EVENT.search(line)
             if found and (found[1] or found[2]) in _EVENT_NAMES:
-                return "the event is parsed already; with --raw, or --platform fc, the handler gets bytes to parse"
+                how = "--platform fc" if setting.http else "--raw, or --platform fc,"
+                return f"the event is parsed already; with {how} the handler gets bytes to parse"
     if setting.raw and _NOT_PARSED.search(message) and any(_EVENT.search(line) for line in lines):
         what = "--platform fc" if setting.platform == FC else "--raw"
         return f"the event is bytes with {what}; without it the handler gets parsed JSON"
@@ -279,7 +280,7 @@ def _of_request(message: str, lines: list[str]) -> str:
 
 
 def _of_wsgi(message: str, lines: list[str], setting: Setting) -> str:
-    if "'Context' object is not callable" in message and not setting.http:
+    if "'Context' object is not callable" in message:
         return "a WSGI application whose second parameter is not called start_response needs --type wsgi"
     missing = re.search(r"(\w+)\(\) missing \d required positional arguments?: '(\w+)'", message)
     if missing and missing[1] == re.split(r"[.:]", setting.handler)[-1] and not lines:
