@@ -1,7 +1,7 @@
 """What the function prints and logs, on its way to LOG frames with the right request id.
 
-This file does not know the protocol: a Journal is given a function that sends. Once the function imports `logging`,
-root_handler.py takes its records. The JSON style's lines are made in records.py.
+This file does not know the protocol: a Journal is given a function that sends. `logging` is touched only once the
+function itself has imported it. The JSON style's lines are made in records.py.
 """
 
 from __future__ import annotations
@@ -11,21 +11,30 @@ import os
 import select
 import sys
 from _thread import RLock, get_ident
+from time import gmtime
 
 from . import namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping
     from contextvars import ContextVar, Token
     from types import ModuleType
-    from typing import Any
+    from typing import Any, TextIO
 
 PIECE = 3072
 """Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
 
 NAME = 128
 """Characters of a request's name in the metadata of a LOG frame: with PIECE bytes of text it stays below PIPE_BUF."""
+
+LEVEL_NAME = 32
+"""Characters of a level's name in a LOG frame: a function may name levels as it likes, and the head must stay small."""
+
+_RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
+_MOMENT = "%Y-%m-%dT%H:%M:%S"
+"""A log record as AWS Lambda writes it."""
 
 JSON_LINE = 256 * 1024
 """Bytes of a printed line that the JSON style waits for, since an object is sent whole: what a log event of
@@ -389,7 +398,94 @@ class LoggingHook:
         if module is self._module:
             return
         self._module = module
-        namespace.own("root_handler").attach(module, self._journal)
+        # Without an import: it could wait for a thread that waits for the import of `logging`.
+        _put_root_handler(module, self._journal)
+
+
+def _put_root_handler(module: Any, journal: Journal) -> None:
+    """Put a handler on the root logger of `module`, the function's `logging`, and set the root logger's level.
+
+    The handler has the name of Lambda's class, and in the text style a plain Formatter: code that was written for
+    Lambda looks for both. As in a script, `logging.basicConfig()` configures: it takes our handler off first, unless
+    the function has given it another formatter. `dictConfig` and `fileConfig` do so by themselves for a root logger.
+    """
+    root, records = module.root, journal.records
+    known = frozenset(module.makeLogRecord({}).__dict__)
+
+    class LambdaLoggerHandler(module.Handler):  # type: ignore[misc]
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                line = self.format(record).encode("utf-8", "backslashreplace")
+                if line.endswith(b"\n"):  # formats for Lambda's handler bring their line break along
+                    line = line[:-1]
+                if records is not None and self.formatter is not formatter:
+                    line = records.printed_line(line, "log", journal.tag().request_id, level_of(record))
+                journal.record(_short(record.levelname), line)
+            except RecursionError:
+                raise  # as in logging's own handlers
+            except Exception:  # logging's own contract: a record that cannot be formatted is reported, not raised
+                self.handleError(record)
+
+    class JsonFormatter(module.Formatter):  # type: ignore[misc]
+        def format(self, record: logging.LogRecord) -> str:
+            assert records is not None, "used in the JSON style only"
+            return str(records.record_line(record, journal.tag(), level_of(record), known))
+
+    def level_of(record: logging.LogRecord) -> str:
+        """The name of the standard level at or below a custom one: so Lambda's JSON shows it."""
+        number = record.levelno
+        return str(module.getLevelName(min(50, max(0, number)) // 10 * 10 if isinstance(number, (int, float)) else 0))
+
+    def name_request(record: Any) -> bool:
+        tag = journal.tag()
+        record.aws_request_id, record.tenant_id = tag.request_id, tag.tenant_id or None
+        return True
+
+    def basic_config(*given: Any, **settings: Any) -> None:
+        is_ours = handler in root.handlers and handler.formatter is formatter
+        if is_ours:
+            root.removeHandler(handler)
+        try:
+            configure(*given, **settings)
+        except BaseException:  # such as a wrong setting: what was not configured stays as it was
+            if is_ours and not root.handlers:
+                root.addHandler(handler)
+            raise
+
+    handler = LambdaLoggerHandler()
+    if records is None:
+        formatter = module.Formatter(_RECORD, _MOMENT, defaults={"aws_request_id": ""})
+        formatter.converter = gmtime
+    else:
+        formatter = JsonFormatter()
+    handler.setFormatter(formatter)
+    handler.addFilter(name_request)
+    root.addHandler(handler)
+    root.setLevel(journal.level)
+    configure = module.basicConfig
+    basic_config.__name__ = basic_config.__qualname__ = "basicConfig"
+    basic_config.__doc__, basic_config.__wrapped__ = configure.__doc__, configure  # type: ignore[attr-defined]
+    module.basicConfig = basic_config
+    module.traceback = _Traceback(module)
+
+
+class _Traceback:
+    """The module `traceback` as `logging` sees it: stacks and tracebacks without the calls that are the runtime's."""
+
+    def __init__(self, logging: Any) -> None:
+        self._logging = logging
+        self._module = logging.traceback
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def print_stack(self, f: Any = None, limit: int | None = None, file: TextIO | None = None) -> None:
+        """As stacks.print_stack, of what has logged something."""
+        namespace.own("stacks").print_stack(sys._getframe(1) if f is None else f, limit, file, self._logging.__dict__)
+
+    def print_exception(self, *given: Any, **named: Any) -> None:
+        """As stacks.print_exception."""
+        namespace.own("stacks").print_exception(*given, **named)
 
 
 def _is_same(one: tuple[Tag, str, int], other: tuple[Tag, str, int]) -> bool:
@@ -403,6 +499,11 @@ def _character_boundary(text: bytes, limit: int) -> int:
     while cut > limit - 4 and text[cut] & 0xC0 == 0x80:
         cut -= 1
     return cut
+
+
+def _short(name: object) -> str:
+    """A level's name for a LOG frame."""
+    return ascii(name)[1:-1][:LEVEL_NAME] if not isinstance(name, str) or not name.isascii() else name[:LEVEL_NAME]
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -1,6 +1,6 @@
-"""Where requests are that run in threads and tasks: their stacks, for an answer to DUMP.
+"""The calls that are the function's: of requests in threads and tasks, for an answer to DUMP, and of what it logs.
 
-Loaded when somebody asks. It knows Python's frames, not requests.
+Loaded when they are asked for. It knows Python's frames, not requests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .shorten import HEAD_LIMIT, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TextIO
 
     from .errors import StackEntry
 
@@ -98,3 +98,28 @@ def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
             break
         fit.append(each)
     return fit
+
+
+def print_stack(frame: Any, limit: int | None, file: TextIO | None, logging: dict[str, Any]) -> None:
+    """Print the calls from the function's first one to `frame`, as traceback.print_stack does.
+
+    Args:
+        frame: Where a record was logged; or in our handler, which could not format it.
+        limit: Calls at most, counted from the first one; None for all.
+        file: Where to; None: stderr.
+        logging: The names of the module `logging`, whose calls lie between the function's and our handler's.
+    """
+    traceback = namespace.stdlib("traceback")
+    if faults.is_own(frame):
+        while frame is not None and (faults.is_own(frame) or frame.f_globals is logging):
+            frame = frame.f_back
+    calls = list(traceback.walk_stack(frame))[::-1] if frame is not None else []
+    shown = traceback.StackSummary.extract(iter(from_the_function(calls)), limit=limit)
+    traceback.print_list(shown, file=file)
+
+
+def print_exception(exc: Any, value: Any = None, tb: Any = None, *rest: Any, **named: Any) -> None:
+    """Print an exception from the first call on that is not the runtime's. Arguments: as traceback.print_exception."""
+    if isinstance(exc, BaseException):
+        exc, value, tb = type(exc), exc, exc.__traceback__
+    namespace.stdlib("traceback").print_exception(exc, value, faults.without_own(tb), *rest, **named)

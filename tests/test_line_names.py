@@ -6,6 +6,7 @@ The runtime's journal says it with ids, the init's journal writes it before each
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from hypothesis import strategies as st
 
 from pipe_init import journal as init_journal
 from pipe_runtime import logs
+from pipe_runtime.frames import FrameWriter
+from pipe_runtime.messages import LOG
 from pipe_testing.command import PipeInit
 from pipe_testing.supervision import supervised
 
@@ -257,3 +260,15 @@ def test_one_request_at_a_time_has_no_names(pipe_init: PipeInit, tmp_path: Path)
     (tmp_path / "index.py").write_text("def handler(event, context):\n    print('one\\ntwo', end='')\n")
     ended = pipe_init("run", "index.handler", "-q", cwd=tmp_path)
     assert ended.stderr == b"one\ntwo\n"
+
+
+def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None:
+    sent: list[bytes] = []
+    writer = FrameWriter()
+    journal = logs.Journal(lambda tag, metadata, text: sent.append(writer.encode(LOG, tag.id, metadata, text)))
+    journal.per_context()
+    context = copy_context()
+    context.run(journal.enter, logs.Tag(0, "😀" * 1000))
+    context.run(journal.record, "L" * logs.LEVEL_NAME, b"x" * 10 * logs.PIECE)
+    context.run(journal.printed, "stdout", logs.Tag(0, "😀" * 1000), b"x" * 10 * logs.PIECE)
+    assert len(sent) == 20 and max(map(len, sent)) <= select.PIPE_BUF

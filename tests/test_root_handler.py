@@ -352,3 +352,57 @@ def test_the_root_level(tmp_path: Path, hello: dict[str, Any], expected: list[st
         runtime.start(**hello)
         runtime.call()
         assert [text.rpartition("\t")[2] for text in runtime.logged()] == expected
+
+
+def test_django_logs_a_failure_without_a_configuration(tmp_path: Path) -> None:
+    pytest.importorskip("django")
+    body = """
+        import logging
+        from logging.config import dictConfig
+        from django.conf import settings
+        from django.utils.log import DEFAULT_LOGGING
+        settings.configure(DEBUG=False)
+        dictConfig(DEFAULT_LOGGING)
+        logging.getLogger("django.request").error("Internal Server Error")
+    """
+    [line] = [line for line in logs(tmp_path, body).lines if line.metadata["stream"] == "log"]
+    assert re.fullmatch(RECORD % ("ERROR", "Internal Server Error"), line.payload.decode())
+
+
+LOCKS = """
+import sys, threading, time
+from pipe_runtime import namespace
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "logging":
+            importing.set()
+            held.wait(20)  # until the other thread has the runtime's lock, and waits for this import
+            time.sleep(0.2)
+
+importing, held = threading.Event(), threading.Event()
+
+def in_the_runtime():
+    importing.wait(20)
+    with namespace.own_library:
+        held.set()
+        import logging
+
+def handler(event, context):
+    for finder in sys.meta_path:
+        if type(finder).__name__ == "LoggingHook":
+            sys.meta_path.insert(sys.meta_path.index(finder) + 1, Slow())
+            break
+    other = threading.Thread(target=in_the_runtime)
+    other.start()
+    import logging
+    other.join()
+    logging.info("imported")
+"""
+
+
+def test_two_threads_that_import_logging_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, LOCKS) as runtime:
+        runtime.start()
+        runtime.call()
+        assert re.fullmatch(RECORD % ("INFO", "imported"), runtime.logged("log")[0])
