@@ -14,8 +14,10 @@ import pytest
 from pipe_init.cli.hints import MAX_FOLDERS, Setting, hint
 from pipe_init.cli.platform import FC, NONE
 from pipe_runtime import handler
+from pipe_runtime.codec import encode_result
 from pipe_runtime.errors import Fault
 from pipe_runtime.faults import describe
+from pipe_runtime.messages import JSON
 from pipe_testing.command import PipeInit
 
 PARSED = "the event is parsed already; with --raw, or --platform fc, the handler gets bytes to parse"
@@ -66,6 +68,7 @@ class TestWhileItRuns:
             ("request.args", "request", {}, REQUEST),
             ("req.params.get('name')", "req", {}, REQUEST),
             ("request.nonsense", "request", {}, ""),
+            ("context.request.get_json()", "context", {}, REQUEST),
             ("cloud_event.data", "cloud_event", {}, CLOUD),
             ("start('200 OK', [])", "environ, start", {}, "needs --type wsgi"),
             ("{}['AWS_REGION']", "event, context", {}, "-E AWS_REGION=…"),
@@ -96,6 +99,15 @@ class TestWhileItRuns:
         problem = {"error_type": "NoRegionError", "error_message": "You must specify a region."}
         assert "--platform lambda sets" in hint(problem, Setting("index.handler", platform=NONE))
         assert "-E AWS_REGION" in hint(problem, Setting("index.handler"))
+
+    def test_a_result_of_bytes(self) -> None:
+        try:
+            encode_result({"a": b"\xff"}, JSON)
+        except Fault as fault:
+            problem = describe(fault)
+        assert "--bytes base64" in hint(problem, Setting("index.handler"))
+        assert not hint(problem, Setting("index.handler", raw=True))
+        assert not hint({**problem, "error_message": "another"}, Setting("index.handler"))
 
     def test_too_many_parameters(self) -> None:
         message = "handler() missing 1 required positional argument: 'callback'"

@@ -1,7 +1,7 @@
 """A typed function: the event is made an object of the annotated type, and what does not fit never reaches the code.
 
 $ pipe-init run index.handler -C examples/typed -e '{"id": 7, "placed": "2026-01-31T12:00:00Z", "items": [{"name": "pen", "price": "1.20", "count": 2}]}'
-{"id": 7, "placed": "2026-01-31T12:00:00+00:00", "total": 2.4}
+{"id": 7, "placed": "2026-01-31T12:00:00+00:00", "total": 2.40}
 """  # noqa: E501
 
 from dataclasses import dataclass

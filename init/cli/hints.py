@@ -28,7 +28,7 @@ MAX_FOLDERS = 200
 """Entries of folders that are looked at in search of a file."""
 
 USUAL_MODULES = ("index", "lambda_function", "main", "app", "handler", "function")
-USUAL_FUNCTIONS = ("handler", "lambda_handler", "main", "handle", "app", "application")
+USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle", "app", "application")
 """What platforms and frameworks call them, the most frequent first."""
 
 _DEFINED = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(|(app|application|handler)[ \t]*=[^=])", re.M)
@@ -52,6 +52,11 @@ _REQUEST = frozenset((
     "path", "url", "cookies", "params", "route_params", "remote_addr",
 ))  # fmt: skip
 """Attributes of the request objects of Flask (Google Cloud Functions) and of Azure Functions."""
+
+_WANTS_REQUEST = (
+    "the handler wants a web request, as from Google Cloud Functions, Azure or Knative, and gets an event; make it a "
+    "WSGI application, such as functions_framework.create_app(…), and use --request"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ def hint(problem: Mapping[str, Any], setting: Setting) -> str:
     kind, message = _text(problem.get("error_type")), _text(problem.get("error_message"))
     if kind == "Runtime.UnmarshalError":
         return _of_http_event(message, setting)
+    if kind == "Runtime.MarshalError":
+        return _of_result(message, setting)
     if kind.startswith("Runtime."):
         return _of_loading(kind, message, setting)
     if kind in ("KeyError", "NoRegionError"):
@@ -90,8 +97,8 @@ def hint(problem: Mapping[str, Any], setting: Setting) -> str:
     lines = list(_code(problem))
     return (
         _of_event_form(message, lines, setting)
-        or _of_order(message, lines)
         or _of_request(message, lines)
+        or _of_order(message, lines)
         or _of_wsgi(message, lines, setting)
     )
 
@@ -226,6 +233,12 @@ def _of_http_event(message: str, setting: Setting) -> str:
     return "with --platform lambda or fc a handler gets the request as the event of that platform's HTTP trigger"
 
 
+def _of_result(message: str, setting: Setting) -> str:
+    if "codec can't decode byte" not in message or setting.raw or setting.http:
+        return ""
+    return 'with --bytes base64 bytes become {"base64": …}, and with --raw they go out as they are'
+
+
 def _of_variable(kind: str, message: str, setting: Setting) -> str:
     found = _VARIABLE.search(message)
     name = "AWS_REGION" if kind == "NoRegionError" else found[1] if found else ""
@@ -267,15 +280,14 @@ def _of_request(message: str, lines: list[str]) -> str:
     found = _NO_ATTRIBUTE.search(message)
     if not found:
         return ""
+    if found[2] == "request" and any("context.request" in line for line in lines):
+        return _WANTS_REQUEST
     if found[1] == "dict" and any(re.search(rf"\bcloud_?event\.{found[2]}\b", line) for line in lines):
         return "annotate the parameter with pipe_runtime.cloudevent.CloudEvent to get an event object"
     if found[2] in _REQUEST and any(
         re.search(rf"\b(?:request|req|flask_request)\.{found[2]}\b", line) for line in lines
     ):
-        return (
-            "the handler wants a web request (Google Cloud Functions, Azure) and gets an event; make it a WSGI "
-            "application, such as functions_framework.create_app(…), and use --request"
-        )
+        return _WANTS_REQUEST
     return ""
 
 
