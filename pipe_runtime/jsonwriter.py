@@ -12,10 +12,20 @@ from .culprit import NotSerializable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from typing import Any
 
+    _Parts = Generator[tuple[str, Any], None, str]
+    """What is in a value: each time the JSON before it, and the part; at last the JSON behind all."""
+
 _BYTES = (bytes, bytearray, memoryview)
+
+DEPTH = 10_000
+"""Values that may lie in one another: more than json's C encoder can write in most versions of Python. An object whose
+to_json() returns another one without end is stopped there."""
+
+QUICK_DEPTH = 100
+"""The depth up to which parts are tried with the C encoder. Of a deep result each part would have most of it again."""
 
 
 def write(value: object, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> str:
@@ -32,78 +42,79 @@ def write(value: object, quick: Callable[[object], str | None], bytes_json: Call
         RecursionError: it is nested too deeply.
         BaseException: what a method of the value's own raises.
     """
-    writer = _Writer(quick, bytes_json)
-    writer.write_compound(value)
-    return "".join(writer.pieces)
+    return _Writer(quick, bytes_json).write(value)
 
 
 class _Writer:
-    """The pieces written so far, and the values that contain the next one."""
+    """Goes through a value with a list of open parts, not by recursion: Python's limit would allow 300 levels."""
 
     def __init__(self, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> None:
-        self.pieces: list[str] = []
         self._quick = quick
         self._bytes_json = bytes_json
-        self._above: set[int] = set()
         self._quote: Callable[[str], str] = namespace.stdlib("json").encoder.encode_basestring
 
-    def write(self, value: Any) -> None:
+    def write(self, value: object) -> str:
+        pieces: list[str] = []
+        open_parts: list[tuple[int, _Parts]] = [(id(value), self._parts(value))]
+        above = {id(value)}
+        while open_parts:
+            identity, parts = open_parts[-1]
+            try:
+                before, item = next(parts)
+            except StopIteration as end:
+                pieces.append(end.value)
+                open_parts.pop()
+                above.remove(identity)
+                continue
+            pieces.append(before)
+            text = self._text(item, len(open_parts))
+            if text is not None:
+                pieces.append(text)
+            elif id(item) in above:
+                raise ValueError("Circular reference detected")
+            elif len(open_parts) == DEPTH:
+                raise RecursionError
+            else:
+                open_parts.append((id(item), self._parts(item)))
+                above.add(id(item))
+        return "".join(pieces)
+
+    def _text(self, value: Any, depth: int) -> str | None:
+        """Return the JSON of a text, a number, or what `quick` can write; None of anything else."""
         kind = type(value)
         if issubclass(kind, str):
-            self.pieces.append(self._quote(value))
-        elif value is None or issubclass(kind, (int, float)):
-            self.pieces.append(_number(value))
-        elif kind is conversions.Raw:
-            self.pieces.append(value.text)
-        else:
-            text = self._quick(value)
-            if text is None:
-                self.write_compound(value)
-            else:
-                self.pieces.append(text)
+            return self._quote(value)
+        if value is None or issubclass(kind, (int, float)):
+            return _number(value)
+        if kind is conversions.Raw:
+            return value.text  # type: ignore[no-any-return]
+        try:
+            return self._quick(value) if depth < QUICK_DEPTH else None
+        except RecursionError:
+            return None
 
-    def write_compound(self, value: Any) -> None:
-        """Write what is no text and no number, and not for `quick`."""
-        if id(value) in self._above:
-            raise ValueError("Circular reference detected")
-        self._above.add(id(value))
+    def _parts(self, value: Any) -> _Parts:
         kind = type(value)
         fields = conversions.as_dict(value) if issubclass(kind, (list, tuple, dict)) else None
         if fields is not None:
-            self._write_fields(fields)
-        elif issubclass(kind, dict):
-            self._write_object(value)
-        elif issubclass(kind, (list, tuple)):
-            self._write_array(value)
-        elif issubclass(kind, _BYTES):
-            self.write(self._bytes_json(value))
-        else:
-            self.write(conversions.convert(value, conversions.JSON_RULES))
-        self._above.remove(id(value))
+            if fields is value:
+                raise ValueError("Circular reference detected")
+            # Not by way of write(): where _asdict() returns a dict that has one, too, simplejson does not ask that one.
+            return self._object(fields)
+        if issubclass(kind, dict):
+            return self._object(value)
+        if issubclass(kind, (list, tuple)):
+            return _array(value)
+        if issubclass(kind, _BYTES):
+            return _stand_in(self._bytes_json(value))
+        return _stand_in(conversions.convert(value, conversions.JSON_RULES))
 
-    def _write_fields(self, fields: dict[Any, Any]) -> None:
-        # Not write(): where _asdict() returns a dict that has one, too, simplejson does not ask that one.
-        if id(fields) in self._above:
-            raise ValueError("Circular reference detected")
-        self._above.add(id(fields))
-        self._write_object(fields)
-        self._above.remove(id(fields))
-
-    def _write_array(self, value: Iterable[Any]) -> None:
-        before = "["
-        for item in value:
-            self.pieces.append(before)
-            self.write(item)
-            before = ", "
-        self.pieces.append("]" if before == ", " else "[]")
-
-    def _write_object(self, value: dict[Any, Any]) -> None:
+    def _object(self, value: dict[Any, Any]) -> _Parts:
         before = "{"
         for key, item in value.items():
-            self.pieces += (before, self._quote(self._key(value, key)), ": ")
-            self.write(item)
+            yield f"{before}{self._quote(self._key(value, key))}: ", item
             before = ", "
-        self.pieces.append("}" if before == ", " else "{}")
+        return "}" if before == ", " else "{}"
 
     def _key(self, above: dict[Any, Any], key: Any) -> str:
         kind = type(key)
@@ -121,6 +132,19 @@ class _Writer:
             return text
         name = faults.type_name(key)
         raise NotSerializable(above, f"keys must be str, int, float, bool or None, not {name}")
+
+
+def _array(value: Iterable[Any]) -> _Parts:
+    before = "["
+    for item in value:
+        yield before, item
+        before = ", "
+    return "]" if before == ", " else "[]"
+
+
+def _stand_in(value: Any) -> _Parts:
+    yield "", value
+    return ""
 
 
 def _number(value: float | None) -> str:

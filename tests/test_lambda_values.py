@@ -305,7 +305,7 @@ def test_a_class_with_the_name_of_a_mapping_has_its_rows_written() -> None:
         ({"w": Wrong()}, "_asdict() must return a dict, not int: result.w"),
         ([RawJSON("{")], "RawJSON that is not one JSON value: result[0]"),
         ([Point(1, object())], "Object of type object is not JSON serializable: result[0].y"),
-        ({b"k": [10**5000]}, "Exceeds the limit (4300 digits)"),
+        ({b"k": [10**5000]}, "Exceeds the limit (4300"),
     ],
 )
 def test_the_place_of_what_has_no_json(value: object, why: str) -> None:
@@ -313,6 +313,38 @@ def test_the_place_of_what_has_no_json(value: object, why: str) -> None:
         codec.encode_result(value, JSON)
     assert caught.value.message.startswith("Unable to marshal response: ")
     assert why in caught.value.message
+
+
+def chain(levels: int, link: Any) -> Any:
+    """A value in a value, so many times."""
+    value: Any = 1
+    for _ in range(levels):
+        value = link(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("link", "text"),
+    [
+        (lambda inner: Point(inner, 2), ('{"x": ', ', "y": 2}')),
+        (lambda inner: {b"k": inner}, ('{"k": ', "}")),
+        (lambda inner: [Decimal("1.50"), inner], ("[1.50, ", "]")),
+        (lambda inner: [inner, Colour.RED], ("[", ', "red"]')),
+    ],
+)
+def test_what_json_cannot_write_may_be_as_deep_as_on_lambda(link: Any, text: tuple[str, str]) -> None:
+    for levels in (90, 900):
+        assert ours(chain(levels, link)) == text[0] * levels + "1" + text[1] * levels
+
+
+def test_what_has_no_end_is_too_deep() -> None:
+    class Endless:
+        def to_json(self) -> object:
+            return [Endless()]
+
+    for value in (Endless(), chain(100_000, lambda inner: Point(inner, 2))):
+        with pytest.raises(Fault, match="nested too deeply$"):
+            codec.encode_result(value, JSON)
 
 
 def test_raw_json_keeps_to_one_line() -> None:
