@@ -103,7 +103,7 @@ class Ledger:
         if cause is Cause.DIED and facts.death is not None:
             measured["peak_memory_bytes"] = facts.death.peak_memory
         error, exit_code = answer(function, request, cause, facts, facts.stacks.get(id))
-        error = verdict.completed(error, function.limits, None, measured)
+        error = verdict.timed(error, measured)
         self._conclude(id, Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured))
 
     def fail(self, id: int, error_type: str, message: str) -> None:

@@ -161,7 +161,7 @@ def error_text(problem: Mapping[str, Any]) -> str:
     """An error as Python prints one: causes first, most recent call last, ending in a line break."""
     lines, limit = _text(problem, 0), _limit(problem)
     if limit:
-        lines.append("Limit: " + ", ".join(f"{key} {value}" for key, value in limit.items()))
+        lines.append(_limit_text(limit))
     return "\n".join(lines) + "\n"
 
 
@@ -189,9 +189,23 @@ def _error(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]
 def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
     """The limit that was hit, as far as it has the right form."""
     found = problem.get("limit")
-    types = {"name": str, "value": int, "peak": int}
+    types = {"name": str, "value": int, "peak": int, "counts": str, "resident": int}
     known = found if isinstance(found, Mapping) and type(found.get("name")) is str else {}
     return {key: known[key] for key, wanted in types.items() if type(known.get(key)) is wanted}
+
+
+def _limit_text(limit: Mapping[str, object]) -> str:
+    """Return the line that tells of a limit: its name and value, and what was measured."""
+    unit = {"time": " ms", "cpu_time": " ms", "pids": "", "open_files": ""}.get(str(limit["name"]), " bytes")
+    parts = [f"Limit: {limit['name']}" + (f" {limit['value']}{unit}" if "value" in limit else "")]
+    if "counts" in limit:
+        parts[0] += f" of {limit['counts']}"
+        parts.append("beyond which allocations are refused")
+    if "peak" in limit:
+        parts.append(f"peak {limit['peak']}{unit}")
+    if "resident" in limit:
+        parts.append(f"at most {limit['resident']} bytes were resident")
+    return ", ".join(parts)
 
 
 def _text(problem: Mapping[str, Any], depth: int) -> list[str]:

@@ -24,6 +24,9 @@ OPEN_FILES = "open_files"
 FILE_SIZE = "file_size"
 OUTPUT = "output"
 
+DATA = "allocated data"
+"""What RLIMIT_DATA counts, the limit of memory without a cgroup: what is allocated, whether or not it is resident."""
+
 NAMES = (MEMORY, PIDS, CPU_TIME, TIME, OPEN_FILES, FILE_SIZE, OUTPUT)
 """What `limit` in an error can name. memory, file_size and output are in bytes, cpu_time and time in milliseconds."""
 
@@ -51,22 +54,36 @@ class Verdict(NamedTuple):
     limit: dict[str, Any]
 
 
-def limit(name: str, value: int | None = None, peak: int | None = None) -> dict[str, Any]:
-    """ERROR's `limit`: what was hit, its value, and how far it came; None for what is not known."""
-    found = {"name": name, "value": value, "peak": peak}
+def limit(
+    name: str, value: int | None = None, peak: int | None = None, counts: str | None = None, resident: int | None = None
+) -> dict[str, Any]:
+    """Return ERROR's `limit`; None stands for what is not known.
+
+    Args:
+        value: the limit.
+        peak: the most that was measured of the same quantity. It is left out if it is below the limit, which was hit:
+            the kernel decides by a figure of its own.
+        counts: the quantity, if the name does not say it.
+        resident: the most resident memory in bytes, where the limit counts something else.
+    """
+    if peak is not None and value is not None and peak < value:
+        peak = None
+    found = {"name": name, "value": value, "peak": peak, "counts": counts, "resident": resident}
     return {key: each for key, each in found.items() if each is not None}
 
 
 def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> Verdict | None:
     """Which limit a worker has died of, None if of none. evidence: its cgroup's, if it had one."""
     if evidence is not None and evidence.oom_kills > 0 and death.signal == SIGKILL and limits.memory is not None:
-        return _memory(evidence.memory_peak or death.peak_memory, limits.memory)
+        why = f"out of memory: all of its {limits.memory / 2**20:.0f} MB are used"
+        return _memory(why, limit(MEMORY, limits.memory, evidence.memory_peak))
     seconds = limits.cpu_seconds
     if seconds is not None:
         # Its children's time may be in what is known of the dead, too: so the signal has to be the limit's own.
         allowed = {int(SIGXCPU): seconds, int(SIGKILL): seconds + CPU_GRACE}.get(death.signal)
         if allowed is not None and death.cpu_seconds >= allowed * CPU_SHARES[death.signal]:
-            why = f"CPU time exceeded: {death.cpu_seconds:.2f} of {seconds} seconds used"
+            used = f"; {death.cpu_seconds:.2f} were used" if death.cpu_seconds >= seconds else ""
+            why = f"CPU time exceeded: the limit is {seconds} second{'s' * (seconds != 1)}{used}"
             hit = limit(CPU_TIME, seconds * 1000, round(death.cpu_seconds * 1000))
             return Verdict("Runtime.CpuTimeExceeded", why, 128 + SIGXCPU, hit)
     if death.signal == SIGXFSZ and limits.file_bytes is not None:
@@ -75,13 +92,14 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
     if evidence is not None and evidence.holds_memory:
         return None  # the kernel has counted, and has killed nobody
     if limits.memory is not None and killed_for_memory(death.signal, death.peak_memory, limits.memory):
-        return _memory(death.peak_memory, limits.memory)
+        value, resident = limits.memory, death.peak_memory
+        why = f"out of memory: it may allocate {value / 2**20:.0f} MB, and had {resident / 2**20:.0f} MB resident"
+        return _memory(why, limit(MEMORY, value, counts=DATA, resident=resident))
     return None
 
 
-def _memory(peak: int, value: int) -> Verdict:
-    why = f"out of memory: {peak / 2**20:.0f} MB of {value / 2**20:.0f} MB used"
-    return Verdict("Runtime.OutOfMemory", why, 128 + SIGKILL, limit(MEMORY, value, peak))
+def _memory(why: str, hit: dict[str, Any]) -> Verdict:
+    return Verdict("Runtime.OutOfMemory", why, 128 + SIGKILL, hit)
 
 
 def killed_for_memory(signal: int, peak: int, limit: int) -> bool:
@@ -92,28 +110,40 @@ def killed_for_memory(signal: int, peak: int, limit: int) -> bool:
 def completed(
     problem: Mapping[str, Any], limits: Limits, evidence: Evidence | None, measured: Mapping[str, int]
 ) -> Mapping[str, Any]:
-    """An error with its `limit` as far as it is known, or without one.
+    """Return a runtime's error with its `limit` as far as it is known, or without one.
 
-    problem: ERROR's metadata, from the runtime or our own. evidence: of the worker's cgroup since the request began.
-    measured: what is known of the request's cost.
+    Args:
+        problem: ERROR's metadata.
+        evidence: of the worker's cgroup since the request began.
+        measured: what is known of the request's cost.
     """
+    refused = True  # an allocation, by the limit of the process
     claim = claimed(problem.get("limit"))
     if claim is None and evidence is not None:
         if evidence.pids_refused > 0:
             claim = {"name": PIDS}
         elif evidence.oom_kills > 0:  # of a child: the worker has answered
-            claim = {"name": MEMORY}
+            claim, refused = {"name": MEMORY}, False
     if claim is None:
         return {key: value for key, value in problem.items() if key != "limit"} if "limit" in problem else problem
     name = claim["name"]
     value, peak = claim.get("value", _value(name, limits)), claim.get("peak")
-    if peak is None and name == MEMORY:
-        peak = measured.get("peak_memory_bytes") if evidence is None else evidence.memory_peak
+    if name == MEMORY and refused:
+        resident = measured.get("peak_memory_bytes")
+        return {**problem, "limit": limit(MEMORY, value, peak, DATA, resident)}
+    if peak is None and name == MEMORY and evidence is not None:
+        peak = evidence.memory_peak
     elif peak is None and name == PIDS and evidence is not None:
         peak = evidence.pids_peak
-    elif peak is None and name == TIME and "duration_us" in measured:
-        peak = measured["duration_us"] // 1000
-    return {**problem, "limit": limit(name, value, peak)}
+    return timed({**problem, "limit": limit(name, value, peak)}, measured)
+
+
+def timed(problem: Mapping[str, Any], measured: Mapping[str, int]) -> Mapping[str, Any]:
+    """Return an error with the time that the request took, if its limit was one of time."""
+    found = problem.get("limit", {})
+    if found.get("name") != TIME or "peak" in found or "duration_us" not in measured:
+        return problem
+    return {**problem, "limit": limit(TIME, found.get("value"), measured["duration_us"] // 1000)}
 
 
 def _value(name: str, limits: Limits) -> int | None:

@@ -26,10 +26,11 @@ LIMITS = ("-m", "150", "--cpu-time", "1", "--open-files", "64", "--file-size", "
 ALL = (*LIMITS, "--grace", "0.2", "-q")
 
 # do: (error type, exit code, the limit's name, its value, the least and the most peak; None for none)
+# Of memory, which RLIMIT_DATA does not count as what is resident, the last is the resident memory.
 BROKEN: dict[str, tuple[str, int, str | None, int | None, tuple[float, float] | None]] = {
     "memory": ("MemoryError", 1, "memory", 150 * MIB, (130 * MIB, 250 * MIB)),
     "memory_of_threads": ("RuntimeError", 1, "memory", 150 * MIB, (0, 250 * MIB)),
-    "cpu": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (500, 2000)),
+    "cpu": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (1000, 2000)),
     "cpu_undeterred": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (1600, 3000)),
     "cpu_signal_only": ("Runtime.ExitError", 152, None, None, None),
     "killed": ("Runtime.ExitError", 137, None, None, None),
@@ -49,8 +50,12 @@ def check(name: str, error: dict[str, Any]) -> None:
     assert error["errorType"] == kind, error
     found = error.get("limit", {})
     assert (found.get("name"), found.get("value")) == (limit, value), error
-    assert ("peak" in found) == (peak is not None)
-    assert peak is None or peak[0] <= found["peak"] <= peak[1]
+    measured = found.get("resident" if limit == "memory" else "peak")
+    assert ("counts" in found) == (limit == "memory") and ("peak" in found) <= (limit != "memory")
+    if limit == "cpu_time" and measured is None:
+        return  # the kernel's own count was at the limit, and what it tells afterwards is below
+    assert (measured is not None) == (peak is not None)
+    assert peak is None or peak[0] <= measured <= peak[1]
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ def test_each_limit_has_its_own_error(pipe_init: PipeInit, function: Path, name:
     assert finished.returncode == BROKEN[name][1]
     if name == "cpu":  # where the time went
         assert "in cpu" in error["stackTrace"][-1]
-        assert "of 1 seconds used" in error["errorMessage"]
+        assert "CPU time exceeded: the limit is 1 second" in error["errorMessage"]
 
 
 def test_one_after_the_other(pipe_init: PipeInit, function: Path) -> None:
@@ -156,7 +161,7 @@ def test_what_is_dropped_is_told_as_json_with_its_request(pipe_init: PipeInit, f
 def test_as_text(pipe_init: PipeInit, function: Path) -> None:
     arguments = ("-e", '{"do": "open_files"}', "--open-files", "32", "--error-style", "text", "-q")
     finished = pipe_init("run", "breaks.handler", *arguments, cwd=function)
-    assert finished.stderr.endswith(b"\nLimit: name open_files, value 32, peak 32\n")
+    assert finished.stderr.endswith(b"\nLimit: open_files 32, peak 32\n")
 
 
 @pytest.mark.unmeasured

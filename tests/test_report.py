@@ -402,3 +402,23 @@ Current thread's C stack trace (most recent call first):
     def test_hostile_text_gives_calls_or_nothing(self, text: str) -> None:
         for file, line, function, code in parse_stacks(text, "/site"):
             assert isinstance(file, str) and type(line) is int and isinstance(function, str) and code == ""
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        ({"name": "pids"}, "Limit: pids"),
+        ({"name": "open_files", "value": 32, "peak": 32}, "Limit: open_files 32, peak 32"),
+        ({"name": "cpu_time", "value": 1000}, "Limit: cpu_time 1000 ms"),
+        ({"name": "output", "value": 20, "peak": 30}, "Limit: output 20 bytes, peak 30 bytes"),
+        (
+            {"name": "memory", "value": 64, "counts": "allocated data", "resident": 21},
+            "Limit: memory 64 bytes of allocated data, beyond which allocations are refused, "
+            "at most 21 bytes were resident",
+        ),
+    ],
+)
+def test_the_line_of_a_limit_says_what_each_number_is(limit: dict[str, Any], line: str) -> None:
+    problem = {"error_type": "MemoryError", "error_message": "", "stack": [], "limit": limit}
+    assert error_text(problem).splitlines()[-1] == line
+    assert error_object("lambda", problem, "id")["limit"] == limit
