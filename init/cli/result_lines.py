@@ -6,6 +6,7 @@ supervisor and no descriptor. All that an outcome holds came from a hostile proc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,11 +16,14 @@ from .. import report
 from ..answers import problem
 from ..request import EXIT_FUNCTION_FAILED, Outcome
 from .http import response_pieces, response_status
-from .json_text import PIECE, Data, dumped, slices, text_pieces, value_pieces
+from .json_text import PIECE, Data, dumped, is_utf8, slices, text_pieces, value_pieces
 from .terminal import harmless_pieces
 
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of a result that may become one line."""
+
+_line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]").search
+"""Find what some reader takes for the end of a line: Python's text files and str.splitlines(), Node's readline."""
 
 
 @dataclass(slots=True)
@@ -64,6 +68,10 @@ class ResultLines:
         self._raw = raw
         self._unordered = unordered
         self._terminal = terminal
+        if not raw:
+            from .json_scan import is_one_value  # compiling its expressions takes a while: a single run has no use for it
+
+            self._is_one_value = is_one_value
         self._style = "fc" if error_style == "fc" else "lambda"
 
     def check(self, result: Result) -> None:
@@ -93,14 +101,27 @@ class ResultLines:
     def _why_no_line(self, outcome: Outcome, data: Data) -> str:
         """Return why a result cannot be one line of the output; "" if it can."""
         if outcome.http is not None or (self._raw and self._unordered):
-            return ""
-        if outcome.content_type == JSON_LINES and not self._raw:
-            return ""
-        if b"\n" in data:
-            return "the result has a line break in it"
-        if not self._raw and (outcome.content_type != JSON or not data.strip()):
+            return ""  # text of ours holds it
+        if self._raw:
+            return "the result has a line break in it" if _line_break(data) else ""
+        if outcome.content_type == JSON_LINES:
+            return "" if is_utf8(data) and self._are_values(data) else "an item of the result is not one JSON value"
+        if outcome.content_type != JSON:
             return "the result is not JSON"
-        return ""
+        if b"\n" in data or b"\r" in data:
+            return "the result has a line break in it"
+        return "" if is_utf8(data) and self._is_one_value(data) else "the result is not one JSON value"
+
+    def _are_values(self, data: Data) -> bool:
+        """Return whether each line is one JSON value."""
+        start, size = 0, len(data)
+        while start < size:
+            end = data.find(b"\n", start)
+            end = size if end < 0 else end
+            if not self._is_one_value(data, start, end):
+                return False
+            start = end + 1
+        return True
 
     def _pieces(self, result: Result, index: int) -> Iterator[bytes | memoryview]:
         if not self._unordered:
