@@ -378,7 +378,7 @@ def see(user: int, until: bytes) -> bytes:
 
 
 def test_control_characters_are_escaped_on_a_terminal(pipe_init: PipeInit, folder: Path) -> None:
-    event = b"\x1b[2J\xc2\x9b31m\r\x07 tab\t\xff \xc3\xa4"
+    event = b"\x1b[2J\xc2\x9b31m\x08\x07 tab\t\xff \xc3\xa4"
     arguments = ("run", "index.raw", "-q", "--raw", "--events", "-")
     with terminal() as (user, program), popen(pipe_init, *arguments, cwd=folder, stdout=program) as process:
         assert process.stdin is not None
@@ -386,7 +386,7 @@ def test_control_characters_are_escaped_on_a_terminal(pipe_init: PipeInit, folde
         shown = see(user, b"y\r\n")
         process.stdin.close()
         assert process.wait(LIMIT) == 0
-    assert shown == b"x\\x1b[2J\\x9b31m\\x0d\\x07 tab\t\\xff \xc3\xa4y\r\n".replace(b"\t", b"\t")
+    assert shown == b"x\\x1b[2J\\x9b31m\\x08\\x07 tab\t\\xff \xc3\xa4y\r\n".replace(b"\t", b"\t")
 
 
 def test_what_a_function_writes_cannot_steer_a_terminal(pipe_init: PipeInit, folder: Path) -> None:
