@@ -69,7 +69,7 @@ class ResultLines:
         self._unordered = unordered
         self._terminal = terminal
         if not raw:
-            from .json_scan import is_one_value  # compiling its expressions takes a while: a single run has no use for it
+            from .json_scan import is_one_value  # its expressions take a while to compile, and single runs need none
 
             self._is_one_value = is_one_value
         self._style = "fc" if error_style == "fc" else "lambda"
