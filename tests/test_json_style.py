@@ -37,6 +37,12 @@ def objects(stderr: bytes) -> list[dict[str, Any]]:
     return [dict(json.loads(line)) for line in stderr.decode().splitlines()]
 
 
+def error_in(stderr: bytes) -> dict[str, Any]:
+    """The one error in it; a hint may follow."""
+    [line] = [line for line in stderr.splitlines() if b'"errorType"' in line]
+    return dict(json.loads(line))
+
+
 def test_every_line_is_an_object_with_its_time(pipe_init: PipeInit, tmp_path: Path) -> None:
     (tmp_path / "index.py").write_text(SOURCE)
     ended = pipe_init("run", "index.handler", "--log-style", "json", cwd=tmp_path)
@@ -65,7 +71,7 @@ def test_every_line_is_an_object_with_its_time(pipe_init: PipeInit, tmp_path: Pa
 def test_the_error_has_a_time_and_a_level(pipe_init: PipeInit, tmp_path: Path, style: str, handler: str) -> None:
     (tmp_path / "index.py").write_text("def handler(event, context):\n    raise ValueError('it is broken')\n")
     options = ("--log-style", "json", "--error-style", style)
-    error = objects(pipe_init("run", handler, *options, cwd=tmp_path).stderr)[-1]
+    error = error_in(pipe_init("run", handler, *options, cwd=tmp_path).stderr)
     assert list(error)[:2] == ["timestamp", "level"]
     assert MOMENT.fullmatch(error["timestamp"]) and error["level"] == "ERROR"
     assert error["errorType"] in ("ValueError", "Runtime.ImportModuleError")
@@ -73,7 +79,7 @@ def test_the_error_has_a_time_and_a_level(pipe_init: PipeInit, tmp_path: Path, s
 
 
 def test_without_the_style_the_error_is_as_it_was(pipe_init: PipeInit, tmp_path: Path) -> None:
-    error = objects(pipe_init("run", "missing.handler", "-q", cwd=tmp_path).stderr)[-1]
+    error = error_in(pipe_init("run", "missing.handler", "-q", cwd=tmp_path).stderr)
     assert error.keys() == {"errorMessage", "errorType", "stackTrace", "requestId"}
 
 
@@ -95,3 +101,17 @@ def test_on_a_terminal_it_is_json_too(pipe_init: PipeInit, tmp_path: Path) -> No
         os.close(terminal)
     found = objects(said.replace(b"\r\n", b"\n"))
     assert found[-1]["errorType"] == "ValueError" and found[-1]["level"] == "ERROR"
+
+
+def test_the_functions_variable_asks_for_it_too(pipe_init: PipeInit, tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text(
+        "import os\n"
+        "def handler(event, context):\n"
+        "    os.write(2, b'from below\\n')\n"
+        "    print('above')\n"
+        "    raise ValueError('it is broken')\n"
+    )
+    options = ("-q", "-E", "AWS_LAMBDA_LOG_FORMAT=JSON")
+    found = objects(pipe_init("run", "index.handler", *options, cwd=tmp_path).stderr)
+    assert {line.get("message") or line["errorMessage"] for line in found} == {"from below", "above", "it is broken"}
+    assert found[-1]["level"] == "ERROR"

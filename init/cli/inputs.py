@@ -147,6 +147,8 @@ def describe_function(options: Given) -> Function:
     given = {**identity.variables, **given}
     hello = {"handler": options.handler, "code_dir": str(options.code_dir.absolute()), "function": about}
     hello |= optional_fields(options)
+    if {**environment, **given}.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json":
+        hello["log_format"] = "json"  # the runtime would find the variable; so does what pipe-init writes for it
     room = MAX_ASKED - check_size(hello, "HANDLER, its hooks, --code-dir, --layer, --name, --region and --context")
     http = {"http": http_metadata(options, MAX_PAYLOAD)} if options.is_http else {}
     check_size({**metadata, **http}, "--request, --header and --context")
