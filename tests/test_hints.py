@@ -14,7 +14,7 @@ import pytest
 from pipe_init.cli.hints import MAX_FOLDERS, Setting, hint
 from pipe_init.cli.platform import FC, NONE
 from pipe_runtime import handler
-from pipe_runtime.codec import encode_result
+from pipe_runtime.codec import decode_event, encode_result
 from pipe_runtime.errors import Fault
 from pipe_runtime.faults import describe
 from pipe_runtime.messages import JSON
@@ -94,6 +94,14 @@ class TestWhileItRuns:
         problem = raised(body, "event, context", b"no JSON", tmp_path)
         assert hint(problem, Setting("index.handler", raw=True)).startswith(expected)
         assert "--platform fc" in hint(problem, Setting("index.handler", platform=FC, raw=True)) or not expected
+
+    def test_an_event_that_is_not_json(self) -> None:
+        try:
+            decode_event(b"no JSON", JSON)
+        except Fault as fault:
+            problem = describe(fault)
+        assert hint(problem, Setting("index.handler")).startswith("with --raw the handler gets bytes")
+        assert not hint(problem, Setting("index.handler", raw=True))
 
     def test_no_region(self) -> None:
         problem = {"error_type": "NoRegionError", "error_message": "You must specify a region."}
@@ -194,7 +202,9 @@ class TestWhileItLoads:
             assert hint(self.error_of(name, tmp_path), Setting(name, str(tmp_path))) == ""
 
     def test_a_hook_is_not_the_handler(self, folder: Path) -> None:
-        assert hint(self.error_of("index.initialise", folder), Setting("index.handler", str(folder))) == ""
+        setting = Setting("index.handler", str(folder))
+        assert hint(self.error_of("index.initialise", folder), setting) == ""
+        assert hint(self.error_of("index.helpr", folder), setting) == "there is index.helper"
 
     def test_a_dependency_that_is_missing(self, folder: Path) -> None:
         (folder / "index.py").write_text("import no_such_package.part\n")

@@ -171,9 +171,9 @@ def test_lambda_style_remaining_time_is_below_the_timeout(pipe_init: PipeInit, s
 
 def test_fc_style_with_raw(pipe_init: PipeInit) -> None:
     event = '{"bucket": "b", "object": "o"}'
-    finished = pipe_init("run", "index.handler", "--raw", "-e", event, cwd=EXAMPLES / "fc_style")
+    finished = pipe_init("run", "index.handler", "--raw", "--region", "eu-1", "-e", event, cwd=EXAMPLES / "fc_style")
     assert (finished.returncode, finished.stdout) == (0, b'{"copied": "b/o", "by": "function", "signed": false}\n')
-    assert lines(finished)[0].endswith("\tcopying b/o in us-east-1")
+    assert lines(finished)[0].endswith("\tcopying b/o in eu-1")
 
 
 RESULTS = {

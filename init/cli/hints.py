@@ -40,6 +40,7 @@ _NOT_TEXT = re.compile(
     r"|argument should be a bytes-like object or ASCII string, not"
     r"|'(?:dict|list|int|float|bool|NoneType|str)' object has no attribute 'decode'"
 )
+_NOT_JSON = re.compile(r"line \d+ column \d+ \(char \d+\)")
 _NOT_PARSED = re.compile(r"'bytes' object has no attribute '(?:get|keys|items|values)'|byte indices must be integers")
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
@@ -87,7 +88,7 @@ def hint(problem: Mapping[str, Any], setting: Setting) -> str:
     """
     kind, message = _text(problem.get("error_type")), _text(problem.get("error_message"))
     if kind == "Runtime.UnmarshalError":
-        return _of_http_event(message, setting)
+        return _of_event(message, setting)
     if kind == "Runtime.MarshalError":
         return _of_result(message, setting)
     if kind.startswith("Runtime."):
@@ -118,7 +119,7 @@ def _of_loading(kind: str, message: str, setting: Setting) -> str:
     if kind not in ("Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.MalformedHandlerName"):
         return ""
     if not _is_about_handler(kind, message, setting.handler):
-        return ""
+        return _of_hook(message, setting)
     found = _find(setting)
     if found is None:
         return ""
@@ -133,6 +134,18 @@ def _of_loading(kind: str, message: str, setting: Setting) -> str:
         return ""
     what = " (HANDLER is module.function, not a file)" if ".py" in setting.handler else ""
     return f"try `pipe-init run {name}{place}`{what}"
+
+
+def _of_hook(message: str, setting: Setting) -> str:
+    """Return the name that is most like the one of a hook that was not found."""
+    found = re.match(r"Handler '(\w+)' missing on module '([\w.]+)'", message)
+    if found is None:
+        return ""
+    from difflib import get_close_matches  # something has failed already: time does not matter any more
+
+    names = _functions(os.path.join(setting.code_dir, *found[2].split(".")) + ".py")
+    close = get_close_matches(found[1], names, 1)
+    return f"there is {found[2]}.{close[0]}" if close else ""
 
 
 def _is_about_handler(kind: str, message: str, handler: str) -> bool:
@@ -225,7 +238,9 @@ def _choose(names: list[str], wanted: str) -> str:
 # While it runs
 
 
-def _of_http_event(message: str, setting: Setting) -> str:
+def _of_event(message: str, setting: Setting) -> str:
+    if not setting.raw and not setting.http and _NOT_JSON.search(message):
+        return "with --raw the handler gets bytes, which need not be JSON"
     if "this function takes an event" not in message or not setting.http:
         return ""
     if setting.platform != NONE:

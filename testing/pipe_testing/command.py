@@ -37,7 +37,7 @@ class PipeInit:
         self.command = [str(script)] if script.exists() else [sys.executable, "-m", "pipe_init"]
 
     def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        """Return this process's environment without what would set options or colours, then changed.
+        """Return this process's environment without what would set options, colours or a region, then changed.
 
         The test's mode (modes.py) sets options too. In `changes` None takes a variable away. COVERAGE_* stays: with it
         children are measured.
@@ -45,7 +45,7 @@ class PipeInit:
         environment: dict[str, str | None] = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("PIPE_INIT_") and name not in ("NO_COLOR", "FORCE_COLOR")
+            if not name.startswith(("PIPE_INIT_", "AWS_")) and name not in ("NO_COLOR", "FORCE_COLOR")
         }
         environment.update(modes.variables())
         environment.update(changes or {})

@@ -45,7 +45,8 @@ def run(command: Command, root: Path, folder: Path, pipe_init: PipeInit) -> None
     """
     require_packages(command.line, root)
     (folder / "examples").symlink_to(root / "examples")
-    environment = pipe_init.environment({"PYTHONDONTWRITEBYTECODE": "1"})
+    nothing = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)  # no region of the user's
+    environment = pipe_init.environment({"PYTHONDONTWRITEBYTECODE": "1", **nothing})
     environment["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), environment["PATH"]))
     ours = f'pipe-init() {{ {shlex.join(pipe_init.command)} "$@"; }}\n'
     shell = subprocess.run(
