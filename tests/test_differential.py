@@ -115,7 +115,7 @@ RUNS: dict[str, tuple[list[str], dict[str, str]]] = {
 """Prefix of a case's name → the cases of a run, and what more is in the environment."""
 
 USED = {
-    "": {"place", "frames"},
+    "": {"place", "hints", "frames"},
     "json:": {"frames", "milliseconds", "location", "printed"},
     "debug:": set(),
 }
@@ -245,7 +245,7 @@ class Sameness:
     docs/lambda.md has the rules by name, under "Everywhere".
     """
 
-    RULES = ("place", "frames", "warning", "milliseconds", "location", "printed")
+    RULES = ("place", "hints", "frames", "warning", "milliseconds", "location", "printed")
 
     def __init__(self) -> None:
         self.used: set[str] = set()
@@ -267,7 +267,8 @@ class Sameness:
             message, place = re.fullmatch(r"(.*?)(: result\S*)?", found.error["errorMessage"]).groups()  # type: ignore[union-attr]
             if place and self.rule("place"):
                 found.error["errorMessage"] = message
-        lines = (self.record(line) if isinstance(line, dict) else line for line in found.log)
+        own = [line for line in found.log if not (str(line).startswith("pipe-init: hint: ") and self.rule("hints"))]
+        lines = (self.record(line) if isinstance(line, dict) else line for line in own)
         found.log = [line for line in lines if line]
         return found
 
