@@ -1,0 +1,60 @@
+"""Signals before anything is started: the command ends with 128 and the signal's number, and says nothing.
+
+The process sends the signal to itself, at a step that would come next; so no test depends on time.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipe_testing.environment import unmeasured
+from pipe_testing.runtime import LIMIT
+
+pytestmark = pytest.mark.unmeasured
+
+STEP = """
+import os, signal, sys
+from pipe_init import __main__, entry, paths
+def interrupted(*_):
+    os.kill(os.getpid(), {number})
+    print("still there")
+{module}.{step} = interrupted
+sys.argv[1:] = {arguments}
+__main__.main()
+"""
+
+STEPS = {
+    "clean the path": ("paths", "clean", ["run", "index.handler"]),
+    "carry out": ("entry", "main", ["run", "index.handler"]),
+    "exec": ("entry", "run_plain", ["exec", "--", "true"]),
+    "help": ("entry", "run", ["--help"]),
+}
+
+
+def interrupted_at(step: str, number: int, *ignored: int) -> subprocess.CompletedProcess[bytes]:
+    """Run a command that gets a signal at one of STEPS. ignored: signals that its parent has had ignored."""
+    module, name, arguments = STEPS[step]
+    code = STEP.format(number=int(number), module=module, step=name, arguments=arguments)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        timeout=LIMIT,
+        env=unmeasured(),
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_IGN) for each in ignored],
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("step", STEPS)
+def test_it_ends_quietly(step: str, number: signal.Signals) -> None:
+    done = interrupted_at(step, number)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")
+
+
+def test_what_the_parent_has_had_ignored_stays_ignored() -> None:
+    done = interrupted_at("clean the path", signal.SIGINT, signal.SIGINT)
+    assert done.stdout.startswith(b"still there\n")
