@@ -11,7 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from pipe_init.cli.hints import MAX_FOLDERS, Setting, hint
+from pipe_init.cli.hints import MAX_ENTRIES, Setting, hint
 from pipe_init.cli.platform import FC, NONE
 from pipe_runtime import handler
 from pipe_runtime.codec import decode_event, encode_result
@@ -136,6 +136,8 @@ class TestWhileItLoads:
         "index.py": "import json\n\ndef helper():\n    pass\n\ndef handler(event, context):\n    pass\n",
         "only.py": "def work(event):\n    pass\n",
         "web.py": "app = object()\n",
+        "src/main.py": "def handler(event):\n    pass\n",
+        "pkg/mod.py": "def handler(event):\n    pass\n",
         "src/deep.py": "async def handler(event, context):\n    pass\n",
         "a b/odd.py": "def handler(event):\n    pass\n",
     }
@@ -173,6 +175,14 @@ class TestWhileItLoads:
             ("index.handler()", "index.handler"),
             ("index/handler", "index.handler"),
             ("index::handler", "index.handler"),
+            ("index.handler.", "index.handler"),
+            ("src", "main.handler -C {folder}/src"),
+            ("src/", "main.handler -C {folder}/src"),
+            ("src/deep", "deep.handler -C {folder}/src"),
+            ("src/deep/handler", "deep.handler -C {folder}/src"),
+            ("pkg.mod.handlr", "pkg.mod.handler"),
+            ("pkg.mod", "pkg.mod.handler"),
+            ("pkg/mod.handlr", "mod.handler -C {folder}/pkg"),
             ("only.py", "only.work"),
             ("only.handler", "only.work"),
             ("web.application", "web.app"),
@@ -219,7 +229,7 @@ class TestWhileItLoads:
             )
 
     def test_a_large_tree_is_not_searched(self, tmp_path: Path) -> None:
-        for number in range(MAX_FOLDERS + 1):
+        for number in range(MAX_ENTRIES + 1):
             (tmp_path / f"a{number}").mkdir()
         (tmp_path / "zz").mkdir()
         (tmp_path / "zz" / "index.py").write_text("def handler(event):\n    pass\n")

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .platform import FC, LAMBDA, NONE
@@ -24,7 +25,7 @@ MAX_STACK = 100
 MAX_FILE = 2**20
 """Bytes of a source file that are looked at."""
 
-MAX_FOLDERS = 200
+MAX_ENTRIES = 2000
 """Entries of folders that are looked at in search of a file."""
 
 USUAL_MODULES = ("index", "lambda_function", "main", "app", "handler", "function")
@@ -158,34 +159,35 @@ def _is_about_handler(kind: str, message: str, handler: str) -> bool:
 
 def _find(setting: Setting) -> tuple[str, str, str] | None:
     """Return (folder, module, function) of what HANDLER most likely means."""
-    wanted = _wanted(setting.handler)
-    if wanted is None:
-        return None
-    place, module, function = wanted
-    start = place if os.path.isabs(place) else os.path.join(setting.code_dir, place)
-    candidates = [(start, module), *((folder, module) for folder in _folders_with(setting.code_dir, f"{module}.py"))]
-    candidates += [(setting.code_dir, usual) for usual in USUAL_MODULES]
-    for folder, name in candidates:
-        chosen = _choose(_functions(os.path.join(folder, f"{name}.py")), function)
-        if name and chosen:
-            return os.path.normpath(folder), name, chosen
+    for place, modules, function in _readings(setting):
+        chosen = _choose(_functions(os.path.join(place, *modules) + ".py"), function)
+        if chosen:
+            return os.path.normpath(place), ".".join(modules), chosen
     return None
 
 
-def _wanted(handler: str) -> tuple[str, str, str] | None:
-    """Return (folder, module, function) as far as a name gives them, whatever way it is spelled."""
-    if "\0" in handler or not handler.strip():
-        return None
+def _readings(setting: Setting) -> Iterator[tuple[str, list[str], str]]:
+    """Yield (folder, modules, function) of all that HANDLER may mean, whatever way it is spelled, likely ones first."""
+    handler = setting.handler.strip()
+    if "\0" in handler:
+        return
     place, _, last = handler.rstrip("/").rpartition("/")
-    if handler.startswith("/"):
-        place = place or "/"
+    folder = os.path.join(setting.code_dir, place or ("/" if handler.startswith("/") else ""))
     parts = [part for part in re.split(r"[.:()]+", last) if part]
-    if "py" in parts[1:2]:
-        del parts[1]  # a file's name
-    elif len(parts) == 1 and place and not handler.endswith("/"):
-        place, _, module = place.rpartition("/")  # index/handler
-        parts = [module, *parts]
-    return place, parts[0] if parts else "", parts[-1] if len(parts) > 1 else ""
+    if "py" in parts[1:]:
+        parts.remove("py")  # it is a file's name
+    for count in range(len(parts), 0, -1):
+        yield folder, parts[:count], "".join(parts[count : count + 1])
+    if place and len(parts) == 1:  # index/handler
+        yield os.path.dirname(folder), [os.path.basename(folder)], parts[0]
+    for usual in USUAL_MODULES:
+        yield os.path.join(folder, last), [usual], ""
+    if parts:
+        below = list(islice(_folders_with(setting.code_dir, f"{parts[0]}.py"), 2))
+        if len(below) == 1:  # one of several would be a guess
+            yield below[0], parts[:1], "".join(parts[1:2])
+    for usual in USUAL_MODULES:
+        yield setting.code_dir, [usual], ""
 
 
 def _folders_with(code_dir: str, name: str) -> Iterator[str]:
@@ -200,7 +202,7 @@ def _folders_with(code_dir: str, name: str) -> Iterator[str]:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         seen += 1
-                        if seen > MAX_FOLDERS:
+                        if seen > MAX_ENTRIES:
                             return
                         if entry.name.isidentifier() and entry.is_dir():
                             below.append(entry.path)
