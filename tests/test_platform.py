@@ -100,6 +100,12 @@ class TestDefaults:
             "FC_FUNCTION_HANDLER": "index.handler",
         }
 
+    @pytest.mark.parametrize("kind", [LAMBDA, FC])
+    def test_the_documented_table_has_each(self, kind: str) -> None:
+        page = (Path(__file__).parents[1] / "docs" / "run.md").read_text(encoding="utf-8")
+        table = page.partition("\n## Platforms\n")[2].partition("\n**What wins.**")[0]
+        assert [name for name in identify(asked(kind, spelled_out=True)).variables if f"`{name}`" not in table] == []
+
     def test_none(self) -> None:
         assert identify(asked(NONE, machine_mb=512)) == Identity({"memory_mb": 512}, {})
         named = identify(asked(NONE, name="shop", region="eu-1", memory_mb=64, inherited={"AWS_REGION": "eu-2"}))
