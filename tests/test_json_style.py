@@ -62,7 +62,7 @@ def test_every_line_is_an_object_with_its_time(pipe_init: PipeInit, tmp_path: Pa
     )
     assert (said["with\nlines"]["order"], said["with\nlines"]["logger"]) == (7, "shop")
     assert {"half a line", "from below"} <= said.keys()
-    [mine] = [line for line in own if line["requestId"] == "mine"]
+    [mine] = [line for line in own if line.get("requestId") == "mine"]
     assert mine == {"requestId": "mine", "timestamp": "then", "stream": "stdout"}
 
 
