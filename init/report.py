@@ -41,6 +41,9 @@ _THREADS = 10
 _THREAD_CALLS = 10
 """Calls shown of each."""
 
+LINE_ENDS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
+"""What JSON lets stand in a text, and some readers take for the end of a line (U+0085, U+2028, U+2029); its escape."""
+
 _Call = tuple[str, int, str]
 """File, line, function."""
 
@@ -136,11 +139,19 @@ def short_line(request_id: str, failed: bool, measured: Mapping[str, int], limit
 
 
 def raw_line(line: bytes, request_id: str) -> bytes:
-    """A line from below Python as JSON, as the runtime writes the function's own."""
+    """Return a line from below Python as JSON, as the runtime writes the function's own: one line for any reader."""
     record: dict[str, str] = {"timestamp": _moment(), "message": line.decode("utf-8", "backslashreplace")}
     if request_id:
         record["requestId"] = request_id
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return one_line(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def one_line(text: bytes) -> bytes:
+    """Return JSON text with escapes for the characters that a reader may take for a line end."""
+    if not text.isascii():
+        for character, escape in LINE_ENDS:
+            text = text.replace(character, escape)
+    return text
 
 
 def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dict[str, Any]:

@@ -190,7 +190,7 @@ class Journal:
 
     def _print(self, stream: str, tag: Tag, text: bytes, messages: list[bytes], line_break: bytes = b"\n") -> None:
         """messages: what is an object each in the JSON style, which begins no line that it does not end."""
-        if self.records is not None:
+        if self.records is not None and not self.forked:
             objects = [self.records.printed_line(message, stream, tag.request_id) for message in messages]
             metadata = {"stream": stream} if self._variable is None else {"stream": stream, "named": True}
             self._post(tag, metadata, b"\n".join(objects))
@@ -418,7 +418,7 @@ def _put_root_handler(module: Any, journal: Journal) -> None:
                 line = self.format(record).encode("utf-8", "backslashreplace")
                 if line.endswith(b"\n"):  # formats for Lambda's handler bring their line break along
                     line = line[:-1]
-                if records is not None and self.formatter is not formatter:
+                if records is not None and self.formatter is not formatter and not journal.forked:
                     line = records.printed_line(line, "log", journal.tag().request_id, level_of(record))
                 journal.record(_short(record.levelname), line)
             except RecursionError:
@@ -429,6 +429,8 @@ def _put_root_handler(module: Any, journal: Journal) -> None:
     class JsonFormatter(module.Formatter):  # type: ignore[misc]
         def format(self, record: logging.LogRecord) -> str:
             assert records is not None, "used in the JSON style only"
+            if journal.forked:  # the init makes an object of each line that comes through fd 2
+                return str(as_text.format(record))
             return str(records.record_line(record, journal.tag(), level_of(record), known))
 
     def level_of(record: logging.LogRecord) -> str:
@@ -453,11 +455,9 @@ def _put_root_handler(module: Any, journal: Journal) -> None:
             raise
 
     handler = LambdaLoggerHandler()
-    if records is None:
-        formatter = module.Formatter(_RECORD, _MOMENT, defaults={"aws_request_id": ""})
-        formatter.converter = gmtime
-    else:
-        formatter = JsonFormatter()
+    as_text = module.Formatter(_RECORD, _MOMENT, defaults={"aws_request_id": ""})
+    as_text.converter = gmtime
+    formatter = as_text if records is None else JsonFormatter()
     handler.setFormatter(formatter)
     handler.addFilter(name_request)
     root.addHandler(handler)

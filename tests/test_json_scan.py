@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipe_init.cli.json_scan import MAX_DEPTH, is_one_value
-from pipe_init.cli.json_text import is_utf8, one_line
+from pipe_init.cli.json_text import is_utf8
+from pipe_init.report import one_line
 from pipe_runtime.codec import encode_result
 from pipe_runtime.messages import JSON
 

@@ -27,7 +27,13 @@ def handler(event, context):
     logging.getLogger("shop").warning("with\nlines", extra={"order": 7})
     warnings.warn("careful")
     sys.stdout.flush()
+    if not os.fork():
+        print("in a child")
+        logging.warning("logged there")
+        os._exit(0)
+    os.wait()
     os.write(1, b"from below\n")
+    os.write(1, "with\u2028other\u2029line\x85breaks\n".encode())
     raise ValueError("it is broken")
 """
 
@@ -51,8 +57,8 @@ def test_every_line_is_an_object_with_its_time(pipe_init: PipeInit, tmp_path: Pa
     [id] = {line["record"]["requestId"] for line in found if "record" in line}
     own = [line for line in found if "record" not in line]
     assert all(MOMENT.fullmatch(line["timestamp"]) or line["requestId"] == "mine" for line in own)
-    # What comes from below Python may be read before the init knows that the worker has begun.
-    assert {line["requestId"] for line in own if line.get("message") != "from below"} == {id, "mine"}
+    # What comes through fd 2 may be read before the init knows that the worker has begun.
+    assert {line.get("requestId", id) for line in own} == {id, "mine"}
     said = {str(line.get("message", line.get("event"))): line for line in own}
     assert said["printed"] == {**said["printed"], "n": 1, "stream": "stdout"}
     assert said['{"no": NaN}']["stream"] == said["a text"]["stream"] == "stdout"
@@ -61,7 +67,8 @@ def test_every_line_is_an_object_with_its_time(pipe_init: PipeInit, tmp_path: Pa
         "INFO",
     )
     assert (said["with\nlines"]["order"], said["with\nlines"]["logger"]) == (7, "shop")
-    assert {"half a line", "from below"} <= said.keys()
+    assert {"half a line", "from below", "in a child", "with\u2028other\u2029line\x85breaks"} <= said.keys()
+    assert [text for text in said if re.fullmatch(rf"\[WARNING\]\t[^\t]+\t{id}\tlogged there", text)]
     [mine] = [line for line in own if line.get("requestId") == "mine"]
     assert mine == {"requestId": "mine", "timestamp": "then", "stream": "stdout"}
 

@@ -13,20 +13,12 @@ from binascii import b2a_base64
 from collections.abc import Iterator
 from typing import Any
 
+from ..report import LINE_ENDS, one_line
+
 PIECE = 48 * 1024
 """Bytes that are handled at a time. It is a multiple of three: base64 of pieces is then the base64 of the whole."""
 
 Data = bytes | bytearray
-
-_LINE_ENDS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
-
-
-def one_line(text: bytes) -> bytes:
-    """Return JSON text with escapes for the characters that a reader may take for a line end."""
-    if not text.isascii():
-        for character, escape in _LINE_ENDS:
-            text = text.replace(character, escape)
-    return text
 
 
 def dumped(value: Any) -> bytes:
@@ -57,7 +49,7 @@ def slices(data: Data, end: int) -> Iterator[memoryview]:
 
 def value_pieces(data: Data, end: int) -> Iterator[bytes | memoryview]:
     """Return the first `end` bytes, which are JSON and UTF-8, as pieces for a line."""
-    if data.isascii() or not any(character in data for character, _ in _LINE_ENDS):
+    if data.isascii() or not any(character in data for character, _ in LINE_ENDS):
         yield from slices(data, end)
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
