@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .actions import Action, Answer, Begin, Cancel, Cause, Dump
-from .policy import Phase, Policy, Settings, Ticket
+from .policy import MANY, Phase, Policy, Settings, Ticket
 
 NEVER = float("inf")
 
@@ -46,13 +46,17 @@ class ConcurrentPolicy(Policy):
         """
         if self.phase is not Phase.SERVING or self._waiting or self.finishing or self._gone or self._retiring:
             return False
-        if self._sent and not self._has_room(ticket):
+        if len(self._sent) >= self.limit or (self._sent and not self._has_room(ticket)):
             return False
         self._sent.append(ticket)
         self._sent_bytes += ticket.size
         self._count()
         self._begin(ticket, now)
         return True
+
+    def pace(self, limit: int, now: float) -> list[Action]:
+        """Send no further requests if `limit` is 0. Otherwise none waits in the worker, and the window alone counts."""
+        return super().pace(MANY if limit else 0, now)
 
     def interrupt(self, now: float) -> list[Action]:
         """Somebody wants an end: what was not sent is answered, the rest has the grace time, all of it together."""

@@ -82,13 +82,15 @@ class Spread(Generic[SomeLane]):
         """Whether a request would be sent soon."""
         if len(self._lanes) == 1:
             policy = self._lanes[0].policy
-            return not policy.finishing and policy.in_flight < self._window
+            return not policy.finishing and policy.in_flight < min(self._window, policy.limit)
         return self.choose() is not None
 
     def choose(self) -> SomeLane | None:
         """The lane for the next request; None: it is to wait."""
         if len(self._lanes) == 1:
             return self._lanes[0] if not self._lanes[0].policy.finishing else None
+        if not self._lanes[0].policy.limit:
+            return None  # as for all the others
         return self._fresh() if self._each_its_own else self._least_busy()
 
     def _fresh(self) -> SomeLane | None:
@@ -123,7 +125,11 @@ class Spread(Generic[SomeLane]):
         """Requests that a worker may have: what it serves at once, or what it is done with soon."""
         if lane.policy.phase is not Phase.SERVING:
             return 1
-        return self._window if self._together else min(self._window, 1 + int(AHEAD_US / max(lane.busy_us, 1.0)))
+        return (
+            self._window
+            if self._together
+            else min(self._window, lane.policy.limit, 1 + int(AHEAD_US / max(lane.busy_us, 1.0)))
+        )
 
 
 _IDLE, _STARTING, _ABSENT, _BUSY, _BACKING_OFF, _GOING = range(6)

@@ -1,17 +1,21 @@
 """The init's log: lines about requests and lines that functions wrote, to one descriptor, within a cap per request.
 
-It knows no workers; it is told which request a line belongs to.
+Lines wait in a buffer while the descriptor's reader does not read. The module knows no workers; it is told which
+request a line belongs to.
 """
 
 from __future__ import annotations
 
-import os
-import select
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from .outlet import Outlet, Patience
+
 LOG_CAP = 1024 * 1024
-"""Bytes of log that one request may write. What is more is counted and dropped, with a line that says so."""
+"""Bytes of log that one request may write. What is more is counted and dropped, with a line that says so.
+
+The buffer is full when as many bytes wait in it.
+"""
 
 PARTIAL_LIMIT = 64 * 1024
 """Bytes of a raw line to wait for its end; a longer one goes on in pieces."""
@@ -19,6 +23,9 @@ PARTIAL_LIMIT = 64 * 1024
 
 NAME = 128
 """Characters shown of a request's id."""
+
+EMPTY, WAITING, FULL = range(3)
+"""Of the buffer. While lines wait in it, no request is to be sent ahead of its turn; while it is full, none at all."""
 
 RAW = "raw"
 """The stream of what came from below Python."""
@@ -34,23 +41,85 @@ class _Usage:
 
 
 class Journal:
-    """Writes log lines. Blocks while nobody reads them: a log of a command is part of its output.
+    """Take log lines and write them as the descriptor takes them; never block.
 
-    descriptor: where to, usually 2. escape: makes a function's line harmless for a terminal. cap: bytes that a request
-    may log. before_line: called before each line.
+    What waits is within the cap, and the same for each request that has begun when that is reached: `level` tells
+    whoever begins requests. When the log was written to its end, nothing of it is missing except what exceeds a cap.
+
+    Args:
+        descriptor: Where lines go, usually 2.
+        escape: Makes a function's line harmless for a terminal.
+        cap: Bytes that a request may log.
+
+    Attributes:
+        before_line: Called before each line.
     """
 
     def __init__(self, descriptor: int, escape: Callable[[bytes], bytes] | None = None, cap: int = LOG_CAP) -> None:
-        self._descriptor = descriptor
+        self._outlet = Outlet(descriptor)
+        self._buffer = bytearray()
         self._escape = escape
         self._cap = cap
         self._usage: dict[int, _Usage] = {}
         self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
         self._open_line: tuple[int, str] | None = None
         self._lost, self._why = 0, b""  # bytes since the last ones that could be written
+        self._note_left = 0  # bytes at the buffer's start that only say so
         self.raw_line: Callable[[bytes, int], bytes] | None = None
         """Makes of a line from below Python, and its request's id, what is written."""
         self.before_line: Callable[[], None] | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """What is to be polled for POLLOUT, and `flush` called then, while the buffer is not empty."""
+        return self._outlet.descriptor
+
+    @property
+    def level(self) -> int:
+        """EMPTY, WAITING or FULL."""
+        size = len(self._buffer)
+        return FULL if size >= self._cap else WAITING if size else EMPTY
+
+    def flush(self) -> None:
+        """Write what is taken now."""
+        if not self._buffer:
+            return
+        try:
+            written = self._outlet.write(self._buffer)
+        except OSError as error:  # nobody reads it, or there is no place for it; the results do not depend on it
+            self._lose(error.strerror or "")
+            return
+        del self._buffer[:written]
+        self._note_left = max(0, self._note_left - written)
+        if not self._note_left:
+            self._lost = 0
+
+    def finish(self, patience: Patience) -> None:
+        """Wait until all is written, or the patience is over: what waits then is dropped."""
+        self.flush()
+        while self._buffer and patience.wait(self._outlet.descriptor):
+            self.flush()
+        if self._buffer:
+            self._lose("nobody reads it")
+        patience.over()
+
+    def close(self) -> None:
+        """Let go of what was opened for the descriptor; that stays open."""
+        self._outlet.close()
+
+    def put(self, data: bytes) -> None:
+        """Take bytes that are no lines, after what waits."""
+        if self._lost and not self._buffer:
+            self._buffer += b"pipe-init: %d bytes of the log could not be written: %s\n" % (self._lost, self._why)
+            self._note_left = len(self._buffer)
+        self._buffer += data
+        self.flush()
+
+    def _lose(self, why: str) -> None:
+        """Drop what waits, and count it."""
+        self._lost += len(self._buffer) - self._note_left
+        self._note_left, self._why = 0, why.encode()
+        self._buffer.clear()
 
     def say(self, line: str) -> None:
         """A line of pipe-init's own; "" says nothing."""
@@ -72,7 +141,8 @@ class Journal:
         prefix = _shown(name) if name else b""
         if prefix:
             size += len(prefix) * (text.count(b"\n") + 1)
-        if usage.dropped_lines or usage.used + size > self._cap:
+        unasked = not id and len(self._buffer) > 2 * self._cap  # nobody waits with what no request writes
+        if usage.dropped_lines or usage.used + size > self._cap or unasked:
             usage.dropped_lines += text.count(b"\n") + 1
             usage.dropped_bytes += size
             return
@@ -149,29 +219,9 @@ class Journal:
             return
         if self.before_line:
             self.before_line()
-        size = len(data)
-        if self._lost:
-            data = b"pipe-init: %d bytes of the log could not be written: %s\n" % (self._lost, self._why) + data
-        try:
-            write_all(self._descriptor, data)
-        except OSError as error:  # nobody reads it, or there is no place for it; the results do not depend on it
-            self._lost, self._why = self._lost + size, (error.strerror or "").encode()
-        else:
-            self._lost = 0
+        self.put(data)
 
 
 def _shown(name: str) -> bytes:
     """Return a request's id as the start of a line: ASCII without control characters, at most NAME characters long."""
     return (name if name.isascii() and name.isprintable() else ascii(name)[1:-1])[:NAME].encode() + b"\t"
-
-
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of `data` to a descriptor that may be somebody else's non-blocking one. OSError: as os.write."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            waiting = select.poll()
-            waiting.register(descriptor, select.POLLOUT)
-            waiting.poll()

@@ -21,9 +21,9 @@ from pipe_runtime.messages import CANCEL, CHUNK, DUMP, END, ERROR, HELLO, INVOKE
 from . import launch, reaper
 from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from .answers import Facts, stacks_by_request
-from .journal import Journal
+from .journal import EMPTY, FULL, Journal
 from .ledger import Ledger
-from .policy import Phase, Policy, Ticket
+from .policy import MANY, Phase, Policy, Ticket
 from .proceedings import INITIALIZE, PRE_STOP, Proceedings
 from .request import Function, Outcome, Piece, Request, invoke_metadata
 from .starters import Behind, Starter
@@ -73,6 +73,9 @@ class Lane:
         self._actions: deque[Action] = deque()
         self._performing = False
         self._writing = False
+        self._level = journal.level
+        self._limit = function.settings.window_requests if function.concurrency == 1 else MANY
+        self.policy.limit = 1 if function.concurrency == 1 else MANY
 
     # For the supervisor
 
@@ -101,6 +104,18 @@ class Lane:
             actions = self.policy.submit(ticket, now)
             self.requests[id] = request
             self._perform(actions)
+
+    def pace(self, level: int) -> None:
+        """Send requests as the log is read: one at a time while lines wait, none while its buffer is full.
+
+        The worker begins what it was sent, whatever waits by then. So it is sent few at first, and more with each
+        outcome as long as nothing waits.
+
+        Args:
+            level: The journal's.
+        """
+        self._level = level
+        self._perform(self.policy.pace(0 if level == FULL else 1, time.monotonic()))
 
     def refuse(self, id: int, request: Request, cause: Cause) -> None:
         """Answer a request that was not submitted, for what is known of the last worker."""
@@ -303,7 +318,10 @@ class Lane:
         return str(self._still_logging.get(line.id) or line.metadata.get("request_id", ""))
 
     def _take_outcome(self, worker: Worker, frame: Frame, now: float) -> None:
-        counts, actions = self.policy.outcome(frame.id, now)
+        policy = self.policy
+        if policy.limit < self._limit and self._level == EMPTY:
+            policy.limit = min(2 * policy.limit, self._limit)
+        counts, actions = policy.outcome(frame.id, now)
         if counts:
             peak = self._ledger.answered(frame, worker.evidence, now)
             self._perform(actions)

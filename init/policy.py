@@ -57,6 +57,9 @@ class Settings:
     window_bytes: int = 1024 * 1024
 
 
+MANY = 2**63
+"""A limit that limits nothing."""
+
 UNUSED_BACKOFF_LIMIT = 1.0
 """Seconds, at most, until there is another one after a worker that stood by and ended by itself, again and again."""
 
@@ -98,6 +101,8 @@ class Policy:
         """This worker answers DUMP, and hears of CANCEL, while requests run; to be set before `ready`."""
         self.deadline: float | None = None
         """When the phase, or in SERVING the oldest request, is over and `tick` is due; None: only an event counts."""
+        self.limit = MANY
+        """Requests that the worker may have: no further one is sent while it has as many. See `pace`."""
         self._waiting: deque[Ticket] = deque()
         self._sent: deque[Ticket] = deque()
         self._sent_bytes = 0
@@ -153,13 +158,18 @@ class Policy:
         """
         if self.phase is not Phase.SERVING or self._sent or self._waiting or self.finishing or self._gone:
             return False
-        if self._retiring:
+        if self._retiring or not self.limit:
             return False
         self._sent.append(ticket)
         self._sent_bytes = ticket.size
         self._count()
         self.deadline = now + ticket.timeout
         return True
+
+    def pace(self, limit: int, now: float) -> list[Action]:
+        """Set how many requests the worker may have from now on. What it was sent already is not affected."""
+        self.limit = limit
+        return self._go_on(now) if self._waiting else []
 
     def finish(self, now: float) -> list[Action]:
         """No more requests will come: stop the worker once what is there is answered."""
@@ -337,7 +347,7 @@ class Policy:
                 self.ended = True
                 self.deadline = None
         if (self.phase is Phase.SERVING or self.phase is Phase.STARTING) and not self._gone:
-            while self._waiting and not self._retiring and (not self._sent or self._has_room(self._waiting[0])):
+            while self._waiting and self._may_send():
                 ticket = self._waiting.popleft()
                 self._sent.append(ticket)
                 self._sent_bytes += ticket.size
@@ -362,6 +372,12 @@ class Policy:
         self._unused = 0
         if self._taken == self.settings.max_requests:
             self._retiring = True
+
+    def _may_send(self) -> bool:
+        """Whether the worker may be sent the first of the waiting requests."""
+        if self._retiring or len(self._sent) >= self.limit:
+            return False
+        return not self._sent or self._has_room(self._waiting[0])
 
     def _has_room(self, ticket: Ticket) -> bool:
         """Whether it may wait in the worker, behind another one.

@@ -16,7 +16,7 @@ from . import launch, reaper
 from .actions import Cause
 from .answers import Facts, answer, problem
 from .dispatch import Spread, lanes_for
-from .journal import Journal
+from .journal import EMPTY, Journal
 from .lane import Lane
 from .report import raw_line
 from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request
@@ -69,6 +69,7 @@ class Supervisor:
         self._finished = False
         self._begun = False
         self._ahead = function.settings.prestart
+        self._log_level = EMPTY
         self._mourning: deque[tuple[Lane, float]] = deque()  # lanes without a worker, and when they go on at last
         if function.hello.get("log_format") == "json":
             journal.raw_line = self._raw_line
@@ -168,7 +169,10 @@ class Supervisor:
         watch: {descriptor: poll(2)'s events} of the caller's own. Returns what is ready, in the same form.
         """
         lanes = self._lanes
+        self._heed_log()
         ready = self._watch.wait(self._deadline(), watch)
+        if self._log_level and self._journal.descriptor in ready:
+            self._journal.flush()
         if len(lanes) == 1 and self._template is None:
             lanes[0].handle(ready)
         else:
@@ -183,6 +187,7 @@ class Supervisor:
                 lane.tick(now)
             if self._mourning:
                 self._go_on_without(now)
+        self._heed_log()
         self._go_on()
         return ready
 
@@ -214,6 +219,19 @@ class Supervisor:
         if self._mourning:
             due.append(self._mourning[0][1])
         return min(due, default=None)
+
+    def _heed_log(self) -> None:
+        """Wait for the log's reader while lines wait for it, and begin fewer requests, or none."""
+        level, before = self._journal.level, self._log_level
+        if level == before:
+            return
+        self._log_level = level
+        if before == EMPTY:
+            self._watch.add(self._journal.descriptor, select.POLLOUT)
+        elif level == EMPTY:
+            self._watch.remove(self._journal.descriptor)
+        for lane in self._lanes:
+            lane.pace(level)
 
     def _lane_of(self, id: int) -> Lane | None:
         for lane in self._lanes:

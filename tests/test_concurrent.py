@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pipe_init.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from pipe_init.concurrent import ConcurrentPolicy
+from pipe_init.policy import MANY as UNLIMITED
 from pipe_init.policy import Phase, Policy, Settings, Ticket
 
 TIMES = Settings(
@@ -641,6 +642,25 @@ SOME_TIMES = st.sampled_from(
 )
 
 
+class TestPace:
+    """The log is not read as fast as it is written."""
+
+    def test_while_it_is_read_at_all_the_window_alone_counts(self) -> None:
+        policy = serving(3.0)
+        assert policy.pace(1, 0.0) == []
+        assert policy.submit_if_idle(ticket(2), 0.0)
+        assert policy.submit(ticket(3), 0.0) == [Send(3), Begin(3)]
+
+    def test_none_is_begun_until_it_goes_on(self) -> None:
+        policy = serving(3.0)
+        assert policy.pace(0, 0.0) == []
+        assert not policy.submit_if_idle(ticket(2), 0.0)
+        assert policy.submit(ticket(2), 0.0) == []
+        assert policy.outcome(1, 1.0) == (True, [])
+        assert policy.pace(1, 50.0) == [Send(2), Begin(2)]
+        assert policy.deadline == 53.0
+
+
 class History:
     """What is told to a policy, and a model of a worker that begins at once what it gets, once it is ready.
 
@@ -682,6 +702,7 @@ class History:
         assert id not in self.inside
         assert all(each < id for each in self.inside), "out of order"
         assert not self.expired & set(self.inside), "sent to a worker that drains"
+        assert len(self.inside) < self.policy.limit, "more than the pace allows"
         if self.inside:
             assert self.ready, "more than one request before READY"
             assert len(self.inside) < self.window[0]
@@ -761,6 +782,9 @@ class History:
             return actions
         assert vars(self.policy) == before
         return self.policy.submit(made, self.now)
+
+    def pace(self, number: int) -> None:
+        self.perform(self.policy.pace([0, 1, 2, UNLIMITED][number // 4], self.now))
 
     def finish(self, number: int = 0) -> None:
         self.perform(self.policy.finish(self.now))
@@ -891,7 +915,7 @@ class History:
         assert (policy.phase is Phase.NONE) == (not self.alive)
         if policy.phase in (Phase.STARTING, Phase.DRAINING, Phase.STOPPING, Phase.DUMPING, Phase.TERMINATING):
             assert policy.deadline is not None
-        if policy.in_flight and policy.phase is not Phase.KILLED and not self.gone:
+        if policy.in_flight and policy.limit and policy.phase is not Phase.KILLED and not self.gone:
             assert policy.deadline is not None, "it would wait for ever"
         if policy.phase is Phase.SERVING:
             due = [min(self.over_at(id), self.force_at) for id in self.inside]
@@ -903,6 +927,7 @@ class History:
     def come_to_an_end(self) -> None:
         """Whatever has happened: with no more requests, and workers that only ever hang, there is an end."""
         self.finish()
+        self.perform(self.policy.pace(UNLIMITED, self.now))
         for _ in range(MANY):
             self.check()
             if self.policy.ended:
@@ -914,7 +939,7 @@ class History:
         raise AssertionError("it does not end")
 
 
-ORDINARY = ["time_passes", "tick", "write_stacks", "obey_cancel", "answer_too_much"]
+ORDINARY = ["time_passes", "pace", "tick", "write_stacks", "obey_cancel", "answer_too_much"]
 ORDINARY += ["submit"] * 8 + ["get_ready"] * 5 + ["answer_one"] * 3 + ["tick_at_deadline"] * 5
 DEADLY = [*["die"] * 3, "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]

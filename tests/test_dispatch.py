@@ -49,6 +49,11 @@ class Lane:
         self.policy.ready(0.0)
         return self
 
+    def paced(self, limit: int) -> Lane:
+        """The log is not read as fast as it is written."""
+        self.policy.pace(limit, 0.0)
+        return self
+
     def dies(self) -> Lane:
         """Its worker dies."""
         self.policy.gone()
@@ -93,6 +98,13 @@ class TestASingleLane:
             lane.submit()
         assert not spread(lane).has_room()
 
+    def test_there_is_less_room_while_the_log_is_not_read(self) -> None:
+        lane = Lane().paced(1)
+        assert spread(lane).has_room()
+        lane.submit()
+        assert not spread(lane).has_room()
+        assert not spread(Lane().paced(0)).has_room()
+
     def test_it_is_not_chosen_once_it_is_finishing(self) -> None:
         lane = Lane().ends()
         assert spread(lane).choose() is None
@@ -101,6 +113,16 @@ class TestASingleLane:
 
 class TestSeveralLanes:
     """Workers that serve many requests each."""
+
+    def test_none_is_chosen_while_the_log_waits_in_a_full_buffer(self) -> None:
+        assert spread(Lane().ready().paced(0), Lane().paced(0)).choose() is None
+
+    def test_nothing_waits_in_a_worker_while_the_log_waits(self) -> None:
+        lanes = [Lane(busy_us=QUICK).ready().paced(1) for _ in range(2)]
+        for lane in lanes:
+            assert spread(*lanes).choose() is lane
+            lane.submit()
+        assert spread(*lanes).choose() is None
 
     def test_an_idle_worker_comes_before_one_that_is_to_be_started(self) -> None:
         idle = Lane().ready()

@@ -39,7 +39,7 @@ DRIVERS = (
 # The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
 INIT_RANKS = (
     ("descriptors", "paths", "prctl"),
-    ("forwarding", "limits", "reaper", "signals", "tty", "watch"),
+    ("forwarding", "limits", "outlet", "reaper", "signals", "tty", "watch"),
     ("actions", "cgroups", "child", "journal", "launch", "verdict"),
     ("delegation", "plain_init", "policy"),
     ("concurrent", "quick", "request", "report"),

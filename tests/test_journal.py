@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.journal import LOG_CAP, PARTIAL_LIMIT, Journal, write_all
+from pipe_init.journal import EMPTY, FULL, LOG_CAP, PARTIAL_LIMIT, WAITING, Journal
+from pipe_init.outlet import Patience
+from pipe_testing.supervision import installed_signals, within
 
 Log = Callable[[], bytes]
 
@@ -56,7 +62,9 @@ def logged(write: Callable[[Journal], None], cap: int = LOG_CAP) -> bytes:
     """What a journal has written when `write` is done with it."""
     reader = Reader()
     try:
-        write(Journal(reader.descriptor, cap=cap))
+        journal = Journal(reader.descriptor, cap=cap)
+        write(journal)
+        journal.finish(Patience(None, 0.0))
     finally:
         data = reader.all()
     return data
@@ -305,25 +313,102 @@ class TestDescriptors:
         note = "pipe-init: 9 bytes of the log could not be written: No space left on device"
         assert reader.all().decode() == f"{note}\nseen\nand goes on\n"
 
-    @pytest.mark.parametrize("blocking", [True, False])
-    def test_all_is_written_whatever_the_pipe_holds(self, blocking: bool) -> None:
-        data = os.urandom(300_000)
-        reader = Reader()
-        try:
-            os.set_blocking(reader.descriptor, blocking)
-            write_all(reader.descriptor, data)
-            write_all(reader.descriptor, memoryview(data)[:5])
-            write_all(reader.descriptor, b"")
-            assert os.get_blocking(reader.descriptor) is blocking
-        finally:
-            found = reader.all()
-        assert found == data + data[:5]
 
-    def test_write_all_says_that_nobody_reads(self) -> None:
+class TestBuffer:
+    """Nobody reads the log. The buffer is bounded; nobody is to begin a request while it is full."""
+
+    @pytest.fixture
+    def page(self) -> Iterator[tuple[int, int]]:
+        """(reader, writer) of a pipe that holds one page."""
         reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        yield reader, writer
         os.close(reader)
+        os.close(writer)
+
+    def test_it_has_levels(self, page: tuple[int, int]) -> None:
+        journal, levels = Journal(page[1], cap=1000), []
+        with within(10):
+            for id in range(1, 5):
+                journal.from_function(b"x" * 799, id=id)
+                levels.append(journal.level)
+            assert levels == [EMPTY, WAITING, FULL, FULL]  # the pipe's one page is taken by the first
+            assert os.read(page[0], 9999) == b"x" * 799 + b"\n"
+            journal.flush()
+            assert journal.level == EMPTY
+
+    def test_lines_keep_their_order(self, page: tuple[int, int], seed: int) -> None:
+        source, journal, sent, found = random.Random(seed), Journal(page[1]), [], b""
+        with within(20):
+            for number in range(3000):
+                line = b"%d " % number + b"x" * source.choice((0, 10, 5000))
+                if number % 3:
+                    journal.say(line.decode())
+                else:
+                    journal.from_function(line, id=number)
+                sent.append(line)
+                if source.random() < 0.5:
+                    found += os.read(page[0], source.choice((1, 100, 4096)))
+                    journal.flush()
+            while journal.level != EMPTY:
+                found += os.read(page[0], 4096)
+                journal.flush()
+            os.set_blocking(page[0], False)
+            found += os.read(page[0], 4096)
+        assert found.split(b"\n") == [*sent, b""]
+
+    def test_what_runs_can_log_to_its_cap(self, page: tuple[int, int]) -> None:
+        journal = Journal(page[1], cap=10_000)
+        for id in range(1, 5):
+            for _ in range(2000):
+                journal.from_function(b"123456789", id=id)
+        assert 36_000 - 4096 * 2 < len(journal._buffer) <= 40_000
+
+    def test_lines_of_no_request_cannot_fill_it_for_ever(self, page: tuple[int, int]) -> None:
+        journal = Journal(page[1], cap=10_000)
+        for _ in range(100):
+            for _ in range(2000):
+                journal.from_function(b"123456789")
+            journal.all_over()
+        assert len(journal._buffer) < 50_000
+
+    def test_at_the_end_it_is_waited_for(self, page: tuple[int, int]) -> None:
+        with installed_signals() as signals, within(20):
+            journal, found = Journal(page[1]), []
+            for number in range(5000):
+                journal.say(f"line {number}")
+            reader = threading.Thread(target=lambda: found.extend(iter(lambda: os.read(page[0], 999)[-5:], b"4999\n")))
+            reader.start()
+            journal.finish(Patience(signals, 0.0))
+            reader.join()
+            assert journal.level == EMPTY
+
+    def test_but_not_for_ever(self, page: tuple[int, int]) -> None:
+        with installed_signals() as signals, within(20):
+            journal = Journal(page[1])
+            journal.say("x" * 9999)
+            os.kill(os.getpid(), signal.SIGTERM)
+            start = time.monotonic()
+            journal.finish(Patience(signals, 0.2))
+            assert time.monotonic() - start >= 0.2 and journal.level == EMPTY
+            os.kill(os.getpid(), signal.SIGTERM)
+            journal.say("y" * 9999)
+            journal.finish(Patience(signals, 3600.0))
+            assert journal.level == EMPTY
+
+    def test_what_was_dropped_is_told_where_it_goes_on(self) -> None:
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        other = Reader()
         try:
-            with pytest.raises(BrokenPipeError):
-                write_all(writer, b"x")
+            journal = Journal(writer)
+            journal.say("x" * 4999)
+            os.close(reader)
+            journal.say("y")  # with what waited
+            journal.say("z")
+            os.dup2(other.descriptor, writer)
+            journal.say("seen")
         finally:
             os.close(writer)
+        note = f"pipe-init: {5000 - 4096 + 2 + 2} bytes of the log could not be written: Broken pipe"
+        assert other.all().decode() == f"{note}\nseen\n"

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipe_init.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from pipe_init.policy import MANY as UNLIMITED
 from pipe_init.policy import UNUSED_BACKOFF_LIMIT, Phase, Policy, Settings, Ticket
 
 TIMES = Settings(
@@ -938,6 +939,44 @@ class TestReplacement:
         assert policy.submit(Ticket(2, 5.0), 3.0) == [Start(), Send(2)]
 
 
+class TestPace:
+    """The log is not read as fast as it is written: fewer requests are sent, or none."""
+
+    TIMES = replace(TIMES, window_requests=8)
+
+    def test_one_at_a_time(self) -> None:
+        policy = serving(1, 2, times=self.TIMES)
+        assert policy.pace(1, 0.0) == []
+        assert policy.submit(ticket(3), 0.0) == policy.submit(ticket(4), 0.0) == []
+        assert policy.outcome(1, 1.0) == (True, [Begin(2)]), "what was sent is begun"
+        assert policy.outcome(2, 2.0) == (True, [Send(3), Begin(3)])
+        assert policy.outcome(3, 2.5) == (True, [Send(4), Begin(4)])
+
+    def test_none_until_it_goes_on(self) -> None:
+        policy = serving(1, times=self.TIMES)
+        assert policy.pace(0, 0.0) == []
+        assert not policy.submit_if_idle(ticket(2), 0.0)
+        assert policy.submit(ticket(2), 0.0) == policy.submit(ticket(3), 0.0) == []
+        assert policy.outcome(1, 1.0) == (True, []) and policy.deadline is None
+        assert not policy.submit_if_idle(ticket(4), 1.5)
+        assert policy.pace(1, 50.0) == [Send(2), Begin(2)]
+        assert policy.deadline == 53.0, "its clock begins with it"
+        assert policy.pace(UNLIMITED, 51.0) == [Send(3)]
+
+    def test_the_clock_of_what_runs_goes_on(self) -> None:
+        policy = serving(1, times=self.TIMES)
+        policy.pace(0, 0.0)
+        assert policy.deadline == 3.0
+        assert policy.tick(3.0) == [Dump()]
+
+    def test_what_waits_is_answered_at_the_end(self) -> None:
+        policy = serving(times=self.TIMES)
+        policy.pace(0, 0.0)
+        policy.submit(ticket(2), 0.0)
+        assert policy.finish(1.0) == [] and not policy.ended, "it will be begun"
+        assert policy.interrupt(2.0) == [Answer(2, Cause.STOPPED), Stop()]
+
+
 class TestPrestart:
     """A worker is there before it is needed, when whoever looks at several lanes says so."""
 
@@ -1027,6 +1066,7 @@ class History:
         assert id not in self.queue
         self.taken += 1
         assert not self.times.max_requests or self.taken <= self.times.max_requests, "more than it may be sent"
+        assert len(self.queue) < self.policy.limit, "more than the pace allows"
         if self.queue:
             assert self.ready, "more than one request before READY"
             assert id not in self.moved, "a moved request behind another"
@@ -1113,6 +1153,9 @@ class History:
     def retire(self, number: int) -> None:
         if self.alive and self.ready and not self.gone:
             self.perform(self.policy.retire(self.now))
+
+    def pace(self, number: int) -> None:
+        self.perform(self.policy.pace([0, 1, 2, UNLIMITED][number // 4], self.now))
 
     def finish(self, number: int = 0) -> None:
         self.perform(self.policy.finish(self.now))
@@ -1230,7 +1273,7 @@ class History:
         assert (policy.phase is Phase.NONE) == (not self.alive)
         if policy.phase in (Phase.STARTING, Phase.STOPPING, Phase.DUMPING, Phase.TERMINATING):
             assert policy.deadline is not None
-        if policy.in_flight and policy.phase is not Phase.KILLED and not self.gone:
+        if policy.in_flight and policy.limit and policy.phase is not Phase.KILLED and not self.gone:
             assert policy.deadline is not None, "it would wait for ever"
         if policy.ended:
             assert policy.finishing and policy.deadline is None
@@ -1239,6 +1282,7 @@ class History:
     def come_to_an_end(self) -> None:
         """Whatever has happened: with no more requests, and workers that only ever hang, there is an end."""
         self.finish()
+        self.perform(self.policy.pace(UNLIMITED, self.now))
         for _ in range(MANY):
             self.check()
             if self.policy.ended:
@@ -1250,7 +1294,7 @@ class History:
         raise AssertionError("it does not end")
 
 
-ORDINARY = ["time_passes", "tick", "write_stacks", "begin", "retire", "answer_too_much"]
+ORDINARY = ["time_passes", "pace", "tick", "write_stacks", "begin", "retire", "answer_too_much"]
 ORDINARY += ["submit"] * 8 + ["get_ready"] * 5 + ["answer_the_oldest"] * 3 + ["tick_at_deadline"] * 4
 DEADLY = [*["die"] * 6, "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
 FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]

@@ -312,10 +312,11 @@ def test_an_import_that_hangs_shows_its_line(pipe_init: PipeInit, tmp_path: Path
 
 @pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others the next event is another worker's
 def test_the_first_answer_counts_even_a_forged_one_and_a_second_is_a_violation(pipe_init: PipeInit) -> None:
-    done = run_events(pipe_init, "descriptors.handler", [{"fault": "forged_twice"}, {"n": 1}])
-    first, second = results_of(done)
-    assert (done.returncode, first) == (4, "forged")
-    check(second, Fault("descriptors", "", "Runtime.ProtocolError", BROKEN + "RESULT for id 1, …", 4))
+    # After the first event two are sent together, so the violation has a request to be told to.
+    done = run_events(pipe_init, "descriptors.handler", [{"n": 1}, {"fault": "forged_twice"}, {"n": 2}])
+    first, second, third = results_of(done)
+    assert (done.returncode, first, second) == (4, {"n": 1}, "forged")
+    check(third, Fault("descriptors", "", "Runtime.ProtocolError", BROKEN + "RESULT for id 2, …", 4))
 
 
 @pytest.mark.parametrize(("fault", "result"), [("nonblocking", "x" * 1_000_000), ("closes_streams", "closed")])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe_init.cli.terminal import Progress, harmless, is_terminal, wants_colour
+from pipe_init.journal import Journal
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 class TestProgress:
     def test_it_is_shown_now_and_then(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(pipe[0], True)
+        progress = Progress(Journal(pipe[0]), True)
         shown = []
         for _ in range(8):
             clock.now += 0.0625
@@ -153,7 +154,7 @@ class TestProgress:
         assert shown[1] == b"\r\x1b[K2 events done, 0 failed, 16/s"
 
     def test_it_counts_failures_too(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(pipe[0], True)
+        progress = Progress(Journal(pipe[0]), True)
         for number in range(2000):
             progress.count(failed=number < 1234)
         clock.now = 2.0
@@ -161,7 +162,7 @@ class TestProgress:
         assert written(pipe[1]) == b"\r\x1b[K2,001 events done, 1,234 failed, 1,000/s"
 
     def test_it_makes_room_once(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(pipe[0], True)
+        progress = Progress(Journal(pipe[0]), True)
         progress.clear()
         assert written(pipe[1]) == b""
         clock.now = 1.0
@@ -172,7 +173,7 @@ class TestProgress:
         assert written(pipe[1]) == b"\r\x1b[K"
 
     def test_it_is_silent_where_nobody_looks(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(pipe[0], False)
+        progress = Progress(Journal(pipe[0]), False)
         for _ in range(10):
             clock.now += 1.0
             progress.count(failed=True)

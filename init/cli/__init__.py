@@ -10,10 +10,14 @@ import click
 
 if TYPE_CHECKING:
     from ..entry import Early
-    from ..signals import Held
+    from ..signals import Held, Signals
 
 EXIT_BROKEN_PIPE = 141
 """As a shell sees a program that SIGPIPE has ended."""
+
+
+COMPLAINT_SECONDS = 2.0
+"""That the reader of an error message has after a signal has asked for an end."""
 
 
 class Commands(click.Group):
@@ -64,7 +68,7 @@ def main(arguments: list[str], early: Early | None = None, held: Held | None = N
         )
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        _complain(error)
+        _complain(error, None if early is None else early.signals)
         return error.exit_code
     except click.exceptions.Exit as exit:
         return exit.exit_code
@@ -75,17 +79,19 @@ def main(arguments: list[str], early: Early | None = None, held: Held | None = N
             early.process.dismiss()
 
 
-def _complain(error: click.ClickException) -> None:
+def _complain(error: click.ClickException, signals: Signals | None) -> None:
     from ..journal import Journal
+    from ..outlet import Patience
 
+    journal, lines = Journal(2), []
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
-        Journal(2).say(error.format_message())
-        return
-    lines = []
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        lines += [error.ctx.get_usage(), f"Try '{error.ctx.command_path} -h' for help.", ""]
-    lines.append(f"Error: {error.format_message()}")
-    Journal(2).say("\n".join(lines))
+        lines.append(error.format_message())
+    else:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            lines += [error.ctx.get_usage(), f"Try '{error.ctx.command_path} -h' for help.", ""]
+        lines.append(f"Error: {error.format_message()}")
+    journal.say("\n".join(lines))
+    journal.finish(Patience(signals, COMPLAINT_SECONDS))
 
 
 def _stdout_is_gone() -> int:

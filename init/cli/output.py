@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-import select
-import stat
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import click
 
+from ..outlet import Outlet, Patience
 from ..signals import Signals
-
-PIPE_BUF = 4096
-"""Bytes that a pipe takes at once when poll(2) says that it is writable."""
 
 
 class OutputError(click.ClickException):
@@ -39,23 +34,16 @@ class Output:
     """
 
     def __init__(self, descriptor: int, signals: Signals, patience: float) -> None:
-        self.descriptor = descriptor
-        self._signals = signals
-        self._patience = patience
-        self._gives_up_at: float | None = None
+        self._outlet = Outlet(descriptor)
+        self._patience = Patience(signals, patience)
         self._given_up = False
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
         self._piece = memoryview(b"")  # what is left of the piece that is being written
-        try:
-            self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        except OSError:
-            self._is_file = False
-        self._step = 2**30 if self._is_file else PIPE_BUF
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        self._both = select.poll()
-        self._both.register(descriptor, select.POLLOUT)
-        self._both.register(signals.descriptor, select.POLLIN)
+
+    @property
+    def descriptor(self) -> int:
+        """What is to be polled for POLLOUT while something is pending."""
+        return self._outlet.descriptor
 
     @property
     def pending(self) -> bool:
@@ -78,11 +66,9 @@ class Output:
             if not self._piece and not self._next_piece():
                 moved = True
                 continue
-            if not self._is_file and not self._poll.poll(0):
-                break
             size = self._write_piece()
             if not size:
-                break  # poll(2) has promised too much
+                break
             self._piece = self._piece[size:]
             moved = True
         return moved
@@ -110,30 +96,16 @@ class Output:
             self.write_some()
             if self._waiting:
                 waited = True
-                self._wait()
+                self._given_up = not self._patience.wait(self.descriptor)
         if self._given_up:
             self._waiting.clear()
             self._piece = memoryview(b"")
         if waited:
-            self._signals.wake()  # whatever came is for others to see to
-
-    def _wait(self) -> None:
-        """Until it takes more, or patience ends."""
-        endings, now = len(self._signals.endings), time.monotonic()
-        if endings and self._gives_up_at is None:
-            self._gives_up_at = now + self._patience
-        if endings > 1 or (self._gives_up_at is not None and now >= self._gives_up_at):
-            self._given_up = True
-            return
-        ready = self._both.poll(None if self._gives_up_at is None else (self._gives_up_at - now) * 1000 + 1)
-        if any(descriptor == self._signals.descriptor for descriptor, _ in ready):
-            self._signals.drain()
+            self._patience.over()
 
     def _write_piece(self) -> int:
         try:
-            return os.write(self.descriptor, self._piece[: self._step])
-        except BlockingIOError:
-            return 0
+            return self._outlet.write(self._piece)
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -416,5 +416,4 @@ def run(context: click.Context, /, **given: Any) -> int:
     prefer_command_line(context, given, ("event", "event_file", "events"))
     options = Given(**given)
     early: Early | None = context.obj["early"]
-    session = Session(options, early)
-    return session.run_events() if options.events is not None else session.run_one()
+    return Session(options, early).run()

@@ -17,6 +17,7 @@ from .. import launch, report
 from ..dispatch import lanes_for
 from ..journal import LOG_CAP, Journal
 from ..limits import PIDS
+from ..outlet import Patience
 from ..reaper import become_subreaper
 from ..request import EXEC, MAX_PAYLOAD, TEMPLATE, Outcome, Request, new_request_id
 from ..signals import Signals
@@ -58,10 +59,11 @@ class Session:
         signals, process = self._early(early, wanted=not folders)
         self.event = read_event(options, signals) if options.events is None else b""
         self.output = Output(1, signals, options.grace)
-        self.progress = Progress(2, options.events is not None and not options.quiet and is_terminal(2))
         self.summary = Summary() if self.function.log_style == report.SUMMARY and is_terminal(2) else None
         log_bytes = self.function.limits.log_bytes
         self.journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if log_bytes is None else log_bytes)
+        self.patience = Patience(signals, options.grace)
+        self.progress = Progress(self.journal, options.events is not None and not options.quiet and is_terminal(2))
         self.journal.before_line = self.progress.clear
         if not become_subreaper() and not options.quiet:
             self.journal.say("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
@@ -117,6 +119,14 @@ class Session:
             f"--pids goes with {which} only in a cgroup with the controller pids (--cgroup): else the kernel counts "
             "all of them together."
         )
+
+    def run(self) -> int:
+        """Run one event or many, wait for the reader of the log, and return the exit code."""
+        try:
+            code = self.run_one() if self.options.events is None else self.run_events()
+        finally:
+            self.journal.finish(self.patience)
+        return self._exit_code(code)
 
     def run_one(self) -> int:
         """Run one event; return the exit code."""

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 
-from ..journal import write_all
+from ..journal import EMPTY, Journal
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CLEAR_LINE = b"\r\x1b[K"
@@ -48,10 +48,17 @@ def _shown(text: str) -> bytes:
 
 
 class Progress:
-    """One line on a terminal that says how many events are done. Silent where `active` is false."""
+    """One line on a terminal that says how many events are done.
 
-    def __init__(self, descriptor: int, active: bool) -> None:
-        self._descriptor = descriptor
+    While the terminal takes nothing, as after Ctrl-S, the line is left as it is.
+
+    Args:
+        journal: What writes to the terminal.
+        active: Whether the line is shown.
+    """
+
+    def __init__(self, journal: Journal, active: bool) -> None:
+        self._journal = journal
         self._active = active
         self._shown = False
         self._start = self._last = time.monotonic()
@@ -67,12 +74,14 @@ class Progress:
     def clear(self) -> None:
         """Make room for another line."""
         if self._shown:
-            write_all(self._descriptor, _CLEAR_LINE)
+            self._journal.put(_CLEAR_LINE)
             self._shown = False
 
     def _show(self) -> None:
         self._last = time.monotonic()
+        if self._journal.level != EMPTY:
+            return
         rate = self._done / max(self._last - self._start, 1e-9)
         text = f"{self._done:,} events done, {self._failed:,} failed, {rate:,.0f}/s"
-        write_all(self._descriptor, _CLEAR_LINE + text.encode())
+        self._journal.put(_CLEAR_LINE + text.encode())
         self._shown = True

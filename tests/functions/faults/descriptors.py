@@ -60,7 +60,7 @@ def forged_result():
 
 
 def forged_twice():
-    write_to_all(frame(4, 1, {"content_type": "application/json"}, b'"forged"') * 2)
+    write_to_all(frame(4, 2, {"content_type": "application/json"}, b'"forged"') * 2)
     while True:
         os.read(0, 1) or os.getppid()
 

@@ -1,0 +1,131 @@
+"""Write to a descriptor that other processes share, and never wait for its reader without an end.
+
+The open file behind the descriptor is never made non-blocking: that would change it for the others, too. This module
+knows bytes, not what they say.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .signals import Signals
+
+PIPE_BUF = 4096
+"""Bytes that a pipe takes at once when poll(2) says that it is writable (pipe(7))."""
+
+
+class Outlet:
+    """A descriptor to write to.
+
+    Attributes:
+        descriptor: What poll(2) is to be asked about. It is another one than was given if that is a terminal's.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._own = _open_terminal_again(descriptor)
+        self.descriptor = descriptor if self._own is None else self._own
+        self._is_file = _is_file(descriptor)
+        self._step = 2**30 if self._is_file else PIPE_BUF
+        self._poll = select.poll()
+        self._poll.register(self.descriptor, select.POLLOUT)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Write what is taken now, and return how many bytes these are.
+
+        Lines of up to PIPE_BUF bytes are not cut, so that those of other processes come between them, not into them.
+
+        Raises:
+            OSError: Nothing is taken any more, or nothing for now, as os.write says.
+        """
+        written = 0
+        with memoryview(data) as view:
+            while written < len(view) and (self._is_file or self._poll.poll(0)):
+                try:
+                    with view[written : self._piece_ends(view, written)] as piece:
+                        written += os.write(self.descriptor, piece)
+                except BlockingIOError:
+                    break  # somebody else's description is non-blocking, or poll(2) has promised too much
+                except OSError:
+                    if written:
+                        break  # the next call says it
+                    raise
+        return written
+
+    def _piece_ends(self, view: memoryview, start: int) -> int:
+        end = start + self._step
+        if end >= len(view):
+            return len(view)
+        lines = bytes(view[start:end]).rfind(b"\n") + 1
+        return start + lines if lines else end
+
+    def close(self) -> None:
+        """Close what was opened here; the descriptor that was given stays open."""
+        if self._own is not None:
+            os.close(self._own)
+            self._own = None
+
+
+class Patience:
+    """How long to wait for readers: for ever, but only for `seconds` from when a signal has asked for an end.
+
+    A second signal ends the wait at once.
+
+    Args:
+        signals: What may ask for an end; None: nothing does.
+        seconds: That readers have from the first time they were waited for after a signal.
+    """
+
+    def __init__(self, signals: Signals | None, seconds: float) -> None:
+        self._signals = signals
+        self._seconds = seconds
+        self._ends_at: float | None = None
+
+    def wait(self, descriptor: int) -> bool:
+        """Wait until `descriptor` is writable or a signal comes. Return False if the patience is at its end.
+
+        The wake-ups of signals are used up; `over` is to be called when the last wait was.
+        """
+        waiting, signals, timeout = select.poll(), self._signals, None
+        waiting.register(descriptor, select.POLLOUT)
+        if signals is not None:
+            endings, now = len(signals.endings), time.monotonic()
+            if endings and self._ends_at is None:
+                self._ends_at = now + self._seconds
+            if endings > 1 or (self._ends_at is not None and now >= self._ends_at):
+                return False
+            waiting.register(signals.descriptor, select.POLLIN)
+            timeout = None if self._ends_at is None else (self._ends_at - now) * 1000 + 1
+        ready = waiting.poll(timeout)
+        if signals is not None and any(each == signals.descriptor for each, _ in ready):
+            signals.drain()
+        return True
+
+    def over(self) -> None:
+        """Let others see to the signals that came meanwhile."""
+        if self._signals is not None:
+            self._signals.wake()
+
+
+def _is_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
+def _open_terminal_again(descriptor: int) -> int | None:
+    """Open a terminal once more, for non-blocking writes of our own; None: it is none, or cannot be opened.
+
+    poll(2) calls a terminal writable when it takes one byte, and a write of more then waits for its reader.
+    """
+    try:
+        if os.isatty(descriptor):
+            return os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        pass  # without /dev/pts, or in another's mount namespace
+    return None
