@@ -335,9 +335,8 @@ class TestInterrupted:
         os.mkfifo(fifo)
         event = json.dumps({"first": 1, "next": "x" * 200_000, "fifo": str(fifo)})
         (tmp_path / "event").write_text(event)
-        with popen(
-            pipe_init, "run", "index.steps", "--grace", "20", "-f", str(tmp_path / "event"), cwd=FUNCTIONS
-        ) as process:
+        options = ("--log-style", "fc", "--grace", "20", "-f", str(tmp_path / "event"))
+        with popen(pipe_init, "run", "index.steps", *options, cwd=FUNCTIONS) as process:
             assert process.stdout is not None and process.stderr is not None
             assert process.stdout.read(2) == b"1\n"
             process.send_signal(signal.SIGTERM)
