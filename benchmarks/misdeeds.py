@@ -109,7 +109,12 @@ TIMEOUT = 2.0
 LATE = TIMEOUT + 0.05
 """Seconds after which a late event answers, in vain."""
 
-LOADING = " while it was loading the handler"
+STAGES = (
+    " while it was loading the handler",
+    " before it had forked the worker",
+    " after it was forked and before it was ready",
+)
+"""What an error says of a start that has failed, after how it ended."""
 
 
 @dataclass(frozen=True)
@@ -314,7 +319,9 @@ class Judge:
             self._may_expire -= 1
             return "" if self._may_expire >= 0 else "a timeout that nothing explains"
         if kind == "Runtime.ExitError":
-            how = message.partition("Runtime exited with error: ")[2].removesuffix(LOADING)
+            how = message.partition("Runtime exited with error: ")[2]
+            for stage in STAGES:
+                how = how.partition(stage)[0]
             if not how:
                 return "an error that nothing explains"
             self.codes.add(exit_code(how))

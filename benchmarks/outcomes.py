@@ -36,7 +36,12 @@ ENDS_IT = {"segfault": "signal: segmentation fault", "exit": "exit status 3"}
 TOO_LATE = ("hang", "stop")
 """Acts that end with the time limit."""
 
-LOADING = " while it was loading the handler"
+STAGES = (
+    " while it was loading the handler",
+    " before it had forked the worker",
+    " after it was forked and before it was ready",
+)
+"""What an error says of a start that has failed, after how it ended."""
 
 
 class Failure(Exception):
@@ -172,7 +177,7 @@ class Outcomes:
         how = message.partition("Runtime exited with error: ")[2]
         if kind != "Runtime.ExitError" or not how:
             return "an error that nothing explains"
-        if how.endswith(LOADING):
+        if any(stage in how for stage in STAGES):
             return "a start that has failed too often"
         self._codes.add(exit_code(how))
         self._count(planned, how, how == ENDS_IT.get(planned.act))

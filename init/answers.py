@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from .request import (
 
 if TYPE_CHECKING:
     from .cgroups import Evidence
+    from .limits import Limits
 
 UNSEEN = (
     "Runtime is gone, and how it ended cannot be told: its process was not a child of pipe-init's. "
@@ -58,8 +59,8 @@ class Facts:
     signal by us. sent: which ones. closed: that was because it had closed its stream and did not end. asked: for its
     stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not
     be started. evidence: its cgroup's, once it is dead. sizes: bytes of results that were cut, by request_id.
-    stage: what it was at if it was not ready yet. farewell: what a template has said of its own end. unseen: the worker
-    is not our child, so how it ends cannot be seen.
+    stage: what it was at if it was not ready yet. of_template: the death is that of the template that was to fork it.
+    farewell: what the template has said of its end. unseen: the worker is not our child, so nobody sees how it ends.
     """
 
     last_word: Problem = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Facts:
     evidence: Evidence | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     stage: str = WHILE_LOADING
+    of_template: bool = False
     farewell: str = ""
     unseen: bool = False
 
@@ -168,10 +170,11 @@ def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[
         return problem("Runtime.ExitError", f"{prefix}Runtime was killed and does not end"), 128 + SIGKILL
     stack = _stack(facts) if death.signal else []
     message = f"{prefix}Runtime exited with error: {death.description}"
-    hit = verdict.of_death(death, function.limits, facts.evidence)
-    if hit is not None:
-        return {**problem(hit.kind, f"{message}, {hit.why}", stack), "limit": hit.limit}, hit.code
     by_another = death.signal and death.signal not in facts.sent  # who was killed needs a while to be gone, too
+    if by_another or (facts.evidence is not None and facts.evidence.oom_kills):
+        hit = verdict.of_death(death, _limits_of(function, facts), facts.evidence)
+        if hit is not None:
+            return {**problem(hit.kind, f"{message}, {hit.why}", stack), "limit": hit.limit}, hit.code
     if facts.closed and cause in (Cause.DIED, Cause.START_FAILED) and not by_another:
         message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
         return problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
@@ -179,6 +182,13 @@ def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[
         farewell = f": {facts.farewell}" if facts.farewell else ""
         return problem("Runtime.ExitError", f"{message} {facts.stage}{farewell}", stack), EXIT_NOT_LOADED
     return problem("Runtime.ExitError", message, stack), 128 + death.signal if death.signal else EXIT_FUNCTION_FAILED
+
+
+def _limits_of(function: Function, facts: Facts) -> Limits:
+    """Return the limits of the process that has died: a template has none of CPU time and open files."""
+    if facts.of_template:
+        return replace(function.limits, cpu_seconds=None, open_files=None)
+    return function.limits
 
 
 def _stack(facts: Facts) -> list[list[object]]:

@@ -209,7 +209,7 @@ class Lane:
         facts, worker = self._facts, self.worker
         facts.death, facts.start_error, facts.exec_error = death, start_error, exec_error
         if worker is not None:
-            facts.stage, facts.farewell = self._starter.stage(worker), farewell
+            facts.stage, facts.of_template, facts.farewell = self._starter.stage(worker), True, farewell
             # Who was to report it may have died between its fork and the report: then it lives, and may have begun.
             self._renounce(worker)
             facts.violation = facts.violation or violation

@@ -89,7 +89,7 @@ FAULTS = [
         "dies",
         "exhausts_memory",
         "Runtime.OutOfMemory",
-        EXIT + "signal: segmentation fault, out of memory: … MB of 150 MB used",
+        EXIT + "signal: segmentation fault, out of memory: it may allocate 150 MB, and had … MB resident",
         137,
         "exhausts_memory",
         LIMITED,
