@@ -5,6 +5,7 @@ Before the path is clean, nothing may be imported here that an interpreter has n
 
 import _signal
 import posix
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ def main() -> None:
     from . import paths
 
     paths.clean()
-    from . import entry
+    from . import shortage  # it is there before anything is short
 
-    entry.main()
+    try:
+        from . import entry
+
+        entry.main()
+    except (ImportError, MemoryError, OSError, SystemError) as error:
+        shortage.end(error, sys.argv[1:])
 
 
 def end_by_signals() -> None:

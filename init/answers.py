@@ -29,6 +29,7 @@ from .request import (
     Function,
     Request,
 )
+from .shortage import why
 
 if TYPE_CHECKING:
     from .cgroups import Evidence
@@ -109,13 +110,13 @@ def answer(
         message = f"{prefix}pipe-init stopped before the request was answered"
         return problem("Runtime.Stopped", message), EXIT_STOPPED
     if facts.start_error is not None:
-        message = f"{prefix}Runtime could not be started: {facts.start_error.strerror}"
+        message = f"{prefix}Runtime could not be started: {why(facts.start_error)}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
     if isinstance(facts.exec_error, JoinError):
-        message = f"{prefix}Runtime could not be started: it cannot join its cgroup: {facts.exec_error.strerror}"
+        message = f"{prefix}Runtime could not be started: it cannot join its cgroup: {why(facts.exec_error)}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
     if facts.exec_error is not None:
-        message = f"Cannot execute {function.command[0]}: {facts.exec_error.strerror}"
+        message = f"Cannot execute {function.command[0]}: {why(facts.exec_error)}"
         missing = isinstance(facts.exec_error, FileNotFoundError)
         return problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
     return _died(function, prefix, cause, facts)

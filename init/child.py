@@ -13,17 +13,20 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from .forwarding import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
+from .shortage import why
 from .tty import Terminal
 
 _SHELL = "/bin/sh"
 
 
-def start(command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None) -> int:
+def start(
+    command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int = -1
+) -> int:
     """Start a program; returns its pid. Every signal must be blocked.
 
     command: the program and its arguments. mask: the signals that it has blocked. session: it gets a session of its
     own, else a process group of its own in ours. terminal: to claim in a new session; else to have in the foreground
-    if we do now.
+    if we do now. folder: a descriptor of the one to start in; -1: ours.
 
     OSError: there is no process left to do it with. If the program cannot be executed the process says so on its
     stderr and exits with 127 or 126.
@@ -31,7 +34,7 @@ def start(command: Sequence[str], mask: Iterable[int], session: bool, terminal: 
     in_front = not session and terminal is not None and terminal.is_ours()
     pid = os.fork()
     if pid == 0:
-        _become(command, mask, session, terminal if session or in_front else None)
+        _become(command, mask, session, terminal if session or in_front else None, folder)
     if not session:
         try:
             os.setpgid(pid, pid)  # both do it: nobody knows who comes first, and each needs it done
@@ -55,7 +58,7 @@ def say(text: str) -> None:
 
 
 def _become(  # Not measured: it ends in exec, and with it what was counted.
-    command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None
+    command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int
 ) -> None:
     """In the forked child: turn into the program. Does not return."""
     code = EXIT_NOT_EXECUTABLE
@@ -68,13 +71,15 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
             os.setpgid(0, 0)
             if terminal is not None:
                 terminal.hand_to(os.getpid())
+        if folder >= 0:
+            os.fchdir(folder)
         _restore_environment()
         _restore_dispositions()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _execute(command)
     except OSError as error:
         code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
-        say(f"cannot execute {command[0]!r}: {error.strerror}")
+        say(f"cannot execute {command[0]!r}: {why(error)}")
     finally:
         os._exit(code)
 
@@ -115,7 +120,7 @@ def _execute(command: Sequence[str]) -> None:
     if "/" in program:
         _execute_file(program, command)
     refused = None
-    for folder in os.get_exec_path():
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):  # os.get_exec_path would import a module
         try:
             _execute_file(os.path.join(folder or ".", program), command)
         except (FileNotFoundError, NotADirectoryError):

@@ -307,7 +307,7 @@ def _find(program: str, environment: Mapping[str, str]) -> str:
     if "/" in program:
         return program
     number = errno.ENOENT
-    for folder in os.get_exec_path(environment):
+    for folder in environment.get("PATH", os.defpath).split(os.pathsep):  # os.get_exec_path would import a module
         path = os.path.join(folder, program)
         if os.path.isfile(path):
             if os.access(path, os.X_OK):

@@ -26,6 +26,7 @@ from .forwarding import (
     exit_code,
     signal_name,
 )
+from .shortage import why
 from .signals import Held
 from .tty import Terminal
 
@@ -58,7 +59,7 @@ class Options(NamedTuple):
     """command: the program and its arguments. group: forward to its whole process group. subreaper: answer for all
     that descends from it. verbose: say on stderr what is done. rewrites: {the signal that comes: the one to send
     instead, 0 for none}. session: give it a session of its own. parent_death: the signal that we want when our parent
-    dies, 0 for none. grace: seconds between TERM and KILL for what it leaves behind.
+    dies, 0 for none. grace: seconds between TERM and KILL for what it leaves behind. leave: end nothing of that.
     """
 
     command: tuple[str, ...]
@@ -69,6 +70,7 @@ class Options(NamedTuple):
     session: bool = False
     parent_death: int = 0
     grace: float = GRACE
+    leave: bool = False
 
 
 def run(options: Options, held: Held) -> int:
@@ -77,11 +79,12 @@ def run(options: Options, held: Held) -> int:
     try:
         init.start(held)
     except OSError as error:
-        child.say(f"cannot start a process: {error.strerror}")
+        child.say(f"cannot start a process: {why(error)}")
         return EXIT_NOT_EXECUTABLE
     while init.status is None:
         init.wait()
-    init.end_rest()
+    if not options.leave:
+        init.end_rest()
     return exit_code(init.status)
 
 
@@ -111,12 +114,13 @@ class PlainInit:
         terminal = Terminal.find()
         if options.session and terminal is not None and not terminal.let_go():
             terminal = None
-        self._child = child.start(options.command, held.mask, options.session, terminal)
+        folder = _leave_folder()
+        self._child = child.start(options.command, held.mask, options.session, terminal, folder)
         self._terminal = None if options.session else terminal
         _leave_room()
         keep_only([2, self._terminal.descriptor] if self._terminal else [2])
-        if self._pid_1:
-            os.chdir("/")  # or the file system that we were started in could not be unmounted
+        if folder < 0:
+            os.chdir("/")
         where = "a session" if options.session else "a process group"
         self._tell(f"started {options.command[0]!r} as pid {self._child}, in {where} of its own")
 
@@ -252,7 +256,7 @@ class PlainInit:
         running = self.status is None
         if running:
             self._follow_stop()
-        farewell = () if self._pid_1 else _FAREWELL
+        farewell = () if self._pid_1 or self._options.leave else _FAREWELL
         deaths, _, self._more = reaper.reap([self._child] if running else (), farewell=farewell)
         self._dead += len(deaths)
         for death in deaths:
@@ -263,7 +267,7 @@ class PlainInit:
             self._tell(f"pid {death.pid} ended: {death.description}")
             self.status = death.status
             self._take_terminal_back()
-            if self._pid_1:
+            if self._pid_1 and not self._options.leave:
                 self._signal_everybody(*_FAREWELL)
 
     def _follow_stop(self) -> None:
@@ -317,6 +321,26 @@ class PlainInit:
     def _tell(self, text: str) -> None:
         if self._options.verbose:
             child.say(text)
+
+
+def _leave_folder() -> int:
+    """Go to the root folder: else the file system that we were started in could not be unmounted.
+
+    Returns:
+        A descriptor of the folder that the program is to start in. -1: it could not be had, or nobody could go back
+        there; then we are still there.
+    """
+    try:
+        folder = os.open(".", os.O_PATH)
+    except OSError:
+        return -1
+    try:
+        os.fchdir(folder)
+        os.chdir("/")
+    except OSError:
+        os.close(folder)
+        return -1
+    return folder
 
 
 def _leave_room() -> None:

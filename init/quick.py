@@ -20,6 +20,7 @@ _FLAGS: dict[str, tuple[str, bool]] = {
     "--verbose": ("verbose", True),
     "--setsid": ("session", True),
     "--no-setsid": ("session", False),
+    "--leave-rest": ("leave", True),
 }
 
 
@@ -56,7 +57,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Options | 
             found[name] = dict([*found.get(name, {}).items(), value]) if name == "rewrites" else value
         elif argument == "--" or not argument.startswith("-"):
             command = tuple(arguments[index + (argument == "--") :])
-            return Options(command, **found) if command else None
+            options = Options(command, **found)
+            return options if command and not (options.subreaper and options.leave) else None
         else:
             return None
     return None

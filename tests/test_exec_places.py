@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -189,12 +190,54 @@ def test_what_is_left_is_asked_once_then_killed(place: list[str], how: str) -> N
     assert run(place, "-s", "--grace", "0.2", "--", *python(LEAVING, how)) == (0, ["asked"])
 
 
-def test_pid_1_lets_go_of_its_folder(require_tool: Callable[[str], str]) -> None:
-    command = [require_tool("unshare"), "--pid", "--fork", "--kill-child", "--mount-proc"]
-    why = refusal(*command)
-    tools.require(not why, f"needs namespaces: {why}")
-    code = "import os; print(os.readlink('/proc/1/cwd'), os.getcwd())"
-    assert run(command, "--", *python(code)) == (0, [f"/ {os.getcwd()}"])
+@pytest.mark.parametrize("place", ["as PID 1", "as anybody"], indirect=True)
+def test_it_lets_go_of_its_folder_before_the_program_starts(place: list[str]) -> None:
+    program = ["/bin/sh", "-c", "readlink /proc/$PPID/cwd && pwd"]
+    assert run(place, "--", *program) == (0, ["/", os.getcwd()])
+
+
+@pytest.mark.parametrize("place", ["as PID 1", "as anybody"], indirect=True)
+def test_a_program_is_looked_for_from_the_folder_of_the_start(
+    place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").write_text("#!/bin/sh\npwd\n")
+    (tmp_path / "here").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert run(place, "./here") == (0, [str(tmp_path)])
+
+
+LEFT = """
+import os, signal, sys
+reader, writer = os.pipe()
+if os.fork() == 0:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    init = os.open(f"/proc/{sys.argv[1]}", os.O_PATH)  # it is gone with the init
+    os.write(writer, b"!")
+    while True:
+        try:
+            os.stat("stat", dir_fd=init)
+        except OSError:
+            break
+        os.sched_yield()
+    os.write(1, b"left, asked: %r\\n" % (signal.SIGTERM in signal.sigpending()))
+    os._exit(0)
+os.read(reader, 1)
+os._exit(4)
+"""
+
+
+@pytest.mark.parametrize("place", ["as anybody"], indirect=True)
+@pytest.mark.parametrize("way", [("--leave-rest",), ("--leave-rest", "--grace=60")], ids=["short way", "long way"])
+def test_what_is_left_may_be_left_alone(place: list[str], way: tuple[str, ...]) -> None:
+    code = LEFT.replace("sys.argv[1]", "os.getppid()")
+    assert run(place, *way, "--", *python(code)) == (4, ["left, asked: False"])
+    assert processes.end_children() == []
+
+
+@pytest.mark.parametrize("place", ["as PID 1", "as PID 1, no /proc"], indirect=True)
+def test_pid_1_that_leaves_the_rest_alone_ends_at_once(place: list[str]) -> None:
+    code = "import os, signal\nif os.fork() == 0:\n    signal.pause()\nos._exit(4)\n"
+    assert run(place, "--leave-rest", "--grace", "3600", "--", *python(code)) == (4, [])
 
 
 @pytest.mark.parametrize("place", ["as PID 1", "as anybody"], indirect=True)

@@ -120,7 +120,7 @@ def slowly(*arguments: str) -> Options:
 
 words = st.sampled_from(
     "-g -s -v --group --subreaper --verbose --setsid --no-setsid --rewrite 15:3 TERM:0 15:x --pdeathsig KILL 0 --grace "
-    "5 0 1.5 3600 999 -1 --grace=5 -gs -- - sh -c -h --help --nothing ls ".split(" ")
+    "5 0 1.5 3600 999 -1 --grace=5 -gs -- - sh -c -h --help --nothing ls --leave-rest ".split(" ")
 )
 
 
@@ -186,6 +186,7 @@ class TestCommandLine:
             (("--grace", "nan", "true"), "is not a number of seconds"),
             (("--grace", "-1", "true"), "not in the range"),
             (("--nothing", "true"), "No such option"),
+            (("-s", "--leave-rest", "true"), "--subreaper ends what --leave-rest leaves alone: choose one."),
         ],
     )
     def test_what_is_wrong_is_told(self, arguments: tuple[str, ...], says: str) -> None:
@@ -199,4 +200,4 @@ class TestCommandLine:
         for option in options:
             assert isinstance(option, GroupedOption) and option.group and option.help
             assert option.envvar == f"PIPE_INIT_{str(option.name).upper()}"
-        assert len({option.envvar for option in options}) == len(options) == 7
+        assert len({option.envvar for option in options}) == len(options) == 8

@@ -38,7 +38,7 @@ DRIVERS = (
 
 # The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
 INIT_RANKS = (
-    ("descriptors", "paths", "prctl"),
+    ("descriptors", "paths", "prctl", "shortage"),
     ("forwarding", "limits", "outlet", "reaper", "signals", "tty", "watch"),
     ("actions", "cgroups", "child", "journal", "launch", "verdict"),
     ("delegation", "plain_init", "policy"),

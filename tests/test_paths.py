@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import venv
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import util
@@ -21,13 +20,17 @@ import pytest
 from pipe_init import paths
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
+from pipe_testing.installed import NEEDED, bare_python, put_into, site_packages
 
 pytestmark = pytest.mark.unmeasured
 
 LIBRARY = os.path.dirname(os.__file__)
 DYNAMIC = os.path.join(sys.base_exec_prefix, "lib", "lib-dynload")
 SITE = "/venv/site-packages"
-NEEDED = ("pipe_init", "pipe_runtime", *(name for name in paths.NEEDED if name != "pipe_runtime"))
+
+
+def test_what_is_needed_is_known() -> None:
+    assert {*paths.NEEDED, "pipe_init"} == set(NEEDED)
 
 
 class TestCleaned:
@@ -203,20 +206,10 @@ def test_a_pythonhome_that_keeps_the_runtime_from_starting_is_the_functions(code
     assert run([*ISOLATED, "run", "index.handler", "-q"], code, variables) == (0, "{}\n", "")
 
 
-def put_into(folder: Path, names: Sequence[str] = NEEDED) -> None:
-    """Have packages lie in a folder, as if they were installed there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        spec = util.find_spec(name)
-        assert spec is not None and spec.submodule_search_locations
-        (folder / name).symlink_to(spec.submodule_search_locations[0], target_is_directory=True)
-
-
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """The python of a virtual environment in which nothing is installed; it has the user's site-packages."""
-    venv.EnvBuilder(symlinks=True, system_site_packages=True).create(tmp_path / "venv")
-    return tmp_path / "venv" / "bin" / "python"
+    return bare_python(tmp_path / "venv", users=True)
 
 
 class TestInstalledElsewhere:
@@ -243,8 +236,7 @@ class TestInstalledElsewhere:
         self.check(bare, code, variables)
 
     def test_in_a_folder_that_a_pth_file_names(self, bare: Path, code: Path, tmp_path: Path) -> None:
-        _, folder, _ = run([bare, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], code)
-        Path(folder.strip(), "ours.pth").write_text(f"{tmp_path / 'tree'}\n")
+        Path(site_packages(bare), "ours.pth").write_text(f"{tmp_path / 'tree'}\n")
         put_into(tmp_path / "tree")
         self.check(bare, code, {"PYTHONPATH": str(tmp_path)})
 

@@ -81,15 +81,21 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     default=plain_init.GRACE,
     help="Between TERM and KILL for what the program leaves behind. Default: 2.",
 )
+@option(
+    "--leave-rest",
+    group="Processes",
+    is_flag=True,
+    help="At the end, leave alone what the program leaves behind. As PID 1 the kernel kills it.",
+)
 @option("-v", "--verbose", group="Output", is_flag=True, help="Say on stderr what is done.")
 @click.pass_context
 def execute(context: click.Context, /, **given: Any) -> int:
     """Run the program CMD under a plain init.
 
     Signals are forwarded to it, orphans are collected, and when it ends what is left of its process group gets TERM,
-    and KILL after the grace time; a TERM, INT, HUP or QUIT meanwhile skips that. TSTP, TTIN and TTOU stop the program's
-    group, then pipe-init; CONT wakes both. It has the signal mask, dispositions, environment and descriptors that
-    pipe-init was started with. Every option has a variable too: --grace is PIPE_INIT_GRACE.
+    and KILL after the grace time (not with --leave-rest); a TERM, INT, HUP or QUIT meanwhile skips that. TSTP, TTIN and
+    TTOU stop the program's group, then pipe-init; CONT wakes both. It has the signal mask, dispositions, environment
+    and descriptors that pipe-init was started with. Every option has a variable too: --grace is PIPE_INIT_GRACE.
 
     Exit codes: the program's own; 128+n if signal n ended it; 127 it was not found; 126 it cannot be executed; 2 wrong
     usage.
@@ -98,7 +104,9 @@ def execute(context: click.Context, /, **given: Any) -> int:
 
 
 def options_of(given: Mapping[str, Any]) -> plain_init.Options:
-    """What the command line says, as the init takes it."""
+    """Return what the command line says, as the init takes it. click.UsageError: it contradicts itself."""
+    if given["subreaper"] and given["leave_rest"]:
+        raise click.UsageError("--subreaper ends what --leave-rest leaves alone: choose one.")
     return plain_init.Options(
         command=tuple(given["command"]),
         group=given["group"],
@@ -108,4 +116,5 @@ def options_of(given: Mapping[str, Any]) -> plain_init.Options:
         session=given["setsid"],
         parent_death=given["pdeathsig"] or 0,
         grace=given["grace"],
+        leave=given["leave_rest"],
     )
