@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from pipe_init.cli.hints import MAX_ENTRIES, Setting, hint
+from pipe_init.cli.hints import hint
+from pipe_init.cli.load_hints import MAX_ENTRIES, Setting
 from pipe_init.cli.platform import FC, NONE
 from pipe_runtime import handler
 from pipe_runtime.codec import decode_event, encode_result
@@ -117,6 +122,22 @@ class TestWhileItRuns:
         assert not hint(problem, Setting("index.handler", raw=True))
         assert not hint({**problem, "error_message": "another"}, Setting("index.handler"))
 
+    @pytest.mark.parametrize("work", [lambda: signal.signal(signal.SIGUSR1, signal.SIG_DFL), asyncio.get_event_loop])
+    def test_what_only_the_main_thread_can(self, work: Callable[[], object]) -> None:
+        problems: list[dict[str, Any]] = []
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                problems.append(describe(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        assert "use --workers instead" in hint(problems[0], Setting("index.handler", concurrency=2))
+        assert not hint(problems[0], Setting("index.handler"))
+
     def test_too_many_parameters(self) -> None:
         message = "handler() missing 1 required positional argument: 'callback'"
         problem = {"error_type": "TypeError", "error_message": message, "stack": []}
@@ -220,6 +241,25 @@ class TestWhileItLoads:
         (folder / "index.py").write_text("import no_such_package.part\n")
         found = hint(self.error_of("index.handler", folder), Setting("index.handler", str(folder)))
         assert found.startswith("install no_such_package into the function's Python, or name the one")
+
+    @pytest.mark.parametrize(
+        ("file", "expected"),
+        [
+            (".venv/bin/python", "`--python {folder}/.venv` runs"),
+            ("venv/bin/python", "`--python {folder}/venv` runs"),
+            ("package/no_such_package/__init__.py", "`--layer {folder}/package` has no_such_package"),
+            ("python/no_such_package.py", "`--layer {folder}/python` has no_such_package"),
+            ("../no_such_package.py", "no_such_package is in the folder above; try `pipe-init run function.index.h"),
+        ],
+    )
+    def test_a_dependency_that_is_near(self, tmp_path: Path, file: str, expected: str) -> None:
+        folder = tmp_path / "function"
+        folder.mkdir()
+        (folder / "index.py").write_text("import no_such_package.part\n")
+        problem = self.error_of("index.handler", folder)
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+        assert hint(problem, Setting("index.handler", str(folder))).startswith(expected.format(folder=folder))
 
     def test_what_the_module_itself_does_wrong(self, folder: Path) -> None:
         for text in ("def handler(:\n", "import json.nothing\n", "from json import nothing\n"):

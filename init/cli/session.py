@@ -234,10 +234,12 @@ class Session:
         if problem is None or options.quiet or self._hinted >= MAX_HINTED:
             return
         self._hinted += 1
-        from .hints import Setting, hint  # a run that goes well need not load it
+        from .hints import hint  # a run that goes well need not load it
+        from .load_hints import Setting
 
         platform = options.platform or LAMBDA
-        setting = Setting(options.handler, str(options.code_dir), platform, options.raw, options.is_http)
+        folder, together = str(options.code_dir), options.concurrency
+        setting = Setting(options.handler, folder, platform, options.raw, options.is_http, together)
         text = hint(problem, setting)
         if text and text not in self._hints:
             self._hints.add(text)

@@ -1,0 +1,213 @@
+"""One line that says what to do, where a function's module, its handler or what it imports was not found.
+
+It looks at names: of HANDLER, of the function's files, and of what these define. It runs nothing and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from .platform import LAMBDA
+
+MAX_FILE = 2**20
+"""Bytes of a source file that are looked at."""
+
+MAX_ENTRIES = 2000
+"""Entries of folders that are looked at in search of a file."""
+
+USUAL_MODULES = ("index", "lambda_function", "main", "app", "handler", "function")
+USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle", "app", "application")
+"""What platforms and frameworks call them, the most frequent first."""
+
+ENVIRONMENTS = (".venv", "venv", "env")
+"""Folders of virtual environments, beside a function's code."""
+
+VENDORED = ("package", "packages", "python", "vendor", "lib", "libs", "dependencies")
+"""Folders in which deployment packages and layers have what they bring along."""
+
+_DEFINED = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(|(app|application|handler)[ \t]*=[^=])", re.M)
+_NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What of the options a hint depends on.
+
+    Attributes:
+        handler: HANDLER as given.
+        code_dir: --code-dir as given.
+        platform: The effective platform.
+        raw: Whether the function gets bytes.
+        http: Whether it is sent HTTP requests.
+        concurrency: How many events a worker is at together.
+    """
+
+    handler: str
+    code_dir: str = "."
+    platform: str = LAMBDA
+    raw: bool = False
+    http: bool = False
+    concurrency: int = 1
+
+
+def of_loading(kind: str, message: str, setting: Setting) -> str:
+    """Return what to do about an error of the runtime's, one line; "" if nothing is known.
+
+    Args:
+        kind: Its type.
+        message: Its text.
+        setting: What was asked for.
+    """
+    if kind == "Runtime.ImportModuleError" and "(looked for" not in message:
+        missing = _NO_MODULE.search(message)
+        return "" if missing is None else _of_missing(missing[1], setting)
+    if kind not in ("Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.MalformedHandlerName"):
+        return ""
+    if not _is_about_handler(kind, message, setting.handler):
+        return _of_hook(message, setting)
+    found = _find(setting)
+    if found is None:
+        return ""
+    folder, module, function = found
+    name = f"{module}.{function}"
+    if not f"{folder}{name}".isprintable():
+        return ""
+    from shlex import quote  # something has failed already: time does not matter any more
+
+    place = "" if os.path.normpath(folder) == os.path.normpath(setting.code_dir) else f" -C {quote(folder)}"
+    if name == setting.handler and not place:
+        return ""
+    what = " (HANDLER is module.function, not a file)" if ".py" in setting.handler else ""
+    return f"try `pipe-init run {name}{place}`{what}"
+
+
+def _of_missing(module: str, setting: Setting) -> str:
+    """Return where a module is that the function imports: beside its folder, in an environment, or nowhere."""
+    from shlex import quote  # something has failed already: time does not matter any more
+
+    code_dir = setting.code_dir
+    for name in ENVIRONMENTS:
+        path = os.path.normpath(os.path.join(code_dir, name))
+        if os.path.isfile(os.path.join(path, "bin", "python")) and path.isprintable():
+            return f"`--python {quote(path)}` runs the function with the packages of that environment"
+    for name in VENDORED:
+        path = os.path.normpath(os.path.join(code_dir, name))
+        if _is_module(os.path.join(path, module)) and path.isprintable():
+            return f"`--layer {quote(path)}` has {module}"
+    below = os.path.basename(os.path.abspath(code_dir))
+    above = os.path.normpath(os.path.join(code_dir, os.pardir))
+    if _is_module(os.path.join(above, module)) and below.isidentifier() and above.isprintable():
+        if setting.handler.isprintable() and "/" not in setting.handler:
+            return f"{module} is in the folder above; try `pipe-init run {below}.{setting.handler} -C {quote(above)}`"
+    return (
+        f"install {module} into the function's Python, or name the one that has it with --python, or a folder that has "
+        "it with --layer"
+    )
+
+
+def _is_module(path: str) -> bool:
+    return os.path.isfile(f"{path}.py") or os.path.isdir(path)
+
+
+def _of_hook(message: str, setting: Setting) -> str:
+    """Return the name that is most like the one of a hook that was not found."""
+    found = re.match(r"Handler '(\w+)' missing on module '([\w.]+)'", message)
+    if found is None:
+        return ""
+    from difflib import get_close_matches  # something has failed already: time does not matter any more
+
+    names = _functions(os.path.join(setting.code_dir, *found[2].split(".")) + ".py")
+    close = get_close_matches(found[1], names, 1)
+    return f"there is {found[2]}.{close[0]}" if close else ""
+
+
+def _is_about_handler(kind: str, message: str, handler: str) -> bool:
+    """Whether it is HANDLER that was not found, and not a hook."""
+    if kind == "Runtime.MalformedHandlerName":
+        return message.startswith(f"Bad handler '{handler}'")
+    quoted = re.search(r"'([^']*)'", message)
+    return quoted is not None and quoted[1].rpartition(".")[2] in re.split(r"[./:]", handler)
+
+
+def _find(setting: Setting) -> tuple[str, str, str] | None:
+    """Return (folder, module, function) of what HANDLER most likely means."""
+    for place, modules, function in _readings(setting):
+        chosen = _choose(_functions(os.path.join(place, *modules) + ".py"), function)
+        if chosen:
+            return os.path.normpath(place), ".".join(modules), chosen
+    return None
+
+
+def _readings(setting: Setting) -> Iterator[tuple[str, list[str], str]]:
+    """Yield (folder, modules, function) of all that HANDLER may mean, whatever way it is spelled, likely ones first."""
+    handler = setting.handler.strip()
+    if "\0" in handler:
+        return
+    place, _, last = handler.rstrip("/").rpartition("/")
+    folder = os.path.join(setting.code_dir, place or ("/" if handler.startswith("/") else ""))
+    parts = [part for part in re.split(r"[.:()]+", last) if part]
+    if "py" in parts[1:]:
+        parts.remove("py")  # it is a file's name
+    for count in range(len(parts), 0, -1):
+        yield folder, parts[:count], "".join(parts[count : count + 1])
+    if place and len(parts) == 1:  # index/handler
+        yield os.path.dirname(folder), [os.path.basename(folder)], parts[0]
+    for usual in USUAL_MODULES:
+        yield os.path.join(folder, last), [usual], ""
+    if parts:
+        below = list(islice(_folders_with(setting.code_dir, f"{parts[0]}.py"), 2))
+        if len(below) == 1:  # one of several would be a guess
+            yield below[0], parts[:1], "".join(parts[1:2])
+    for usual in USUAL_MODULES:
+        yield setting.code_dir, [usual], ""
+
+
+def _folders_with(code_dir: str, name: str) -> Iterator[str]:
+    """Yield the folders, up to two below the code directory, that have a file of this name."""
+    seen, level = 0, [code_dir]
+    for _ in range(3):
+        below: list[str] = []
+        for folder in level:
+            if os.path.isfile(os.path.join(folder, name)):
+                yield folder
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        seen += 1
+                        if seen > MAX_ENTRIES:
+                            return
+                        if entry.name.isidentifier() and entry.is_dir():
+                            below.append(entry.path)
+            except OSError:
+                continue
+        level = sorted(below)
+
+
+def _functions(path: str) -> list[str]:
+    """Return the names that a file defines at its top and that may be handlers."""
+    if not os.path.isfile(path):
+        return []
+    try:
+        with open(path, "rb") as file:
+            source = file.read(MAX_FILE)
+    except OSError:
+        return []
+    names = [(one or other).decode("utf-8", "replace") for one, other in _DEFINED.findall(source)]
+    return [name for name in names if name.isidentifier()]
+
+
+def _choose(names: list[str], wanted: str) -> str:
+    """Return the name that is meant: the same, a similar one, a usual one, or the only one; "" if there is none."""
+    if wanted in names:
+        return wanted
+    if not names:
+        return ""
+    from difflib import get_close_matches  # as above
+
+    close = get_close_matches(wanted, names, 1) if wanted else []
+    usual = [name for name in USUAL_FUNCTIONS if name in names]
+    return next(iter((*close, *usual)), names[0] if len(names) == 1 else "")
