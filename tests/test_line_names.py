@@ -157,7 +157,9 @@ def test_threads_of_one_request_do_not_share_a_line(tmp_path: Path) -> None:
     both = Both(shown)
 
     def half(text: bytes) -> None:
-        both.contexts[1].copy().run(lambda: (both.raw.write(text), both.raw.flush()))
+        context = both.contexts[1].copy()
+        context.run(both.raw.write, text)
+        context.run(both.raw.flush)
 
     half(b"of the main thread")
     thread = threading.Thread(target=half, args=[b"of another"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import util
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from pipe_testing import tools
 from pipe_testing.bodies import RECORD, logs
 from pipe_testing.runtime import RuntimeProcess
 
@@ -213,7 +215,7 @@ def test_a_wrong_configuration_changes_nothing(tmp_path: Path, wrong: str) -> No
 
 
 def test_structlog(tmp_path: Path) -> None:
-    pytest.importorskip("structlog")
+    tools.require(util.find_spec("structlog"), "needs the package structlog")
     body = """
         import logging, structlog
         structlog.get_logger().info("printed", a=1)
@@ -239,7 +241,6 @@ SHOWN = """
 """
 
 
-@pytest.mark.unmeasured
 @pytest.mark.parametrize("configure", ["pass", "logging.basicConfig()"])
 @pytest.mark.parametrize("define", ["def", "async def"])
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -355,7 +356,7 @@ def test_the_root_level(tmp_path: Path, hello: dict[str, Any], expected: list[st
 
 
 def test_django_logs_a_failure_without_a_configuration(tmp_path: Path) -> None:
-    pytest.importorskip("django")
+    tools.require(util.find_spec("django"), "needs the package django")
     body = """
         import logging
         from logging.config import dictConfig

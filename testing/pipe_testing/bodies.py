@@ -11,11 +11,11 @@ RECORD = r"\[%s\]\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\tr-1\t%s"
 """A log record of the first request in the runtime's text form, with places for its level and its message."""
 
 
-def logs(folder: Path, body: str, event: object = None, **hello: object) -> RuntimeProcess:
+def logs(folder: Path, body: str, event: object = None) -> RuntimeProcess:
     """Run a handler with this body once, to the end of the runtime; its LOG frames are in `lines`."""
     source = "import os, sys\ndef handler(event, context):\n" + indent(body)
     with RuntimeProcess(folder, source) as runtime:
-        runtime.start(**hello)
+        runtime.start()
         assert runtime.lines == []
         runtime.call(event)
         lines = runtime.lines
