@@ -105,7 +105,7 @@ def cases_of(module: str) -> list[str]:
         sys.path.remove(str(FOLDER))
 
 
-ALL = [case for module in ("values", "raising", "contexts", "logs") for case in cases_of(module)]
+ALL = [case for module in ("values", "raising", "contexts", "process", "logs") for case in cases_of(module)]
 LOGS = cases_of("logs")
 RUNS: dict[str, tuple[list[str], dict[str, str]]] = {
     "": (ALL, {}),
@@ -115,8 +115,8 @@ RUNS: dict[str, tuple[list[str], dict[str, str]]] = {
 """Prefix of a case's name → the cases of a run, and what more is in the environment."""
 
 USED = {
-    "": {"place", "hints", "frames"},
-    "json:": {"frames", "milliseconds", "location", "printed"},
+    "": {"place", "hints"},
+    "json:": {"milliseconds", "location", "printed"},
     "debug:": set(),
 }
 """Prefix → the rules of Sameness that have something to do there."""
@@ -154,7 +154,7 @@ class Lambda:
     def __init__(self, folder: Path, sameness: Sameness) -> None:
         self.folder = folder
         self.normal = sameness.lambdas
-        self.environment = {**lambda_client.base_environment(), **VARIABLES}
+        self.environment = {**lambda_client.base_environment(), **VARIABLES, "PYTHONIOENCODING": "utf-8:strict"}
 
     def run(self, cases: Sequence[str], more: dict[str, str]) -> dict[str, Outcome]:
         events = [event_of(case) for case in cases]
@@ -256,8 +256,9 @@ class Sameness:
         found.log = [line for line in found.log if not ("LAMBDA_WARNING" in line and self.rule("warning"))]
         if found.error is not None:
             stack = found.error["stackTrace"]
-            own = r'  File "[^"]*(/awslambdaric/|/importlib/|<frozen importlib)'
-            found.error["stackTrace"] = [entry for entry in stack if not (re.match(own, entry) and self.rule("frames"))]
+            while stack and re.match(r'  File "[^"]*(/awslambdaric/|/importlib/|<frozen importlib)', stack[0]):
+                del stack[0]
+                self.rule("frames")
         return found
 
     def here(self, result: str | None, error: dict[str, Any] | None, log: str, request_id: str) -> Outcome:
@@ -268,8 +269,9 @@ class Sameness:
             if place and self.rule("place"):
                 found.error["errorMessage"] = message
         own = [line for line in found.log if not (str(line).startswith("pipe-init: hint: ") and self.rule("hints"))]
-        lines = (self.record(line) if isinstance(line, dict) else line for line in own)
-        found.log = [line for line in lines if line]
+        records = [self.record(line) if isinstance(line, dict) else line for line in own]
+        lines = [[line] if isinstance(line, dict) else line.split("\n") for line in records]
+        found.log = [line for several in lines for line in several if line]
         return found
 
     def record(self, line: dict[str, Any]) -> Any:

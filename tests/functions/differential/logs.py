@@ -1,8 +1,15 @@
 """Handlers that print and log."""
 
+import asyncio
+import datetime
+import decimal
 import logging
 import logging.config
+import logging.handlers
+import queue
 import sys
+import threading
+import traceback
 import warnings
 
 root = logging.getLogger()
@@ -136,6 +143,117 @@ def no_text(event, context):
 
 def a_dict(event, context):
     root.warning({"own": 1, "nested": {"a": [True, None]}})
+
+
+def a_dict_of_odd_values(event, context):
+    root.warning({"b": b"x", "d": decimal.Decimal("1.50"), "t": datetime.date(2026, 1, 31), 1: {2}})
+
+
+def a_dict_with_a_key_that_json_has_not(event, context):
+    root.warning({(1, 2): 3})
+
+
+def in_a_thread(event, context):
+    thread = threading.Thread(target=root.warning, args=("in a thread",), name="own")
+    thread.start()
+    thread.join()
+
+
+def in_a_task(event, context):
+    async def work():
+        root.warning("in a task")
+
+    asyncio.run(work())
+
+
+def through_a_queue(event, context):
+    records = queue.SimpleQueue()
+    listener = logging.handlers.QueueListener(records, *root.handlers)
+    root.handlers[:] = [logging.handlers.QueueHandler(records)]
+    listener.start()
+    root.warning("through a queue")
+    listener.stop()
+
+
+def memory_handler(event, context):
+    handler = logging.handlers.MemoryHandler(10, target=root.handlers[0])
+    root.handlers[:] = [handler]
+    root.warning("kept")
+    handler.flush()
+
+
+def own_formatter_class(event, context):
+    class Formatter(logging.Formatter):
+        def format(self, record):
+            return (
+                f"{record.levelname} {record.funcName} {getattr(record, 'aws_request_id', None)} {record.getMessage()}"
+            )
+
+    root.handlers[0].setFormatter(Formatter())
+    root.warning("formatted")
+
+
+def own_formatter_for_exceptions(event, context):
+    root.handlers[0].setFormatter(logging.Formatter("own %(message)s", "%H:%M", "%"))
+    try:
+        failing()
+    except ValueError:
+        root.exception("caught")
+
+
+def style_of_braces(event, context):
+    root.handlers[0].setFormatter(logging.Formatter("own {levelname} {message}", style="{"))
+    root.warning("formatted")
+
+
+def message_of_kilobytes(event, context):
+    root.warning("x" * 20_000)
+
+
+def message_with_zero_byte(event, context):
+    root.warning("a\x00b")
+
+
+def message_with_surrogate(event, context):
+    root.warning("a\ud800b")
+
+
+def child_logger(event, context):
+    root.getChild("child").getChild("of it").warning("child")
+
+
+def level_of_the_handler_and_the_logger(event, context):
+    root.handlers[0].setLevel("DEBUG")
+    logging.getLogger("quiet").setLevel("ERROR")
+    logging.getLogger("quiet").warning("hidden")
+    logging.getLogger("quiet").error("shown")
+
+
+def print_long(event, context):
+    print("y" * 20_000)
+
+
+def print_carriage_return(event, context):
+    print("one\rtwo\r\nthree")
+
+
+def print_escape(event, context):
+    print("\x1b[31mred\x1b[0m")
+
+
+def print_surrogate(event, context):
+    print("a\udcffb")
+
+
+def print_several(event, context):
+    print("a", 1, None, sep="-", end="!\n")
+
+
+def print_exception(event, context):
+    try:
+        failing()
+    except ValueError:
+        traceback.print_exc()
 
 
 def a_list(event, context):

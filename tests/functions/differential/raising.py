@@ -1,9 +1,14 @@
 """Handlers that raise, and some that end their process."""
 
 import asyncio
+import builtins
+import concurrent.futures
+import functools
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import sys
 
 
@@ -233,6 +238,100 @@ def like_a_fault(event, context):
 
 def of_type_named_exception(event, context):
     raise type("Ünïcode Name", (Exception,), {})("text")
+
+
+def huge_text(event, context):
+    raise ValueError("x" * 100_000)
+
+
+def group(event, context):
+    kind = getattr(builtins, "ExceptionGroup", None)
+    raise ValueError("none here") if kind is None else kind("several", [ValueError("one"), KeyError("two")])
+
+
+def timeout_of_its_own(event, context):
+    raise TimeoutError("own")
+
+
+def connection(event, context):
+    socket.create_connection(("127.0.0.1", 1))
+
+
+def import_error(event, context):
+    import no_such_module_at_all  # noqa: F401
+
+
+def name_error(event, context):
+    return no_such_name  # noqa: F821
+
+
+def unbound(event, context):
+    print(later)  # noqa: F821
+    later = 1
+    return later
+
+
+def index_error(event, context):
+    return [][7]
+
+
+def overflow(event, context):
+    return 2.0**10_000
+
+
+def not_implemented(event, context):
+    raise NotImplementedError
+
+
+def warning_as_exception(event, context):
+    raise UserWarning("raised")
+
+
+def of_a_string(event, context):
+    raise "text"  # noqa: B016
+
+
+def of_a_builtin_with_slots(event, context):
+    raise LookupError("a", "b")
+
+
+def while_cleaning_up(event, context):
+    try:
+        raise ValueError("first")
+    finally:
+        int("second")
+
+
+def in_a_generator(event, context):
+    def items():
+        yield 1
+        raise ValueError("after one")
+
+    return list(items())
+
+
+def in_a_decorated_one(event, context):
+    @functools.lru_cache
+    def cached():
+        raise ValueError("cached")
+
+    return cached()
+
+
+def in_another_thread(event, context):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(plain, event, context).result()
+
+
+def in_another_process(event, context):
+    fork = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=fork) as pool:
+        return pool.submit(int, "no number").result()
+
+
+def after_printing(event, context):
+    print("before")
+    raise ValueError("after")
 
 
 def long_text(event, context):
