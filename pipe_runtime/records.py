@@ -102,8 +102,9 @@ def record_line(record: logging.LogRecord, tag: Tag, level: str, known: Collecti
 
     The fields are Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId, location
     (file:function:line), and of an exception errorType, errorMessage and stackTrace (strings as
-    traceback.format_exception gives them); stackInfo is logging's own. Whatever else the record has (`extra=`) follows
-    under its own name, unless that is one of those.
+    traceback.format_exception gives them); stackInfo is logging's own, and so is taskName, which a record from a task
+    has since Python 3.12. Whatever else the record has (`extra=`) follows under its own name, unless that is one of
+    those.
 
     Args:
         tag: The request that it belongs to.
@@ -131,7 +132,9 @@ def record_line(record: logging.LogRecord, tag: Tag, level: str, known: Collecti
     extra = {
         name: value
         for key, value in record.__dict__.items()
-        if key not in known and key not in _LEFT_BY_FORMATTERS and (name := text_of(key)) not in fields
+        if (key not in known or (key == "taskName" and value))
+        and key not in _LEFT_BY_FORMATTERS
+        and (name := text_of(key)) not in fields
     }
     return _on_one_line(_line(fields, extra))
 

@@ -168,6 +168,13 @@ def test_a_record_of_no_request() -> None:
     assert "requestId" not in json.loads(records.record_line(logging.makeLogRecord({}), NOBODY, "INFO", KNOWN))
 
 
+@pytest.mark.parametrize(("name", "shown"), [("Task-1", {"taskName": "Task-1"}), (None, {})])
+def test_the_task_of_a_record(name: str | None, shown: dict[str, str]) -> None:
+    made = logging.makeLogRecord({"taskName": name})
+    line = json.loads(records.record_line(made, NOBODY, "INFO", {*KNOWN, "taskName"}))
+    assert {key: value for key, value in line.items() if key == "taskName"} == shown
+
+
 def test_an_exception() -> None:
     try:
         failure(KeyError("inner"))
