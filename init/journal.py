@@ -27,6 +27,9 @@ NAME = 128
 EMPTY, WAITING, FULL = range(3)
 """Of the buffer. While lines wait in it, no request is to be sent ahead of its turn; while it is full, none at all."""
 
+INFO, WARN, ERROR = "INFO", "WARN", "ERROR"
+"""Levels of pipe-init's own messages, by Lambda's names."""
+
 RAW = "raw"
 """The stream of what came from below Python."""
 
@@ -63,10 +66,12 @@ class Journal:
         self._usage: dict[int, _Usage] = {}
         self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
         self._open_line: tuple[int, str] | None = None
-        self._lost, self._why = 0, b""  # bytes since the last ones that could be written
+        self._lost, self._why = 0, ""  # bytes since the last ones that could be written
         self._note_left = 0  # bytes at the buffer's start that only say so
-        self.raw_line: Callable[[bytes, int], bytes] | None = None
-        """Makes of a line from below Python, and its request's id, what is written."""
+        self.json_line: Callable[[bytes, str, str], bytes] | None = None
+        """Makes a line of JSON of text, a request's id and a level, "" for neither; None: the log is text."""
+        self.request_id: Callable[[int], str] = lambda id: ""
+        """Names a request that has no outcome yet, "" where there is none."""
         self.before_line: Callable[[], None] | None = None
 
     @property
@@ -110,7 +115,9 @@ class Journal:
     def put(self, data: bytes) -> None:
         """Take bytes that are no lines, after what waits."""
         if self._lost and not self._buffer:
-            self._buffer += b"pipe-init: %d bytes of the log could not be written: %s\n" % (self._lost, self._why)
+            self._buffer += self._own(
+                f"pipe-init: {self._lost} bytes of the log could not be written: {self._why}", WARN
+            )
             self._note_left = len(self._buffer)
         self._buffer += data
         self.flush()
@@ -118,13 +125,27 @@ class Journal:
     def _lose(self, why: str) -> None:
         """Drop what waits, and count it."""
         self._lost += len(self._buffer) - self._note_left
-        self._note_left, self._why = 0, why.encode()
+        self._note_left, self._why = 0, why
         self._buffer.clear()
 
     def say(self, line: str) -> None:
-        """A line of pipe-init's own; "" says nothing."""
+        """Write a line that has the form of the log already; nothing for ""."""
         if line:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def tell(self, message: str, level: str = WARN, request_id: str = "") -> None:
+        """Write a message of pipe-init's own: as it is, or as one line of JSON where the log is made of such.
+
+        Args:
+            message: One line or more, without the last line break.
+            level: INFO, WARN or ERROR.
+            request_id: Of the request that it is about, "" for none.
+        """
+        self._write(self._own(message, level, request_id))
+
+    def _own(self, message: str, level: str, request_id: str = "") -> bytes:
+        text = message.encode("utf-8", "backslashreplace")
+        return (text if self.json_line is None else self.json_line(text, request_id, level)) + b"\n"
 
     def from_function(
         self, text: bytes, stream: str = RAW, continues: bool = False, id: int = 0, name: str = ""
@@ -166,7 +187,7 @@ class Journal:
         if line_break:
             self._raw_lines(whole, id)
         if len(rest) > PARTIAL_LIMIT:
-            if self.raw_line is None:
+            if self.json_line is None:
                 self.from_function(rest, continues=True, id=id)
             else:
                 self._raw_lines(rest, id)  # a record cannot go on in the next one
@@ -191,10 +212,7 @@ class Journal:
                     f"pipe-init: {usage.dropped_lines} log lines ({usage.dropped_bytes} bytes) of this request were "
                     f"dropped; a request may log {self._cap} bytes"
                 )
-                if self.raw_line is None:
-                    self.say(text)
-                else:
-                    self._write(self.raw_line(text.encode(), each) + b"\n")
+                self.tell(text, WARN, self.request_id(each))
 
     def all_over(self, ids: Iterable[int] = (), source: int = 0) -> None:
         """A source is gone, and with it the requests whose lines it may have written."""
@@ -207,8 +225,10 @@ class Journal:
 
     def _raw_lines(self, text: bytes, id: int) -> None:
         usage = self._usage.get(id)
-        if self.raw_line is not None and not (usage is not None and usage.dropped_lines):
-            text = b"\n".join(self.raw_line(line, id) for line in text.split(b"\n"))
+        make = self.json_line
+        if make is not None and not (usage is not None and usage.dropped_lines):
+            name = self.request_id(id)
+            text = b"\n".join(make(line, name, "") for line in text.split(b"\n"))
         self.from_function(text, id=id)
 
     def _write(self, data: bytes, line: tuple[int, str] | None = None) -> None:

@@ -390,7 +390,7 @@ class Lane:
 
     def _lose(self, worker: Worker) -> None:
         """The worker was killed and does not end: nobody is to wait for it."""
-        self._journal.say(f"pipe-init: the worker (pid {worker.pid}) was killed and does not end; going on without it")
+        self._journal.tell(f"pipe-init: the worker (pid {worker.pid}) was killed and does not end; going on without it")
         self.policy.gone()
         self._let_go(worker)
         self._perform(self.policy.died(time.monotonic()))

@@ -6,7 +6,7 @@ It knows the function and the journal, not workers; report.py knows what the lin
 from __future__ import annotations
 
 from . import report
-from .journal import Journal
+from .journal import INFO, Journal
 from .request import Function, Outcome, Request
 
 PRE_STOP = "pre-stop"
@@ -40,7 +40,7 @@ class Proceedings:
         elif phase == report.INVOKE:
             limit = self._function.limits.memory
             limit_mb = None if limit is None else limit // 2**20
-            self._journal.say(report.short_line(id, failed, outcome.measured, limit_mb))
+            self._journal.tell(report.short_line(id, failed, outcome.measured, limit_mb), INFO, id)
 
     def hook_begun(self, phase: str) -> None:
         """The worker will run a hook, if the function has this one; its lines stand before those of `hook_over`."""
@@ -54,7 +54,7 @@ class Proceedings:
         phase, self._hook = self._hook, ""
         if phase and failed and forced and phase == PRE_STOP:
             limit = self._function.settings.stop_timeout
-            self._journal.say(f"pipe-init: the pre-stop hook did not end within {limit:.0f} s, and was ended")
+            self._journal.tell(f"pipe-init: the pre-stop hook did not end within {limit:.0f} s, and was ended")
         if phase:
             self._journal.say(report.end_line(self._function.log_style, self._init_request_id, failed, phase))
 

@@ -138,9 +138,18 @@ def short_line(request_id: str, failed: bool, measured: Mapping[str, int], limit
     return ", ".join(parts)
 
 
-def raw_line(line: bytes, request_id: str) -> bytes:
-    """Return a line from below Python as JSON, as the runtime writes the function's own: one line for any reader."""
-    record: dict[str, str] = {"timestamp": _moment(), "message": line.decode("utf-8", "backslashreplace")}
+def json_line(text: bytes, request_id: str, level: str = "") -> bytes:
+    """Return text as JSON, as the runtime writes the function's own lines: one line for any reader.
+
+    Args:
+        text: A line from below Python, or a message of pipe-init's own.
+        request_id: Of its request, "" for none.
+        level: Of a message, "" for a line that has none.
+    """
+    record: dict[str, str] = {"timestamp": _moment()}
+    if level:
+        record["level"] = level
+    record["message"] = text.decode("utf-8", "backslashreplace")
     if request_id:
         record["requestId"] = request_id
     return one_line(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace"))

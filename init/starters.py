@@ -312,7 +312,7 @@ class FromTemplate:
 
     def lose(self) -> None:
         """The template was killed and does not end: nobody is to wait for it."""
-        self._journal.say(f"pipe-init: the template (pid {self.pid}) was killed and does not end; going on without it")
+        self._journal.tell(f"pipe-init: the template (pid {self.pid}) was killed and does not end; going on without it")
         self._let_go()
 
     def _start_template(self) -> Template | None:
@@ -331,7 +331,7 @@ class FromTemplate:
             released(function, group)
             if error.errno not in NO_SOCKETS:
                 raise
-            self._journal.say(f"pipe-init: no template can be had here ({error.strerror}); workers start by exec")
+            self._journal.tell(f"pipe-init: no template can be had here ({error.strerror}); workers start by exec")
             self._instead = Exec(function, None)
             return None
         try:
@@ -426,7 +426,7 @@ class FromTemplate:
         elif frame.kind == ERROR and self._is_loaded:
             why = ascii(frame.metadata["error_message"][:WORDS])[1:-1]
             self._farewell = why
-            self._journal.say(f"pipe-init: the template (pid {self.pid}) ends: {why}")
+            self._journal.tell(f"pipe-init: the template (pid {self.pid}) ends: {why}")
         elif frame.kind == ERROR:
             for lane in self._waiting():
                 lane.not_loaded(frame.metadata)
@@ -435,7 +435,7 @@ class FromTemplate:
         """The template broke the protocol: nothing that it says counts any more."""
         self._is_heard = False
         self._violation = why
-        self._journal.say(f"pipe-init: the template (pid {worker.pid}) broke the protocol and is replaced: {why}")
+        self._journal.tell(f"pipe-init: the template (pid {worker.pid}) broke the protocol and is replaced: {why}")
         self._watch.forget(self)
         self._kill(worker)
 

@@ -18,7 +18,7 @@ from .answers import Facts, answer, problem
 from .dispatch import Spread, lanes_for
 from .journal import EMPTY, Journal
 from .lane import Lane
-from .report import raw_line
+from .report import json_line
 from .request import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request
 from .signals import Signals
 from .starters import Exec, FromTemplate
@@ -72,7 +72,7 @@ class Supervisor:
         self._log_level = EMPTY
         self._mourning: deque[tuple[Lane, float]] = deque()  # lanes without a worker, and when they go on at last
         if function.hello.get("log_format") == "json":
-            journal.raw_line = self._raw_line
+            journal.json_line, journal.request_id = json_line, self._request_id
 
     # For the caller
 
@@ -314,9 +314,9 @@ class Supervisor:
             for lane in self._lanes:
                 lane.interrupt() if self._endings == 1 else lane.abandon()
 
-    def _raw_line(self, line: bytes, id: int) -> bytes:
+    def _request_id(self, id: int) -> str:
         lane = self._lane_of(id)
-        return raw_line(line, "" if lane is None else lane.requests[id].request_id)
+        return "" if lane is None else lane.requests[id].request_id
 
     # What workers leave behind
 
@@ -388,7 +388,7 @@ class Supervisor:
                 limit = min(now + LAST_WAIT, last)
             remaining = limit - now
             if remaining <= 0:
-                self._journal.say("pipe-init: processes that the function left behind do not end")
+                self._journal.tell("pipe-init: processes that the function left behind do not end")
                 return
             if not reaped.more:
                 waiting = select.poll()

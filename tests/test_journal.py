@@ -154,7 +154,8 @@ class TestRaw:
 
     def test_each_line_is_made_into_another_form(self, pipe: tuple[int, Log]) -> None:
         journal = Journal(pipe[0])
-        journal.raw_line = lambda line, id: b"<%d:%s>" % (id, line)
+        journal.json_line = lambda line, name, level: b"<%s:%s>" % (name.encode(), line)
+        journal.request_id = str
         journal.raw(b"one\ntwo\nth", 7)
         assert pipe[1]() == b"<7:one>\n<7:two>\n"
         journal.request_over(7)
@@ -162,7 +163,7 @@ class TestRaw:
 
     def test_in_another_form_a_line_without_an_end_becomes_several(self) -> None:
         def write(journal: Journal) -> None:
-            journal.raw_line = lambda line, id: b"<%s>" % line
+            journal.json_line = lambda line, name, level: b"<%s>" % line
             journal.raw(b"x" * (PARTIAL_LIMIT + 1))
             journal.raw(b"y\n")
 

@@ -19,8 +19,8 @@ from pipe_init.report import (
     end_line,
     error_object,
     error_text,
+    json_line,
     parse_stacks,
-    raw_line,
     report_line,
     short_line,
     start_line,
@@ -90,17 +90,17 @@ class TestRawLine:
         [(b"text", "text"), (b"", ""), (b'{"a": "\x1b"}', '{"a": "\x1b"}'), ("é\u2028".encode(), "é\u2028")],
     )
     def test_a_record_on_one_line(self, line: bytes, message: str) -> None:
-        made = raw_line(line, ID)
+        made = json_line(line, ID)
         assert b"\n" not in made
         entry = json.loads(made)
         assert MOMENT.fullmatch(entry.pop("timestamp"))
         assert entry == {"message": message, "requestId": ID}
 
     def test_bytes_that_are_no_text(self) -> None:
-        assert json.loads(raw_line(b"\xff\x00", ID))["message"] == "\\xff\x00"
+        assert json.loads(json_line(b"\xff\x00", ID))["message"] == "\\xff\x00"
 
     def test_of_no_request(self) -> None:
-        assert set(json.loads(raw_line(b"x", ""))) == {"timestamp", "message"}
+        assert set(json.loads(json_line(b"x", ""))) == {"timestamp", "message"}
 
 
 class TestReport:

@@ -16,6 +16,9 @@ EXIT_BROKEN_PIPE = 141
 """As a shell sees a program that SIGPIPE has ended."""
 
 
+JSON_LOG = "json_log"
+"""In click's context: whether stderr is to have lines of JSON, as is known by now."""
+
 COMPLAINT_SECONDS = 2.0
 """That the reader of an error message has after a signal has asked for an end."""
 
@@ -62,13 +65,12 @@ def main(arguments: list[str], early: Early | None = None, held: Held | None = N
 
     early: what `run` may use, ended here if it does not. held: what `exec` needs to know of our start.
     """
+    shared: dict[str, object] = {"early": early, "held": held, JSON_LOG: _asks_for_json(arguments)}
     try:
-        code = program.main(
-            args=arguments, prog_name="pipe-init", obj={"early": early, "held": held}, standalone_mode=False
-        )
+        code = program.main(args=arguments, prog_name="pipe-init", obj=shared, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        _complain(error, None if early is None else early.signals)
+        _complain(error, None if early is None else early.signals, bool(shared[JSON_LOG]))
         return error.exit_code
     except click.exceptions.Exit as exit:
         return exit.exit_code
@@ -79,18 +81,30 @@ def main(arguments: list[str], early: Early | None = None, held: Held | None = N
             early.process.dismiss()
 
 
-def _complain(error: click.ClickException, signals: Signals | None) -> None:
-    from ..journal import Journal
+def _asks_for_json(arguments: list[str]) -> bool:
+    """Return whether a `run` is to log in lines of JSON, as far as that can be seen where no command has read it."""
+    if arguments[:1] != ["run"]:
+        return False
+    if os.environ.get("PIPE_INIT_LOG_STYLE") == "json" or "--log-style=json" in arguments:
+        return True
+    return ("--log-style", "json") in zip(arguments, arguments[1:], strict=False)
+
+
+def _complain(error: click.ClickException, signals: Signals | None, as_json: bool) -> None:
+    from .. import report
+    from ..journal import ERROR, Journal
     from ..outlet import Patience
 
     journal, lines = Journal(2), []
+    if as_json:
+        journal.json_line = report.json_line
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
         lines.append(error.format_message())
     else:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             lines += [error.ctx.get_usage(), f"Try '{error.ctx.command_path} -h' for help.", ""]
         lines.append(f"Error: {error.format_message()}")
-    journal.say("\n".join(lines))
+    journal.tell("\n".join(lines), ERROR)
     journal.finish(Patience(signals, COMPLAINT_SECONDS))
 
 

@@ -77,5 +77,5 @@ def _parent(options: Given, folders: list[str], wanted: Limits, journal: Journal
         if options.cgroup:
             raise click.BadParameter(f"{error}.", param_hint="'--cgroup'") from None
         if not options.quiet:
-            journal.say(f"pipe-init: its own cgroup is not used: {error}")
+            journal.tell(f"pipe-init: its own cgroup is not used: {error}")
         return None

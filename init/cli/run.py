@@ -15,6 +15,7 @@ from pipe_runtime.connection import MAX_CONCURRENCY
 
 from .. import report
 from ..request import EXEC, PROCESS, REQUEST, TEMPLATE
+from . import JSON_LOG
 from .inputs import BYTES_FORMS, LOG_LEVELS, TYPES, Given
 from .options import DocumentedCommand, Number, Seconds, option, prefer_command_line
 from .platform import MEANS, PLATFORMS
@@ -416,4 +417,6 @@ def run(context: click.Context, /, **given: Any) -> int:
     prefer_command_line(context, given, ("event", "event_file", "events"))
     options = Given(**given)
     early: Early | None = context.obj["early"]
-    return Session(options, early).run()
+    session = Session(options, early)
+    context.obj[JSON_LOG] = session.logs_json
+    return session.run()

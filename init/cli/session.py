@@ -15,7 +15,7 @@ from pipe_runtime.messages import ANY, BYTES, JSON, PRE_FREEZE
 
 from .. import launch, report
 from ..dispatch import lanes_for
-from ..journal import LOG_CAP, Journal
+from ..journal import ERROR, INFO, LOG_CAP, Journal
 from ..limits import PIDS
 from ..outlet import Patience
 from ..reaper import become_subreaper
@@ -62,17 +62,24 @@ class Session:
         self.summary = Summary() if self.function.log_style == report.SUMMARY and is_terminal(2) else None
         log_bytes = self.function.limits.log_bytes
         self.journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if log_bytes is None else log_bytes)
+        if self.logs_json:
+            self.journal.json_line = report.json_line
         self.patience = Patience(signals, options.grace)
         self.progress = Progress(self.journal, options.events is not None and not options.quiet and is_terminal(2))
         self.journal.before_line = self.progress.clear
         if not become_subreaper() and not options.quiet:
-            self.journal.say("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
+            self.journal.tell("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
         self._hints: set[str] = set()
         self._hinted = 0
         self._say_region()
         self.cgroup = open_cgroup(options, folders, self.function.limits, self.journal)
         self.function = replace(self.function, cgroup=self.cgroup, start_method=self._start_method())
         self.supervisor = Supervisor(self.function, signals, self.journal, process)
+
+    @property
+    def logs_json(self) -> bool:
+        """Whether each line on stderr is one of JSON."""
+        return self.function.hello.get("log_format") == "json"
 
     def _early(self, early: Early | None, wanted: bool) -> tuple[Signals, launch.Process | None]:
         """The signals, and the worker that was started ahead if it is the one that the options ask for.
@@ -97,10 +104,12 @@ class Session:
         if not region or self.function.log_style == "none":
             return
         if options.platform == FC:
-            self.journal.say(f"pipe-init: FC_REGION is {region}: neither --region nor the environment names another")
+            self.journal.tell(
+                f"pipe-init: FC_REGION is {region}: neither --region nor the environment names another", INFO
+            )
         elif options.platform or mentions_aws(str(options.code_dir), options.handler):
             others = "neither --region nor the environment nor an AWS profile names another"
-            self.journal.say(f"pipe-init: AWS_REGION is {region}: {others}")
+            self.journal.tell(f"pipe-init: AWS_REGION is {region}: {others}", INFO)
 
     def _start_method(self) -> str:
         """How workers are started, now that it is known who counts their processes. click.UsageError: it cannot be."""
@@ -164,7 +173,7 @@ class Session:
             self.progress.clear()
             self._close()
         if self.summary is not None:
-            self.journal.say(self.summary.text())
+            self.journal.tell(self.summary.text(), INFO)
         if reader.error is not None:
             raise click.UsageError(f"Cannot read {options.events!r} any further: {reader.error.strerror}.")
         self._say_early_end(run, reader)
@@ -187,7 +196,7 @@ class Session:
             return
         why = signal.Signals(ending).name if ending else _shown(report.error_line(run.reason))
         rest = "" if reader.exhausted else ", and what may follow was not read"
-        self.journal.say(f"pipe-init: the run ended early: {why}. It read {run.read} events{rest}. Each has its line")
+        self.journal.tell(f"pipe-init: the run ended early: {why}. It read {run.read} events{rest}. Each has its line")
 
     def _freeze(self) -> int:
         """Run the pre-freeze hook, if there is one and a worker; return an exit code."""
@@ -218,15 +227,18 @@ class Session:
 
     def _print_error(self, outcome: Outcome) -> None:
         style, failure = self.options.error_style, outcome.problem or {}
-        is_json = self.function.hello.get("log_format") == "json"
+        is_json = self.logs_json
         if style == "text" or (style == "auto" and is_terminal(2) and not is_json):
             text = report.error_text(failure).rstrip("\n")
         else:
             error = report.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
             text = dumped(report.logged(error) if is_json else error).decode()
         text = _shown(text)
-        is_text = not text.startswith("{")
-        self.journal.say(click.style(text, fg="red") if is_text and wants_colour(2) else text)
+        if text.startswith("{"):
+            self.journal.say(text)
+        else:
+            coloured = wants_colour(2) and not is_json
+            self.journal.tell(click.style(text, fg="red") if coloured else text, ERROR, outcome.request_id)
 
     def _hint(self, outcome: Outcome) -> None:
         """Say what to do about an error, where that is known; each hint once."""
@@ -243,13 +255,13 @@ class Session:
         text = hint(problem, setting)
         if text and text not in self._hints:
             self._hints.add(text)
-            self.journal.say(_shown(f"pipe-init: hint: {text}"))
+            self.journal.tell(_shown(f"pipe-init: hint: {text}"), INFO)
 
     def _close(self) -> None:
         """See everything to its end."""
         self.supervisor.close()
         if self.cgroup is not None and not self.cgroup.close():
-            self.journal.say("pipe-init: a cgroup is left behind, with processes in it that do not end")
+            self.journal.tell("pipe-init: a cgroup is left behind, with processes in it that do not end")
 
     def _exit_code(self, code: int) -> int:
         ending = self.supervisor.interrupted_by
