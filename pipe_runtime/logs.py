@@ -203,8 +203,12 @@ class Journal:
         """Print where another context may have begun a line of the same id and stream."""
         writer = tag, stream, get_ident()
         with self._lock:
-            if self._open is not None and not _is_same(self._open, writer):
+            goes_on = self._open is not None and _is_same(self._open, writer)
+            if not goes_on:
                 self._end_open_line()
+            if self.forked and tag.request_id:  # no frame says whose it is
+                name = f"{tag.request_id}\t".encode("utf-8", "backslashreplace")
+                text = (b"" if goes_on else name) + text.replace(b"\n", b"\n" + name)
             self._open = None if line_break else writer
             self._post(tag, {"stream": stream}, text, line_break)
 

@@ -24,6 +24,7 @@ from pipe_runtime import logs
 from pipe_runtime.frames import FrameWriter
 from pipe_runtime.messages import LOG
 from pipe_testing.command import PipeInit
+from pipe_testing.runtime import RuntimeProcess
 from pipe_testing.supervision import supervised
 
 CAP = 1024 * 1024
@@ -256,6 +257,29 @@ def test_a_request_that_was_given_up_is_named_as_long_as_it_logs(pipe_init: Pipe
     lines = ended.stderr.decode().splitlines()
     assert {line.partition("\t")[2] for line in lines} >= {"whole", "half"}
     assert all("\t" in line for line in lines)
+
+
+FORKING = """
+import os, sys
+def handler(event, context):
+    if not os.fork():
+        print("one\\ntwo")
+        print("half", end=" ", flush=True)
+        print("and half")
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_lines_of_a_forked_child_have_the_name_of_its_request(tmp_path: Path, concurrency: int) -> None:
+    with RuntimeProcess(tmp_path, FORKING) as runtime:
+        runtime.start(concurrency=concurrency)
+        runtime.call()
+        assert runtime.lines == []
+        assert runtime.stop() == 0
+    name = "r-1\t" if concurrency > 1 else ""
+    assert runtime.log.decode() == "".join(f"{name}{line}\n" for line in ("one", "two", "half and half"))
 
 
 def test_one_request_at_a_time_has_no_names(pipe_init: PipeInit, tmp_path: Path) -> None:
