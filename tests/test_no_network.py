@@ -201,6 +201,7 @@ HARMLESS = {
     "lifespan.py": {"asyncio"},
     "tasks.py": {"asyncio"},
     "template.py": {"_socket"},
+    "trigger.py": {"urllib.parse"},
 }
 
 
