@@ -95,11 +95,15 @@ class Context(_Kept):
     # As plain as it looks
 
     @property
-    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+    def __dict__(self) -> dict[str, Any]:
         """Every field, worked out now if need be; vars() asks for this."""
         for name in FIELDS:
             getattr(self, name)
         return _worked_out(self)
+
+    @__dict__.setter
+    def __dict__(self, fields: dict[str, Any]) -> None:
+        _Kept.__dict__["__dict__"].__set__(self, fields)
 
     def __repr__(self) -> str:
         return _shown(self, {name: value for name, value in vars(self).items() if name not in SECOND_NAMES})

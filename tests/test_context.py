@@ -232,6 +232,8 @@ def test_vars_has_every_field_and_what_was_hung_on() -> None:
     assert vars(context)["function_name"] == "renamed" and vars(context)["memory_limit_in_mb"] == "512"
     vars(context)["region"] = "elsewhere"
     assert context.region == "elsewhere"
+    context.__dict__ = {"region": "moved"}
+    assert (context.region, context.function_name, hasattr(context, "middleware")) == ("moved", "orders", False)
 
 
 def test_a_field_is_worked_out_when_it_is_asked_for() -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import util
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +72,8 @@ def run(
         headers: of each invocation, more than its id and its deadline.
         environment: the variables of the process.
     """
+    if util.find_spec("awslambdaric") is None:
+        raise ModuleNotFoundError("awslambdaric is not installed; tox.ini names it among what the tests need")
     log.touch()
     api = _Api(events, log, headers)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(api))
