@@ -45,6 +45,12 @@ def test_many_events() -> None:
     assert "every result there, right and in order: yes" in run("events.py", "--events", "2000")
 
 
+def test_scans(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    run("scan.py", "--seconds", "0.001", "--json", str(figures))
+    assert all(found["scan_us"] > 0 for found in json.loads(figures.read_text()).values())
+
+
 def test_streams() -> None:
     assert "all came back as it was sent: yes" in run("streams.py", "--mebibytes", "4")
 

@@ -171,8 +171,8 @@ class EventsRun:
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
         while reader.has_line() and not order.full:
-            finishing = supervisor.finishing
-            if not finishing and not supervisor.has_room():
+            room = supervisor.has_room()
+            if not room and not supervisor.finishing:
                 break
             line = reader.next_line()
             request = self._request(line or b"")
@@ -181,10 +181,10 @@ class EventsRun:
             if line is None:
                 error = problem("RequestTooLargeException", f"The event has more than {MAX_PAYLOAD} bytes")
                 supervisor.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
-            elif finishing:
-                supervisor.refuse(request)
-            else:
+            elif room:
                 supervisor.submit(request)
+            else:
+                supervisor.refuse(request)
         return self.read > before
 
     def _collect(self) -> bool:

@@ -65,12 +65,14 @@ def _is_value(data: bytes | bytearray, at: int, end: int) -> bool:
     """Return the same for any value, however deep it is and whatever is around it."""
     open_ones = bytearray()
     inside = 0  # the bracket that was opened last; 0 for none
+    flat = False  # the value before was one that a single match takes: the next may be such ones, too
     at = _after_space(data, at, end)
     while True:
         # A value begins here, or the name of one.
         match = None
         if inside == _ARRAY:
-            match = _items(data, at, end)
+            if flat or at == end or data[at] not in _OPENING:
+                match = _items(data, at, end)
         elif inside == _OBJECT:
             match = _members(data, at, end)
         if match is not None:
@@ -78,6 +80,7 @@ def _is_value(data: bytes | bytearray, at: int, end: int) -> bool:
         if inside == _OBJECT and (match is None or match.lastindex is None) and (at := _after_name(data, at, end)) < 0:
             return False
         match = _value(data, at, end)
+        flat = match is not None
         if match is not None:
             at = match.end()
         elif at == end:
@@ -103,6 +106,7 @@ def _is_value(data: bytes | bytearray, at: int, end: int) -> bool:
                 break
             if data[at - 1] != inside + 2:  # the bracket that closes: ] and } are two after [ and {
                 return False
+            flat = False
             open_ones.pop()
             inside = open_ones[-1] if open_ones else 0
 

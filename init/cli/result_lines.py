@@ -16,7 +16,7 @@ from .. import report
 from ..answers import problem
 from ..request import EXIT_FUNCTION_FAILED, Outcome
 from .http import response_pieces, response_status
-from .json_text import PIECE, Data, dumped, is_utf8, slices, text_pieces, value_pieces
+from .json_text import PIECE, Data, dumped, is_utf8, one_line, slices, text_pieces, value_pieces
 from .terminal import harmless_pieces
 
 MAX_LINE = 64 * 1024 * 1024
@@ -93,10 +93,19 @@ class ResultLines:
             result: What `check` was called with.
             index: The event's, counted from 0.
         """
+        outcome, data = result.outcome, result.data
+        if outcome.content_type == JSON and self._is_short(result):  # the frequent case, without a detour
+            return (one_line(bytes(data)) + b"\n",)
         pieces = self._pieces(result, index)
         if self._terminal:
             pieces = harmless_pieces(pieces)
-        return pieces if len(result.data) > PIECE else (b"".join(pieces),)
+        return pieces if len(data) > PIECE else (b"".join(pieces),)
+
+    def _is_short(self, result: Result) -> bool:
+        """Return whether a result that is JSON is the whole line, and short."""
+        outcome = result.outcome
+        other = self._raw or self._unordered or self._terminal or outcome.http is not None
+        return not other and outcome.problem is None and len(result.data) <= PIECE
 
     def _why_no_line(self, outcome: Outcome, data: Data) -> str:
         """Return why a result cannot be one line of the output; "" if it can."""

@@ -1,0 +1,107 @@
+"""What it costs to see that a result is one JSON value, beside what json.loads takes for the same bytes.
+
+    python benchmarks/scan.py [--seconds S] [--json FILE]
+
+Each text has its turn in each of five rounds; the least of them counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+
+from pipe_init.cli.json_scan import is_one_value
+from pipe_init.cli.json_text import is_utf8
+
+ROUNDS = 5
+
+
+def record(number: int) -> dict[str, Any]:
+    """A record as functions return them."""
+    return {"id": number, "name": f"item {number}", "price": number / 3, "tags": ["a", "b"], "ok": True, "none": None}
+
+
+def texts() -> dict[str, bytes]:
+    """What is scanned: the least, the usual, and what is hard on one of the two."""
+    answer = {"statusCode": 200, "body": "hello", "headers": {"a": "b"}}
+    records = [record(number) for number in range(8000)]
+    values = {
+        "a number": 12,
+        "an answer": answer,
+        "records": records,
+        "a list of records in a text": {**answer, "body": json.dumps(records)},
+        "floats": [number / 7 for number in range(50_000)],
+        "integers": list(range(150_000)),
+        "base64": "QUJD" * 250_000,
+        "a text that is not ASCII": "äöü" * 170_000,
+        "values in values": {"a": [{"b": {"c": [{"d": [number, {"e": number}]}]}} for number in range(20_000)]},
+    }
+    found = {name: json.dumps(value, ensure_ascii=False).encode() for name, value in values.items()}
+    return {**found, "brackets, 90,000 deep": b"[" * 90_000 + b"]" * 90_000}
+
+
+def least(call: Callable[[bytes], object], data: bytes, seconds: float) -> float:
+    """The microseconds of one call, as often as fits into `seconds`."""
+    times, until = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < until:
+        repeat = max(1, 20_000 // (len(data) + 100))
+        start = time.perf_counter()
+        for _ in range(repeat):
+            call(data)
+        times.append((time.perf_counter() - start) / repeat * 1e6)
+    return min(times)
+
+
+def scan(data: bytes) -> bool:
+    """What a run of many events does to each result."""
+    return is_utf8(data) and is_one_value(data)
+
+
+def loads(data: bytes) -> None:
+    """What it would take to build the value."""
+    try:
+        json.loads(data)
+    except RecursionError:
+        return
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=0.2, help="for each text in each round. Default: 0.2")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args(argv)
+    machine.installation()
+    for name, value in machine.describe(os.sched_getaffinity(0)).items():
+        print(f"{name + ':':<14} {value}")
+    found: dict[str, dict[str, float]] = {}
+    for _ in range(ROUNDS):
+        for name, data in texts().items():
+            assert scan(data), name
+            took = {"scan_us": least(scan, data, options.seconds), "loads_us": least(loads, data, options.seconds)}
+            before = found.setdefault(name, took)
+            found[name] = {key: min(value, before[key]) for key, value in took.items()} | {"bytes": len(data)}
+    print(f"\n{'':<28} {'bytes':>10} {'scan, µs':>11} {'MB/s':>7} {'loads, µs':>11} {'ratio':>6}")
+    for name, took in found.items():
+        took["ratio"] = took["scan_us"] / took["loads_us"]
+        speed = took["bytes"] / took["scan_us"]
+        print(
+            f"{name:<28} {took['bytes']:>10,.0f} {took['scan_us']:>11,.1f} {speed:>7,.0f} {took['loads_us']:>11,.1f} "
+            f"{took['ratio']:>6.1f}"
+        )
+    print("json.loads gives up the 90,000 brackets early: RecursionError.")
+    if options.json is not None:
+        options.json.write_text(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
