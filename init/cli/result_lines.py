@@ -16,7 +16,7 @@ from .. import report
 from ..answers import problem
 from ..request import EXIT_FUNCTION_FAILED, Outcome
 from .http import response_pieces, response_status
-from .json_text import PIECE, Data, dumped, is_utf8, one_line, slices, text_pieces, value_pieces
+from .json_text import PIECE, Data, dumped, is_utf8, slices, text_pieces, value_pieces
 from .terminal import harmless_pieces
 
 MAX_LINE = 64 * 1024 * 1024
@@ -95,7 +95,7 @@ class ResultLines:
         """
         outcome, data = result.outcome, result.data
         if outcome.content_type == JSON and self._is_short(result):  # the frequent case, without a detour
-            return (one_line(bytes(data)) + b"\n",)
+            return (report.one_line(bytes(data)) + b"\n",)
         pieces = self._pieces(result, index)
         if self._terminal:
             pieces = harmless_pieces(pieces)
