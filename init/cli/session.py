@@ -5,6 +5,7 @@ It knows files and terminals. How requests are run is the business of single_run
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -181,6 +182,7 @@ class Session:
 
     def _count(self, outcome: Outcome) -> None:
         """Count an event whose line is about to be printed."""
+        self._find_source(outcome)
         failure = kind_of_failure(outcome)
         self.progress.count(bool(failure))
         if self.summary is not None:
@@ -225,7 +227,17 @@ class Session:
         id = str(self.function.metadata.get("request_id") or new_request_id())
         return Request(id, payload, content_type, accept, options.timeout, metadata)
 
+    def _find_source(self, outcome: Outcome) -> None:
+        """Give the calls of a stack their source lines where only files and numbers are known."""
+        if outcome.problem is not None:
+            from .sources import with_source  # a run that goes well need not load it
+
+            hello = self.function.hello
+            folders = [os.path.abspath(folder) for folder in (hello["code_dir"], *hello.get("layers", []))]
+            outcome.problem = with_source(outcome.problem, folders)
+
     def _print_error(self, outcome: Outcome) -> None:
+        self._find_source(outcome)
         style, failure = self.options.error_style, outcome.problem or {}
         is_json = self.logs_json
         if style == "text" or (style == "auto" and is_terminal(2) and not is_json):

@@ -1,0 +1,103 @@
+"""Finds the source lines of a stack that the init has got from faulthandler, which tells files and numbers only.
+
+The names come from the function's process, which is hostile: only plain Python files below the function's own folders
+are read, and of them no more than a bounded part. This file knows no requests.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_BYTES = 1024 * 1024
+"""Bytes of a file in which a line is looked up; a longer file is not read."""
+
+MAX_FILES = 16
+"""Files that are read for one error."""
+
+MAX_LINE = 1000
+"""Characters of a source line that are shown."""
+
+
+def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[str, Any]:
+    """Return an error whose stack has the source line of each call that lacks one, as far as it can be read.
+
+    Args:
+        problem: ERROR's metadata.
+        folders: The function's own, as absolute paths: the code directory and layers.
+    """
+    stack = problem.get("stack")
+    if not isinstance(stack, list) or not any(_lacks_source(entry) for entry in stack):
+        return problem
+    files: dict[str, list[str]] = {}
+    found = []
+    for entry in stack:
+        if _lacks_source(entry):
+            file, number, function, _ = entry
+            if file not in files and len(files) < MAX_FILES:
+                files[file] = read_lines(file, folders)
+            lines = files.get(file, [])
+            entry = [file, number, function, lines[number - 1].strip()[:MAX_LINE] if number <= len(lines) else ""]
+        found.append(entry)
+    return {**problem, "stack": found}
+
+
+def _lacks_source(entry: object) -> bool:
+    """Return whether this is a call, [file, line, function, source], whose source is missing."""
+    if not isinstance(entry, list) or [type(part) for part in entry] != [str, int, str, str]:
+        return False
+    file, number, _, source = entry
+    return file.endswith(".py") and number > 0 and not source
+
+
+def read_lines(file: str, folders: Sequence[str]) -> list[str]:
+    """Return the lines of a file if it is a plain one below one of `folders`, else none.
+
+    No symbolic link is followed below a folder, nothing is read that is mounted there, and nothing is waited for: not
+    for the writer of a FIFO, nor for a file system that a process of the function's serves.
+    """
+    for folder in folders:
+        prefix = os.path.join(folder, "")
+        if file.startswith(prefix):
+            data = _read(folder, file[len(prefix) :].split("/"))
+            if data is not None:
+                return data.decode("utf-8", "replace").splitlines()
+    return []
+
+
+def _read(folder: str, names: Sequence[str]) -> bytes | None:
+    """Return the content of the file to which `names` lead from `folder`; None if it is not to be read."""
+    if not all(names) or "." in names or ".." in names:
+        return None
+    opened: list[int] = []
+    try:
+        opened.append(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        mount = _mount(opened[0])
+        for name in names:
+            # O_PATH asks nothing of what is opened: where that is another file system, this is found out before.
+            opened.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
+            if not mount or _mount(opened[-1]) != mount:
+                return None
+        status = os.fstat(opened[-1])
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            return None
+        # The same file, whatever its name stands for by now.
+        opened.append(os.open(f"/proc/self/fd/{opened[-1]}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        return os.read(opened[-1], MAX_BYTES)
+    except (OSError, ValueError):
+        return None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _mount(descriptor: int) -> str:
+    """Return the number of the mount in which an open file lies; "" where proc(5) does not tell."""
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}") as info:
+            _, _, rest = info.read(4096).partition("mnt_id:")
+            return rest.split(None, 1)[0] if rest else ""
+    except OSError:
+        return ""
