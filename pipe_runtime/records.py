@@ -37,6 +37,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
+_tokens = namespace.stdlib("re").compile(r'\\.|["[\]{}]').finditer  # one step for each: no text takes it long
+
 # Numbers are not made: one of many digits would take long.
 _decode = namespace.stdlib("json").JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
 
@@ -45,6 +47,9 @@ _LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant
 
 LARGEST_OBJECT = 256 * 1024
 """Characters of a line that is looked at as a JSON object: what a log event of CloudWatch's may hold."""
+
+DEEPEST = 256
+"""Brackets inside one another in such a line: a function may have lifted Python's limit, which keeps stacks small."""
 
 _SPACE = " \t\r\n"
 """What JSON takes for white space."""
@@ -76,10 +81,26 @@ def _names_in(text: str) -> Collection[str] | None:
     if not (text.startswith("{") and text.endswith("}")) or len(text) > LARGEST_OBJECT:
         return None
     try:
-        found = _decode(text)
-    except Exception:  # no JSON, or nested too deeply
+        found = None if _is_deep(text) else _decode(text)
+    except Exception:  # no JSON
         return None
     return found if type(found) is dict else None
+
+
+def _is_deep(text: str) -> bool:
+    """Whether more than DEEPEST brackets are open at a time in a JSON text."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    depth, is_string = 0, False
+    for token in _tokens(text):
+        found = token[0]
+        if found == '"':
+            is_string = not is_string
+        elif not is_string:
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found, 0)
+            if depth > DEEPEST:
+                return True
+    return False
 
 
 def _extended(text: str, names: Collection[str], fields: dict[str, object]) -> str:

@@ -60,6 +60,9 @@ def test_a_printed_line() -> None:
         ('{"message": {"deep": [1, {"a": "\\ud83d"}]}, "stream": "s"}', "timestamp requestId"),
         ('{"requestId": 1, "requestId": 2}', "timestamp stream"),
         ('{"ü": "\x7f\u2028\u2029\x85"}', "timestamp stream requestId"),
+        ('{"wide": [' + "[[1], {}], " * 10_000 + "0]}", "timestamp stream requestId"),
+        ('{"brackets": "' + '[{\\\\\\"' * 10_000 + '"}', "timestamp stream requestId"),
+        ('{"deep": ' + "[" * (records.DEEPEST - 1) + "]" * (records.DEEPEST - 1) + "}", "timestamp stream requestId"),
         ('{"n": 1e999, "digits": ' + "9" * 10_000 + "}", "timestamp stream requestId"),
     ],
 )
@@ -89,6 +92,8 @@ def test_a_printed_object_passes_through(message: str, added: str) -> None:
         '{"a": \xa01}',
         "{" * 100_000 + "}" * 100_000,
         '{"a":' * 50_000 + "1" + "}" * 50_000,
+        '{"' + '\\"[' * 60_000 + "}",
+        '{"a":' + "[" * records.DEEPEST + "]" * records.DEEPEST + "}",
         '{"a": "' + "x" * records.LARGEST_OBJECT + '"}',
         "{",
         "}{",
@@ -389,6 +394,22 @@ def test_objects_have_no_prefix() -> None:
     assert sent.messages == ["printed", "logged", "half"]
     assert {each["requestId"] for each in sent.objects} == {"r-1"}
     assert sent.raw.partial == {}
+
+
+LIMITLESS = """
+import sys
+sys.setrecursionlimit(10**8)
+def handler(event, context):
+    print('{"a":' + "[" * 120_000 + "]" * 120_000 + "}")
+"""
+
+
+def test_a_printed_line_that_is_nested_deeply_ends_no_worker(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, LIMITLESS) as runtime:
+        runtime.start(log_format="json")
+        runtime.call()
+        output = b"".join(line.payload for line in runtime.lines)
+    assert len(json.loads(output)["message"]) == 240_006
 
 
 # In a real runtime
