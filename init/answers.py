@@ -61,6 +61,7 @@ class Facts:
     stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not
     be started. evidence: its cgroup's, once it is dead. sizes: bytes of results that were cut, by request_id.
     stage: what it was at if it was not ready yet. of_template: the death is that of the template that was to fork it.
+    peak_memory: bytes that the worker has had resident, for the report; 0: that is not known.
     farewell: what the template has said of its end. unseen: the worker is not our child, so nobody sees how it ends.
     """
 
@@ -76,6 +77,7 @@ class Facts:
     exec_error: OSError | None = None
     start_error: OSError | None = None
     evidence: Evidence | None = None
+    peak_memory: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
     stage: str = WHILE_LOADING
     of_template: bool = False

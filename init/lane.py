@@ -63,7 +63,9 @@ class Lane:
         self._sweep = sweep
         self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
         self._memory_at_ready = 0
+        self._told_peak = 0  # bytes: what the worker has said of its memory so far
         self._can_dump = False
+        self._told_peak = 0
         self._facts = Facts()
         self._proceedings = Proceedings(function, journal)
         self._ledger = Ledger(number, function, journal, self._proceedings, streams, outcomes)
@@ -293,7 +295,7 @@ class Lane:
             self.policy.hello(requests, event.metadata.get("window_bytes", BASE_WINDOW_BYTES))
         elif event.kind == READY:
             self._ledger.init_us = event.metadata.get("init_us")
-            self._memory_at_ready = event.metadata.get("peak_memory_bytes", 0)
+            self._memory_at_ready = self._told_peak = event.metadata.get("peak_memory_bytes", 0)
             self.policy.cooperative = event.metadata.get("answers_dump", False)
             self._proceedings.hook_over(failed=False)
             self.policy.serves(event.metadata.get("concurrency", 1))
@@ -324,6 +326,7 @@ class Lane:
         counts, actions = policy.outcome(frame.id, now)
         if counts:
             peak = self._ledger.answered(frame, worker.evidence, now)
+            self._told_peak = max(self._told_peak, peak)
             self._perform(actions)
             if self.function.max_growth is not None:
                 self._look_at_growth(peak)
@@ -367,7 +370,7 @@ class Lane:
         """The worker is dead and collected: hear its last words, then let go of what was its."""
         worker = self.worker
         assert worker is not None, "only a worker that is there can die"
-        self._facts.death = death
+        self._facts.death, self._facts.peak_memory = death, self._peak_of_the_dead(death)
         self._facts.stage = self._starter.stage(worker)
         self._facts.evidence = worker.group.evidence() if worker.group is not None else None
         self.policy.gone()
@@ -382,6 +385,16 @@ class Lane:
         self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
         self._facts.exec_error = worker.process.exec_error()
         self._let_go(worker)
+
+    def _peak_of_the_dead(self, death: reaper.Death) -> int:
+        """Return the peak of a worker's memory for the report.
+
+        The kernel's figure is also that of what was there before exec: a copy of this process. Only a larger one is
+        surely the worker's own; otherwise what the worker itself has told, which is not above it, is nearer.
+        """
+        if not self._told_peak or death.peak_memory > reaper.own_peak():
+            return death.peak_memory
+        return min(self._told_peak, death.peak_memory)
 
     def died(self) -> None:
         """The worker was buried, and what it had left behind is dead too: go on."""
@@ -435,6 +448,8 @@ class Lane:
         if isinstance(action, Answer):
             if self.worker is not None:
                 self._facts.dump = bytes(self.worker.dump)
+                if self.worker.pid and reaper.is_own_child(self.worker.pid):
+                    self._facts.peak_memory = reaper.high_water_mark(self.worker.pid)
                 if self._names_lines and action.id in self.worker.connection.open_requests:
                     self._still_logging[action.id] = self.requests[action.id].request_id
             self._unsendable.pop(action.id, None)

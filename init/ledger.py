@@ -100,8 +100,8 @@ class Ledger:
         """The outcome that the init gives in the worker's place. facts: what is known of the worker."""
         request, function = self.requests[id], self._function
         measured = self._duration(id, time.monotonic())
-        if cause is Cause.DIED and facts.death is not None:
-            measured["peak_memory_bytes"] = facts.death.peak_memory
+        if id in self._begun and facts.peak_memory:
+            measured["peak_memory_bytes"] = facts.peak_memory
         error, exit_code = answer(function, request, cause, facts, facts.stacks.get(id))
         error = verdict.timed(error, measured)
         self._conclude(id, Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured))

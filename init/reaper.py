@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import signal
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -64,6 +65,21 @@ def is_own_child(pid: int) -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def high_water_mark(pid: int) -> int:
+    """Return the most bytes that our own child `pid` has had resident; 0: proc(5) does not tell, or it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            _, found, rest = file.read().partition(b"\nVmHWM:")
+    except OSError:
+        return 0
+    return int(rest.split(None, 1)[0]) * 1024 if found else 0
+
+
+def own_peak() -> int:
+    """Return the most bytes that this process has had resident, and so at most what a fork of it began with."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 PF_EXITING = 0x4
