@@ -8,11 +8,11 @@ the documentation says.
 from __future__ import annotations
 
 import json
-import select
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 import pytest
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pipe_init.answers import problem
 from pipe_init.cli.events_run import EventsRun
-from pipe_init.cli.result_lines import ResultLines
+from pipe_init.cli.result_lines import Result, ResultLines
 from pipe_init.request import EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_STOPPED, Outcome, Piece, Request
 from pipe_runtime.messages import JSON, JSON_LINES
 
@@ -143,17 +143,20 @@ class World:
         self.steps += 1
         if self.stop_after is not None and self.steps > self.stop_after and not self.interrupted_by:
             self.interrupted_by, self.finishing = signal.SIGTERM, True
-            for work in self._works():
-                self._fail(work.request, EXIT_STOPPED)
-            self.lanes = [[] for _ in self.lanes]
+            for lane in self.lanes:
+                for work in lane[self.together :]:  # the others have the grace time
+                    self._fail(work.request, EXIT_STOPPED)
+                del lane[self.together :]
             return {}
         possible: list[Callable[[], Mapping[int, int]]] = []
         for lane in self.lanes:
             for work in lane[: self.together]:
                 if self._can_go_on(work):
-                    possible.append(lambda lane=lane, work=work: self._work(lane, work))  # type: ignore[misc]
+                    possible.append(partial(self._work, lane, work))
+                if self.interrupted_by:
+                    possible.append(partial(self._stop, lane, work))
         for descriptor in watch:
-            possible.append(lambda descriptor=descriptor: {descriptor: select.POLLIN})  # type: ignore[misc]
+            possible.append(partial(dict, [(descriptor, watch[descriptor])]))
         assert possible, "a wait that nothing can end"
         ready = possible[self.choose(len(possible))]()
         self.writable = OUTPUT in ready
@@ -191,6 +194,12 @@ class World:
             lane.remove(work)
             payload = b"" if event.streamed else self._result(event)
             self.outcomes.append(Outcome(request.request_id, JSON, payload, streamed=bool(event.streamed)))
+        return {}
+
+    def _stop(self, lane: list[Work], work: Work) -> Mapping[int, int]:
+        """The grace time of a request is over."""
+        lane.remove(work)
+        self._fail(work.request, EXIT_STOPPED)
         return {}
 
     def _result(self, event: Event) -> bytes:
@@ -335,8 +344,6 @@ def test_no_events() -> None:
 
 def test_items_become_an_array() -> None:
     lines = ResultLines(False, False, "lambda")
-    from pipe_init.cli.result_lines import Result
-
     for data, line in ((b"", b"[]\n"), (b"1\n", b"[1]\n"), (b'1\n{"a": 2}\n', b'[1, {"a": 2}]\n')):
         result = Result(Outcome("r", JSON_LINES, streamed=True), bytearray(data), len(data))
         lines.check(result)

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pipe_init.cli.output import Output
+from pipe_init.cli.output import Output, OutputError
 from pipe_init.signals import Signals
 from pipe_testing.supervision import installed_signals, within
 
@@ -78,6 +78,29 @@ class TestInTurns:
             thread.join()
         assert b"".join(found) == b"".join(pieces)
 
+    def test_pieces_are_made_when_it_is_their_turn(self, page: tuple[int, int], signals: Signals) -> None:
+        output, made = Output(page[1], signals, 2.0), list[int]()
+
+        def pieces() -> Iterator[bytes]:
+            for number in range(5):
+                made.append(number)
+                yield b"%d" % number * 3000
+                yield b""
+
+        output.add(pieces())
+        assert made == []
+        with within(10):
+            assert output.write_some()
+            assert made == [0, 1] and not output.write_some()
+            found = b""
+            while output.pending:
+                found += os.read(page[0], 1000)
+                output.write_some()
+                assert len(made) <= len(found) // 3000 + 3
+            os.close(page[1])
+            found += b"".join(iter(lambda: os.read(page[0], 9999), b""))
+        assert found == b"".join(b"%d" % number * 3000 for number in range(5))
+
     def test_a_file(self, tmp_path: Path, signals: Signals) -> None:
         path = tmp_path / "results"
         with open(path, "wb") as file:
@@ -111,6 +134,11 @@ class TestNobodyReads:
                 Output(full, signals, 2.0).write(b"x")
         finally:
             os.close(full)
+
+    def test_not_open_for_writing(self, tmp_path: Path, signals: Signals) -> None:
+        (tmp_path / "results").touch()
+        with open(tmp_path / "results") as file, pytest.raises(OutputError, match="Bad file descriptor"):
+            Output(file.fileno(), signals, 2.0).write(b"x")
 
     def test_a_second_signal_ends_the_wait_at_once(self, page: tuple[int, int], signals: Signals) -> None:
         output = Output(page[1], signals, 3600.0)
