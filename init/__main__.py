@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point of the command `pipe-init` and of `python -m pipe_init`. Does not return."""
-    end_by_signals()
+    before = None
+    if sys.argv[1:2] == ["exec"]:  # each signal from here on is for the program
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    else:
+        end_by_signals()
     from . import paths
 
     paths.clean()
@@ -23,7 +27,7 @@ def main() -> None:
     try:
         from . import entry
 
-        entry.main()
+        entry.main(before)
     except (ImportError, MemoryError, OSError, SystemError) as error:
         shortage.end(error, sys.argv[1:])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from typing import NamedTuple, NoReturn
 
 from . import launch
@@ -25,9 +26,9 @@ class Early(NamedTuple):
     environment: dict[str, str]
 
 
-def main() -> NoReturn:
-    """Carry out the command line of this process, and end it with the exit code."""
-    code = run(sys.argv[1:])
+def main(mask: Collection[int] | None) -> NoReturn:
+    """Carry out the command line of this process, and end it with the exit code. mask: as for `run`."""
+    code = run(sys.argv[1:], mask)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # as where its descriptor was closed from the start
@@ -37,20 +38,23 @@ def main() -> NoReturn:
     os._exit(code)  # taking the interpreter down piece by piece would take longer than a small function
 
 
-def run(arguments: list[str]) -> int:
-    """Carry out a command line; returns the exit code."""
+def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
+    """Carry out a command line; returns the exit code.
+
+    mask: the signals that were blocked at the start, if all have been blocked since.
+    """
     plug_standard_descriptors()
     if arguments[:1] == ["exec"]:
-        return run_plain(arguments)
+        return run_plain(arguments, mask)
     early = start_early(wants_early_worker(arguments)) if is_run(arguments) else None
     from .cli import main as command_line
 
     return command_line(arguments, early)
 
 
-def run_plain(arguments: list[str]) -> int:
+def run_plain(arguments: list[str], mask: Collection[int] | None) -> int:
     """Be a plain init, without the command line's weight where the options are simple; returns the exit code."""
-    held = hold()
+    held = hold(mask)
     from . import plain_init, quick
 
     options = quick.read(arguments[1:], os.environ)

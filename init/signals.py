@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection
 from types import FrameType
 from typing import NamedTuple
 
@@ -26,12 +27,16 @@ class Held(NamedTuple):
     parent: int
 
 
-def hold() -> Held:
+def hold(before: Collection[int] | None = None) -> Held:
     """Block every signal, for sigwaitinfo(2) to take: as PID 1 too none is lost from here on.
 
     What is blocked is queued even if it is ignored, so each is heard of, whatever its disposition is.
+
+    Args:
+        before: the mask before all were blocked, if they are blocked already.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask: Collection[int] = blocked if before is None else before
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent may have had it ignored: the kernel would collect for us
     return Held(set(mask), os.getppid())
 

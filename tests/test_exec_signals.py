@@ -185,6 +185,21 @@ def test_from_the_first_moment_on(seed: int) -> None:
     os.close(key)
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM, signal.SIGRTMIN])
+def test_from_the_first_line_on(number: int) -> None:
+    """While the init's own modules are loaded, signals are for the program, too."""
+    code = (
+        "import os, sys\n"
+        "from pipe_init import __main__ as command, paths\n"
+        "clean = paths.clean\n"
+        "paths.clean = lambda: (clean(), os.kill(os.getpid(), %d))\n"
+        "sys.argv[1:] = ['exec', '--', 'sleep', '60']\n"
+        "command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code % number], env=unmeasured(), timeout=LIMIT, capture_output=True)
+    assert (done.returncode, done.stderr) == (128 + number, b"")
+
+
 def queue(pid: int, number: int) -> bool:
     """Send a signal by sigqueue(3), which says that the queue is full, where kill(2) does not."""
     libc = ctypes.CDLL(None, use_errno=True)
