@@ -60,7 +60,7 @@ class Facts:
     signal by us. sent: which ones. closed: that was because it had closed its stream and did not end. asked: for its
     stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not
     be started. evidence: its cgroup's, once it is dead. sizes: bytes of results that were cut, by request_id.
-    stage: what it was at if it was not ready yet. of_template: the death is that of the template that was to fork it.
+    stage: what it was at if it was not ready yet. of_template: death and start_error are those of the template.
     peak_memory: bytes that the worker has had resident, for the report; 0: that is not known.
     farewell: what the template has said of its end. unseen: the worker is not our child, so nobody sees how it ends.
     """
@@ -111,6 +111,9 @@ def answer(
     if cause is Cause.STOPPED:
         message = f"{prefix}pipe-init stopped before the request was answered"
         return problem("Runtime.Stopped", message), EXIT_STOPPED
+    if facts.start_error is not None and facts.of_template:  # it may have other limits than this process
+        message = f"{prefix}Runtime could not be started: the template cannot fork it: {facts.start_error.strerror}"
+        return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
     if facts.start_error is not None:
         message = f"{prefix}Runtime could not be started: {why(facts.start_error)}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED

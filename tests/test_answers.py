@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 
 import pytest
@@ -118,6 +119,14 @@ def test_a_template_has_no_limit_of_cpu_time() -> None:
         ),
         (Facts(death=KILLED, violation="garbage"), "The runtime broke the protocol: garbage"),
         (Facts(unseen=True), UNSEEN),
+        (
+            Facts(start_error=OSError(errno.EMFILE, "Too many open files"), of_template=True),
+            "Runtime could not be started: the template cannot fork it: Too many open files",
+        ),
+        (
+            Facts(start_error=OSError(errno.EAGAIN, "Resource temporarily unavailable")),
+            "Runtime could not be started: Resource temporarily unavailable",
+        ),
         (Facts(), "Runtime was killed and does not end"),
     ],
 )

@@ -128,7 +128,9 @@ def test_no_descriptor_is_left_for_a_worker(serving: Serving) -> None:
         outcome = driver.ask()
         assert outcome.problem is not None
         assert outcome.exit_code == EXIT_NOT_LOADED
-        assert outcome.problem["error_message"].endswith("could not be started: Too many open files")
+        assert outcome.problem["error_message"].endswith(
+            "could not be started: the template cannot fork it: Too many open files"
+        )
 
 
 @pytest.mark.parametrize(

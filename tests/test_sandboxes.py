@@ -491,7 +491,7 @@ def test_too_few_descriptors_are_told(here: Place, limit: int) -> None:
     place = Place(here.runner, here.code_dir, limiting("RLIMIT_NOFILE", limit))
     done = place("hello")
     assert done.returncode in (3, 126)
-    assert error_of(done)["errorMessage"].endswith("Too many open files")
+    assert error_of(done)["errorMessage"].endswith(f"Too many open files (the limit is {limit}, see ulimit -n)")
 
 
 def test_few_descriptors_are_enough(here: Place) -> None:
