@@ -28,6 +28,9 @@ class Output:
         signals: What may ask for an end.
         patience: Seconds that a reader has from then on. A second signal leaves it none.
 
+    Attributes:
+        given_up: An end was asked for, and its reader did not read: from then on nothing is written.
+
     Raises:
         BrokenPipeError: Its reader is gone. Every method that writes raises it.
         OutputError: It takes no more. Every method that writes raises it.
@@ -36,7 +39,7 @@ class Output:
     def __init__(self, descriptor: int, signals: Signals, patience: float) -> None:
         self._outlet = Outlet(descriptor)
         self._patience = Patience(signals, patience)
-        self._given_up = False
+        self.given_up = False
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
         self._piece = memoryview(b"")  # what is left of the piece that is being written
 
@@ -92,12 +95,12 @@ class Output:
     def finish(self) -> None:
         """Write what waits. From when the patience is at its end, nothing is written any more, not even later."""
         waited = False
-        while self._waiting and not self._given_up:
+        while self._waiting and not self.given_up:
             self.write_some()
             if self._waiting:
                 waited = True
-                self._given_up = not self._patience.wait(self.descriptor)
-        if self._given_up:
+                self.given_up = not self._patience.wait(self.descriptor)
+        if self.given_up:
             self._waiting.clear()
             self._piece = memoryview(b"")
         if waited:

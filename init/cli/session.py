@@ -198,7 +198,8 @@ class Session:
             return
         why = signal.Signals(ending).name if ending else _shown(report.error_line(run.reason))
         rest = "" if reader.exhausted else ", and what may follow was not read"
-        self.journal.tell(f"pipe-init: the run ended early: {why}. It read {run.read} events{rest}. Each has its line")
+        lines = "Lines are missing, because stdout was not read" if self.output.given_up else "Each has its line"
+        self.journal.tell(f"pipe-init: the run ended early: {why}. It read {run.read} events{rest}. {lines}")
 
     def _freeze(self) -> int:
         """Run the pre-freeze hook, if there is one and a worker; return an exit code."""
