@@ -73,6 +73,9 @@ class Journal:
         self.request_id: Callable[[int], str] = lambda id: ""
         """Names a request that has no outcome yet, "" where there is none."""
         self.before_line: Callable[[], None] | None = None
+        self.held_back: Callable[[], bool] | None = None
+        """Tells whether nothing is to be written now: somebody else's line for the same descriptor is not complete."""
+        self._in_line = False
 
     @property
     def descriptor(self) -> int:
@@ -85,22 +88,34 @@ class Journal:
         size = len(self._buffer)
         return FULL if size >= self._cap else WAITING if size else EMPTY
 
+    @property
+    def cut(self) -> bool:
+        """Whether a line was written in part and the rest of it waits."""
+        return self._in_line and bool(self._buffer)
+
     def flush(self) -> None:
         """Write what is taken now."""
-        if not self._buffer:
+        if not self._buffer or (self.held_back is not None and self.held_back()):
             return
         try:
             written = self._outlet.write(self._buffer)
         except OSError as error:  # nobody reads it, or there is no place for it; the results do not depend on it
             self._lose(error.strerror or "")
             return
-        del self._buffer[:written]
+        if written:
+            self._in_line = self._buffer[written - 1] != ord("\n")
+            del self._buffer[:written]
         self._note_left = max(0, self._note_left - written)
         if not self._note_left:
             self._lost = 0
 
+    def end_line(self) -> None:
+        """End a line that its function has not ended: something else follows in the same file."""
+        self._write(b"")
+
     def finish(self, patience: Patience) -> None:
         """Wait until all is written, or the patience is over: what waits then is dropped."""
+        self.held_back = None
         self.flush()
         while self._buffer and patience.wait(self._outlet.descriptor):
             self.flush()

@@ -111,6 +111,14 @@ class Patience:
             self._signals.wake()
 
 
+def same_file(one: int, other: int) -> bool:
+    """Return whether two descriptors are of the same pipe, terminal or other file."""
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:
+        return False  # one of them is closed
+
+
 def _is_file(descriptor: int) -> bool:
     try:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)

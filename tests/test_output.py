@@ -15,6 +15,8 @@ import click
 import pytest
 
 from pipe_init.cli.output import Output, OutputError
+from pipe_init.journal import Journal
+from pipe_init.outlet import Patience
 from pipe_init.signals import Signals
 from pipe_testing.supervision import installed_signals, within
 
@@ -184,3 +186,56 @@ class TestNobodyReads:
         thread.join()
         assert not output.pending
         assert is_readable(signals.descriptor)
+
+
+class TestBesideTheLog:
+    """stdout and stderr are one pipe: neither interrupts a line of the other."""
+
+    @pytest.fixture
+    def both(self, page: tuple[int, int], signals: Signals) -> tuple[Output, Journal]:
+        output, journal = Output(page[1], signals, 2.0), Journal(page[1])
+        output.share(journal)
+        return output, journal
+
+    def drained(self, page: tuple[int, int], both: tuple[Output, Journal]) -> bytes:
+        output, journal = both
+        found = b""
+        with within(20):
+            while output.pending or journal.level or is_readable(page[0]):
+                found += os.read(page[0], 999) if is_readable(page[0]) else b""
+                journal.flush()
+                output.write_some()
+        return found
+
+    def test_a_result_waits_for_the_end_of_a_line(self, page: tuple[int, int], both: tuple[Output, Journal]) -> None:
+        output, journal = both
+        journal.say("x" * 9000)
+        journal.say("z" * 9000)
+        output.add([b"y" * 9000, b"\n"])
+        output.write_some()
+        lines = self.drained(page, both).split(b"\n")
+        assert sorted(lines) == [b"", b"x" * 9000, b"y" * 9000, b"z" * 9000]
+
+    def test_a_line_waits_for_the_end_of_a_result(self, page: tuple[int, int], both: tuple[Output, Journal]) -> None:
+        output, journal = both
+        output.add([b"y" * 9000, b"y\n"])
+        output.write_some()
+        journal.say("x" * 9000)
+        assert self.drained(page, both) == b"y" * 9001 + b"\n" + b"x" * 9000 + b"\n"
+
+    def test_a_line_that_may_never_end_is_ended(self, page: tuple[int, int], both: tuple[Output, Journal]) -> None:
+        output, journal = both
+        journal.from_function(b"no end", "stdout", continues=True)
+        output.add([b"result\n"])
+        assert self.drained(page, both) == b"no end\nresult\n"
+
+    def test_at_the_end_the_log_is_written_whatever_became_of_a_result(
+        self, page: tuple[int, int], both: tuple[Output, Journal], signals: Signals
+    ) -> None:
+        output, journal = both
+        output.add([b"y" * 9000])
+        output.write_some()
+        journal.say("x")
+        assert os.read(page[0], 9999) == b"y" * 4096
+        journal.finish(Patience(signals, 0.0))
+        assert os.read(page[0], 9999) == b"x\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -126,6 +127,29 @@ def test_an_unread_stdout_is_nobodys_timeout(pipe_init: PipeInit, folder: Path, 
         assert process.stdin is None and select.select([], [], [], 1.6) == ([], [], [])
         late, _ = process.communicate(timeout=LIMIT)
     assert (process.returncode, (b'"' + late).splitlines()) == (0, [b'"' + b"z" * 100_000 + b'"'] * 12)
+
+
+def test_results_in_the_pipe_of_the_log_are_whole_lines(pipe_init: PipeInit, folder: Path, seed: int) -> None:
+    code = 'def handler(event, context):\n    for _ in range(20):\n        print("x" * 9999)\n    return "y" * 9998\n'
+    (folder / "index.py").write_text(code)
+    (folder / "events").write_text("1\n" * 60)
+    source, found = random.Random(seed), b""
+    reader, writer = os.pipe()
+    try:
+        arguments = ("run", "index.handler", "--log-style", "none", "--events", "events")
+        with popen(pipe_init, *arguments, cwd=folder, stdout=writer, stderr=writer) as process:
+            os.close(writer)
+            while data := os.read(reader, source.choice((100, 1000, 5000, 30000))):
+                found += data
+            assert process.wait(LIMIT) == 0
+    finally:
+        os.close(reader)
+    lines = found.splitlines()
+    results = [line for line in lines if line.startswith(b'"')]
+    assert results == [b'"' + b"y" * 9998 + b'"'] * 60
+    logged = [line for line in lines if not line.startswith(b'"')]
+    assert {bytes(set(line)) for line in logged} == {b"x"}, "a line that a result has cut in two"
+    assert sum(map(len, logged)) == 60 * 20 * 9999
 
 
 def test_progress_on_a_terminal_that_was_stopped(pipe_init: PipeInit, folder: Path) -> None:

@@ -9,11 +9,15 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from ..outlet import Outlet, Patience
 from ..signals import Signals
+
+if TYPE_CHECKING:
+    from ..journal import Journal
 
 
 class OutputError(click.ClickException):
@@ -42,6 +46,13 @@ class Output:
         self.given_up = False
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
         self._piece = memoryview(b"")  # what is left of the piece that is being written
+        self._begun = False
+        self._log: Journal | None = None
+
+    def share(self, log: Journal) -> None:
+        """Take turns with the log, which is written to the same file: neither interrupts a line of the other."""
+        self._log = log
+        log.held_back = lambda: self._begun and self.pending
 
     @property
     def descriptor(self) -> int:
@@ -65,14 +76,17 @@ class Output:
     def write_some(self) -> bool:
         """Write what goes without waiting. Return whether anything went."""
         moved = False
-        while self._waiting:
+        if self._log is not None and self._waiting and not self._begun:
+            self._log.end_line()
+            self._log.flush()
+        while self._waiting and not (self._log is not None and self._log.cut):
             if not self._piece and not self._next_piece():
                 moved = True
                 continue
             size = self._write_piece()
             if not size:
                 break
-            self._piece = self._piece[size:]
+            self._piece, self._begun = self._piece[size:], True
             moved = True
         return moved
 
@@ -84,6 +98,7 @@ class Output:
                 self._piece = memoryview(piece)
                 return True
         self._waiting.popleft()
+        self._begun = False
         written()
         return False
 

@@ -18,7 +18,7 @@ from .. import launch, report
 from ..dispatch import lanes_for
 from ..journal import ERROR, INFO, LOG_CAP, Journal
 from ..limits import PIDS
-from ..outlet import Patience
+from ..outlet import Patience, same_file
 from ..reaper import become_subreaper
 from ..request import EXEC, MAX_PAYLOAD, TEMPLATE, Outcome, Request, new_request_id
 from ..signals import Signals
@@ -63,6 +63,8 @@ class Session:
         self.summary = Summary() if self.function.log_style == report.SUMMARY and is_terminal(2) else None
         log_bytes = self.function.limits.log_bytes
         self.journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if log_bytes is None else log_bytes)
+        if same_file(1, 2):
+            self.output.share(self.journal)
         if self.logs_json:
             self.journal.json_line = report.json_line
         self.patience = Patience(signals, options.grace)
