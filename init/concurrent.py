@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from .actions import Action, Answer, Begin, Cancel, Cause, Dump
 from .policy import MANY, Phase, Policy, Settings, Ticket
 
-NEVER = float("inf")
-
 
 class ConcurrentPolicy(Policy):
     """One worker after the other, which serve up to `settings.window_requests` requests at a time, in any order.
@@ -28,7 +26,6 @@ class ConcurrentPolicy(Policy):
         super().__init__(settings)
         self._ends: dict[int, float] = {}  # of the requests that have begun, those in time: when each one's is over
         self._expired: dict[int, Cause] = {}  # neither in time nor answered: the stacks are waited for
-        self._missing: set[int] = set()  # answered in the worker's place; its own outcome has not come
         self._answer_at = 0.0
         self._patience_ends = 0.0
 
@@ -59,7 +56,7 @@ class ConcurrentPolicy(Policy):
         return super().pace(MANY if limit else 0, now)
 
     def interrupt(self, now: float) -> list[Action]:
-        """Somebody wants an end: what was not sent is answered, the rest has the grace time, all of it together."""
+        """As Policy.interrupt."""
         actions = super().interrupt(now)
         if self.phase is Phase.DRAINING:
             self.deadline = self._next_due()
@@ -85,7 +82,7 @@ class ConcurrentPolicy(Policy):
             return False, self.violation(now)
         if self.phase is Phase.DRAINING and not self._expired and not self._missing:
             self._enter(Phase.SERVING)  # it was only slow
-        if self.phase is Phase.SERVING or self.phase is Phase.DRAINING:
+        if self._is_serving():
             self.deadline = self._next_due()
         if self._waiting or self.finishing or self._retiring:
             actions += self._go_on(now)
@@ -127,7 +124,6 @@ class ConcurrentPolicy(Policy):
         actions = list(self._answer_condemned())
         if self._was_ready:
             actions += self._answer_sent(Cause.DIED)
-        self._missing.clear()
         return [*actions, *super().died(now)]
 
     # How it goes on
@@ -137,13 +133,13 @@ class ConcurrentPolicy(Policy):
         if self.phase is not Phase.SERVING:
             return []
         ends = self._ends[ticket.id] = now + ticket.timeout
-        due = min(ends, self._patience_limit())
+        due = min(ends, self._patience())
         self.deadline = due if self.deadline is None else min(self.deadline, due)
         return [Begin(ticket.id)]
 
     def _next_due(self) -> float | None:
         """When something is due that concerns a ready worker, None: nothing is."""
-        limit = self._patience_limit()
+        limit = self._patience()
         due = [*self._ends.values(), limit] if self._ends else []
         if self._expired:
             due.append(self._answer_at if self._signal_at is None else self._signal_at)
@@ -151,8 +147,8 @@ class ConcurrentPolicy(Policy):
             due += [self._patience_ends, limit]
         return min(due, default=None)
 
-    def _patience_limit(self) -> float:
-        return NEVER if self._force_at is None else self._force_at
+    def _hears(self) -> bool:
+        return self.cooperative
 
     def _take(self, id: int) -> None:
         """Take out a request that has begun."""
@@ -171,8 +167,8 @@ class ConcurrentPolicy(Policy):
     # How it ends
 
     def _phase_over(self, now: float) -> Iterator[Action]:
-        if self.phase is Phase.SERVING or self.phase is Phase.DRAINING:
-            yield from self._drain(now)
+        if self._is_serving():
+            yield from self._tell(now) if self._hears() and now >= self._tell_at else self._drain(now)
         else:
             yield from super()._phase_over(now)
 
@@ -199,7 +195,7 @@ class ConcurrentPolicy(Policy):
         self.deadline = self._next_due()
 
     def _expire(self, now: float) -> None:
-        limit = self._patience_limit()
+        limit = self._patience()
         for id, ends in list(self._ends.items()):
             if min(ends, limit) <= now:
                 self._take(id)

@@ -64,8 +64,7 @@ class Lane:
         self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
         self._memory_at_ready = 0
         self._told_peak = 0  # bytes: what the worker has said of its memory so far
-        self._can_dump = False
-        self._told_peak = 0
+        self._can_dump = self._told_to_stop = False
         self._facts = Facts()
         self._proceedings = Proceedings(function, journal)
         self._ledger = Ledger(number, function, journal, self._proceedings, streams, outcomes)
@@ -155,6 +154,10 @@ class Lane:
         self._perform(self.policy.interrupt(time.monotonic()))
 
     def abandon(self) -> None:
+        """Give up all requests: each is answered as stopped, and the worker has the grace time to tidy up."""
+        self._perform(self.policy.abandon(time.monotonic()))
+
+    def hurry(self) -> None:
         """Somebody wants an end at once: what has no outcome yet gets the one of being stopped."""
         self._perform(self.policy.hurry(time.monotonic()))
 
@@ -333,6 +336,7 @@ class Lane:
             return
         # It was answered in the worker's place, and has gone on logging.
         self._journal.request_over(frame.id, self.number)
+        self._expect_end(worker)
         self._still_logging.pop(frame.id, None)
         if self.policy.phase is Phase.SERVING:
             self._facts.forced = False  # it was only slow, and goes on
@@ -350,6 +354,7 @@ class Lane:
         if self.function.concurrency == 1 and frame.id != next(iter(worker.connection.open_requests)):
             self._break_off(worker, f"a stream for id {frame.id}, which is not the oldest request")
         elif frame.id in self.requests:
+            self.policy.streams(frame.id)
             self._streams.begin(frame.id, self.requests[frame.id].request_id, frame.metadata)
 
     def _take_piece(self, id: int, data: bytes, now: float) -> None:
@@ -483,7 +488,7 @@ class Lane:
 
     def _start(self) -> None:
         """Start a worker; where that is impossible, it has died at once."""
-        self._can_dump = False
+        self._can_dump = self._told_to_stop = False
         self._facts = Facts()
         try:
             worker = self._starter.start(self)
@@ -528,11 +533,16 @@ class Lane:
         self._watch_writing(worker)
 
     def _stop(self, worker: Worker) -> None:
-        self._proceedings.hook_begun(PRE_STOP)
+        """Say STOP, and end the worker's input once it has read what it was sent before."""
+        self._told_to_stop = True
         worker.send(STOP)
-        self._watch.remove(worker.process.requests)
-        self._writing = False
-        worker.end_input()
+        self._expect_end(worker)
+        self._watch_writing(worker)
+
+    def _expect_end(self, worker: Worker) -> None:
+        """After STOP the pre-stop hook runs as soon as no request is open."""
+        if self._told_to_stop and not worker.connection.open_requests:
+            self._proceedings.hook_begun(PRE_STOP)
 
     def _flush(self, worker: Worker) -> None:
         worker.flush()
@@ -547,6 +557,8 @@ class Lane:
         elif self._writing and not wanted:
             self._watch.remove(worker.process.requests)
         self._writing = wanted
+        if self._told_to_stop and not wanted:
+            worker.end_input()
 
     def _begin(self, id: int) -> None:
         self._ledger.begin(id)

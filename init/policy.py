@@ -60,6 +60,8 @@ class Settings:
 MANY = 2**63
 """A limit that limits nothing."""
 
+NEVER = float("inf")
+
 UNUSED_BACKOFF_LIMIT = 1.0
 """Seconds, at most, until there is another one after a worker that stood by and ended by itself, again and again."""
 
@@ -98,7 +100,8 @@ class Policy:
         self.failure: Cause | None = None
         """Why no worker can be had, once that is certain."""
         self.cooperative = False
-        """This worker answers DUMP, and hears of CANCEL, while requests run; to be set before `ready`."""
+        """This worker answers DUMP, and hears of CANCEL, while requests run; to be set before `ready`. Any other one
+        hears of CANCEL while it streams a result."""
         self.deadline: float | None = None
         """When the phase, or in SERVING the oldest request, is over and `tick` is due; None: only an event counts."""
         self.limit = MANY
@@ -113,7 +116,10 @@ class Policy:
         self._taken = 0  # requests that this worker was sent
         self._retiring = False  # it is sent nothing more, and stops after what it has
         self._failed_starts = 0
-        self._force_at: float | None = None  # somebody wants an end: when patience with requests is over
+        self._force_at = NEVER  # somebody wants an end: when the worker is sent SIGTERM
+        self._tell_at = NEVER  # before that, when one that hears of it is told to give up its requests
+        self._streaming = 0  # the request whose result is on its way in pieces
+        self._missing: set[int] = set()  # answered in the worker's place; its own outcome has not come
         self._dump_ends = 0.0
         self._signal_at: float | None = None  # of a worker that answers DUMP: when it is asked by signal, too
         self._lost_at = 0.0
@@ -177,13 +183,39 @@ class Policy:
         return self._go_on(now)
 
     def interrupt(self, now: float) -> list[Action]:
-        """Somebody wants an end: what was not sent is answered, the rest has the grace time, all of it together."""
+        """Somebody wants an end: what was not sent is answered, the rest has the grace time, all of it together.
+
+        What hears of a cancellation is told after half of that time, so that it can tidy up in the other half.
+        """
         self.finishing = True
-        if self._force_at is None:
+        if self._force_at == NEVER:
             self._force_at = now + self.settings.grace
+            self._tell_at = now + self.settings.grace / 2
         if self.phase in (Phase.STARTING, Phase.SERVING) and self.deadline is not None:
-            self.deadline = min(self.deadline, self._force_at)
+            self.deadline = min(self.deadline, self._patience())
         return [*self._answer_waiting(Cause.STOPPED), *self._go_on(now)]
+
+    def abandon(self, now: float) -> list[Action]:
+        """No result is wanted any more: everything is answered, and the worker has the grace time to tidy up."""
+        self.finishing = True
+        self._force_at = min(self._force_at, now + self.settings.grace)
+        self._tell_at = now
+        actions = [*self._answer_waiting(Cause.STOPPED)]
+        if self.phase is Phase.SERVING and not self._sent:
+            return [*actions, *self._go_on(now)]
+        if self.phase is Phase.STARTING or (self._is_serving() and not self._hears()):
+            self._condemn(Cause.STOPPED)
+            actions += self._terminate(now)
+        elif self._is_serving():
+            actions += self._tell(now)
+        elif self.phase is Phase.NONE:
+            actions += self._go_on(now)
+        behind = [ticket.id for ticket in self._sent]
+        actions += self._answer_sent(Cause.STOPPED)
+        if not self._gone and self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.TERMINATING):
+            self._missing.update(behind)
+            actions += map(Cancel, behind)  # or it would go on to them when it is done with the one that is late
+        return [*actions, *self._answer_condemned()]
 
     def hurry(self, now: float) -> list[Action]:
         """Somebody wants an end at once."""
@@ -223,6 +255,9 @@ class Policy:
         if condemned is None and self._sent and self._sent[0].id == id and self._was_ready:
             self._sent_bytes -= self._sent.popleft().size
             return True, self._next(now)
+        if id in self._missing:
+            self._missing.remove(id)
+            return False, []
         if condemned is not None and condemned.id == id and not condemned.late:
             condemned.late = True  # it has gone on to the request behind, if there is one
             return False, self._recover(now)
@@ -231,6 +266,12 @@ class Policy:
             return False, self.violation(now)
         self._take_oldest()
         return True, self._next(now)
+
+    def streams(self, id: int) -> None:
+        """The worker has begun a streamed answer to request `id`. It hears of CANCEL between two pieces."""
+        self._streaming = id
+        if self._is_serving() and self.deadline is not None:
+            self.deadline = min(self.deadline, self._patience())
 
     def cut(self, id: int, now: float) -> list[Action]:
         """The streamed answer of request `id` is too large: it gets no further, and is answered in the worker's place.
@@ -287,7 +328,8 @@ class Policy:
             ticket = self._sent.pop()
             self._waiting.appendleft(replace(ticket, moved=ticket.moved or self._was_ready))
         self._sent_bytes = 0
-        if self._force_at is not None:
+        self._missing.clear()
+        if self._force_at != NEVER:
             actions += self._answer_waiting(Cause.STOPPED)
         elif not self._was_ready:
             actions += self._failed_start(condemned.cause if condemned else Cause.START_FAILED, now)
@@ -362,7 +404,7 @@ class Policy:
 
     def _start(self, now: float) -> list[Action]:
         self._was_ready = self.cooperative = self._retiring = False
-        self._taken = 0
+        self._taken = self._streaming = 0
         self._enter(Phase.STARTING, now + self.settings.start_timeout)
         return [Start()]
 
@@ -393,8 +435,7 @@ class Policy:
         """This request is now what the worker is at."""
         if self.phase is not Phase.SERVING:
             return []
-        ends = now + ticket.timeout
-        self.deadline = ends if self._force_at is None else min(ends, self._force_at)
+        self.deadline = min(now + ticket.timeout, self._patience())
         return [Begin(ticket.id)]
 
     def _take_oldest(self) -> Ticket:
@@ -417,6 +458,8 @@ class Policy:
     def _phase_over(self, now: float) -> Iterator[Action]:
         if self.phase is Phase.STARTING:
             yield from self._give_up(Cause.START_TIMED_OUT, now)
+        elif self.phase is Phase.SERVING and self._hears() and now >= self._tell_at:
+            yield from self._tell(now)
         elif self.phase is Phase.SERVING:
             yield from self._give_up(Cause.TIMED_OUT, now)
         elif self.phase is Phase.DUMPING and self._signal_at is not None:
@@ -433,10 +476,31 @@ class Policy:
 
     def _give_up(self, cause: Cause, now: float) -> Iterator[Action]:
         """The worker does not get done with the oldest request, or with its start: the first step of the ladder."""
-        wanted = self._force_at is not None and now >= self._force_at
-        self._condemn(Cause.STOPPED if wanted else cause)
+        self._condemn(Cause.STOPPED if now >= self._force_at else cause)
         self._enter(Phase.DUMPING, self._ask(now))
         yield Dump(by_signal=self._signal_at is None)
+
+    def _hears(self) -> bool:
+        """Whether the worker hears of a cancellation of what it is at."""
+        return self.cooperative or (len(self._sent) > 0 and self._sent[0].id == self._streaming)
+
+    def _is_serving(self) -> bool:
+        return self.phase is Phase.SERVING or self.phase is Phase.DRAINING
+
+    def _patience(self) -> float:
+        """When patience with the requests that the worker is at is over, because somebody wants an end."""
+        return self._tell_at if self._hears() else self._force_at
+
+    def _tell(self, now: float) -> Iterator[Action]:
+        """Somebody wants an end: the worker is to give up all requests, tidy up and end, before it is sent SIGTERM."""
+        cancelled = set(self._missing)
+        yield from self._answer_condemned()
+        self._missing.update(ticket.id for ticket in self._sent)
+        yield from self._answer_sent(Cause.STOPPED)
+        self._enter(Phase.STOPPING, max(now, self._force_at))
+        if not self._gone:
+            yield from map(Cancel, sorted(self._missing - cancelled))
+            yield Stop()
 
     def _ask(self, now: float) -> float:
         """The stacks are asked for: when to go on if they do not come.
@@ -451,7 +515,9 @@ class Policy:
     def _may_give_up_alone(self) -> bool:
         """Whether the worker hears of a cancellation and need not be ended, if its request comes to an end then."""
         condemned = self._condemned
-        return condemned is not None and condemned.cause is Cause.TIMED_OUT and self.cooperative and condemned.id > 0
+        if condemned is None or condemned.cause is not Cause.TIMED_OUT or not condemned.id:
+            return False
+        return self.cooperative or condemned.id == self._streaming
 
     def _cancel(self, now: float) -> Iterator[Action]:
         assert self._condemned is not None
@@ -486,7 +552,8 @@ class Policy:
     def _terminate(self, now: float) -> Iterator[Action]:
         yield from self._answer_condemned()
         self._enter(Phase.TERMINATING, now + self.settings.grace)
-        yield Signal(signal.SIGTERM)
+        if not self._gone:
+            yield Signal(signal.SIGTERM)
 
     def _kill(self, now: float) -> Iterator[Action]:
         yield from self._answer_condemned()

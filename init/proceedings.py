@@ -53,8 +53,7 @@ class Proceedings:
         """The hook that had begun, if any, is over, perhaps with its worker. forced: which was ended by us."""
         phase, self._hook = self._hook, ""
         if phase and failed and forced and phase == PRE_STOP:
-            limit = self._function.settings.stop_timeout
-            self._journal.tell(f"pipe-init: the pre-stop hook did not end within {limit:.0f} s, and was ended")
+            self._journal.tell("pipe-init: the pre-stop hook did not end in time, and was ended")
         if phase:
             self._journal.say(report.end_line(self._function.log_style, self._init_request_id, failed, phase))
 

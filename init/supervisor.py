@@ -192,7 +192,10 @@ class Supervisor:
         return ready
 
     def abandon(self) -> None:
-        """Give up at once: what has no outcome yet gets the one of being stopped, and the workers are killed."""
+        """Give up all requests: each gets the outcome of being stopped, and the workers have the grace time to tidy up.
+
+        `close` waits for that.
+        """
         self._finished = True
         self._answer_queue(Cause.STOPPED)
         for lane in self._lanes:
@@ -312,7 +315,7 @@ class Supervisor:
             self._finished = True
             self._answer_queue(Cause.STOPPED)
             for lane in self._lanes:
-                lane.interrupt() if self._endings == 1 else lane.abandon()
+                lane.interrupt() if self._endings == 1 else lane.hurry()
 
     def _request_id(self, id: int) -> str:
         lane = self._lane_of(id)

@@ -601,6 +601,35 @@ class TestInterrupt:
         assert policy.ended
 
 
+class TestTold:
+    """Workers that hear of a cancellation are told that they are given up, all requests at a time."""
+
+    def test_an_interrupt_after_half_of_the_grace_time(self) -> None:
+        policy = serving(3.0, 9.0)
+        policy.cooperative = True
+        policy.interrupt(0.5)
+        assert policy.deadline == 1.5
+        stopped = [Answer(1, Cause.STOPPED), Answer(2, Cause.STOPPED)]
+        assert policy.tick(1.5) == [*stopped, Cancel(1), Cancel(2), Stop()]
+        assert (policy.phase, policy.deadline) == (Phase.STOPPING, 2.5)
+        assert policy.outcome(2, 1.75) == (False, [])
+        assert policy.outcome(1, 1.75) == (False, [])
+        assert policy.tick(2.5) == [TERM]
+
+    def test_abandoned_it_is_told_at_once_and_a_late_request_is_not_cancelled_twice(self) -> None:
+        policy = serving(1.0, 9.0)
+        policy.cooperative = True
+        policy.tick(1.0)
+        policy.tick(1.25)
+        assert policy.tick(1.5) == [Answer(1, Cause.TIMED_OUT), Cancel(1)]
+        assert policy.abandon(1.75) == [Answer(2, Cause.STOPPED), Cancel(2), Stop()]
+        assert (policy.phase, policy.deadline) == (Phase.STOPPING, 3.75)
+
+    def test_abandoned_one_that_does_not_hear_gets_the_signal_at_once(self) -> None:
+        policy = serving(3.0, 9.0)
+        assert policy.abandon(0.5) == [Answer(1, Cause.STOPPED), Answer(2, Cause.STOPPED), TERM]
+
+
 class TestHurry:
     def test_everything_is_answered_at_once(self) -> None:
         policy = serving(3.0, 3.0, 3.0, 3.0)
@@ -679,7 +708,7 @@ class History:
         self.cancelled: set[int] = set()
         self.window = (times.window_requests, times.window_bytes)
         self.inside: list[int] = []
-        self.force_at = float("inf")
+        self.tell_at = self.force_at = float("inf")
         self.alive = self.ready = self.deaf = self.stopped = self.gone = self.killed = self.wild = False
 
     # Performing what the policy decides
@@ -744,7 +773,8 @@ class History:
 
     def on_stop(self, action: Stop) -> None:
         assert self.alive and not self.gone and not self.stopped and not self.killed
-        assert not self.inside, "told to stop with work to do"
+        assert set(self.inside) <= set(self.ends), "told to stop with work to do"
+        assert set(self.inside) <= self.cancelled, "told to stop, and not to give up its requests"
         self.stopped = True
 
     def on_signal(self, action: Signal) -> None:
@@ -790,11 +820,30 @@ class History:
         self.perform(self.policy.finish(self.now))
 
     def interrupt(self, number: int) -> None:
-        self.force_at = min(self.force_at, self.now + self.times.grace)
+        self.limit_patience()
         self.perform(self.policy.interrupt(self.now))
 
+    def limit_patience(self) -> None:
+        if self.force_at == float("inf"):
+            self.force_at = self.now + self.times.grace
+            self.tell_at = self.now + self.times.grace / 2
+
+    def patience(self) -> float:
+        """Until when a request may go on after somebody wanted an end."""
+        return self.tell_at if self.policy.cooperative else self.force_at
+
+    def abandon(self, number: int) -> None:
+        self.limit_patience()
+        self.tell_at = self.now
+        self.perform(self.policy.abandon(self.now))
+        assert set(self.tickets) == set(self.ends)
+
+    def stream(self, number: int) -> None:
+        if self.alive and not self.deaf and self.ready and self.inside:
+            self.policy.streams(self.inside[number % len(self.inside)])
+
     def hurry(self, number: int) -> None:
-        self.force_at = min(self.force_at, self.now + self.times.grace)
+        self.limit_patience()
         self.perform(self.policy.hurry(self.now))
         assert set(self.tickets) == set(self.ends)
 
@@ -804,7 +853,7 @@ class History:
         policy = self.policy
         before = policy.phase, policy.deadline
         if policy.phase in (Phase.SERVING, Phase.DRAINING):
-            over = {id for id in self.inside if min(self.over_at(id), self.force_at) <= self.now}
+            over = {id for id in self.inside if min(self.over_at(id), self.patience()) <= self.now}
             assert not over - self.expired or (policy.deadline is not None and policy.deadline <= self.now), "missed"
             self.expired |= over
         actions = policy.tick(self.now)
@@ -918,7 +967,7 @@ class History:
         if policy.in_flight and policy.limit and policy.phase is not Phase.KILLED and not self.gone:
             assert policy.deadline is not None, "it would wait for ever"
         if policy.phase is Phase.SERVING:
-            due = [min(self.over_at(id), self.force_at) for id in self.inside]
+            due = [min(self.over_at(id), self.patience()) for id in self.inside]
             assert policy.deadline == min(due, default=None)
         if policy.ended:
             assert policy.finishing and policy.deadline is None
@@ -939,10 +988,10 @@ class History:
         raise AssertionError("it does not end")
 
 
-ORDINARY = ["time_passes", "pace", "tick", "write_stacks", "obey_cancel", "answer_too_much"]
+ORDINARY = ["time_passes", "pace", "tick", "write_stacks", "obey_cancel", "answer_too_much", "stream"]
 ORDINARY += ["submit"] * 8 + ["get_ready"] * 5 + ["answer_one"] * 3 + ["tick_at_deadline"] * 5
 DEADLY = [*["die"] * 3, "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
-FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]
+FINAL = ["finish", "interrupt", "abandon", "hurry", "fail_to_load", "fail_to_execute"]
 
 
 @settings(max_examples=600)

@@ -839,6 +839,90 @@ class TestInterrupt:
         assert policy.tick(5.0) == [TERM]
 
 
+class TestTold:
+    """A worker that hears of a cancellation is told that it is given up, and has time to tidy up before SIGTERM."""
+
+    @pytest.mark.parametrize("how", ["cooperative", "streams"])
+    def test_an_interrupt_after_half_of_the_grace_time(self, how: str) -> None:
+        policy = serving(1, 2)
+        if how == "streams":
+            policy.streams(1)
+        else:
+            policy.cooperative = True
+        assert policy.interrupt(0.5) == []
+        assert policy.deadline == 1.5
+        stopped = [Answer(1, Cause.STOPPED), Answer(2, Cause.STOPPED)]
+        assert policy.tick(1.5) == [*stopped, Cancel(1), Cancel(2), Stop()]
+        assert (policy.phase, policy.deadline, policy.in_flight) == (Phase.STOPPING, 2.5, 0)
+        assert policy.outcome(1, 1.75) == (False, [])
+        assert policy.outcome(2, 1.75) == (False, [])
+        assert policy.tick(2.5) == [TERM]
+        assert policy.tick(4.5) == [KILL]
+
+    def test_a_stream_that_begins_after_the_interrupt(self) -> None:
+        policy = serving(1)
+        policy.interrupt(0.5)
+        assert policy.deadline == 2.5
+        policy.streams(1)
+        assert policy.deadline == 1.5
+        assert policy.outcome(1, 1.0) == (True, [Stop()])
+
+    def test_the_request_behind_a_stream_does_not_hear(self) -> None:
+        policy = serving(1, 2)
+        policy.streams(1)
+        policy.interrupt(0.5)
+        assert policy.outcome(1, 1.0) == (True, [Begin(2)])
+        assert policy.deadline == 2.5
+        assert policy.tick(2.5) == [Dump()]
+
+    def test_abandoned_it_is_told_at_once(self) -> None:
+        policy = serving(1, 2)
+        policy.streams(1)
+        stopped = [Answer(1, Cause.STOPPED), Answer(2, Cause.STOPPED)]
+        assert policy.abandon(0.5) == [*stopped, Cancel(1), Cancel(2), Stop()]
+        assert (policy.phase, policy.deadline) == (Phase.STOPPING, 2.5)
+        assert policy.interrupt(1.0) == []
+        assert policy.deadline == 2.5
+        assert policy.hurry(1.5) == [KILL]
+
+    def test_abandoned_one_that_does_not_hear_gets_the_signal_at_once(self) -> None:
+        policy = serving(1, 2)
+        assert policy.abandon(0.5) == [Answer(1, Cause.STOPPED), TERM, Answer(2, Cause.STOPPED), Cancel(2)]
+        assert policy.deadline == 2.5
+        assert policy.tick(2.5) == [KILL]
+        assert policy.died(2.5) == []
+        assert policy.ended
+
+    def test_abandoned_while_it_is_late_nothing_behind_begins(self) -> None:
+        policy = serving(1, 2)
+        policy.streams(1)
+        policy.tick(3.0)
+        assert policy.tick(3.5) == [Answer(1, Cause.TIMED_OUT), Cancel(1)]
+        assert policy.abandon(3.75) == [Answer(2, Cause.STOPPED), Cancel(2)]
+        assert policy.outcome(1, 4.0) == (False, [Stop()])
+        assert policy.outcome(2, 4.0) == (False, [])
+
+    def test_abandoned_while_it_starts(self) -> None:
+        policy = Policy(TIMES)
+        policy.submit(ticket(1), 0.0)
+        policy.submit(ticket(2), 0.0)
+        assert policy.abandon(1.0) == [Answer(2, Cause.STOPPED), Answer(1, Cause.STOPPED), TERM]
+        assert policy.died(1.5) == []
+        assert policy.ended
+
+    def test_abandoned_without_a_request(self) -> None:
+        policy = serving()
+        assert policy.abandon(1.0) == [Stop()]
+
+    def test_a_stream_is_cancelled_before_its_worker_is_ended(self) -> None:
+        policy = serving(1, 2)
+        policy.streams(1)
+        assert policy.tick(3.0) == [Dump()]
+        assert policy.tick(3.5) == [Answer(1, Cause.TIMED_OUT), Cancel(1)]
+        assert policy.outcome(1, 3.75) == (False, [Begin(2)])
+        assert policy.outcome(2, 4.0) == (True, [])
+
+
 class TestHurry:
     def test_before_anything(self) -> None:
         policy = Policy(TIMES)
@@ -1040,6 +1124,7 @@ class History:
         self.begun: set[int] = set()
         self.told_begun: set[int] = set()
         self.moved: set[int] = set()
+        self.cancelled: set[int] = set()
         self.window = (times.window_requests, times.window_bytes)
         self.queue: deque[int] = deque()
         self.taken = 0
@@ -1088,8 +1173,10 @@ class History:
         assert self.alive and not self.gone and not self.killed
 
     def on_cancel(self, action: Cancel) -> None:
-        assert self.alive and self.ready and not self.gone and not self.killed
-        assert action.id in self.begun and action.id in self.ends, "cancelled before it was answered"
+        assert self.alive and self.ready and not self.gone and not self.stopped and not self.killed
+        assert action.id in self.queue and action.id in self.ends, "cancelled before it was answered"
+        assert action.id not in self.cancelled
+        self.cancelled.add(action.id)
 
     def on_sweep(self, action: Sweep) -> None:
         assert self.alive and self.killed or self.gone
@@ -1102,6 +1189,7 @@ class History:
     def on_stop(self, action: Stop) -> None:
         assert self.alive and not self.gone and not self.stopped and not self.killed
         assert set(self.queue) <= set(self.ends), "told to stop with work to do"
+        assert set(self.queue) <= self.cancelled, "told to stop, and not to give up its requests"
         self.stopped = True
 
     def on_signal(self, action: Signal) -> None:
@@ -1162,6 +1250,14 @@ class History:
 
     def interrupt(self, number: int) -> None:
         self.perform(self.policy.interrupt(self.now))
+
+    def abandon(self, number: int) -> None:
+        self.perform(self.policy.abandon(self.now))
+        assert set(self.tickets) == set(self.ends)
+
+    def stream(self, number: int) -> None:
+        if self.alive and not self.deaf and self.ready and self.queue:
+            self.policy.streams(self.queue[0])
 
     def hurry(self, number: int) -> None:
         self.perform(self.policy.hurry(self.now))
@@ -1294,10 +1390,10 @@ class History:
         raise AssertionError("it does not end")
 
 
-ORDINARY = ["time_passes", "pace", "tick", "write_stacks", "begin", "retire", "answer_too_much"]
+ORDINARY = ["time_passes", "pace", "tick", "write_stacks", "begin", "retire", "answer_too_much", "stream"]
 ORDINARY += ["submit"] * 8 + ["get_ready"] * 5 + ["answer_the_oldest"] * 3 + ["tick_at_deadline"] * 4
 DEADLY = [*["die"] * 6, "be_seen_dead", "close_the_stream", "break_the_protocol", "answer_anything"]
-FINAL = ["finish", "interrupt", "hurry", "fail_to_load", "fail_to_execute"]
+FINAL = ["finish", "interrupt", "abandon", "hurry", "fail_to_load", "fail_to_execute"]
 
 
 @settings(max_examples=600)
