@@ -397,6 +397,8 @@ class Service:
         else:
             journal.flush()
             journal.current = NOBODY
+            if self._runtime.quiet.terminated:
+                return  # an outcome tells the init that the worker goes on; the next request would die with it
         kind, metadata, payload = outcome
         measured["peak_memory_bytes"] = self._runtime.peak_memory()
         try:
