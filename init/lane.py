@@ -64,6 +64,7 @@ class Lane:
         self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
         self._memory_at_ready = 0
         self._told_peak = 0  # bytes: what the worker has said of its memory so far
+        self._copied = 0  # bytes that it may have had before exec
         self._can_dump = self._told_to_stop = False
         self._facts = Facts()
         self._proceedings = Proceedings(function, journal)
@@ -397,7 +398,7 @@ class Lane:
         The kernel's figure is also that of what was there before exec: a copy of this process. Only a larger one is
         surely the worker's own; otherwise what the worker itself has told, which is not above it, is nearer.
         """
-        if not self._told_peak or death.peak_memory > reaper.own_peak():
+        if not self._told_peak or death.peak_memory > self._copied:
             return death.peak_memory
         return min(self._told_peak, death.peak_memory)
 
@@ -500,6 +501,7 @@ class Lane:
             self._perform(self.policy.died(time.monotonic()))
             return
         self.worker, process = worker, worker.process
+        self._copied = reaper.resident() if worker.pid else 0  # what a template forks has not changed its program
         for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
             self._watch.add(descriptor, owner=self)
         self._proceedings.hook_begun(INITIALIZE)

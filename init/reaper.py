@@ -77,9 +77,13 @@ def high_water_mark(pid: int) -> int:
     return int(rest.split(None, 1)[0]) * 1024 if found else 0
 
 
-def own_peak() -> int:
-    """Return the most bytes that this process has had resident, and so at most what a fork of it began with."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident() -> int:
+    """Return the bytes that this process has resident now, and so at most what a fork of it begins with."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:  # without /proc its peak has to do
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 PF_EXITING = 0x4
