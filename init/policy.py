@@ -434,7 +434,8 @@ class Policy:
     def _begin(self, ticket: Ticket, now: float) -> list[Action]:
         """This request is now what the worker is at."""
         if self.phase is not Phase.SERVING:
-            return []
+            # A worker that has closed its stream is about to end, and has no clock; what it answers until then counts.
+            return [Begin(ticket.id)] if self._was_ready and self._condemned is None else []
         self.deadline = min(now + ticket.timeout, self._patience())
         return [Begin(ticket.id)]
 

@@ -447,6 +447,16 @@ class TestDeath:
         assert policy.submit(ticket(3), 1.5) == []
         assert policy.died(2.0) == [Answer(1, Cause.DIED), Start(), Send(2)]
 
+    def test_what_is_answered_after_a_closed_stream_has_begun(self) -> None:
+        # So it is where the worker is found deaf, being dead, before its last answers are read.
+        policy = serving(1, 2, 3)
+        policy.closed(1.0)
+        assert policy.outcome(1, 1.0) == (True, [Begin(2)])
+        assert policy.tick(3.0) == [TERM]
+        policy.gone()
+        assert policy.outcome(2, 3.5) == (True, [Begin(3)])
+        assert policy.died(4.0) == [Answer(3, Cause.DIED)]
+
     def test_a_worker_that_closed_its_stream_and_stays_is_forced(self) -> None:
         policy = serving(1, 2)
         policy.closed(1.0)
