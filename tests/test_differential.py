@@ -188,13 +188,13 @@ class Here:
         own = ["--platform", "lambda", "--name", "orders", "--region", "eu-west-1", "-m", "1024", "-t", "60"]
         return ["run", handler, *own, "--context", str(self.context), "-E", f"AWS_EXECUTION_ENV={EXECUTION}"]
 
-    def run(self, cases: Sequence[str], more: dict[str, str]) -> dict[str, Outcome]:
+    def run(self, cases: Sequence[str], more: dict[str, str], *options: str) -> dict[str, Outcome]:
         events = "".join(event_of(case) + "\n" for case in cases)
         pairs = [f"{name}={value}" for name, value in more.items()]
         finished = self.pipe_init(
             *self.arguments("index.handler"),
             *(argument for pair in pairs for argument in ("-E", pair)),
-            *("--events", "-", "--unordered"),
+            *("--events", "-", "--unordered", *options),
             cwd=FOLDER,
             stdin=events.encode(),
         )
@@ -361,6 +361,20 @@ def test_handlers(pipe_init: PipeInit, tmp_path: Path, prefix: str) -> None:
     found = Here(pipe_init, tmp_path, sameness).run(cases, more)
     check({prefix + case: one for case, one in expected.items()}, {prefix + case: one for case, one in found.items()})
     assert sameness.used == USED[prefix]
+
+
+@pytest.mark.parametrize(
+    ("options", "keep_no_state"),
+    [(("--start-method", "template"), set()), (("--isolation", "request"), {"counts_on", "context_variable_again"})],
+    ids=["template", "request"],
+)
+def test_handlers_in_forked_workers(
+    pipe_init: PipeInit, tmp_path: Path, options: tuple[str, ...], keep_no_state: set[str]
+) -> None:
+    here = Here(pipe_init, tmp_path, Sameness())
+    executed, forked = here.run(ALL, {}), here.run(ALL, {}, *options)
+    different = {case: differences(executed[case], forked[case]) for case in ALL}
+    assert {case for case in ALL if different[case]} == {f"process.{name}" for name in keep_no_state}, different
 
 
 @pytest.fixture(scope="module")
