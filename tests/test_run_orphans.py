@@ -227,7 +227,7 @@ def test_a_closed_stdout(pipe_init: PipeInit, fifo: Fifo, events: bool) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     arguments = ("--events", "-") if events else ("-e", event(fifo, "idle"))
-    with running(pipe_init, *PATIENT, *arguments, stdout=writer) as process:
+    with running(pipe_init, *PATIENT, "--grace", "0.5", *arguments, stdout=writer) as process:
         os.close(writer)
         lines = f"{event(fifo, 'idle')}\n{event(fifo, 'stubborn')}\n".encode() if events else b""
         _, stderr = process.communicate(lines, timeout=LIMIT)
