@@ -470,6 +470,7 @@ class Runtime:
     def _engine_broken_off(self, error: BaseException) -> Outcome:
         assert self._service is not None
         if self.quiet.terminated:
+            self._service.engine.end_serving()  # type: ignore[union-attr]  # as below
             return STOP, {}, b""
         self._service.engine.broken_off(error)  # type: ignore[union-attr]  # it is the one with an event loop
         return ERROR, {}, b""

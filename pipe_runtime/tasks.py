@@ -186,9 +186,10 @@ class Tasks:
         while not self._over():
             self._loop.run_forever()
             self._service.leave_if_forked()  # a task that forked has given way to the others
-        self._end_serving()
+        self.end_serving()
 
-    def _end_serving(self) -> None:
+    def end_serving(self) -> None:
+        """Begin no request any more, and send no outcome: all that came have one, or SIGTERM has come."""
         self.serving = False
         self._waiting.clear()
         self._service.on_kept(None)
@@ -213,7 +214,7 @@ class Tasks:
 
     def stop(self) -> None:
         """After the last request, or SIGTERM: end an application's lifespan, and what the function has left running."""
-        self._end_serving()
+        self.end_serving()
         try:
             if self._lifespan is not None:
                 self.run(self._lifespan.shutdown())
@@ -283,7 +284,7 @@ class Tasks:
 
     def _conclude(self, id: int) -> None:
         task = self._tasks.pop(id, None)
-        if task is None:
+        if task is None or not self.serving:
             return
         if task.cancelled():
             outcome = self._service.problem(self.asyncio.CancelledError(GIVEN_UP))

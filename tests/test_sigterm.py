@@ -127,10 +127,10 @@ def begin(runtime: RuntimeProcess, handler: str, **fields: Any) -> None:
 
 
 def rest(runtime: RuntimeProcess) -> list[str]:
-    """Return the lines until the end of the runtime's stream. No request may get a result."""
+    """Return the lines until the end of the runtime's stream. No request may get an outcome."""
     lines: list[str] = []
     while (frame := runtime.next_or_end()) is not None:
-        assert frame.kind not in (RESULT, END) or frame.metadata.get("stream"), frame
+        assert frame.kind not in (RESULT, END, ERROR) or frame.metadata.get("stream"), frame
         if frame.kind == LOG:
             lines += frame.payload.decode().split("\n")
     return lines
