@@ -273,6 +273,9 @@ class PlainInit:
     def _follow_stop(self) -> None:
         """If a terminal has stopped the program, stop too: our shell waits for us, and knows nothing of the program."""
         try:
+            seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+            if seen is None or seen.si_code == os.CLD_TRAPPED:
+                return  # a program that has asked to be traced: reaper.reap lets it go on
             seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG)
         except ChildProcessError:
             return  # it is dead by now
