@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def main() -> None:
-    """Entry point of the command `pipe-init` and of `python -m pipe_init`. Does not return."""
-    before = None
-    if sys.argv[1:2] == ["exec"]:  # each signal from here on is for the program
+def main(before: "set[int] | None" = None) -> None:
+    """Carry out the command line of `pipe-init` or `python -m pipe_init`. Does not return.
+
+    Args:
+        before: The signal mask that the caller found, if it has blocked all signals.
+    """
+    if before is None:
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-    else:
+    if sys.argv[1:2] != ["exec"]:  # of exec, each signal from here on is for the program
         end_by_signals()
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        before = None
     from . import paths
 
     paths.clean()

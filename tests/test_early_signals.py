@@ -8,6 +8,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,26 @@ def test_it_ends_quietly(step: str, number: signal.Signals) -> None:
 def test_what_the_parent_has_had_ignored_stays_ignored() -> None:
     done = interrupted_at("clean the path", signal.SIGINT, signal.SIGINT)
     assert done.stdout.startswith(b"still there\n")
+
+
+AT_IMPORT = """
+import os, sys
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == "pipe_init" and not sent:
+        sent.append(True)
+        os.kill(os.getpid(), {number})
+sent = []
+sys.addaudithook(interrupt)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_the_script_ends_quietly_before_it_has_found_the_package(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sitecustomize.py").write_text(AT_IMPORT.format(number=int(number)))
+    done = subprocess.run(
+        [Path(sysconfig.get_path("scripts"), "pipe-init"), "run", "index.handler"],
+        capture_output=True,
+        timeout=LIMIT,
+        env={**unmeasured(), "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")
