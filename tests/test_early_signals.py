@@ -1,5 +1,7 @@
 """Signals before anything is started: the command ends with 128 and the signal's number, and says nothing.
 
+`exec` does not end: it holds them for its program (test_exec_signals.py).
+
 The process sends the signal to itself, at a step that would come next; so no test depends on time.
 """
 
@@ -32,7 +34,6 @@ __main__.main()
 STEPS = {
     "clean the path": ("paths", "clean", ["run", "index.handler"]),
     "carry out": ("entry", "main", ["run", "index.handler"]),
-    "exec": ("entry", "run_plain", ["exec", "--", "true"]),
     "help": ("entry", "run", ["--help"]),
 }
 
