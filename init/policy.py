@@ -212,7 +212,8 @@ class Policy:
             actions += self._go_on(now)
         behind = [ticket.id for ticket in self._sent]
         actions += self._answer_sent(Cause.STOPPED)
-        if not self._gone and self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.TERMINATING):
+        ending = self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.TERMINATING)
+        if ending and self._was_ready and not self._gone:
             self._missing.update(behind)
             actions += map(Cancel, behind)  # or it would go on to them when it is done with the one that is late
         return [*actions, *self._answer_condemned()]

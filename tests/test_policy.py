@@ -920,6 +920,14 @@ class TestTold:
         assert policy.died(1.5) == []
         assert policy.ended
 
+    def test_abandoned_after_it_has_closed_its_stream_at_its_start(self) -> None:
+        policy = Policy(TIMES)
+        policy.submit(ticket(1), 0.0)
+        assert policy.closed(1.0) == []
+        assert policy.deadline is not None
+        assert policy.tick(policy.deadline) == [TERM]
+        assert policy.abandon(4.0) == [Answer(1, Cause.STOPPED)]
+
     def test_abandoned_without_a_request(self) -> None:
         policy = serving()
         assert policy.abandon(1.0) == [Stop()]

@@ -6,7 +6,9 @@ It knows descriptors and bytes, not what a result is.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -127,17 +129,21 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as error:
-            if error.errno == errno.EBADF and not _is_open(self.descriptor):
-                return len(self._piece)  # closed from the start, in a place without /dev/null: the results go nowhere
+            if error.errno == errno.EBADF and _was_closed(self.descriptor):
+                return len(self._piece)  # the results go nowhere, as with /dev/null
             raise OutputError(f"The result cannot be written to stdout: {error.strerror}.") from None
 
 
-def _is_open(descriptor: int) -> bool:
+def _was_closed(descriptor: int) -> bool:
+    """Return whether stdout was closed from the start, in a place without /dev/null.
+
+    Then it is still closed, or entry.py has put a pipe there that can only be read.
+    """
     try:
-        os.fstat(descriptor)
+        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
     except OSError:
-        return False
-    return True
+        return True
+    return is_pipe and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
 def _nothing() -> None:
