@@ -38,7 +38,7 @@ class Context:
 def raised(body: str, parameters: str, event: object, folder: Path) -> dict[str, Any]:
     """ERROR's metadata of a handler that raises; the file is there, so that the stack has its code."""
     file = folder / "index.py"
-    file.write_text(f"import base64, json\ndef handler({parameters}):\n    return {body}\n")
+    file.write_text(f"import base64, json, re\ndef handler({parameters}):\n    return {body}\n")
     scope: dict[str, Any] = {}
     exec(compile(file.read_text(), str(file), "exec"), scope)
     arguments = (event, Context())[: parameters.count(",") + 1]
@@ -92,13 +92,34 @@ class TestWhileItRuns:
         [
             ("event['a']", "the event is bytes with --raw"),
             ("event.get('a')", "the event is bytes with --raw"),
+            ("'requestContext' in event", "the event is bytes with --raw"),
+            ("json.dumps({'event': event})", "the event is bytes with --raw"),
+            ("dict(**event)", "the event is bytes with --raw"),
+            ("event.split(',')", "the event is bytes with --raw"),
+            ("re.match('a', event)", "the event is bytes with --raw"),
+            ("'got ' + event", "the event is bytes with --raw"),
             ("json.loads(event)", ""),
+            ("json.dumps({'text': b'another'})", ""),
         ],
     )
     def test_bytes(self, tmp_path: Path, body: str, expected: str) -> None:
         problem = raised(body, "event, context", b"no JSON", tmp_path)
         assert hint(problem, Setting("index.handler", raw=True)).startswith(expected)
         assert "--platform fc" in hint(problem, Setting("index.handler", platform=FC, raw=True)) or not expected
+
+    @pytest.mark.parametrize(
+        ("body", "http", "expected"),
+        [
+            ("event['httpMethod']", True, "as function URLs and HTTP APIs do"),
+            ("event['path']", True, "as function URLs and HTTP APIs do"),
+            ("event['httpMethod']", False, ""),
+            ("event['other']", True, ""),
+            ("{}['path']", True, ""),
+        ],
+    )
+    def test_an_event_of_a_rest_api(self, tmp_path: Path, body: str, http: bool, expected: str) -> None:
+        found = hint(raised(body, "event, context", {}, tmp_path), Setting("index.handler", http=http))
+        assert expected in found and bool(found) == bool(expected)
 
     def test_an_event_that_is_not_json(self) -> None:
         try:

@@ -28,8 +28,19 @@ _NOT_TEXT = re.compile(
     r"|'(?:dict|list|int|float|bool|NoneType|str)' object has no attribute 'decode'"
 )
 _NOT_JSON = re.compile(r"line \d+ column \d+ \(char \d+\)")
-_NOT_PARSED = re.compile(r"'bytes' object has no attribute '(?:get|keys|items|values)'|byte indices must be integers")
+_NOT_PARSED = re.compile(
+    r"'bytes' object has no attribute '(?:get|keys|items|values)'"
+    r"|byte indices must be integers"
+    r"|a bytes-like object is required, not 'str'"
+    r"|argument after \*\* must be a mapping, not bytes"
+    r"|Object of type bytes is not JSON serializable"
+    r"|cannot use a string pattern on a bytes-like object"
+    r"|can only concatenate str \(not \"bytes\"\) to str"
+)
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
+_OF_REST_API = re.compile(r"'(?:httpMethod|path|resource|pathParameters|multiValue(?:Headers|QueryStringParameters))'")
+"""Keys that an event of API Gateway has in version 1.0, and not in version 2.0."""
+
 _VARIABLE = re.compile(r"'((?:AWS|LAMBDA|FC|ALIBABA_CLOUD)_[A-Z_]+|_HANDLER)'")
 _EVENT = re.compile(r"\b(?:event|evt)\b")
 _WHOLE_EVENT = re.compile(r"\b(?:loads|str|b64decode)\(\s*(\w+)\s*[,)]|\b(\w+)\s*\.\s*decode\(")
@@ -60,9 +71,9 @@ def hint(problem: Mapping[str, Any], setting: Setting) -> str:
         return _of_result(message, setting)
     if kind.startswith("Runtime."):
         return of_loading(kind, message, setting)
-    if kind in ("KeyError", "NoRegionError"):
-        return _of_variable(kind, message, setting)
     lines = list(_code(problem))
+    if kind in ("KeyError", "NoRegionError"):
+        return _of_variable(kind, message, setting) or _of_rest_api(message, lines, setting)
     return (
         _of_event_form(message, lines, setting)
         or _of_request(message, lines)
@@ -97,6 +108,15 @@ def _of_variable(kind: str, message: str, setting: Setting) -> str:
     if theirs != setting.platform:
         return f"--platform {theirs} sets the variables of that platform"
     return f"-E {name}=… gives the function this variable"
+
+
+def _of_rest_api(message: str, lines: list[str], setting: Setting) -> str:
+    if not setting.http or not _OF_REST_API.fullmatch(message) or not any(_EVENT.search(line) for line in lines):
+        return ""
+    return (
+        "--request makes an event with rawPath and requestContext.http.method, as function URLs and HTTP APIs do; give "
+        "that of a REST API, with path and httpMethod, with -e or -f"
+    )
 
 
 def _of_event_form(message: str, lines: list[str], setting: Setting) -> str:
