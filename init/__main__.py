@@ -1,6 +1,6 @@
-"""The command `pipe-init`: heeds signals, cleans the path of modules, then carries out the command line.
+"""The command `pipe-init`: set up signals, clean the module search path, then run the command line.
 
-Before the path is clean, nothing may be imported here that an interpreter has not loaded by itself.
+Until the path is clean, this file may import only what every interpreter has loaded already.
 """
 
 import _signal
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def main(before: "set[int] | None" = None) -> None:
-    """Carry out the command line of `pipe-init` or `python -m pipe_init`. Does not return.
+    """Run the command `pipe-init`, or `python -m pipe_init`, and end the process.
 
     Args:
-        before: The signal mask that the caller found, if it has blocked all signals.
+        before: The signals that were blocked before the caller blocked all of them; None if it blocked none.
     """
     if before is None:
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
@@ -27,7 +27,7 @@ def main(before: "set[int] | None" = None) -> None:
     from . import paths
 
     paths.clean()
-    from . import shortage  # it is there before anything is short
+    from . import shortage  # now, while there are descriptors and memory to load it
 
     try:
         from . import entry
@@ -38,10 +38,10 @@ def main(before: "set[int] | None" = None) -> None:
 
 
 def end_by_signals() -> None:
-    """Have SIGINT, SIGTERM and SIGHUP end this process quietly until there is something to end in order.
+    """Make SIGINT, SIGTERM and SIGHUP end this process quietly, until `entry` takes charge of them.
 
-    Python would print a traceback for the first, and for PID 1 the kernel drops the others. What the parent has had
-    ignored stays ignored.
+    Without this Python would print a traceback for SIGINT, and the kernel would drop the other two where pipe-init is
+    PID 1. A signal that the parent has set to be ignored stays ignored.
     """
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         if _signal.getsignal(number) in (_signal.SIG_DFL, _signal.default_int_handler):

@@ -29,7 +29,7 @@ from .request import (
     Function,
     Request,
 )
-from .shortage import why
+from .shortage import describe
 
 if TYPE_CHECKING:
     from .cgroups import Evidence
@@ -49,20 +49,32 @@ Problem = Mapping[str, Any]
 WHILE_LOADING = "while it was loading the handler"
 BEFORE_FORK = "before it had forked the worker"
 AFTER_FORK = "after it was forked and before it was ready"
-"""What a process was at that has died before there was a worker that is ready."""
+"""Stages of a start: what the worker, or the template that was to fork it, was doing when it died."""
 
 
 @dataclass
 class Facts:
     """What is known of a worker when a request must be answered in its place.
 
-    last_word: ERROR with id 0. violation: how it broke the protocol. death: once it was reaped. forced: it was sent a
-    signal by us. sent: which ones. closed: that was because it had closed its stream and did not end. asked: for its
-    stacks. dump: what it wrote of them. stacks: what it answered, by request. exec_error, start_error: why it could not
-    be started. evidence: its cgroup's, once it is dead. sizes: bytes of results that were cut, by request_id.
-    stage: what it was at if it was not ready yet. of_template: death and start_error are those of the template.
-    peak_memory: bytes that the worker has had resident, for the report; 0: that is not known.
-    farewell: what the template has said of its end. unseen: the worker is not our child, so nobody sees how it ends.
+    Attributes:
+        last_word: The metadata of its ERROR with id 0.
+        violation: How it broke the protocol.
+        death: How it died, once it was reaped.
+        forced: Whether the init sent it a signal.
+        sent: The signals that the init sent it.
+        closed: Whether it was sent signals because it had closed its stream and did not end.
+        asked: Whether it was asked for its stacks.
+        dump: What it wrote to the dump pipe.
+        stacks: What it answered to DUMP, by the request's id.
+        exec_error: Why its program could not be executed.
+        start_error: Why its process could not be started.
+        evidence: The counts of its cgroup, once it is dead.
+        sizes: Bytes of results that were cut, by request_id.
+        peak_memory: The most resident memory of the worker in bytes, for the report; 0 if it is not known.
+        stage: What it was doing if it was not ready yet.
+        of_template: Whether `death` and `start_error` are those of the template.
+        farewell: What the template has said about its end.
+        unseen: Whether the worker is not a child of the init, which then cannot see how it ends.
     """
 
     last_word: Problem = field(default_factory=dict)
@@ -115,13 +127,13 @@ def answer(
         message = f"{prefix}Runtime could not be started: the template cannot fork it: {facts.start_error.strerror}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
     if facts.start_error is not None:
-        message = f"{prefix}Runtime could not be started: {why(facts.start_error)}"
+        message = f"{prefix}Runtime could not be started: {describe(facts.start_error)}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
     if isinstance(facts.exec_error, JoinError):
-        message = f"{prefix}Runtime could not be started: it cannot join its cgroup: {why(facts.exec_error)}"
+        message = f"{prefix}Runtime could not be started: it cannot join its cgroup: {describe(facts.exec_error)}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
     if facts.exec_error is not None:
-        message = f"Cannot execute {function.command[0]}: {why(facts.exec_error)}"
+        message = f"Cannot execute {function.command[0]}: {describe(facts.exec_error)}"
         missing = isinstance(facts.exec_error, FileNotFoundError)
         return problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
     return _died(function, prefix, cause, facts)
@@ -150,7 +162,7 @@ def _timed_out(message: str, seconds: float, stack: list[list[object]]) -> tuple
 
 
 def _no_stack(facts: Facts, starting: bool = False) -> list[list[object]]:
-    """Return what stands for a stack that is missing: the reason. starting: the worker was not ready yet."""
+    """Return the reason why there is no stack, in the form of a stack. starting: the worker was not ready yet."""
     if not facts.asked:
         why = "the runtime has not said that it can write one"
     elif b"Fatal Python error" in facts.dump:
@@ -191,7 +203,7 @@ def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[
 
 
 def _limits_of(function: Function, facts: Facts) -> Limits:
-    """Return the limits of the process that has died: a template has none of CPU time and open files."""
+    """Return the limits of the process that died. A template has no limit of CPU time and open files."""
     if facts.of_template:
         return replace(function.limits, cpu_seconds=None, open_files=None)
     return function.limits

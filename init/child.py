@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from .forwarding import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
-from .shortage import why
+from .shortage import describe
 from .tty import Terminal
 
 _SHELL = "/bin/sh"
@@ -79,7 +79,7 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
         _execute(command)
     except OSError as error:
         code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
-        say(f"cannot execute {command[0]!r}: {why(error)}")
+        say(f"cannot execute {command[0]!r}: {describe(error)}")
     finally:
         os._exit(code)
 

@@ -52,7 +52,7 @@ class ConcurrentPolicy(Policy):
         return True
 
     def pace(self, limit: int, now: float) -> list[Action]:
-        """Send no further requests if `limit` is 0. Otherwise none waits in the worker, and the window alone counts."""
+        """Send no more requests if `limit` is 0. Any other limit is ignored: no request waits in such a worker."""
         return super().pace(MANY if limit else 0, now)
 
     def interrupt(self, now: float) -> list[Action]:

@@ -1,6 +1,7 @@
-"""Carries out a command line: starts the worker of `run` first, then loads click. A plain `exec` needs neither.
+"""Run a command line: start the worker of `run` first, then load click. A simple `exec` needs neither.
 
-What is imported before the worker is started is paid for by every run; the rest is loaded while the worker starts.
+Every run pays for what is imported before the worker is started; the rest is loaded while the worker starts. This file
+knows no options.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from . import launch
 from .signals import Signals, hold
 
 FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
-"""With these most likely a template is wanted. Whoever is wrong here has lost some milliseconds, no more."""
+"""Options that most likely ask for a template, so that no worker is started early. A wrong guess costs milliseconds."""
 
 
 class Early(NamedTuple):
-    """What `run` finds ready: its signals, and a worker that was started with this command and environment, if any."""
+    """What was prepared for `run` before click was loaded.
+
+    Attributes:
+        signals: The signals that pipe-init handles.
+        process: A worker that was started early; None if none was.
+        command: The command that the worker was, or would be, started with.
+        environment: The environment, likewise.
+    """
 
     signals: Signals
     process: launch.Process | None
@@ -27,21 +35,27 @@ class Early(NamedTuple):
 
 
 def main(mask: Collection[int] | None) -> NoReturn:
-    """Carry out the command line of this process, and end it with the exit code. mask: as for `run`."""
+    """Run the command line of this process, and end the process with its exit code.
+
+    Args:
+        mask: As for `run`.
+    """
     code = run(sys.argv[1:], mask)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # as where its descriptor was closed from the start
                 stream.flush()
         except (OSError, ValueError):
-            continue  # nobody reads it any more
+            continue  # its reader is gone
     os._exit(code)  # taking the interpreter down piece by piece would take longer than a small function
 
 
 def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
-    """Carry out a command line; returns the exit code.
+    """Run a command line and return its exit code.
 
-    mask: the signals that were blocked at the start, if all have been blocked since.
+    Args:
+        arguments: The command line, without the program's name.
+        mask: The signals that the parent had blocked, if this process has blocked all of them since; else None.
     """
     plug_standard_descriptors()
     if arguments[:1] == ["exec"]:
@@ -53,7 +67,7 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
 
 
 def run_plain(arguments: list[str], mask: Collection[int] | None) -> int:
-    """Be a plain init, without the command line's weight where the options are simple; returns the exit code."""
+    """Run `exec` and return its exit code. Simple options are read without loading click."""
     held = hold(mask)
     from . import plain_init, quick
 
@@ -66,19 +80,19 @@ def run_plain(arguments: list[str], mask: Collection[int] | None) -> int:
 
 
 def is_run(arguments: list[str]) -> bool:
-    """Whether this looks like a `run` that will run something."""
+    """Return whether this looks like a `run` that will run a function."""
     return arguments[:1] == ["run"] and len(arguments) > 1 and not {"-h", "--help"} & set(arguments)
 
 
 def wants_early_worker(arguments: list[str]) -> bool:
-    """Whether this looks like a `run` in a worker that is started by itself."""
+    """Return whether this looks like a `run` whose worker is started by exec."""
     return is_run(arguments) and not any(argument.startswith(FORKING_OPTIONS) for argument in arguments)
 
 
 def start_early(with_worker: bool) -> Early:
-    """Take charge of signals, and start our runtime under this interpreter before it is known which handler it gets.
+    """Install the signal handlers, and start a worker under this interpreter before the options are read.
 
-    If that is impossible, whoever tries again, and knows the request, can say why.
+    A start that fails is not reported here: the supervisor tries again, and tells which request failed.
     """
     signals = Signals()
     signals.install()
@@ -92,13 +106,13 @@ def start_early(with_worker: bool) -> Early:
 
 
 def plug_standard_descriptors() -> None:
-    """Open fds 0, 1 and 2 on nothing where they are closed: no later open() may become one of them."""
+    """Open fds 0, 1 and 2 on /dev/null where they are closed, so that no later open() becomes one of them."""
     while True:
         try:
             descriptor = os.open("/dev/null", os.O_RDWR)
         except OSError:
-            descriptor, writer = os.pipe()  # no /dev: at its end for a reader, refusing for a writer
-            os.close(writer)  # at once, or it would itself become the next of the three, and a reader wait for ever
+            descriptor, writer = os.pipe()  # no /dev: a pipe that is at its end for readers and broken for writers
+            os.close(writer)  # at once: it could be one of the three, and a reader would wait for ever
         if descriptor > 2:
             os.close(descriptor)
             return

@@ -1,6 +1,6 @@
-"""The init's log: lines about requests and lines that functions wrote, to one descriptor, within a cap per request.
+"""The init's log: messages of pipe-init and lines that functions wrote, on one descriptor, with a cap per request.
 
-Lines wait in a buffer while the descriptor's reader does not read. The module knows no workers; it is told which
+While the descriptor's reader does not read, lines wait in a buffer. This module knows no workers; its callers say which
 request a line belongs to.
 """
 
@@ -12,23 +12,22 @@ from dataclasses import dataclass
 from .outlet import Outlet, Patience
 
 LOG_CAP = 1024 * 1024
-"""Bytes of log that one request may write. What is more is counted and dropped, with a line that says so.
+"""Bytes of log that one request may write. The rest is counted and dropped, and a line says so.
 
-The buffer is full when as many bytes wait in it.
+The buffer counts as full when it holds as many bytes.
 """
 
 PARTIAL_LIMIT = 64 * 1024
-"""Bytes of a raw line to wait for its end; a longer one goes on in pieces."""
-
+"""Bytes of a raw line that are kept until the line ends; a longer line is passed on in pieces."""
 
 NAME = 128
 """Characters shown of a request's id."""
 
 EMPTY, WAITING, FULL = range(3)
-"""Of the buffer. While lines wait in it, no request is to be sent ahead of its turn; while it is full, none at all."""
+"""States of the buffer. While lines wait, no request is sent ahead of its turn; while it is full, none is sent."""
 
 INFO, WARN, ERROR = "INFO", "WARN", "ERROR"
-"""Levels of pipe-init's own messages, by Lambda's names."""
+"""Levels of pipe-init's own messages, with Lambda's names."""
 
 RAW = "raw"
 """The stream of what came from below Python."""
@@ -44,10 +43,11 @@ class _Usage:
 
 
 class Journal:
-    """Take log lines and write them as the descriptor takes them; never block.
+    """Take log lines, and write them whenever the descriptor takes them; never block.
 
-    What waits is within the cap, and the same for each request that has begun when that is reached: `level` tells
-    whoever begins requests. When the log was written to its end, nothing of it is missing except what exceeds a cap.
+    The buffer holds at most the cap, and once more the cap for each request that has begun by the time it is full.
+    Whoever begins requests looks at `level` first. Only lines beyond a request's cap are ever dropped, unless the
+    descriptor's reader is gone or does not read until the end.
 
     Args:
         descriptor: Where lines go, usually 2.
@@ -66,20 +66,20 @@ class Journal:
         self._usage: dict[int, _Usage] = {}
         self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
         self._open_line: tuple[int, str] | None = None
-        self._lost, self._why = 0, ""  # bytes since the last ones that could be written
-        self._note_left = 0  # bytes at the buffer's start that only say so
+        self._lost, self._why = 0, ""  # bytes that could not be written since the last write, and the reason
+        self._note_left = 0  # bytes at the buffer's start that are the message about it
         self.json_line: Callable[[bytes, str, str], bytes] | None = None
-        """Makes a line of JSON of text, a request's id and a level, "" for neither; None: the log is text."""
+        """Make a line of JSON of (text, request id or "", level or ""). None: the log is text."""
         self.request_id: Callable[[int], str] = lambda id: ""
-        """Names a request that has no outcome yet, "" where there is none."""
+        """Return the request id of a frame id whose request has no outcome yet, else ""."""
         self.before_line: Callable[[], None] | None = None
         self.held_back: Callable[[], bool] | None = None
-        """Tells whether nothing is to be written now: somebody else's line for the same descriptor is not complete."""
+        """Return whether the log must wait: stdout is the same file, and a result line on it is not complete."""
         self._in_line = False
 
     @property
     def descriptor(self) -> int:
-        """What is to be polled for POLLOUT, and `flush` called then, while the buffer is not empty."""
+        """The descriptor to poll for POLLOUT while the buffer is not empty; call `flush` when it is writable."""
         return self._outlet.descriptor
 
     @property
@@ -90,16 +90,16 @@ class Journal:
 
     @property
     def cut(self) -> bool:
-        """Whether a line was written in part and the rest of it waits."""
+        """Whether the beginning of a line was written and the rest waits."""
         return self._in_line and bool(self._buffer)
 
     def flush(self) -> None:
-        """Write what is taken now."""
+        """Write as much of the buffer as the descriptor takes without waiting."""
         if not self._buffer or (self.held_back is not None and self.held_back()):
             return
         try:
             written = self._outlet.write(self._buffer)
-        except OSError as error:  # nobody reads it, or there is no place for it; the results do not depend on it
+        except OSError as error:  # its reader is gone, or the disk is full; results must not depend on the log
             self._lose(error.strerror or "")
             return
         if written:
@@ -110,11 +110,11 @@ class Journal:
             self._lost = 0
 
     def end_line(self) -> None:
-        """End a line that its function has not ended: something else follows in the same file."""
+        """End the line that a function has left open, because something else follows in the same file."""
         self._write(b"")
 
     def finish(self, patience: Patience) -> None:
-        """Wait until all is written, or the patience is over: what waits then is dropped."""
+        """Wait until everything is written or the patience is over; drop what is left then."""
         self.held_back = None
         self.flush()
         while self._buffer and patience.wait(self._outlet.descriptor):
@@ -124,11 +124,11 @@ class Journal:
         patience.over()
 
     def close(self) -> None:
-        """Let go of what was opened for the descriptor; that stays open."""
+        """Close what was opened for the descriptor. The descriptor itself stays open."""
         self._outlet.close()
 
     def put(self, data: bytes) -> None:
-        """Take bytes that are no lines, after what waits."""
+        """Append bytes to the log as they are: they need not be lines."""
         if self._lost and not self._buffer:
             self._buffer += self._own(
                 f"pipe-init: {self._lost} bytes of the log could not be written: {self._why}", WARN
@@ -144,17 +144,17 @@ class Journal:
         self._buffer.clear()
 
     def say(self, line: str) -> None:
-        """Write a line that has the form of the log already; nothing for ""."""
+        """Write a line that already has the log's form; nothing for ""."""
         if line:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def tell(self, message: str, level: str = WARN, request_id: str = "") -> None:
-        """Write a message of pipe-init's own: as it is, or as one line of JSON where the log is made of such.
+        """Write a message of pipe-init's own: as text, or in a JSON log as one line of JSON.
 
         Args:
             message: One line or more, without the last line break.
             level: INFO, WARN or ERROR.
-            request_id: Of the request that it is about, "" for none.
+            request_id: The id of the request that it is about, or "".
         """
         self._write(self._own(message, level, request_id))
 
@@ -168,16 +168,18 @@ class Journal:
         """Write one or more lines that the function printed or logged, without the last line break.
 
         Args:
+            text: The lines.
+            stream: Where the function wrote them: "stdout", "stderr", "log" or RAW.
             continues: The last line goes on in the next text of the same stream and id.
-            id: Of the request, 0 for none.
-            name: What to show before each line, with a tab: the request's id. The worker may have made it up.
+            id: The request's frame id, 0 for none.
+            name: The request id to show before each line, followed by a tab. The worker may have made it up.
         """
         usage = self._usage.get(id) or self._usage.setdefault(id, _Usage())
         size = len(text) + 1
         prefix = _shown(name) if name else b""
         if prefix:
             size += len(prefix) * (text.count(b"\n") + 1)
-        unasked = not id and len(self._buffer) > 2 * self._cap  # nobody waits with what no request writes
+        unasked = not id and len(self._buffer) > 2 * self._cap  # lines without a request do not stop when it is full
         if usage.dropped_lines or usage.used + size > self._cap or unasked:
             usage.dropped_lines += text.count(b"\n") + 1
             usage.dropped_bytes += size
@@ -193,9 +195,12 @@ class Journal:
         self._open_line = line if continues else None
 
     def raw(self, data: bytes, id: int = 0, source: int = 0) -> None:
-        """Bytes that came from below Python, in pieces: whole lines are passed on.
+        """Take bytes that came from below Python, in pieces; pass on whole lines.
 
-        id: as from_function. source: a number for each that may write at the same time.
+        Args:
+            data: The next piece.
+            id: As for from_function.
+            source: A number that tells writers apart, since several may write at the same time.
         """
         partial, _ = self._partial.pop(source, (b"", 0))
         whole, line_break, rest = (partial + data).rpartition(b"\n")
@@ -211,13 +216,13 @@ class Journal:
             self._partial[source] = rest, id
 
     def request_over(self, id: int = 0, source: int = 0) -> None:
-        """A request has its outcome: say what was dropped of its lines, and forget it."""
+        """Forget a request that has its outcome, after saying how many of its lines were dropped."""
         if not self._usage and not self._partial:
             return  # nothing came
         if source in self._partial and self._partial[source][1] in (0, id):
             partial, _ = self._partial.pop(source)
             self._raw_lines(partial, id)
-        for each in {0, id}:  # lines of no request count from one outcome to the next
+        for each in {0, id}:  # lines without a request are counted anew after each outcome
             usage = self._usage.pop(each, None)
             if usage is None:
                 continue
@@ -230,7 +235,7 @@ class Journal:
                 self.tell(text, WARN, self.request_id(each))
 
     def all_over(self, ids: Iterable[int] = (), source: int = 0) -> None:
-        """A source is gone, and with it the requests whose lines it may have written."""
+        """Forget a source that is gone, and the requests whose lines it may have written."""
         for id in [0, *ids]:
             self.request_over(id, source)
         if source in self._partial:
@@ -247,7 +252,7 @@ class Journal:
         self.from_function(text, id=id)
 
     def _write(self, data: bytes, line: tuple[int, str] | None = None) -> None:
-        """Write; a line that is open, and not this one, ends before."""
+        """Write data, after ending any open line other than `line`."""
         if self._open_line and self._open_line != line:
             data, self._open_line = b"\n" + data, None
         if not data:

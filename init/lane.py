@@ -108,13 +108,13 @@ class Lane:
             self._perform(actions)
 
     def pace(self, level: int) -> None:
-        """Send requests as the log is read: one at a time while lines wait, none while its buffer is full.
+        """Send requests only as fast as the log is read: one at a time while lines wait, none while its buffer is full.
 
-        The worker begins what it was sent, whatever waits by then. So it is sent few at first, and more with each
-        outcome as long as nothing waits.
+        A worker begins every request that it was sent, even if lines wait by then. So it is sent few at first, and more
+        with each outcome while nothing waits.
 
         Args:
-            level: The journal's.
+            level: The journal's level: EMPTY, WAITING or FULL.
         """
         self._level = level
         self._perform(self.policy.pace(0 if level == FULL else 1, time.monotonic()))
@@ -155,7 +155,7 @@ class Lane:
         self._perform(self.policy.interrupt(time.monotonic()))
 
     def abandon(self) -> None:
-        """Give up all requests: each is answered as stopped, and the worker has the grace time to tidy up."""
+        """Give up all requests: answer each as stopped, and give the worker the grace time to tidy up."""
         self._perform(self.policy.abandon(time.monotonic()))
 
     def hurry(self) -> None:
@@ -208,9 +208,14 @@ class Lane:
         violation: str = "",
         farewell: str = "",
     ) -> None:
-        """Go on without a worker that will not be.
+        """Go on without a worker that could not be started.
 
-        death: of the process that was to fork it. The others say why it could not: as in Facts.
+        Args:
+            death: How the process died that was to fork it.
+            start_error: As in Facts, like the others.
+            exec_error: As in Facts.
+            violation: As in Facts.
+            farewell: As in Facts.
         """
         facts, worker = self._facts, self.worker
         facts.death, facts.start_error, facts.exec_error = death, start_error, exec_error
@@ -222,7 +227,7 @@ class Lane:
             self.died()
 
     def unseen(self) -> None:
-        """Go on without the worker: it is not our child, so how it ends will not be seen."""
+        """Go on without a worker that is not our child, since we could not see how it ends."""
         worker = self.worker
         if worker is not None:
             self._facts.unseen = True
@@ -230,7 +235,7 @@ class Lane:
             self.died()
 
     def _renounce(self, worker: Worker) -> None:
-        """Have a worker killed that is not our child, if it is there at all, and hear what it has said."""
+        """Let a worker that is not our child be killed by its alive pipe, and read what it has written."""
         self.policy.gone()
         worker.process.disown()
         self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
@@ -316,7 +321,7 @@ class Lane:
             self._break_off(worker, str(event.metadata["error_message"]))
 
     def _name_for(self, line: Frame) -> str:
-        """Return the request id to show before a LOG's lines: several requests are in flight in the worker."""
+        """Return the request id to show before a LOG's lines, for a worker with several requests in flight."""
         if line.metadata.get("named", False):
             return ""
         if line.id in self.requests:
@@ -395,8 +400,8 @@ class Lane:
     def _peak_of_the_dead(self, death: reaper.Death) -> int:
         """Return the peak of a worker's memory for the report.
 
-        The kernel's figure is also that of what was there before exec: a copy of this process. Only a larger one is
-        surely the worker's own; otherwise what the worker itself has told, which is not above it, is nearer.
+        The kernel's figure includes the time before exec, when the worker was a copy of this process. Only a figure
+        above the copy's memory is surely the worker's own. Otherwise the worker's own claim is closer, if it is lower.
         """
         if not self._told_peak or death.peak_memory > self._copied:
             return death.peak_memory
@@ -535,14 +540,14 @@ class Lane:
         self._watch_writing(worker)
 
     def _stop(self, worker: Worker) -> None:
-        """Say STOP, and end the worker's input once it has read what it was sent before."""
+        """Send STOP, and close the worker's input once it has read what was sent before."""
         self._told_to_stop = True
         worker.send(STOP)
         self._expect_end(worker)
         self._watch_writing(worker)
 
     def _expect_end(self, worker: Worker) -> None:
-        """After STOP the pre-stop hook runs as soon as no request is open."""
+        """Note that the pre-stop hook begins: it runs after STOP, as soon as no request is open."""
         if self._told_to_stop and not worker.connection.open_requests:
             self._proceedings.hook_begun(PRE_STOP)
 

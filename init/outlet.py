@@ -1,7 +1,7 @@
-"""Write to a descriptor that other processes share, and never wait for its reader without an end.
+"""Write to a descriptor that other processes share, without ever waiting for its reader for ever.
 
-The open file behind the descriptor is never made non-blocking: that would change it for the others, too. This module
-knows bytes, not what they say.
+The open file is never made non-blocking, because that would change it for the other processes too. This module knows
+bytes, not what they mean.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Outlet:
     """A descriptor to write to.
 
     Attributes:
-        descriptor: What poll(2) is to be asked about. It is another one than was given if that is a terminal's.
+        descriptor: The descriptor to poll. For a terminal it is one of our own, not the one that was given.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -35,12 +35,12 @@ class Outlet:
         self._poll.register(self.descriptor, select.POLLOUT)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Write what is taken now, and return how many bytes these are.
+        """Write as much as the descriptor takes without waiting, and return how many bytes that was.
 
-        Lines of up to PIPE_BUF bytes are not cut, so that those of other processes come between them, not into them.
+        A line of up to PIPE_BUF bytes is written whole, so that other processes cannot write into the middle of it.
 
         Raises:
-            OSError: Nothing is taken any more, or nothing for now, as os.write says.
+            OSError: The descriptor takes no more, as os.write says.
         """
         written = 0
         with memoryview(data) as view:
@@ -49,10 +49,10 @@ class Outlet:
                     with view[written : self._piece_ends(view, written)] as piece:
                         written += os.write(self.descriptor, piece)
                 except BlockingIOError:
-                    break  # somebody else's description is non-blocking, or poll(2) has promised too much
+                    break  # another process has made it non-blocking, or poll(2) was too optimistic
                 except OSError:
                     if written:
-                        break  # the next call says it
+                        break  # the next call raises it
                     raise
         return written
 
@@ -64,20 +64,20 @@ class Outlet:
         return start + lines if lines else end
 
     def close(self) -> None:
-        """Close what was opened here; the descriptor that was given stays open."""
+        """Close the descriptor that was opened here, if any; the given one stays open."""
         if self._own is not None:
             os.close(self._own)
             self._own = None
 
 
 class Patience:
-    """How long to wait for readers: for ever, but only for `seconds` from when a signal has asked for an end.
+    """How long to wait for readers: without limit, until a signal asks pipe-init to end; then for `seconds` more.
 
     A second signal ends the wait at once.
 
     Args:
-        signals: What may ask for an end; None: nothing does.
-        seconds: That readers have from the first time they were waited for after a signal.
+        signals: The signals that may ask for an end; None if none can.
+        seconds: The time that readers have, from the first wait after the signal.
     """
 
     def __init__(self, signals: Signals | None, seconds: float) -> None:
@@ -86,9 +86,9 @@ class Patience:
         self._ends_at: float | None = None
 
     def wait(self, descriptor: int) -> bool:
-        """Wait until `descriptor` is writable or a signal comes. Return False if the patience is at its end.
+        """Wait until `descriptor` is writable or a signal comes. Return False if the time is over.
 
-        The wake-ups of signals are used up; `over` is to be called when the last wait was.
+        A wait consumes the wake-ups of signals. Call `over` after the last wait, to restore them.
         """
         waiting, signals, timeout = select.poll(), self._signals, None
         waiting.register(descriptor, select.POLLOUT)
@@ -106,13 +106,13 @@ class Patience:
         return True
 
     def over(self) -> None:
-        """Let others see to the signals that came meanwhile."""
+        """Wake up whoever else waits for the signals that came during the waits."""
         if self._signals is not None:
             self._signals.wake()
 
 
 def same_file(one: int, other: int) -> bool:
-    """Return whether two descriptors are of the same pipe, terminal or other file."""
+    """Return whether two descriptors refer to the same pipe, terminal or other file."""
     try:
         return os.path.sameopenfile(one, other)
     except OSError:
@@ -127,9 +127,9 @@ def _is_file(descriptor: int) -> bool:
 
 
 def _open_terminal_again(descriptor: int) -> int | None:
-    """Open a terminal once more, for non-blocking writes of our own; None: it is none, or cannot be opened.
+    """Open a terminal once more, for non-blocking writes of our own. Return None if that is impossible.
 
-    poll(2) calls a terminal writable when it takes one byte, and a write of more then waits for its reader.
+    poll(2) calls a terminal writable when it takes one byte; a blocking write of more would wait for its reader.
     """
     try:
         if os.isatty(descriptor):

@@ -1,8 +1,8 @@
-"""Cleans sys.path: the init imports nothing from the places that are meant for the program or the function.
+"""Clean sys.path, so that the init imports nothing from folders that are meant for the program or the function.
 
-These are PYTHONPATH, the folder of the script, the working directory and the user's site-packages. The environment
-stays as it is. This file runs while they are still on sys.path, so it imports only what is in sys.modules by then: not
-even `__future__`. It knows no commands.
+Those folders are PYTHONPATH, the folder of the script, the working directory and the user's site-packages. The
+environment is not changed. While this file runs they are still on sys.path, so it imports only modules that are loaded
+already, and not even `__future__`. It knows no commands.
 """
 
 import os
@@ -18,21 +18,21 @@ NEEDED = ("click", "msgpack", "pipe_runtime")
 
 
 class Elsewhere:
-    """A finder, asked last, for what the init needs and finds in no other place than those that it avoids."""
+    """A finder of last resort for modules that the init needs and that lie only in a folder that it avoids."""
 
     def __init__(self, path: list[str]) -> None:
         self._path = path
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
-        """Return the module's spec; None if it is none of NEEDED, or is not there either."""
+        """Return the module's spec; None if it is not one of NEEDED, or is not found."""
         return PathFinder.find_spec(name, self._path) if name in NEEDED else None
 
 
 def clean() -> None:
-    """Take out of sys.path what the init must not import from. Call it once, before any other import.
+    """Remove from sys.path the folders that the init must not import from. Call it once, before any other import.
 
-    The standard library comes first then. Where this very package lies only in a folder that is taken out (installed
-    with --target or --user, a zip file), that folder comes last. The finder of NEEDED is the last one of all.
+    Afterwards the standard library comes first. If this package itself lies in a folder that is removed (after an
+    installation with --target or --user, or in a zip file), that folder is kept in the last place.
     """
     whole = [os.path.abspath(entry) for entry in sys.path]
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -44,10 +44,10 @@ def cleaned(whole: list[str], own: str, site: list[str], avoided: set[str]) -> l
     """Return the path of modules that the init uses.
 
     Args:
-        whole: the interpreter's, of absolute folders.
-        own: the folder in which this package lies.
-        site: the system's, or the virtual environment's, folders of installed packages.
-        avoided: the folders to take out, if they are not among `site` or the standard library's.
+        whole: The interpreter's sys.path, as absolute folders.
+        own: The folder in which this package lies.
+        site: The folders of installed packages of the system or the virtual environment.
+        avoided: The folders to remove, except those of `site` and of the standard library.
     """
     standard = [entry for entry in whole if is_standard(entry)]
     kept = [entry for entry in whole if entry not in standard and (entry in site or entry not in avoided)]
@@ -57,7 +57,7 @@ def cleaned(whole: list[str], own: str, site: list[str], avoided: set[str]) -> l
 
 
 def is_standard(entry: str) -> bool:
-    """Whether a folder or a zip file is the standard library's."""
+    """Return whether a folder or a zip file belongs to the standard library."""
     if entry == os.path.dirname(os.__file__):
         return True
     archive = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
@@ -66,13 +66,13 @@ def is_standard(entry: str) -> bool:
 
 
 def site_folders() -> list[str]:
-    """Return the folders of installed packages, the user's own not among them; none with -S."""
+    """Return the folders of installed packages, without the user's own; none with -S."""
     site = sys.modules.get("site")
     return [os.path.abspath(folder) for folder in site.getsitepackages()] if site is not None else []
 
 
 def avoided(whole: list[str]) -> set[str]:
-    """Return what PYTHONPATH, the way in which Python was started, and the user's site-packages put on the path."""
+    """Return what PYTHONPATH, the script or working directory, and the user's site-packages have put on the path."""
     found = set()
     if not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
         found.update(whole[:1])  # the script's folder, or the working directory
@@ -82,7 +82,7 @@ def avoided(whole: list[str]) -> set[str]:
 
 
 def users_own(whole: list[str], site: list[str]) -> set[str]:
-    """Return the user's site-packages and what its .pth files have added after it."""
+    """Return the user's site-packages and the folders that its .pth files have added after it."""
     module = sys.modules.get("site")
     if module is None or not module.ENABLE_USER_SITE or module.USER_SITE not in whole:
         return set()

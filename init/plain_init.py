@@ -26,7 +26,7 @@ from .forwarding import (
     exit_code,
     signal_name,
 )
-from .shortage import why
+from .shortage import describe
 from .signals import Held
 from .tty import Terminal
 
@@ -49,17 +49,25 @@ _ROOM = 4
 """The init leaves this part of the queued signals that its user may have (RLIMIT_SIGPENDING) to the program."""
 
 _SI_KERNEL = 0x80
-"""siginfo_t's si_code of what nobody sent, such as a terminal's signal for a key."""
+"""siginfo_t's si_code of a signal from the kernel, such as a terminal's signal for a key."""
 
 _FAREWELL = (signal.SIGTERM, signal.SIGCONT)
 """What is stopped takes its TERM only when it is continued."""
 
 
 class Options(NamedTuple):
-    """command: the program and its arguments. group: forward to its whole process group. subreaper: answer for all
-    that descends from it. verbose: say on stderr what is done. rewrites: {the signal that comes: the one to send
-    instead, 0 for none}. session: give it a session of its own. parent_death: the signal that we want when our parent
-    dies, 0 for none. grace: seconds between TERM and KILL for what it leaves behind. leave: end nothing of that.
+    """What to run, and how.
+
+    Attributes:
+        command: The program and its arguments.
+        group: Forward signals to the program's whole process group.
+        subreaper: End all descendants of the program, not only its process group.
+        verbose: Say on stderr what is done.
+        rewrites: {the signal that comes: the signal to send instead, 0 for none}.
+        session: Give the program a session of its own.
+        parent_death: The signal that pipe-init gets when its parent dies, 0 for none.
+        grace: Seconds between TERM and KILL for processes that the program leaves.
+        leave: Leave those processes alone.
     """
 
     command: tuple[str, ...]
@@ -79,7 +87,7 @@ def run(options: Options, held: Held) -> int:
     try:
         init.start(held)
     except OSError as error:
-        child.say(f"cannot start a process: {why(error)}")
+        child.say(f"cannot start a process: {describe(error)}")
         return EXIT_NOT_EXECUTABLE
     while init.status is None:
         init.wait()
@@ -128,7 +136,8 @@ class PlainInit:
         """Wait for signals, and act on each that is taken.
 
         Args:
-            seconds: how long to wait for the first one; None: until one comes. Only once the program has ended.
+            seconds: How long to wait for the first one; None to wait until one comes. A limit is only given after the
+                program has ended.
         """
         came = self._first(0 if self._more else seconds)
         deaths = self._more
@@ -139,18 +148,18 @@ class PlainInit:
                 deaths = True
             else:
                 self._forward(came.si_signo, by_kernel=came.si_code == _SI_KERNEL)
-            # What is taken here must be acted on above, so the last turn takes none. The kernel keeps it.
+            # The loop acts on what is taken here in its next turn, so the last turn takes nothing.
             came = signal.sigtimedwait(FORWARDABLE, 0) if left else None
-        # The kernel gives out the lowest number first. SIGCHLD has a turn of its own: neither can a flood of others
-        # keep it from its turn, nor can orphans that die all the time keep the others from theirs.
+        # The kernel gives out the lowest number first. SIGCHLD has a turn of its own, so that neither a flood of other
+        # signals delays it, nor orphans that die all the time delay the others.
         if deaths or signal.sigtimedwait({signal.SIGCHLD}, 0) is not None:
             self._collect()
 
     def _first(self, seconds: float | None) -> signal.struct_siginfo | None:
-        """Take a signal. None: there was none for so long.
+        """Take a signal; return None if none came in time.
 
-        An alarm ends the wait, not sigtimedwait's own limit: where the process is stopped meanwhile, and continued
-        after the limit, CPython returns a siginfo that nothing was written to.
+        An alarm ends the wait, and not the limit of sigtimedwait(2): if the process is stopped, and continued after
+        that limit, CPython returns a siginfo that was never filled in.
         """
         everything = signal.valid_signals()
         if seconds is None:
@@ -236,15 +245,15 @@ class PlainInit:
         if self._terminal is not None and self._terminal.is_ours():
             self._terminal.hand_to(self._child)
 
-    def _stop_as_terminals_do(self, number: int, whom: int, wakes: bool = True) -> None:
-        """Stop by a terminal's signal, the way the kernel does: not where no shell is left to continue us.
+    def _stop_as_terminals_do(self, number: int, target: int, wakes: bool = True) -> None:
+        """Stop by a terminal's signal as the kernel does it, so only if a shell is left that can continue us.
 
         Args:
-            number: the signal, of JOB_CONTROL.
-            whom: as of kill(2); 0 is for all of our process group, as a key is.
-            wakes: continue the program if the stop has no effect on us, as on PID 1 or in an orphaned group.
+            number: The signal, one of JOB_CONTROL.
+            target: As for kill(2): 0 is our whole process group, as with a key.
+            wakes: Continue the program if the stop has no effect on us, as on PID 1 or in an orphaned group.
         """
-        os.kill(whom, number)
+        os.kill(target, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # here we stop
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         if wakes and number == signal.SIGTSTP and signal.SIGCONT not in signal.sigpending():
@@ -327,11 +336,11 @@ class PlainInit:
 
 
 def _leave_folder() -> int:
-    """Go to the root folder: else the file system that we were started in could not be unmounted.
+    """Go to the root folder, so that the file system in which pipe-init was started can be unmounted.
 
     Returns:
-        A descriptor of the folder that the program is to start in. -1: it could not be had, or nobody could go back
-        there; then we are still there.
+        A descriptor of the folder in which the program starts. -1 if that folder cannot be opened, or could not be
+        entered again; then pipe-init is still in it.
     """
     try:
         folder = os.open(".", os.O_PATH)
@@ -347,10 +356,10 @@ def _leave_folder() -> int:
 
 
 def _leave_room() -> None:
-    """Have the kernel refuse signals to us before it refuses them to the program.
+    """Lower our limit of queued signals, so that the kernel refuses signals to us before those to the program.
 
-    The queue's limit is that of the process that a signal is sent to, and what is queued is counted for the whole user.
-    So there is room for each real-time signal that we took: else kill(2) would drop it without an error.
+    The limit is that of the process that a signal is sent to, and it is compared with what is queued for all of the
+    user's processes. So there is room for each real-time signal that we forward; else kill(2) would drop it silently.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
     if soft > 0:

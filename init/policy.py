@@ -58,7 +58,7 @@ class Settings:
 
 
 MANY = 2**63
-"""A limit that limits nothing."""
+"""More requests than there can be: no limit."""
 
 NEVER = float("inf")
 
@@ -100,12 +100,12 @@ class Policy:
         self.failure: Cause | None = None
         """Why no worker can be had, once that is certain."""
         self.cooperative = False
-        """This worker answers DUMP, and hears of CANCEL, while requests run; to be set before `ready`. Any other one
-        hears of CANCEL while it streams a result."""
+        """Whether the worker answers DUMP and hears CANCEL while requests run. To be set before `ready`. Any other
+        worker hears CANCEL only while it streams a result."""
         self.deadline: float | None = None
         """When the phase, or in SERVING the oldest request, is over and `tick` is due; None: only an event counts."""
         self.limit = MANY
-        """Requests that the worker may have: no further one is sent while it has as many. See `pace`."""
+        """The number of requests that the worker may have at once. See `pace`."""
         self._waiting: deque[Ticket] = deque()
         self._sent: deque[Ticket] = deque()
         self._sent_bytes = 0
@@ -173,7 +173,7 @@ class Policy:
         return True
 
     def pace(self, limit: int, now: float) -> list[Action]:
-        """Set how many requests the worker may have from now on. What it was sent already is not affected."""
+        """Set how many requests the worker may have at once. It keeps those that it was sent already."""
         self.limit = limit
         return self._go_on(now) if self._waiting else []
 
@@ -183,9 +183,9 @@ class Policy:
         return self._go_on(now)
 
     def interrupt(self, now: float) -> list[Action]:
-        """Somebody wants an end: what was not sent is answered, the rest has the grace time, all of it together.
+        """End because of a signal: answer what was not sent; all that was sent has the grace time, together.
 
-        What hears of a cancellation is told after half of that time, so that it can tidy up in the other half.
+        A worker that hears CANCEL is told after half of that time, so that it can tidy up in the other half.
         """
         self.finishing = True
         if self._force_at == NEVER:
@@ -196,7 +196,7 @@ class Policy:
         return [*self._answer_waiting(Cause.STOPPED), *self._go_on(now)]
 
     def abandon(self, now: float) -> list[Action]:
-        """No result is wanted any more: everything is answered, and the worker has the grace time to tidy up."""
+        """End because no result can be written: answer everything, and give the worker the grace time to tidy up."""
         self.finishing = True
         self._force_at = min(self._force_at, now + self.settings.grace)
         self._tell_at = now
@@ -269,7 +269,7 @@ class Policy:
         return True, self._next(now)
 
     def streams(self, id: int) -> None:
-        """The worker has begun a streamed answer to request `id`. It hears of CANCEL between two pieces."""
+        """Note that the worker has begun to stream the result of request `id`. It hears CANCEL between two pieces."""
         self._streaming = id
         if self._is_serving() and self.deadline is not None:
             self.deadline = min(self.deadline, self._patience())
@@ -417,7 +417,7 @@ class Policy:
             self._retiring = True
 
     def _may_send(self) -> bool:
-        """Whether the worker may be sent the first of the waiting requests."""
+        """Return whether the worker may be sent the first of the waiting requests."""
         if self._retiring or len(self._sent) >= self.limit:
             return False
         return not self._sent or self._has_room(self._waiting[0])
@@ -483,18 +483,18 @@ class Policy:
         yield Dump(by_signal=self._signal_at is None)
 
     def _hears(self) -> bool:
-        """Whether the worker hears of a cancellation of what it is at."""
+        """Return whether the worker would hear a CANCEL for the request that it runs."""
         return self.cooperative or (len(self._sent) > 0 and self._sent[0].id == self._streaming)
 
     def _is_serving(self) -> bool:
         return self.phase is Phase.SERVING or self.phase is Phase.DRAINING
 
     def _patience(self) -> float:
-        """When patience with the requests that the worker is at is over, because somebody wants an end."""
+        """Return when the worker's requests are given up because of an end; NEVER if no end was asked for."""
         return self._tell_at if self._hears() else self._force_at
 
     def _tell(self, now: float) -> Iterator[Action]:
-        """Somebody wants an end: the worker is to give up all requests, tidy up and end, before it is sent SIGTERM."""
+        """Tell the worker to give up all requests, tidy up and end, before it is sent SIGTERM."""
         cancelled = set(self._missing)
         yield from self._answer_condemned()
         self._missing.update(ticket.id for ticket in self._sent)

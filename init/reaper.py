@@ -68,7 +68,7 @@ def is_own_child(pid: int) -> bool:
 
 
 def high_water_mark(pid: int) -> int:
-    """Return the most bytes that our own child `pid` has had resident; 0: proc(5) does not tell, or it has ended."""
+    """Return the peak of resident memory of our own child `pid` in bytes; 0 if proc(5) does not tell."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             _, found, rest = file.read().partition(b"\nVmHWM:")
@@ -78,7 +78,7 @@ def high_water_mark(pid: int) -> int:
 
 
 def resident() -> int:
-    """Return the bytes that this process has resident now, and so at most what a fork of it begins with."""
+    """Return this process's resident memory in bytes, which is also the most that a fork of it begins with."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
@@ -141,7 +141,7 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
 
 
 def _let_run(pid: int, status: int) -> None:
-    """End the tracing of a child that has asked for it (PTRACE_TRACEME): its parent is the tracer, and it has stopped.
+    """Detach from a child that has asked to be traced (PTRACE_TRACEME), which made us its tracer, and has stopped.
 
     Args:
         status: waitid(2)'s: the signal that it has stopped at.
@@ -222,7 +222,7 @@ def signal_group(pid: int, number: int) -> bool:
     """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead.
 
     Returns:
-        Whether it was sent. Else all that is left of the group belongs to another user.
+        Whether it was sent. If not, all that is left of the group belongs to another user.
     """
     try:
         os.killpg(pid, number)
@@ -237,7 +237,7 @@ def signal_child(pid: int, number: int) -> bool:
     """Send a signal to the uncollected child `pid` alone.
 
     Returns:
-        Whether it was sent. Else it belongs to another user, or somebody else collected it.
+        Whether it was sent. If not, the child belongs to another user, or other code has collected it.
     """
     try:
         os.kill(pid, number)

@@ -16,13 +16,13 @@ from typing import Any
 
 AUTO = "auto"
 LOG_STYLES = (AUTO, "fc", "lambda", "json", "none")
-"""What --log-style takes. AUTO stands for one of the two below, or for a platform's style."""
+"""The values of --log-style. AUTO stands for one of the two below, or for a platform's style."""
 
 SHORT = "short"
 """One line after the request, none around hooks."""
 
 SUMMARY = "summary"
-"""No line for a request: the command line sums them all up at the end."""
+"""No line for a request; the command line writes a summary at the end."""
 
 ERROR_STYLES = ("auto", "text", "lambda", "fc")
 
@@ -33,7 +33,7 @@ _LINE_DIGITS = 9
 """Digits of a line number, at most: int() refuses thousands of them, and who knows who wrote them."""
 
 LINE_LENGTH = 1000
-"""Characters of an error that is a part of a line, at most."""
+"""The most characters of an error within a line."""
 
 _THREADS = 10
 """Threads shown of those that may serve a request, at most."""
@@ -156,7 +156,7 @@ def json_line(text: bytes, request_id: str, level: str = "") -> bytes:
 
 
 def one_line(text: bytes) -> bytes:
-    """Return JSON text with escapes for the characters that a reader may take for a line end."""
+    """Return JSON text in which all characters that a reader may take for a line end are escaped."""
     if not text.isascii():
         for character, escape in LINE_ENDS:
             text = text.replace(character, escape)
@@ -173,7 +173,7 @@ def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dic
 
 
 def logged(error: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an error object as a line of the JSON style: with the time and a level, as Lambda logs it."""
+    """Return an error object with a time and a level in front, as Lambda's JSON log has it."""
     return {"timestamp": _moment(), "level": "ERROR", **error}
 
 
@@ -215,7 +215,7 @@ def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _limit_text(limit: Mapping[str, object]) -> str:
-    """Return the line that tells of a limit: its name and value, and what was measured."""
+    """Return the line about a limit: its name, its value and what was measured."""
     unit = {"time": " ms", "cpu_time": " ms", "pids": "", "open_files": ""}.get(str(limit["name"]), " bytes")
     parts = [f"Limit: {limit['name']}" + (f" {limit['value']}{unit}" if "value" in limit else "")]
     if "counts" in limit:

@@ -40,14 +40,25 @@ EXIT_STOPPED = 143
 class Function:
     """What to run, and how.
 
-    command, environment: of the worker's process. hello: HELLO's configuration (docs/protocol.md).
-    limits: what a worker may use. cgroup: where it gets a group of its own, if anywhere. memory_mb: what the report
-    calls the memory size. version: of the function, for its start lines. log_style: of report.py. spin_us:
-    microseconds to look for an answer before sleeping, 0 for none. concurrency: requests that a worker may be at
-    together. hooks: which of "initializer", "pre_stop" and "pre_freeze" hello names. workers: processes that serve at a
-    time. isolation: PROCESS, or REQUEST for a process per request. start_method: EXEC or TEMPLATE. max_growth: bytes
-    that a worker's peak memory may grow after READY before it is replaced, None for any. metadata: INVOKE's fields that
-    are the same for every request; a request's own win. assumed_region: the region, if it is only a default.
+    Attributes:
+        command: The command of a worker.
+        environment: The environment of a worker.
+        hello: HELLO's configuration (docs/protocol.md).
+        settings: The time limits and the like of policy.py.
+        limits: What a worker may use.
+        cgroup: The cgroup in which each worker gets a group of its own; None for no groups.
+        memory_mb: The memory size that reports name, in MB.
+        version: The version of the function that start lines name.
+        assumed_region: The region if it is only a default, else "".
+        log_style: One of report.py's styles.
+        spin_us: Microseconds to look for an answer before sleeping, 0 for none.
+        concurrency: Requests that a worker may run at once.
+        hooks: Those of "initializer", "pre_stop" and "pre_freeze" that `hello` names.
+        workers: Processes that serve at once.
+        isolation: PROCESS, or REQUEST for a process per request.
+        start_method: EXEC or TEMPLATE.
+        max_growth: Bytes by which a worker's peak memory may grow after READY before it is replaced; None for any.
+        metadata: INVOKE's fields that are the same for every request. A request's own fields win.
     """
 
     command: list[str]

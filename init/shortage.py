@@ -1,7 +1,7 @@
-"""Says in a line that the system has not enough for pipe-init: descriptors, memory, processes.
+"""Report in one line that the system lacks descriptors, memory or processes for pipe-init to start.
 
-By then no further module may be there to load, so this one imports only what is built into the interpreter. It knows
-the commands' names and their exit codes, and not what they do.
+In such a state importing may fail, so this module imports only what is built into the interpreter. It knows the
+commands' names and exit codes, and not what the commands do.
 """
 
 import errno
@@ -11,11 +11,11 @@ SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 EXIT_EXEC = 126
 EXIT_RUN = 3
-"""As the documents have it: the program cannot be executed, the function cannot be loaded."""
+"""The documented exit codes: the program cannot be executed, the function cannot be loaded."""
 
 
-def why(error: OSError) -> str:
-    """Return what an error means; of descriptors, how many there may be."""
+def describe(error: OSError) -> str:
+    """Return an error's text. If descriptors are short, it names their limit."""
     text = error.strerror or str(error)
     if error.errno == errno.EMFILE:
         text += f" (the limit is {os.sysconf('SC_OPEN_MAX')}, see ulimit -n)"
@@ -23,14 +23,19 @@ def why(error: OSError) -> str:
 
 
 def end(error: Exception, arguments: list[str]) -> None:
-    """Say what was missing, and end the process; raise the error again if it is of another kind.
+    """Say what is short, and end the process with the documented exit code.
 
-    CPython has SystemError where it runs out of memory amid an import.
+    Args:
+        error: What stopped the start. CPython raises SystemError if memory runs out during an import.
+        arguments: The command line; its first word decides the exit code.
+
+    Raises:
+        OSError: The given error, if it is not one of SHORT.
     """
     if isinstance(error, OSError):
         if error.errno not in SHORT:
             raise error
-        text = why(error)
+        text = describe(error)
     else:
         text = str(error) or os.strerror(errno.ENOMEM)
     try:

@@ -64,7 +64,7 @@ class Starter(Protocol):
         """The worker is gone, and with it what it had of its own."""
 
     def stage(self, worker: Worker) -> str:
-        """Return what a worker that is not ready yet is at, or what is to fork it (answers.WHILE_LOADING and so on)."""
+        """Return the stage (answers.WHILE_LOADING and so on) of a worker that is not ready yet."""
 
     def ask_for_stacks(self) -> bool:
         """Of what is to fork a worker that is not there yet. False: it cannot tell."""
@@ -278,9 +278,9 @@ class FromTemplate:
                 lane.unborn(None, start_error=OSError(report.errno, os.strerror(report.errno)))
 
     def look_for_unseen(self) -> None:
-        """Give up workers that are ours, as the template says, and are not: their ends would never be seen.
+        """Give up workers that are not our children although the template says so: we could not see them end.
 
-        To be called when all that were collected are buried.
+        Call it after all collected children were handled.
         """
         fallen, self._fallen = self._fallen, []
         for lane, worker in fallen:

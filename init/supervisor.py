@@ -128,7 +128,7 @@ class Supervisor:
         return id
 
     def refuse(self, request: Request) -> None:
-        """Answer a request that comes when none is taken any more, with the reason for that."""
+        """Answer a request that came too late to be taken, with the reason why none is taken."""
         failed = None if self._finished else self._spread.failed
         if failed is None:
             self._answer(request, Cause.STOPPED)
@@ -192,7 +192,7 @@ class Supervisor:
         return ready
 
     def abandon(self) -> None:
-        """Give up all requests: each gets the outcome of being stopped, and the workers have the grace time to tidy up.
+        """Give up all requests: answer each as stopped, and give the workers the grace time to tidy up.
 
         `close` waits for that.
         """
@@ -224,7 +224,7 @@ class Supervisor:
         return min(due, default=None)
 
     def _heed_log(self) -> None:
-        """Wait for the log's reader while lines wait for it, and begin fewer requests, or none."""
+        """While log lines wait, watch for the log's reader, and begin fewer requests or none."""
         level, before = self._journal.level, self._log_level
         if level == before:
             return

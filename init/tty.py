@@ -54,9 +54,8 @@ class Terminal:
     def let_go(self) -> bool:
         """As the leader of the session, give up the terminal, so that another session may claim it.
 
-        The kernel tells the foreground of a lost terminal with HUP and CONT. It is to tell nobody: of one that we had
-        taken away we could not say whether somebody else had sent it, too. So first a group without members is
-        brought to the front.
+        The kernel sends HUP and CONT to the foreground group of a terminal that is lost. If we were in that group, we
+        could not tell them from signals of other processes. So a group without members is brought to the front first.
 
         Returns:
             Whether it was ours to give.

@@ -25,7 +25,7 @@ FILE_SIZE = "file_size"
 OUTPUT = "output"
 
 DATA = "allocated data"
-"""What RLIMIT_DATA counts, the limit of memory without a cgroup: what is allocated, whether or not it is resident."""
+"""What RLIMIT_DATA, the memory limit without a cgroup, counts: allocated memory, resident or not."""
 
 NAMES = (MEMORY, PIDS, CPU_TIME, TIME, OPEN_FILES, FILE_SIZE, OUTPUT)
 """What `limit` in an error can name. memory, file_size and output are in bytes, cpu_time and time in milliseconds."""

@@ -85,11 +85,11 @@ class TestWhy:
     def test_the_limit_is_told(self) -> None:
         limit = os.sysconf("SC_OPEN_MAX")
         error = OSError(errno.EMFILE, "Too many open files")
-        assert shortage.why(error) == f"Too many open files (the limit is {limit}, see ulimit -n)"
+        assert shortage.describe(error) == f"Too many open files (the limit is {limit}, see ulimit -n)"
 
     def test_other_errors_speak_for_themselves(self) -> None:
-        assert shortage.why(OSError(errno.ENOENT, "No such file or directory", "x")) == "No such file or directory"
-        assert shortage.why(OSError("no number")) == "no number"
+        assert shortage.describe(OSError(errno.ENOENT, "No such file or directory", "x")) == "No such file or directory"
+        assert shortage.describe(OSError("no number")) == "no number"
 
 
 class TestEnd:

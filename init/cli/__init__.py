@@ -17,10 +17,10 @@ EXIT_BROKEN_PIPE = 141
 
 
 JSON_LOG = "json_log"
-"""In click's context: whether stderr is to have lines of JSON, as is known by now."""
+"""Key in click's context: whether each line on stderr has to be JSON, as far as is known yet."""
 
 COMPLAINT_SECONDS = 2.0
-"""That the reader of an error message has after a signal has asked for an end."""
+"""Time that the reader of an error message has after a signal has asked pipe-init to end."""
 
 
 class Commands(click.Group):
@@ -82,7 +82,7 @@ def main(arguments: list[str], early: Early | None = None, held: Held | None = N
 
 
 def _asks_for_json(arguments: list[str]) -> bool:
-    """Return whether a `run` is to log in lines of JSON, as far as that can be seen where no command has read it."""
+    """Return whether this is a `run` that logs JSON, as far as can be told before its options are parsed."""
     if arguments[:1] != ["run"]:
         return False
     if os.environ.get("PIPE_INIT_LOG_STYLE") == "json" or "--log-style=json" in arguments:
@@ -109,7 +109,7 @@ def _complain(error: click.ClickException, signals: Signals | None, as_json: boo
 
 
 def _stdout_is_gone() -> int:
-    """Nobody reads our output: end quietly, as a program that SIGPIPE ends, and without a second complaint."""
+    """End quietly because the reader of stdout is gone, with the exit code of a program that SIGPIPE ends."""
     sink = os.open(os.devnull, os.O_WRONLY) if os.path.exists(os.devnull) else os.pipe()[1]
     os.dup2(sink, 1)
     return EXIT_BROKEN_PIPE

@@ -1,7 +1,7 @@
-"""The region in the user's AWS configuration, and whether a function cares for it. It reads files, and runs nothing.
+"""Find the region in the user's AWS configuration, and guess whether a function uses one. It only reads files.
 
-The SDKs look at AWS_DEFAULT_REGION first. So where pipe-init sets that variable, it must not hide what the SDKs would
-have read by themselves.
+The SDKs look at AWS_DEFAULT_REGION first. Where pipe-init sets that variable, it must not hide the region that the SDKs
+would have read from the configuration.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ MAX_FILE = 2**20
 """Bytes of a file that are read: such files have a few lines for each profile."""
 
 _FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
-"""The variable that names a file, and the file's name in ~/.aws; the first one that has a region decides."""
-
+"""The variable that names a file, and the file's name in ~/.aws. The first file that has a region decides."""
 
 MAX_SOURCES = 50
-"""Files of the function that are looked through, in a folder."""
+"""Source files of a folder that are searched."""
 
 _SIGNS = (b"boto", b"AWS_")
 
 
 def region_of_profile(environment: Mapping[str, str]) -> str:
-    """Return the region of the profile that the environment names, else of the default one; "" if there is none.
+    """Return the region of the profile that the environment names, or of the default profile; "" if there is none.
 
-    Files that are missing, that are no plain files or that cannot be understood are left out: the SDK itself tells its
-    user what is wrong with them.
+    Files that are missing, not plain or not understood are skipped: the SDK itself reports what is wrong with them.
     """
     profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
     home = environment.get("HOME") or os.path.expanduser("~")
@@ -42,7 +40,7 @@ def region_of_profile(environment: Mapping[str, str]) -> str:
 def _region_in(path: str, profile: str) -> str:
     if not os.path.isfile(path):
         return ""
-    import configparser  # few machines have such a file, and no other needs to load it
+    import configparser  # late: only machines with such a file need it
 
     parser = configparser.RawConfigParser(default_section="", strict=False)
     try:
@@ -59,9 +57,9 @@ def _region_in(path: str, profile: str) -> str:
 
 
 def mentions_aws(code_dir: str, handler: str) -> bool:
-    """Return whether the handler's file, or one beside it, has a word of AWS in it.
+    """Return whether the handler's file, or one beside it, mentions AWS.
 
-    A guess that costs little: no file is parsed, and only the first MAX_SOURCES of a folder are read.
+    It is a cheap guess: no file is parsed, and only the first MAX_SOURCES of a folder are read.
     """
     module, _, _ = handler.partition(":")
     place, _, name = module.rpartition("/")

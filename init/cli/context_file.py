@@ -44,10 +44,10 @@ REQUEST_KEYS: Mapping[str, Any] = {
 _OPTIONS = {"memory_mb": "--memory", "timeout_ms": "--timeout"}
 _KINDS = {str: "a text", dict: "an object", int: "an integer from 0 to 2^64 - 1"}
 _PRINTED = ("version", "request_id")
-"""These stand in log lines, of which nobody is to make two."""
+"""Fields that become part of log lines, so they must not contain line breaks."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
-"""What neither a variable nor a header can hold: what the file says of the function becomes both."""
+"""Characters that neither a variable nor a header can hold: the file's texts about the function become both."""
 
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16})(?:;Sampled=([01]))?(?:;.*)?")
 """AWS X-Ray's tracing header."""
@@ -78,7 +78,7 @@ def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def traceparent(trace: str) -> str:
-    """Return a trace in W3C's form. One in X-Ray's form is rewritten; what is neither stays as it is."""
+    """Return a trace in W3C's form: rewrite one in X-Ray's form, and leave any other text as it is."""
     found = _XRAY.fullmatch(trace)
     if not found:
         return trace

@@ -1,7 +1,7 @@
-"""Run many events: lines in, requests to a supervisor, one result line out for each event that was read.
+"""Run many events: read lines, submit requests to a supervisor, and write one result line for each event.
 
-The run waits in one place, and only after a turn in which it found nothing to do. It knows no options, no terminal and
-not how a worker is run.
+The run waits in one place only, and only after a turn that found nothing to do. It knows neither options nor terminals
+nor how a worker is run.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from .output import Output
 from .result_lines import Result, ResultLines
 
 ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
-"""Exit codes that end a run: the next event would fare no better."""
+"""Exit codes that end a run, because every further event would fail in the same way."""
 
 
 class Engine(Protocol):
-    """What a run needs of the supervisor (supervisor.py)."""
+    """The part of the supervisor (supervisor.py) that a run uses."""
 
     outcomes: deque[Outcome]
 
     @property
     def pieces(self) -> deque[Piece]:
-        """Of streamed results."""
+        """The pieces of streamed results that came."""
 
     @property
     def finishing(self) -> bool:
-        """Whether no further request is taken."""
+        """Whether the supervisor takes no more requests."""
 
     @property
     def interrupted_by(self) -> int:
-        """The signal that asked for an end, 0 if none did."""
+        """The signal that asked pipe-init to end, 0 if none did."""
 
     def has_room(self) -> bool:
         """Return whether another request is worth submitting now."""
@@ -59,21 +59,26 @@ class Engine(Protocol):
         """Take a request."""
 
     def refuse(self, request: Request) -> None:
-        """Answer a request that comes too late to be taken."""
+        """Answer a request that came too late to be taken."""
 
     def taken(self, piece: Piece) -> None:
-        """Let the worker send as many bytes more."""
+        """Give the worker credit for as many bytes as the piece had."""
 
     def finish(self) -> None:
         """Take no more requests."""
 
     def step(self, watch: Mapping[int, int] | None = None) -> Mapping[int, int]:
-        """Wait until something happens, and deal with it."""
+        """Wait until something happens, and handle it."""
 
 
 @dataclass(slots=True)
 class _Collected:
-    """A streamed result on its way to one line. size: bytes that came; above the limit of a line they are not kept."""
+    """A streamed result that is to become one line.
+
+    Attributes:
+        data: What came of it; nothing if it is larger than a line may be.
+        size: The number of bytes that came.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     size: int = 0
@@ -84,19 +89,19 @@ class EventsRun:
 
     Args:
         supervisor: Runs the requests.
-        reader: Gives the events.
-        output: Takes the lines.
-        lines: Makes them.
+        reader: Reads the events.
+        output: Writes the lines.
+        lines: Makes a line of a result.
         request: Makes a request of an event.
-        unordered: Lines come as results do, not in the order of their events.
-        counted: Called with the outcome of each line that is about to be printed.
-        max_held: Bytes of results that may wait to be printed. The first one to be printed may exceed it, to the limit
-            of a line; so may the others, by what workers may send without further credit.
+        unordered: Write lines in the order in which results come, not in the order of the events.
+        counted: Called with each outcome just before its line is printed.
+        max_held: Bytes of results that may wait to be printed. Beyond them only the result that is printed next gets
+            credit, up to the limit of a line. The others may add what their workers had credit for already.
 
     Attributes:
         codes: Exit codes of the events so far.
-        read: How many events there were so far.
-        reason: The error of an event that tells why the run ended early; empty if it did not, or a signal ended it.
+        read: The number of events that were read so far.
+        reason: The error that ended the run early; empty if it did not end early, or a signal ended it.
     """
 
     def __init__(
@@ -129,14 +134,14 @@ class EventsRun:
 
     @property
     def held(self) -> int:
-        """Bytes of results in memory: what came of streams, what waits for its turn, and what is being written."""
+        """Bytes of results in memory: unfinished streams, waiting results, the one being written."""
         return self._collected_size + self._order.size + self._printing_size
 
     def run(self) -> None:
-        """Go on until each event that was read has its line."""
+        """Run until each event that was read has its line."""
         while True:
             if self._turn():
-                continue  # what was done may be what something else was waiting for
+                continue  # another step may have waited for what was just done
             if not self._order and not self._output.pending and (self._reader.exhausted or self._supervisor.finishing):
                 return
             self._wait()
@@ -151,10 +156,10 @@ class EventsRun:
         return done
 
     def _wait(self) -> None:
-        """Wait for the workers, for the next event if one can be taken, and for the reader of what is not written."""
+        """Wait for the workers, for the next event if there is room for one, and for stdout if something is pending."""
         supervisor, reader, output = self._supervisor, self._reader, self._output
         if output.pending and supervisor.interrupted_by and not self._order.awaited:
-            output.finish()  # nothing else is missing: the reader's patience counts
+            output.finish()  # only the reader of stdout is waited for: within the grace time
             return
         hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
         watch = {reader.descriptor: select.POLLIN} if hungry else {}
@@ -164,10 +169,10 @@ class EventsRun:
         if hungry and reader.descriptor in ready:
             reader.fill()
 
-    # What a turn is made of. Each of these returns whether it did anything.
+    # The steps of a turn. Each returns whether it did anything.
 
     def _take_events(self) -> bool:
-        """Submit events while there is room. When no more are taken, those that were read are answered all the same."""
+        """Submit events while there is room. Once the supervisor takes no more, refuse the events that were read."""
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
         while reader.has_line() and not order.full:
@@ -188,7 +193,7 @@ class EventsRun:
         return self.read > before
 
     def _collect(self) -> bool:
-        """Take the pieces of results that came; the worker gets no credit for them yet."""
+        """Take the pieces of streamed results that came. Their workers get no credit for them yet."""
         pieces = self._supervisor.pieces
         if not pieces:
             return False
@@ -206,7 +211,7 @@ class EventsRun:
         return True
 
     def _settle(self) -> bool:
-        """Take the outcomes that came, each with what was collected of it."""
+        """Take the outcomes that came, each with the pieces that were collected of its result."""
         outcomes = self._supervisor.outcomes
         if not outcomes:
             return False
@@ -226,19 +231,19 @@ class EventsRun:
         return True
 
     def _look_for_an_end(self, result: Result) -> None:
-        """End the run if the next event would fare no better. Note why, if no more events are taken."""
-        supervisor, problem = self._supervisor, result.outcome.problem
-        if problem is None or self._ended or supervisor.interrupted_by:
+        """End the run if every further event would fail in the same way. Note why no more events are taken."""
+        supervisor, error = self._supervisor, result.outcome.problem
+        if error is None or self._ended or supervisor.interrupted_by:
             return
         if result.exit_code in ENDING_CODES:
             self._ended = True
         if self._ended or supervisor.finishing:
-            self.reason = problem
+            self.reason = error
         if not supervisor.finishing and self._ended:
-            supervisor.finish()  # what is in flight has done nothing wrong
+            supervisor.finish()  # requests in flight may still succeed
 
     def _print(self) -> bool:
-        """Write lines as far as the output takes them."""
+        """Write lines until stdout takes no more without waiting."""
         order, output = self._order, self._output
         done = output.write_some()
         while not output.pending:
@@ -255,7 +260,7 @@ class EventsRun:
         return done
 
     def _give_credit(self) -> bool:
-        """Let workers send more. While too much is held, only the first result to be printed grows."""
+        """Give workers credit. While too much is held, only the result that is printed next gets any."""
         if not self._withheld:
             return False
         withheld, self._withheld = self._withheld, []
@@ -270,7 +275,10 @@ class EventsRun:
 
 
 def worst(codes: set[int]) -> int:
-    """Return the exit code of a run of many events: an ending one, memory, a signal, time, failure, success."""
+    """Return the exit code of a run of many events, from the codes of its events.
+
+    The first of these that is present: a code of ENDING_CODES, out of memory, death by a signal, a timeout, a failure.
+    """
     for code in (*ENDING_CODES, EXIT_OUT_OF_MEMORY):
         if code in codes:
             return code

@@ -1,7 +1,7 @@
-"""One line that says what to do, for errors of functions that were written for another convention.
+"""Say in one line what to do, for errors of functions that were written for another platform's convention.
 
-It looks at an error that is already told, and at the options. It changes nothing. What an error holds came from a
-hostile process: nothing of it is trusted, and only identifiers of it are repeated.
+This module looks at an error that was already reported, and at the options. It changes nothing. The error's texts came
+from a hostile process: they are not trusted, and only identifiers from them are repeated.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _of_event(message: str, setting: Setting) -> str:
     if "this function takes an event" not in message or not setting.http:
         return ""
     if setting.platform != NONE:
-        return ""  # it reads its event as a stream
+        return ""  # the function reads its event as a stream
     return "with --platform lambda or fc a handler gets the request as the event of that platform's HTTP trigger"
 
 

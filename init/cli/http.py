@@ -109,10 +109,10 @@ def response_head(http: Mapping[str, Any]) -> bytes:
 
 
 def response_object(http: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer without its body as an object, in the form that Lambda's functions return for HTTP.
+    """Return an HTTP answer without its body as an object, in the form that functions on Lambda return.
 
-    headers: {name: value}, the values of one name joined by commas. multiValueHeaders: {name: [value, …]} of the names
-    that repeat, left out if there are none.
+    It has `headers` {name: value}, where several values of one name are joined by commas, and if there are such names
+    also `multiValueHeaders` {name: [value, …]} of them.
     """
     spelled: dict[str, str] = {}
     values: dict[str, list[str]] = {}
@@ -129,9 +129,10 @@ def response_object(http: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterator[bytes]:
-    """Return an answer as one JSON object, in pieces for a line.
+    """Return an HTTP answer as one JSON object, in pieces for a line.
 
-    It is response_object's, with the body: text if it is UTF-8, else base64, as isBase64Encoded says.
+    The object is that of response_object with `body`: text if the body is UTF-8, else base64; `isBase64Encoded` says
+    which.
     """
     pieces, is_base64 = text_pieces(body)
     yield dumped(response_object(http))[:-1] + b', "body": '

@@ -35,7 +35,7 @@ TYPES = ("auto", "event", "wsgi", "asgi")
 """The kinds of function; auto: the runtime looks at what the handler is."""
 
 BYTES_FORMS = ("text", "base64")
-"""What bytes in a JSON result become: their text, or an object with their base64."""
+"""Values of --bytes: bytes in a JSON result become their text, or an object with their base64."""
 
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 """Lambda's names of levels, and Python's."""
@@ -148,7 +148,7 @@ def describe_function(options: Given) -> Function:
     hello = {"handler": options.handler, "code_dir": str(options.code_dir.absolute()), "function": about}
     hello |= optional_fields(options)
     if {**environment, **given}.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json":
-        hello["log_format"] = "json"  # the runtime would find the variable; so does what pipe-init writes for it
+        hello["log_format"] = "json"  # said in HELLO too, so that pipe-init's own lines have the same format
     room = MAX_ASKED - check_size(hello, "HANDLER, its hooks, --code-dir, --layer, --name, --region and --context")
     http = {"http": http_metadata(options, MAX_PAYLOAD)} if options.is_http else {}
     check_size({**metadata, **http}, "--request, --header and --context")

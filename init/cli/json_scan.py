@@ -1,12 +1,12 @@
 """Tell whether bytes are exactly one JSON value, without building it.
 
-What a worker calls JSON becomes a part of a line, so it must not end the value that it stands for and begin another.
-This is the one place where the init looks into a result. It makes no objects of what it reads: its memory does not
-follow the text, and its time is linear. It accepts what Python's json module writes, NaN and Infinity too.
+What a worker calls JSON becomes part of a line. A worker must not be able to end its value there and begin another.
+This is the only place where the init looks into a result. It builds no values: its memory does not grow with the text,
+and its time is linear. It accepts what Python's json module writes, including NaN and Infinity.
 
 Regular expressions do the work, because Python code for each byte would take fifty times as long as json.loads. Each
-repetition that could nest in another one is bounded, because `re` keeps about 200 bytes for each round that it might
-take back. A loop with a stack of open brackets goes on where a bound was reached, or where values nest.
+repetition that can nest in another is bounded, because `re` keeps about 200 bytes for each round that it might have to
+undo. Beyond a bound, and for deeply nested values, a loop with a stack of open brackets continues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_DEPTH = 100_000
 """Brackets that may be open at a time. Python's own encoder gets no deeper before its stack ends."""
 
 _ROUNDS = 16
-"""Rounds of a repetition at most, before the loop goes on. Four such repetitions nest: 70,000 rounds, 14 MiB."""
+"""Rounds of a repetition at most, before the loop continues. Four repetitions nest: 70,000 rounds, or 14 MiB."""
 
 _SPACE = rb"[ \t]*"
 _PLAIN = rb'[^"\\\x00-\x1f]*'
@@ -29,16 +29,16 @@ _NAME = _STRING + _SPACE + rb":" + _SPACE
 
 
 def _list(item: bytes, brackets: bytes) -> bytes:
-    """Return the expression of a bracket, up to _ROUNDS + 1 items, and the other bracket."""
+    """Return the expression of up to _ROUNDS + 1 items in brackets."""
     more = rb"(?:,%b%b%b){0,%d}" % (_SPACE, item, _SPACE, _ROUNDS)
     return rb"\%b%b(?:%b%b%b)?\%b" % (brackets[:1], _SPACE, item, _SPACE, more, brackets[1:])
 
 
 _FLAT = rb"(?:%b|%b|%b)" % (_SCALAR, _list(_SCALAR, b"[]"), _list(_NAME + _SCALAR, b"{}"))
-"""A value that has none with values in it."""
+"""A scalar, or a list or an object of scalars."""
 
 _VALUE = rb"(?:%b|%b|%b)" % (_SCALAR, _list(_FLAT, b"[]"), _list(_NAME + _FLAT, b"{}"))
-"""A value of flat ones. Most results are such a one: then a single match is all."""
+"""A value whose items are flat. Most results are like this, and need a single match."""
 
 _value = re.compile(_VALUE).match
 _items = re.compile(rb"(?:%b%b,%b){0,%d}" % (_VALUE, _SPACE, _SPACE, _ROUNDS)).match
@@ -52,9 +52,9 @@ _ARRAY, _OBJECT = _OPENING = b"[{"
 
 
 def is_one_value(data: bytes | bytearray, start: int = 0, end: int | None = None) -> bool:
-    """Return whether data[start:end] is one JSON value, with blanks or tabs around it and no line breaks in it.
+    """Return whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
 
-    That the bytes are UTF-8 is not looked at.
+    It does not check that the bytes are UTF-8.
     """
     end = len(data) if end is None else end
     match = _value(data, start, end)
@@ -62,13 +62,13 @@ def is_one_value(data: bytes | bytearray, start: int = 0, end: int | None = None
 
 
 def _is_value(data: bytes | bytearray, at: int, end: int) -> bool:
-    """Return the same for any value, however deep it is and whatever is around it."""
+    """Return the same as is_one_value, for values of any depth."""
     open_ones = bytearray()
     inside = 0  # the bracket that was opened last; 0 for none
-    flat = False  # the value before was one that a single match takes: the next may be such ones, too
+    flat = False  # a single match took the value before, so it may take the next ones too
     at = _after_space(data, at, end)
     while True:
-        # A value begins here, or the name of one.
+        # A value begins here, or the name of a member.
         match = None
         if inside == _ARRAY:
             if flat or at == end or data[at] not in _OPENING:
@@ -94,7 +94,7 @@ def _is_value(data: bytes | bytearray, at: int, end: int) -> bool:
             continue
         elif (at := _after_string(data, at, end)) < 0:
             return False
-        # A value is at its end, and perhaps those around it.
+        # A value ends here, and perhaps some of those around it.
         while True:
             if at < end and data[at] in _SPACES:
                 at = _after_space(data, at, end)
@@ -117,7 +117,7 @@ def _after_space(data: bytes | bytearray, at: int, end: int) -> int:
 
 
 def _after_name(data: bytes | bytearray, at: int, end: int) -> int:
-    """Return where the value begins whose name is here, -1 if there is no name."""
+    """Return where the value begins that follows the name at `at`; -1 if there is no name."""
     at = _after_string(data, at, end)
     if at < 0:
         return -1
@@ -126,7 +126,7 @@ def _after_name(data: bytes | bytearray, at: int, end: int) -> int:
 
 
 def _after_string(data: bytes | bytearray, at: int, end: int) -> int:
-    """Return where the string that begins at `at` has ended, -1 if it does not end or is none."""
+    """Return the end of the string that begins at `at`; -1 if there is none, or it does not end."""
     if at == end or data[at] != _QUOTE:
         return -1
     before, at = at, at + 1

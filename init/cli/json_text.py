@@ -1,8 +1,7 @@
-"""Write bytes into a line of JSON, piece by piece, so that no reader takes a part of it for another line.
+"""Write bytes into a line of JSON, piece by piece, so that every reader takes it for one line.
 
-JSON lets three characters that some readers take for line ends stand in a text as they are: U+0085 (Python's
-str.splitlines), U+2028 and U+2029 (that and Node's readline). They are written as escapes. Nothing here knows what a
-result is.
+JSON allows three characters in strings that some readers take for line ends: U+0085 (Python's str.splitlines), U+2028
+and U+2029 (str.splitlines and Node's readline). They are written as escapes. This file does not know what a result is.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from typing import Any
 from ..report import LINE_ENDS, one_line
 
 PIECE = 48 * 1024
-"""Bytes that are handled at a time. It is a multiple of three: base64 of pieces is then the base64 of the whole."""
+"""Bytes that are handled at a time: a multiple of three, so that the base64 of pieces is the base64 of the whole."""
 
 Data = bytes | bytearray
 
 
 def dumped(value: Any) -> bytes:
-    """Return a value of our own as JSON for a line. A lone surrogate becomes its escape."""
+    """Return a value of pipe-init's own as JSON for a line. A lone surrogate becomes its escape."""
     return one_line(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def is_utf8(data: Data) -> bool:
-    """Return whether bytes are UTF-8. It takes no memory that grows with them."""
+    """Return whether bytes are UTF-8. The memory that it takes does not grow with them."""
     if data.isascii():
         return True
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -54,11 +53,11 @@ def value_pieces(data: Data, end: int) -> Iterator[bytes | memoryview]:
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
     for piece in slices(data, end):
-        yield one_line(decoder.decode(piece).encode())  # decoded, so that no character is in two pieces
+        yield one_line(decoder.decode(piece).encode())  # decoded first, because a cut may be inside a character
 
 
 def text_pieces(data: Data) -> tuple[Iterator[bytes], bool]:
-    """Return bytes as a JSON string for a line: (pieces, whether they are base64, as bytes are that are not UTF-8)."""
+    """Return bytes as a JSON string for a line: (its pieces, whether it is base64 because the bytes are not UTF-8)."""
     return (_string(data), False) if is_utf8(data) else (_base64(data), True)
 
 

@@ -77,16 +77,17 @@ class LineReader:
 
 
 MAX_WAITING = 1024
-"""Events that may be without a printed line."""
+"""Events that may be in flight or wait for their line to be printed."""
 
 MAX_HELD = 64 * 1024 * 1024
-"""Bytes of results that may wait to be printed, from which on no more events are announced."""
+"""Bytes of results that may wait to be printed. While there are more, no further events are announced."""
 
 
 class InOrder(Generic[Result]):
-    """Give results, each with its place, in the order in which their keys were announced.
+    """Return results, each with its place, in the order in which their keys were announced.
 
-    size: bytes of the results that it holds.
+    Attributes:
+        size: Bytes of the results that are held.
     """
 
     def __init__(self) -> None:
@@ -101,17 +102,17 @@ class InOrder(Generic[Result]):
 
     @property
     def full(self) -> bool:
-        """Whether nothing more is to be announced until results were taken."""
+        """Whether results have to be taken before more is announced."""
         return len(self) >= MAX_WAITING or self.size >= MAX_HELD
 
     @property
     def awaited(self) -> int:
-        """How many were announced and did not come."""
+        """How many were announced and have not come."""
         return len(self._order) - len(self._results)
 
     @property
     def first(self) -> str | None:
-        """The key of the result that is given next. None: no result is awaited."""
+        """The key of the result that `take` returns next; None if no result is awaited."""
         return self._order[0] if self._order else None
 
     def announce(self, key: str) -> None:
@@ -119,12 +120,12 @@ class InOrder(Generic[Result]):
         self._order.append(key)
 
     def put(self, key: str, result: Result, size: int = 0) -> None:
-        """Take in a result, which holds `size` bytes."""
+        """Accept a result that holds `size` bytes."""
         self._results[key] = result, size
         self.size += size
 
     def take(self) -> tuple[int, Result] | None:
-        """Give the next result with its place, from 0 on. None: it has not come yet."""
+        """Return the next result with its place, counted from 0; None if it has not come yet."""
         if not self._order or self._order[0] not in self._results:
             return None
         result, size = self._results.pop(self._order.popleft())
@@ -134,7 +135,7 @@ class InOrder(Generic[Result]):
 
 
 class AsTheyCome(InOrder[Result]):
-    """Give results, each with its place, in the order in which they come."""
+    """Return results, each with its place, in the order in which they come."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,12 +149,12 @@ class AsTheyCome(InOrder[Result]):
 
     @property
     def awaited(self) -> int:
-        """How many were announced and did not come."""
+        """How many were announced and have not come."""
         return len(self._places)
 
     @property
     def first(self) -> str | None:
-        """The key that was announced first of those whose result did not come. None: no result is awaited."""
+        """The key, of those whose result has not come, that was announced first; None if there is none."""
         return next(iter(self._places), None)
 
     def announce(self, key: str) -> None:
@@ -162,12 +163,12 @@ class AsTheyCome(InOrder[Result]):
         self._announced += 1
 
     def put(self, key: str, result: Result, size: int = 0) -> None:
-        """Take in a result, which holds `size` bytes."""
+        """Accept a result that holds `size` bytes."""
         self._came.append((self._places.pop(key), result, size))
         self.size += size
 
     def take(self) -> tuple[int, Result] | None:
-        """Give the result that came next, with its place. None: all that came were taken."""
+        """Return the next result with its place; None if all that came were taken."""
         if not self._came:
             return None
         place, result, size = self._came.popleft()

@@ -1,6 +1,6 @@
-"""One line that says what to do, where a function's module, its handler or what it imports was not found.
+"""Say in one line what to do if a function's module, its handler or a module that it imports was not found.
 
-It looks at names: of HANDLER, of the function's files, and of what these define. It runs nothing and changes nothing.
+This module compares HANDLER with the names of files and of what they define. It runs nothing and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MAX_ENTRIES = 2000
 
 USUAL_MODULES = ("index", "lambda_function", "main", "app", "handler", "function")
 USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle", "app", "application")
-"""What platforms and frameworks call them, the most frequent first."""
+"""Names that platforms and frameworks use, the most frequent first."""
 
 ENVIRONMENTS = (".venv", "venv", "env")
 """Folders of virtual environments, beside a function's code."""
 
 VENDORED = ("package", "packages", "python", "vendor", "lib", "libs", "dependencies")
-"""Folders in which deployment packages and layers have what they bring along."""
+"""Folders in which deployment packages and layers keep their dependencies."""
 
 _DEFINED = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(|(app|application|handler)[ \t]*=[^=])", re.M)
 _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
@@ -35,7 +35,7 @@ _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
 
 @dataclass(frozen=True)
 class Setting:
-    """What of the options a hint depends on.
+    """The options that a hint depends on.
 
     Attributes:
         handler: HANDLER as given.
@@ -43,7 +43,7 @@ class Setting:
         platform: The effective platform.
         raw: Whether the function gets bytes.
         http: Whether it is sent HTTP requests.
-        concurrency: How many events a worker is at together.
+        concurrency: How many events a worker runs at once.
     """
 
     handler: str
@@ -55,7 +55,7 @@ class Setting:
 
 
 def of_loading(kind: str, message: str, setting: Setting) -> str:
-    """Return what to do about an error of the runtime's, one line; "" if nothing is known.
+    """Return what to do about an error of the runtime, as one line; "" if nothing is known.
 
     Args:
         kind: Its type.
@@ -86,7 +86,7 @@ def of_loading(kind: str, message: str, setting: Setting) -> str:
 
 
 def _of_missing(module: str, setting: Setting) -> str:
-    """Return where a module is that the function imports: beside its folder, in an environment, or nowhere."""
+    """Return how to make a module importable that the function imports and Python did not find."""
     from shlex import quote  # something has failed already: time does not matter any more
 
     code_dir = setting.code_dir
@@ -114,7 +114,7 @@ def _is_module(path: str) -> bool:
 
 
 def _of_hook(message: str, setting: Setting) -> str:
-    """Return the name that is most like the one of a hook that was not found."""
+    """Return the defined name that resembles the name of a hook that was not found."""
     found = re.match(r"Handler '(\w+)' missing on module '([\w.]+)'", message)
     if found is None:
         return ""
@@ -126,7 +126,7 @@ def _of_hook(message: str, setting: Setting) -> str:
 
 
 def _is_about_handler(kind: str, message: str, handler: str) -> bool:
-    """Whether it is HANDLER that was not found, and not a hook."""
+    """Return whether HANDLER was not found, and not a hook."""
     if kind == "Runtime.MalformedHandlerName":
         return message.startswith(f"Bad handler '{handler}'")
     quoted = re.search(r"'([^']*)'", message)
@@ -143,7 +143,7 @@ def _find(setting: Setting) -> tuple[str, str, str] | None:
 
 
 def _readings(setting: Setting) -> Iterator[tuple[str, list[str], str]]:
-    """Yield (folder, modules, function) of all that HANDLER may mean, whatever way it is spelled, likely ones first."""
+    """Yield each (folder, modules, function) that HANDLER may mean, however it is spelled, likely ones first."""
     handler = setting.handler.strip()
     if "\0" in handler:
         return
@@ -201,7 +201,7 @@ def _functions(path: str) -> list[str]:
 
 
 def _choose(names: list[str], wanted: str) -> str:
-    """Return the name that is meant: the same, a similar one, a usual one, or the only one; "" if there is none."""
+    """Return the name that is most likely meant: the same, a similar, a usual or the only name; "" if none is."""
     if wanted in names:
         return wanted
     if not names:

@@ -1,6 +1,6 @@
-"""Write results to a descriptor that is never made non-blocking, and never wait for it in vain.
+"""Write results to stdout in order, without blocking while its reader does not read.
 
-It knows descriptors and bytes, not what a result is.
+This file knows descriptors and bytes, not what a result is.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 
 class OutputError(click.ClickException):
-    """The descriptor takes no more, for another reason than that its reader is gone."""
+    """The descriptor takes no more, for a reason other than that its reader is gone, such as a full disk."""
 
 
 class Output:
-    """Write to `descriptor`, in order, what is added.
+    """Write pieces to a descriptor in the order in which they were added.
 
     Args:
         descriptor: Where results go, usually 1.
-        signals: What may ask for an end.
-        patience: Seconds that a reader has from then on. A second signal leaves it none.
+        signals: The signals that may ask pipe-init to end.
+        patience: Seconds that the reader has after such a signal. A second signal ends the wait at once.
 
     Attributes:
-        given_up: An end was asked for, and its reader did not read: from then on nothing is written.
+        given_up: Whether a signal came and the reader did not read in time. Nothing is written any more.
 
     Raises:
-        BrokenPipeError: Its reader is gone. Every method that writes raises it.
-        OutputError: It takes no more. Every method that writes raises it.
+        BrokenPipeError: The reader is gone. Every method that writes raises it.
+        OutputError: The descriptor takes no more. Every method that writes raises it.
     """
 
     def __init__(self, descriptor: int, signals: Signals, patience: float) -> None:
@@ -52,13 +52,13 @@ class Output:
         self._log: Journal | None = None
 
     def share(self, log: Journal) -> None:
-        """Take turns with the log, which is written to the same file: neither interrupts a line of the other."""
+        """Take turns with the log, which is written to the same file, so that neither breaks a line of the other."""
         self._log = log
         log.held_back = lambda: self._begun and self.pending
 
     @property
     def descriptor(self) -> int:
-        """What is to be polled for POLLOUT while something is pending."""
+        """The descriptor to poll for POLLOUT while something is pending."""
         return self._outlet.descriptor
 
     @property
@@ -67,16 +67,17 @@ class Output:
         return bool(self._waiting)
 
     def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None] | None = None) -> None:
-        """Take pieces to be written when it is their turn.
+        """Append pieces to what is to be written.
 
         Args:
-            pieces: Each is asked for when the one before it was written, so that they need not be in memory together.
+            pieces: The pieces. The next one is requested only after the one before it was written, so that they need
+                not be in memory together.
             written: Called when all of them were written.
         """
         self._waiting.append((iter(pieces), written or _nothing))
 
     def write_some(self) -> bool:
-        """Write what goes without waiting. Return whether anything went."""
+        """Write as much as goes without waiting. Return whether anything was done."""
         moved = False
         if self._log is not None and self._waiting and not self._begun:
             self._log.end_line()
@@ -93,7 +94,7 @@ class Output:
         return moved
 
     def _next_piece(self) -> bool:
-        """Go on to the next piece that is not empty. False: those that were added together are at their end."""
+        """Go on to the next piece that is not empty. Return False at the end of pieces that were added together."""
         pieces, written = self._waiting[0]
         for piece in pieces:
             if piece:
@@ -105,7 +106,7 @@ class Output:
         return False
 
     def write(self, data: bytes) -> None:
-        """Write all of it, after what waits, unless an end is asked for while the reader does not read."""
+        """Append data, and write everything, as `finish` does."""
         self.add((data,))
         self.finish()
 
@@ -147,4 +148,4 @@ def _was_closed(descriptor: int) -> bool:
 
 
 def _nothing() -> None:
-    """Do nothing: nobody waits for it to be written."""
+    """Do nothing when pieces were written."""

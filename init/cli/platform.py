@@ -1,7 +1,7 @@
-"""The platform that a run stands for: who the function is, and the variables that its code finds.
+"""Choose the values that describe the function, and the variables of its platform.
 
-The context and the variables are made of one set of values here, so they never differ. This file reads no file and no
-environment, looks at no clock, and knows nothing of workers.
+The context and the variables are made from one set of values here, so they never differ. This file reads neither files
+nor the environment nor a clock, and knows nothing of workers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MEANS: Mapping[str, Mapping[str, object]] = {
 
 DEFAULT_NAME = "function"
 DEFAULT_ACCOUNT = "000000000000"
-"""The name and the account are those that the runtime's context has by itself."""
+"""The defaults of the function's name and account; the runtime's context has the same."""
 
 DEFAULT_REGIONS = {LAMBDA: "us-east-1", FC: "cn-hangzhou"}
 
 RUNTIME_VERSION = "pipe-init"
-"""The value of FC_RUNTIME_VERSION: functions look whether it is there."""
+"""The value of FC_RUNTIME_VERSION. Functions test whether the variable exists."""
 
 _VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     LAMBDA: {
@@ -51,7 +51,7 @@ _VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     NONE: {},
 }
-"""Platform: {field: the variables that say the same; the first one that is there decides}."""
+"""Platform: {field: the variables that have its value; the first one that is set decides}."""
 
 _CREDENTIALS = {
     "access_key_id": "ALIBABA_CLOUD_ACCESS_KEY_ID",
@@ -61,7 +61,7 @@ _CREDENTIALS = {
 """Field of Function Compute's credentials: its variable."""
 
 _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-"""Beginning of a region: the partition in its ARNs."""
+"""Prefix of a region's name: the partition in its ARNs."""
 
 _ARN_PARTS = 7
 """arn:aws:lambda:REGION:ACCOUNT:function:NAME; a qualifier may follow."""
@@ -75,11 +75,11 @@ _MEMORY_DIGITS = 10
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user has said about the function, and what is known of the machine.
+    """What the options, the files and the environment say about the function, and facts about the machine.
 
     Attributes:
         platform: One of PLATFORMS.
-        spelled_out: Whether the user has named it.
+        spelled_out: Whether --platform was given.
         handler: The handler's name.
         code_dir: Absolute path of the function's folder.
         runtime_dir: Absolute path of the runtime's folder.
@@ -114,11 +114,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the function is.
+    """The values that describe the function.
 
     Attributes:
         function: HELLO's `function` map, without the time limit.
-        variables: What the function's environment gets; they replace what it inherits, and -E replaces them.
+        variables: Variables for the function's environment. They replace inherited ones, and -E replaces them.
         assumed_region: The region if it is only the platform's default, else "".
     """
 
@@ -128,7 +128,7 @@ class Identity:
 
 
 def identify(asked: Asked) -> Identity:
-    """Return who the function is, and the variables that say so.
+    """Return the values that describe the function, and the variables that have them.
 
     The more explicit source wins, for the context and for the variables alike: -E and --env-file, then the options,
     then --context, then the environment, then a default.
@@ -142,7 +142,7 @@ def identify(asked: Asked) -> Identity:
 
 
 class _Choice:
-    """Chooses a value for one field after the other. A field within a map has a name such as `service.name`."""
+    """Choose a value for one field after the other. A field within a map has a name such as `service.name`."""
 
     def __init__(self, asked: Asked) -> None:
         options = {"name": asked.name, "region": asked.region, "memory_mb": asked.memory_mb}
@@ -207,7 +207,7 @@ class _Choice:
         return Identity(function, self._variables, self._assumed_region)
 
     def _choose(self, name: str, default: Callable[[], str]) -> str:
-        """Choose the value of a field, and have its variables say the same."""
+        """Choose the value of a field, and set its variables to the same value."""
         names = self._names.get(name, ())
         usable = _is_size if name == "memory_mb" else is_name
         explicit = _first(self._asked.given, names, usable) or str(self._fields.get(name, ""))
@@ -221,7 +221,7 @@ class _Choice:
         return value
 
     def _choose_credentials(self) -> None:
-        """Take those of --context, else those in the environment; never some of the one and some of the other."""
+        """Take all credentials from one source: -E, else --context, else the environment."""
         asked = self._asked
         around = asked.given if any(name in asked.given for name in _CREDENTIALS.values()) else asked.inherited
         known = {field: str(self._fields.pop(f"credentials.{field}", "")) for field in _CREDENTIALS}
@@ -238,12 +238,12 @@ class _Choice:
         return self._assumed_region
 
     def _add(self, variable: str, value: str) -> None:
-        """Set a variable that the function has not got yet."""
+        """Set a variable, unless the function has it already."""
         if variable not in self._asked.given and not self._asked.inherited.get(variable):
             self._variables[variable] = value
 
     def _replace(self, variable: str, value: str) -> None:
-        """Set a variable, whatever the function inherits."""
+        """Set a variable, unless -E does; it replaces an inherited one."""
         if variable not in self._asked.given:
             self._variables[variable] = value
 
@@ -253,17 +253,17 @@ def _first(variables: Mapping[str, str], names: tuple[str, ...], usable: Callabl
 
 
 def is_name(value: str) -> bool:
-    """Whether a text can stand in a context, in a head and in a log line."""
+    """Return whether a text can be used in a context, in a head and in a log line."""
     return 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
 def _is_size(value: str) -> bool:
-    """Whether a variable's value is a number of megabytes."""
+    """Return whether a variable's value is a number of megabytes."""
     return value.isascii() and value.isdigit() and len(value) <= _MEMORY_DIGITS and int(value) > 0
 
 
 def _flat(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a `function` map, those of the maps within it too."""
+    """Return the fields of a `function` map, and those of the maps within it."""
     fields: dict[str, Any] = {}
     for name, value in context.items():
         if isinstance(value, Mapping):
@@ -274,7 +274,7 @@ def _flat(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields_of_arn(arn: str) -> dict[str, str]:
-    """Return what a function's ARN says of it; nothing if it is no such ARN."""
+    """Return the fields that a function's ARN contains; none if it is not the ARN of a function."""
     parts = arn.split(":")
     if len(parts) < _ARN_PARTS or (parts[0], parts[2], parts[5]) != ("arn", "lambda", "function"):
         return {}
@@ -284,7 +284,7 @@ def _fields_of_arn(arn: str) -> dict[str, str]:
 
 
 def _corrected_arn(fields: Mapping[str, Any]) -> str:
-    """Return the ARN with the region, the account and the name that were chosen; as it is if it is no function's."""
+    """Return the ARN with the chosen region, account and name; unchanged if it is not the ARN of a function."""
     arn = str(fields["arn"])
     said = _fields_of_arn(arn)
     parts = arn.split(":")

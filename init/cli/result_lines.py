@@ -1,7 +1,7 @@
-"""Make the result line of an event: from its outcome to pieces of bytes that are one line together.
+"""Make the result line of an event from its outcome, as pieces of bytes.
 
-A line is not put together in memory: its pieces refer to the result's own bytes where they can. This file knows no
-supervisor and no descriptor. All that an outcome holds came from a hostile process.
+The pieces refer to the result's own bytes where possible, so that a large line is not copied in memory. This file
+knows neither the supervisor nor descriptors. Everything in an outcome came from a hostile process.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ MAX_LINE = 64 * 1024 * 1024
 """Bytes of a result that may become one line."""
 
 _line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]").search
-"""Find what some reader takes for the end of a line: Python's text files and str.splitlines(), Node's readline."""
+"""Find a line end, as any of Python's text files, str.splitlines() and Node's readline understand it."""
 
 
 @dataclass(slots=True)
 class Result:
     """An outcome and its body.
 
-    data: The body, whether it came in pieces or not. size: Bytes that came of it; above MAX_LINE they are not kept.
+    Attributes:
+        outcome: The outcome.
+        data: The whole body, even if it came in pieces; empty if it is larger than a line may be.
+        size: The number of bytes that came of it.
     """
 
     outcome: Outcome
@@ -44,7 +47,7 @@ class Result:
 
 
 def exit_code(outcome: Outcome) -> int:
-    """Return an outcome's exit code. An answer of HTTP may say that the function failed."""
+    """Return an outcome's exit code. An HTTP status of 500 or more is a failure of the function."""
     if outcome.exit_code or outcome.http is None:
         return outcome.exit_code
     return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
@@ -54,10 +57,10 @@ class ResultLines:
     """Make lines as the options ask for them.
 
     Args:
-        raw: Results are bytes, not JSON.
-        unordered: A line says which event it belongs to.
-        error_style: Of report.py; "text" and "auto" mean Lambda's.
-        terminal: A person looks at the lines: control characters are shown as escapes.
+        raw: Whether results are bytes, not JSON.
+        unordered: Whether a line says which event it belongs to.
+        error_style: One of report.py's; "text" and "auto" mean Lambda's.
+        terminal: Whether the lines go to a terminal: control characters are then shown as escapes.
         max_line: Bytes of a result that may become one line.
     """
 
@@ -69,7 +72,7 @@ class ResultLines:
         self._unordered = unordered
         self._terminal = terminal
         if not raw:
-            from .json_scan import is_one_value  # its expressions take a while to compile, and single runs need none
+            from .json_scan import is_one_value  # compiling its expressions takes 15 ms, which single runs do not need
 
             self._is_one_value = is_one_value
         self._style = "fc" if error_style == "fc" else "lambda"
@@ -87,14 +90,14 @@ class ResultLines:
             result.data = b""
 
     def pieces(self, result: Result, index: int) -> Iterable[bytes | memoryview]:
-        """Return a result that was checked as a line, with its line break.
+        """Return the line of a result, with its line break.
 
         Args:
-            result: What `check` was called with.
-            index: The event's, counted from 0.
+            result: The result, after `check`.
+            index: The event's number, counted from 0.
         """
         outcome, data = result.outcome, result.data
-        if outcome.content_type == JSON and self._is_short(result):  # the frequent case, without a detour
+        if outcome.content_type == JSON and self._is_short(result):  # the frequent case, and the fastest
             return (report.one_line(bytes(data)) + b"\n",)
         pieces = self._pieces(result, index)
         if self._terminal:
@@ -110,7 +113,7 @@ class ResultLines:
     def _why_no_line(self, outcome: Outcome, data: Data) -> str:
         """Return why a result cannot be one line of the output; "" if it can."""
         if outcome.http is not None or (self._raw and self._unordered):
-            return ""  # text of ours holds it
+            return ""  # it becomes a JSON string
         if self._raw:
             return "the result has a line break in it" if _line_break(data) else ""
         if outcome.content_type == JSON_LINES:
@@ -142,7 +145,7 @@ class ResultLines:
         if not self._raw or result.outcome.problem is not None or result.outcome.http is not None:
             yield from self._value(result)
             yield b"}\n"
-        else:  # any bytes, which must not say what belongs to the line
+        else:  # any bytes, which must not pass for other parts of the line
             pieces, is_base64 = text_pieces(result.data)
             yield from pieces
             yield b', "isBase64Encoded": true}\n' if is_base64 else b"}\n"

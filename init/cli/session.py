@@ -1,6 +1,6 @@
-"""Set up one run of `pipe-init run` from its options, and see it to its end and exit code.
+"""Set up one run of `pipe-init run` from its options, and see it through to its exit code.
 
-It knows files and terminals. How requests are run is the business of single_run.py and events_run.py.
+This file knows files and terminals. How requests are run is in single_run.py and events_run.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..entry import Early
 
 MAX_HINTED = 100
-"""Failed events of a run for which a hint is looked for: those that follow fail as these did."""
+"""Failed events of a run for which a hint is sought. Later events most likely fail for the same reasons."""
 
 
 class Session:
@@ -102,7 +102,7 @@ class Session:
         return early.signals, None
 
     def _say_region(self) -> None:
-        """Say which region was assumed, once, and only where the function is likely to use it."""
+        """Say which region was assumed, but only where the function is likely to use it."""
         options, region = self.options, self.function.assumed_region
         if not region or self.function.log_style == "none":
             return
@@ -155,14 +155,14 @@ class Session:
                 alone.print_rest(outcome)
             code = exit_code(outcome) or self._freeze()
         except (BrokenPipeError, OutputError):
-            self.supervisor.abandon()  # its result goes nowhere any more
+            self.supervisor.abandon()  # its result cannot be written
             raise
         finally:
             self._close()
         return self._exit_code(code)
 
     def run_events(self) -> int:
-        """JSON Lines in, JSON Lines out; return the exit code."""
+        """Run the events of JSON Lines, write JSON Lines, and return the exit code."""
         options, reader = self.options, LineReader(self.source, MAX_PAYLOAD)
         lines = ResultLines(options.raw, options.unordered, options.error_style, is_terminal(1))
         run = EventsRun(self.supervisor, reader, self.output, lines, self._request, options.unordered, self._count)
@@ -170,7 +170,7 @@ class Session:
             run.run()
             run.codes.add(self._freeze())
         except (BrokenPipeError, OutputError):
-            self.supervisor.abandon()  # results go nowhere any more: what is in flight need not finish
+            self.supervisor.abandon()  # results cannot be written: requests in flight need not finish
             raise
         finally:
             self.progress.clear()
@@ -194,7 +194,7 @@ class Session:
             self.progress.clear()
 
     def _say_early_end(self, run: EventsRun, reader: LineReader) -> None:
-        """Say why a run of many events ended early, if it did. With -q only where no result line tells."""
+        """Say why a run of many events ended early, if it did. With -q say it only if no result line does."""
         ending = self.supervisor.interrupted_by
         if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
@@ -231,9 +231,9 @@ class Session:
         return Request(id, payload, content_type, accept, options.timeout, metadata)
 
     def _find_source(self, outcome: Outcome) -> None:
-        """Give the calls of a stack their source lines where only files and numbers are known."""
+        """Add source lines to the calls of a stack that has only files and line numbers."""
         if outcome.problem is not None:
-            from .sources import with_source  # a run that goes well need not load it
+            from .sources import with_source  # a run without errors does not need it
 
             hello = self.function.hello
             folders = [os.path.abspath(folder) for folder in (hello["code_dir"], *hello.get("layers", []))]
@@ -261,7 +261,7 @@ class Session:
         if problem is None or options.quiet or self._hinted >= MAX_HINTED:
             return
         self._hinted += 1
-        from .hints import hint  # a run that goes well need not load it
+        from .hints import hint  # a run without errors does not need it
         from .load_hints import Setting
 
         platform = options.platform or LAMBDA
@@ -273,7 +273,7 @@ class Session:
             self.journal.tell(_shown(f"pipe-init: hint: {text}"), INFO)
 
     def _close(self) -> None:
-        """See everything to its end."""
+        """End the workers, and remove the cgroup."""
         self.supervisor.close()
         if self.cgroup is not None and not self.cgroup.close():
             self.journal.tell("pipe-init: a cgroup is left behind, with processes in it that do not end")
@@ -284,12 +284,12 @@ class Session:
 
 
 def kind_of_failure(outcome: Outcome) -> str:
-    """Return the type of an outcome's error, or the HTTP status that says that the function failed; "" for neither."""
+    """Return the type of an outcome's error, or an HTTP status of 500 or more; "" if the outcome is no failure."""
     if outcome.problem is not None:
         return str(outcome.problem.get("error_type", "")) or "unknown"
     return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and exit_code(outcome) else ""
 
 
 def _shown(text: str) -> str:
-    """Return what a function wrote as it goes to stderr, which may be a terminal."""
+    """Return text from a function as it may be written to stderr: if that is a terminal, without control characters."""
     return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text

@@ -1,6 +1,6 @@
-"""Run a single request: its body goes out and its result comes in as each side takes it.
+"""Run a single request: send its body and print its result as fast as each side takes it.
 
-It knows no options, and not how a worker is run.
+This file knows neither options nor how a worker is run.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .terminal import harmless, is_terminal
 
 
 class SingleRun:
-    """Run requests one after the other, with nothing beside them.
+    """Run requests one after the other.
 
     Args:
-        supervisor: Runs them.
-        output: Takes the result.
-        raw: The result's bytes are printed and nothing else.
-        include: Status and headers of an HTTP answer are printed before its body.
+        supervisor: Runs the requests.
+        output: Writes the results.
+        raw: Print the result's bytes without a line break after them.
+        include: Print status and headers of an HTTP answer before its body.
     """
 
     def __init__(self, supervisor: Supervisor, output: Output, raw: bool, include: bool) -> None:
@@ -37,11 +37,11 @@ class SingleRun:
         self._is_terminal = is_terminal(output.descriptor)
 
     def run(self, request: Request, body: Body | None = None) -> Outcome:
-        """Run one request, and print the pieces of its result if it is a streamed one.
+        """Run one request and return its outcome; print the result as it comes if it is streamed.
 
         Args:
             request: The request.
-            body: Its body, if that is streamed.
+            body: The request's body, if that is streamed.
         """
         supervisor, output = self._supervisor, self._output
         id, rest = supervisor.submit(request), body
@@ -70,7 +70,7 @@ class SingleRun:
         return supervisor.outcomes.popleft()
 
     def print_rest(self, outcome: Outcome) -> None:
-        """Print what a result has at its end, which is all of it if it was not streamed."""
+        """Print the rest of a result: all of it, or the end of a streamed one."""
         if outcome.http is not None:
             pieces = [b"" if outcome.streamed else self._head(outcome.http), outcome.payload]
         elif outcome.streamed:
@@ -85,7 +85,7 @@ class SingleRun:
         self._output.finish()
 
     def _show(self, piece: Piece) -> None:
-        """Print a piece of the result. When it is written, it is the worker's turn again."""
+        """Print a piece of the result. Once it is written, the worker gets credit for more."""
         data = piece.data
         if not data and piece.http is not None:
             data = self._head(piece.http)
@@ -94,6 +94,6 @@ class SingleRun:
             self._output.add((shown,), lambda: self._supervisor.taken(piece))
 
     def _head(self, http: Mapping[str, Any]) -> bytes:
-        """Return what --include puts before a body."""
+        """Return the status and headers that --include prints before a body."""
         head = response_head(http) if self._include else b""
         return head.replace(b"\r\n", b"\n") if self._is_terminal else head

@@ -1,7 +1,7 @@
-"""Finds the source lines of a stack that the init has got from faulthandler, which tells files and numbers only.
+"""Find the source lines of a stack from faulthandler, which gives only files and line numbers.
 
-The names come from the function's process, which is hostile: only plain Python files below the function's own folders
-are read, and of them no more than a bounded part. This file knows no requests.
+The file names come from the function's process, which is hostile. So only plain Python files below the function's own
+folders are read, and only up to a limit. This file knows no requests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_LINE = 1000
 
 
 def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[str, Any]:
-    """Return an error whose stack has the source line of each call that lacks one, as far as it can be read.
+    """Return an error with source lines added to its stack, where they are missing and can be read.
 
     Args:
         problem: ERROR's metadata.
@@ -53,10 +53,10 @@ def _lacks_source(entry: object) -> bool:
 
 
 def read_lines(file: str, folders: Sequence[str]) -> list[str]:
-    """Return the lines of a file if it is a plain one below one of `folders`, else none.
+    """Return the lines of a plain file below one of `folders`; no lines if it is anything else.
 
-    No symbolic link is followed below a folder, nothing is read that is mounted there, and nothing is waited for: not
-    for the writer of a FIFO, nor for a file system that a process of the function's serves.
+    Below a folder no symbolic link is followed and nothing from another mount is read. So the init never waits: neither
+    for the writer of a FIFO nor for a file system that a process of the function serves.
     """
     for folder in folders:
         prefix = os.path.join(folder, "")
@@ -76,14 +76,14 @@ def _read(folder: str, names: Sequence[str]) -> bytes | None:
         opened.append(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         mount = _mount(opened[0])
         for name in names:
-            # O_PATH asks nothing of what is opened: where that is another file system, this is found out before.
+            # O_PATH does not contact the file's own file system, so a foreign one is detected before it could block.
             opened.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
             if not mount or _mount(opened[-1]) != mount:
                 return None
         status = os.fstat(opened[-1])
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             return None
-        # The same file, whatever its name stands for by now.
+        # By descriptor, because the name may stand for another file by now.
         opened.append(os.open(f"/proc/self/fd/{opened[-1]}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         return os.read(opened[-1], MAX_BYTES)
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""Sum up many events in two lines: how many there were, how many failed and of what, and how long they took.
+"""Sum up many events in two lines: how many there were, how many failed and why, and how long they took.
 
-It has a fixed size however many events there are. It knows neither workers nor where its lines are written.
+Its size does not grow with the number of events. It knows neither workers nor where its lines are written.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ PRECISION_BITS = 7
 """Leading bits of a duration that count: a percentile is at most 1/128 off."""
 
 LONGEST = 2**63 - 1
-"""Microseconds that are told apart from longer durations. A worker may claim any number."""
+"""The longest duration that is counted, in microseconds. A worker may claim any number."""
 
 MAX_KINDS = 20
-"""Kinds of failure with a count of their own. The function chooses the names of its errors, and may make up many."""
+"""Kinds of failure that are counted separately. The function names its errors, so there may be any number of kinds."""
 
 MAX_NAME = 80
 """Characters of such a name that are shown."""
@@ -60,7 +60,7 @@ class Summary:
 
         Args:
             failure: the kind of its failure; "" if it succeeded.
-            microseconds: how long it took; None if it was not begun.
+            microseconds: how long it took; None if it never began.
         """
         self.done += 1
         if failure:
@@ -95,7 +95,7 @@ def _middle(bucket: int) -> int:
 
 
 def _shown(name: str) -> str:
-    """Return a name that cannot steer a terminal or forge a line."""
+    """Return a name without characters that could control a terminal or begin a new line."""
     return "".join(character if character.isprintable() else "?" for character in name[:MAX_NAME])
 
 
