@@ -85,7 +85,7 @@ def test_each_event_has_a_line_where_no_worker_can_be_had(
     assert found[0]["errorType"] == kind and len({each["requestId"] for each in found}) == 100
     *_, last = finished.stderr.decode().splitlines()
     assert last.startswith(f"pipe-init: the run ended early: {kind}: ")
-    assert "It read 100 events" in last and last.endswith("Each has its line")
+    assert "It read 100 events" in last and last.endswith(". Each has a line")
 
 
 @pytest.mark.modes(modes.EXEC)
@@ -95,7 +95,7 @@ def test_quiet_tells_the_reason_if_there_may_be_more_events(pipe_init: PipeInit,
     finished = pipe_init(*arguments, cwd=folder)
     lines = finished.stdout.splitlines()
     assert 0 < len(lines) < 100_000 and finished.returncode == EXIT_NOT_LOADED
-    reason = f"It read {len(lines)} events, and what may follow was not read. Each has its line\n"
+    reason = f"It read {len(lines)} events. Each has a line; later events, if any, were not read\n"
     assert finished.stderr.decode().startswith("pipe-init: the run ended early: Runtime.ImportModuleError: ")
     assert finished.stderr.decode().endswith(reason)
 
@@ -114,9 +114,7 @@ def test_a_signal_leaves_no_event_without_a_line(pipe_init: PipeInit, folder: Pa
     found = [json.loads(line) for line in written.splitlines()]
     assert found[0] == 1 and len(found) == 502 and process.returncode == 143
     assert {each["errorType"] for each in found[1:]} == {"Runtime.Stopped"}
-    told = (
-        b"pipe-init: the run ended early: SIGTERM. It read 502 events, and what may follow was not read. Each has its"
-    )
+    told = b"pipe-init: the run ended early: SIGTERM. It read 502 events. Each has a line; later events, if any, were"
     assert said == b"" if quiet else said.startswith(told)
 
 

@@ -199,9 +199,10 @@ class Session:
         if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
         why = signal.Signals(ending).name if ending else _shown(report.error_line(run.reason))
-        rest = "" if reader.exhausted else ", and what may follow was not read"
-        lines = "Lines are missing, because stdout was not read" if self.output.given_up else "Each has its line"
-        self.journal.tell(f"pipe-init: the run ended early: {why}. It read {run.read} events{rest}. {lines}")
+        read = f"It read {run.read} event{'' if run.read == 1 else 's'}"
+        lines = "Lines are missing, because stdout was not read" if self.output.given_up else "Each has a line"
+        rest = "" if reader.exhausted else "; later events, if any, were not read"
+        self.journal.tell(f"pipe-init: the run ended early: {why}. {read}. {lines}{rest}")
 
     def _freeze(self) -> int:
         """Run the pre-freeze hook, if there is one and a worker; return an exit code."""
