@@ -71,7 +71,7 @@ CONVERSIONS = 64
 
 
 class _NotQuick(TypeError):
-    """json's C encoder met a value that `jsonwriter` is to write."""
+    """json's C encoder met a value that `jsonwriter` has to write."""
 
 
 # Loaded at first use and held: json must not slow a start down that needs none, and looking it up again costs
@@ -195,14 +195,14 @@ def _encode_json(value: object) -> bytes:
     text = _quick_json(value)
     if text is None:
         text = namespace.own("jsonwriter").write(value, _quick_json, _bytes_json)
-    # A lone surrogate can only be inside a string here, where this handler writes just what JSON's escape is.
+    # A lone surrogate can only be inside a string here, and this error handler writes exactly JSON's escape.
     return text.encode("utf-8", "backslashreplace")
 
 
 def _quick_json(value: object) -> str | None:
-    """Return the value as JSON, or None where json's C encoder cannot write it as Lambda does.
+    """Return the value as JSON, or None if json's C encoder cannot write it as Lambda does.
 
-    Runs no method of the value's own: an object that has some is left to `jsonwriter`.
+    It calls no methods of the function's classes: objects that have such methods are left to `jsonwriter`.
     """
     try:
         pieces = _json_encoders.pop()
@@ -217,9 +217,10 @@ def _quick_json(value: object) -> str | None:
 
 
 def _all_plain(value: object) -> bool:
-    """Tell whether no list, tuple or dict in the value has an _asdict(), which json's C encoder would not see.
+    """Return whether no list, tuple or dict in the value has an _asdict(), which json's C encoder would ignore.
 
-    value: what has been encoded, and so has no cycles.
+    Args:
+        value: A value that was encoded already, so it has no cycles.
     """
     kind = type(value)
     level: Iterable[Any] = value.values() if kind is dict else value if kind is list else (value,)  # type: ignore[attr-defined, assignment]
@@ -240,7 +241,7 @@ def _all_plain(value: object) -> bool:
 
 
 def _is_plain(kind: type) -> bool:
-    """Tell whether a class derived from list, tuple or dict has no _asdict(), and gives out just what it holds."""
+    """Return whether a subclass of list, tuple or dict has no _asdict() and does not change how its items are read."""
     gives = kind.items if issubclass(kind, dict) else kind.__iter__  # type: ignore[attr-defined]
     return not hasattr(kind, "_asdict") and type(gives) is not _PYTHON_FUNCTION
 
@@ -325,7 +326,7 @@ def _exact_bytes(value: Any) -> bytes:
 
 
 def _json_default(value: object) -> object:
-    """What json's C encoder may encode in a value's place."""
+    """Return the value that json's C encoder encodes in place of one that it does not know."""
     if _is_bytes(value):
         return _bytes_json(value)
     found, stand_in = namespace.own("conversions").exact(value)
@@ -335,7 +336,7 @@ def _json_default(value: object) -> object:
 
 
 def _bytes_json(value: object) -> object:
-    """What bytes in a JSON result become. Raises NotSerializable where they are to be text and are not UTF-8."""
+    """Return what bytes in a JSON result become. Raise NotSerializable if they have to be text and are not UTF-8."""
     data = _exact_bytes(value)
     if _base64:
         return {"base64": namespace.stdlib("binascii").b2a_base64(data, newline=False).decode("ascii")}

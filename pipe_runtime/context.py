@@ -1,9 +1,8 @@
-"""What a handler gets as its second argument: one object that serves functions of Lambda and of Function Compute.
+"""The context, a handler's second argument: one object for functions of Lambda and of Function Compute.
 
-It is made for every request, so making it costs no more than keeping what it is made from; each field is
-worked out when it is first asked for, and then kept. Yet it is as plain as the platforms' own: vars() has every field,
-repr() shows them, and it can be copied and pickled. This file knows neither frames nor the loop, and trusts no field to
-be there.
+One is made for every request, so making it only stores what it is made from. Each field is computed when it is first
+read, and then kept. Still it behaves like the platforms' plain objects: vars() has every field, repr() shows them, and
+it can be copied and pickled. This file knows neither frames nor the loop, and does not rely on any field to be present.
 """
 
 from __future__ import annotations
@@ -48,11 +47,11 @@ LOCAL_NAME = "function"
 DEFAULT_MEMORY_MB = 128
 DEFAULT_TIMEOUT_MS = 60_000
 W3C = ("traceparent", "tracestate", "baggage")
-"""What of a W3C trace context `w3c()` gives out."""
+"""The fields of a W3C trace context that `w3c()` returns."""
 
 
 class _Kept:
-    """What a context keeps: what it is made from, the fields that were worked out, what middleware hangs on it."""
+    """The state of a context: what it is made from, the computed fields, and attributes that middleware has added."""
 
     __slots__ = (
         "__dict__", "__weakref__", "_request", "_function", "_handler", "_deadline", "_log", "_cancelled"
@@ -96,7 +95,7 @@ class Context(_Kept):
 
     @property
     def __dict__(self) -> dict[str, Any]:
-        """Every field, worked out now if need be; vars() asks for this."""
+        """All fields, computed now if necessary. vars() reads this."""
         for name in FIELDS:
             getattr(self, name)
         return _worked_out(self)
@@ -109,9 +108,9 @@ class Context(_Kept):
         return _shown(self, {name: value for name, value in vars(self).items() if name not in SECOND_NAMES})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields, the deadline, and whether the caller has given up by now.
+        """Return the fields, the deadline, and whether the request was cancelled by now.
 
-        The deadline is of the machine's one monotonic clock, so it holds in another process, too.
+        The deadline is a time of the machine's monotonic clock, so it is valid in another process too.
         """
         return {**vars(self), "_deadline": self._deadline, "_cancelled": self.cancelled, "_w3c": self.w3c()}
 
@@ -291,7 +290,7 @@ FIELDS = _fields_of(Context)
 """The names of a context's fields."""
 
 SECOND_NAMES = frozenset(("request_id", "requestId", "accountId"))
-"""Fields that a repr leaves out, since it shows them under another name."""
+"""Fields that a repr leaves out because it shows them under another name."""
 
 
 def _shown(part: object, fields: Mapping[str, Any]) -> str:
@@ -303,14 +302,14 @@ def _to_stderr(line: str) -> None:
 
 
 class _Part:
-    """What a context has for several fields in one: an object with plain attributes."""
+    """A part of the context, such as `identity`: an object with plain attributes."""
 
     def __repr__(self) -> str:
         return _shown(self, _public(self))
 
 
 class Credentials(_Part):
-    """Access to the platform's services. A repr hides the values: contexts get printed, and logs get read."""
+    """Credentials for the platform's services. A repr hides the values, because contexts end up in logs."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.access_key_id = self.accessKeyId = str(given.get("access_key_id") or "")

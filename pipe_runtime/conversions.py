@@ -1,7 +1,7 @@
-"""Say what stands for a value that an encoder does not know: text for a date, a list for a set.
+"""Convert a value that an encoder does not know to one that it does: a date to text, a set to a list.
 
-The first such value of a process loads this module. It knows no encoder, and decides nothing about str, numbers, bytes,
-list, tuple and dict, which encoders know.
+The first such value of a process loads this module. It knows no encoder, and it never sees str, numbers, bytes, list,
+tuple and dict, which the encoders handle themselves.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 DECIMAL_DIGITS = 4300
-"""Digits of the largest integral Decimal that becomes an int: Python's own limit for an int's text."""
+"""Digits of the largest integral Decimal that becomes an int: Python's own limit for the text of an int."""
 
 
 class Raw:
-    """A piece of JSON that is to be written as it is."""
+    """A piece of JSON that is written as it is."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 def exact(value: object) -> tuple[bool, object]:
-    """Return (True, what json may write in the value's place), or (False, None).
+    """Return (True, a value that json can write in its place), or (False, None) if there is none.
 
-    Knows only classes of the standard library themselves, whose values run no code of the function's.
+    It handles only classes of the standard library, not their subclasses: their values run no code of the function.
     """
     kind = type(value)
     rule = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
@@ -36,14 +36,14 @@ def exact(value: object) -> tuple[bool, object]:
 
 
 def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = None) -> object:
-    """Return something simpler that stands for the value; the encoder goes on from there.
+    """Return a simpler value for a value that the encoder does not know. The encoder may call it again on the result.
 
     Args:
-        value: what the encoder does not know.
-        rules: name of a class → what becomes of its values; RULES unless given.
+        value: The value.
+        rules: {name of a class: the conversion of its values}. Default: RULES.
 
     Raises:
-        NotSerializable: nothing stands for the value.
+        NotSerializable: There is no conversion for the value.
     """
     own = type(value)
     fields = as_dict(value)
@@ -61,7 +61,7 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
         return {field.name: getattr(value, field.name) for field in fields}
     if hasattr(own, "__fspath__"):
         return own.__fspath__(value)
-    # Not collections.abc: this one every interpreter has loaded before its first line.
+    # Not collections.abc: every interpreter has loaded this one before its first line.
     abc = namespace.stdlib("_collections_abc")
     if isinstance(value, abc.Mapping):
         return dict(value)
@@ -71,10 +71,10 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
 
 
 def as_dict(value: object) -> Any:
-    """Return what the value's _asdict() returns; None without one, and where a call raises TypeError, as simplejson.
+    """Return what the value's _asdict() returns. Return None if it has none, or if it raises TypeError, as simplejson.
 
     Raises:
-        NotSerializable: it returns something else than a dict.
+        NotSerializable: _asdict() returned something other than a dict.
     """
     method = getattr(type(value), "_asdict", None)
     if not callable(method):
@@ -91,8 +91,7 @@ def as_dict(value: object) -> Any:
 def class_names(value: object) -> list[str]:
     """Return the qualified names of a value's class and its bases.
 
-    By name, because a look at decimal.Decimal itself would import decimal for every function that never uses
-    it.
+    Names are used because decimal.Decimal itself would import decimal for functions that never use it.
     """
     return [f"{cls.__module__}.{cls.__qualname__}" for cls in type.__dict__["__mro__"].__get__(type(value))]
 
@@ -109,7 +108,7 @@ def _embedded(answer: object) -> object:
 def _decimal(value: Any) -> int | float:
     if not value.is_finite():
         return float("nan") if value.is_nan() else float(value)
-    # Size before integrality: the int of Decimal("1e999999999") would fill the memory.
+    # The size is checked first, because the int of Decimal("1e999999999") would fill the memory.
     if value.adjusted() < DECIMAL_DIGITS and value == value.to_integral_value():
         return int(value)
     number = float(value)
@@ -127,7 +126,7 @@ def _decimal_digits(value: Any) -> Raw:
 
 
 def _exact_decimal(value: Any) -> tuple[bool, object]:
-    """An int or a float where its text is the Decimal's own."""
+    """Return (True, an int or a float) if its text is the same as the Decimal's, else (False, None)."""
     if not value.is_finite():
         return True, _decimal(value)
     text = str(value)
@@ -140,13 +139,13 @@ def _exact_decimal(value: Any) -> tuple[bool, object]:
 
 
 def _raw_json(value: Any) -> Raw:
-    """What simplejson's RawJSON holds, if it is one JSON value: a result is one, whatever it is made of."""
+    """Return the text of simplejson's RawJSON, if it is one JSON value, since every result has to be one."""
     text = value.encoded_json
     try:
         namespace.stdlib("json").loads(text)
     except (TypeError, ValueError):
         raise NotSerializable(value, "RawJSON that is not one JSON value") from None
-    # A line break can only stand between its parts. A line of --events has none.
+    # A line break can only be between its parts, and a line of --events must not have one.
     return Raw(str(text).replace("\r", " ").replace("\n", " "))
 
 
@@ -171,10 +170,10 @@ RULES: dict[str, Callable[[Any], object]] = {
     "builtins.set": _sorted,
     "builtins.frozenset": _sorted,
 }
-"""What becomes of the values of a class and of its subclasses."""
+"""Name of a class: the conversion of its values and of those of its subclasses."""
 
 JSON_RULES = {**RULES, "decimal.Decimal": _decimal_digits, "simplejson.raw_json.RawJSON": _raw_json}
-"""The same for JSON that is written by `jsonwriter`, which knows Raw."""
+"""The same for `jsonwriter`, which can write Raw."""
 
 _EXACT: dict[str, Callable[[Any], tuple[bool, object]]] = {
     "decimal.Decimal": _exact_decimal,

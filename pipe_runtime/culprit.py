@@ -14,7 +14,12 @@ SEARCHED = 20_000
 
 
 class NotSerializable(Exception):
-    """A value cannot be encoded. value: that value, or the dict whose key it is; why: the reason, without the place."""
+    """A value cannot be encoded.
+
+    Attributes:
+        value: That value, or the dict if the value is a key of it.
+        why: The reason, without the place.
+    """
 
     def __init__(self, value: object, why: str) -> None:
         super().__init__(why)

@@ -27,8 +27,10 @@ _NOTHING = object()
 class EventFunction:
     """A handler of (event, context), and how it wants its event.
 
-    stream: "file", "iterator" or "async" for the event as it arrives, "" for all of it. convert: makes the event of its
-    annotated type of the decoded one. platform: whose trigger makes an event of an HTTP request; "": nobody's does.
+    Attributes:
+        stream: "file", "iterator" or "async" if it reads the event as it arrives; "" if it gets the whole event.
+        convert: Makes an event of the annotated type from the decoded event.
+        platform: The platform whose trigger turns an HTTP request into an event; "" for none.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class EventFunction:
         return event if self._convert is None else self._convert(event)
 
     def _trigger(self) -> Any:
-        """Return the module that makes an event of an HTTP request. Fault: this function takes no such request."""
+        """Return the module that makes an event of an HTTP request. Raise Fault if the function cannot take one."""
         trigger = namespace.own("web.trigger")
         if self._platform not in trigger.PLATFORMS or self._stream:
             why = "it is an HTTP request, and this function takes an event (is it an application? --type wsgi or asgi)"
@@ -100,7 +102,7 @@ class EventFunction:
 
 
 def _one(value: object) -> object:
-    """Return the value of an HTTP answer. Fault: it is a stream of items."""
+    """Return the value of an HTTP answer. Raise Fault if it is a stream of items."""
     if hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
         why = "the HTTP answer is an iterator; only an application (WSGI, ASGI) streams one"
         raise Fault("Runtime.MarshalError", f"Unable to marshal response: {why}")
@@ -213,9 +215,9 @@ def _items(loop: Any, items: Any) -> Iterator[object]:
 
 
 def end_tasks(loop: Any) -> None:
-    """Cancel what the function has left running on an event loop, and see it to its end, as asyncio.run() does.
+    """Cancel the tasks that the function has left on an event loop, and wait for their end, as asyncio.run() does.
 
-    What such a task raises is told through the loop's exception handler: asyncio logs it.
+    An exception of such a task goes to the loop's exception handler, and asyncio logs it.
     """
     asyncio = namespace.stdlib("asyncio")
     left = asyncio.all_tasks(loop)

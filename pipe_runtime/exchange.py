@@ -33,7 +33,7 @@ if TYPE_CHECKING:
             """Bytes of its answer's stream that may be sent now."""
 
         def look(self) -> None:
-            """Hear what has come, without waiting. Cheap enough to be called for every item."""
+            """Read the frames that have come, without waiting. It is cheap enough to be called for every item."""
 
         def wait(self, exchange: Incoming, seen: int) -> None:
             """Return when something may have come for `exchange`, at once if its news are not `seen` any more."""
@@ -161,10 +161,10 @@ class Exchange(Incoming):
             super().respond(body, content_type, http)
 
     def check(self) -> None:
-        """Notice a cancellation between two items, also if nothing is sent for them.
+        """Check for a cancellation between two items, even if nothing is sent for them.
 
         Raises:
-            CallerGone: The caller has given up on the request.
+            CallerGone: The request was cancelled.
         """
         self._line.look()
         if self.cancelled:

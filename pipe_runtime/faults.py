@@ -97,7 +97,7 @@ def describe(error: BaseException) -> dict[str, object]:
 
 
 def in_words(error: BaseException) -> str:
-    """Return an exception as lines for a log: class and text, its stack, its causes and a group's members."""
+    """Return an exception as lines for a log: its class and text, its stack, its causes, and the members of a group."""
     return "\n".join(_lines(describe(error)))
 
 
@@ -323,7 +323,7 @@ def is_own(frame: Any) -> bool:
 
 
 def without_own(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the first call on that is not the runtime's own."""
+    """Return a traceback without the runtime's own calls at its start."""
     while traceback is not None and is_own(traceback.tb_frame):
         traceback = traceback.tb_next
     return traceback

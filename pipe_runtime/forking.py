@@ -1,8 +1,8 @@
-"""Set aside what the function has made of the process that forks its workers, and give it back in each worker.
+"""Reset in a template the process settings that the function has changed, and restore them in each worker.
 
-A module may ignore or collect children, block signals, start timers or adopt orphans while it is loaded. Where workers
-are forked, such a setting would hide a worker's death from the init, or end the template. This file knows no sockets
-and no frames.
+While a module is loaded it may ignore or collect children, block signals, start timers or adopt orphans. In the process
+that forks workers such a setting would hide a worker's death from the init, or end the template. This file knows
+neither sockets nor frames.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PR_GET_CHILD_SUBREAPER = 37
 """prctl(2); from <linux/prctl.h>."""
 
 ACTION_SIZE = 512
-"""Bytes of a buffer for sigaction(2), several times what the structure has on any system."""
+"""Bytes of a buffer for sigaction(2), several times the size of the structure on any system."""
 
 _TIMERS = (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF)
 _SIGNALS = tuple(sorted(valid_signals()))
@@ -48,12 +48,12 @@ _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
 
 
 class Settings:
-    """The signal actions, blocked signals, timers and so on of this process: before the function is loaded, and after.
+    """The settings of this process, such as signal actions and timers, from before and after the function was loaded.
 
-    To be made before the function is loaded, in the main thread.
+    Create it before the function is loaded, in the main thread.
 
     Args:
-        adopts: whether a worker is to adopt the orphans below it, whatever the function has asked for.
+        adopts: Whether each worker adopts the orphans below it, even if the function has not asked for that.
     """
 
     def __init__(self, adopts: bool) -> None:
@@ -68,7 +68,7 @@ class Settings:
         self._child_action: Any = None
 
     def set_aside(self) -> None:
-        """Remember the function's settings and put the init's in their place. In the template, once it is loaded."""
+        """Save the function's settings and reset them. The template calls it once, after loading the function."""
         self._timers = [setitimer(which, 0.0) for which in _TIMERS]
         self._wakeup = set_wakeup_fd(-1)
         self._mask = pthread_sigmask(SIG_BLOCK, ())
@@ -84,7 +84,7 @@ class Settings:
         self.keep()
 
     def keep(self) -> None:
-        """Put the init's settings in place again. After a fork, whose hooks may have changed them."""
+        """Reset the settings again after a fork, since fork hooks may have changed them."""
         for number, own in self._own:
             if own is not None and getsignal(number) is not own:
                 signal(number, own)
@@ -93,7 +93,7 @@ class Settings:
             self._adopt_none()
 
     def give_back(self) -> None:
-        """Put the function's settings in place again, except what its fork hooks have just changed. In a worker."""
+        """Restore the function's settings in a worker, except those that its fork hooks have just changed."""
         if self._child_action is not None and getsignal(SIGCHLD) is SIG_DFL:
             self._sigaction(self._child_action)
         for number, own, action in self._actions:
@@ -109,7 +109,7 @@ class Settings:
                 setitimer(which, seconds, interval)
 
     def _adopt_none(self) -> None:
-        """Adopt no orphans here: a worker whose parent ends is to fall to the init."""
+        """Stop adopting orphans, so that the init becomes the parent of workers whose parent ends."""
         ctypes = namespace.stdlib("ctypes")
         is_set = ctypes.c_int()
         if self._libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(is_set), 0, 0, 0) == 0 and is_set.value:
@@ -117,7 +117,7 @@ class Settings:
             self._adopts = True
 
     def _sigaction(self, new: Any) -> Any:
-        """sigaction(2) for SIGCHLD with `new`; returns the action before."""
+        """Call sigaction(2) for SIGCHLD with `new`, and return the action before."""
         ctypes = namespace.stdlib("ctypes")
         self._libc = self._libc or ctypes.CDLL(None)
         before = ctypes.create_string_buffer(ACTION_SIZE)
@@ -126,9 +126,9 @@ class Settings:
 
 
 def fork_process() -> int:
-    """os.fork(), and nothing is raised once the child is there.
+    """Fork without the warning that Python 3.12 and newer issue in processes with threads.
 
-    From Python 3.12 on it warns where there are threads, and a function may have made warnings exceptions.
+    The function may have turned warnings into exceptions, and this one comes after the child was made.
     """
     if sys.version_info < (3, 12) or "warnings" not in sys.modules:
         return fork()
@@ -139,7 +139,7 @@ def fork_process() -> int:
 
 
 def _is_set_below_python() -> bool:
-    """Whether SIGCHLD is ignored or handled by code in C, of which Python's own table has nothing."""
+    """Return whether code in C has set an action for SIGCHLD, which Python's own table does not have."""
     if getsignal(SIGCHLD) is not SIG_DFL:
         return False
     try:

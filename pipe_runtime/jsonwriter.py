@@ -1,8 +1,9 @@
-"""Write JSON as Lambda's encoder does, for results that json's C encoder cannot write so.
+"""Write JSON as Lambda's encoder does, for results that json's C encoder cannot write in that way.
 
-Such are namedtuples and what else has an _asdict(), a Decimal with more digits than a float has, keys that are bytes,
-and objects of the function's own classes. The first such result of a process loads this module. Parts of a result that
-the C encoder can write, it writes. This file does not know what becomes of bytes, nor which results come here.
+These are results with namedtuples and other values that have an _asdict(), with Decimals of more digits than a float
+has, with keys that are bytes, or with objects of the function's own classes. The first such result of a process loads
+this module. It leaves to the C encoder what that can write. It does not know how bytes are written, nor which results
+it gets.
 """
 
 from __future__ import annotations
@@ -16,37 +17,37 @@ if TYPE_CHECKING:
     from typing import Any
 
     _Parts = Generator[tuple[str, Any], None, str]
-    """What is in a value: each time the JSON before it, and the part; at last the JSON behind all."""
+    """Yields the parts of a value, each with the JSON in front of it; returns the JSON after the last one."""
 
 _BYTES = (bytes, bytearray, memoryview)
 
 DEPTH = 10_000
-"""Values that may lie in one another: more than json's C encoder can write in most versions of Python. An object whose
-to_json() returns another one without end is stopped there."""
+"""Levels of nesting: more than json's C encoder can write in most versions of Python. The limit also stops a to_json()
+that returns a new object each time, without end."""
 
 QUICK_DEPTH = 100
-"""The depth up to which parts are tried with the C encoder. Of a deep result each part would have most of it again."""
+"""The depth up to which the C encoder is tried on parts. In a deep result each part contains most of the rest."""
 
 
 def write(value: object, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> str:
-    """Return the value as JSON. It runs methods of the value's own, each once.
+    """Return the value as JSON. It calls methods of the function's classes, each once for a value.
 
     Args:
-        value: any result; quick() has returned None for it.
-        quick: a value as JSON, or None where it has to be written here.
-        bytes_json: what bytes become, a str or a dict.
+        value: A result for which quick() has returned None.
+        quick: Returns a value as JSON, or None if the value has to be written here.
+        bytes_json: Returns the str or dict that stands for bytes.
 
     Raises:
-        NotSerializable: a value in it has no JSON.
-        ValueError: a value contains itself, or a number has too many digits.
-        RecursionError: it is nested too deeply.
-        BaseException: what a method of the value's own raises.
+        NotSerializable: A value in it cannot be written as JSON.
+        ValueError: A value contains itself, or a number has too many digits.
+        RecursionError: The value is nested too deeply.
+        BaseException: Anything that a method of the function's classes raises.
     """
     return _Writer(quick, bytes_json).write(value)
 
 
 class _Writer:
-    """Goes through a value with a list of open parts, not by recursion: Python's limit would allow 300 levels."""
+    """Walk a value with a list of open parts. With recursion Python's limit would allow only 300 levels."""
 
     def __init__(self, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> None:
         self._quick = quick
@@ -99,7 +100,7 @@ class _Writer:
         if fields is not None:
             if fields is value:
                 raise ValueError("Circular reference detected")
-            # Not by way of write(): where _asdict() returns a dict that has one, too, simplejson does not ask that one.
+            # Not through write(): if _asdict() returns a dict that has an _asdict(), simplejson does not call that one.
             return self._object(fields)
         if issubclass(kind, dict):
             return self._object(value)

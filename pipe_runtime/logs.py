@@ -1,4 +1,4 @@
-"""What the function prints and logs, on its way to LOG frames with the right request id.
+"""Turn what the function prints and logs into LOG frames with the right request id.
 
 This file does not know the protocol: a Journal is given a function that sends. `logging` is touched only once the
 function itself has imported it. The JSON style's lines are made in records.py.
@@ -27,10 +27,10 @@ PIECE = 3072
 """Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
 
 NAME = 128
-"""Characters of a request's name in the metadata of a LOG frame: with PIECE bytes of text it stays below PIPE_BUF."""
+"""Characters of a request id in the metadata of a LOG frame: with PIECE bytes of text the frame fits PIPE_BUF."""
 
 LEVEL_NAME = 32
-"""Characters of a level's name in a LOG frame: a function may name levels as it likes, and the head must stay small."""
+"""Characters of a level's name in a LOG frame: a function chooses the names, and the head must stay small."""
 
 _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
 _MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -56,7 +56,10 @@ _LEVELS = {
 class Tag:
     """The request that a line belongs to.
 
-    id: the frame's id, 0 for none. request_id: its name, "" for none. tenant_id: whom it is for, "" for nobody special.
+    Attributes:
+        id: The frame's id, 0 for no request.
+        request_id: The request's id, "" for no request.
+        tenant_id: The tenant's id, "" for no tenant.
     """
 
     __slots__ = ("id", "request_id", "tenant_id")
@@ -82,15 +85,17 @@ def log_settings(hello: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[
 
 
 class Journal:
-    """Takes lines from all of the function's threads and tasks.
+    """Take lines from all of the function's threads and tasks.
 
-    send: called as send(tag, metadata, text) with LOG's metadata and text of at most PIECE bytes, without the last line
-    break; where `continues` is in the metadata there was none, and the line goes on in the next text of this id and
-    stream.
-    lock: held while a text is sent in several pieces, so that nothing comes in between. It must be reentrant, and the
-    one that `send` takes: with two, a signal handler that prints could wait for ever.
-    current: the tag of the request that runs now, while one runs at a time; `per_context` ends that.
-    forked: whether this is a child that the function has forked.
+    Args:
+        send: Called as send(tag, metadata, text) with LOG's metadata and at most PIECE bytes of text, without the last
+            line break. If the metadata has `continues`, the line goes on in the next text of this id and stream.
+        lock: Held while a text is sent in several pieces, so that they stay together. It must be reentrant, and the
+            same lock that `send` takes: with two locks, a signal handler that prints could wait for ever.
+
+    Attributes:
+        current: The tag of the request that runs, as long as one runs at a time; `per_context` ends that.
+        forked: Whether this is a child that the function has forked.
     """
 
     def __init__(self, send: Callable[[Tag, dict[str, Any], bytes], None], lock: Any = None) -> None:
@@ -106,12 +111,12 @@ class Journal:
         self._running = {0}
         """With a tag for each context: the ids that a line may have."""
         self._open: tuple[Tag, str, int] | None = None
-        """With a tag for each context: tag, stream and thread of what was sent last, if its line goes on."""
+        """With a tag for each context: tag, stream and thread of the text that was sent last, if its line is open."""
 
     def configure(self, format: str, level: str) -> None:
         """Before any user code: the style of lines, "text" or "json", and the root logger's level, in any case.
 
-        A level that nobody knows is INFO, and a line says so; a format that nobody knows is text.
+        An unknown level counts as INFO, and a line says so. An unknown format counts as text.
         """
         if format.lower() == "json":
             self.records = namespace.own("records")
@@ -145,7 +150,7 @@ class Journal:
         return self.current if self._variable is None else self._settled(self._variable.get())
 
     def _settled(self, tag: Tag) -> Tag:
-        """Its id is 0 once the request is over: the line of a task that it has left behind."""
+        """Return the tag, with id 0 if its request is over: a task that the request left running writes then."""
         return tag if self.runs(tag.id) else Tag(0, tag.request_id, tag.tenant_id)
 
     def runs(self, id: int) -> bool:
@@ -246,7 +251,7 @@ class Journal:
         self._send(tag, metadata if line_break else continued, text[start:])
 
     def flush(self) -> None:
-        """Send what was printed without a line break so far, by whomever."""
+        """Send everything that was printed without a line break so far."""
         for stream in self._streams:
             if stream.partial:
                 stream.send_partial_lines()
@@ -255,9 +260,9 @@ class Journal:
                 self._end_open_line()
 
     def flush_request(self, id: int) -> None:
-        """The request is about to have its outcome: send what it has printed without a line break, and forget it.
+        """Send what a request has printed without a line break, and forget the request: its outcome comes next.
 
-        A line that comes later, of a task that it has left behind, has id 0.
+        A line that comes later, from a task that it left running, gets id 0.
         """
         if id:
             self._running.discard(id)
@@ -321,12 +326,12 @@ class LogStream(io.RawIOBase):
             whole_lines = start == end
             line_break = b"\n" if whole_lines else b""
             journal.printed(self._stream, tag, whole[: start - whole_lines], line_break)
-        if not journal.runs(tag.id):  # the request ended meanwhile, and nobody will ask for this again
+        if not journal.runs(tag.id):  # the request has just ended, so flush_request() will not be called again
             self._send_partial_line(key)
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what this thread has begun of a line: who flushes may hang, or die, before it is complete."""
+        """Pass on the line that this thread has begun, because it may hang or die before the line is complete."""
         super().flush()
         tag = self._journal.tag()
         text = self._take((tag.id, get_ident()))
@@ -339,7 +344,7 @@ class LogStream(io.RawIOBase):
             self._send_partial_line(key)
 
     def send_partial_lines_of(self, id: int) -> None:
-        """The same for one request, and for threads that have ended: nobody completes those lines."""
+        """Do the same for one request, and for threads that have ended and cannot complete their lines."""
         threads = sys._current_frames()
         for key in list(self.partial):
             if key[0] == id or key[1] not in threads:
@@ -355,7 +360,7 @@ class LogStream(io.RawIOBase):
 
 
 class LoggingHook:
-    """Waits on sys.meta_path for the function to import `logging`, then puts our handler on its root logger."""
+    """Wait on sys.meta_path for the function to import `logging`, then put our handler on its root logger."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -402,16 +407,16 @@ class LoggingHook:
         if module is self._module:
             return
         self._module = module
-        # Without an import: it could wait for a thread that waits for the import of `logging`.
+        # No import here: it could wait for a thread that waits for the import of `logging`.
         _put_root_handler(module, self._journal)
 
 
 def _put_root_handler(module: Any, journal: Journal) -> None:
     """Put a handler on the root logger of `module`, the function's `logging`, and set the root logger's level.
 
-    The handler has the name of Lambda's class, and in the text style a plain Formatter: code that was written for
-    Lambda looks for both. As in a script, `logging.basicConfig()` configures: it takes our handler off first, unless
-    the function has given it another formatter. `dictConfig` and `fileConfig` do so by themselves for a root logger.
+    The handler's class has the name of Lambda's, and in the text style a plain Formatter, because code that was written
+    for Lambda looks for both. `logging.basicConfig()` works as in a script: it removes our handler first, unless the
+    function has given that another formatter. `dictConfig` and `fileConfig` remove it by themselves.
     """
     root, records = module.root, journal.records
     known = frozenset(module.makeLogRecord({}).__dict__)
@@ -420,7 +425,7 @@ def _put_root_handler(module: Any, journal: Journal) -> None:
         def emit(self, record: logging.LogRecord) -> None:
             try:
                 line = self.format(record).encode("utf-8", "backslashreplace")
-                if line.endswith(b"\n"):  # formats for Lambda's handler bring their line break along
+                if line.endswith(b"\n"):  # formats that were made for Lambda's handler end with a line break
                     line = line[:-1]
                 if records is not None and self.formatter is not formatter and not journal.forked:
                     line = records.printed_line(line, "log", journal.tag().request_id, level_of(record))
@@ -438,7 +443,7 @@ def _put_root_handler(module: Any, journal: Journal) -> None:
             return str(records.record_line(record, journal.tag(), level_of(record), known))
 
     def level_of(record: logging.LogRecord) -> str:
-        """The name of the standard level at or below a custom one: so Lambda's JSON shows it."""
+        """Return the name of the standard level at or below a custom one, as Lambda's JSON shows it."""
         number = record.levelno
         return str(module.getLevelName(min(50, max(0, number)) // 10 * 10 if isinstance(number, (int, float)) else 0))
 
@@ -474,7 +479,7 @@ def _put_root_handler(module: Any, journal: Journal) -> None:
 
 
 class _Traceback:
-    """The module `traceback` as `logging` sees it: stacks and tracebacks without the calls that are the runtime's."""
+    """The module `traceback` for `logging`: it leaves the runtime's own calls out of stacks and tracebacks."""
 
     def __init__(self, logging: Any) -> None:
         self._logging = logging
@@ -484,16 +489,16 @@ class _Traceback:
         return getattr(self._module, name)
 
     def print_stack(self, f: Any = None, limit: int | None = None, file: TextIO | None = None) -> None:
-        """As stacks.print_stack, of what has logged something."""
+        """Print the stack of a caller that logs, as stacks.print_stack does."""
         namespace.own("stacks").print_stack(sys._getframe(1) if f is None else f, limit, file, self._logging.__dict__)
 
     def print_exception(self, *given: Any, **named: Any) -> None:
-        """As stacks.print_exception."""
+        """Print an exception, as stacks.print_exception does."""
         namespace.own("stacks").print_exception(*given, **named)
 
 
 def _is_same(one: tuple[Tag, str, int], other: tuple[Tag, str, int]) -> bool:
-    """Whether two texts may be of one line: of one thread, for one stream of one request."""
+    """Return whether two texts may belong to one line: same thread, same stream, same request."""
     return one[1:] == other[1:] and one[0].id == other[0].id and one[0].request_id == other[0].request_id
 
 

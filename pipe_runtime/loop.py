@@ -97,7 +97,7 @@ def main(baseline: Collection[str]) -> int:
 def _pipe_lost(error: OSError) -> int:
     """The exit code where the pipe to the init is of no more use."""
     if isinstance(error, (BrokenPipeError, ConnectionResetError)):
-        return EXIT_STOPPED  # nobody is there to be answered
+        return EXIT_STOPPED  # the init is gone, and so is whoever waits for answers
     _complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
     return EXIT_PIPE_LOST
 
@@ -120,7 +120,7 @@ def leave(code: int, terminated: bool = False) -> None:
 def _flush(stream: Any) -> None:
     try:
         stream.flush()
-    except BaseException:  # whatever the function has put there, or closed: nobody is left to be told
+    except BaseException:  # the function may have replaced or closed it, and it is too late to report that
         return
 
 
@@ -244,7 +244,7 @@ class Runtime:
         return True
 
     def last_word(self, problem: dict[str, Any]) -> bool:
-        """ERROR with id 0. False: nobody listens any more, or HELLO was not said yet."""
+        """Send ERROR with id 0. Return False if the init does not read any more, or HELLO was not sent yet."""
         try:
             self.outbox.post(ERROR, 0, problem)
         except (BrokenPipeError, LocalProtocolError):
@@ -411,7 +411,7 @@ class Runtime:
             self.handler = handler.adapt(self.found)
 
     def _set_variables(self, hello: dict[str, Any]) -> None:
-        """Set HELLO's variables, and those of the platform that only the runtime knows."""
+        """Set the variables of HELLO, and those of the platform whose values only the runtime knows."""
         variables = hello.get("environment", {})
         os.environ.update(variables)
         if "TZ" in variables:
@@ -497,7 +497,7 @@ class Runtime:
         leave(_pipe_lost(error))
 
     def report(self, what: str, error: BaseException, when: str = "", tag: Tag = NOBODY) -> None:
-        """Log what the function's code has raised where no outcome tells of it.
+        """Log an exception of the function's code that no outcome reports.
 
         Args:
             what: The code that raised it.

@@ -1,6 +1,6 @@
-"""What a platform gives a function with each request: Lambda's trace variable, and Function Compute's HTTP headers.
+"""Give a function what its platform adds to each request: Lambda's trace variable, Function Compute's HTTP headers.
 
-Loaded only for a request that has one of them. It knows neither frames nor bridges.
+It is loaded by the first request that needs one of them. It knows neither frames nor bridges.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _LENGTHS = (2, 32, 16, 2)
 
 
 def set_trace(trace: str | None) -> bool:
-    """Set the trace variable for a request, or remove the one of the request before.
+    """Set the trace variable for a request, or remove that of the request before.
 
     Args:
-        trace: A traceparent, or None if the request has none. What is no traceparent counts as none.
+        trace: A traceparent, or None. Any other text counts as None.
 
     Returns:
         Whether the variable is set now.
@@ -39,7 +39,7 @@ def set_trace(trace: str | None) -> bool:
 
 
 def xray(trace: str) -> str:
-    """Return a traceparent in the form of AWS X-Ray, "" if it is none."""
+    """Return a traceparent in the form of AWS X-Ray; "" if the text is not a traceparent."""
     parts = trace.split("-")
     if tuple(len(part) for part in parts) != _LENGTHS or not _HEX.issuperset("".join(parts)):
         return ""
@@ -48,7 +48,7 @@ def xray(trace: str) -> str:
 
 
 def fc_headers(context: Context, hello: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the headers that Function Compute adds to an HTTP request, those without a value left out.
+    """Return the headers that Function Compute adds to an HTTP request, without those that have no value.
 
     Args:
         context: The request's context.

@@ -27,8 +27,8 @@ PATIENCE = 0.05
 """Seconds that one thread waits for another's turn to end before it looks whether its own news have come by it."""
 
 LOOK_SECONDS = 0.001
-"""Seconds between two looks for frames while a function goes on by itself: one system call in a thousand
-microseconds. In between, each item costs one look at the clock.
+"""Seconds between two checks for frames while a function runs without waiting: one system call in a millisecond.
+Otherwise each item costs one look at the clock.
 """
 
 
@@ -123,7 +123,7 @@ class Pump:
             return
 
     def look(self) -> None:
-        """Hear the frames that have come, at most every LOOK_SECONDS. The function is not waiting for any.
+        """Read the frames that have come, at most every LOOK_SECONDS, while the function does not wait for any.
 
         If another thread is reading, that thread hears them.
         """
@@ -141,7 +141,7 @@ class Pump:
                 self.lock.release()
 
     def look_soon(self) -> None:
-        """Make the next `look` one that reads."""
+        """Make the next `look` read without regard to LOOK_SECONDS."""
         self._looks_at = 0.0
 
     def after_fork(self) -> None:

@@ -1,7 +1,7 @@
-"""Keeps the function's signal handlers from breaking off what the runtime does between two requests.
+"""Keep the function's signal handlers from interrupting the runtime between two requests.
 
-It also turns SIGTERM into SystemExit in the function's code. It knows signals and the moments when the function's code
-begins and returns; nothing of frames.
+This file also turns SIGTERM into SystemExit in the function's code. It knows signals, and when the function's code
+begins and returns; it knows no frames.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ _SIGNALS = tuple(sorted(_signal.valid_signals()))
 
 
 class Quiet:
-    """Between requests: lets the function's own signal handlers run, but not raise into the runtime's code.
+    """Let the function's signal handlers run between requests, but not raise into the runtime's code.
 
-    Such a handler may raise (an alarm that was not cancelled). Blocking the signals would not help: with a second
-    thread in the process they arrive there, and Python runs the handler in the main thread all the same. So a
-    handler of ours takes their place, and the function's own are put back for the next request.
+    Such a handler may raise, for example for an alarm that was not cancelled. Blocking the signals would not help: with
+    a second thread in the process they arrive there, and Python still runs the handler in the main thread. So a handler
+    of the runtime replaces the function's handlers between requests, calls them, and catches what they raise.
 
-    SIGTERM raises SystemExit in the function's code, so `finally` blocks run, unless the function has a handler of its
-    own. Between requests it ends the wait for the next one. A second SIGTERM ends the process at once, as by default.
+    SIGTERM raises SystemExit in the function's code, so that `finally` blocks run, unless the function has a handler of
+    its own. Between requests it ends the wait for the next one. A second SIGTERM ends the process at once.
 
-    terminated: SIGTERM has come, and no further request is to begin.
-    finished: called after each such handler, with what it has raised, or None.
-    leave: gets the SystemExit that one has raised, when the runtime waits for a request or is about to.
+    Args:
+        finished: Called after each such handler, with what it has raised, or None.
+        leave: Called with the SystemExit that a handler has raised, when the runtime waits for a request.
+
+    Attributes:
+        terminated: Whether SIGTERM has come. No further request begins then.
     """
 
     def __init__(self, finished: Callable[[BaseException | None], None], leave: Callable[[SystemExit], None]) -> None:
@@ -91,9 +94,9 @@ class Quiet:
         return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of them is there
 
     def during(self, step: Callable[[], None]) -> None:
-        """step(), in the middle of the function's code: what a signal handler raises meanwhile is raised behind it.
+        """Call step() in the middle of the function's code. What a signal handler raises meanwhile is raised after it.
 
-        In other threads than the main one Python runs no signal handlers.
+        Python runs signal handlers only in the main thread, so other threads just call step().
         """
         if self._quiet or _thread.get_ident() != self._thread:
             step()
@@ -111,7 +114,7 @@ class Quiet:
             raise raised[0]
 
     def wait(self, read: Callable[[], T]) -> T:
-        """read(), during which the function's signal handlers may end the process.
+        """Call read(). While it waits, the function's signal handlers may end the process.
 
         Raises:
             SystemExit: SIGTERM has come.
@@ -191,7 +194,7 @@ class Quiet:
             raise error
 
     def after_fork(self) -> None:
-        """In a child that the function forked: SIGTERM ends it as any process, unless the function handles it."""
+        """Restore the default action of SIGTERM in a child that the function forked, unless the function handles it."""
         if _signal.getsignal(_signal.SIGTERM) is self._terminate:
             _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
 

@@ -37,32 +37,38 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-_tokens = namespace.stdlib("re").compile(r'\\.|["[\]{}]').finditer  # one step for each: no text takes it long
+_tokens = namespace.stdlib("re").compile(r'\\.|["[\]{}]').finditer  # one step for each match: linear for any text
 
-# Numbers are not made: one of many digits would take long.
+# Numbers are not converted, because one of many digits would take long.
 _decode = namespace.stdlib("json").JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
 
-# What a record has besides what logging.LogRecord() makes: formatters and filters leave it there, ours too.
+# Attributes that formatters and filters, ours among them, add to a record after logging.LogRecord() has made it.
 _LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant_id"))
 
 LARGEST_OBJECT = 256 * 1024
-"""Characters of a line that is looked at as a JSON object: what a log event of CloudWatch's may hold."""
+"""The longest line, in characters, that is parsed as a JSON object: the size of a log event of CloudWatch."""
 
 DEEPEST = 256
-"""Brackets inside one another in such a line: a function may have lifted Python's limit, which keeps stacks small."""
+"""Levels of nesting in such a line. The function may have raised Python's own limit, which protects the stack."""
 
 _SPACE = " \t\r\n"
 """What JSON takes for white space."""
 
 _LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
-"""What JSON allows inside a string, and other readers take for the end of a line; and its escape."""
+"""Characters that JSON allows in a string and other readers take for a line end, with their escapes."""
 
 
 def printed_line(message: bytes, stream: str, request_id: str, level: str = "") -> bytes:
-    """Return a printed line, or a record in a form of the function's own, as JSON.
+    """Return a printed line, or a record in a format of the function's own, as JSON.
 
-    The fields are timestamp, level, message, stream and requestId, level and requestId where there is one. A line that
-    is one JSON object stays as it is, and gets those of them that it has not; except for a message.
+    The fields are timestamp, message, stream, and if there is one level and requestId. A line that is one JSON object
+    keeps its fields and gets those of ours that it lacks, except for message.
+
+    Args:
+        message: The line.
+        stream: "stdout", "stderr" or "log".
+        request_id: The id of its request, "" for none.
+        level: The level of a record, "" for none.
     """
     text = message.decode("utf-8", "backslashreplace")
     fields: dict[str, object] = {"timestamp": _moment(time()), "level": level, "message": text, "stream": stream}
@@ -76,7 +82,7 @@ def printed_line(message: bytes, stream: str, request_id: str, level: str = "") 
 
 
 def _names_in(text: str) -> Collection[str] | None:
-    """The names of the fields, if the text is a JSON object; None if it is none, or too large to be looked at."""
+    """Return the names of a JSON object's fields; None if the text is not a JSON object, or is too large."""
     text = text.strip(_SPACE)
     if not (text.startswith("{") and text.endswith("}")) or len(text) > LARGEST_OBJECT:
         return None
@@ -88,7 +94,7 @@ def _names_in(text: str) -> Collection[str] | None:
 
 
 def _is_deep(text: str) -> bool:
-    """Whether more than DEEPEST brackets are open at a time in a JSON text."""
+    """Return whether more than DEEPEST brackets are open at a time in a JSON text."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return False
     depth, is_string = 0, False
@@ -104,7 +110,7 @@ def _is_deep(text: str) -> bool:
 
 
 def _extended(text: str, names: Collection[str], fields: dict[str, object]) -> str:
-    """A JSON object with the fields that it has not, but a message, in front; white space between lines is a space."""
+    """Return a JSON object on one line, with the fields that it lacks in front, except for message."""
     missing = {name: value for name, value in fields.items() if name not in names and name != "message"}
     text = text.replace("\r", " ").replace("\n", " ")  # inside a string JSON allows neither
     if not missing:

@@ -162,7 +162,7 @@ class Service:
             elif frame.kind == CANCEL:
                 self._cancelled.append(frame)
             if frame.kind == CANCEL:
-                self.pump.look_soon()  # those that wait behind it may be cancelled too
+                self.pump.look_soon()  # requests that wait behind it may be cancelled too
         elif frame.kind == DUMP and self._runtime.journal.current is not NOBODY:
             self.post(DUMP, metadata={"stacks": self._stack()})
         else:
@@ -171,12 +171,12 @@ class Service:
             self._runtime.queue.append(frame)
 
     def _stack(self) -> list[dict[str, Any]]:
-        """Where the request is that the loop's thread runs."""
+        """Return the stack of the request that the loop's thread runs."""
         stacks, id = namespace.own("stacks"), self._runtime.journal.current.id
         return list(stacks.fitting([{"name": f"request {id}", "id": id, "stack": stacks.of_thread(self._thread)}]))
 
     def refuse_cancelled(self, id: int) -> None:
-        """Raise CallerGone if the request, which is next, was cancelled while it waited for its turn."""
+        """Raise CallerGone if the request was cancelled while it waited for its turn."""
         self.pump.look()
         found = self.exchanges.get(id)
         if found.cancelled if found is not None else any(cancel.id == id for cancel in self._cancelled):
@@ -326,10 +326,10 @@ class Service:
         return self._runtime.connection.stream_credit(id)
 
     def _report_unheard(self, exchange: Incoming, error: BaseException) -> None:
-        """Log what the function raised while it was tidying up for a caller that has given up.
+        """Log what the function raised while it was tidying up after a cancellation.
 
-        The init has answered the request, so the outcome that says it goes nowhere. What tells the function of the
-        cancellation is no news.
+        The init has answered the request already and ignores the outcome. The exceptions that tell the function of the
+        cancellation are not logged.
         """
         if exchange.cancelled and not isinstance(error, CallerGone) and type(error).__name__ != "CancelledError":
             tag = Tag(exchange.id, exchange.request["request_id"])

@@ -1,6 +1,6 @@
-"""The calls that are the function's: of requests in threads and tasks, for an answer to DUMP, and of what it logs.
+"""Find the function's own calls in stacks: of requests in threads and tasks, for DUMP, and of what logs something.
 
-Loaded when they are asked for. It knows Python's frames, not requests.
+It is loaded when a stack is asked for. It knows Python's frames, and no requests.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _stepped_through(step: Any) -> Any:
 
 
 def from_the_function(calls: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
-    """Leave out what called the function, and our own calls further in: (frame, line) of calls, most recent last."""
+    """Return the calls, as (frame, line), without the runtime's own, most recent last."""
     start = 0
     while start < len(calls) and _calls_the_function(calls[start][0]):
         start += 1
@@ -104,10 +104,10 @@ def print_stack(frame: Any, limit: int | None, file: TextIO | None, logging: dic
     """Print the calls from the function's first one to `frame`, as traceback.print_stack does.
 
     Args:
-        frame: Where a record was logged; or in our handler, which could not format it.
-        limit: Calls at most, counted from the first one; None for all.
-        file: Where to; None: stderr.
-        logging: The names of the module `logging`, whose calls lie between the function's and our handler's.
+        frame: The frame that logged a record, or a frame of our handler, which could not format it.
+        limit: The most calls to print, counted from the first one; None for all.
+        file: Where to print; None for stderr.
+        logging: The globals of the module `logging`, whose calls are between the function's and our handler's.
     """
     traceback = namespace.stdlib("traceback")
     if faults.is_own(frame):
@@ -119,7 +119,7 @@ def print_stack(frame: Any, limit: int | None, file: TextIO | None, logging: dic
 
 
 def print_exception(exc: Any, value: Any = None, tb: Any = None, *rest: Any, **named: Any) -> None:
-    """Print an exception from the first call on that is not the runtime's. Arguments: as traceback.print_exception."""
+    """Print an exception without the runtime's own calls. The arguments are those of traceback.print_exception."""
     if isinstance(exc, BaseException):
         exc, value, tb = type(exc), exc, exc.__traceback__
     namespace.stdlib("traceback").print_exception(exc, value, faults.without_own(tb), *rest, **named)

@@ -88,7 +88,7 @@ class AsyncExchange(Incoming):
                 return
 
     async def give_way(self) -> None:
-        """Let the loop hear what has come, at most every LOOK_SECONDS: for steps that wait for nothing."""
+        """Let the event loop read what has come, at most every LOOK_SECONDS, between steps that do not wait."""
         now = monotonic()
         if now >= self._engine.looks_at:
             self._engine.looks_at = now + LOOK_SECONDS
@@ -213,7 +213,7 @@ class Tasks:
         self._loop.stop()
 
     def stop(self) -> None:
-        """After the last request, or SIGTERM: end an application's lifespan, and what the function has left running."""
+        """End an application's lifespan, and the tasks that are left, after the last request or SIGTERM."""
         self.end_serving()
         try:
             if self._lifespan is not None:

@@ -43,7 +43,7 @@ REHEARSALS = 20
 """Requests until the interpreter has specialised the code on their way, in memory that all workers then share."""
 
 EXIT_FORKED = 213
-"""The exit code of the process that has forked a batch. Not 0: a fork hook of the function's may call os._exit(0)."""
+"""The exit code of a process that has forked a batch. It is not 0, since a fork hook may call os._exit(0)."""
 
 NAMED_THREADS = 8
 """Threads that the warning names, at most."""
@@ -77,7 +77,7 @@ class Template:
         runtime.control_fd = descriptor
         self._control = socket(fileno=descriptor)
         self._settings = Settings(adopts=bool(hello.get("adopts_orphans")))
-        # Now: the function may replace what they need. By this name, so that workers find it without looking further.
+        # Now, because the function may replace what they need; under this name, so that workers need no further lookup.
         gc, rehearsal = namespace.stdlib("gc"), namespace.own("rehearsal")
         collect, freeze = gc.collect, gc.freeze
         runtime.load(hello)
@@ -206,7 +206,7 @@ class Template:
         return mine
 
     def _wait_for(self, child: int) -> None:
-        """Wait until the workers have fallen to the init, and tell it so."""
+        """Wait until the init is the workers' parent, and tell it so."""
         try:
             _, status = waitpid(child, 0)
         except ChildProcessError:  # a thread of the function's collects every child: it is gone all the same

@@ -76,7 +76,7 @@ class Threads:
         return self._service.credit(id)
 
     def look(self) -> None:
-        """Nothing: the main thread hears at any time."""
+        """Do nothing: the main thread reads frames at any time."""
 
     def wait(self, exchange: Incoming, seen: int) -> None:
         """Until the main thread has heard something for the exchange."""

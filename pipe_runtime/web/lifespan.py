@@ -33,7 +33,7 @@ class Lifespan:
 
     Args:
         app: The application.
-        log: Takes a text for the log, about a failure that is no reason not to serve.
+        log: Writes a text to the log about a failure in spite of which the application is served.
     """
 
     def __init__(self, app: Application, log: Callable[[str], None]) -> None:
@@ -49,10 +49,10 @@ class Lifespan:
         self._unaware = False  # it has taken the lifespan for a request
 
     async def startup(self) -> dict[str, Any]:
-        """Start the application and wait until it has started. Once only.
+        """Start the application and wait until it has started. Call it once only.
 
         An application that raises an Exception, or returns, before it has answered is served without a lifespan. If it
-        had taken the event, and for what it is, the log says what went wrong.
+        had received the startup event and knew it as one, the log says what went wrong.
 
         Returns:
             The application's state, for serve().
@@ -75,7 +75,7 @@ class Lifespan:
         return {}
 
     async def shutdown(self) -> None:
-        """Tell the application to shut down, and wait until it has; nothing where it has not started.
+        """Tell the application to shut down, and wait until it has. Do nothing if it has not started.
 
         Raises:
             LifespanFailed: The application said that it failed, or it raised: since its startup, while it shut down, or

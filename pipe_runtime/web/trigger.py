@@ -1,7 +1,7 @@
-"""HTTP for event functions, as a platform's trigger has it: the request is an event, and the result is an answer.
+"""Make an event of an HTTP request and an HTTP answer of a result, as a platform's HTTP trigger does.
 
-Lambda's form is that of function URLs and of HTTP APIs (payload version 2.0), Function Compute's that of HTTP triggers
-(version v1). Loaded only for such a request. This file knows neither frames nor how the handler is called.
+Lambda's form is that of function URLs and HTTP APIs (payload version 2.0), Function Compute's that of HTTP triggers
+(version v1). It is loaded only for such a request. This file knows neither frames nor how the handler is called.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def answer_of(platform: str, value: object) -> tuple[bytes, str, Http]:
     A result with a `statusCode` is the answer; any other is the body of an answer with status 200.
 
     Raises:
-        Fault: Runtime.MarshalError; the result cannot be encoded, or it has a `statusCode` and is no answer.
+        Fault: Runtime.MarshalError; the result cannot be encoded, or it has a `statusCode` and is not a valid answer.
     """
     _, payload = codec.encode_result(value, JSON if platform == LAMBDA else ANY)
     try:
@@ -128,7 +128,7 @@ def _fc_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
 
 
 def _about(http: Http, headers: Mapping[str, str]) -> dict[str, object]:
-    """Return what both platforms say of a request."""
+    """Return the fields about a request that both platforms have."""
     client = http.get("client") or ["127.0.0.1", 0]
     return {
         "method": http.get("method", "GET"),
@@ -139,7 +139,7 @@ def _about(http: Http, headers: Mapping[str, str]) -> dict[str, object]:
 
 
 def _joined(pairs: Any) -> dict[str, str]:
-    """Return pairs as a map; values of one name are joined by commas. A header's characters are bytes of UTF-8."""
+    """Return headers as a map, values of one name joined by commas. A header has a character for each byte of UTF-8."""
     found: dict[str, str] = {}
     for name, value in pairs:
         text = value.encode("latin-1", "replace").decode("utf-8", "replace")
@@ -161,7 +161,7 @@ def _unquoted(path: str) -> str:
 
 
 def _text(body: bytes) -> tuple[str, bool]:
-    """Return a body as text, and whether that is base64: it is where the body is not UTF-8."""
+    """Return a body as text, and whether the text is base64 because the body is not UTF-8."""
     try:
         return body.decode(), False
     except UnicodeDecodeError:
@@ -201,7 +201,7 @@ def _headers(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _header(name: str, value: object) -> str:
-    """Return a header's value, each of its characters a byte."""
+    """Return a header's value, in which each character is a byte."""
     if isinstance(value, (dict, list)) or value is None:
         raise _fault(f"its header {name[:64]!r} is not a text")
     text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
