@@ -103,8 +103,10 @@ def fork_zombie(event: dict[str, Any], id: str) -> None:
 def fork_and_print(event: dict[str, Any], id: str) -> None:
     child = os.fork()
     if not child:
-        print("a child prints")
-        os._exit(0)
+        try:
+            print("a child prints")
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
 
 
