@@ -152,6 +152,24 @@ def test_results_in_the_pipe_of_the_log_are_whole_lines(pipe_init: PipeInit, fol
     assert sum(map(len, logged)) == 60 * 20 * 9999
 
 
+def test_a_result_without_a_line_break_does_not_share_a_line_of_the_terminal(pipe_init: PipeInit, folder: Path) -> None:
+    code = "def handler(event, context):\n    yield event\n\ndef stop(context):\n    print('stopped')\n"
+    (folder / "index.py").write_text(code)
+    person, program = os.openpty()
+    try:
+        arguments = ("run", "index.handler", "--raw", "-e", "result", "--pre-stop", "index.stop")
+        with popen(pipe_init, *arguments, cwd=folder, stdout=program, stderr=program) as run:
+            seen = b""
+            while not seen.endswith(b"stopped\r\n"):
+                seen += os.read(person, 65536)
+            assert run.wait(LIMIT) == 0
+    finally:
+        os.close(program)
+        os.close(person)
+    done, result, stopped = sorted(seen.splitlines())  # the result and the line about it come in either order
+    assert (result, stopped) == (b"result", b"stopped") and done.startswith(b"pipe-init: ")
+
+
 def test_progress_on_a_terminal_that_was_stopped(pipe_init: PipeInit, folder: Path) -> None:
     code = (
         'import time\ndef handler(event, context):\n    time.sleep(0.11)\n    print("event", event)\n    return event\n'

@@ -49,12 +49,18 @@ class Output:
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
         self._piece = memoryview(b"")  # what is left of the piece that is being written
         self._begun = False
+        self._in_line = False  # whether the last byte that was written is no line break
         self._log: Journal | None = None
 
     def share(self, log: Journal) -> None:
         """Take turns with the log, which is written to the same file, so that neither breaks a line of the other."""
         self._log = log
         log.held_back = lambda: self._begun and self.pending
+
+    def leave_line(self) -> bool:
+        """Return whether the last result ended without a line break; the caller writes one to the same terminal."""
+        in_line, self._in_line = self._in_line, False
+        return in_line
 
     @property
     def descriptor(self) -> int:
@@ -89,6 +95,7 @@ class Output:
             size = self._write_piece()
             if not size:
                 break
+            self._in_line = self._piece[size - 1] != ord("\n")
             self._piece, self._begun = self._piece[size:], True
             moved = True
         return moved

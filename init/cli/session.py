@@ -63,13 +63,14 @@ class Session:
         self.summary = Summary() if self.function.log_style == report.SUMMARY and is_terminal(2) else None
         log_bytes = self.function.limits.log_bytes
         self.journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if log_bytes is None else log_bytes)
+        self._one_terminal = same_file(1, 2) and is_terminal(2)
         if same_file(1, 2):
             self.output.share(self.journal)
         if self.logs_json:
             self.journal.json_line = report.json_line
         self.patience = Patience(signals, options.grace)
         self.progress = Progress(self.journal, options.events is not None and not options.quiet and is_terminal(2))
-        self.journal.before_line = self.progress.clear
+        self.journal.before_line = self._before_log_line
         if not become_subreaper() and not options.quiet:
             self.journal.tell("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
         self._hints: set[str] = set()
@@ -192,6 +193,11 @@ class Session:
         self._hint(outcome)
         if is_terminal(1):
             self.progress.clear()
+
+    def _before_log_line(self) -> None:
+        self.progress.clear()
+        if self._one_terminal and self.output.leave_line():
+            self.journal.put(b"\n")
 
     def _say_early_end(self, run: EventsRun, reader: LineReader) -> None:
         """Say why a run of many events ended early, if it did. With -q say it only if no result line does."""
