@@ -53,6 +53,19 @@ INIT_RANKS = (
     ("__main__",),
 )
 
+# The same for the modules of init/cli/.
+CLI_RANKS = (
+    (
+        *("aws_region", "confine", "context_file", "environment", "json_scan", "json_text", "lines", "options"),
+        *("output", "platform", "sources", "summary", "terminal"),
+    ),
+    ("body", "exec", "http", "load_hints"),
+    ("hints", "inputs", "result_lines", "single_run"),
+    ("events_run", "failures"),
+    ("session",),
+    ("run",),
+)
+
 # What `import` may name in pipe_runtime, late or not: built in, frozen, or loaded before the function's path
 # is in place. Whatever else it needs it gets from namespace.stdlib(), safe from a function's own json.py.
 RUNTIME_IMPORTS = {
@@ -249,6 +262,19 @@ def test_arrows_inside_init_point_down() -> None:
             wrong.append(str(found))
     assert not wrong
     assert seen - {""} == set(height)
+
+
+def test_arrows_inside_the_command_line_point_down() -> None:
+    height = {f"pipe_init.cli.{module}": rank for rank, modules in enumerate(CLI_RANKS) for module in modules}
+    wrong, seen = [], set()
+    for found in imports_of("pipe_init"):
+        if not found.importer.startswith("pipe_init.cli.") or found.types_only:
+            continue
+        seen.add(found.importer)
+        if found.target in height and height[found.target] >= height[found.importer]:
+            wrong.append(str(found))
+    assert not wrong
+    assert seen == set(height)
 
 
 def test_init_uses_only_the_protocol_of_the_runtime() -> None:

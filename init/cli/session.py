@@ -5,7 +5,6 @@ This file knows files and terminals. How requests are run is in single_run.py an
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from pipe_runtime.messages import ANY, BYTES, JSON, PRE_FREEZE
 
 from .. import launch, report
 from ..dispatch import lanes_for
-from ..journal import ERROR, INFO, LOG_CAP, Journal
+from ..journal import INFO, LOG_CAP, Journal
 from ..limits import PIDS
 from ..outlet import Patience, same_file
 from ..reaper import become_subreaper
@@ -27,22 +26,19 @@ from .aws_region import mentions_aws
 from .body import Body
 from .confine import cgroup_folders, open_cgroup
 from .events_run import EventsRun, worst
-from .http import http_metadata, response_status
+from .failures import Failures, for_stderr, kind_of_failure
+from .http import http_metadata
 from .inputs import Given, describe_function, open_input, read_event
-from .json_text import dumped
 from .lines import LineReader
 from .output import Output, OutputError
-from .platform import FC, LAMBDA
+from .platform import FC
 from .result_lines import ResultLines, exit_code
 from .single_run import SingleRun
 from .summary import Summary
-from .terminal import Progress, harmless, is_terminal, wants_colour
+from .terminal import Progress, harmless, is_terminal
 
 if TYPE_CHECKING:
     from ..entry import Early
-
-MAX_HINTED = 100
-"""Failed events of a run for which a hint is sought. Later events most likely fail for the same reasons."""
 
 
 class Session:
@@ -73,8 +69,7 @@ class Session:
         self.journal.before_line = self._before_log_line
         if not become_subreaper() and not options.quiet:
             self.journal.tell("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
-        self._hints: set[str] = set()
-        self._hinted = 0
+        self.failures = Failures(options, self.function, self.journal)
         self._say_region()
         self.cgroup = open_cgroup(options, folders, self.function.limits, self.journal)
         self.function = replace(self.function, cgroup=self.cgroup, start_method=self._start_method())
@@ -150,8 +145,8 @@ class Session:
             if body is not None and body.error is not None:
                 raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
             if outcome.problem is not None:
-                self._print_error(outcome)
-                self._hint(outcome)
+                self.failures.show(outcome)
+                self.failures.hint(outcome)
             else:
                 alone.print_rest(outcome)
             code = exit_code(outcome) or self._freeze()
@@ -185,12 +180,12 @@ class Session:
 
     def _count(self, outcome: Outcome) -> None:
         """Count an event whose line is about to be printed."""
-        self._find_source(outcome)
+        self.failures.find_source(outcome)
         failure = kind_of_failure(outcome)
         self.progress.count(bool(failure))
         if self.summary is not None:
             self.summary.count(failure, outcome.measured.get("duration_us"))
-        self._hint(outcome)
+        self.failures.hint(outcome)
         if is_terminal(1):
             self.progress.clear()
 
@@ -204,7 +199,7 @@ class Session:
         ending = self.supervisor.interrupted_by
         if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
-        why = signal.Signals(ending).name if ending else _shown(report.error_line(run.reason))
+        why = signal.Signals(ending).name if ending else for_stderr(report.error_line(run.reason))
         read = f"It read {run.read} event{'' if run.read == 1 else 's'}"
         lines = "Lines are missing, because stdout was not read" if self.output.given_up else "Each has a line"
         rest = "" if reader.exhausted else "; later events, if any, were not read"
@@ -217,7 +212,7 @@ class Session:
         request = Request(new_request_id(), b"null", JSON, JSON, self.options.timeout, {"phase": PRE_FREEZE})
         outcome = SingleRun(self.supervisor, self.output, raw=True, include=False).run(request)
         if outcome.problem is not None:
-            self._print_error(outcome)
+            self.failures.show(outcome)
         return outcome.exit_code
 
     def _single_request(self) -> Request:
@@ -237,48 +232,6 @@ class Session:
         id = str(self.function.metadata.get("request_id") or new_request_id())
         return Request(id, payload, content_type, accept, options.timeout, metadata)
 
-    def _find_source(self, outcome: Outcome) -> None:
-        """Add source lines to the calls of a stack that has only files and line numbers."""
-        if outcome.problem is not None:
-            from .sources import with_source  # a run without errors does not need it
-
-            hello = self.function.hello
-            folders = [os.path.abspath(folder) for folder in (hello["code_dir"], *hello.get("layers", []))]
-            outcome.problem = with_source(outcome.problem, folders)
-
-    def _print_error(self, outcome: Outcome) -> None:
-        self._find_source(outcome)
-        style, failure = self.options.error_style, outcome.problem or {}
-        is_json = self.logs_json
-        if style == "text" or (style == "auto" and is_terminal(2) and not is_json):
-            text = report.error_text(failure).rstrip("\n")
-        else:
-            error = report.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
-            text = dumped(report.logged(error) if is_json else error).decode()
-        text = _shown(text)
-        if text.startswith("{"):
-            self.journal.say(text)
-        else:
-            coloured = wants_colour(2) and not is_json
-            self.journal.tell(click.style(text, fg="red") if coloured else text, ERROR, outcome.request_id)
-
-    def _hint(self, outcome: Outcome) -> None:
-        """Say what to do about an error, where that is known; each hint once."""
-        options, problem = self.options, outcome.problem
-        if problem is None or options.quiet or self._hinted >= MAX_HINTED:
-            return
-        self._hinted += 1
-        from .hints import hint  # a run without errors does not need it
-        from .load_hints import Setting
-
-        platform = options.platform or LAMBDA
-        folder, together = str(options.code_dir), options.concurrency
-        setting = Setting(options.handler, folder, platform, options.raw, options.is_http, together)
-        text = hint(problem, setting)
-        if text and text not in self._hints:
-            self._hints.add(text)
-            self.journal.tell(_shown(f"pipe-init: hint: {text}"), INFO)
-
     def _close(self) -> None:
         """End the workers, and remove the cgroup."""
         self.supervisor.close()
@@ -288,15 +241,3 @@ class Session:
     def _exit_code(self, code: int) -> int:
         ending = self.supervisor.interrupted_by
         return 128 + ending if ending else code
-
-
-def kind_of_failure(outcome: Outcome) -> str:
-    """Return the type of an outcome's error, or an HTTP status of 500 or more; "" if the outcome is no failure."""
-    if outcome.problem is not None:
-        return str(outcome.problem.get("error_type", "")) or "unknown"
-    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and exit_code(outcome) else ""
-
-
-def _shown(text: str) -> str:
-    """Return text from a function as it may be written to stderr: if that is a terminal, without control characters."""
-    return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text
