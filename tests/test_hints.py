@@ -282,6 +282,34 @@ class TestWhileItLoads:
         (folder / file).touch()
         assert hint(problem, Setting("index.handler", str(folder))).startswith(expected.format(folder=folder))
 
+    @pytest.mark.parametrize(
+        ("name", "command"),
+        [
+            ("src.app.handler", "app.handler"),
+            ("src/app.handler", "app.handler"),
+            ("./src/app.handler", "app.handler"),
+            ("src.app:handler", "app:handler"),
+        ],
+    )
+    def test_a_module_beside_the_handler(self, folder: Path, name: str, command: str) -> None:
+        (folder / "src" / "app.py").write_text("import beside\n")
+        problem = self.error_of(name, folder)
+        assert hint(problem, Setting(name, str(folder))).startswith("install beside ")
+        (folder / "src" / "beside.py").touch()
+        expected = f"beside is beside the handler; try `pipe-init run {command} -C {folder}/src`"
+        assert hint(problem, Setting(name, str(folder))) == expected
+
+    @pytest.mark.parametrize(
+        ("name", "statement"), [("index.handler", "from . import near"), ("pkg.mod.handler", "from .. import far")]
+    )
+    def test_a_relative_import_above_the_code_directory(self, tmp_path: Path, name: str, statement: str) -> None:
+        folder = tmp_path / "function"
+        (folder / "pkg").mkdir(parents=True)
+        for file in ("index.py", "pkg/mod.py"):
+            (folder / file).write_text(f"{statement}\n")
+        found = hint(self.error_of(name, folder), Setting(name, str(folder)))
+        assert found.endswith(f"; try `pipe-init run function.{name} -C {tmp_path}`")
+
     def test_what_the_module_itself_does_wrong(self, folder: Path) -> None:
         for text in ("def handler(:\n", "import json.nothing\n", "from json import nothing\n"):
             (folder / "index.py").write_text(text)

@@ -64,7 +64,9 @@ def of_loading(kind: str, message: str, setting: Setting) -> str:
     """
     if kind == "Runtime.ImportModuleError" and "(looked for" not in message:
         missing = _NO_MODULE.search(message)
-        return "" if missing is None else _of_missing(missing[1], setting)
+        if missing is not None:
+            return _of_missing(missing[1], setting)
+        return _of_relative_import(setting) if "attempted relative import" in message else ""
     if kind not in ("Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.MalformedHandlerName"):
         return ""
     if not _is_about_handler(kind, message, setting.handler):
@@ -98,15 +100,45 @@ def _of_missing(module: str, setting: Setting) -> str:
         path = os.path.normpath(os.path.join(code_dir, name))
         if _is_module(os.path.join(path, module)) and path.isprintable():
             return f"`--layer {quote(path)}` has {module}"
-    below = os.path.basename(os.path.abspath(code_dir))
-    above = os.path.normpath(os.path.join(code_dir, os.pardir))
-    if _is_module(os.path.join(above, module)) and below.isidentifier() and above.isprintable():
-        if setting.handler.isprintable() and "/" not in setting.handler:
-            return f"{module} is in the folder above; try `pipe-init run {below}.{setting.handler} -C {quote(above)}`"
+    beside = _beside(setting)
+    if beside and _is_module(os.path.join(beside[0], module)):
+        return f"{module} is beside the handler; try `pipe-init run {beside[1]} -C {quote(beside[0])}`"
+    command = _from_above(setting)
+    if command and _is_module(os.path.join(setting.code_dir, os.pardir, module)):
+        return f"{module} is in the folder above; try {command}"
     return (
         f"install {module} into the function's Python, or name the one that has it with --python, or a folder that has "
         "it with --layer"
     )
+
+
+def _of_relative_import(setting: Setting) -> str:
+    command = _from_above(setting)
+    return f"a relative import needs the package that it is in; try {command}" if command else ""
+
+
+def _beside(setting: Setting) -> tuple[str, str] | None:
+    """Return the folder of the handler's module, and HANDLER as named from there; None if it is the code directory."""
+    path, colon, function = setting.handler.partition(":")
+    if not colon:
+        path, _, function = path.rpartition(".")
+    *folders, module = re.split(r"[./]", path.removeprefix("./"))
+    folder = os.path.normpath(os.path.join(setting.code_dir, *folders))
+    name = f"{module}{colon or '.'}{function}"
+    if not folders or not all(folders) or not f"{folder}{name}".isprintable():
+        return None
+    return folder, name
+
+
+def _from_above(setting: Setting) -> str:
+    """Return the command that runs the handler as part of the package that its code directory is; "" if it is none."""
+    from shlex import quote
+
+    below = os.path.basename(os.path.abspath(setting.code_dir))
+    above = os.path.normpath(os.path.join(setting.code_dir, os.pardir))
+    if not below.isidentifier() or not f"{above}{setting.handler}".isprintable() or "/" in setting.handler:
+        return ""
+    return f"`pipe-init run {below}.{setting.handler} -C {quote(above)}`"
 
 
 def _is_module(path: str) -> bool:
