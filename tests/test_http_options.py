@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
+from pipe_init.cli.event_input import read_event
 from pipe_init.cli.http import (
     http_metadata,
     parse_header,
@@ -23,7 +24,7 @@ from pipe_init.cli.http import (
     response_pieces,
     response_status,
 )
-from pipe_init.cli.inputs import MAX_ASKED, Given, describe_function, read_event
+from pipe_init.cli.inputs import MAX_ASKED, Given, describe_function
 from pipe_init.cli.run import run
 from pipe_init.signals import Signals
 from pipe_runtime.connection import INIT, Connection

@@ -60,7 +60,7 @@ CLI_RANKS = (
         *("output", "platform", "sources", "summary", "terminal"),
     ),
     ("body", "exec", "http", "load_hints"),
-    ("hints", "inputs", "result_lines", "single_run"),
+    ("event_input", "hints", "inputs", "result_lines", "single_run"),
     ("events_run", "failures"),
     ("session",),
     ("run",),

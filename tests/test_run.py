@@ -21,7 +21,7 @@ from typing import IO
 import click
 import pytest
 
-from pipe_init.cli.inputs import MAX_EVENT
+from pipe_init.cli.event_input import MAX_EVENT
 from pipe_init.cli.run import run
 from pipe_init.request import MAX_PAYLOAD
 from pipe_testing import modes

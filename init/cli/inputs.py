@@ -1,12 +1,12 @@
-"""From the options of `run` to a Function and an event. click.ClickException: what is wrong with them."""
+"""Turn the options of `run` into a Function. Wrong options raise click.ClickException.
+
+This file knows files and the environment. It knows nothing of workers, and does not read the event.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import select
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +21,11 @@ from pipe_runtime.frames import MAX_HEAD, MAX_ITEMS
 from .. import launch, limits, report
 from ..policy import Settings
 from ..request import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, new_request_id
-from ..signals import Signals
 from .aws_region import region_of_profile
-from .body import Body
 from .confine import limits_of
 from .context_file import read_context_file
 from .environment import acts_at_exec, read_env_file, read_pairs
 from .http import http_metadata
-from .lines import READ_SIZE
 from .platform import LAMBDA, MAX_NAME, NONE, Asked, identify, is_name
 
 TYPES = ("auto", "event", "wsgi", "asgi")
@@ -47,9 +44,6 @@ MAX_ASKED = MAX_HEAD - 1024
 
 MAX_HANDLER = 4096
 """Characters of a handler's name: as many as a path may have (PATH_MAX)."""
-
-MAX_EVENT = 1024 * 1024 * 1024
-"""Bytes of a single event that is read before it is sent."""
 
 WINDOW_REQUESTS = 64
 """Requests of --events that may be on their way to a worker."""
@@ -340,82 +334,3 @@ def find_command(python: str | None) -> list[str]:
     inside = os.path.join(python, "bin", "python")
     program = os.path.abspath(inside) if os.path.isdir(python) else python
     return launch.runtime_command(program, [os.path.dirname(os.path.dirname(os.path.abspath(msgpack.__file__)))])
-
-
-def open_input(name: str) -> int:
-    """A descriptor of the file `name`, of stdin for "-". click.UsageError: it cannot be read."""
-    if name == "-":
-        return 0
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        os.read(descriptor, 0)
-    except OSError as error:
-        raise click.UsageError(f"Cannot read {name!r}: {error.strerror}.") from None
-    return descriptor
-
-
-def read_event(options: Given, signals: Signals) -> bytes | Body:
-    """The single event: its bytes, or what is to be sent in pieces. What is no JSON event, but the bytes of a file that
-    is large or no file at all, is read as it is sent.
-
-    An HTTP request's are its body, of any kind, and none by default. signals: what comes meanwhile.
-    click.UsageError: it cannot be read, is too large, or is not JSON. click.exceptions.Exit: an end was asked for
-    before the event was there.
-    """
-    if options.event_file is not None:
-        descriptor = open_input(options.event_file)
-        source = "stdin" if options.event_file == "-" else repr(options.event_file)
-        if (options.raw or options.is_http) and not is_small_file(descriptor):
-            return Body(b"", descriptor)
-        size = os.fstat(descriptor).st_size
-        data = read_up_to(MAX_EVENT + 1, descriptor, source, signals) if size <= MAX_EVENT else b""
-        if descriptor != 0:
-            os.close(descriptor)
-    else:
-        default = "" if options.is_http else "{}"
-        data = (default if options.event is None else options.event).encode("utf-8", "surrogateescape")
-        source, size = "--event", 0
-    if max(size, len(data)) > MAX_EVENT:
-        raise click.UsageError(f"The event in {source} has more than {MAX_EVENT} bytes.")
-    if not options.raw and not options.is_http:
-        try:
-            json.loads(data.decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise click.UsageError(f"The event in {source} is not JSON: {error}. (--raw takes any text.)") from None
-    return data if len(data) <= MAX_PAYLOAD else Body(data)
-
-
-def is_small_file(descriptor: int) -> bool:
-    """Whether all of it fits into one frame, and is there."""
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_PAYLOAD
-
-
-def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> bytes:
-    """What is there until the end of the descriptor, but not much more than `limit` bytes.
-
-    click.UsageError, which names `source`: it cannot be read. click.exceptions.Exit: as read_event.
-    """
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
-    waiting.register(signals.descriptor, select.POLLIN)
-    pieces, size = [], 0
-    while size < limit:
-        ready = dict(waiting.poll())
-        if signals.endings:
-            raise click.exceptions.Exit(128 + signals.endings[0])
-        if descriptor not in ready:
-            signals.drain()  # a child's death: it will be seen to when it is missed
-            continue
-        try:
-            data = os.read(descriptor, READ_SIZE)
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            raise click.UsageError(f"Cannot read {source}: {error.strerror}.") from None
-        if not data:
-            break
-        pieces.append(data)
-        size += len(data)
-    signals.wake()
-    return b"".join(pieces)

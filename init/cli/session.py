@@ -25,10 +25,11 @@ from ..supervisor import Supervisor
 from .aws_region import mentions_aws
 from .body import Body
 from .confine import cgroup_folders, open_cgroup
+from .event_input import open_input, read_event
 from .events_run import EventsRun, worst
 from .failures import Failures, for_stderr, kind_of_failure
 from .http import http_metadata
-from .inputs import Given, describe_function, open_input, read_event
+from .inputs import Given, describe_function
 from .lines import LineReader
 from .output import Output, OutputError
 from .platform import FC
