@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +318,24 @@ class TestWhileItLoads:
             assert "pipe-init run" not in hint(
                 self.error_of("index.handler", folder), Setting("index.handler", str(folder))
             )
+
+    def test_a_file_full_of_long_names_is_not_compared_for_minutes(self, tmp_path: Path) -> None:
+        names = ["".join(chosen) for chosen in product("ab", repeat=12)]
+        lines = [f"def {name * 16}():\n" for name in names]  # no two of them are easily told apart
+        (tmp_path / "index.py").write_text("".join(lines) + "def prestop():\n")
+        message = f"Handler '{names[5] * 16}b' missing on module 'index'"
+        problem = {"error_type": "Runtime.HandlerNotFound", "error_message": message}
+        assert hint(problem, Setting("index.handler", str(tmp_path))) == ""
+
+    def test_what_is_no_plain_file_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not even if it was one a moment ago: the function can replace it at any time."""
+        os.mkfifo(tmp_path / "index.py")
+        monkeypatch.setattr(os.path, "isfile", lambda path: str(path).endswith("index.py"))
+        for name in ("index.handler", "index.handle", "main"):
+            assert hint(self.error_of(name, tmp_path), Setting(name, str(tmp_path))) == ""
+        message = "Handler 'stop' missing on module 'index'"
+        problem = {"error_type": "Runtime.HandlerNotFound", "error_message": message}
+        assert hint(problem, Setting("main.handler", str(tmp_path))) == ""
 
     def test_a_large_tree_is_not_searched(self, tmp_path: Path) -> None:
         for number in range(MAX_ENTRIES + 1):

@@ -55,6 +55,7 @@ INIT_RANKS = (
 
 # The same for the modules of init/cli/.
 CLI_RANKS = (
+    ("plain_files",),
     (
         *("aws_region", "confine", "context_file", "environment", "json_scan", "json_text", "lines", "options"),
         *("output", "platform", "sources", "summary", "terminal"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +382,17 @@ class TestProfile:
     def test_what_is_no_plain_file(self, tmp_path: Path) -> None:
         assert region_of_profile({"AWS_CONFIG_FILE": "/dev/zero", "HOME": str(tmp_path)}) == ""
         assert region_of_profile({"AWS_CONFIG_FILE": str(tmp_path), "HOME": str(tmp_path)}) == ""
+
+    def test_what_is_a_fifo_by_now_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / ".aws").mkdir()
+        os.mkfifo(tmp_path / ".aws" / "config")
+        monkeypatch.setattr(os.path, "isfile", lambda path: True)
+        assert region_of_profile({"HOME": str(tmp_path)}) == ""
+
+    def test_a_long_space_costs_no_time(self, tmp_path: Path) -> None:
+        """A minute and more without the rule: the time goes with the square of the length."""
+        self.write(tmp_path, "config", f"[default]\nregion = eu-1\na{' ' * 500_000}b = c\n")
+        assert region_of_profile({"HOME": str(tmp_path)}) == "eu-1"
 
 
 class TestWhetherAwsIsMentioned:

@@ -14,6 +14,8 @@ from pipe_init.cli import sources
 from pipe_init.cli.sources import MAX_BYTES, MAX_FILES, MAX_LINE, read_lines, with_source
 from pipe_testing.command import PipeInit
 
+ALL = range(1, 1000)
+
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
@@ -27,9 +29,14 @@ def code(tmp_path: Path) -> Path:
 
 def test_a_plain_file_below_a_folder(code: Path) -> None:
     file = str(code / "package" / "module.py")
-    assert read_lines(file, [str(code)]) == ["first", "    second  ", "th\xe4rd"]
-    assert read_lines(file, ["/nowhere", str(code)]) == read_lines(file, ["/"])
-    assert read_lines(file, []) == read_lines(file, [str(code / "package" / "module")]) == []
+    assert read_lines(file, ALL, [str(code)]) == {1: "first", 2: "second", 3: "th\xe4rd"}
+    assert read_lines(file, [2, 4], ["/nowhere", str(code)]) == read_lines(file, [2], ["/"]) == {2: "second"}
+    assert read_lines(file, ALL, []) == read_lines(file, ALL, [str(code / "package" / "module")]) == {}
+
+
+def test_lines_are_counted_as_python_counts_them(code: Path) -> None:
+    (code / "ends.py").write_bytes("a\r\nb\rc\x0cd\u2028e\nf".encode())
+    assert read_lines(str(code / "ends.py"), [2, 4], [str(code)]) == {2: "b", 4: "f"}
 
 
 @pytest.mark.parametrize(
@@ -37,11 +44,11 @@ def test_a_plain_file_below_a_folder(code: Path) -> None:
     ["../secret.py", "package/../../secret.py", "./package/module.py", "package//module.py", "", "package", "no.py"],
 )
 def test_what_leads_elsewhere_is_not_read(code: Path, name: str) -> None:
-    assert read_lines(f"{code}/{name}", [str(code)]) == []
+    assert read_lines(f"{code}/{name}", ALL, [str(code)]) == {}
 
 
 def test_a_name_that_no_file_can_have(code: Path) -> None:
-    assert read_lines(f"{code}/a\0b.py", [str(code)]) == []
+    assert read_lines(f"{code}/a\0b.py", ALL, [str(code)]) == {}
 
 
 def test_no_link_is_followed(code: Path) -> None:
@@ -49,13 +56,13 @@ def test_no_link_is_followed(code: Path) -> None:
     (code / "folder").symlink_to(code.parent)
     (code / "here.py").symlink_to("package/module.py")
     for name in ("link.py", "folder/secret.py", "here.py"):
-        assert read_lines(str(code / name), [str(code)]) == []
+        assert read_lines(str(code / name), ALL, [str(code)]) == {}
 
 
 def test_a_folder_that_is_a_link_is_the_users_choice(code: Path) -> None:
     (code.parent / "chosen").symlink_to(code)
     chosen = str(code.parent / "chosen")
-    assert read_lines(chosen + "/package/module.py", [chosen])[0] == "first"
+    assert read_lines(chosen + "/package/module.py", ALL, [chosen])[1] == "first"
 
 
 def test_what_is_no_plain_file_is_not_waited_for(code: Path) -> None:
@@ -64,27 +71,27 @@ def test_what_is_no_plain_file_is_not_waited_for(code: Path) -> None:
     with listening:
         listening.bind(str(code / "socket.py"))
         for name in ("fifo.py", "socket.py", "package"):
-            assert read_lines(str(code / name), [str(code)]) == []
+            assert read_lines(str(code / name), ALL, [str(code)]) == {}
 
 
 def test_what_is_mounted_there_is_not_read() -> None:
     """/proc is another file system than /, and its files are plain ones."""
     assert Path("/proc/self/status").is_file() and os.path.ismount("/proc")
-    assert read_lines("/proc/self/status", ["/"]) == []
-    assert read_lines("/proc/version", ["/proc"])
+    assert read_lines("/proc/self/status", ALL, ["/"]) == {}
+    assert read_lines("/proc/version", ALL, ["/proc"])
 
 
 def test_a_file_that_is_too_long(code: Path) -> None:
     (code / "long.py").write_bytes(b"x\n" * (MAX_BYTES // 2))
-    assert len(read_lines(str(code / "long.py"), [str(code)])) == MAX_BYTES // 2
+    assert read_lines(str(code / "long.py"), [MAX_BYTES // 2], [str(code)]) == {MAX_BYTES // 2: "x"}
     (code / "long.py").write_bytes(b"x\n" * (MAX_BYTES // 2) + b"x")
-    assert read_lines(str(code / "long.py"), [str(code)]) == []
+    assert read_lines(str(code / "long.py"), ALL, [str(code)]) == {}
 
 
 def test_no_descriptor_is_left(code: Path) -> None:
     before = os.listdir("/proc/self/fd")
     for name in ("package/module.py", "../secret.py", "no/where.py", "package"):
-        read_lines(str(code / name), [str(code)])
+        read_lines(str(code / name), ALL, [str(code)])
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
@@ -115,16 +122,13 @@ def test_a_problem_without_such_calls_stays_as_it_is(problem: dict[str, Any]) ->
 
 
 def test_so_many_files_and_so_much_of_a_line(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-
-    def noted(file: str, folders: object) -> list[str]:
-        read.append(file)
-        return ["x" * 2 * MAX_LINE]
-
-    monkeypatch.setattr(sources, "read_lines", noted)
-    stack = [[f"/code/{number % 40}.py", 1, "f", ""] for number in range(80)]
-    found = stack_of(with_source({"stack": stack}, ["/code"]))
-    assert len(read) == MAX_FILES
+    for number in range(40):
+        (code / f"{number}.py").write_text("x" * 2 * MAX_LINE)
+    opened: list[object] = []
+    monkeypatch.setattr(sources, "_read", lambda *given, real=sources._read: opened.append(given) or real(*given))
+    stack = [[f"{code}/{number % 40}.py", 1, "f", ""] for number in range(80)]
+    found = stack_of(with_source({"stack": stack}, [str(code)]))
+    assert len(opened) == MAX_FILES
     assert [len(entry[3]) for entry in found] == ([MAX_LINE] * MAX_FILES + [0] * 24) * 2
 
 

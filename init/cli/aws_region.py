@@ -7,7 +7,10 @@ would have read from the configuration.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+
+from .plain_files import read_plain
 
 MAX_FILE = 2**20
 """Bytes of a file that are read: such files have a few lines for each profile."""
@@ -17,6 +20,9 @@ _FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "c
 
 MAX_SOURCES = 50
 """Source files of a folder that are searched."""
+
+_LONG_SPACE = re.compile(r"(?<=\S)[^\S\n]{3,}")
+"""Space after the first word of a line, for which configparser, which tries each part of it, may take minutes."""
 
 _SIGNS = (b"boto", b"AWS_")
 
@@ -38,15 +44,15 @@ def region_of_profile(environment: Mapping[str, str]) -> str:
 
 
 def _region_in(path: str, profile: str) -> str:
-    if not os.path.isfile(path):
+    source = read_plain(path, MAX_FILE)
+    if source is None:
         return ""
     import configparser  # late: only machines with such a file need it
 
     parser = configparser.RawConfigParser(default_section="", strict=False)
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            parser.read_string(file.read(MAX_FILE))
-    except (OSError, ValueError, configparser.Error):
+        parser.read_string(_LONG_SPACE.sub("  ", source.decode("utf-8-sig")))
+    except (ValueError, configparser.Error):
         return ""
     for section in parser.sections():
         kind, _, rest = section.partition(" ")
@@ -72,8 +78,7 @@ def _has_sign(folder: str) -> bool:
         with os.scandir(folder) as entries:
             paths = sorted(entry.path for entry in entries if entry.name.endswith(".py") and entry.is_file())
         for path in paths[:MAX_SOURCES]:
-            with open(path, "rb") as file:
-                source = file.read(MAX_FILE)
+            source = read_plain(path, MAX_FILE) or b""
             if any(sign in source for sign in _SIGNS):
                 return True
     except (OSError, ValueError):

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from .plain_files import read_plain
 from .platform import LAMBDA
 
 MAX_FILE = 2**20
 """Bytes of a source file that are looked at."""
+
+MAX_NAMES, MAX_NAME = 200, 64
+"""Names of a file that are looked at, and their length. To compare names costs the square of it."""
 
 MAX_ENTRIES = 2000
 """Entries of folders that are looked at in search of a file."""
@@ -153,7 +157,7 @@ def _of_hook(message: str, setting: Setting) -> str:
     from difflib import get_close_matches  # something has failed already: time does not matter any more
 
     names = _functions(os.path.join(setting.code_dir, *found[2].split(".")) + ".py")
-    close = get_close_matches(found[1], names, 1)
+    close = get_close_matches(found[1][:MAX_NAME], names, 1)
     return f"there is {found[2]}.{close[0]}" if close else ""
 
 
@@ -221,15 +225,10 @@ def _folders_with(code_dir: str, name: str) -> Iterator[str]:
 
 def _functions(path: str) -> list[str]:
     """Return the names that a file defines at its top and that may be handlers."""
-    if not os.path.isfile(path):
-        return []
-    try:
-        with open(path, "rb") as file:
-            source = file.read(MAX_FILE)
-    except OSError:
-        return []
-    names = [(one or other).decode("utf-8", "replace") for one, other in _DEFINED.findall(source)]
-    return [name for name in names if name.isidentifier()]
+    source = read_plain(path, MAX_FILE)
+    found = () if source is None else _DEFINED.finditer(source)
+    names = ((match[1] or match[2]).decode("utf-8", "replace") for match in found)
+    return [name for name in islice(names, MAX_NAMES) if name.isidentifier() and len(name) <= MAX_NAME]
 
 
 def _choose(names: list[str], wanted: str) -> str:

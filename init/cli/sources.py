@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 MAX_BYTES = 1024 * 1024
@@ -31,15 +32,16 @@ def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[s
     stack = problem.get("stack")
     if not isinstance(stack, list) or not any(_lacks_source(entry) for entry in stack):
         return problem
-    files: dict[str, list[str]] = {}
+    wanted: dict[str, set[int]] = {}
+    for file, number, *_ in filter(_lacks_source, stack):
+        if file in wanted or len(wanted) < MAX_FILES:
+            wanted.setdefault(file, set()).add(number)
+    lines = {file: read_lines(file, numbers, folders) for file, numbers in wanted.items()}
     found = []
     for entry in stack:
         if _lacks_source(entry):
             file, number, function, _ = entry
-            if file not in files and len(files) < MAX_FILES:
-                files[file] = read_lines(file, folders)
-            lines = files.get(file, [])
-            entry = [file, number, function, lines[number - 1].strip()[:MAX_LINE] if number <= len(lines) else ""]
+            entry = [file, number, function, lines.get(file, {}).get(number, "")]
         found.append(entry)
     return {**problem, "stack": found}
 
@@ -52,19 +54,25 @@ def _lacks_source(entry: object) -> bool:
     return file.endswith(".py") and number > 0 and not source
 
 
-def read_lines(file: str, folders: Sequence[str]) -> list[str]:
-    """Return the lines of a plain file below one of `folders`; no lines if it is anything else.
+def read_lines(file: str, numbers: Collection[int], folders: Sequence[str]) -> dict[int, str]:
+    """Return lines of a plain file below one of `folders`, stripped; no lines if it is anything else.
 
     Below a folder no symbolic link is followed and nothing from another mount is read. So the init never waits: neither
     for the writer of a FIFO nor for a file system that a process of the function serves.
+
+    Args:
+        file: The file's absolute path.
+        numbers: The lines to return, from 1 on. Only these are kept, because a file may have a million lines.
+        folders: Absolute paths.
     """
     for folder in folders:
         prefix = os.path.join(folder, "")
         if file.startswith(prefix):
             data = _read(folder, file[len(prefix) :].split("/"))
             if data is not None:
-                return data.decode("utf-8", "replace").splitlines()
-    return []
+                lines = enumerate(StringIO(data.decode("utf-8", "replace"), newline=None), 1)
+                return {number: line.strip()[:MAX_LINE] for number, line in lines if number in numbers}
+    return {}
 
 
 def _read(folder: str, names: Sequence[str]) -> bytes | None:
