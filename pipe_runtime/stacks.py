@@ -122,4 +122,11 @@ def print_exception(exc: Any, value: Any = None, tb: Any = None, *rest: Any, **n
     """Print an exception without the runtime's own calls. The arguments are those of traceback.print_exception."""
     if isinstance(exc, BaseException):
         exc, value, tb = type(exc), exc, exc.__traceback__
-    namespace.stdlib("traceback").print_exception(exc, value, faults.without_own(tb), *rest, **named)
+    others = []
+    while tb is not None:
+        if not faults.is_own(tb.tb_frame):
+            others.append(tb)
+        tb = tb.tb_next
+    for each in reversed(others):
+        tb = type(each)(tb, each.tb_frame, each.tb_lasti, each.tb_lineno or 0)
+    namespace.stdlib("traceback").print_exception(exc, value, tb, *rest, **named)

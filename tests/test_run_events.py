@@ -416,7 +416,7 @@ def test_nothing_is_escaped_in_a_pipe(pipe_init: PipeInit, folder: Path) -> None
     assert finished.stdout == data
 
 
-PROGRESS = rb"(\r\x1b\[K[\d,]+ events done, [\d,]+ failed, [\d,]+/s)+\r\x1b\[K"
+PROGRESS = rb"(\r\x1b\[K[\d,]+ events? done, [\d,]+ failed, [\d,]+/s)+\r\x1b\[K"
 SUMMARY = (
     rb"pipe-init: 3 events done, 1 failed, p50 [\d,.]+ ms, p99 [\d,.]+ ms, longest [\d,.]+ ms\r\n"
     rb"pipe-init: failed: 1 ZeroDivisionError\r\n"

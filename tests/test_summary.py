@@ -69,7 +69,7 @@ class TestSummary:
     def test_events_that_were_not_begun_have_no_duration(self) -> None:
         summary = Summary()
         summary.count("Runtime.ImportModuleError", None)
-        assert summary.text() == ("pipe-init: 1 events done, 1 failed\npipe-init: failed: 1 Runtime.ImportModuleError")
+        assert summary.text() == ("pipe-init: 1 event done, 1 failed\npipe-init: failed: 1 Runtime.ImportModuleError")
 
     def test_a_name_cannot_forge_a_line_or_steer_the_terminal(self) -> None:
         summary = Summary()

@@ -72,7 +72,7 @@ class Summary:
     def text(self) -> str:
         """Return one line, or two if there were failures; without the last line break."""
         failed, durations = sum(self._failures.values()), self.durations
-        lines = [f"pipe-init: {self.done:,} events done, {failed:,} failed"]
+        lines = [f"pipe-init: {self.done:,} event{'' if self.done == 1 else 's'} done, {failed:,} failed"]
         if durations.count:
             shown = (durations.percentile(0.5), durations.percentile(0.99), durations.longest)
             lines[0] += ", p50 {} ms, p99 {} ms, longest {} ms".format(*map(_milliseconds, shown))

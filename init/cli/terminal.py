@@ -82,6 +82,6 @@ class Progress:
         if self._journal.level != EMPTY:
             return
         rate = self._done / max(self._last - self._start, 1e-9)
-        text = f"{self._done:,} events done, {self._failed:,} failed, {rate:,.0f}/s"
+        text = f"{self._done:,} event{'' if self._done == 1 else 's'} done, {self._failed:,} failed, {rate:,.0f}/s"
         self._journal.put(_CLEAR_LINE + text.encode())
         self._shown = True
