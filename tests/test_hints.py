@@ -123,6 +123,15 @@ class TestWhileItRuns:
         found = hint(raised(body, "event, context", {}, tmp_path), Setting("index.handler", http=http))
         assert expected in found and bool(found) == bool(expected)
 
+    @pytest.mark.parametrize(
+        ("limit", "expected"),
+        [({"name": "memory"}, "the stack of each thread counts"), ({"name": "pids"}, ""), (7, "")],
+    )
+    def test_no_room_for_the_stacks_of_threads(self, limit: object, expected: str) -> None:
+        problem = {"error_type": "RuntimeError", "error_message": "can't start new thread", "limit": limit}
+        found = hint(problem, Setting("index.handler"))
+        assert found.startswith(expected) and bool(found) == bool(expected)
+
     def test_an_event_that_is_not_json(self) -> None:
         try:
             decode_event(b"no JSON", JSON)

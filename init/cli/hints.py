@@ -80,6 +80,7 @@ def hint(problem: Mapping[str, Any], setting: Setting) -> str:
         or _of_order(message, lines)
         or _of_wsgi(message, lines, setting)
         or _of_thread(message, setting)
+        or _of_thread_stacks(message, problem)
     )
 
 
@@ -173,6 +174,16 @@ def _of_thread(message: str, setting: Setting) -> str:
     if setting.concurrency > 1 and re.search(r"only works in main thread|no current event loop in thread", message):
         return "with --concurrency a plain function runs in a thread; for the main thread use --workers instead"
     return ""
+
+
+def _of_thread_stacks(message: str, problem: Mapping[str, Any]) -> str:
+    limit = problem.get("limit")
+    if message != "can't start new thread" or not isinstance(limit, dict) or limit.get("name") != "memory":
+        return ""
+    return (
+        "the stack of each thread counts for -m, 8 MB as a rule; raise -m, or have smaller stacks by "
+        "threading.stack_size(…) when the module loads"
+    )
 
 
 def _code(problem: Mapping[str, Any]) -> Iterator[str]:
