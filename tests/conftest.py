@@ -6,11 +6,13 @@ that collecting the tests works where the product itself is broken.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import re
 import signal
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,17 @@ def seed() -> int:
 def require_tool() -> Callable[[str], str]:
     """`require_tool("bwrap")` -> its path. Without it the test skips, or fails where PIPE_INIT_CI=1."""
     return tools.require_tool
+
+
+@pytest.fixture
+def page() -> Iterator[tuple[int, int]]:
+    """(reader, writer) of a pipe that holds one page. A test may close either."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    yield reader, writer
+    for descriptor in (reader, writer):
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 @pytest.fixture

@@ -318,15 +318,6 @@ class TestDescriptors:
 class TestBuffer:
     """Nobody reads the log. The buffer is bounded; nobody is to begin a request while it is full."""
 
-    @pytest.fixture
-    def page(self) -> Iterator[tuple[int, int]]:
-        """(reader, writer) of a pipe that holds one page."""
-        reader, writer = os.pipe()
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-        yield reader, writer
-        os.close(reader)
-        os.close(writer)
-
     def test_it_has_levels(self, page: tuple[int, int]) -> None:
         journal, levels = Journal(page[1], cap=1000), []
         with within(10):

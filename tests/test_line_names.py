@@ -5,6 +5,7 @@ The runtime's journal says it with ids, the init's journal writes it before each
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import sys
@@ -254,9 +255,13 @@ def test_a_request_that_was_given_up_is_named_as_long_as_it_logs(pipe_init: Pipe
     options = ["--events", "-", "--concurrency", "2", "-q", "-t", "0.3", "--grace", "5"]
     ended = pipe_init("run", "index.handler", *options, cwd=tmp_path, stdin=b"0.6\n0\n")
     assert ended.returncode == 124, ended.stderr
-    lines = ended.stderr.decode().splitlines()
-    assert {line.partition("\t")[2] for line in lines} >= {"whole", "half"}
-    assert all("\t" in line for line in lines)
+    said: dict[str, list[str]] = {}
+    for line in ended.stderr.decode().splitlines():
+        name, text = line.split("\t")
+        said.setdefault(name, []).append(text)
+    given_up = json.loads(ended.stdout.splitlines()[0])["requestId"]
+    assert said.pop(given_up) == ["late", "whole", "half"]
+    assert list(said.values()) == [["whole", "half"]]
 
 
 FORKING = """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init.outlet import PIPE_BUF, Outlet, Patience
+from pipe_init.outlet import Outlet, Patience
 from pipe_init.signals import Signals
 from pipe_testing.supervision import installed_signals, within
 
@@ -21,16 +21,6 @@ from pipe_testing.supervision import installed_signals, within
 def signals() -> Iterator[Signals]:
     with installed_signals() as signals:
         yield signals
-
-
-@pytest.fixture
-def page() -> Iterator[tuple[int, int]]:
-    """(reader, writer) of a pipe that holds one page."""
-    reader, writer = os.pipe()
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BUF)
-    yield reader, writer
-    os.close(reader)
-    os.close(writer)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
@@ -25,19 +24,6 @@ from pipe_testing.supervision import installed_signals, within
 def signals() -> Iterator[Signals]:
     with installed_signals() as signals:
         yield signals
-
-
-@pytest.fixture
-def page() -> Iterator[tuple[int, int]]:
-    """(reader, writer) of a pipe that holds one page."""
-    reader, writer = os.pipe()
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-    yield reader, writer
-    for descriptor in (reader, writer):
-        try:
-            os.close(descriptor)
-        except OSError:
-            continue  # the test has closed it
 
 
 def is_readable(descriptor: int) -> bool:

@@ -37,9 +37,6 @@ def handler(event, context):
             signal.pause()
     return event
 
-def large(event, context):
-    return "x" * 300_000
-
 def stream(event, context):
     for number in range(300):
         with open("sent", "a") as file:
@@ -116,19 +113,6 @@ def test_a_signal_leaves_no_event_without_a_line(pipe_init: PipeInit, folder: Pa
     assert {each["errorType"] for each in found[1:]} == {"Runtime.Stopped"}
     told = b"pipe-init: the run ended early: SIGTERM. It read 502 events. Each has a line; later events, if any, were"
     assert said == b"" if quiet else said.startswith(told)
-
-
-@pytest.mark.parametrize("options", [[], ["--concurrency", "4"]])
-def test_a_stdout_that_is_not_read_is_no_timeout(pipe_init: PipeInit, folder: Path, options: list[str]) -> None:
-    (folder / "events").write_text("1\n" * 12)
-    arguments = ["run", "index.large", "-q", "-t", "0.5", *options, "--events", "events"]
-    with popen(pipe_init, *arguments, cwd=folder, stdin=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        assert select.select([process.stdout], [], [], LIMIT)[0]
-        select.select([], [], [], 1.0)  # nothing is read for longer than an event may take
-        written, _ = process.communicate(timeout=LIMIT)
-    assert written == b'"%b"\n' % (b"x" * 300_000) * 12
-    assert process.returncode == 0
 
 
 def full_disk() -> int:

@@ -119,8 +119,11 @@ def test_a_signal_answers_what_was_not_begun(pipe_init: PipeInit, folder: Path, 
     assert {result["errorType"] for result in results[len(done) :]} <= {"Runtime.Stopped"}
 
 
-def test_an_unread_stdout_is_nobodys_timeout(pipe_init: PipeInit, folder: Path, events: str) -> None:
-    arguments = ("run", "index.large", "-t", "1", "--events", events)
+@pytest.mark.parametrize("options", [(), ("--concurrency", "4")])
+def test_an_unread_stdout_is_nobodys_timeout(
+    pipe_init: PipeInit, folder: Path, events: str, options: tuple[str, ...]
+) -> None:
+    arguments = ("run", "index.large", "-t", "1", "--events", events, *options)
     with popen(pipe_init, *arguments, cwd=folder, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         assert os.read(process.stdout.fileno(), 1) == b'"'
