@@ -133,6 +133,11 @@ class TestWhileItRuns:
         found = hint(problem, Setting("index.handler"))
         assert found.startswith(expected) and bool(found) == bool(expected)
 
+    @pytest.mark.parametrize(("kind", "message"), [("EOFError", "EOF when reading a line"), ("BdbQuit", "")])
+    def test_nothing_to_read(self, kind: str, message: str) -> None:
+        found = hint({"error_type": kind, "error_message": message}, Setting("index.handler"))
+        assert found.startswith("a function's stdin is empty")
+
     def test_an_event_that_is_not_json(self) -> None:
         try:
             decode_event(b"no JSON", JSON)

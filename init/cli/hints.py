@@ -71,6 +71,8 @@ def hint(problem: Mapping[str, Any], setting: Setting) -> str:
         return _of_result(message, setting)
     if kind.startswith("Runtime."):
         return of_loading(kind, message, setting)
+    if kind == "BdbQuit" or message == "EOF when reading a line":
+        return "a function's stdin is empty, so it cannot ask, and a debugger gets no commands; print() goes to stderr"
     lines = list(_code(problem))
     if kind in ("KeyError", "NoRegionError"):
         return _of_variable(kind, message, setting) or _of_rest_api(message, lines, setting)
