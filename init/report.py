@@ -188,7 +188,13 @@ def error_text(problem: Mapping[str, Any]) -> str:
 def error_line(problem: Mapping[str, Any]) -> str:
     """Return an error's type and message as a part of one line, without the request's id before it."""
     message = re.sub(r"^RequestId: \S* Error: ", "", _string(problem.get("error_message")))
-    return " ".join(f"{_string(problem.get('error_type'))}: {message}".split()).rstrip(".")[:LINE_LENGTH]
+    return " ".join(_said(problem, message).split()).rstrip(".")[:LINE_LENGTH]
+
+
+def _said(problem: Mapping[str, Any], message: str) -> str:
+    """Return an error's type and, if there is one, its message, as Python prints them."""
+    kind = _string(problem.get("error_type"))
+    return f"{kind}: {message}" if message else kind
 
 
 def _error(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]:
@@ -237,7 +243,7 @@ def _text(problem: Mapping[str, Any], depth: int) -> list[str]:
     if stack:
         lines.append("Traceback (most recent call last):")
         lines += [_stack_line(entry).rstrip("\n") for entry in stack]
-    lines.append(f"{_string(problem.get('error_type'))}: {_string(problem.get('error_message'))}")
+    lines.append(_said(problem, _string(problem.get("error_message"))))
     if isinstance(exceptions, list) and depth < _DEPTH:
         for number, each in enumerate(exceptions, 1):
             if isinstance(each, Mapping):

@@ -238,6 +238,7 @@ class TestErrorText:
 
     def test_without_a_stack(self) -> None:
         assert error_text({"error_type": "E", "error_message": "m"}) == "E: m\n"
+        assert error_text({"error_type": "MemoryError", "error_message": ""}) == "MemoryError\n"
 
     def test_the_cause_comes_first(self) -> None:
         problem = {"error_type": "B", "error_message": "b", "cause": {"error_type": "A", "error_message": "a"}}
