@@ -41,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     victims.become_subreaper()
     facts = machine.describe(os.sched_getaffinity(0))
     facts["seed"] = options.seed
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     modes = [mode for mode in MODES if options.mode in ("all", mode, mode.partition(",")[0])]
     print("\n| " + " | ".join(HEADINGS) + " |\n|" + "---|" * len(HEADINGS), flush=True)
     kept = [storm(mode, unordered, options) for mode in modes for unordered in (False, True)]

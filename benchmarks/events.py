@@ -52,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = machine.installation()
     facts = machine.describe(os.sched_getaffinity(0))
     facts["events"] = f"{count:,} to {HANDLER}, {LINE_SIZE} bytes back for each"
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     with tempfile.TemporaryDirectory() as folder:
         events, results = Path(folder, "events.jsonl"), Path(folder, "results.jsonl")
         write_events(events, count)

@@ -312,8 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     victims.become_subreaper()
     facts = machine.describe(os.sched_getaffinity(0))
     facts["seed"] = options.seed
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     names = [name for name in [SINGLE, *(mode.name for mode in MODES)] if options.mode in ("all", name)]
     share, kept = -(-options.events // (10 * len(names))), True
     print("\n| mode | events | seconds | outcomes |\n|---|---|---|---|", flush=True)

@@ -36,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong and not options.source:
         raise SystemExit(f"inits.py: {wrong}. Install the wheel (README.md), or say --source.")
     facts = machine.describe(os.sched_getaffinity(0))
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     arms = commands(wrong)
     times = measure(arms, options.rounds)
     kept = {name: memory(command) for name, command in arms.items() if name != "no init"}

@@ -139,8 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts["awslambdaric"] = machine.version_under(options.lambda_python, "awslambdaric") or "not installed: left out"
     facts["event"] = f"{len(EVENT)} bytes to {HANDLER}, {len(ANSWER)} bytes back, one in flight"
     facts["rounds"] = f"{options.rounds} of {options.requests} requests back to back, then {paced(options)} paced"
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     measured = measure(commands(options, facts["awslambdaric"]), options)
     back_to_back = {name: series.summary() for name, (series, _) in measured.items()}
     with_pauses = {name: series.summary() for name, (_, series) in measured.items()}

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -26,6 +27,12 @@ def describe(cpus: set[int]) -> dict[str, str]:
         "msgpack": f"{importlib.metadata.version('msgpack')}, {kind}",
         "pipe-init": f"{version('pipe-init')}, {installation() or 'installed'}",
     }
+
+
+def show(facts: Mapping[str, str]) -> None:
+    """Print what `describe` returns, and whatever else a program adds to it, a line for each."""
+    for name, value in facts.items():
+        print(f"{name + ':':<14} {value}")
 
 
 def processor() -> str:

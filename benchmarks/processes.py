@@ -66,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not reaper.become_subreaper():
         raise SystemExit("processes.py: this system has no subreaper, so there can be no template")
     facts = machine.describe(os.sched_getaffinity(0))
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     signals = Signals()
     signals.install()
     signal.signal(signal.SIGALRM, lambda number, frame: None)

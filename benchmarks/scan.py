@@ -79,8 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(argv)
     machine.installation()
-    for name, value in machine.describe(os.sched_getaffinity(0)).items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(machine.describe(os.sched_getaffinity(0)))
     found: dict[str, dict[str, float]] = {}
     data_of = texts()
     for name, data in data_of.items():

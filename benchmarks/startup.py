@@ -41,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong and not options.source:
         raise SystemExit(f"startup.py: {wrong}. Install the wheel (README.md), or say --source.")
     facts = machine.describe(os.sched_getaffinity(0))
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     python, environment = sys.executable, dict(os.environ)
     command = [*pipe_init_command(wrong), "run", HANDLER, "-C", CODE_DIR, "-e", "{}"]
     results = {

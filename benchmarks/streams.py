@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = machine.installation()
     facts = machine.describe(os.sched_getaffinity(0))
     facts["body"] = f"{options.mebibytes:,} MiB there and back, taken by echo.{options.way}"
-    for name, value in facts.items():
-        print(f"{name + ':':<14} {value}")
+    machine.show(facts)
     handler = f"echo.{options.way}"
     command = [*pipe_init_command(wrong), "run", handler, "-C", str(CODE_DIR), "-q", "--raw", "-t", "3600", "-f", "-"]
     start = time.perf_counter()
