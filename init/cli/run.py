@@ -110,7 +110,7 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     metavar="TYPE",
     type=click.Choice(TYPES),
     default="auto",
-    help="What it is: event, wsgi, asgi or auto. Default: auto, as the handler itself tells.",
+    help="The kind of function: event, wsgi, asgi or auto. Default: auto, which looks at the handler.",
 )
 @option(
     "--platform",
@@ -118,8 +118,8 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     metavar="NAME",
     type=click.Choice(PLATFORMS),
     is_eager=True,
-    help="Whose variables the function finds: lambda, fc or none. Given, it also chooses that platform's event form "
-    "(fc: bytes), log style and error style. Default: lambda's variables.",
+    help="The platform whose variables the function finds: lambda, fc or none. If given, it also chooses its event "
+    "form (fc: bytes), log style and error style. Default: lambda's variables.",
 )
 @option("--name", group="Function", metavar="NAME", help="The function's name. Default: function.")
 @option(
@@ -219,7 +219,7 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     "--include",
     group="HTTP",
     is_flag=True,
-    help="Print status and headers before the body. (A line of --events has them anyhow.)",
+    help="Print status and headers before the body. (A line of --events always has them.)",
 )
 @option(
     "-t",
@@ -257,7 +257,7 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     group="Limits",
     metavar="N",
     type=Number(0.01, 1e6),
-    help="How many CPUs' time it has, 0.5 for half of one; needs a cgroup. Default: no limit.",
+    help="Its share of CPU time, in CPUs: 0.5 is half of one. Needs a cgroup. Default: no limit.",
 )
 @option(
     "--open-files",
@@ -271,7 +271,7 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     group="Limits",
     metavar="MB",
     type=click.IntRange(0, MAX_MEMORY_MB),
-    help="How large a file may be that it writes. Default: no limit.",
+    help="The largest file that it may write. Default: no limit.",
 )
 @option(
     "--output-limit",
@@ -359,7 +359,7 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     metavar="N",
     type=click.IntRange(1, MAX_CONCURRENCY),
     default=1,
-    help="Events that one worker is at together: in threads, or in tasks if the handler is async. Default: 1.",
+    help="How many events one worker handles at once: in threads, or in tasks if the handler is async. Default: 1.",
 )
 @option(
     "--spin",
@@ -384,8 +384,8 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     group="Output",
     metavar="LEVEL",
     type=click.Choice(LOG_LEVELS, case_sensitive=False),
-    help="The least that is logged: TRACE, DEBUG, INFO, WARN, ERROR or FATAL. Default: INFO, or as the platforms' "
-    "variables say.",
+    help="The lowest level that is logged: TRACE, DEBUG, INFO, WARN, ERROR or FATAL. Default: INFO, or as the "
+    "platforms' variables say.",
 )
 @option(
     "--error-style",
