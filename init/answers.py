@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from .limits import Limits
 
 UNSEEN = (
-    "Runtime is gone, and how it ended cannot be told: its process was not a child of pipe-init's. "
-    "Another process of the function's has collected or adopted it"
+    "Runtime is gone, and pipe-init cannot tell how it ended: its process was not a child of pipe-init. "
+    "Another process of the function has collected or adopted it"
 )
 
 OWN_FOLDER = os.path.dirname(os.path.abspath(pipe_runtime.__file__))

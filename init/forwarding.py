@@ -46,11 +46,11 @@ class Rules(NamedTuple):
     session: bool
 
     def decide(self, came: int) -> Decision:
-        """What to do about the FORWARDABLE signal `came`.
+        """Decide what to do about the FORWARDABLE signal `came`.
 
-        What stops and wakes is for the group in any case: job control knows nothing smaller. The group of a session's
-        leader is orphaned, where the kernel drops all stops but SIGSTOP, so it gets that one. A stop that comes stops
-        the init also where the program gets another signal instead, or none, as with dumb-init.
+        Signals that stop or wake always go to the group, because job control knows nothing smaller. The group of a
+        session's leader is orphaned, and there the kernel drops all stops except SIGSTOP, so it gets that one. A stop
+        that comes also stops the init if the program gets another signal instead, or none, as with dumb-init.
         """
         number = self.rewrites.get(came, came)
         if number in JOB_CONTROL and self.session and came not in self.rewrites:

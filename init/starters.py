@@ -331,7 +331,9 @@ class FromTemplate:
             released(function, group)
             if error.errno not in NO_SOCKETS:
                 raise
-            self._journal.tell(f"pipe-init: no template can be had here ({error.strerror}); workers start by exec")
+            self._journal.tell(
+                f"pipe-init: a template cannot be started here ({error.strerror}); workers start by exec"
+            )
             self._instead = Exec(function, None)
             return None
         try:

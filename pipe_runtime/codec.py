@@ -360,7 +360,7 @@ def _msgpack_default(value: object) -> object:
         value = conversions.convert(value)
         if isinstance(value, _PACKED) and not (isinstance(value, int) and not -(2**63) <= value < 2**64):
             return value
-    raise culprit.NotSerializable(value, f"Object of type {faults.type_name(value)} stands for another without end")
+    raise culprit.NotSerializable(value, f"Object of type {faults.type_name(value)} is converted without end")
 
 
 def _why(error: BaseException) -> str:

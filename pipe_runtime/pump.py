@@ -75,10 +75,14 @@ class Turns:
 
 
 class Pump:
-    """A Line of exchange.py. heard: takes each frame that was read, None at the end of the stream.
+    """Read frames in the thread of a function that waits: the Line of exchange.py.
 
-    lock: held while somebody reads frames. The function may read its body in a thread of its own, and leave it there.
-    ended: the init's stream has ended, and nothing is to be looked for.
+    Args:
+        heard: Called with each frame that was read, and with None at the end of the stream.
+
+    Attributes:
+        lock: Held while a thread reads frames. The function may read its body in a thread of its own.
+        ended: Whether the init's stream has ended, so that there is nothing more to read.
     """
 
     def __init__(

@@ -118,15 +118,15 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     metavar="NAME",
     type=click.Choice(PLATFORMS),
     is_eager=True,
-    help="The platform whose variables the function finds: lambda, fc or none. If given, it also chooses its event "
-    "form (fc: bytes), log style and error style. Default: lambda's variables.",
+    help="The platform whose variables the function gets: lambda, fc or none. If given, it also chooses the platform's "
+    "event form (fc: bytes), log style and error style. Default: lambda's variables.",
 )
 @option("--name", group="Function", metavar="NAME", help="The function's name. Default: function.")
 @option(
     "--region",
     group="Function",
     metavar="REGION",
-    help="The function's region. Default: as the environment, then your AWS profile says, then us-east-1; fc: "
+    help="The function's region. Default: from the environment, else from your AWS profile, else us-east-1; fc: "
     "cn-hangzhou.",
 )
 @option(
@@ -196,8 +196,8 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     metavar="FORM",
     type=click.Choice(BYTES_FORMS),
     default="text",
-    help="Bytes in a JSON result: text, which has to be UTF-8 and is what Lambda makes of them, or base64, an object "
-    '{"base64": …}. Default: text.',
+    help="What bytes in a JSON result become: text, as on Lambda, if they are UTF-8 (else an error); or base64, an "
+    'object {"base64": …}. Default: text.',
 )
 @option(
     "--request",

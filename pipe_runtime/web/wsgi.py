@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
     class Exchange(Protocol):
-        """What serve() needs of a request.
+        """The part of a request that serve() uses.
 
-        request: INVOKE's metadata. body: what the caller sent; read() waits, and gives b"" at the end.
-        An answer is one respond(), or one begin() and any number of write(). check() raises what write() raises when
-        nobody takes the answer any more; for steps in which nothing is sent.
+        request: INVOKE's metadata. body: what the caller sent; read() waits, and returns b"" at the end.
+        An answer is one respond(), or one begin() and any number of write(). After a cancellation write() raises;
+        check() raises the same, for steps in which nothing is sent.
         """
 
         @property
@@ -61,7 +61,7 @@ def serve(
 
     multithread: whether another thread may call `app` at the same time. added: the platform's own headers; those of the
     request win.
-    Raises what the application raises, and what `exchange` raises when nobody takes the answer any more. Else Fault:
+    Raises what the application raises, and what `exchange` raises after a cancellation. Else Fault:
     Runtime.UnmarshalError for an `http` map that cannot be used, Runtime.MarshalError for an answer that is none.
     """
     environ = make_environ(exchange, multithread)
