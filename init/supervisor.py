@@ -163,14 +163,15 @@ class Supervisor:
         self._finished = True
         self._go_on()
 
-    def step(self, watch: Mapping[int, int] | None = None) -> Mapping[int, int]:
+    def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
         """Wait until something happens, and deal with it.
 
         watch: {descriptor: poll(2)'s events} of the caller's own. Returns what is ready, in the same form.
+        wait=False: deal with what has happened already.
         """
         lanes = self._lanes
         self._heed_log()
-        ready = self._watch.wait(self._deadline(), watch)
+        ready = self._watch.wait(self._deadline() if wait else 0.0, watch)
         if self._log_level and self._journal.descriptor in ready:
             self._journal.flush()
         if len(lanes) == 1 and self._template is None:

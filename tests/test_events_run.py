@@ -136,10 +136,10 @@ class World:
     def finish(self) -> None:
         self.finishing = True
 
-    def step(self, watch: Mapping[int, int] | None = None) -> Mapping[int, int]:
+    def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
         """Let one thing happen, of those that can."""
         watch = watch or {}
-        assert not self.outcomes and not self.pieces, "it waits for what has come"
+        assert not wait or (not self.outcomes and not self.pieces), "it waits for what has come"
         self.steps += 1
         if self.stop_after is not None and self.steps > self.stop_after and not self.interrupted_by:
             self.interrupted_by, self.finishing = signal.SIGTERM, True
@@ -157,6 +157,8 @@ class World:
                     possible.append(partial(self._stop, lane, work))
         for descriptor in watch:
             possible.append(partial(dict, [(descriptor, watch[descriptor])]))
+        if not wait and not (possible and self.choose(2)):
+            return {}
         assert possible, "a wait that nothing can end"
         ready = possible[self.choose(len(possible))]()
         self.writable = OUTPUT in ready
@@ -238,10 +240,23 @@ class Screen:
         self._waiting = []
 
 
-def play(world: World, unordered: bool) -> list[object]:
+class SlowLines(ResultLines):
+    """Lines whose check takes several turns, as that of a large result does."""
+
+    def __init__(self, world: World, unordered: bool) -> None:
+        super().__init__(False, unordered, "lambda", max_line=MAX_LINE)
+        self._world = world
+
+    def check(self, result: Result) -> Iterator[None]:
+        for _ in range(self._world.choose(4)):
+            yield
+        yield from super().check(result)
+
+
+def play(world: World, unordered: bool, lines: ResultLines | None = None) -> list[object]:
     """Run all events of a world, and check what holds in every history; return what the lines say."""
     screen = Screen(world)
-    lines = ResultLines(False, unordered, "lambda", max_line=MAX_LINE)
+    lines = lines or SlowLines(world, unordered)
     numbers = {}
 
     def request(line: bytes) -> Request:
@@ -338,6 +353,21 @@ def test_events_that_were_read_before_an_early_end_have_lines(code: int) -> None
     assert world.refused > 0 and world.unread > 0
 
 
+def test_workers_go_on_while_a_large_result_is_checked() -> None:
+    world = World([Event(150, streamed=7), Event(10)], lambda number: number - 1, 2, 1, 1)
+    left: list[int] = []
+
+    class Endless(ResultLines):
+        def check(self, result: Result) -> Iterator[None]:
+            while result.size == 10 and (works := [*world._works()]):
+                left.append(150 - works[0].sent)
+                yield
+            yield from super().check(result)
+
+    assert len(play(world, False, Endless(False, False, "lambda"))) == 2
+    assert left[0] > left[-1] == 0
+
+
 def test_no_events() -> None:
     assert play(World([], first, 1, 1, 1), unordered=False) == []
 
@@ -346,5 +376,5 @@ def test_items_become_an_array() -> None:
     lines = ResultLines(False, False, "lambda")
     for data, line in ((b"", b"[]\n"), (b"1\n", b"[1]\n"), (b'1\n{"a": 2}\n', b'[1, {"a": 2}]\n')):
         result = Result(Outcome("r", JSON_LINES, streamed=True), bytearray(data), len(data))
-        lines.check(result)
+        assert list(lines.check(result)) == []
         assert b"".join(lines.pieces(result, 0)) == line

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe_init.cli.json_scan import MAX_DEPTH, is_one_value
+from pipe_init.cli.json_scan import MAX_DEPTH, STEP, is_one_value, scan
 from pipe_init.cli.json_text import is_utf8
 from pipe_init.report import one_line
 from pipe_runtime.codec import encode_result
@@ -157,6 +157,16 @@ def test_depth() -> None:
     assert is_one_value(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     assert is_one_value(b'[{"":' * 40_000 + b"1" + b"}]" * 40_000)
     assert not is_one_value(b"[" * (MAX_DEPTH + 100) + b"]" * (MAX_DEPTH + 100))
+
+
+@pytest.mark.parametrize("text", ["[[[[]]],%s0]", "[%s0]", '{"a": [[[%s0]]]}'])
+def test_the_scan_of_a_large_value_pauses(text: str) -> None:
+    large = (text % ("[[[]]], " * 200_000)).encode()
+    *pauses, answer = scan(large, 0, len(large))
+    assert answer is True and pauses == [False] * (len(large) // STEP)
+    *pauses, answer = scan(large, 0, len(large) - 1)
+    assert answer is False and pauses == [False] * (len(large) // STEP)
+    assert list(scan(text.encode(), 0, 3)) == [False]
 
 
 BOMBS = {

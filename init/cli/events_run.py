@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,8 +67,8 @@ class Engine(Protocol):
     def finish(self) -> None:
         """Take no more requests."""
 
-    def step(self, watch: Mapping[int, int] | None = None) -> Mapping[int, int]:
-        """Wait until something happens, and handle it."""
+    def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
+        """Wait until something happens, and handle it. With wait=False, handle what has happened already."""
 
 
 @dataclass(slots=True)
@@ -128,19 +128,23 @@ class EventsRun:
         self._order: InOrder[Result] = AsTheyCome() if unordered else InOrder()
         self._collected: dict[str, _Collected] = {}
         self._collected_size = 0
+        self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
+        self._unchecked_size = 0
         self._withheld: list[Piece] = []
         self._printing_size = 0
         self._ended = False
 
     @property
     def held(self) -> int:
-        """Bytes of results in memory: unfinished streams, waiting results, the one being written."""
-        return self._collected_size + self._order.size + self._printing_size
+        """Bytes of results in memory: unfinished streams, results to check, waiting ones, the one being written."""
+        return self._collected_size + self._unchecked_size + self._order.size + self._printing_size
 
     def run(self) -> None:
         """Run until each event that was read has its line."""
         while True:
             if self._turn():
+                if self._unchecked:
+                    self._supervisor.step(wait=False)  # a large result is being checked: workers do not wait for it
                 continue  # another step may have waited for what was just done
             if not self._order and not self._output.pending and (self._reader.exhausted or self._supervisor.finishing):
                 return
@@ -151,6 +155,7 @@ class EventsRun:
         done = self._take_events()
         done |= self._collect()
         done |= self._settle()
+        done |= self._check()
         done |= self._print()
         done |= self._give_credit()
         return done
@@ -175,7 +180,7 @@ class EventsRun:
         """Submit events while there is room. Once the supervisor takes no more, refuse the events that were read."""
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
-        while reader.has_line() and not order.full:
+        while reader.has_line() and not order.full and not self._unchecked:
             room = supervisor.has_room()
             if not room and not supervisor.finishing:
                 break
@@ -224,11 +229,25 @@ class EventsRun:
                 self._collected_size -= len(collected.data)
                 result = Result(outcome, collected.data, collected.size)
             outcome.payload = b""
-            self._lines.check(result)
-            self._order.put(outcome.request_id, result, len(result.data))
+            self._unchecked.append((result, self._lines.check(result)))
+            self._unchecked_size += len(result.data)
+        return True
+
+    def _check(self) -> bool:
+        """Check whether results can be lines: small ones at once, of a large one a part."""
+        done = False
+        while self._unchecked:
+            result, checks = self._unchecked[0]
+            size = len(result.data)
+            for _ in checks:
+                return True  # there is more to check of it
+            self._unchecked.popleft()
+            self._unchecked_size -= size
+            self._order.put(result.outcome.request_id, result, len(result.data))
             self.codes.add(result.exit_code)
             self._look_for_an_end(result)
-        return True
+            done = True
+        return done
 
     def _look_for_an_end(self, result: Result) -> None:
         """End the run if every further event would fail in the same way. Note why no more events are taken."""

@@ -12,6 +12,7 @@ undo. Beyond a bound, and for deeply nested values, a loop with a stack of open 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 MAX_DEPTH = 100_000
 """Brackets that may be open at a time. Python's own encoder gets no deeper before its stack ends."""
@@ -20,7 +21,7 @@ _ROUNDS = 16
 """Rounds of a repetition at most, before the loop continues. Four repetitions nest: 70,000 rounds, or 14 MiB."""
 
 _SPACE = rb"[ \t]*"
-_PLAIN = rb'[^"\\\x00-\x1f]*'
+_PLAIN = rb'[^"\\\x00-\x1f]{0,65535}'
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
 _STRING = rb'"%b(?:%b%b){0,%d}"' % (_PLAIN, _ESCAPE, _PLAIN, _ROUNDS)
 _OTHER = rb"(?:-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|Infinity)|true|false|null|NaN)"
@@ -51,23 +52,42 @@ _SPACES = b" \t"
 _ARRAY, _OBJECT = _OPENING = b"[{"
 
 
+STEP = 256 * 1024
+"""Bytes that are scanned at a time: a tenth of a second at most, whatever they are."""
+
+
 def is_one_value(data: bytes | bytearray, start: int = 0, end: int | None = None) -> bool:
     """Return whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
 
     It does not check that the bytes are UTF-8.
     """
-    end = len(data) if end is None else end
+    *_, answer = scan(data, start, len(data) if end is None else end)
+    return answer
+
+
+def scan(data: bytes | bytearray, start: int, end: int) -> Iterator[bool]:
+    """Yield whether data[start:end] is one JSON value: the last item is the answer, those before are pauses.
+
+    Something else can be done in each pause. There is none in the scan of a short text.
+    """
     match = _value(data, start, end)
-    return (match is not None and match.end() == end) or _is_value(data, start, end)
+    if match is not None and match.end() == end:
+        yield True
+    else:
+        yield from _scan(data, start, end)
 
 
-def _is_value(data: bytes | bytearray, at: int, end: int) -> bool:
-    """Return the same as is_one_value, for values of any depth."""
+def _scan(data: bytes | bytearray, at: int, end: int) -> Iterator[bool]:
+    """Yield the same for any value, however deep it is and whatever is around it."""
+    pause = at + STEP
     open_ones = bytearray()
     inside = 0  # the bracket that was opened last; 0 for none
     flat = False  # a single match took the value before, so it may take the next ones too
     at = _after_space(data, at, end)
     while True:
+        if at > pause:
+            pause = at + STEP
+            yield False
         # A value begins here, or the name of a member.
         match = None
         if inside == _ARRAY:
@@ -78,34 +98,40 @@ def _is_value(data: bytes | bytearray, at: int, end: int) -> bool:
         if match is not None:
             at = match.end()
         if inside == _OBJECT and (match is None or match.lastindex is None) and (at := _after_name(data, at, end)) < 0:
-            return False
+            yield False
+            return
         match = _value(data, at, end)
         flat = match is not None
         if match is not None:
             at = match.end()
         elif at == end:
-            return False
+            yield False
+            return
         elif data[at] in _OPENING:
             if len(open_ones) == MAX_DEPTH:
-                return False
+                yield False
+                return
             inside = data[at]
             open_ones.append(inside)
             at = _after_space(data, at + 1, end)
             continue
         elif (at := _after_string(data, at, end)) < 0:
-            return False
+            yield False
+            return
         # A value ends here, and perhaps some of those around it.
         while True:
             if at < end and data[at] in _SPACES:
                 at = _after_space(data, at, end)
             if at == end or not open_ones:
-                return at == end and not open_ones
+                yield at == end and not open_ones
+                return
             at += 1
             if data[at - 1] == _COMMA:
                 at = _after_space(data, at, end)
                 break
             if data[at - 1] != inside + 2:  # the bracket that closes: ] and } are two after [ and {
-                return False
+                yield False
+                return
             flat = False
             open_ones.pop()
             inside = open_ones[-1] if open_ones else 0

@@ -7,7 +7,7 @@ knows neither the supervisor nor descriptors. Everything in an outcome came from
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from pipe_runtime.messages import JSON, JSON_LINES
@@ -21,6 +21,9 @@ from .terminal import harmless_pieces
 
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of a result that may become one line."""
+
+STEP = 256 * 1024
+"""Bytes of items that are checked at a time, if there are many."""
 
 _line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]").search
 """Find a line end, as any of Python's text files, str.splitlines() and Node's readline understand it."""
@@ -72,18 +75,18 @@ class ResultLines:
         self._unordered = unordered
         self._terminal = terminal
         if not raw:
-            from .json_scan import is_one_value  # compiling its expressions takes 15 ms, which single runs do not need
+            from .json_scan import scan  # compiling its expressions takes 15 ms, which single runs do not need
 
-            self._is_one_value = is_one_value
+            self._scan = scan
         self._style = "fc" if error_style == "fc" else "lambda"
 
-    def check(self, result: Result) -> None:
-        """Turn a result that cannot be a line into an error."""
+    def check(self, result: Result) -> Iterator[None]:
+        """Turn a result that cannot be a line into an error. Yield now and then, so that others are not held up."""
         outcome = result.outcome
         if outcome.problem is None and result.size > self.max_line:
             message = f"The result has {result.size} bytes; the limit for one line is {self.max_line}"
             _fail(result, "Function.ResponseSizeTooLarge", message)
-        elif outcome.problem is None and (why := self._why_no_line(outcome, result.data)):
+        elif outcome.problem is None and (why := (yield from self._why_no_line(outcome, result.data))):
             message = f"Unable to marshal response: {why}, which --events cannot show"
             _fail(result, "Runtime.MarshalError", message)
         if outcome.problem is not None:
@@ -110,30 +113,44 @@ class ResultLines:
         other = self._raw or self._unordered or self._terminal or outcome.http is not None
         return not other and outcome.problem is None and len(result.data) <= PIECE
 
-    def _why_no_line(self, outcome: Outcome, data: Data) -> str:
+    def _why_no_line(self, outcome: Outcome, data: Data) -> Generator[None, None, str]:
         """Return why a result cannot be one line of the output; "" if it can."""
         if outcome.http is not None or (self._raw and self._unordered):
             return ""  # it becomes a JSON string
         if self._raw:
             return "the result has a line break in it" if _line_break(data) else ""
         if outcome.content_type == JSON_LINES:
-            return "" if is_utf8(data) and self._are_values(data) else "an item of the result is not one JSON value"
+            is_right = is_utf8(data) and (yield from self._are_values(data))
+            return "" if is_right else "an item of the result is not one JSON value"
         if outcome.content_type != JSON:
             return "the result is not JSON"
         if b"\n" in data or b"\r" in data:
             return "the result has a line break in it"
-        return "" if is_utf8(data) and self._is_one_value(data) else "the result is not one JSON value"
+        is_right = is_utf8(data) and (yield from self._is_value(data, 0, len(data)))
+        return "" if is_right else "the result is not one JSON value"
 
-    def _are_values(self, data: Data) -> bool:
+    def _are_values(self, data: Data) -> Generator[None, None, bool]:
         """Return whether each line is one JSON value."""
-        start, size = 0, len(data)
+        start, size, pause = 0, len(data), STEP
         while start < size:
             end = data.find(b"\n", start)
             end = size if end < 0 else end
-            if not self._is_one_value(data, start, end):
+            if not (yield from self._is_value(data, start, end)):
                 return False
             start = end + 1
+            if start > pause:
+                pause = start + STEP
+                yield
         return True
+
+    def _is_value(self, data: Data, start: int, end: int) -> Generator[None, None, bool]:
+        """Return whether a part is one JSON value."""
+        answers = self._scan(data, start, end)
+        answer = next(answers)
+        for following in answers:
+            yield
+            answer = following
+        return answer
 
     def _pieces(self, result: Result, index: int) -> Iterator[bytes | memoryview]:
         if not self._unordered:
