@@ -72,12 +72,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fail a test that leaves a process, a zombie or an open descriptor; a wider fixture's may stay."""
+    """Fail a test that leaves a process, a zombie, an open descriptor or a signal handler.
+
+    What a wider fixture has made may stay.
+    """
     children = processes.children()
     before = descriptors.open_descriptors()
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     yield
     left = [f"left a process: {line}" for line in processes.end_children(keep=children)]
     left += [f"left a descriptor open: {line}" for line in descriptors.leaked(before)]
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not handler:
+            left.append(f"left a handler for signal {number}: {signal.getsignal(number)}")
+            signal.signal(number, handler)
     if left:
         pytest.fail("\n".join(left), pytrace=False)
 

@@ -160,11 +160,12 @@ def quiet() -> tuple[Quiet, list[BaseException | None], list[SystemExit]]:
 
 
 @pytest.fixture(autouse=True)
-def interrupt() -> Iterator[None]:
-    """Quiet replaces the handler of SIGINT for good."""
-    before = signal.getsignal(signal.SIGINT)
+def handlers() -> Iterator[None]:
+    """Quiet replaces the handlers of SIGINT and SIGTERM for good."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_quiet_contains_what_a_signal_handler_raises(on_signal: Callable[..., None]) -> None:
