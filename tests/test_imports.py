@@ -7,6 +7,8 @@ fresh interpreter: those imports are the cold start, and what a function could f
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Container, Iterator
@@ -34,37 +36,6 @@ DRIVERS = (
     "template",
     "loop",
     "__main__",
-)
-
-# The modules of init/, in the order of docs/architecture.md's drawing from below: each may import what is further down.
-INIT_RANKS = (
-    ("descriptors", "paths", "prctl", "shortage"),
-    ("forwarding", "limits", "outlet", "reaper", "signals", "tty", "watch"),
-    ("actions", "cgroups", "child", "journal", "launch", "verdict"),
-    ("delegation", "plain_init", "policy"),
-    ("concurrent", "quick", "request", "report"),
-    ("answers", "dispatch", "worker", "template"),
-    ("proceedings", "streams", "starters"),
-    ("ledger",),
-    ("lane",),
-    ("supervisor",),
-    ("cli",),
-    ("entry",),
-    ("__main__",),
-)
-
-# The same for the modules of init/cli/.
-CLI_RANKS = (
-    ("plain_files",),
-    (
-        *("aws_region", "confine", "context_file", "environment", "json_scan", "json_text", "lines", "options"),
-        *("output", "platform", "sources", "summary", "terminal"),
-    ),
-    ("body", "exec", "http", "load_hints"),
-    ("event_input", "hints", "inputs", "result_lines", "single_run"),
-    ("events_run", "failures"),
-    ("session",),
-    ("run",),
 )
 
 # What `import` may name in pipe_runtime, late or not: built in, frozen, or loaded before the function's path
@@ -251,31 +222,54 @@ def test_only_drivers_know_connection_and_drivers() -> None:
     assert not wrong
 
 
-def test_arrows_inside_init_point_down() -> None:
-    height = {module: rank for rank, modules in enumerate(INIT_RANKS) for module in modules}
-    wrong, seen = [], set()
-    for found in imports_of("pipe_init"):
-        importer, target = (runtime_module(name) for name in (found.importer, found.target))
+def architecture() -> str:
+    """Return the text of docs/architecture.md."""
+    return (Path(os.environ["PIPE_INIT_TREE"]) / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def drawn() -> dict[str, dict[str, int]]:
+    """Return what docs/architecture.md draws: {package: {module: its line, from the top}}.
+
+    The modules of pipe_init.cli are among those of pipe_init. A sub-package of pipe_runtime counts as a module.
+    """
+    title, *lines = architecture().partition("## The modules")[2].split("```")[1].strip("\n").split("\n")
+    column = title.index("pipe_runtime/")
+    protocol = max(number for number, line in enumerate(lines) if "──" in line)
+    found: dict[str, dict[str, int]] = {"pipe_init": {}, "pipe_runtime": {}}
+    for number, line in enumerate(lines):
+        init, runtime = re.findall(r"\w+", line[:column]), re.findall(r"\w+", line[column:])
+        if "only where" in line:
+            runtime = []
+        elif number > protocol:
+            runtime = runtime[:1]  # the rest is a remark
+        for package, names in (("pipe_init", init), ("pipe_runtime", runtime)):
+            assert not found[package].keys() & set(names), f"drawn twice: {line}"
+            found[package].update((name, number) for name in names)
+    return found
+
+
+@pytest.mark.parametrize("package", ["pipe_init", "pipe_runtime"])
+def test_each_module_imports_only_what_is_drawn_below_it(package: str) -> None:
+    def name_of(module: str) -> str:
+        return module.removeprefix("pipe_init.cli.").removeprefix(f"{package}.").split(".")[0]
+
+    height, wrong, seen = drawn()[package], [], set()
+    for found in imports_of(package):
+        importer, target = name_of(found.importer), name_of(found.target)
         seen.add(importer)
-        if not within(found.target, "pipe_init") or not target or found.types_only or importer == target == "cli":
+        if found.types_only or not within(found.target, package) or importer == target or target == package:
             continue
-        if height[target] >= height[importer]:
+        if within(found.importer, "pipe_init.cli") and found.target == "pipe_init.cli":
+            continue  # what the commands share
+        if height[target] < height[importer] or (height[target] == height[importer] and importer != "cli"):
             wrong.append(str(found))
     assert not wrong
-    assert seen - {""} == set(height)
+    assert seen - {package} == set(height), "a module that is not drawn, or a name that is no module"
 
 
-def test_arrows_inside_the_command_line_point_down() -> None:
-    height = {f"pipe_init.cli.{module}": rank for rank, modules in enumerate(CLI_RANKS) for module in modules}
-    wrong, seen = [], set()
-    for found in imports_of("pipe_init"):
-        if not found.importer.startswith("pipe_init.cli.") or found.types_only:
-            continue
-        seen.add(found.importer)
-        if found.target in height and height[found.target] >= height[found.importer]:
-            wrong.append(str(found))
-    assert not wrong
-    assert seen == set(height)
+def test_architecture_has_a_row_for_each_module() -> None:
+    cells = " ".join(re.findall(r"^\| (`.*?) \|", architecture(), re.MULTILINE))
+    assert {name for names in drawn().values() for name in names} - set(re.findall(r"\w+", cells)) == set()
 
 
 def test_init_uses_only_the_protocol_of_the_runtime() -> None:
