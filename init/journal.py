@@ -244,12 +244,17 @@ class Journal:
             self.request_over(id, source)
 
     def _raw_lines(self, text: bytes, id: int) -> None:
-        usage = self._usage.get(id)
         make = self.json_line
-        if make is not None and not (usage is not None and usage.dropped_lines):
-            name = self.request_id(id)
-            text = b"\n".join(make(line, name, "") for line in text.split(b"\n"))
-        self.from_function(text, id=id)
+        if make is None:
+            self.from_function(text, id=id)
+            return
+        name, lines = self.request_id(id), text.split(b"\n")
+        for number, line in enumerate(lines):  # one by one: as many of them are kept as fit
+            usage = self._usage.get(id)
+            if usage is not None and usage.dropped_lines:
+                self.from_function(b"\n".join(lines[number:]), id=id)
+                return
+            self.from_function(make(line, name, ""), id=id)
 
     def _write(self, data: bytes, line: tuple[int, str] | None = None) -> None:
         """Write data, after ending any open line other than `line`."""

@@ -161,6 +161,15 @@ class TestRaw:
         journal.request_over(7)
         assert pipe[1]() == b"<7:th>\n"
 
+    def test_in_another_form_as_many_lines_are_kept_as_fit(self, pipe: tuple[int, Log]) -> None:
+        journal = Journal(pipe[0], cap=100)
+        journal.json_line = lambda line, name, level: b"<%s>" % (line * 8)
+        journal.raw(b"x\n" * 50 + b"half")
+        assert pipe[1]() == b"<xxxxxxxx>\n" * 9
+        journal.request_over()
+        told = b"pipe-init: 42 log lines (96 bytes) of this request were dropped; a request may log 100 bytes"
+        assert pipe[1]() == b"<%s>\n" % (told * 8)
+
     def test_in_another_form_a_line_without_an_end_becomes_several(self) -> None:
         def write(journal: Journal) -> None:
             journal.json_line = lambda line, name, level: b"<%s>" % line
