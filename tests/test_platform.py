@@ -171,7 +171,20 @@ class TestWhatWins:
     def test_what_cannot_be_shown_counts_as_not_there(self, odd: str) -> None:
         request = asked(inherited={"AWS_LAMBDA_FUNCTION_NAME": odd}, name=None)
         assert context_of(identify(request)).function_name == "function"
+        assert environment_of(request)["AWS_LAMBDA_FUNCTION_NAME"] == "function"
         assert environment_of(asked(given={"AWS_LAMBDA_FUNCTION_NAME": odd}))["AWS_LAMBDA_FUNCTION_NAME"] == odd
+
+    @pytest.mark.parametrize("odd", ["", "a\nb", "a\0b", "eu\x1b[2J", "x" * 2000])
+    def test_a_profile_may_say_anything(self, odd: str) -> None:
+        request = asked(profile_region=lambda: odd)
+        assert environment_of(request)["AWS_REGION"] == identify(request).assumed_region == "us-east-1"
+
+    @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+    def test_a_region_is_not_assumed_in_the_place_of_what_is_given(self, name: str) -> None:
+        for odd in ("", "a\nb"):
+            request = asked(given={name: odd})
+            assert environment_of(request)[name] == odd
+            assert identify(request).assumed_region == ""
 
     @pytest.mark.parametrize(
         ("more", "size"),
@@ -191,6 +204,8 @@ class TestWhatWins:
     def test_what_is_no_memory_size(self, odd: str) -> None:
         function = identify(asked(given={"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": odd}, machine_mb=64)).function
         assert function["memory_mb"] == 64
+        request = asked(inherited={"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": odd}, machine_mb=64)
+        assert environment_of(request)["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "64"
 
     def test_the_handler_is_the_one_that_runs(self) -> None:
         assert environment_of(asked(inherited={"_HANDLER": "other.handler"}))["_HANDLER"] == "index.handler"

@@ -161,7 +161,7 @@ class _Choice:
         asked = self._asked
         name = self._choose("name", lambda: DEFAULT_NAME)
         version = self._choose("version", lambda: "$LATEST")
-        region = self._choose("region", lambda: asked.profile_region() or self._assume_region())
+        region = self._choose("region", lambda: self._profile_region() or self._assume_region())
         self._choose("memory_mb", lambda: str(asked.machine_mb))
         self._choose("log_group", lambda: f"/aws/lambda/{name}")
         self._choose("log_stream", lambda: f"{asked.day}/[{version}]{asked.unique}")
@@ -214,10 +214,8 @@ class _Choice:
         ambient = _first(self._asked.inherited, names, usable)
         value = self._fields[name] = explicit or ambient or default()
         for variable in names:
-            if explicit:
+            if explicit or not usable(self._asked.inherited.get(variable, "")):
                 self._replace(variable, value)
-            else:
-                self._add(variable, value)
         return value
 
     def _choose_credentials(self) -> None:
@@ -233,9 +231,15 @@ class _Choice:
             if value or _CREDENTIALS[field_name] in asked.inherited:
                 self._replace(_CREDENTIALS[field_name], value)
 
+    def _profile_region(self) -> str:
+        region = self._asked.profile_region()
+        return region if is_name(region) else ""
+
     def _assume_region(self) -> str:
-        self._assumed_region = DEFAULT_REGIONS[self._asked.platform]
-        return self._assumed_region
+        region = DEFAULT_REGIONS[self._asked.platform]
+        if not any(variable in self._asked.given for variable in self._names["region"]):
+            self._assumed_region = region  # else the function's variables say what the user gave, whatever it is
+        return region
 
     def _add(self, variable: str, value: str) -> None:
         """Set a variable, unless the function has it already."""
