@@ -92,6 +92,11 @@ class Supervisor:
         return [lane.pid for lane in self._lanes if lane.pid]
 
     @property
+    def in_a_hurry(self) -> bool:
+        """Whether a second signal has asked for an end at once."""
+        return self._endings > 1
+
+    @property
     def interrupted_by(self) -> int:
         """The signal that asked for an end, 0 if none did."""
         return self._signals.endings[0] if self._signals.endings else 0

@@ -77,6 +77,7 @@ class World:
     outcomes: deque[Outcome] = field(default_factory=deque)
     pieces: deque[Piece] = field(default_factory=deque)
     interrupted_by: int = 0
+    in_a_hurry: bool = False
 
     def __post_init__(self) -> None:
         self.lanes: list[list[Work]] = [[] for _ in range(self.workers)]
@@ -366,6 +367,20 @@ def test_workers_go_on_while_a_large_result_is_checked() -> None:
 
     assert len(play(world, False, Endless(False, False, "lambda"))) == 2
     assert left[0] > left[-1] == 0
+
+
+def test_in_a_hurry_a_large_result_is_not_checked_to_its_end() -> None:
+    world = World([Event(10)], first, 1, 1, 1)
+
+    class Endless(ResultLines):
+        def check(self, result: Result) -> Iterator[None]:
+            while True:
+                world.in_a_hurry = world.steps > 5
+                yield
+
+    [found] = play(world, False, Endless(False, False, "lambda"))
+    assert isinstance(found, dict) and found["errorType"] == "Runtime.Stopped"
+    assert world.run is not None and world.run.codes == {EXIT_STOPPED}
 
 
 def test_no_events() -> None:

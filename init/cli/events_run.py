@@ -20,6 +20,7 @@ from ..request import (
     EXIT_NOT_LOADED,
     EXIT_OUT_OF_MEMORY,
     EXIT_PROTOCOL,
+    EXIT_STOPPED,
     EXIT_TIMED_OUT,
     EXIT_USAGE,
     MAX_PAYLOAD,
@@ -51,6 +52,10 @@ class Engine(Protocol):
     @property
     def interrupted_by(self) -> int:
         """The signal that asked pipe-init to end, 0 if none did."""
+
+    @property
+    def in_a_hurry(self) -> bool:
+        """Whether a second signal has asked for an end at once."""
 
     def has_room(self) -> bool:
         """Return whether another request is worth submitting now."""
@@ -240,7 +245,12 @@ class EventsRun:
             result, checks = self._unchecked[0]
             size = len(result.data)
             for _ in checks:
-                return True  # there is more to check of it
+                if not self._supervisor.in_a_hurry:
+                    return True  # there is more to check of it
+                message = "pipe-init stopped before it had checked the result"
+                result.outcome.problem, result.outcome.exit_code = problem("Runtime.Stopped", message), EXIT_STOPPED
+                result.data = b""
+                break
             self._unchecked.popleft()
             self._unchecked_size -= size
             self._order.put(result.outcome.request_id, result, len(result.data))
