@@ -174,7 +174,7 @@ def _no_stack(facts: Facts, starting: bool = False) -> list[list[object]]:
     elif b"/asyncio/" in facts.dump:
         why = "the worker's event loop was waiting, and does not say for what"
     elif facts.dump.strip():
-        why = "the worker was not in the function's code, but decoding the event or encoding the result"
+        why = "the worker was not in the function's code, but decoding the event, or encoding or sending the result"
     else:
         why = "the worker did not write one; it blocks signals, or sits in the kernel"
     return [["", 0, f"no stack: {why}", ""]]
