@@ -383,9 +383,7 @@ def _source(file: str, line: int, variables: dict[str, object] | None) -> str:
     try:
         if not _may_read(file):
             return ""
-        linecache = namespace.stdlib("linecache")
-        linecache.checkcache(file)
-        return clean(linecache.getline(file, line, variables), NAME_LIMIT).strip()
+        return clean(namespace.source_line(file, line, variables), NAME_LIMIT).strip()
     except BaseException:  # a loader's get_source is user code; and see describe
         return ""
 

@@ -276,7 +276,7 @@ def _stack(traceback: TracebackType | None) -> list[StackEntry]:
         if any(frame.f_globals is machinery for machinery in _MACHINERY):
             continue
         file = frame.f_code.co_filename
-        code = namespace.stdlib("linecache").getline(file, line, frame.f_globals).strip()
+        code = namespace.source_line(file, line, frame.f_globals)
         stack.append([file, line, frame.f_code.co_name, code])
     return stack
 

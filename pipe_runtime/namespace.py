@@ -212,6 +212,28 @@ def stdlib(name: str) -> ModuleType:
     return module
 
 
+def source_line(file: str, line: int, variables: dict[str, object] | None) -> str:
+    """Return a line of source code without its indentation; "" where there is none.
+
+    CPython 3.14's linecache imports tokenize only when it reads a file, and that must not be the function's.
+
+    Args:
+        file: A path, or the name that a module's loader knows.
+        line: Its number, from 1 on.
+        variables: The module's, whose loader is asked if there is no such file.
+
+    Raises:
+        BaseException: What the loader raises, which is the function's code.
+    """
+    linecache = stdlib("linecache")
+    linecache.checkcache(file)
+    if file not in linecache.cache:
+        with own_library:
+            linecache.getlines(file)
+    found: str = linecache.getline(file, line) or linecache.getline(file, line, variables)
+    return found.strip()
+
+
 def own(name: str) -> ModuleType:
     """Import one of the runtime's own modules that not every function needs, such as ``wsgi``, as `stdlib` does."""
     return stdlib(f"{_RUNTIME}.{name}")

@@ -274,14 +274,19 @@ def look_thread(event):
 
 
 def look_files(event):
-    """Which descriptors are open, on what, and which of them exec keeps. Numbers of inodes tell nothing."""
+    """Which descriptors are open, on what, and which of them exec keeps. Numbers of inodes tell nothing.
+
+    Newer versions of libffi, which ctypes loads, keep their own file open, wherever there is room.
+    """
     found = {}
     for number in sorted(map(int, os.listdir("/proc/self/fd"))):
         try:
             flags = fcntl.fcntl(number, fcntl.F_GETFL), fcntl.fcntl(number, fcntl.F_GETFD)
         except OSError:
             continue  # the one for the listing
-        found[number] = [os.readlink(f"/proc/self/fd/{number}").partition(":[")[0], flags]
+        name = os.readlink(f"/proc/self/fd/{number}").partition(":[")[0]
+        if not os.path.basename(name).startswith("libffi.so"):
+            found[number] = [name, flags]
     return found
 
 
