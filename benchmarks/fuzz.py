@@ -79,7 +79,7 @@ LAST_SECONDS = 5.0
 """Seconds in which everything is gone after pipe-init has ended."""
 
 UNTRUE = (b"does not end", b"Traceback (most recent call last)", b"left behind, with processes")
-"""What the init must not say here: each of its workers can be killed, and its own code does not fail."""
+"""Texts that the init must not write here: each of its workers can be killed, and its own code does not fail."""
 
 SAID = re.compile(r"fuzz (-?\d+) (\S+) (says|complains|logs)")
 

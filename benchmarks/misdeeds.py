@@ -93,7 +93,7 @@ ENDINGS = {
 """How often an event ends in which way."""
 
 RESULTS = {"small": 20.0, "large": 1.0, "deep": 1.0, "not JSON": 1.0, "circular": 0.5}
-"""What an event that finishes returns, and how often."""
+"""The results of an event that finishes, and how often each is returned."""
 
 MARSHAL_ERRORS = ("not JSON", "circular")
 

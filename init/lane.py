@@ -254,7 +254,7 @@ class Lane:
 
     def _read_dump(self, worker: Worker) -> None:
         came = worker.read_dump()
-        if came:
+        if came and b'  File "' in worker.dump:  # a busy machine may pause the worker after the first line
             self._perform(self.policy.dumped(time.monotonic()))
         elif came is False:
             self._watch.remove(worker.process.dump)
