@@ -41,7 +41,7 @@ STAGES = (
     " before it had forked the worker",
     " after it was forked and before it was ready",
 )
-"""What an error says of a start that has failed, after how it ended."""
+"""How an error describes a failed start; it follows the words about the end of the process."""
 
 
 class Failure(Exception):

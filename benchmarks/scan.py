@@ -28,7 +28,7 @@ def record(number: int) -> dict[str, Any]:
 
 
 def texts() -> dict[str, bytes]:
-    """What is scanned: the least, the usual, and what is hard on one of the two."""
+    """Return the texts to scan: small ones, usual ones, and ones that are hard for the scan or for json.loads."""
     answer = {"statusCode": 200, "body": "hello", "headers": {"a": "b"}}
     records = [record(number) for number in range(8000)]
     values = {
@@ -59,12 +59,12 @@ def least(call: Callable[[bytes], object], data: bytes, seconds: float) -> float
 
 
 def scan(data: bytes) -> bool:
-    """What a run of many events does to each result."""
+    """Do what a run of many events does to each result."""
     return is_utf8(data) and is_one_value(data)
 
 
 def loads(data: bytes) -> None:
-    """What it would take to build the value."""
+    """Build the value, for comparison."""
     try:
         json.loads(data)
     except RecursionError:
