@@ -96,7 +96,7 @@ class Outcomes:
         self._late: dict[int, Planned] = {}  # timed out before they began: that they may do once, when nobody waits
         self._may_crash = self._may_expire = 0  # requests that somebody else's end or stop may have hit, at most
 
-    def next_event(self) -> Planned:
+    def next_frame(self) -> Planned:
         """Another one, as the seed says."""
         return self.add(
             self._plan.choices(self._acts, [ACTS[act] for act in self._acts])[0], self._plan.choice(WAITS_MS)

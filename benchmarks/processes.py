@@ -27,18 +27,19 @@ import figures
 import machine
 from arms.case import ANSWER, CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
 
-from pipe_init import launch, reaper
-from pipe_init.journal import Journal
-from pipe_init.policy import Settings
-from pipe_init.request import PROCESS, REQUEST, TEMPLATE, Function, Request
-from pipe_init.signals import Signals
-from pipe_init.starters import hello_of
-from pipe_init.supervisor import Supervisor
-from pipe_init.template import HELLO as TEMPLATE_HELLO
-from pipe_init.template import Template
-from pipe_init.worker import Worker
-from pipe_runtime.connection import End
-from pipe_runtime.messages import HELLO, JSON, READY
+from pipe_init.engine.supervisor import Supervisor
+from pipe_init.kernel import reaper
+from pipe_init.kernel.signals import Signals
+from pipe_init.log.journal import Journal
+from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request
+from pipe_init.policy.policy import Settings
+from pipe_init.workers import launch
+from pipe_init.workers.link import Worker
+from pipe_init.workers.sources import hello_of
+from pipe_init.workers.template_socket import HELLO as TEMPLATE_HELLO
+from pipe_init.workers.template_socket import Template
+from pipe_runtime.wire.connection import End
+from pipe_runtime.wire.messages import HELLO, JSON, READY
 
 LIMIT = 30.0
 """Seconds that anything may take here."""

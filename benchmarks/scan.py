@@ -18,8 +18,8 @@ from typing import Any
 
 import machine
 
-from pipe_init.cli.json_scan import is_one_value
-from pipe_init.cli.json_text import is_utf8
+from pipe_init.cli.results.json_scan import is_one_value
+from pipe_init.cli.results.json_text import is_utf8
 
 
 def record(number: int) -> dict[str, Any]:

@@ -21,9 +21,9 @@ import figures
 import machine
 from arms.case import CODE_DIR, HANDLER
 
-from pipe_init import launch
-from pipe_init.worker import Worker
-from pipe_runtime.messages import HELLO, READY, VERSION
+from pipe_init.workers import launch
+from pipe_init.workers.link import Worker
+from pipe_runtime.wire.messages import HELLO, READY, VERSION
 
 WARM_UP = 3
 START_LIMIT = 30.0

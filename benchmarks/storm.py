@@ -155,7 +155,7 @@ class Storm:
         while self.feeding and len(self.outcomes.waiting) < WINDOW:
             if not self.outcomes.waiting:
                 self.last_line = time.monotonic()
-            self.out += self.outcomes.next_event().line
+            self.out += self.outcomes.next_frame().line
         poll = select.poll()
         poll.register(self.from_init, select.POLLIN)
         if self.out:

@@ -24,10 +24,10 @@ def main(before: "set[int] | None" = None) -> None:
         end_by_signals()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         before = None
-    from . import paths
+    from . import module_path
 
-    paths.clean()
-    from . import shortage  # now, while there are descriptors and memory to load it
+    module_path.clean()
+    from .kernel import shortage  # now, while there are descriptors and memory to load it
 
     try:
         from . import entry

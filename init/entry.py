@@ -11,8 +11,8 @@ import sys
 from collections.abc import Collection
 from typing import NamedTuple, NoReturn
 
-from . import launch
-from .signals import Signals, hold
+from .kernel.signals import Signals, hold
+from .workers import launch
 
 FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
 """Options that most likely ask for a template, so that no worker is started early. A wrong guess costs milliseconds."""
@@ -61,22 +61,22 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
     if arguments[:1] == ["exec"]:
         return run_plain(arguments, mask)
     early = start_early(wants_early_worker(arguments)) if is_run(arguments) else None
-    from .cli import main as command_line
+    from .cli.main import main as run_command
 
-    return command_line(arguments, early)
+    return run_command(arguments, early)
 
 
 def run_plain(arguments: list[str], mask: Collection[int] | None) -> int:
     """Run `exec` and return its exit code. Simple options are read without loading click."""
     held = hold(mask)
-    from . import plain_init, quick
+    from .exec import command_line, plain_init
 
-    options = quick.read(arguments[1:], os.environ)
+    options = command_line.read(arguments[1:], os.environ)
     if options is not None:
         return plain_init.run(options, held)
-    from .cli import main as command_line
+    from .cli.main import main as run_command
 
-    return command_line(arguments, held=held)
+    return run_command(arguments, held=held)
 
 
 def is_run(arguments: list[str]) -> bool:

@@ -7,7 +7,9 @@ nor how a value is encoded.
 
 from __future__ import annotations
 
-from . import faults, iso8601, namespace
+from . import namespace
+from .adapters import iso8601
+from .call import faults
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

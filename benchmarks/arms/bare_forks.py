@@ -21,7 +21,7 @@ from collections import deque
 
 from msgpack import packb, unpackb
 
-import pipe_runtime.loop  # noqa: F401  # for its memory
+import pipe_runtime.serve.loop  # noqa: F401  # for its memory
 
 from .bare_frames import INVOKE, LENGTHS, RESULT, frame
 from .case import ANSWER, CODE_DIR, EVENT

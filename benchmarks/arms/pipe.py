@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from pipe_init import launch
-from pipe_init.journal import Journal
-from pipe_init.policy import Settings
-from pipe_init.request import Function, Request
-from pipe_init.signals import Signals
-from pipe_init.supervisor import Supervisor
-from pipe_runtime.messages import JSON
+from pipe_init.engine.supervisor import Supervisor
+from pipe_init.kernel.signals import Signals
+from pipe_init.log.journal import Journal
+from pipe_init.model import Function, Request
+from pipe_init.policy.policy import Settings
+from pipe_init.workers import launch
+from pipe_runtime.wire.messages import JSON
 
 from .case import CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
 from .driver import serve

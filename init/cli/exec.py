@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from .. import plain_init
-from ..forwarding import rewriting, signal_number
+from ..exec import plain_init
+from ..exec.forwarding import rewriting, signal_number
 from .options import DocumentedCommand, Seconds, option
 
 EXAMPLES = """

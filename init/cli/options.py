@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+JSON_LOG = "json_log"
+"""Key in click's context: whether each line on stderr has to be JSON, as far as is known yet."""
+
 _RANGE = re.compile(r"\s+\[[^\[\]]*<=x[^\[\]]*\]$")
 """What click says behind an option of the numbers that it takes: more than one wants to read."""
 

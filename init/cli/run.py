@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from pipe_runtime.connection import MAX_CONCURRENCY
+from pipe_runtime.wire.connection import MAX_CONCURRENCY
 
-from .. import report
-from ..request import EXEC, PROCESS, REQUEST, TEMPLATE
-from . import JSON_LOG
-from .inputs import BYTES_FORMS, LOG_LEVELS, TYPES, Given
-from .options import DocumentedCommand, Number, Seconds, option, prefer_command_line
-from .platform import MEANS, PLATFORMS
-from .session import Session
+from ..log import formats
+from ..model import EXEC, PROCESS, REQUEST, TEMPLATE
+from .function.inputs import BYTES_FORMS, LOG_LEVELS, TYPES, Given
+from .function.platform import MEANS, PLATFORMS
+from .options import JSON_LOG, DocumentedCommand, Number, Seconds, option, prefer_command_line
+from .runs.session import Session
 
 if TYPE_CHECKING:
     from ..entry import Early
@@ -373,9 +372,9 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     "--log-style",
     group="Output",
     metavar="STYLE",
-    type=click.Choice(report.LOG_STYLES),
+    type=click.Choice(formats.LOG_STYLES),
     callback=of_platform,
-    default=report.AUTO,
+    default=formats.AUTO,
     help="Lines about events on stderr: fc, lambda, json or none. Default: auto, one short line after a single event, "
     "and a summary of --events on a terminal. json also makes JSON of what the function logs and prints.",
 )
@@ -391,7 +390,7 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     "--error-style",
     group="Output",
     metavar="STYLE",
-    type=click.Choice(report.ERROR_STYLES),
+    type=click.Choice(formats.ERROR_STYLES),
     callback=of_platform,
     default="auto",
     help="A failure on stderr: text, or JSON as lambda or fc gives it. Default: auto, text on a terminal, else lambda.",

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 
-from ..journal import EMPTY, Journal
+from ..log.journal import EMPTY, Journal
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CLEAR_LINE = b"\r\x1b[K"

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pipe_runtime.connection import INIT, RUNTIME, Connection, End
-from pipe_runtime.errors import LocalProtocolError, ProtocolError
-from pipe_runtime.frames import Frame, FrameWriter
-from pipe_runtime.messages import CHUNK, CREDIT, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
+from pipe_runtime.wire.connection import INIT, RUNTIME, Connection, End
+from pipe_runtime.wire.errors import LocalProtocolError, ProtocolError
+from pipe_runtime.wire.frames import Frame, FrameWriter
+from pipe_runtime.wire.messages import CHUNK, CREDIT, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
 
 WINDOW = {"versions": [1], "window_requests": 64}
 METADATA: dict[int, dict[str, Any]] = {
@@ -49,7 +49,7 @@ def say(
         connection.send(kind, id, metadata, said)
     else:
         connection.receive(frame(kind, id, metadata, said))
-        assert connection.next_event() == Frame(kind, id, metadata, said)
+        assert connection.next_frame() == Frame(kind, id, metadata, said)
     return Frame(kind, id, metadata, said)
 
 
@@ -65,7 +65,7 @@ def talking(role: str, init: dict[str, Any] | None = None, **runtime: Any) -> Co
 def events(connection: Connection) -> list[Frame | End]:
     """All that can be had without more bytes."""
     found = []
-    while (event := connection.next_event()) is not None:
+    while (event := connection.next_frame()) is not None:
         found.append(event)
     return found
 
@@ -82,7 +82,7 @@ def refused(connection: Connection, sender: str, kind: int, id: int, payload: by
         return str(local.value)
     connection.receive(frame(kind, id, metadata, said))
     with pytest.raises(ProtocolError) as remote:
-        connection.next_event()
+        connection.next_frame()
     assert type(remote.value) is ProtocolError
     assert_poisoned(connection, remote.value)
     return str(remote.value)
@@ -94,10 +94,10 @@ def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
     for more in (b"", frame(STOP), b"\xff" * 100, frame(READY)):
         connection.receive(more)
         with pytest.raises(ProtocolError) as caught:
-            connection.next_event()
+            connection.next_frame()
         assert caught.value is error
         with pytest.raises(ProtocolError) as caught:
-            connection.receive_event(more)
+            connection.receive_frame(more)
         assert caught.value is error
     assert connection.buffered == kept
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipe_runtime.frames import Frame
-from pipe_runtime.messages import CHUNK, CREDIT, DUMP, END, ERROR, LOG, RESULT
+from pipe_runtime.wire.frames import Frame
+from pipe_runtime.wire.messages import CHUNK, CREDIT, DUMP, END, ERROR, LOG, RESULT
 from pipe_testing.runtime import RuntimeProcess
 
 STREAM = 1024 * 1024

@@ -23,10 +23,15 @@ class Fifo:
         self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def wait_for(self, text: bytes) -> None:
-        """Wait until somebody has written just this. TimeoutError: nobody does."""
+        """Wait until a process has written just this text.
+
+        Raises:
+            TimeoutError: No process writes it.
+            AssertionError: Another text was written, or the last process that held the pipe has closed it.
+        """
         seen = b""
-        while len(seen) < len(text):
-            seen += self._read()
+        while len(seen) < len(text) and (piece := self._read()):
+            seen += piece
         assert seen == text
 
     def wait_until_closed(self) -> None:

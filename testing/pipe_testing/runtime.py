@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipe_runtime.connection import INIT, Connection, End
-from pipe_runtime.frames import Frame
-from pipe_runtime.messages import ANY, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT, STOP, VERSION
+from pipe_runtime.wire.connection import INIT, Connection, End
+from pipe_runtime.wire.frames import Frame
+from pipe_runtime.wire.messages import ANY, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT, STOP, VERSION
 
 LIMIT = 60.0
 
@@ -177,7 +177,7 @@ class RuntimeProcess:
     def next_or_end(self) -> Frame | None:
         """Return the next frame; None at the end."""
         deadline = time.monotonic() + LIMIT
-        while (event := self.connection.next_event()) is None:
+        while (event := self.connection.next_frame()) is None:
             self.connection.receive(self._read(self.answers, deadline))
         return None if isinstance(event, End) else event
 

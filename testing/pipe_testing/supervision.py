@@ -14,13 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipe_init import launch
-from pipe_init.journal import Journal
-from pipe_init.limits import NONE, Limits
-from pipe_init.policy import Settings
-from pipe_init.request import EXEC, PROCESS, Function, Outcome, Request
-from pipe_init.signals import ENDING, Signals
-from pipe_init.supervisor import Supervisor
+from pipe_init.engine.supervisor import Supervisor
+from pipe_init.kernel.signals import ENDING, Signals
+from pipe_init.limits.rlimits import NONE, Limits
+from pipe_init.log.journal import Journal
+from pipe_init.model import EXEC, PROCESS, Function, Outcome, Request
+from pipe_init.policy.policy import Settings
+from pipe_init.workers import launch
 
 HARD_LIMIT = 40
 """Seconds for one test's supervision; what takes longer hangs."""

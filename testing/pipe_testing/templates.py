@@ -17,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipe_init import launch, reaper
-from pipe_init.template import HELLO, Forked, Template
-from pipe_runtime.connection import INIT, Connection
-from pipe_runtime.frames import Frame
+from pipe_init.kernel import reaper
+from pipe_init.workers import launch
+from pipe_init.workers.template_socket import HELLO, Forked, Template
+from pipe_runtime.wire.connection import INIT, Connection
+from pipe_runtime.wire.frames import Frame
 from pipe_testing import processes
 from pipe_testing.runtime import LIMIT, RuntimeProcess
 

@@ -1,0 +1,131 @@
+"""The command line: one file per command, loaded when it is named. Only this package knows click."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import JSON_LOG
+
+if TYPE_CHECKING:
+    from ..entry import Early
+    from ..kernel.signals import Held, Signals
+
+EXIT_BROKEN_PIPE = 141
+"""As a shell sees a program that SIGPIPE has ended."""
+
+COMPLAINT_SECONDS = 2.0
+"""Time that the reader of an error message has after a signal has asked pipe-init to end."""
+
+
+class Commands(click.Group):
+    """The commands; each is imported when it is wanted, since one need not pay for what another one needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, for the help."""
+        return ["exec", "run"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, None if there is none."""
+        if cmd_name == "run":
+            from .run import run
+
+            return run
+        if cmd_name == "exec":
+            from .exec import execute
+
+            return execute
+        return None
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="See `pipe-init COMMAND -h` for a command's options and examples.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    help="Show the versions of everything that matters and exit.",
+    callback=lambda *given: _show_version(*given),
+)
+def program() -> None:
+    """Run Python functions over pipes: no network, no HTTP, no container engine."""
+
+
+def main(arguments: list[str], early: Early | None = None, held: Held | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    early: what `run` may use, ended here if it does not. held: what `exec` needs to know of our start.
+    """
+    shared: dict[str, object] = {"early": early, "held": held, JSON_LOG: _asks_for_json(arguments)}
+    try:
+        code = program.main(args=arguments, prog_name="pipe-init", obj=shared, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        _complain(error, None if early is None else early.signals, bool(shared[JSON_LOG]))
+        return error.exit_code
+    except click.exceptions.Exit as exit:
+        return exit.exit_code
+    except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
+        return _stdout_is_gone()
+    finally:
+        if early is not None and early.process is not None:
+            early.process.dismiss()
+
+
+def _asks_for_json(arguments: list[str]) -> bool:
+    """Return whether this is a `run` that logs JSON, as far as can be told before its options are parsed."""
+    if arguments[:1] != ["run"]:
+        return False
+    if os.environ.get("PIPE_INIT_LOG_STYLE") == "json" or "--log-style=json" in arguments:
+        return True
+    return ("--log-style", "json") in zip(arguments, arguments[1:], strict=False)
+
+
+def _complain(error: click.ClickException, signals: Signals | None, as_json: bool) -> None:
+    from ..kernel.outlet import Patience
+    from ..log import formats
+    from ..log.journal import ERROR, Journal
+
+    journal, lines = Journal(2), []
+    if as_json:
+        journal.json_line = formats.json_line
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+        lines.append(error.format_message())
+    else:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            lines += [error.ctx.get_usage(), f"Try '{error.ctx.command_path} -h' for help.", ""]
+        lines.append(f"Error: {error.format_message()}")
+    journal.tell("\n".join(lines), ERROR)
+    journal.finish(Patience(signals, COMPLAINT_SECONDS))
+
+
+def _stdout_is_gone() -> int:
+    """End quietly because the reader of stdout is gone, with the exit code of a program that SIGPIPE ends."""
+    sink = os.open(os.devnull, os.O_WRONLY) if os.path.exists(os.devnull) else os.pipe()[1]
+    os.dup2(sink, 1)
+    return EXIT_BROKEN_PIPE
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    import msgpack
+
+    from pipe_runtime.wire.messages import VERSION
+
+    from .. import __version__
+
+    python = sys.version.partition(" ")[0]
+    kind = "pure Python" if "fallback" in msgpack.Packer.__module__ else "C"
+    release = ".".join(map(str, msgpack.version))
+    click.echo(
+        f"pipe-init {__version__}, protocol {VERSION}, Python {python} ({sys.executable}), msgpack {release} ({kind})"
+    )
+    context.exit(0)

@@ -1,0 +1,94 @@
+"""Tell the user about failed outcomes: the error itself, the source lines of its stack, and a hint what to do.
+
+This file knows the options that decide about that, and terminals. It knows nothing of workers. An error's texts came
+from a hostile process.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ...log import formats
+from ...log.journal import ERROR, INFO, Journal
+from ...model import Function, Outcome
+from ..function.inputs import Given
+from ..function.platform import LAMBDA
+from ..terminal import harmless, is_terminal, wants_colour
+from .http import response_status
+from .json_text import dumped
+from .result_lines import exit_code
+
+MAX_HINTED = 100
+"""Failed events of a run for which a hint is sought. Later events most likely fail for the same reasons."""
+
+
+class Failures:
+    """Tell the user about the failed outcomes of one run.
+
+    Args:
+        options: The options of the run.
+        function: The function that runs.
+        journal: The log, on stderr.
+    """
+
+    def __init__(self, options: Given, function: Function, journal: Journal) -> None:
+        self._options = options
+        self._journal = journal
+        self._is_json = function.hello.get("log_format") == "json"
+        self._folders = [function.hello["code_dir"], *function.hello.get("layers", [])]
+        self._hints: set[str] = set()
+        self._hinted = 0
+
+    def find_source(self, outcome: Outcome) -> None:
+        """Add source lines to the calls of a stack that has only files and line numbers."""
+        if outcome.problem is not None:
+            from .source_lines import with_source  # a run without errors does not need it
+
+            outcome.problem = with_source(outcome.problem, [os.path.abspath(folder) for folder in self._folders])
+
+    def show(self, outcome: Outcome) -> None:
+        """Write the error of an outcome to the log, in the style that the options ask for."""
+        self.find_source(outcome)
+        style, failure = self._options.error_style, outcome.problem or {}
+        if style == "text" or (style == "auto" and is_terminal(2) and not self._is_json):
+            text = formats.error_text(failure).rstrip("\n")
+        else:
+            error = formats.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
+            text = dumped(formats.logged(error) if self._is_json else error).decode()
+        text = for_stderr(text)
+        if text.startswith("{"):
+            self._journal.say(text)
+        else:
+            coloured = wants_colour(2) and not self._is_json
+            self._journal.tell(click.style(text, fg="red") if coloured else text, ERROR, outcome.request_id)
+
+    def hint(self, outcome: Outcome) -> None:
+        """Write what to do about an outcome's error, if that is known. Each hint is written once."""
+        options, problem = self._options, outcome.problem
+        if problem is None or options.quiet or self._hinted >= MAX_HINTED:
+            return
+        self._hinted += 1
+        from .hints import hint  # a run without errors does not need it
+        from .load_hints import Setting
+
+        platform = options.platform or LAMBDA
+        folder, together = str(options.code_dir), options.concurrency
+        setting = Setting(options.handler, folder, platform, options.raw, options.is_http, together)
+        text = hint(problem, setting)
+        if text and text not in self._hints:
+            self._hints.add(text)
+            self._journal.tell(for_stderr(f"pipe-init: hint: {text}"), INFO)
+
+
+def kind_of_failure(outcome: Outcome) -> str:
+    """Return the type of an outcome's error, or an HTTP status of 500 or more; "" if the outcome is no failure."""
+    if outcome.problem is not None:
+        return str(outcome.problem.get("error_type", "")) or "unknown"
+    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and exit_code(outcome) else ""
+
+
+def for_stderr(text: str) -> str:
+    """Return text from a function as it may be written to stderr: if that is a terminal, without control characters."""
+    return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text

@@ -1,0 +1,200 @@
+"""Say in one line what to do, for errors of functions that were written for another platform's convention.
+
+This module looks at an error that was already reported, and at the options. It changes nothing. The error's texts came
+from a hostile process: they are not trusted, and only identifiers from them are repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..function.platform import FC, LAMBDA, NONE
+from .load_hints import Setting, of_loading
+
+MAX_TEXT = 1024
+"""Characters of a message or of a line of code that are looked at."""
+
+MAX_STACK = 100
+"""Entries of a stack that are looked at."""
+
+_NOT_TEXT = re.compile(
+    r"the JSON object must be str, bytes or bytearray, not (?:dict|list|int|float|bool|NoneType)"
+    r"|Input must be bytes, bytearray, memoryview, or str"
+    r"|Expected string or (?:C-contiguous )?bytes"
+    r"|decoding to str: need a bytes-like object"
+    r"|argument should be a bytes-like object or ASCII string, not"
+    r"|'(?:dict|list|int|float|bool|NoneType|str)' object has no attribute 'decode'"
+)
+_NOT_JSON = re.compile(r"line \d+ column \d+ \(char \d+\)")
+_NOT_PARSED = re.compile(
+    r"'bytes' object has no attribute '(?:get|keys|items|values)'"
+    r"|byte indices must be integers"
+    r"|a bytes-like object is required, not 'str'"
+    r"|argument after \*\* must be a mapping, not bytes"
+    r"|Object of type bytes is not JSON serializable"
+    r"|cannot use a string pattern on a bytes-like object"
+    r"|can only concatenate str \(not \"bytes\"\) to str"
+)
+_NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
+_OF_REST_API = re.compile(r"'(?:httpMethod|path|resource|pathParameters|multiValue(?:Headers|QueryStringParameters))'")
+"""Keys that an event of API Gateway has in version 1.0, and not in version 2.0."""
+
+_VARIABLE = re.compile(r"'((?:AWS|LAMBDA|FC|ALIBABA_CLOUD)_[A-Z_]+|_HANDLER)'")
+_EVENT = re.compile(r"\b(?:event|evt)\b")
+_WHOLE_EVENT = re.compile(r"\b(?:loads|str|b64decode)\(\s*(\w+)\s*[,)]|\b(\w+)\s*\.\s*decode\(")
+_EVENT_NAMES = frozenset(("event", "evt", "e", "payload", "data", "body", "request", "req"))
+_REQUEST = frozenset((
+    "get_json", "get_data", "get_body", "args", "form", "files", "values", "json", "is_json", "method", "headers",
+    "path", "url", "cookies", "params", "route_params", "remote_addr",
+))  # fmt: skip
+"""Attributes of the request objects of Flask (Google Cloud Functions) and of Azure Functions."""
+
+_WANTS_REQUEST = (
+    "the handler wants a web request, as from Google Cloud Functions, Azure or Knative, and gets an event; make it a "
+    "WSGI application, such as functions_framework.create_app(…), and use --request"
+)
+
+
+def hint(problem: Mapping[str, Any], setting: Setting) -> str:
+    """Return what to do about an error, one line without a line break; "" if nothing is known.
+
+    Args:
+        problem: ERROR's metadata.
+        setting: What was asked for.
+    """
+    kind, message = _text(problem.get("error_type")), _text(problem.get("error_message"))
+    if kind == "Runtime.UnmarshalError":
+        return _of_event(message, setting)
+    if kind == "Runtime.MarshalError":
+        return _of_result(message, setting)
+    if kind.startswith("Runtime."):
+        return of_loading(kind, message, setting)
+    if kind == "BdbQuit" or message == "EOF when reading a line":
+        return "a function's stdin is empty, so it cannot ask, and a debugger gets no commands; print() goes to stderr"
+    lines = list(_code(problem))
+    if kind in ("KeyError", "NoRegionError"):
+        return _of_variable(kind, message, setting) or _of_rest_api(message, lines, setting)
+    return (
+        _of_event_form(message, lines, setting)
+        or _of_request(message, lines)
+        or _of_order(message, lines)
+        or _of_wsgi(message, lines, setting)
+        or _of_thread(message, setting)
+        or _of_thread_stacks(message, problem)
+    )
+
+
+def _of_event(message: str, setting: Setting) -> str:
+    if not setting.raw and not setting.http and _NOT_JSON.search(message):
+        return "with --raw the handler gets bytes, which need not be JSON"
+    if "this function takes an event" not in message or not setting.http:
+        return ""
+    if setting.platform != NONE:
+        return ""  # the function reads its event as a stream
+    return "with --platform lambda or fc a handler gets the request as the event of that platform's HTTP trigger"
+
+
+def _of_result(message: str, setting: Setting) -> str:
+    if "codec can't decode byte" not in message or setting.raw or setting.http:
+        return ""
+    return 'with --bytes base64 bytes become {"base64": …}, and with --raw they go out as they are'
+
+
+def _of_variable(kind: str, message: str, setting: Setting) -> str:
+    found = _VARIABLE.search(message)
+    name = "AWS_REGION" if kind == "NoRegionError" else found[1] if found else ""
+    if not name:
+        return ""
+    theirs = FC if name.startswith(("FC_", "ALIBABA_")) else LAMBDA
+    if theirs != setting.platform:
+        return f"--platform {theirs} sets the variables of that platform"
+    return f"-E {name}=… gives the function this variable"
+
+
+def _of_rest_api(message: str, lines: list[str], setting: Setting) -> str:
+    if not setting.http or not _OF_REST_API.fullmatch(message) or not any(_EVENT.search(line) for line in lines):
+        return ""
+    return (
+        "--request makes an event with rawPath and requestContext.http.method, as function URLs and HTTP APIs do; give "
+        "that of a REST API, with path and httpMethod, with -e or -f"
+    )
+
+
+def _of_event_form(message: str, lines: list[str], setting: Setting) -> str:
+    if not setting.raw and _NOT_TEXT.search(message):
+        for line in lines:
+            found = _WHOLE_EVENT.search(line)
+            if found and (found[1] or found[2]) in _EVENT_NAMES:
+                how = "--platform fc" if setting.http else "--raw, or --platform fc,"
+                return f"the event is parsed already; with {how} the handler gets bytes to parse"
+    if setting.raw and _NOT_PARSED.search(message) and any(_EVENT.search(line) for line in lines):
+        what = "--platform fc" if setting.platform == FC else "--raw"
+        return f"the event is bytes with {what}; without it the handler gets parsed JSON"
+    return ""
+
+
+def _of_order(message: str, lines: list[str]) -> str:
+    found = _NO_ATTRIBUTE.search(message)
+    owner, name = (found[1], found[2]) if found else ("", "")
+    swapped = "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
+    if found and owner != "Context" and any(re.search(rf"\b(?:context|ctx)\.{name}\b", line) for line in lines):
+        return swapped
+    if owner == "Context" and any(re.search(rf"\b(?:event|evt)\.{name}\b", line) for line in lines):
+        return swapped
+    if "'Context' object is not subscriptable" in message and any(_EVENT.search(line) for line in lines):
+        return swapped
+    return ""
+
+
+def _of_request(message: str, lines: list[str]) -> str:
+    found = _NO_ATTRIBUTE.search(message)
+    if not found:
+        return ""
+    if found[2] == "request" and any("context.request" in line for line in lines):
+        return _WANTS_REQUEST
+    if found[1] == "dict" and any(re.search(rf"\bcloud_?event\.{found[2]}\b", line) for line in lines):
+        return "annotate the parameter with pipe_runtime.cloudevent.CloudEvent to get an event object"
+    if found[2] in _REQUEST and any(
+        re.search(rf"\b(?:request|req|flask_request)\.{found[2]}\b", line) for line in lines
+    ):
+        return _WANTS_REQUEST
+    return ""
+
+
+def _of_wsgi(message: str, lines: list[str], setting: Setting) -> str:
+    if "'Context' object is not callable" in message:
+        return "a WSGI application whose second parameter is not called start_response needs --type wsgi"
+    missing = re.search(r"(\w+)\(\) missing \d required positional arguments?: '(\w+)'", message)
+    if missing and missing[1] == re.split(r"[.:]", setting.handler)[-1] and not lines:
+        return "a handler takes (event, context), (event) or nothing; for an application there is --type wsgi or asgi"
+    return ""
+
+
+def _of_thread(message: str, setting: Setting) -> str:
+    if setting.concurrency > 1 and re.search(r"only works in main thread|no current event loop in thread", message):
+        return "with --concurrency a plain function runs in a thread; for the main thread use --workers instead"
+    return ""
+
+
+def _of_thread_stacks(message: str, problem: Mapping[str, Any]) -> str:
+    limit = problem.get("limit")
+    if message != "can't start new thread" or not isinstance(limit, dict) or limit.get("name") != "memory":
+        return ""
+    return (
+        "the stack of each thread counts for -m, 8 MB as a rule; raise -m, or have smaller stacks by "
+        "threading.stack_size(…) when the module loads"
+    )
+
+
+def _code(problem: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of code of an error's stack, the most recent call first."""
+    stack = problem.get("stack")
+    for entry in reversed(stack[-MAX_STACK:] if isinstance(stack, list) else []):
+        if isinstance(entry, list) and len(entry) == 4 and (line := _text(entry[3])):
+            yield line
+
+
+def _text(value: object) -> str:
+    return value[:MAX_TEXT] if isinstance(value, str) else ""

@@ -1,0 +1,189 @@
+"""Make the result line of an event from its outcome, as pieces of bytes.
+
+The pieces refer to the result's own bytes where possible, so that a large line is not copied in memory. This file
+knows neither the supervisor nor descriptors. Everything in an outcome came from a hostile process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+from pipe_runtime.wire.messages import JSON, JSON_LINES
+
+from ...log import formats
+from ...model import EXIT_FUNCTION_FAILED, Outcome
+from ...policy.errors import problem
+from ..terminal import harmless_pieces
+from .http import response_pieces, response_status
+from .json_text import PIECE, Data, dumped, is_utf8, slices, text_pieces, value_pieces
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of a result that may become one line."""
+
+STEP = 256 * 1024
+"""Bytes of items that are checked at a time, if there are many."""
+
+_line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]").search
+"""Find a line end, as any of Python's text files, str.splitlines() and Node's readline understand it."""
+
+
+@dataclass(slots=True)
+class Result:
+    """An outcome and its body.
+
+    Attributes:
+        outcome: The outcome.
+        data: The whole body, even if it came in pieces; empty if it is larger than a line may be.
+        size: The number of bytes that came of it.
+    """
+
+    outcome: Outcome
+    data: Data
+    size: int
+
+    @property
+    def exit_code(self) -> int:
+        """The event's exit code."""
+        return exit_code(self.outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return an outcome's exit code. An HTTP status of 500 or more is a failure of the function."""
+    if outcome.exit_code or outcome.http is None:
+        return outcome.exit_code
+    return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
+
+
+class ResultLines:
+    """Make lines as the options ask for them.
+
+    Args:
+        raw: Whether results are bytes, not JSON.
+        unordered: Whether a line says which event it belongs to.
+        error_style: One of formats.py's; "text" and "auto" mean Lambda's.
+        terminal: Whether the lines go to a terminal: control characters are then shown as escapes.
+        max_line: Bytes of a result that may become one line.
+    """
+
+    def __init__(
+        self, raw: bool, unordered: bool, error_style: str, terminal: bool = False, max_line: int = MAX_LINE
+    ) -> None:
+        self.max_line = max_line
+        self._raw = raw
+        self._unordered = unordered
+        self._terminal = terminal
+        if not raw:
+            from .json_scan import scan  # compiling its expressions takes 15 ms, which single runs do not need
+
+            self._scan = scan
+        self._style = "fc" if error_style == "fc" else "lambda"
+
+    def check(self, result: Result) -> Iterator[None]:
+        """Turn a result that cannot be a line into an error. Yield now and then, so that others are not held up."""
+        outcome = result.outcome
+        if outcome.problem is None and result.size > self.max_line:
+            message = f"The result has {result.size} bytes; the limit for one line is {self.max_line}"
+            _fail(result, "Function.ResponseSizeTooLarge", message)
+        elif outcome.problem is None and (why := (yield from self._why_no_line(outcome, result.data))):
+            message = f"Unable to marshal response: {why}, which --events cannot show"
+            _fail(result, "Runtime.MarshalError", message)
+        if outcome.problem is not None:
+            result.data = b""
+
+    def pieces(self, result: Result, index: int) -> Iterable[bytes | memoryview]:
+        """Return the line of a result, with its line break.
+
+        Args:
+            result: The result, after `check`.
+            index: The event's number, counted from 0.
+        """
+        outcome, data = result.outcome, result.data
+        if outcome.content_type == JSON and self._is_short(result):  # the frequent case, and the fastest
+            return (formats.one_line(bytes(data)) + b"\n",)
+        pieces = self._pieces(result, index)
+        if self._terminal:
+            pieces = harmless_pieces(pieces)
+        return pieces if len(data) > PIECE else (b"".join(pieces),)
+
+    def _is_short(self, result: Result) -> bool:
+        """Return whether a result that is JSON is the whole line, and short."""
+        outcome = result.outcome
+        other = self._raw or self._unordered or self._terminal or outcome.http is not None
+        return not other and outcome.problem is None and len(result.data) <= PIECE
+
+    def _why_no_line(self, outcome: Outcome, data: Data) -> Generator[None, None, str]:
+        """Return why a result cannot be one line of the output; "" if it can."""
+        if outcome.http is not None or (self._raw and self._unordered):
+            return ""  # it becomes a JSON string
+        if self._raw:
+            return "the result has a line break in it" if _line_break(data) else ""
+        if outcome.content_type == JSON_LINES:
+            is_right = is_utf8(data) and (yield from self._are_values(data))
+            return "" if is_right else "an item of the result is not one JSON value"
+        if outcome.content_type != JSON:
+            return "the result is not JSON"
+        if b"\n" in data or b"\r" in data:
+            return "the result has a line break in it"
+        is_right = is_utf8(data) and (yield from self._is_value(data, 0, len(data)))
+        return "" if is_right else "the result is not one JSON value"
+
+    def _are_values(self, data: Data) -> Generator[None, None, bool]:
+        """Return whether each line is one JSON value."""
+        start, size, pause = 0, len(data), STEP
+        while start < size:
+            end = data.find(b"\n", start)
+            end = size if end < 0 else end
+            if not (yield from self._is_value(data, start, end)):
+                return False
+            start = end + 1
+            if start > pause:
+                pause = start + STEP
+                yield
+        return True
+
+    def _is_value(self, data: Data, start: int, end: int) -> Generator[None, None, bool]:
+        """Return whether a part is one JSON value."""
+        answers = self._scan(data, start, end)
+        answer = next(answers)
+        for following in answers:
+            yield
+            answer = following
+        return answer
+
+    def _pieces(self, result: Result, index: int) -> Iterator[bytes | memoryview]:
+        if not self._unordered:
+            yield from self._value(result)
+            yield b"\n"
+            return
+        name = b"result" if result.outcome.problem is None else b"error"
+        yield b'{"index": %d, "%s": ' % (index, name)
+        if not self._raw or result.outcome.problem is not None or result.outcome.http is not None:
+            yield from self._value(result)
+            yield b"}\n"
+        else:  # any bytes, which must not pass for other parts of the line
+            pieces, is_base64 = text_pieces(result.data)
+            yield from pieces
+            yield b', "isBase64Encoded": true}\n' if is_base64 else b"}\n"
+
+    def _value(self, result: Result) -> Iterator[bytes | memoryview]:
+        outcome, data = result.outcome, result.data
+        if outcome.problem is not None:
+            yield dumped(formats.error_object(self._style, outcome.problem, outcome.request_id))
+        elif outcome.http is not None:
+            yield from response_pieces(outcome.http, data)
+        elif outcome.content_type == JSON_LINES and not self._raw:
+            yield b"["
+            for piece in value_pieces(data, len(data) - data.endswith(b"\n")):
+                yield bytes(piece).replace(b"\n", b", ")
+            yield b"]"
+        elif self._raw:
+            yield from slices(data, len(data))
+        else:
+            yield from value_pieces(data, len(data))
+
+
+def _fail(result: Result, error_type: str, message: str) -> None:
+    result.outcome.problem = problem(error_type, message)
+    result.outcome.exit_code = EXIT_FUNCTION_FAILED

@@ -1,0 +1,315 @@
+"""Run many events: read lines, submit requests to a supervisor, and write one result line for each event.
+
+The run waits in one place only, and only after a turn that found nothing to do. It knows neither options nor terminals
+nor how a worker is run.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ...model import (
+    EXIT_FUNCTION_FAILED,
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_NOT_LOADED,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_PROTOCOL,
+    EXIT_STOPPED,
+    EXIT_TIMED_OUT,
+    EXIT_USAGE,
+    MAX_PAYLOAD,
+    Outcome,
+    Piece,
+    Request,
+)
+from ...policy.errors import problem
+from ..results.output import Output
+from ..results.result_lines import Result, ResultLines
+from .lines import MAX_HELD, AsTheyCome, InOrder, LineReader
+
+ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
+"""Exit codes that end a run, because every further event would fail in the same way."""
+
+
+class Engine(Protocol):
+    """The part of the supervisor (supervisor.py) that a run uses."""
+
+    outcomes: deque[Outcome]
+
+    @property
+    def pieces(self) -> deque[Piece]:
+        """The pieces of streamed results that came."""
+
+    @property
+    def finishing(self) -> bool:
+        """Whether the supervisor takes no more requests."""
+
+    @property
+    def interrupted_by(self) -> int:
+        """The signal that asked pipe-init to end, 0 if none did."""
+
+    @property
+    def in_a_hurry(self) -> bool:
+        """Whether a second signal has asked for an end at once."""
+
+    def has_room(self) -> bool:
+        """Return whether another request is worth submitting now."""
+
+    def submit(self, request: Request) -> int:
+        """Take a request."""
+
+    def refuse(self, request: Request) -> None:
+        """Answer a request that came too late to be taken."""
+
+    def taken(self, piece: Piece) -> None:
+        """Give the worker credit for as many bytes as the piece had."""
+
+    def finish(self) -> None:
+        """Take no more requests."""
+
+    def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
+        """Wait until something happens, and handle it. With wait=False, handle what has happened already."""
+
+
+@dataclass(slots=True)
+class _Collected:
+    """A streamed result that is to become one line.
+
+    Attributes:
+        data: What came of it; nothing if it is larger than a line may be.
+        size: The number of bytes that came.
+    """
+
+    data: bytearray = field(default_factory=bytearray)
+    size: int = 0
+
+
+class EventsRun:
+    """One run.
+
+    Args:
+        supervisor: Runs the requests.
+        reader: Reads the events.
+        output: Writes the lines.
+        lines: Makes a line of a result.
+        request: Makes a request of an event.
+        unordered: Write lines in the order in which results come, not in the order of the events.
+        counted: Called with each outcome just before its line is printed.
+        max_held: Bytes of results that may wait to be printed. Beyond them only the result that is printed next gets
+            credit, up to the limit of a line. The others may add what their workers had credit for already.
+
+    Attributes:
+        codes: Exit codes of the events so far.
+        read: The number of events that were read so far.
+        reason: The error that ended the run early; empty if it did not end early, or a signal ended it.
+    """
+
+    def __init__(
+        self,
+        supervisor: Engine,
+        reader: LineReader,
+        output: Output,
+        lines: ResultLines,
+        request: Callable[[bytes], Request],
+        unordered: bool = False,
+        counted: Callable[[Outcome], None] = lambda outcome: None,
+        max_held: int = MAX_HELD,
+    ) -> None:
+        self.codes: set[int] = set()
+        self.read = 0
+        self.reason: Mapping[str, object] = {}
+        self._supervisor = supervisor
+        self._reader = reader
+        self._output = output
+        self._lines = lines
+        self._request = request
+        self._counted = counted
+        self._max_held = max_held
+        self._order: InOrder[Result] = AsTheyCome() if unordered else InOrder()
+        self._collected: dict[str, _Collected] = {}
+        self._collected_size = 0
+        self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
+        self._unchecked_size = 0
+        self._withheld: list[Piece] = []
+        self._printing_size = 0
+        self._ended = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of results in memory: unfinished streams, results to check, waiting ones, the one being written."""
+        return self._collected_size + self._unchecked_size + self._order.size + self._printing_size
+
+    def run(self) -> None:
+        """Run until each event that was read has its line."""
+        while True:
+            if self._turn():
+                if self._unchecked:
+                    self._supervisor.step(wait=False)  # a large result is being checked: workers do not wait for it
+                continue  # another step may have waited for what was just done
+            if not self._order and not self._output.pending and (self._reader.exhausted or self._supervisor.finishing):
+                return
+            self._wait()
+
+    def _turn(self) -> bool:
+        """Do all that can be done without waiting. Return whether anything was done."""
+        done = self._take_events()
+        done |= self._collect()
+        done |= self._settle()
+        done |= self._check()
+        done |= self._print()
+        done |= self._give_credit()
+        return done
+
+    def _wait(self) -> None:
+        """Wait for the workers, for the next event if there is room for one, and for stdout if something is pending."""
+        supervisor, reader, output = self._supervisor, self._reader, self._output
+        if output.pending and supervisor.interrupted_by and not self._order.awaited:
+            output.finish()  # only the reader of stdout is waited for: within the grace time
+            return
+        hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
+        watch = {reader.descriptor: select.POLLIN} if hungry else {}
+        if output.pending:
+            watch[output.descriptor] = select.POLLOUT
+        ready = supervisor.step(watch)
+        if hungry and reader.descriptor in ready:
+            reader.fill()
+
+    # The steps of a turn. Each returns whether it did anything.
+
+    def _take_events(self) -> bool:
+        """Submit events while there is room. Once the supervisor takes no more, refuse the events that were read."""
+        supervisor, reader, order = self._supervisor, self._reader, self._order
+        before = self.read
+        while reader.has_line() and not order.full and not self._unchecked:
+            room = supervisor.has_room()
+            if not room and not supervisor.finishing:
+                break
+            line = reader.next_line()
+            request = self._request(line or b"")
+            order.announce(request.request_id)
+            self.read += 1
+            if line is None:
+                error = problem("RequestTooLargeException", f"The event has more than {MAX_PAYLOAD} bytes")
+                supervisor.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
+            elif room:
+                supervisor.submit(request)
+            else:
+                supervisor.refuse(request)
+        return self.read > before
+
+    def _collect(self) -> bool:
+        """Take the pieces of streamed results that came. Their workers get no credit for them yet."""
+        pieces = self._supervisor.pieces
+        if not pieces:
+            return False
+        while pieces:
+            piece = pieces.popleft()
+            collected = self._collected.setdefault(piece.request_id, _Collected())
+            collected.size += len(piece.data)
+            self._collected_size -= len(collected.data)
+            if collected.size <= self._lines.max_line:
+                collected.data += piece.data
+            else:
+                collected.data = bytearray()
+            self._collected_size += len(collected.data)
+            self._withheld.append(piece)
+        return True
+
+    def _settle(self) -> bool:
+        """Take the outcomes that came, each with the pieces that were collected of its result."""
+        outcomes = self._supervisor.outcomes
+        if not outcomes:
+            return False
+        while outcomes:
+            outcome = outcomes.popleft()
+            collected = self._collected.pop(outcome.request_id, None)
+            if collected is None:
+                result = Result(outcome, outcome.payload, len(outcome.payload))
+            else:
+                self._collected_size -= len(collected.data)
+                result = Result(outcome, collected.data, collected.size)
+            outcome.payload = b""
+            self._unchecked.append((result, self._lines.check(result)))
+            self._unchecked_size += len(result.data)
+        return True
+
+    def _check(self) -> bool:
+        """Check whether results can be lines: small ones at once, of a large one a part."""
+        done = False
+        while self._unchecked:
+            result, checks = self._unchecked[0]
+            size = len(result.data)
+            for _ in checks:
+                if not self._supervisor.in_a_hurry:
+                    return True  # there is more to check of it
+                message = "pipe-init stopped before it had checked the result"
+                result.outcome.problem, result.outcome.exit_code = problem("Runtime.Stopped", message), EXIT_STOPPED
+                result.data = b""
+                break
+            self._unchecked.popleft()
+            self._unchecked_size -= size
+            self._order.put(result.outcome.request_id, result, len(result.data))
+            self.codes.add(result.exit_code)
+            self._look_for_an_end(result)
+            done = True
+        return done
+
+    def _look_for_an_end(self, result: Result) -> None:
+        """End the run if every further event would fail in the same way. Note why no more events are taken."""
+        supervisor, error = self._supervisor, result.outcome.problem
+        if error is None or self._ended or supervisor.interrupted_by:
+            return
+        if result.exit_code in ENDING_CODES:
+            self._ended = True
+        if self._ended or supervisor.finishing:
+            self.reason = error
+        if not supervisor.finishing and self._ended:
+            supervisor.finish()  # requests in flight may still succeed
+
+    def _print(self) -> bool:
+        """Write lines until stdout takes no more without waiting."""
+        order, output = self._order, self._output
+        done = output.write_some()
+        while not output.pending:
+            self._printing_size = 0
+            following = order.take()
+            if following is None:
+                break
+            place, result = following
+            self._counted(result.outcome)
+            self._printing_size = len(result.data)
+            output.add(self._lines.pieces(result, place))
+            output.write_some()
+            done = True
+        return done
+
+    def _give_credit(self) -> bool:
+        """Give workers credit. While too much is held, only the result that is printed next gets any."""
+        if not self._withheld:
+            return False
+        withheld, self._withheld = self._withheld, []
+        full = self.held > self._max_held
+        first = None if self._output.pending else self._order.first
+        for piece in withheld:
+            if full and piece.request_id != first:
+                self._withheld.append(piece)
+            else:
+                self._supervisor.taken(piece)
+        return len(self._withheld) < len(withheld)
+
+
+def worst(codes: set[int]) -> int:
+    """Return the exit code of a run of many events, from the codes of its events.
+
+    The first of these that is present: a code of ENDING_CODES, out of memory, death by a signal, a timeout, a failure.
+    """
+    for code in (*ENDING_CODES, EXIT_OUT_OF_MEMORY):
+        if code in codes:
+            return code
+    signals = sorted(code for code in codes if code > 128)
+    return signals[0] if signals else EXIT_TIMED_OUT if EXIT_TIMED_OUT in codes else max(codes, default=0)

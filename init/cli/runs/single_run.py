@@ -1,0 +1,99 @@
+"""Run a single request: send its body and print its result as fast as each side takes it.
+
+This file knows neither options nor how a worker is run.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Mapping
+from typing import Any
+
+from pipe_runtime.wire.messages import JSON
+
+from ...engine.supervisor import Supervisor
+from ...model import Outcome, Piece, Request
+from ..results.http import response_head
+from ..results.output import Output
+from ..terminal import harmless, is_terminal
+from .body import Body
+
+
+class SingleRun:
+    """Run requests one after the other.
+
+    Args:
+        supervisor: Runs the requests.
+        output: Writes the results.
+        raw: Print the result's bytes without a line break after them.
+        include: Print status and headers of an HTTP answer before its body.
+    """
+
+    def __init__(self, supervisor: Supervisor, output: Output, raw: bool, include: bool) -> None:
+        self._supervisor = supervisor
+        self._output = output
+        self._raw = raw
+        self._include = include
+        self._is_terminal = is_terminal(output.descriptor)
+
+    def run(self, request: Request, body: Body | None = None) -> Outcome:
+        """Run one request and return its outcome; print the result as it comes if it is streamed.
+
+        Args:
+            request: The request.
+            body: The request's body, if that is streamed.
+        """
+        supervisor, output = self._supervisor, self._output
+        id, rest = supervisor.submit(request), body
+        while not supervisor.outcomes or output.pending:
+            watch: dict[int, int] = {}
+            if rest is not None and supervisor.takes_body(id):
+                if rest.ended:
+                    supervisor.feed(id, b"")
+                    rest = None
+                elif rest.waits_for >= 0:
+                    watch[rest.waits_for] = select.POLLIN
+                elif room := supervisor.room(id):
+                    supervisor.feed(id, rest.take(room))
+                    continue
+            if output.pending:
+                watch[output.descriptor] = select.POLLOUT
+            ready = supervisor.step(watch)
+            if rest is not None and rest.waits_for in ready:
+                rest.read_ahead()
+            output.write_some()
+            while supervisor.pieces:
+                self._show(supervisor.pieces.popleft())
+            if supervisor.interrupted_by and supervisor.outcomes:
+                break
+        output.finish()
+        return supervisor.outcomes.popleft()
+
+    def print_rest(self, outcome: Outcome) -> None:
+        """Print the rest of a result: all of it, or the end of a streamed one."""
+        if outcome.http is not None:
+            pieces = [b"" if outcome.streamed else self._head(outcome.http), outcome.payload]
+        elif outcome.streamed:
+            pieces = [b"\n"] if outcome.content_type == JSON and not self._raw else []
+        else:
+            pieces = [outcome.payload, b"" if self._raw else b"\n"]
+        if self._is_terminal:
+            pieces = [harmless(b"".join(pieces))]
+        elif sum(map(len, pieces)) <= 4096:
+            pieces = [b"".join(pieces)]
+        self._output.add(pieces)
+        self._output.finish()
+
+    def _show(self, piece: Piece) -> None:
+        """Print a piece of the result. Once it is written, the worker gets credit for more."""
+        data = piece.data
+        if not data and piece.http is not None:
+            data = self._head(piece.http)
+        if data:
+            shown = harmless(data) if self._is_terminal else data
+            self._output.add((shown,), lambda: self._supervisor.taken(piece))
+
+    def _head(self, http: Mapping[str, Any]) -> bytes:
+        """Return the status and headers that --include prints before a body."""
+        head = response_head(http) if self._include else b""
+        return head.replace(b"\r\n", b"\n") if self._is_terminal else head

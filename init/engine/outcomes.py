@@ -1,0 +1,126 @@
+"""The requests of one lane, from the moment it takes them to their outcomes: exactly one for each.
+
+It turns what a worker has answered, or what is known of a worker that has not, into an outcome. Which of both counts is
+the policy's business; who ran the request, and where, is the lane's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pipe_runtime.wire.frames import Frame
+from pipe_runtime.wire.messages import END, MEASURED, RESULT
+
+from ..log.journal import Journal
+from ..log.request_lines import Proceedings
+from ..model import EXIT_FUNCTION_FAILED, Function, Outcome, Request
+from ..policy import limit_hit
+from ..policy.actions import Cause
+from ..policy.errors import Facts, answer, problem
+from .streams import Streams
+
+if TYPE_CHECKING:
+    from ..limits.cgroup import Evidence
+
+UNKNOWN = float("inf")
+"""Microseconds that a request takes as long as none is done: nothing is to wait behind the first one."""
+
+NEWEST_SHARE = 0.25
+"""Of the last request, in what requests take of late."""
+
+
+class Ledger:
+    """requests: by id, those that have no outcome yet. busy_us: microseconds that one takes, of late.
+
+    init_us: microseconds until the worker was ready, for the report of its first request; None: that was made.
+    """
+
+    def __init__(
+        self,
+        lane: int,
+        function: Function,
+        journal: Journal,
+        proceedings: Proceedings,
+        streams: Streams,
+        outcomes: deque[Outcome],
+    ) -> None:
+        self.requests: dict[int, Request] = {}
+        self.busy_us = UNKNOWN
+        self.init_us: int | None = None
+        self._lane = lane
+        self._function = function
+        self._journal = journal
+        self._proceedings = proceedings
+        self._streams = streams
+        self._outcomes = outcomes
+        self._begun: dict[int, float] = {}
+
+    @property
+    def the_one_begun(self) -> int:
+        """The request whose lines raw ones must be; 0 if there are several, or none."""
+        return next(iter(self._begun), 0) if self._function.concurrency == 1 or len(self._begun) == 1 else 0
+
+    def begin(self, id: int) -> None:
+        """The worker is at this request now."""
+        self._begun[id] = time.monotonic()
+        self._proceedings.begun(self.requests[id])
+
+    def answered(self, frame: Frame, evidence: Callable[[int], Evidence | None], now: float) -> int:
+        """The worker's outcome, which counts. evidence: what its cgroup tells of a request. Returns its peak memory."""
+        id, metadata, function = frame.id, frame.metadata, self._function
+        request_id = self.requests[id].request_id
+        measured = {}
+        for key in MEASURED:
+            if key in metadata:
+                measured[key] = metadata[key]
+        if "duration_us" not in measured:
+            measured.update(self._duration(id, now))
+        limit = function.limits.output_bytes
+        if limit is not None and len(frame.payload) > limit:
+            error = limit_hit.too_large(len(frame.payload), limit, streamed=False)
+            outcome = Outcome(request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
+        elif frame.kind == RESULT:
+            outcome = Outcome(request_id, metadata["content_type"], frame.payload, None, 0, measured)
+            if "http" in metadata:
+                outcome.http = metadata["http"]
+        elif frame.kind == END and "error_type" not in metadata:
+            outcome = Outcome(request_id, measured=measured)
+        else:
+            error = dict(limit_hit.completed(metadata, function.limits, evidence(id), measured))
+            outcome = Outcome(request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
+        took = float(measured.get("duration_us", 0))
+        self.busy_us = took if self.busy_us == UNKNOWN else self.busy_us + (took - self.busy_us) * NEWEST_SHARE
+        self._conclude(id, outcome)
+        return int(measured.get("peak_memory_bytes", 0))
+
+    def answer(self, id: int, cause: Cause, facts: Facts) -> None:
+        """The outcome that the init gives in the worker's place. facts: what is known of the worker."""
+        request, function = self.requests[id], self._function
+        measured = self._duration(id, time.monotonic())
+        if id in self._begun and facts.peak_memory:
+            measured["peak_memory_bytes"] = facts.peak_memory
+        error, exit_code = answer(function, request, cause, facts, facts.stacks.get(id))
+        error = limit_hit.timed(error, measured)
+        self._conclude(id, Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured))
+
+    def fail(self, id: int, error_type: str, message: str) -> None:
+        """The outcome of a request that no worker gets."""
+        error = problem(error_type, message)
+        self._conclude(id, Outcome(self.requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
+
+    def _duration(self, id: int, now: float) -> dict[str, int]:
+        return {"duration_us": int((now - self._begun[id]) * 1e6)} if id in self._begun else {}
+
+    def _conclude(self, id: int, outcome: Outcome) -> None:
+        """The one place where a request that was submitted gets its outcome."""
+        self._journal.request_over(id, self._lane)
+        request = self.requests.pop(id)
+        self._streams.end(id, outcome)
+        if self._begun.pop(id, None) is not None:
+            if self.init_us is not None:
+                outcome.measured["init_us"], self.init_us = self.init_us, None
+            self._proceedings.ended(request, outcome)
+        self._outcomes.append(outcome)

@@ -1,0 +1,1 @@
+"""The kernel's interface: processes, signals, descriptors. It has no notion of requests."""

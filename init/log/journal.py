@@ -1,0 +1,272 @@
+"""The init's log: messages of pipe-init and lines that functions wrote, on one descriptor, with a cap per request.
+
+While the descriptor's reader does not read, lines wait in a buffer. This module knows no workers; its callers say which
+request a line belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..kernel.outlet import Outlet, Patience
+
+LOG_CAP = 1024 * 1024
+"""Bytes of log that one request may write. The rest is counted and dropped, and a line says so.
+
+The buffer counts as full when it holds as many bytes.
+"""
+
+PARTIAL_LIMIT = 64 * 1024
+"""Bytes of a raw line that are kept until the line ends; a longer line is passed on in pieces."""
+
+NAME = 128
+"""Characters shown of a request's id."""
+
+EMPTY, WAITING, FULL = range(3)
+"""States of the buffer. While lines wait, no request is sent ahead of its turn; while it is full, none is sent."""
+
+INFO, WARN, ERROR = "INFO", "WARN", "ERROR"
+"""Levels of pipe-init's own messages, with Lambda's names."""
+
+RAW = "raw"
+"""The stream of what came from below Python."""
+
+
+@dataclass(slots=True)
+class _Usage:
+    """What one request has logged, in bytes, and what of it was dropped."""
+
+    used: int = 0
+    dropped_lines: int = 0
+    dropped_bytes: int = 0
+
+
+class Journal:
+    """Take log lines, and write them whenever the descriptor takes them; never block.
+
+    The buffer holds at most the cap, and once more the cap for each request that has begun by the time it is full.
+    Whoever begins requests looks at `level` first. Only lines beyond a request's cap are ever dropped, unless the
+    descriptor's reader is gone or does not read until the end.
+
+    Args:
+        descriptor: Where lines go, usually 2.
+        escape: Makes a function's line harmless for a terminal.
+        cap: Bytes that a request may log.
+
+    Attributes:
+        before_line: Called before each line.
+    """
+
+    def __init__(self, descriptor: int, escape: Callable[[bytes], bytes] | None = None, cap: int = LOG_CAP) -> None:
+        self._outlet = Outlet(descriptor)
+        self._buffer = bytearray()
+        self._escape = escape
+        self._cap = cap
+        self._usage: dict[int, _Usage] = {}
+        self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
+        self._open_line: tuple[int, str] | None = None
+        self._lost, self._why = 0, ""  # bytes that could not be written since the last write, and the reason
+        self._note_left = 0  # bytes at the buffer's start that are the message about it
+        self.json_line: Callable[[bytes, str, str], bytes] | None = None
+        """Make a line of JSON of (text, request id or "", level or ""). None: the log is text."""
+        self.request_id: Callable[[int], str] = lambda id: ""
+        """Return the request id of a frame id whose request has no outcome yet, else ""."""
+        self.before_line: Callable[[], None] | None = None
+        self.held_back: Callable[[], bool] | None = None
+        """Return whether the log must wait: stdout is the same file, and a result line on it is not complete."""
+        self._in_line = False
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor to poll for POLLOUT while the buffer is not empty; call `flush` when it is writable."""
+        return self._outlet.descriptor
+
+    @property
+    def level(self) -> int:
+        """EMPTY, WAITING or FULL."""
+        size = len(self._buffer)
+        return FULL if size >= self._cap else WAITING if size else EMPTY
+
+    @property
+    def cut(self) -> bool:
+        """Whether the beginning of a line was written and the rest waits."""
+        return self._in_line and bool(self._buffer)
+
+    def flush(self) -> None:
+        """Write as much of the buffer as the descriptor takes without waiting."""
+        if not self._buffer or (self.held_back is not None and self.held_back()):
+            return
+        try:
+            written = self._outlet.write(self._buffer)
+        except OSError as error:  # its reader is gone, or the disk is full; results must not depend on the log
+            self._lose(error.strerror or "")
+            return
+        if written:
+            self._in_line = self._buffer[written - 1] != ord("\n")
+            del self._buffer[:written]
+        self._note_left = max(0, self._note_left - written)
+        if not self._note_left:
+            self._lost = 0
+
+    def end_line(self) -> None:
+        """End the line that a function has left open, because something else follows in the same file."""
+        self._write(b"")
+
+    def finish(self, patience: Patience) -> None:
+        """Wait until everything is written or the patience is over; drop what is left then."""
+        self.held_back = None
+        self.flush()
+        while self._buffer and patience.wait(self._outlet.descriptor):
+            self.flush()
+        if self._buffer:
+            self._lose("nobody reads it")
+        patience.over()
+
+    def close(self) -> None:
+        """Close what was opened for the descriptor. The descriptor itself stays open."""
+        self._outlet.close()
+
+    def put(self, data: bytes) -> None:
+        """Append bytes to the log as they are: they need not be lines."""
+        if self._lost and not self._buffer:
+            self._buffer += self._own(
+                f"pipe-init: {self._lost} bytes of the log could not be written: {self._why}", WARN
+            )
+            self._note_left = len(self._buffer)
+        self._buffer += data
+        self.flush()
+
+    def _lose(self, why: str) -> None:
+        """Drop what waits, and count it."""
+        self._lost += len(self._buffer) - self._note_left
+        self._note_left, self._why = 0, why
+        self._buffer.clear()
+
+    def say(self, line: str) -> None:
+        """Write a line that already has the log's form; nothing for ""."""
+        if line:
+            self._write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def tell(self, message: str, level: str = WARN, request_id: str = "") -> None:
+        """Write a message of pipe-init's own: as text, or in a JSON log as one line of JSON.
+
+        Args:
+            message: One line or more, without the last line break.
+            level: INFO, WARN or ERROR.
+            request_id: The id of the request that it is about, or "".
+        """
+        self._write(self._own(message, level, request_id))
+
+    def _own(self, message: str, level: str, request_id: str = "") -> bytes:
+        text = message.encode("utf-8", "backslashreplace")
+        return (text if self.json_line is None else self.json_line(text, request_id, level)) + b"\n"
+
+    def from_function(
+        self, text: bytes, stream: str = RAW, continues: bool = False, id: int = 0, name: str = ""
+    ) -> None:
+        """Write one or more lines that the function printed or logged, without the last line break.
+
+        Args:
+            text: The lines.
+            stream: Where the function wrote them: "stdout", "stderr", "log" or RAW.
+            continues: The last line goes on in the next text of the same stream and id.
+            id: The request's frame id, 0 for none.
+            name: The request id to show before each line, followed by a tab. The worker may have made it up.
+        """
+        usage = self._usage.get(id) or self._usage.setdefault(id, _Usage())
+        size = len(text) + 1
+        prefix = _shown(name) if name else b""
+        if prefix:
+            size += len(prefix) * (text.count(b"\n") + 1)
+        unasked = not id and len(self._buffer) > 2 * self._cap  # lines without a request do not stop when it is full
+        if usage.dropped_lines or usage.used + size > self._cap or unasked:
+            usage.dropped_lines += text.count(b"\n") + 1
+            usage.dropped_bytes += size
+            return
+        usage.used += size
+        shown = self._escape(text) if self._escape else text
+        line = (id, stream)
+        if prefix:
+            shown = shown.replace(b"\n", b"\n" + prefix)
+            if self._open_line != line:
+                shown = prefix + shown
+        self._write(shown if continues else shown + b"\n", line)
+        self._open_line = line if continues else None
+
+    def raw(self, data: bytes, id: int = 0, source: int = 0) -> None:
+        """Take bytes that came from below Python, in pieces; pass on whole lines.
+
+        Args:
+            data: The next piece.
+            id: As for from_function.
+            source: A number that tells writers apart, since several may write at the same time.
+        """
+        partial, _ = self._partial.pop(source, (b"", 0))
+        whole, line_break, rest = (partial + data).rpartition(b"\n")
+        if line_break:
+            self._raw_lines(whole, id)
+        if len(rest) > PARTIAL_LIMIT:
+            if self.json_line is None:
+                self.from_function(rest, continues=True, id=id)
+            else:
+                self._raw_lines(rest, id)  # a record cannot go on in the next one
+            rest = b""
+        if rest:
+            self._partial[source] = rest, id
+
+    def request_over(self, id: int = 0, source: int = 0) -> None:
+        """Forget a request that has its outcome, after saying how many of its lines were dropped."""
+        if not self._usage and not self._partial:
+            return  # nothing came
+        if source in self._partial and self._partial[source][1] in (0, id):
+            partial, _ = self._partial.pop(source)
+            self._raw_lines(partial, id)
+        for each in {0, id}:  # lines without a request are counted anew after each outcome
+            usage = self._usage.pop(each, None)
+            if usage is None:
+                continue
+            self._write(b"")
+            if usage.dropped_lines:
+                text = (
+                    f"pipe-init: {usage.dropped_lines} log lines ({usage.dropped_bytes} bytes) of this request were "
+                    f"dropped; a request may log {self._cap} bytes"
+                )
+                self.tell(text, WARN, self.request_id(each))
+
+    def all_over(self, ids: Iterable[int] = (), source: int = 0) -> None:
+        """Forget a source that is gone, and the requests whose lines it may have written."""
+        for id in [0, *ids]:
+            self.request_over(id, source)
+        if source in self._partial:
+            partial, id = self._partial.pop(source)
+            self._raw_lines(partial, id)
+            self.request_over(id, source)
+
+    def _raw_lines(self, text: bytes, id: int) -> None:
+        make = self.json_line
+        if make is None:
+            self.from_function(text, id=id)
+            return
+        name, lines = self.request_id(id), text.split(b"\n")
+        for number, line in enumerate(lines):  # one by one: as many of them are kept as fit
+            usage = self._usage.get(id)
+            if usage is not None and usage.dropped_lines:
+                self.from_function(b"\n".join(lines[number:]), id=id)
+                return
+            self.from_function(make(line, name, ""), id=id)
+
+    def _write(self, data: bytes, line: tuple[int, str] | None = None) -> None:
+        """Write data, after ending any open line other than `line`."""
+        if self._open_line and self._open_line != line:
+            data, self._open_line = b"\n" + data, None
+        if not data:
+            return
+        if self.before_line:
+            self.before_line()
+        self.put(data)
+
+
+def _shown(name: str) -> bytes:
+    """Return a request's id as the start of a line: ASCII without control characters, at most NAME characters long."""
+    return (name if name.isascii() and name.isprintable() else ascii(name)[1:-1])[:NAME].encode() + b"\t"

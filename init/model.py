@@ -1,0 +1,152 @@
+"""What is asked of the supervisor and what it answers: plain data, and the exit codes of README.md's table."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipe_runtime.wire.frames import LARGEST_PAYLOAD
+
+from .limits.rlimits import NONE, Limits
+from .policy.policy import Settings
+
+if TYPE_CHECKING:
+    from .limits.delegation import Parent
+
+MAX_PAYLOAD = LARGEST_PAYLOAD
+"""Bytes of a request's payload, unless it is streamed."""
+
+PROCESS, REQUEST = "process", "request"
+"""Kinds of isolation: what a process of its own is for, all requests of a worker or each one."""
+
+EXEC, TEMPLATE = "exec", "template"
+"""Ways to start a worker: an interpreter of its own, or a fork of one that has loaded the handler."""
+
+EXIT_FUNCTION_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_LOADED = 3
+EXIT_PROTOCOL = 4
+EXIT_TIMED_OUT = 124
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+EXIT_OUT_OF_MEMORY = 137
+EXIT_STOPPED = 143
+
+
+@dataclass(frozen=True)
+class Function:
+    """What to run, and how.
+
+    Attributes:
+        command: The command of a worker.
+        environment: The environment of a worker.
+        hello: HELLO's configuration (docs/protocol.md).
+        settings: The time limits and the like of policy.py.
+        limits: What a worker may use.
+        cgroup: The cgroup in which each worker gets a group of its own; None for no groups.
+        memory_mb: The memory size that reports name, in MB.
+        version: The version of the function that start lines name.
+        assumed_region: The region if it is only a default, else "".
+        log_style: One of report.py's styles.
+        spin_us: Microseconds to look for an answer before sleeping, 0 for none.
+        concurrency: Requests that a worker may run at once.
+        hooks: Those of "initializer", "pre_stop" and "pre_freeze" that `hello` names.
+        workers: Processes that serve at once.
+        isolation: PROCESS, or REQUEST for a process per request.
+        start_method: EXEC or TEMPLATE.
+        max_growth: Bytes by which a worker's peak memory may grow after READY before it is replaced; None for any.
+        metadata: INVOKE's fields that are the same for every request. A request's own fields win.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+    hello: dict[str, Any]
+    settings: Settings
+    limits: Limits = NONE
+    cgroup: Parent | None = None
+    memory_mb: int = 0
+    version: str = "$LATEST"
+    assumed_region: str = ""
+    log_style: str = "none"
+    spin_us: int = 0
+    concurrency: int = 1
+    hooks: frozenset[str] = frozenset()
+    workers: int = 1
+    isolation: str = PROCESS
+    start_method: str = EXEC
+    max_growth: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Request:
+    """One request. timeout: seconds. payload: the event in `content_type`; the result is wanted in `accept`.
+
+    metadata: further fields of INVOKE, such as http, stream and phase.
+    """
+
+    request_id: str
+    payload: bytes
+    content_type: str
+    accept: str
+    timeout: float
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a request ended.
+
+    content_type, payload: of the result. problem: ERROR's metadata, None for a result. exit_code: 0, or one of the
+    above, or 128 and the signal that the worker died of. measured: what report_line() takes. http: RESULT's, as hostile
+    as all that a worker says; None where the answer is not HTTP. streamed: the body came in pieces, not as `payload`.
+    """
+
+    request_id: str
+    content_type: str = ""
+    payload: bytes = b""
+    problem: Mapping[str, Any] | None = None
+    exit_code: int = 0
+    measured: dict[str, int] = field(default_factory=dict)
+    http: Mapping[str, Any] | None = None
+    streamed: bool = False
+
+
+@dataclass(slots=True)
+class Piece:
+    """A part of a streamed result. The first one has no data: it says that a stream begins.
+
+    id: what `Supervisor.submit` returned. content_type, http: of the result, as in Outcome.
+    """
+
+    id: int
+    request_id: str
+    content_type: str
+    data: bytes
+    http: Mapping[str, Any] | None = None
+
+
+def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any], bool]:
+    """INVOKE's metadata, and whether all of it is of our own making."""
+    metadata: dict[str, Any] = {
+        "request_id": request.request_id,
+        "timeout_ms": int(request.timeout * 1000),
+        "deadline_ms": int((time.time() + request.timeout) * 1000),
+        "content_type": request.content_type,
+        "accept": request.accept,
+    }
+    more = request.metadata or function.metadata
+    if more:
+        metadata.update(function.metadata)
+        metadata.update(request.metadata or {})
+    return metadata, not more
+
+
+def new_request_id() -> str:
+    """A random UUID (RFC 9562, version 4). Importing uuid for it would take 4 ms of every start."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

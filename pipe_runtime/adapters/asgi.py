@@ -1,0 +1,291 @@
+"""The server's half of ASGI 3, without HTTP: each request as scope, receive and send.
+
+A function of type asgi gets each request through an AsyncExchange; this file puts ASGI's order and types on top of it.
+It must not know frames, descriptors or how a request is cancelled, and it sets no time limits: whoever waits does.
+"""
+
+from __future__ import annotations
+
+from .. import namespace
+from ..call.faults import in_words, type_name
+from ..wire.messages import BYTES
+from .lifespan import Lifespan, LifespanFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Future, Task
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol
+
+    from ..call.context import Context
+    from .lifespan import Application, Message
+
+    class AsyncExchange(Protocol):
+        """One request and its answer. After a cancellation read and write no longer wait."""
+
+        @property
+        def request(self) -> Mapping[str, Any]: ...
+        @property
+        def context(self) -> Context: ...
+        @property
+        def cancelled(self) -> bool: ...
+        async def read(self) -> bytes: ...
+        def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None: ...
+        def begin(self, content_type: str, http: dict[str, Any] | None) -> None: ...
+        async def write(self, data: bytes) -> None: ...
+        async def until_cancelled(self) -> None: ...
+
+
+__all__ = ["Lifespan", "LifespanFailed", "serve"]
+
+asyncio = namespace.stdlib("asyncio")
+
+# 2.3 has sends after a disconnect ignored. From 2.4 on they raise OSError, and frameworks that are told 2.4 wait for
+# that instead of listening for http.disconnect.
+VERSIONS = {"version": "3.0", "spec_version": "2.3"}
+
+NO_EVENT = b"{}"
+"""The event of a request that was given none: to an application that is the same as no body."""
+
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PORTS = {"https": 443, "wss": 443}
+
+
+async def serve(
+    app: Application, exchange: AsyncExchange, state: Mapping[str, Any], added: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Run an application for one request, until it returns.
+
+    state: what Lifespan.startup() gave; the scope's `state` is a shallow copy of it. added: the platform's own headers;
+    those of the request win.
+
+    The scope is that of ASGI's HTTP, without extensions. Two keys more give the application the request's context
+    object (context.py): `pipe_init.context`, and `aws.context`, where applications written for Lambda look for it.
+    A request without `http` metadata is GET / if its payload is empty or `{}`, else POST / with the payload as the
+    body and its content type as the only header.
+
+    An answer that is sent in one message goes to exchange.respond, any other to exchange.begin and exchange.write.
+    Once the request is cancelled, receive gives http.disconnect and what the application sends is ignored; it may
+    then return without an answer.
+
+    Raises what the application raises, and RuntimeError if it returns before its answer is complete. What it raises
+    after that has no answer to go into: one record in the log tells of it, with its stack, and serve returns. An answer
+    to HEAD is complete with the first message of its body; the others are ignored.
+    """
+    request = exchange.request
+    http = request.get("http")
+    log = exchange.context.log  # now: an application may hang a `log` of its own on the context
+    streamed = bool(request.get("stream"))
+    body, more = b"", True
+    if http is None or not streamed:
+        body, more = await _read(exchange, len(NO_EVENT) if streamed else None)
+    if http is None:
+        http = {}
+        if body not in (b"", NO_EVENT):
+            http = {"method": "POST", "headers": [["content-type", request.get("content_type", BYTES)]]}
+        else:
+            body = b""
+    scope = _scope(http, state)
+    given = {name for name, _ in scope["headers"]}
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in added]
+    scope["headers"] += [header for header in headers if header[0] not in given]
+    scope["pipe_init.context"] = scope["aws.context"] = exchange.context
+    cycle = _Cycle(exchange, scope["method"] == "HEAD", body, more)
+    try:
+        await app(scope, cycle.receive, cycle.send)
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # SystemExit, too: there is no answer left that it could be
+        if not cycle.complete:
+            raise
+        log("the ASGI application raised after its response was complete: " + in_words(error))
+    finally:
+        cycle.close()
+    if not cycle.complete and not exchange.cancelled:
+        raise RuntimeError(f"ASGI application returned without {cycle.expected}")
+
+
+async def _read(exchange: AsyncExchange, enough: int | None) -> tuple[bytes, bool]:
+    """The body until more than `enough` bytes are there, or all of it; and whether there may be more."""
+    pieces: list[bytes] = []
+    size = 0
+    while enough is None or size <= enough:
+        piece = await exchange.read()
+        if not piece:
+            return b"".join(pieces), False
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces), True
+
+
+def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    scheme = http.get("scheme", "http")
+    host, port = http.get("host"), http.get("port")
+    path = http.get("path") or "/"
+    headers = [(name.encode("latin-1").lower(), value.encode("latin-1")) for name, value in http.get("headers", ())]
+    server = None
+    if host:
+        default = _PORTS.get(scheme, 80)
+        server = (host, port or default)
+        if not any(name == b"host" for name, _ in headers):
+            named = host if not port or port == default else f"{host}:{port}"
+            headers.insert(0, (b"host", named.encode("latin-1")))
+    client = http.get("client")
+    return {
+        "type": "http",
+        "asgi": dict(VERSIONS),
+        "http_version": http.get("version", "1.1"),
+        "method": http.get("method", "GET").upper(),
+        "scheme": scheme,
+        "path": namespace.stdlib("urllib.parse").unquote(path) if "%" in path else path,
+        "raw_path": path.encode(),
+        "query_string": http.get("query", "").encode(),
+        "root_path": "",
+        "headers": headers,
+        "client": tuple(client) if client else None,
+        "server": server,
+        "state": dict(state),
+        "extensions": {},
+    }
+
+
+class _Cycle:
+    """One request's receive and send, and how far its answer is.
+
+    headless: the answer's body is not wanted.
+    body, more: what was read of the request's body, and whether there may be more to read.
+    """
+
+    def __init__(self, exchange: AsyncExchange, headless: bool, body: bytes, more: bool) -> None:
+        self._exchange = exchange
+        self._headless = headless
+        self._body = body
+        self._more = more
+        self._received = False  # the application has got the last of the body
+        self._reading: Task[bytes] | None = None
+        self._watching: Task[None] | None = None
+        self._over: Future[None] = asyncio.get_running_loop().create_future()
+        self._turn = asyncio.Lock()
+        self._http: dict[str, Any] | None = None
+        self._content_type = BYTES
+        self._begun = False
+        self._ended = False  # the application has sent the last of its answer
+        self._closed = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole answer was given."""
+        return self._over.done()
+
+    @property
+    def expected(self) -> str:
+        """What has to be sent next, in words."""
+        return "starting its response" if self._http is None else "completing its response"
+
+    async def receive(self) -> Message:
+        """The next message for the application, in any of its tasks; a call that is given up loses nothing."""
+        while not (self.complete or self._disconnected()):
+            if self._received:
+                await self._wait()
+            elif self._body or not self._more:
+                piece, self._body = self._body, b""
+                self._received = not self._more
+                return {"type": "http.request", "body": piece, "more_body": self._more}
+            elif self._reading is None:
+                self._reading = asyncio.ensure_future(self._exchange.read())
+            elif self._reading.done():
+                self._body = self._reading.result()
+                self._more = bool(self._body)
+                self._reading = None
+            else:
+                await self._wait(self._reading)
+        await asyncio.sleep(0)  # an application that asks again and again must not stop the event loop
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Take one message; those of several tasks one after the other, each whole."""
+        async with self._turn:
+            if self._disconnected():
+                await asyncio.sleep(0)  # as in receive
+                return
+            kind = message.get("type")
+            if self._ended:
+                raise RuntimeError(f"ASGI application sent {kind!r} after its response was complete")
+            wanted = "http.response.start" if self._http is None else "http.response.body"
+            if kind != wanted:
+                raise RuntimeError(f"ASGI application sent {kind!r} where {wanted!r} was expected")
+            if self._http is None:
+                self._http, self._content_type = _response(message)
+            else:
+                await self._send_body(self._http, message)
+
+    async def _send_body(self, http: dict[str, Any], message: Mapping[str, Any]) -> None:
+        body = message.get("body", b"")
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise TypeError(f"http.response.body: body must be bytes, not {type_name(body)}")
+        more = bool(message.get("more_body", False))
+        data = body if type(body) is bytes else bytes(body)
+        if self._headless:
+            # At once: a stream that nobody reads would never be held back, and may have no end.
+            if self.complete:
+                await asyncio.sleep(0)
+            else:
+                self._exchange.respond(b"", self._content_type, http)
+        elif not self._begun and not more:
+            self._exchange.respond(data, self._content_type, http)
+        else:
+            if not self._begun:
+                self._exchange.begin(self._content_type, http)
+                self._begun = True
+            await self._exchange.write(data)
+        self._ended = not more
+        if (self._ended or self._headless) and not self.complete:
+            self._over.set_result(None)
+
+    def _disconnected(self) -> bool:
+        watched = self._watching is not None and self._watching.done()
+        return self._closed or watched or self._exchange.cancelled
+
+    async def _wait(self, *reading: Task[bytes]) -> None:
+        """Until the answer is complete, the request is cancelled or, if given, `reading` is done."""
+        if self._watching is None:
+            self._watching = asyncio.ensure_future(self._exchange.until_cancelled())
+        await asyncio.wait((self._over, self._watching, *reading), return_when=asyncio.FIRST_COMPLETED)
+
+    def close(self) -> None:
+        """Let go of what is still waited for. To tasks that the application left behind the client is gone."""
+        self._closed = True
+        for task in (self._reading, self._watching):
+            if task is not None:
+                task.cancel()
+
+
+def _response(message: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The `http` map of an http.response.start, and its content type. TypeError, ValueError: what is wrong with it."""
+    status = message.get("status")
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError(f"http.response.start: status must be an int, not {type_name(status)}")
+    code = int.__index__(status)  # of an http.HTTPStatus the plain number
+    if not 100 <= code <= 999:
+        raise ValueError(f"http.response.start: status must be 100 to 999, not {code}")
+    try:
+        pairs = iter(message.get("headers", ()))
+    except TypeError:
+        raise TypeError("http.response.start: headers must be pairs of bytes") from None
+    headers = [_header(pair) for pair in pairs]
+    content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+    return {"status": code, "reason": "", "headers": headers}, content_type or BYTES
+
+
+def _header(pair: object) -> list[str]:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise TypeError("http.response.start: headers must be pairs of bytes")
+    name, value = pair
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        found = f"{type_name(name)} and {type_name(value)}"
+        raise TypeError(f"http.response.start: headers must be pairs of bytes, not of {found}")
+    if not name or name.translate(None, _TOKEN):
+        raise ValueError(f"http.response.start: {name!r} cannot be a header's name")
+    if value.translate(None, b"\r\n\0") != value:
+        raise ValueError(f"http.response.start: header {name!r} with a line break or a null byte in its value")
+    return [str(name, "latin-1"), str(value, "latin-1")]

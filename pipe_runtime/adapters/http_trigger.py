@@ -1,0 +1,229 @@
+"""Make an event of an HTTP request and an HTTP answer of a result, as a platform's HTTP trigger does.
+
+Lambda's form is that of function URLs and HTTP APIs (payload version 2.0), Function Compute's that of HTTP triggers
+(version v1). It is loaded only for such a request. This file knows neither frames nor how the handler is called.
+"""
+
+from __future__ import annotations
+
+from .. import namespace
+from ..call import codec
+from ..wire.errors import Fault
+from ..wire.messages import ANY, JSON
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from ..call.context import Context
+
+    Http = dict[str, Any]
+
+LAMBDA, FC = "lambda", "fc"
+PLATFORMS = (LAMBDA, FC)
+
+
+def event_of(platform: str, request: Mapping[str, Any], body: bytes, context: Context) -> object:
+    """Return the event for an HTTP request: a dict for Lambda, bytes of JSON for Function Compute.
+
+    Args:
+        platform: One of PLATFORMS.
+        request: INVOKE's metadata, with `http`.
+        body: The whole body.
+        context: The request's context.
+
+    Raises:
+        Fault: Runtime.UnmarshalError; the `http` map cannot be used.
+    """
+    try:
+        if platform == LAMBDA:
+            return _lambda_event(request["http"], body, context)
+        event = _fc_event(request["http"], body, context)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: the http map: {error}") from None
+    encoded: str = namespace.stdlib("json").dumps(event, ensure_ascii=False)
+    return encoded.encode("utf-8", "surrogatepass")
+
+
+def answer_of(platform: str, value: object) -> tuple[bytes, str, Http]:
+    """Return what a handler returned as an HTTP answer: its body, content type and `http` map.
+
+    A result with a `statusCode` is the answer; any other is the body of an answer with status 200.
+
+    Raises:
+        Fault: Runtime.MarshalError; the result cannot be encoded, or it has a `statusCode` and is not a valid answer.
+    """
+    _, payload = codec.encode_result(value, JSON if platform == LAMBDA else ANY)
+    try:
+        result = namespace.stdlib("json").loads(payload)
+    except (ValueError, RecursionError):
+        result = None  # bytes, or a text: Function Compute looks into both
+    if isinstance(result, dict) and "statusCode" in result:
+        return _given_answer(result)
+    if platform == LAMBDA and isinstance(result, str):
+        payload = result.encode("utf-8", "backslashreplace")
+    return payload, JSON, {"status": 200, "headers": [["content-type", JSON]]}
+
+
+# Events
+
+
+def _lambda_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
+    headers = _joined((name.lower(), value) for name, value in http.get("headers", ()))
+    path, query, host = http.get("path") or "/", http.get("query", ""), headers.get("host", "localhost")
+    now = namespace.stdlib("datetime").datetime.now(namespace.stdlib("datetime").timezone.utc)
+    text, is_base64 = _text(body)
+    event: dict[str, object] = {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": _unquoted(path),
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "accountId": context.account_id,
+            "apiId": "local",
+            "domainName": host,
+            "domainPrefix": host.partition(".")[0],
+            "http": {**_about(http, headers), "path": _unquoted(path)},
+            "requestId": context.aws_request_id,
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            "timeEpoch": int(now.timestamp() * 1000),
+        },
+        "isBase64Encoded": is_base64,
+    }
+    if query:
+        event["queryStringParameters"] = _parameters(query)
+    if "cookie" in headers:
+        event["cookies"] = [cookie.strip() for cookie in headers["cookie"].split(";")]
+    if body:
+        event["body"] = text
+    return event
+
+
+def _fc_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
+    headers = _joined(http.get("headers", ()))
+    lower = {name.lower(): value for name, value in headers.items()}
+    path, host = http.get("path") or "/", lower.get("host", "localhost")
+    now = namespace.stdlib("datetime").datetime.now(namespace.stdlib("datetime").timezone.utc)
+    text, is_base64 = _text(body)
+    return {
+        "version": "v1",
+        "rawPath": path,
+        "body": text,
+        "isBase64Encoded": is_base64,
+        "headers": headers,
+        "queryParameters": _parameters(http.get("query", "")),
+        "requestContext": {
+            "accountId": context.account_id,
+            "domainName": host,
+            "domainPrefix": host.partition(".")[0],
+            "http": {**_about(http, lower), "path": _unquoted(path)},
+            "requestId": context.request_id,
+            "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "timeEpoch": str(int(now.timestamp() * 1000)),
+        },
+    }
+
+
+def _about(http: Http, headers: Mapping[str, str]) -> dict[str, object]:
+    """Return the fields about a request that both platforms have."""
+    client = http.get("client") or ["127.0.0.1", 0]
+    return {
+        "method": http.get("method", "GET"),
+        "protocol": "HTTP/" + http.get("version", "1.1"),
+        "sourceIp": str(client[0]),
+        "userAgent": headers.get("user-agent", ""),
+    }
+
+
+def _joined(pairs: Any) -> dict[str, str]:
+    """Return headers as a map, values of one name joined by commas. A header has a character for each byte of UTF-8."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        text = value.encode("latin-1", "replace").decode("utf-8", "replace")
+        found[name] = f"{found[name]},{text}" if name in found else text
+    return found
+
+
+def _parameters(query: str) -> dict[str, str]:
+    parse = namespace.stdlib("urllib.parse").parse_qsl
+    found: dict[str, str] = {}
+    for name, value in parse(query, keep_blank_values=True, max_num_fields=None):
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
+def _unquoted(path: str) -> str:
+    text: str = namespace.stdlib("urllib.parse").unquote(path) if "%" in path else path
+    return text
+
+
+def _text(body: bytes) -> tuple[str, bool]:
+    """Return a body as text, and whether the text is base64 because the body is not UTF-8."""
+    try:
+        return body.decode(), False
+    except UnicodeDecodeError:
+        return namespace.stdlib("binascii").b2a_base64(body, newline=False).decode(), True
+
+
+# Answers
+
+
+def _given_answer(result: dict[str, Any]) -> tuple[bytes, str, Http]:
+    status = result["statusCode"]
+    if isinstance(status, str) and status.isascii() and status.isdigit():
+        status = int(status)
+    if type(status) is not int or not 100 <= status <= 999:
+        raise _fault("its statusCode is not a number of three digits")
+    headers = [[name, value] for name, value in _headers(result)]
+    known = [value for name, value in headers if name.lower() == "content-type"]
+    if not known:
+        headers.append(["content-type", JSON])
+    return _body(result), known[0] if known else JSON, {"status": status, "headers": headers}
+
+
+def _headers(result: dict[str, Any]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    repeated = result.get("multiValueHeaders") or {}
+    single, cookies = result.get("headers") or {}, result.get("cookies") or []
+    if not (isinstance(repeated, dict) and isinstance(single, dict) and isinstance(cookies, list)):
+        raise _fault("its headers and multiValueHeaders have to be objects, its cookies an array")
+    taken = {name.lower() for name in repeated}
+    for name, value in single.items():
+        if name.lower() not in taken:
+            found.append((name, _header(name, value)))
+    for name, values in repeated.items():
+        found += ((name, _header(name, value)) for value in (values if isinstance(values, list) else [values]))
+    found += (("set-cookie", _header("set-cookie", cookie)) for cookie in cookies)
+    return found
+
+
+def _header(name: str, value: object) -> str:
+    """Return a header's value, in which each character is a byte."""
+    if isinstance(value, (dict, list)) or value is None:
+        raise _fault(f"its header {name[:64]!r} is not a text")
+    text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text.encode("utf-8", "replace").decode("latin-1")
+
+
+def _body(result: dict[str, Any]) -> bytes:
+    body = result.get("body")
+    if body is None:
+        return b""
+    if not isinstance(body, str):
+        raise _fault("its body is not a text; json.dumps makes one of an object")
+    if not result.get("isBase64Encoded"):
+        return body.encode("utf-8", "backslashreplace")
+    binascii = namespace.stdlib("binascii")
+    try:
+        decoded: bytes = binascii.a2b_base64(body)
+    except ValueError:
+        raise _fault("its isBase64Encoded is true, and its body is not base64") from None
+    return decoded
+
+
+def _fault(why: str) -> Fault:
+    return Fault("Runtime.MarshalError", f"Unable to marshal response: the HTTP answer: {why}")

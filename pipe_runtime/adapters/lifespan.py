@@ -1,0 +1,133 @@
+"""An ASGI application's lifespan: its startup before the first request, its shutdown after the last.
+
+It must not know requests, hooks or the protocol, and it sets no time limits: whoever waits does.
+"""
+
+from __future__ import annotations
+
+from .. import namespace
+from ..call.faults import in_words, type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Future, Task
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import Any
+
+    Message = dict[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+    Application = Callable[[dict[str, Any], Receive, Send], Awaitable[object]]
+
+asyncio = namespace.stdlib("asyncio")
+
+VERSIONS = {"version": "3.0", "spec_version": "2.0"}
+
+
+class LifespanFailed(RuntimeError):
+    """An application has said that its startup or shutdown failed, or has ended in a way that says so."""
+
+
+class Lifespan:
+    """An application's life in one event loop: startup() before the first request, shutdown() after the last.
+
+    Args:
+        app: The application.
+        log: Writes a text to the log about a failure in spite of which the application is served.
+    """
+
+    def __init__(self, app: Application, log: Callable[[str], None]) -> None:
+        self._app = app
+        self._log = log
+        self._state: dict[str, Any] = {}
+        self._inbox: Any = asyncio.Queue()
+        self._phase = "startup"
+        self._received = ""  # the phase of the last event that the application has taken
+        self._answer: Future[str | None]
+        self._task: Task[None] | None = None
+        self._error: BaseException | None = None
+        self._unaware = False  # it has taken the lifespan for a request
+
+    async def startup(self) -> dict[str, Any]:
+        """Start the application and wait until it has started. Call it once only.
+
+        An application that raises an Exception, or returns, before it has answered is served without a lifespan. If it
+        had received the startup event and knew it as one, the log says what went wrong.
+
+        Returns:
+            The application's state, for serve().
+
+        Raises:
+            LifespanFailed: The application said that it failed, or raised an exception that asks to end the process.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        if await self._ask("startup", self._task):
+            return self._state
+        error, self._task = self._error, None
+        if error is not None and not isinstance(error, Exception):
+            raise LifespanFailed(f"ASGI application raised {type_name(error)} during lifespan startup") from error
+        if self._received and not self._unaware:
+            without = "is served without a lifespan"
+            if error is not None:
+                self._log(f"the ASGI application failed during lifespan startup, and {without}: {in_words(error)}")
+            else:
+                self._log(f"the ASGI application returned without an answer to lifespan.startup, and {without}")
+        return {}
+
+    async def shutdown(self) -> None:
+        """Tell the application to shut down, and wait until it has. Do nothing if it has not started.
+
+        Raises:
+            LifespanFailed: The application said that it failed, or it raised: since its startup, while it shut down, or
+                after it had said that it was done.
+        """
+        if self._task is None:
+            return
+        answered = await self._ask("shutdown", self._task)
+        error, self._task = self._error, None
+        if error is not None:
+            when = "after" if answered else "during" if self._received == "shutdown" else "before"
+            raise LifespanFailed(f"ASGI application raised {type_name(error)} {when} lifespan shutdown") from error
+
+    async def _ask(self, phase: str, task: Task[None]) -> bool:
+        """Send one event; False if the application ends without an answer. LifespanFailed: its answer."""
+        self._phase, self._answer = phase, asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait({"type": f"lifespan.{phase}"})
+        await asyncio.wait((self._answer, task), return_when=asyncio.FIRST_COMPLETED)
+        if not self._answer.done():
+            return False
+        failure = self._answer.result()
+        if failure is None:
+            return True
+        task.cancel()
+        self._task = None
+        text = f"ASGI lifespan {phase} failed"
+        raise LifespanFailed(f"{text}: {failure}" if failure else text) from self._error
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": dict(VERSIONS), "state": self._state}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit, too: out of a task it would end the event loop
+            self._error = error
+
+    async def _receive(self) -> Message:
+        message: Message = await self._inbox.get()
+        self._received = self._phase
+        return message
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        kind = message.get("type")
+        wanted = f"lifespan.{self._phase}"
+        self._unaware |= not str(kind).startswith("lifespan.")
+        if self._answer.done():
+            raise RuntimeError(f"ASGI application sent {kind!r} after its answer to {wanted!r}")
+        if kind == f"{wanted}.complete":
+            self._answer.set_result(None)
+        elif kind == f"{wanted}.failed":
+            text = message.get("message", "")
+            self._answer.set_result(text if isinstance(text, str) else "")
+        else:
+            raise RuntimeError(f"ASGI application sent {kind!r} where an answer to {wanted!r} was expected")

@@ -1,0 +1,350 @@
+"""The server's half of WSGI (PEP 3333) for one request, without HTTP: environ in, status, headers and blocks out.
+
+Not built on wsgiref.handlers.BaseHandler: that takes an application's BrokenPipeError for a client that went away and
+drops it, calls close() twice after an error, sends the headers at an empty block, checks with `assert` only, answers a
+HEAD with a body, and copies os.environ. This file knows neither frames nor threads nor what an error looks like to the
+caller: the application's own exceptions pass through it unchanged.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from ..wire.errors import Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Any, Protocol
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+    class Exchange(Protocol):
+        """The part of a request that serve() uses.
+
+        request: INVOKE's metadata. body: what the caller sent; read() waits, and returns b"" at the end.
+        An answer is one respond(), or one begin() and any number of write(). After a cancellation write() raises;
+        check() raises the same, for steps in which nothing is sent.
+        """
+
+        @property
+        def request(self) -> dict[str, Any]: ...
+        @property
+        def context(self) -> object: ...
+        @property
+        def body(self) -> io.RawIOBase: ...
+        def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None: ...
+        def begin(self, content_type: str, http: dict[str, Any] | None) -> None: ...
+        def write(self, data: bytes) -> None: ...
+        def check(self) -> None: ...
+
+
+DEFAULT_TYPE = "application/octet-stream"
+"""The content type of an answer that names none."""
+
+_HOP_BY_HOP = frozenset((
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
+    "te", "trailer", "trailers", "transfer-encoding", "upgrade",
+))  # fmt: skip
+_HEX = b"0123456789abcdefABCDEF"
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# HTTP allows a tab inside a value; PEP 3333 takes all control characters together, and servers let the tab pass.
+_CONTROLS = bytes(code for code in (*range(32), 127) if code != 9)
+
+
+def serve(
+    app: Callable[..., Any], exchange: Exchange, multithread: bool, added: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Call a WSGI application for one request; returns when its answer is given out and its close() has run.
+
+    multithread: whether another thread may call `app` at the same time. added: the platform's own headers; those of the
+    request win.
+    Raises what the application raises, and what `exchange` raises after a cancellation. Else Fault:
+    Runtime.UnmarshalError for an `http` map that cannot be used, Runtime.MarshalError for an answer that is none.
+    """
+    environ = make_environ(exchange, multithread)
+    for name, value in added:
+        environ.setdefault("HTTP_" + name.upper().replace("-", "_"), value)
+    _Answer(exchange, environ["REQUEST_METHOD"]).run(app, environ)
+
+
+def make_environ(exchange: Exchange, multithread: bool) -> dict[str, Any]:
+    """The request as WSGI's environ: a new dict, without anything of os.environ's.
+
+    Without an `http` map it is GET / where the payload is empty or {}, else POST / with the payload as its body.
+    """
+    request = exchange.request
+    http = request.get("http")
+    body: io.BytesIO | io.BufferedReader
+    if request.get("stream"):
+        body, length = io.BufferedReader(exchange.body), -1
+        empty = http is None and not body.peek(1)
+    else:
+        whole = exchange.body.read() or b""
+        if http is None and whole == b"{}":  # the event of a caller that named none
+            whole = b""
+        body, length, empty = io.BytesIO(whole), len(whole), not whole
+    if http is None:
+        http = {} if empty else {"method": "POST", "headers": [["Content-Type", request.get("content_type", "")]]}
+    try:
+        environ: dict[str, Any] = _variables(http)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: the http map: {error}") from None
+    if length >= 0:  # whatever the header says: some frameworks read just so much, and nothing where it is missing
+        environ["CONTENT_LENGTH"] = str(length)
+    environ.update({
+        "wsgi.version": (1, 0),
+        "wsgi.input": body,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+        "fc.context": exchange.context,
+        "fc.request_uri": environ["REQUEST_URI"],
+    })  # fmt: skip
+    return environ
+
+
+def _variables(http: dict[str, Any]) -> dict[str, str]:
+    """What the `http` map stands for. AttributeError, TypeError, ValueError: it is not as the protocol has it."""
+    path, query = _native(http.get("path") or "/"), _native(http.get("query", ""))
+    scheme = _native(http.get("scheme", "http"))
+    rooted = path if path.startswith("/") else "/" + path
+    variables = {
+        "REQUEST_METHOD": _native(http.get("method", "GET")),
+        "SCRIPT_NAME": "",
+        "PATH_INFO": _unquote(rooted.encode("latin-1")).decode("latin-1"),
+        "QUERY_STRING": query,
+        "REQUEST_URI": f"{path}?{query}" if query else path,
+        "SERVER_NAME": _native(http.get("host") or "localhost"),
+        "SERVER_PORT": str(http.get("port") or (443 if scheme == "https" else 80)),
+        "SERVER_PROTOCOL": "HTTP/" + _native(http.get("version", "1.1")),
+        "wsgi.url_scheme": scheme,
+    }
+    # Nothing stands in for an address that is not known: applications trust 127.0.0.1.
+    client = http.get("client")
+    if client:
+        host, port = client
+        variables.update(REMOTE_ADDR=_native(host), REMOTE_PORT=str(port))
+    for name, value in http.get("headers", ()):
+        _add_header(variables, name, _native(value))
+    return variables
+
+
+def _add_header(variables: dict[str, str], name: str, value: str) -> None:
+    # X_User and X-User would become one variable: a caller could so forge what a proxy in front has set.
+    if "_" in name or not name.isascii():
+        return
+    key = name.upper().replace("-", "_")
+    if key == "CONTENT_LENGTH":
+        if value.isascii() and value.isdigit():
+            variables.setdefault(key, value)
+    elif key == "CONTENT_TYPE":
+        variables.setdefault(key, value)
+    else:
+        key = "HTTP_" + key
+        known = variables.get(key)
+        separator = "; " if key == "HTTP_COOKIE" else ","
+        variables[key] = value if known is None else known + separator + value
+
+
+def _native(text: str) -> str:
+    """A text as WSGI wants it, each character a byte; what is not latin-1 becomes the bytes of its UTF-8."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8").decode("latin-1")
+    return text
+
+
+def _unquote(path: bytes) -> bytes:
+    """The percent-decoded path. Not urllib.parse's: loading that takes longer than a small application."""
+    first, *rest = path.split(b"%")
+    parts = [first]
+    for part in rest:
+        code = part[:2]
+        if len(code) == 2 and not code.strip(_HEX):
+            parts += bytes((int(code, 16),)), part[2:]
+        else:
+            parts += b"%", part
+    return b"".join(parts)
+
+
+class _Answer:
+    """One answer: start_response(), write(), and what the application returns."""
+
+    def __init__(self, exchange: Exchange, method: str) -> None:
+        self._exchange = exchange
+        self._method = method
+        self._status = 0  # 0: start_response() was not called
+        self._reason = ""
+        self._headers: list[list[str]] = []
+        self._length: int | None = None  # the Content-Length that the application has declared
+        self._room: int | None = None  # bytes that may still follow; None: any number
+        self._sent = False
+        self._ended = False
+
+    def run(self, app: Callable[..., Any], environ: dict[str, Any]) -> None:
+        try:
+            result = app(environ, self.start_response)
+            try:
+                self._send_all(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+        finally:
+            self._ended = True
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's callable: takes status and headers, which go out with the first bytes of the body.
+
+        RuntimeError: called once too often. TypeError, ValueError: not what HTTP or PEP 3333 allows; nothing changes.
+        """
+        error = exc_info[1] if exc_info else None
+        if self._sent and error is not None and exc_info:
+            try:
+                raise error.with_traceback(exc_info[2])
+            finally:
+                error = exc_info = None  # its traceback holds this frame
+        if self._ended:
+            raise RuntimeError("start_response() was called after the request's end")
+        if self._status and error is None:
+            raise RuntimeError("start_response() was called again without exc_info")
+        code, reason = _parse_status(status)
+        checked = _check_headers(headers)
+        self._length = _content_length(checked)
+        self._status, self._reason, self._headers = code, reason, checked
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """PEP 3333's callable for applications that push their body; returns when the data is taken."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"write() takes bytes, not {type(data).__name__}")
+        if self._ended:
+            raise RuntimeError("write() was called after the request's end")
+        self._exchange.check()  # the answer to a HEAD takes any number of them, and sends none
+        if data and not self._send(data, False) and not self._bodiless():
+            raise ValueError(f"write() of more bytes than Content-Length: {self._length}")
+
+    def _send_all(self, result: Any) -> None:
+        kind = type(result)
+        if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
+            raise _fault(f"the WSGI application returned {kind.__name__}, not an iterable of bytes")
+        last = kind in (list, tuple) and len(result) == 1
+        for block in result:
+            if not issubclass(type(block), bytes):
+                raise _fault(f"the WSGI application returned a block of type {type(block).__name__}, not bytes")
+            if not block:
+                self._exchange.check()
+            # Once there is enough the next block is still asked for: a generator's code behind its last yield must
+            # run. What gives yet more than may be sent is not asked again.
+            if block and not self._send(block, last):
+                break
+        self._finish()
+
+    def _send(self, block: bytes, last: bool) -> bool:
+        """Give out a block that is not empty, at once. last: nothing follows. False: not all of it had room."""
+        block = b"".join((block,))  # bytes itself, whatever a subclass says of its length
+        if not self._sent:
+            self._room = self._first_room()
+        room = self._room
+        fitting = block if room is None else block[:room]
+        if self._sent:
+            if fitting:
+                self._exchange.write(fitting)
+        elif len(fitting) == room or last:
+            if room is not None and len(fitting) < room:
+                raise self._too_short(room - len(fitting))
+            self._respond(fitting)
+        else:
+            self._exchange.begin(*self._head())
+            self._sent = True
+            self._exchange.write(fitting)
+        if room is not None:
+            self._room = room - len(fitting)
+        return len(fitting) == len(block)
+
+    def _finish(self) -> None:
+        room = self._room if self._sent else self._first_room()
+        if room:
+            raise self._too_short(room)
+        if not self._sent:
+            self._respond(b"")
+
+    def _respond(self, body: bytes) -> None:
+        self._exchange.respond(body, *self._head())
+        self._sent = True
+
+    def _first_room(self) -> int | None:
+        if not self._status:
+            raise _fault("the WSGI application did not call start_response()")
+        return 0 if self._bodiless() else self._length
+
+    def _bodiless(self) -> bool:
+        """Whether HTTP allows the answer no body; its Content-Length then is about another answer."""
+        return self._method == "HEAD" or self._status in (204, 304) or self._status < 200
+
+    def _head(self) -> tuple[str, dict[str, Any]]:
+        types = [value for name, value in self._headers if name.lower() == "content-type"]
+        http = {"status": self._status, "reason": self._reason, "headers": self._headers}
+        return types[0] if types else DEFAULT_TYPE, http
+
+    def _too_short(self, missing: int) -> Fault:
+        return _fault(f"the WSGI application's body is {missing} bytes short of its Content-Length: {self._length}")
+
+
+def _fault(why: str) -> Fault:
+    return Fault("Runtime.MarshalError", f"Unable to marshal response: {why}")
+
+
+def _parse_status(status: str) -> tuple[int, str]:
+    text = _plain(status, "the status")
+    code, space, reason = text[:3], text[3:4], text[4:]
+    if not (len(code) == 3 and code.isascii() and code.isdigit() and code >= "100" and space == " "):
+        raise ValueError(f"the status must be three digits, a space and a reason, not {text!r}")
+    return int(code), reason
+
+
+def _check_headers(headers: list[tuple[str, str]]) -> list[list[str]]:
+    """A copy as plain lists: the application may go on using its own."""
+    if not isinstance(headers, list):
+        raise TypeError(f"the headers must be a list, not {type(headers).__name__}")
+    checked = []
+    for pair in headers:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(f"a header must be a tuple of name and value, not {pair!r}")
+        name = _plain(pair[0], "a header's name")
+        if not name or name.encode("latin-1").translate(None, _TOKEN):
+            raise ValueError(f"{name!r} is no name of a header")
+        if name.lower() in _HOP_BY_HOP:
+            raise ValueError(f"the hop-by-hop header {name!r} is the server's, not the application's")
+        checked.append([name, _plain(pair[1], f"the value of {name}")])
+    return checked
+
+
+def _content_length(headers: list[list[str]]) -> int | None:
+    values = [value for name, value in headers if name.lower() == "content-length"]
+    if not values:
+        return None
+    if len(values) > 1 or not (values[0].isascii() and values[0].isdigit()):
+        raise ValueError(f"Content-Length must be one number, not {', '.join(values)!r}")
+    return int(values[0])
+
+
+def _plain(text: str, what: str) -> str:
+    """The text as an exact str; its class's own methods are not asked."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a str, not {type(text).__name__}")
+    try:
+        encoded = str.encode(text, "latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} has a character beyond latin-1") from None
+    if len(encoded.translate(None, _CONTROLS)) != len(encoded):
+        raise ValueError(f"{what} has a control character")
+    return encoded.decode("latin-1")

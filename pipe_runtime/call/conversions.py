@@ -1,0 +1,185 @@
+"""Convert a value that an encoder does not know to one that it does: a date to text, a set to a list.
+
+The first such value of a process loads this module. It knows no encoder, and it never sees str, numbers, bytes, list,
+tuple and dict, which the encoders handle themselves.
+"""
+
+from __future__ import annotations
+
+from .. import namespace
+from . import faults
+from .unencodable import NotSerializable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+DECIMAL_DIGITS = 4300
+"""Digits of the largest integral Decimal that becomes an int: Python's own limit for the text of an int."""
+
+
+class Raw:
+    """A piece of JSON that is written as it is."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def exact(value: object) -> tuple[bool, object]:
+    """Return (True, a value that json can write in its place), or (False, None) if there is none.
+
+    It handles only classes of the standard library, not their subclasses: their values run no code of the function.
+    """
+    kind = type(value)
+    rule = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
+    return (False, None) if rule is None else rule(value)
+
+
+def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = None) -> object:
+    """Return a simpler value for a value that the encoder does not know. The encoder may call it again on the result.
+
+    Args:
+        value: The value.
+        rules: {name of a class: the conversion of its values}. Default: RULES.
+
+    Raises:
+        NotSerializable: There is no conversion for the value.
+    """
+    own = type(value)
+    fields = as_dict(value)
+    if fields is not None:
+        return fields
+    to_json = getattr(own, "to_json", None)
+    if callable(to_json):
+        return _embedded(to_json(value))
+    for name in class_names(value):
+        rule = (rules or RULES).get(name)
+        if rule is not None:
+            return rule(value)
+    if hasattr(own, "__dataclass_fields__"):
+        fields = namespace.stdlib("dataclasses").fields(value)
+        return {field.name: getattr(value, field.name) for field in fields}
+    if hasattr(own, "__fspath__"):
+        return own.__fspath__(value)
+    # Not collections.abc: every interpreter has loaded this one before its first line.
+    abc = namespace.stdlib("_collections_abc")
+    if isinstance(value, abc.Mapping):
+        return dict(value)
+    if isinstance(value, abc.Collection):
+        return list(value)
+    raise NotSerializable(value, f"Object of type {faults.type_name(value)} is not JSON serializable")
+
+
+def as_dict(value: object) -> Any:
+    """Return what the value's _asdict() returns. Return None if it has none, or if it raises TypeError, as simplejson.
+
+    Raises:
+        NotSerializable: _asdict() returned something other than a dict.
+    """
+    method = getattr(type(value), "_asdict", None)
+    if not callable(method):
+        return None
+    try:
+        fields = method(value)
+    except TypeError:
+        return None
+    if not issubclass(type(fields), dict):
+        raise NotSerializable(value, f"_asdict() must return a dict, not {faults.type_name(fields)}")
+    return fields
+
+
+def class_names(value: object) -> list[str]:
+    """Return the qualified names of a value's class and its bases.
+
+    Names are used because decimal.Decimal itself would import decimal for functions that never use it.
+    """
+    return [f"{cls.__module__}.{cls.__qualname__}" for cls in type.__dict__["__mro__"].__get__(type(value))]
+
+
+def _embedded(answer: object) -> object:
+    if not isinstance(answer, str):
+        return answer
+    try:
+        return namespace.stdlib("json").loads(answer)
+    except (ValueError, RecursionError):
+        return answer
+
+
+def _decimal(value: Any) -> int | float:
+    if not value.is_finite():
+        return float("nan") if value.is_nan() else float(value)
+    # The size is checked first, because the int of Decimal("1e999999999") would fill the memory.
+    if value.adjusted() < DECIMAL_DIGITS and value == value.to_integral_value():
+        return int(value)
+    number = float(value)
+    if number - number != 0:
+        raise NotSerializable(value, "Decimal beyond the range of a number")
+    return number
+
+
+def _decimal_digits(value: Any) -> Raw:
+    # Not the str() of a subclass, which may say "$1.50".
+    kind: Any = next(cls for cls in type(value).__mro__ if (cls.__module__, cls.__qualname__) == ("decimal", "Decimal"))
+    if kind.is_nan(value):
+        return Raw("NaN")
+    return Raw(kind.__str__(value))
+
+
+def _exact_decimal(value: Any) -> tuple[bool, object]:
+    """Return (True, an int or a float) if its text is the same as the Decimal's, else (False, None)."""
+    if not value.is_finite():
+        return True, _decimal(value)
+    text = str(value)
+    if len(text) > 20:
+        return False, None
+    number = float(text)
+    if repr(number) == text:
+        return True, number
+    return (True, int(value)) if text.lstrip("-").isdigit() and text != "-0" else (False, None)
+
+
+def _raw_json(value: Any) -> Raw:
+    """Return the text of simplejson's RawJSON, if it is one JSON value, since every result has to be one."""
+    text = value.encoded_json
+    try:
+        namespace.stdlib("json").loads(text)
+    except (TypeError, ValueError):
+        raise NotSerializable(value, "RawJSON that is not one JSON value") from None
+    # A line break can only be between its parts, and a line of --events must not have one.
+    return Raw(str(text).replace("\r", " ").replace("\n", " "))
+
+
+def _sorted(value: Any) -> list[object]:
+    try:
+        return sorted(value)
+    except Exception:  # whatever the members' own comparison raises
+        return list(value)
+
+
+def _isoformat(value: Any) -> object:
+    return value.isoformat()
+
+
+RULES: dict[str, Callable[[Any], object]] = {
+    "decimal.Decimal": _decimal,
+    "datetime.datetime": _isoformat,
+    "datetime.date": _isoformat,
+    "datetime.time": _isoformat,
+    "uuid.UUID": str,
+    "enum.Enum": lambda value: value.value,
+    "builtins.set": _sorted,
+    "builtins.frozenset": _sorted,
+}
+"""Name of a class: the conversion of its values and of those of its subclasses."""
+
+JSON_RULES = {**RULES, "decimal.Decimal": _decimal_digits, "simplejson.raw_json.RawJSON": _raw_json}
+"""The same for `jsonwriter`, which can write Raw."""
+
+_EXACT: dict[str, Callable[[Any], tuple[bool, object]]] = {
+    "decimal.Decimal": _exact_decimal,
+    "datetime.datetime": lambda value: (True, value.isoformat()),
+    "datetime.date": lambda value: (True, value.isoformat()),
+    "datetime.time": lambda value: (True, value.isoformat()),
+    "uuid.UUID": lambda value: (True, str(value)),
+}

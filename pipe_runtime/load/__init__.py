@@ -1,0 +1,1 @@
+"""From a handler's name to the callable. It does not know frames."""

@@ -1,0 +1,428 @@
+"""From a handler's name to something that can be called with an event and a context.
+
+The function's module loads through the ordinary import system, under its dotted name. This file knows
+nothing of requests, pipes or results; namespace.prepare() must have run.
+"""
+
+from __future__ import annotations
+
+import _frozen_importlib
+import _frozen_importlib_external
+import os
+import sys
+
+from .. import namespace
+from ..wire.errors import Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType, TracebackType
+    from typing import Any
+
+    from ..wire.errors import StackEntry
+
+_FunctionType = type(lambda: None)
+_MethodType: type = type(namespace.own_library.__enter__)
+_ModuleType = type(sys)
+_import = __import__
+_NEAR_MISSES = 5  # a hint, not a listing
+_MAX_WRAPPERS = 100  # functions that wrap each other in a circle must not hang the load
+_VARARGS = 0x04  # inspect.CO_VARARGS, and so on
+_COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x100, 0x200
+_PLAIN_TYPES = (None, dict, list, str, int, float, bool, bytes, object)
+_PLAIN_NAMES = frozenset(("dict", "list", "str", "int", "float", "bool", "bytes", "object", "Any", "typing.Any"))
+_accepted: set[str] = set()
+"""Top-level modules loaded here before; a function's hooks often live in the module of its handler."""
+
+# By identity: a function's file or module may be called like ours.
+_MACHINERY = (globals(), vars(namespace), vars(_frozen_importlib), vars(_frozen_importlib_external))
+
+
+class _NotFound(Fault):
+    """The module itself is nowhere; an import that fails inside it is another matter."""
+
+
+def find(name: str, code_dir: str) -> Callable[..., object]:
+    """Find what is called `name`, importing its module.
+
+    name: ``index.handler``, ``pkg.mod.func``, ``dir/index.handler``, ``index:Class.method`` …
+    code_dir: the folder that the name is relative to.
+    Raises Fault with the error names of docs/protocol.md; whatever else the module raises while it is
+        imported (SystemExit too) passes through.
+    """
+    code_dir = os.path.abspath(code_dir)
+    certain, guesses, attributes = _parse(name)
+    before = set(sys.modules)
+    undo: list[Callable[[], None]] = []
+    try:
+        shown, module, rest = _import_chain(certain, guesses, attributes, code_dir, undo)
+        return _resolve(shown, module, rest)
+    except BaseException:  # SystemExit as well: whatever ended it, no half-imported module may stay
+        _clean_up(before, undo)
+        raise
+
+
+def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
+    """Split into the parts that must be folders and modules, those behind them that may be modules or
+    attributes (of index.Class.method only the import of index tells), and all that may be attributes."""
+
+    def malformed(why: str) -> Fault:
+        return Fault("Runtime.MalformedHandlerName", f"Bad handler '{name}': {why}")
+
+    if "\0" in name:
+        raise malformed("it holds a null character")
+    if name.startswith("/"):
+        raise malformed("it must be relative to the code directory")
+    place, _, last = name.rpartition("/")
+    folders = [part for part in place.split("/") if part not in ("", ".")]
+    if ".." in folders:
+        raise malformed("it must not leave the code directory")
+    left, colon, right = last.partition(":")
+    if ":" in right or ":" in place:
+        raise malformed("more than one ':'")
+    modules, attributes = left.split("."), right.split(".")
+    if not colon:
+        modules, attributes = modules[:1], modules[1:]
+    if not attributes:
+        raise malformed("expected module.function or module:function")
+    if not all(modules) or not all(attributes):
+        raise malformed("a part of it is empty")
+    return [*folders, *modules], [] if colon else attributes[:-1], attributes
+
+
+def _import_chain(
+    certain: list[str],
+    guesses: list[str],
+    attributes: list[str],
+    code_dir: str,
+    undo: list[Callable[[], None]],
+) -> tuple[str, ModuleType, list[str]]:
+    """Import step by step; returns the innermost module's name, the module, and the attributes behind it."""
+    parts = [*certain, *guesses]
+    _refuse_builtin(parts, code_dir)
+    module: ModuleType | None = None
+    full, place = "", code_dir
+    for index, part in enumerate(parts):
+        guess = index - len(certain)
+        if module is not None and guess >= 0 and not hasattr(module, "__path__"):
+            return full, module, attributes[guess:]
+        parent = full
+        step = part.replace(".", "_")  # a folder v1.2 is one package, not two
+        full = f"{parent}.{step}" if parent else step
+        shown = ".".join(parts[: max(index + 1, len(certain))])
+        try:
+            path = os.path.join(place, part)
+            if index + 1 < len(parts) and os.path.isdir(path):
+                module = _import_folder(full, shown, path, code_dir, undo)
+            else:
+                module = _import_one(full, shown, place)
+        except _NotFound:
+            if module is not None and guess >= 0 and hasattr(module, part):
+                return parent, module, attributes[guess:]
+            raise
+        place = path
+    assert module is not None  # _parse leaves no name without a module
+    if undo and not _within(module, code_dir):
+        raise _conflict(full)
+    _accepted.add(full.partition(".")[0])
+    return full, module, attributes[len(guesses) :]
+
+
+def _refuse_builtin(parts: list[str], code_dir: str) -> None:
+    top = parts[0]
+    if top in _accepted or (len(parts) > 1 and os.path.isdir(os.path.join(code_dir, top))):
+        return
+    found = namespace.find(top, sys.path)
+    if top not in sys.modules:
+        if namespace.is_standard(found):
+            raise _conflict(".".join(parts))
+        return
+    loaded = sys.modules[top]
+    spec = namespace.spec_of(loaded)
+    # A module from a layer that something else has imported already is still what its name means.
+    foreign = spec is None or bool(spec.origin) and not namespace.same_origin(spec, found)
+    if namespace.is_standard(spec) or (foreign and not _within(loaded, code_dir)):
+        raise _conflict(".".join(parts))
+
+
+def _conflict(module: str) -> Fault:
+    return Fault("Runtime.BuiltInModuleConflict", f"Cannot use built-in module {module} as a handler module")
+
+
+def _within(module: ModuleType, code_dir: str) -> bool:
+    spec = namespace.spec_of(module)
+    return spec is not None and bool(spec.origin) and str(spec.origin).startswith(os.path.join(code_dir, ""))
+
+
+def _import_folder(full: str, shown: str, path: str, code_dir: str, undo: list[Callable[[], None]]) -> ModuleType:
+    """Import the package that a folder of the function is, whatever else bears its name.
+
+    A folder ``test`` without ``__init__.py`` loses to the standard library's package, and ``v1.2`` is no
+    module's name. The first is added to the package that won, so that both keep working; the second gets a
+    package made for it.
+    """
+    try:
+        module = _import_one(full, shown, os.path.dirname(path))
+    except _NotFound:
+        spec = _frozen_importlib.ModuleSpec(full, None, is_package=True)
+        spec.submodule_search_locations = [path]
+        module = sys.modules[full] = _frozen_importlib.module_from_spec(spec)
+        parent, _, child = full.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+        undo.append(lambda: _forget(full))
+        return module
+    paths = getattr(module, "__path__", None)
+    if _within(module, code_dir) or (paths is not None and path in paths):
+        return module
+    module.__path__ = [*(paths or ()), path]
+    undo.append(lambda: _restore_path(module, paths))
+    return module
+
+
+def _forget(full: str) -> None:
+    sys.modules.pop(full, None)
+    parent, _, child = full.rpartition(".")
+    if parent in sys.modules:
+        vars(sys.modules[parent]).pop(child, None)
+
+
+def _restore_path(module: ModuleType, paths: object) -> None:
+    if paths is None:
+        del module.__path__
+    else:
+        module.__path__ = paths  # type: ignore[assignment]  # a namespace package's is no list
+
+
+def _clean_up(before: set[str], undo: list[Callable[[], None]]) -> None:
+    for step in reversed(undo):
+        step()
+    # The import system drops the module that failed, but not what a failed package had imported of itself.
+    for name in sorted(set(sys.modules) - before):
+        parent = name.rpartition(".")[0]
+        if parent and parent not in sys.modules:
+            sys.modules.pop(name, None)
+
+
+def _import_one(full: str, shown: str, place: str) -> ModuleType:
+    try:
+        _import(full)
+        return sys.modules[full]
+    except SyntaxError as error:
+        raise _syntax_fault(shown, error, full, place) from None
+    except ImportError as error:
+        failed = f"Unable to import module '{shown}'"
+        stack = _stack(error.__traceback__)
+        if not stack and isinstance(error, ModuleNotFoundError) and f"{full}.".startswith(f"{error.name}."):
+            why = f"{error} ({_looked_for(full, place)})"
+            raise _NotFound("Runtime.ImportModuleError", f"{failed}: {why}") from None
+        raise Fault("Runtime.ImportModuleError", f"{failed}: {error}", stack) from None
+    except ValueError as error:
+        # Before 3.12 a null byte in a source file is no SyntaxError.
+        if "null bytes" in str(error):
+            raise _syntax_fault(shown, error, full, place) from None
+        raise
+    except OSError as error:
+        stack = _stack(error.__traceback__)
+        if stack:  # the module's own failure
+            raise
+        raise Fault("Runtime.ImportModuleError", f"Unable to import module '{shown}': {error}") from None
+
+
+def _looked_for(full: str, place: str) -> str:
+    part = full.rpartition(".")[2]
+    text = f"looked for {part}.py and {part}/__init__.py in {place}"
+    try:
+        there = sorted(file for file in os.listdir(place) if file.endswith(".py"))
+    except OSError as error:
+        return f"{text}: {error.strerror}"
+    if len(there) > _NEAR_MISSES:
+        there[_NEAR_MISSES:] = ["…"]
+    return f"{text}; there is: {', '.join(there)}" if there else f"{text}, which has no .py file"
+
+
+def _syntax_fault(shown: str, error: SyntaxError | ValueError, full: str, place: str) -> Fault:
+    file = getattr(error, "filename", None)
+    line = getattr(error, "lineno", None)
+    text = getattr(error, "text", None)
+    if file is None:
+        # A file with null bytes: no error names it. Where it was imported is the next best.
+        stack = _stack(error.__traceback__)
+        if stack:
+            file, line, _, text = stack[-1]
+        else:
+            path = os.path.join(place, full.rpartition(".")[2])
+            file = os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
+            line = _line_of_null(file)
+    entry: StackEntry = [str(file), int(line or 1), "<module>", str(text or "").strip()]
+    return Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{shown}': {error}", [entry])
+
+
+def _line_of_null(file: str) -> int:
+    try:
+        with open(file, "rb") as source:
+            return source.read().partition(b"\0")[0].count(b"\n") + 1
+    except OSError:
+        return 1
+
+
+def _stack(traceback: TracebackType | None) -> list[StackEntry]:
+    """The calls in the function's own code, most recent last; empty where nothing of it was running."""
+    stack: list[StackEntry] = []
+    while traceback is not None:
+        frame, line = traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+        if any(frame.f_globals is machinery for machinery in _MACHINERY):
+            continue
+        file = frame.f_code.co_filename
+        code = namespace.source_line(file, line, frame.f_globals)
+        stack.append([file, line, frame.f_code.co_name, code])
+    return stack
+
+
+def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[..., object]:
+    wanted = ".".join(attributes)
+    missing = f"Handler '{wanted}' missing on module '{shown}'"
+    found: object = module
+    for attribute in attributes:
+        try:
+            found = _step(found, attribute)
+        except AttributeError:
+            raise Fault("Runtime.HandlerNotFound", missing) from None
+        except TypeError as error:
+            if _stack(error.__traceback__):
+                raise
+            raise Fault("Runtime.HandlerNotFound", f"{missing}: no instance can be made: {error}") from None
+    if not callable(found):
+        kind = type(found).__name__
+        raise Fault("Runtime.HandlerNotFound", f"{missing}: it is of type {kind}, not callable")
+    return found
+
+
+def _step(owner: object, attribute: str) -> object:
+    """getattr, but a plain method of a class is that of an instance, made without arguments."""
+    if isinstance(owner, type):
+        for base in owner.__mro__:
+            if attribute in base.__dict__:
+                if isinstance(base.__dict__[attribute], _FunctionType):
+                    return getattr(owner(), attribute)
+                break
+    return getattr(owner, attribute)
+
+
+def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
+    """A callable of (event, context). Where the handler takes fewer arguments it is a wrapper, whose
+    ``__wrapped__`` is the handler itself.
+    """
+    count = positional(handler)
+    if count >= 2:
+        return handler
+    if count == 1:
+
+        def adapter(event: object, context: object) -> object:
+            return handler(event)
+
+    else:
+
+        def adapter(event: object, context: object) -> object:
+            return handler()
+
+    adapter.__dict__["__wrapped__"] = handler
+    return adapter
+
+
+def type_of(handler: object) -> str:
+    """What kind of function it is, as far as the object tells: "asgi", "wsgi" or "event".
+
+    WSGI's callables take (environ, start_response), ASGI's (scope, receive, send); frameworks keep to these names.
+    """
+    function, bound = _function_of(handler)
+    code = getattr(function, "__code__", None)
+    names = code.co_varnames[bound : code.co_argcount] if code is not None else ()
+    if names[:3] == ("scope", "receive", "send"):
+        return "asgi"
+    return "wsgi" if names[1:2] == ("start_response",) else "event"
+
+
+def is_plain(handler: object) -> bool:
+    """Whether it is called with a decoded event, in this thread, and returns its result."""
+    return type_of(handler) == "event" and not is_async(handler) and is_plainly_annotated(handler)
+
+
+def is_async(handler: object) -> bool:
+    """Whether calling it gives a coroutine or an asynchronous generator."""
+    function, _ = _function_of(handler)
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & (_COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR))
+
+
+def is_plainly_annotated(handler: object) -> bool:
+    """Whether the annotation of the first parameter, if there is one, asks for nothing but the decoded event."""
+    function, bound = _function_of(handler)
+    try:
+        annotation = function.__annotations__.get(function.__code__.co_varnames[bound])
+    except (AttributeError, IndexError):  # not a Python function, or one without such a parameter
+        return True
+    except Exception:  # annotations that are worked out only now, and cannot be
+        return False
+    if type(annotation) is str:
+        return annotation in _PLAIN_NAMES
+    return any(annotation is plain for plain in _PLAIN_TYPES)
+
+
+def _function_of(handler: object) -> tuple[Any, int]:
+    """The Python function that a call of the handler runs, if any, and how many of its parameters are bound."""
+    function: Any = handler
+    bound = 0
+    for _ in range(_MAX_WRAPPERS):
+        if type(function) is _MethodType:
+            function, bound = function.__func__, bound + 1  # type: ignore[attr-defined]
+        elif isinstance(function, _FunctionType):
+            if "__wrapped__" not in function.__dict__ or not function.__code__.co_flags & _VARARGS:
+                break
+            function = function.__dict__["__wrapped__"]
+        elif type(function).__module__ == "functools" and type(function).__name__ == "partial":
+            function, bound = function.func, bound + len(function.args)
+        elif isinstance(call := _called(type(function)), _FunctionType):
+            function, bound = call, bound + 1
+        else:
+            break
+    return function, bound
+
+
+def _called(kind: type) -> object:
+    """The `__call__` that instances of a class have, of its own or inherited."""
+    for base in kind.__mro__:
+        if "__call__" in base.__dict__:
+            return base.__dict__["__call__"]
+    return None
+
+
+def positional(handler: Callable[..., object]) -> int:
+    """How many positional arguments the handler takes, 2 for any number and where nobody can tell."""
+    function: Any = handler
+    bound = 0
+    if isinstance(type(handler).__dict__.get("__call__"), _FunctionType):
+        function, bound = type(handler).__dict__["__call__"], 1
+    elif isinstance(handler, _MethodType):
+        function, bound = function.__func__, 1
+    for _ in range(_MAX_WRAPPERS):
+        if not isinstance(function, _FunctionType):
+            break
+        code = function.__code__
+        if not code.co_flags & _VARARGS:
+            return code.co_argcount - bound
+        if "__wrapped__" not in function.__dict__:
+            return 2
+        # functools.wraps around (*args, **kwargs): what counts is what lies within.
+        function = function.__dict__["__wrapped__"]
+    inspect = namespace.stdlib("inspect")
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (ValueError, TypeError):  # some callables written in C have no signature
+        return 2
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 2
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in positional for parameter in parameters)

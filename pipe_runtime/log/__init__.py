@@ -1,0 +1,1 @@
+"""Lines that the function prints or logs, each with its request. It does not know the protocol."""

@@ -1,0 +1,198 @@
+"""The JSON style of the log: printed lines and log records as one JSON object each.
+
+Loaded late, and only for that style. It knows neither the journal nor frames. What a record carries is the function's
+own, and may raise whatever it is asked.
+"""
+
+from __future__ import annotations
+
+from time import gmtime, strftime, time
+
+from .. import namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Collection
+    from typing import Any
+
+    from .logs import Tag
+
+_class_name = type.__dict__["__name__"].__get__
+
+
+def text_of(value: object) -> str:
+    """str(value), or a text that says that there is none."""
+    try:
+        return "".join((str(value),))  # of a subclass of str only what is in it
+    except Exception:
+        return f"<a {_class_name(type(value))} whose text could not be read>"
+
+
+# ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is no JSON, its text is.
+_encode = namespace.stdlib("json").JSONEncoder(ensure_ascii=False, allow_nan=False, default=text_of).encode
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_tokens = namespace.stdlib("re").compile(r'\\.|["[\]{}]').finditer  # one step for each match: linear for any text
+
+# Numbers are not converted, because one of many digits would take long.
+_decode = namespace.stdlib("json").JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
+
+# Attributes that formatters and filters, ours among them, add to a record after logging.LogRecord() has made it.
+_LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant_id"))
+
+LARGEST_OBJECT = 256 * 1024
+"""The longest line, in characters, that is parsed as a JSON object: the size of a log event of CloudWatch."""
+
+DEEPEST = 256
+"""Levels of nesting in such a line. The function may have raised Python's own limit, which protects the stack."""
+
+_SPACE = " \t\r\n"
+"""What JSON takes for white space."""
+
+_LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
+"""Characters that JSON allows in a string and other readers take for a line end, with their escapes."""
+
+
+def printed_line(message: bytes, stream: str, request_id: str, level: str = "") -> bytes:
+    """Return a printed line, or a record in a format of the function's own, as JSON.
+
+    The fields are timestamp, message, stream, and if there is one level and requestId. A line that is one JSON object
+    keeps its fields and gets those of ours that it lacks, except for message.
+
+    Args:
+        message: The line.
+        stream: "stdout", "stderr" or "log".
+        request_id: The id of its request, "" for none.
+        level: The level of a record, "" for none.
+    """
+    text = message.decode("utf-8", "backslashreplace")
+    fields: dict[str, object] = {"timestamp": _moment(time()), "level": level, "message": text, "stream": stream}
+    if request_id:
+        fields["requestId"] = request_id
+    if not level:
+        del fields["level"]
+    names = _names_in(text)
+    line = _line(fields, {}) if names is None else _extended(text.strip(_SPACE), names, fields)
+    return _on_one_line(line).encode("utf-8", "backslashreplace")
+
+
+def _names_in(text: str) -> Collection[str] | None:
+    """Return the names of a JSON object's fields; None if the text is not a JSON object, or is too large."""
+    text = text.strip(_SPACE)
+    if not (text.startswith("{") and text.endswith("}")) or len(text) > LARGEST_OBJECT:
+        return None
+    try:
+        found = None if _is_deep(text) else _decode(text)
+    except Exception:  # no JSON
+        return None
+    return found if type(found) is dict else None
+
+
+def _is_deep(text: str) -> bool:
+    """Return whether more than DEEPEST brackets are open at a time in a JSON text."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    depth, is_string = 0, False
+    for token in _tokens(text):
+        found = token[0]
+        if found == '"':
+            is_string = not is_string
+        elif not is_string:
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found, 0)
+            if depth > DEEPEST:
+                return True
+    return False
+
+
+def _extended(text: str, names: Collection[str], fields: dict[str, object]) -> str:
+    """Return a JSON object on one line, with the fields that it lacks in front, except for message."""
+    missing = {name: value for name, value in fields.items() if name not in names and name != "message"}
+    text = text.replace("\r", " ").replace("\n", " ")  # inside a string JSON allows neither
+    if not missing:
+        return text
+    return _line(missing, {})[:-1] + (", " if names else "") + text[1:]
+
+
+def _on_one_line(line: str) -> str:
+    for found, escape in _LINE_BREAKS if not line.isascii() else ():
+        line = line.replace(found, escape)
+    return line
+
+
+def record_line(record: logging.LogRecord, tag: Tag, level: str, known: Collection[str]) -> str:
+    """Return a log record as JSON, without a line break.
+
+    The fields are Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId, location
+    (file:function:line), and of an exception errorType, errorMessage and stackTrace (strings as
+    traceback.format_exception gives them); stackInfo is logging's own, and so is taskName, which a record from a task
+    has since Python 3.12. Whatever else the record has (`extra=`) follows under its own name, unless that is one of
+    those.
+
+    Args:
+        tag: The request that it belongs to.
+        level: The name to show.
+        known: The attributes of every record.
+
+    Raises:
+        Exception: What record.getMessage() raises.
+    """
+    fields: dict[str, object] = {
+        "timestamp": _moment(record.created),
+        "level": level,
+        "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
+        "logger": record.name,
+        "location": f"{record.pathname}:{record.funcName}:{record.lineno}",
+    }
+    if tag.request_id:
+        fields["requestId"] = tag.request_id
+    if tag.tenant_id:
+        fields["tenantId"] = tag.tenant_id
+    if record.exc_info:
+        fields.update(_exception(record.exc_info))
+    if record.stack_info:
+        fields["stackInfo"] = text_of(record.stack_info).split("\n")
+    extra = {
+        name: value
+        for key, value in record.__dict__.items()
+        if (key not in known or (key == "taskName" and value))
+        and key not in _LEFT_BY_FORMATTERS
+        and (name := text_of(key)) not in fields
+    }
+    return _on_one_line(_line(fields, extra))
+
+
+def _exception(exc_info: Any) -> dict[str, object]:
+    kind, error, traceback = exc_info
+    if error is None:
+        return {}
+    fields: dict[str, object] = {"errorType": _class_name(type(error)), "errorMessage": text_of(error)}
+    try:
+        fields["stackTrace"] = namespace.stdlib("traceback").format_exception(kind, error, traceback)
+    except Exception as failure:  # an exception may override all that traceback asks it
+        fields["stackTrace"] = [f"<it could not be read: {_class_name(type(failure))}>\n"]
+    return fields
+
+
+def _line(fields: dict[str, object], extra: dict[str, object]) -> str:
+    pairs = [*fields.items(), *extra.items()]
+    return "{" + ", ".join(f"{_encode(name)}: {_json(value)}" for name, value in pairs) + "}"
+
+
+def _json(value: object) -> str:
+    """A value as JSON; its text where it does not encode."""
+    try:
+        text: str = _encode(value)
+    except Exception:  # a key that is no string, a circle, NaN, and what the value's own code raises
+        text = _encode(text_of(value))
+    return text
+
+
+def _moment(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    whole, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(whole))}.{milliseconds:03d}Z"

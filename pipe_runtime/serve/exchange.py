@@ -1,0 +1,234 @@
+"""One request and its answer, where either is more than one payload: streamed bodies, HTTP functions, iterators.
+
+Loaded only for functions that need it. What the request means is for its adapter to say (wsgi.py, asgi.py, events.py);
+this file moves bodies in pieces, within the credit that each side has. It knows no descriptors and no threads: a Line
+posts frames and waits.
+"""
+
+from __future__ import annotations
+
+import io
+
+from .. import namespace
+from ..wire.connection import MAX_CHUNK, STREAM_BYTES
+from ..wire.errors import Fault
+from ..wire.frames import LARGEST_PAYLOAD
+from ..wire.messages import CANCEL, CHUNK, CREDIT, END, RESULT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from typing import Any, Protocol
+
+    from ..call.context import Context
+    from ..wire.frames import Frame
+
+    class Line(Protocol):
+        """The way to the init."""
+
+        def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
+            """Send a frame; as Outbox.post."""
+
+        def credit(self, id: int) -> int:
+            """Bytes of its answer's stream that may be sent now."""
+
+        def look(self) -> None:
+            """Read the frames that have come, without waiting. It is cheap enough to be called for every item."""
+
+        def wait(self, exchange: Incoming, seen: int) -> None:
+            """Return when something may have come for `exchange`, at once if its news are not `seen` any more."""
+
+
+MAX_BODY = 1024 * 1024 * 1024
+"""Bytes of a streamed event that a function takes whole, and of a result that is sent in pieces."""
+
+
+GIVEN_UP = "the caller has given up on this request"
+
+
+def check_size(payload: bytes) -> None:
+    """Fault Function.ResponseSizeTooLarge: a whole result that nobody should be sent."""
+    if len(payload) > MAX_BODY:
+        message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
+        raise Fault("Function.ResponseSizeTooLarge", message)
+
+
+class CallerGone(BrokenPipeError):
+    """The caller has given up on the request: its body will not come, its answer is not wanted."""
+
+
+class Incoming:
+    """What the init sends for one request. The loop that reads frames fills it.
+
+    id: the frame's. request: INVOKE's metadata. payload: the whole body unless it is streamed. news: counts what came.
+    begun: a streamed answer has begun. gone: nothing more will come, as the init's stream has ended or the request has
+    its outcome.
+    """
+
+    def __init__(self, id: int, request: dict[str, Any], payload: bytes) -> None:
+        self.id = id
+        self.request = request
+        self.context: Context
+        self.cancelled = False
+        self.gone = False
+        self.news = 0
+        self.streamed = bool(request.get("stream"))
+        self.begun = False
+        self._pieces: deque[bytes] = namespace.stdlib("collections").deque([payload] if payload else [])
+        self._ended = not self.streamed
+        self._taken = 0
+        self._outcome: tuple[int, dict[str, Any], bytes] | None = None
+
+    def hear(self, frame: Frame) -> None:
+        """Take a frame for this request: CHUNK, END, CREDIT or CANCEL."""
+        if frame.kind == CHUNK:
+            self._pieces.append(frame.payload)
+        elif frame.kind == END:
+            self._ended = True
+        elif frame.kind == CANCEL:
+            self.cancelled = True
+        self.news += 1
+
+    def hang_up(self) -> None:
+        """What has not come will not come; who waits for it is to be told."""
+        self.gone = True
+        self.news += 1
+
+    def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """The whole answer; it is sent once the adapter has returned."""
+        self._answer_once()
+        metadata: dict[str, Any] = {"content_type": content_type}
+        if http is not None:
+            metadata["http"] = http
+        self._outcome = RESULT, metadata, body
+
+    def outcome(self) -> tuple[int, dict[str, Any], bytes]:
+        """What ends the exchange, once the adapter has returned. RuntimeError: it has not answered."""
+        if self._outcome is None:
+            raise RuntimeError("the adapter has returned without an answer")
+        return self._outcome
+
+    def _answer_once(self) -> None:
+        if self._outcome is not None:
+            raise RuntimeError("the request is answered already")
+
+    def _stream_head(self, content_type: str, http: dict[str, Any] | None) -> dict[str, Any]:
+        self._answer_once()
+        self._outcome = END, {}, b""
+        metadata: dict[str, Any] = {"content_type": content_type, "stream": True}
+        if http is not None:
+            metadata["http"] = http
+        return metadata
+
+    def _next_piece(self, size: int = -1) -> bytes | None:
+        """Up to `size` bytes of the body that have come, b"" at its end, None: nothing is here yet."""
+        if not self._pieces:
+            return b"" if self._ended else None
+        piece = self._pieces.popleft()
+        if 0 <= size < len(piece):
+            self._pieces.appendleft(piece[size:])
+            piece = piece[:size]
+        self._taken += len(piece)
+        return piece
+
+    def _credit_due(self) -> int:
+        """Bytes that the sender may be told to go on with: not for every piece, or half of all frames were these."""
+        if not self.streamed or self._ended or self.gone or self._taken < STREAM_BYTES // 2:
+            return 0
+        due, self._taken = self._taken, 0
+        return due
+
+
+class Exchange(Incoming):
+    """One request, for code that waits: a generator, a WSGI application, a function that reads a stream."""
+
+    def __init__(self, id: int, request: dict[str, Any], payload: bytes, line: Line) -> None:
+        super().__init__(id, request, payload)
+        self._line = line
+        self.body = Body(self)
+
+    def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """Begin an answer that comes in pieces."""
+        self._line.post(RESULT, self.id, self._stream_head(content_type, http))
+        self.begun = True
+
+    def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """As Incoming.respond; a body that is larger than a frame is streamed at once."""
+        if len(body) > LARGEST_PAYLOAD:
+            self.begin(content_type, http)
+            self.write(body)
+        else:
+            super().respond(body, content_type, http)
+
+    def check(self) -> None:
+        """Check for a cancellation between two items, even if nothing is sent for them.
+
+        Raises:
+            CallerGone: The request was cancelled.
+        """
+        self._line.look()
+        if self.cancelled:
+            raise CallerGone(GIVEN_UP)
+
+    def write(self, data: bytes) -> None:
+        """A piece of the answer, as soon as the other side takes it. CallerGone: nobody wants it any more."""
+        self.check()
+        start, size = 0, len(data)
+        while start < size:
+            seen = self.news
+            room = 0 if self.cancelled else min(self._line.credit(self.id), MAX_CHUNK)
+            if room:
+                self._line.post(CHUNK, self.id, {}, data[start : start + room])
+                start += room
+            else:
+                self._wait(seen)
+
+    def take(self, size: int) -> bytes:
+        """Up to `size` bytes of the body, -1: a piece of it, as soon as there are any; b"" at its end.
+
+        Raises:
+            CallerGone: The caller has given up on the request, or nothing more will come.
+        """
+        self.check()
+        while True:
+            seen = self.news
+            piece = self._next_piece(size)
+            if piece is not None:
+                break
+            self._wait(seen)
+        due = self._credit_due()
+        if due:
+            self._line.post(CREDIT, self.id, {"bytes": due})
+        return piece
+
+    def _wait(self, seen: int) -> None:
+        if self.cancelled or self.gone:
+            raise CallerGone(GIVEN_UP)
+        self._line.wait(self, seen)
+
+
+class Body(io.RawIOBase):
+    """A request's body as a file to read from."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer with what is here; wait for at least one byte, unless the body is at its end."""
+        view = memoryview(buffer).cast("B")
+        data = self._exchange.take(len(view)) if view else b""
+        view[: len(data)] = data
+        return len(data)
+
+    def whole(self) -> bytes:
+        """All of it. MemoryError: it has more than MAX_BODY bytes."""
+        pieces, size = [], 0
+        while piece := self._exchange.take(-1):
+            size += len(piece)
+            if size > MAX_BODY:
+                raise MemoryError(f"the event has more than {MAX_BODY} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)

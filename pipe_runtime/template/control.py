@@ -1,0 +1,296 @@
+"""The template: a runtime that has loaded the function, and forks workers in place of serving requests.
+
+Loaded only where the init's HELLO asks for one. It owns the control socket and what lies between a fork and the
+worker's own conversation. What a worker does from its HELLO on is the loop's business, as in any other.
+"""
+
+from __future__ import annotations
+
+import sys
+from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
+from errno import EAGAIN, EMFILE
+
+# These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
+from os import _exit, close, closerange, dup2, listdir, set_inheritable, setsid, waitpid, waitstatus_to_exitcode, write
+from select import POLLIN, poll
+
+from .. import namespace
+from ..call import faults
+from ..io.stdio import replace
+from ..log.logs import NOBODY, write_all
+from ..wire.alive import ALIVE_FD, arm
+from ..wire.errors import Fault, ProtocolError
+from ..wire.frames import Frame
+from ..wire.messages import DUMP, STOP
+from .process_state import Settings, fork_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..serve.loop import Outcome, Runtime
+
+BATCH = 8
+"""Workers that one child of the template forks, at most: the first waits for the last before it falls to the init."""
+
+PIPES = 5
+"""Descriptors that come with each request for a worker: requests, answers, log, alive and dump."""
+
+MAX_DESCRIPTORS = 32
+"""The same with files of cgroups, at most."""
+
+REHEARSALS = 20
+"""Requests until the interpreter has specialised the code on their way, in memory that all workers then share."""
+
+EXIT_FORKED = 213
+"""The exit code of a process that has forked a batch. It is not 0, since a fork hook may call os._exit(0)."""
+
+NAMED_THREADS = 8
+"""Threads that the warning names, at most."""
+
+
+class _Wanted:
+    """A worker that the init asks for. descriptors: its pipes, then files of cgroups to enter."""
+
+    def __init__(self, ticket: bytes, descriptors: Sequence[int]) -> None:
+        self.ticket = ticket
+        self.pipes = descriptors[:PIPES]
+        self.groups = descriptors[PIPES:]
+
+
+class Template:
+    """Forks workers of what `runtime` loads."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._settings: Settings
+        self._control: socket
+        self._news = poll()
+
+    def load(self, hello: dict[str, Any]) -> Outcome:
+        """Load the function, and whatever its workers would import themselves. Raises what that raises."""
+        runtime = self._runtime
+        descriptor = hello["template"].get("control_fd")
+        if type(descriptor) is not int:
+            raise Fault("Runtime.ProtocolError", "HELLO whose template has no control_fd")
+        set_inheritable(descriptor, False)
+        runtime.control_fd = descriptor
+        self._control = socket(fileno=descriptor)
+        self._settings = Settings(adopts=bool(hello.get("adopts_orphans")))
+        # Now, because the function may replace what they need; under this name, so that workers need no further lookup.
+        gc, rehearsal = namespace.stdlib("gc"), namespace.own("template.rehearsal")
+        collect, freeze = gc.collect, gc.freeze
+        runtime.load(hello)
+        if not runtime.plain:
+            namespace.own("serve.service").preload(runtime.found, hello, runtime.code_dir)
+        runtime.leave_if_forked(None)
+        self._warn_of_threads()
+        for _ in range(REHEARSALS):
+            rehearsal.rehearse(runtime)
+        collect()
+        freeze()  # else the first collection in each worker would write to all that was loaded
+        return runtime.ready()
+
+    def serve(self) -> Frame | None:
+        """Fork workers until STOP, or the end of the stream or of the socket; None then. In a worker, too, it returns:
+        with the init's HELLO, or None at the end of its stream.
+        """
+        runtime = self._runtime
+        self._settings.set_aside()
+        self._news.register(runtime.pipes.requests, POLLIN)
+        self._news.register(self._control.fileno(), POLLIN)
+        while self._hear():
+            ready = dict(runtime.quiet.wait(self._news.poll))
+            if runtime.pipes.requests in ready:
+                with runtime.outbox.lock:
+                    runtime.connection.receive(runtime.pipes.read())
+            else:
+                batch, more = self._receive()
+                if batch and self._multiply(batch):
+                    return runtime.next()
+                if not more:
+                    return None
+        return None
+
+    def _hear(self) -> bool:
+        """Take what the init has said. False: it wants this to end."""
+        runtime = self._runtime
+        while True:
+            with runtime.outbox.lock:  # threads of the function's may print
+                event = runtime.connection.next_frame()
+            if event is None:
+                return True
+            if not isinstance(event, Frame) or event.kind == STOP:
+                return False
+            if event.kind != DUMP:
+                raise ProtocolError("a request to a template")
+            runtime.outbox.post(DUMP, metadata={"stacks": []})
+
+    # The socket
+
+    def _receive(self) -> tuple[list[_Wanted], bool]:
+        """The workers that are asked for by now, a batch at most; and whether the socket is still open."""
+        batch: list[_Wanted] = []
+        while len(batch) < BATCH:
+            try:
+                text, ancillary, flags, _ = self._control.recvmsg(
+                    64, CMSG_LEN(4 * MAX_DESCRIPTORS), MSG_DONTWAIT | MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                break
+            descriptors = [
+                descriptor
+                for level, kind, data in ancillary
+                if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)
+                for descriptor in memoryview(data[: len(data) // 4 * 4]).cast("i")
+            ]
+            if not text:
+                return batch, False
+            if flags & MSG_CTRUNC or len(descriptors) < PIPES:  # this process may open no more files
+                _close(descriptors)
+                self._say(text, 0, EMFILE)
+            else:
+                batch.append(_Wanted(text, descriptors))
+        return batch, True
+
+    def _say(self, ticket: bytes, *numbers: int) -> None:
+        self._control.send(b" ".join([ticket, *(b"%d" % number for number in numbers)]))
+
+    # The forks
+
+    def _multiply(self, batch: list[_Wanted]) -> bool:
+        """Fork a worker for each. True: this process is one of them."""
+        runtime = self._runtime
+        runtime.last_lines()  # or each worker would say again what is not said yet
+        runtime.multiplying = True
+        try:
+            child = fork_process()
+        except OSError as error:
+            child = -1
+            for wanted in batch:
+                self._say(wanted.ticket, 0, error.errno or EAGAIN)
+        except Exception as error:  # an audit hook of the function's
+            why = f"{faults.type_name(error)}: {faults.message_of(error)}"
+            raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
+        self._settings.keep()
+        mine = self._bring_forth(batch) if child == 0 else None
+        if mine is not None:
+            self._become_worker(mine)
+        _close([descriptor for wanted in batch for descriptor in (*wanted.pipes, *wanted.groups)])
+        runtime.multiplying = False
+        if mine is None and child > 0:
+            self._wait_for(child)
+        return mine is not None
+
+    def _bring_forth(self, batch: list[_Wanted]) -> _Wanted:
+        """Fork the workers and tell the init of each. In the template's child: when it ends, its workers fall to the
+        init, which knows them by then. Returns in each worker, and nowhere else.
+        """
+        worker, mine = -1, batch[0]
+        try:
+            for mine in batch:
+                try:
+                    worker = fork_process()
+                except OSError as error:
+                    self._say(mine.ticket, 0, error.errno or EAGAIN)
+                    continue
+                if worker == 0:
+                    break
+                self._settings.keep()  # at once: the worker may die at any time
+                self._say(mine.ticket, worker)
+            else:
+                _exit(EXIT_FORKED)  # nothing of the function's may run here
+        finally:
+            if worker != 0:
+                _exit(1)
+        return mine
+
+    def _wait_for(self, child: int) -> None:
+        """Wait until the init is the workers' parent, and tell it so."""
+        try:
+            _, status = waitpid(child, 0)
+        except ChildProcessError:  # a thread of the function's collects every child: it is gone all the same
+            status = EXIT_FORKED << 8
+        code = waitstatus_to_exitcode(status)
+        if code < 0:
+            raise Fault("Runtime.ExitError", f"the process that forks the workers has died: signal {-code}")
+        if code != EXIT_FORKED:
+            raise Fault(
+                "Runtime.ExitError",
+                f"the process that forks the workers has ended with exit status {code}; "
+                "a fork hook of the function's (os.register_at_fork) may have ended it",
+            )
+        self._say(b"0")
+
+    # In a worker
+
+    def _become_worker(self, wanted: _Wanted) -> None:
+        """Let go of all that is the template's, and take what was sent for this worker in its place."""
+        runtime = self._runtime
+        requests, answers, log, guard, dump = wanted.pipes
+        try:
+            for group in wanted.groups:
+                write(group, b"0")
+            arm(guard, alone=True)  # until here it dies with the template's group
+            setsid()
+            dup2(guard, ALIVE_FD)
+            arm(ALIVE_FD)
+            if runtime.dump_fd >= 0:
+                dup2(dump, runtime.dump_fd, inheritable=False)  # where faulthandler writes already
+            pipes = replace(runtime.pipes, requests, answers, log)
+        except OSError as error:
+            write_all(log, f"pipe_runtime: a forked process cannot become a worker: {error}\n".encode())
+            _exit(1)
+        self._control.close()
+        runtime.control_fd = -1
+        runtime.restart(pipes)
+        self._settings.give_back()
+
+    def become_ready(self, hello: dict[str, Any]) -> Outcome:
+        """Do what each worker does for itself, so that the function can be called. Raises what its code raises."""
+        _reseed()
+        return self._runtime.become_ready(hello)
+
+    # Before the first fork
+
+    def _warn_of_threads(self) -> None:
+        count, names = _threads()
+        if count:
+            known = f" ({', '.join(names)})" if names else ""
+            self._runtime.journal.log(
+                f"pipe_runtime: {count} thread{'s' * (count > 1)}{known} started while the function was loaded: "
+                "a forked worker has none of them; use pipe_runtime.after_fork",
+                NOBODY,
+            )
+
+
+def _threads() -> tuple[int, list[str]]:
+    """How many threads run besides this one, and the names of some."""
+    module: Any = sys.modules.get("threading")
+    known = []
+    if module is not None and namespace.is_standard(namespace.spec_of(module)):
+        main = module.main_thread()
+        known = [ascii(thread.name)[1:-1] for thread in module.enumerate() if thread is not main]
+    try:
+        count = len(listdir("/proc/self/task")) - 1
+    except OSError:
+        count = len(known)
+    return count, known[:NAMED_THREADS]
+
+
+def _reseed() -> None:
+    """What would give the same random numbers in each worker. `random` looks after itself (os.register_at_fork)."""
+    seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+    if seed is not None:
+        seed()
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    """Those of a batch mostly lie side by side: then one system call does."""
+    ordered = sorted(descriptors)
+    if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:
+        closerange(ordered[0], ordered[-1] + 1)
+    else:
+        for descriptor in ordered:
+            close(descriptor)

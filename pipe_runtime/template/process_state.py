@@ -1,0 +1,154 @@
+"""Reset in a template the process settings that the function has changed, and restore them in each worker.
+
+While a module is loaded it may ignore or collect children, block signals, start timers or adopt orphans. In the process
+that forks workers such a setting would hide a worker's death from the init, or end the template. This file knows
+neither sockets nor frames.
+"""
+
+from __future__ import annotations
+
+import sys
+from _signal import (
+    ITIMER_PROF,
+    ITIMER_REAL,
+    ITIMER_VIRTUAL,
+    SIG_BLOCK,
+    SIG_DFL,
+    SIG_SETMASK,
+    SIGCHLD,
+    getsignal,
+    pthread_sigmask,
+    set_wakeup_fd,
+    setitimer,
+    signal,
+    valid_signals,
+)
+
+# These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
+from os import O_CLOEXEC, O_RDONLY, close, fork, read
+from os import open as open_file
+
+from .. import namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+"""prctl(2); from <linux/prctl.h>."""
+
+ACTION_SIZE = 512
+"""Bytes of a buffer for sigaction(2), several times the size of the structure on any system."""
+
+_TIMERS = (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF)
+_SIGNALS = tuple(sorted(valid_signals()))
+_CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
+"""Modules without which a function cannot call prctl(2)."""
+
+
+class Settings:
+    """The settings of this process, such as signal actions and timers, from before and after the function was loaded.
+
+    Create it before the function is loaded, in the main thread.
+
+    Args:
+        adopts: Whether each worker adopts the orphans below it, even if the function has not asked for that.
+    """
+
+    def __init__(self, adopts: bool) -> None:
+        self._adopts = adopts
+        self._libc: Any = namespace.stdlib("ctypes").CDLL(None) if adopts else None
+        self._own = [(number, getsignal(number)) for number in _SIGNALS]
+        self._own_mask = pthread_sigmask(SIG_BLOCK, ())
+        self._actions: list[tuple[int, Any, Any]] = []
+        self._mask = self._own_mask
+        self._wakeup = -1
+        self._timers: list[tuple[float, float]] = []
+        self._child_action: Any = None
+
+    def set_aside(self) -> None:
+        """Save the function's settings and reset them. The template calls it once, after loading the function."""
+        self._timers = [setitimer(which, 0.0) for which in _TIMERS]
+        self._wakeup = set_wakeup_fd(-1)
+        self._mask = pthread_sigmask(SIG_BLOCK, ())
+        if self._libc is None and any(name in sys.modules for name in _CALLS_C):
+            self._libc = namespace.stdlib("ctypes").CDLL(None)
+        if _is_set_below_python():
+            self._child_action = self._sigaction(None)
+        for number, own in self._own:
+            action = getsignal(number)
+            if action is not own and own is not None:
+                self._actions.append((number, own, action))
+        signal(SIGCHLD, SIG_DFL)
+        self.keep()
+
+    def keep(self) -> None:
+        """Reset the settings again after a fork, since fork hooks may have changed them."""
+        for number, own in self._own:
+            if own is not None and getsignal(number) is not own:
+                signal(number, own)
+        pthread_sigmask(SIG_SETMASK, self._own_mask)
+        if self._libc is not None:
+            self._adopt_none()
+
+    def give_back(self) -> None:
+        """Restore the function's settings in a worker, except those that its fork hooks have just changed."""
+        if self._child_action is not None and getsignal(SIGCHLD) is SIG_DFL:
+            self._sigaction(self._child_action)
+        for number, own, action in self._actions:
+            if getsignal(number) is own:
+                signal(number, action)
+        if self._adopts:
+            self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if self._wakeup >= 0:
+            set_wakeup_fd(self._wakeup)
+        pthread_sigmask(SIG_SETMASK, self._mask)
+        for which, (seconds, interval) in zip(_TIMERS, self._timers, strict=True):
+            if seconds:
+                setitimer(which, seconds, interval)
+
+    def _adopt_none(self) -> None:
+        """Stop adopting orphans, so that the init becomes the parent of workers whose parent ends."""
+        ctypes = namespace.stdlib("ctypes")
+        is_set = ctypes.c_int()
+        if self._libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(is_set), 0, 0, 0) == 0 and is_set.value:
+            self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+            self._adopts = True
+
+    def _sigaction(self, new: Any) -> Any:
+        """Call sigaction(2) for SIGCHLD with `new`, and return the action before."""
+        ctypes = namespace.stdlib("ctypes")
+        self._libc = self._libc or ctypes.CDLL(None)
+        before = ctypes.create_string_buffer(ACTION_SIZE)
+        self._libc.sigaction(SIGCHLD, new, before)
+        return before
+
+
+def fork_process() -> int:
+    """Fork without the warning that Python 3.12 and newer issue in processes with threads.
+
+    The function may have turned warnings into exceptions, and this one comes after the child was made.
+    """
+    if sys.version_info < (3, 12) or "warnings" not in sys.modules:
+        return fork()
+    warnings = namespace.stdlib("warnings")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fork()
+
+
+def _is_set_below_python() -> bool:
+    """Return whether code in C has set an action for SIGCHLD, which Python's own table does not have."""
+    if getsignal(SIGCHLD) is not SIG_DFL:
+        return False
+    try:
+        status = open_file("/proc/self/status", O_RDONLY | O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        text = read(status, 8192)
+    finally:
+        close(status)
+    masks = [int(line.split()[1], 16) for line in text.splitlines() if line.startswith((b"SigIgn:", b"SigCgt:"))]
+    return any(mask >> (SIGCHLD - 1) & 1 for mask in masks)

@@ -1,1 +1,0 @@
-"""Bridges to HTTP applications: what a server does for WSGI and ASGI, without HTTP."""

@@ -1,0 +1,429 @@
+"""One conversation, without input or output: bytes in, frames out, and who may say what when.
+
+Both ends use the same class; the two transition tables below are the protocol's whole order. Whatever bytes
+come, in whatever pieces, the result is a frame, "more, please", the end, or one ProtocolError that every
+later call repeats.
+This file knows nothing of descriptors, processes or time.
+"""
+
+from __future__ import annotations
+
+from .errors import LocalProtocolError, ProtocolError, TruncatedStream
+from .frames import MAX_FRAME, MAX_HEAD, Frame, FrameReader, FrameWriter
+from .messages import (
+    CANCEL,
+    CHUNK,
+    CREDIT,
+    DUMP,
+    END,
+    ERROR,
+    HELLO,
+    INVOKE,
+    LOG,
+    NAMES,
+    READY,
+    RESULT,
+    STOP,
+    VERSION,
+    check,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+INIT = "init"
+RUNTIME = "runtime"
+
+NEW = "NEW"
+OPEN = "OPEN"
+STOPPING = "STOPPING"
+STARTING = "STARTING"
+SERVING = "SERVING"
+FAILED = "FAILED"
+CLOSED = "CLOSED"
+
+EOF = -1
+"""In the tables: the side has closed its stream."""
+FATAL = -2
+"""In the tables: ERROR with id 0, the runtime's last word."""
+
+TRANSITIONS: dict[str, dict[str, dict[int, str]]] = {
+    INIT: {
+        NEW: {HELLO: OPEN, EOF: CLOSED},
+        OPEN: {
+            INVOKE: OPEN,
+            CHUNK: OPEN,
+            END: OPEN,
+            CREDIT: OPEN,
+            CANCEL: OPEN,
+            DUMP: OPEN,
+            STOP: STOPPING,
+            EOF: CLOSED,
+        },
+        STOPPING: {
+            CHUNK: STOPPING,
+            END: STOPPING,
+            CREDIT: STOPPING,
+            CANCEL: STOPPING,
+            DUMP: STOPPING,
+            EOF: CLOSED,
+        },
+        CLOSED: {},
+    },
+    RUNTIME: {
+        NEW: {HELLO: STARTING, EOF: CLOSED},
+        STARTING: {LOG: STARTING, READY: SERVING, FATAL: FAILED, EOF: CLOSED},
+        SERVING: {
+            LOG: SERVING,
+            RESULT: SERVING,
+            ERROR: SERVING,
+            CHUNK: SERVING,
+            END: SERVING,
+            CREDIT: SERVING,
+            DUMP: SERVING,
+            FATAL: FAILED,
+            EOF: CLOSED,
+        },
+        FAILED: {EOF: CLOSED},
+        CLOSED: {},
+    },
+}
+"""role: {state of that side: {what that side sends: its next state}}. The rest is a protocol error."""
+
+BASE_WINDOW_REQUESTS = 1
+BASE_WINDOW_BYTES = 1024 * 1024
+"""What may wait unanswered before the runtime's HELLO says how much. One request always may, of any size."""
+
+MAX_CHUNK = 64 * 1024
+"""Bytes of a stream in one CHUNK, at most."""
+
+MAX_CONCURRENCY = 1024
+"""Requests that our own runtime serves at once, at most."""
+
+STREAM_BYTES = 256 * 1024
+"""Bytes of a stream that wait unread at either of our sides, at most: what their HELLOs grant."""
+
+CHUNK_OVERHEAD = 16
+"""What a CHUNK's frame length counts beside its payload, at most: the head's length, and a head with an id of 64 bits.
+With it, a CHUNK of MAX_CHUNK bytes is larger than the smallest max_frame."""
+
+MAX_CREDIT = 2**31 - 1
+"""Bytes that a side may be allowed to send on a stream at a time: HTTP/2 has the same limit (RFC 9113, 6.9.1)."""
+
+CROSSING = frozenset((CANCEL, CHUNK, END, CREDIT))
+"""What the init may have sent for a request before it read that request's outcome: the runtime drops it then."""
+
+MIN_MAX_FRAME = 4 + MAX_HEAD
+"""No side may announce a limit that cannot hold the largest head. A runtime that has not read the init's
+HELLO sends nothing larger; the init may send its first INVOKE, of MAX_FRAME at most, before it reads the
+runtime's."""
+
+
+class End:
+    """The event at the end of the peer's stream, between two frames."""
+
+    def __repr__(self) -> str:
+        return "END_OF_STREAM"
+
+
+END_OF_STREAM = End()
+
+
+class _Stream:
+    """One body in one direction. open: END has not been sent. credit: bytes that its sender may send now."""
+
+    __slots__ = ("open", "credit")
+
+    def __init__(self, credit: int) -> None:
+        self.open = True
+        self.credit = credit
+
+
+class Connection:
+    """One side's view of a conversation.
+
+    role: INIT or RUNTIME, the side that this object is.
+    open_requests: {id: payload size in bytes} of what was invoked and has no outcome yet, oldest first.
+    """
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.peer = RUNTIME if role == INIT else INIT
+        self.states = {INIT: NEW, RUNTIME: NEW}
+        self._allowed = {INIT: TRANSITIONS[INIT][NEW], RUNTIME: TRANSITIONS[RUNTIME][NEW]}
+        self.open_requests: dict[int, int] = {}
+        self._open_bytes = 0
+        self._last_id = 0
+        self._window = (BASE_WINDOW_REQUESTS, BASE_WINDOW_BYTES)
+        self._versions: dict[str, list[int]] = {}
+        # By the side that sends them. What a side's HELLO grants to each stream of the other's stands in _granted.
+        self._streams: dict[str, dict[int, _Stream]] = {INIT: {}, RUNTIME: {}}
+        self._granted = {INIT: 0, RUNTIME: 0}
+        self._concurrency = 1
+        self._reader = FrameReader(check)
+        self._writer = FrameWriter()
+        if role == RUNTIME:
+            self._writer.max_frame = MIN_MAX_FRAME
+        self._max_frame = MAX_FRAME
+        self._failure: ProtocolError | None = None
+        self._ended = False
+
+    @property
+    def version(self) -> int | None:
+        """The version that both sides speak, None until both have said HELLO."""
+        if len(self._versions) < 2:
+            return None
+        return max(set(self._versions[INIT]) & set(self._versions[RUNTIME]))
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were received and not yet given out as events."""
+        return self._reader.buffered
+
+    def send(
+        self,
+        kind: int,
+        id: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+        payload: bytes = b"",
+        trusted: bool = False,
+    ) -> bytes:
+        """The bytes of a frame that this side may send now.
+
+        trusted: the caller answers for the metadata's keys and types; the peer refuses wrong ones.
+        LocalProtocolError: it may not, or not so. Nothing has changed then.
+        """
+        fields = {} if metadata is None else metadata
+        try:
+            if not trusted:
+                check(kind, fields)
+            data = self._writer.encode(kind, id, fields, payload)
+            self._advance(self.role, kind, id, len(payload), fields)
+        except LocalProtocolError:
+            raise
+        except ProtocolError as error:
+            raise LocalProtocolError(str(error)) from None
+        return data
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes that came from the peer; b"" says that its stream has ended. Then ask for events."""
+        if data:
+            if not self._failure:
+                self._reader.feed(data)
+        else:
+            self._ended = True
+
+    def receive_frame(self, data: bytes) -> Frame | End | None:
+        """`receive`, then `next_frame`: quicker than the two when `data` is just one frame."""
+        frame = None if self._failure else self._reader.only_frame(data)
+        if frame is None or (frame.kind in CROSSING and self._crossed(frame)):
+            self.receive(data)
+            return self.next_frame()
+        try:
+            self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
+        except ProtocolError as error:
+            self._failure = error
+            raise
+        return frame
+
+    def next_frame(self) -> Frame | End | None:
+        """The next frame, END_OF_STREAM once after the last, or None: more bytes are needed.
+
+        ProtocolError: the peer broke the protocol; from then on every call raises the same.
+        """
+        if self._failure:
+            raise self._failure.with_traceback(None)  # each raise would add to the traceback
+        try:
+            while True:
+                frame = self._reader.next_frame()
+                if frame is None:
+                    return self._end_of_stream() if self._ended else None
+                self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
+                if frame.kind not in CROSSING or not self._crossed(frame):
+                    return frame
+        except ProtocolError as error:
+            self._failure = error
+            raise
+
+    def room_for(self, size: int) -> bool:
+        """Whether a request with a payload of `size` bytes may be sent now without waiting for an outcome."""
+        if not self.open_requests:
+            return True
+        requests, total = self._window
+        return len(self.open_requests) < requests and self._open_bytes + size <= total
+
+    def stream_credit(self, id: int) -> int:
+        """Bytes that this side's next CHUNK for the request may have now; 0: none, or it has no stream there."""
+        stream = self._streams[self.role].get(id)
+        if stream is None or not stream.open or CHUNK not in self._allowed[self.role]:
+            return 0
+        return min(stream.credit, MAX_CHUNK, self._writer.max_frame - CHUNK_OVERHEAD)
+
+    def answer_begun(self, id: int) -> bool:
+        """Whether the runtime has begun a streamed result for the request: then only END is its outcome."""
+        return id in self._streams[RUNTIME]
+
+    def _crossed(self, frame: Frame) -> bool:
+        """Whether a frame of kind CROSSING comes after its request's outcome, with which it has crossed."""
+        return self.role == RUNTIME and frame.id not in self.open_requests
+
+    def _end_of_stream(self) -> End | None:
+        if self._reader.buffered:
+            raise TruncatedStream("the stream ended inside a frame")
+        if self.states[self.peer] == CLOSED:
+            return None
+        self._enter(self.peer, CLOSED)
+        return END_OF_STREAM
+
+    def _advance(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
+        """`role` sends a frame of this kind and id, with this much payload.
+
+        ProtocolError: it may not; nothing has changed then.
+        """
+        following = self._allowed[role].get(kind if id or kind != ERROR else FATAL)
+        if following is None:
+            raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {self.states[role]}")
+        if kind == INVOKE:
+            streamed = metadata.get("stream")
+            if id <= self._last_id or self.open_requests:
+                self._check_room(id, size)
+            if streamed and size:
+                raise ProtocolError("INVOKE with a stream and a payload")
+            if not self._last_id:
+                self._reader.max_frame = self._max_frame
+            self._last_id = id
+            self.open_requests[id] = size
+            self._open_bytes += size
+            if streamed:
+                self._streams[INIT][id] = _Stream(self._granted[RUNTIME])
+        elif kind == RESULT or kind == ERROR or kind == LOG:
+            if id and id not in self.open_requests:
+                raise ProtocolError(f"{NAMES[kind]} for id {id}, which is not waiting for an outcome")
+            if size and kind == ERROR:
+                raise ProtocolError("ERROR with a payload")
+            if kind == RESULT and not id:
+                raise ProtocolError("RESULT with id 0")
+            if id and kind != LOG:
+                if self._streams[RUNTIME] or self._streams[INIT] or "stream" in metadata:
+                    self._advance_answer(kind, id, size, metadata)
+                else:
+                    self._open_bytes -= self.open_requests.pop(id)
+        elif kind == CHUNK or kind == END or kind == CREDIT:
+            self._advance_stream(role, kind, id, size, metadata)
+        else:
+            self._advance_seldom(role, kind, id, size, metadata)
+        if following is not self.states[role]:
+            self._enter(role, following)
+
+    def _enter(self, role: str, state: str) -> None:
+        self.states[role] = state
+        self._allowed[role] = TRANSITIONS[role][state]
+
+    def _check_room(self, id: int, size: int) -> None:
+        """ProtocolError: no request with this id and so many bytes may be sent now."""
+        if id <= self._last_id:
+            raise ProtocolError(f"INVOKE with id {id}, which is not above the last one, {self._last_id}")
+        if not self.room_for(size):
+            requests, total = self._window
+            raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
+
+    def _advance_answer(self, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
+        """RESULT or ERROR while there are streams: the outcome, or the beginning of one."""
+        if id in self._streams[RUNTIME]:
+            raise ProtocolError(f"{NAMES[kind]} for id {id}, whose RESULT has a stream")
+        if kind == RESULT and metadata.get("stream"):
+            if size:
+                raise ProtocolError("RESULT with a stream and a payload")
+            self._streams[RUNTIME][id] = _Stream(self._granted[INIT])
+        else:
+            self._end_request(id)
+
+    def _advance_stream(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
+        """CHUNK, END and CREDIT. ProtocolError: they do not go with the request's streams."""
+        if kind == CHUNK:
+            if not 0 < size <= MAX_CHUNK:
+                raise ProtocolError(f"CHUNK with {size} bytes instead of 1 to {MAX_CHUNK}")
+        elif size:
+            raise ProtocolError(f"{NAMES[kind]} with a payload")
+        if id not in self.open_requests:
+            if role == INIT and self.role == RUNTIME and 0 < id <= self._last_id:
+                return  # it has crossed with the outcome
+            raise ProtocolError(f"{NAMES[kind]} for id {id}, which is not waiting for an outcome")
+        sender = role if kind != CREDIT else (RUNTIME if role == INIT else INIT)
+        stream = self._streams[sender].get(id)
+        if stream is None or not (stream.open or kind == CREDIT):
+            raise ProtocolError(f"{NAMES[kind]} from the {role} for id {id}, where it has no stream")
+        if kind == CHUNK:
+            if size > stream.credit:
+                raise ProtocolError(f"CHUNK for id {id} with {size} bytes and a credit of {stream.credit}")
+            stream.credit -= size
+        elif kind == CREDIT:
+            if metadata["bytes"] > MAX_CREDIT - stream.credit:
+                raise ProtocolError(f"CREDIT for id {id} beyond {MAX_CREDIT} bytes")
+            stream.credit += metadata["bytes"]
+        elif role == INIT:
+            stream.open = False
+        else:
+            if ("error_type" in metadata) != ("error_message" in metadata):
+                raise ProtocolError("END with one of error_type and error_message, without the other")
+            self._end_request(id)
+
+    def _end_request(self, id: int) -> None:
+        """It has its outcome; with it end its streams."""
+        self._open_bytes -= self.open_requests.pop(id)
+        for streams in self._streams.values():
+            streams.pop(id, None)
+
+    def _advance_seldom(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
+        """The kinds that no request needs: without a payload, and without an id but for CANCEL."""
+        if size:
+            raise ProtocolError(f"{NAMES[kind]} with a payload")
+        if kind == CANCEL:
+            if not 0 < id <= self._last_id:
+                raise ProtocolError(f"CANCEL of id {id}, which was never invoked")
+        elif id:
+            raise ProtocolError(f"{NAMES[kind]} with id {id} instead of 0")
+        elif kind == HELLO:
+            self._check_hello(role, metadata)
+            self._greeted(role, metadata)
+        elif kind == READY and not 1 <= metadata.get("concurrency", 1) <= self._concurrency:
+            raise ProtocolError(f"READY whose concurrency is not between 1 and HELLO's {self._concurrency}")
+
+    def _check_hello(self, role: str, metadata: Mapping[str, Any]) -> None:
+        """ProtocolError unless the two sides have a version in common and the limits make sense."""
+        versions = metadata["versions"]
+        if not versions or any(type(version) is not int or version < 0 for version in versions):
+            raise ProtocolError("HELLO whose versions are not unsigned integers")
+        known = self._versions.get(RUNTIME if role == INIT else INIT, [VERSION])
+        if not set(versions) & set(known):
+            spoken = f"{versions[:8]}; the other side {known[:8]}"
+            raise ProtocolError(f"the {role} speaks protocol versions {spoken}")
+        if not MIN_MAX_FRAME <= metadata.get("max_frame", MAX_FRAME) <= 0xFFFFFFFF:
+            raise ProtocolError(f"HELLO whose max_frame is not between {MIN_MAX_FRAME} and {0xFFFFFFFF}")
+        if metadata.get("window_requests", 1) < 1:
+            raise ProtocolError("HELLO whose window_requests is 0")
+        if metadata.get("concurrency", 1) < 1:
+            raise ProtocolError("HELLO whose concurrency is 0")
+        if metadata.get("stream_bytes", 0) > MAX_CREDIT:
+            raise ProtocolError(f"HELLO whose stream_bytes is above {MAX_CREDIT}")
+
+    def _greeted(self, role: str, metadata: Mapping[str, Any]) -> None:
+        self._versions[role] = list(metadata["versions"])
+        max_frame = metadata.get("max_frame", MAX_FRAME)
+        if role == self.role:
+            self._max_frame = max_frame
+            # Of the init's frames, the first INVOKE may have been sent without knowing this limit.
+            waits = role == RUNTIME and not self._last_id
+            self._reader.max_frame = max(max_frame, MAX_FRAME) if waits else max_frame
+        else:
+            self._writer.max_frame = max_frame
+        self._granted[role] = metadata.get("stream_bytes", 0)
+        if role == INIT:
+            self._concurrency = metadata.get("concurrency", 1)
+        if role == RUNTIME:
+            for stream in self._streams[INIT].values():  # begun before this HELLO
+                stream.credit = self._granted[RUNTIME]
+            requests = metadata.get("window_requests", BASE_WINDOW_REQUESTS)
+            self._window = (requests, metadata.get("window_bytes", BASE_WINDOW_BYTES))

@@ -1,0 +1,160 @@
+"""--isolation request: what one request leaves in its process, the next one does not find, however the first ended.
+
+The function leaves everything that it can, then the next request looks at everything. What it finds is compared with
+what a request in a process of its own finds; and with a process that serves both, to show that each look sees.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipe_init.model import EXIT_PROTOCOL, REQUEST, TEMPLATE
+from pipe_init.workers import launch
+from pipe_testing.command import PipeInit, popen
+from pipe_testing.fifo import Fifo
+from pipe_testing.supervision import supervised
+
+pytestmark = pytest.mark.unmeasured
+
+FUNCTION = Path(__file__).parents[1] / "functions" / "isolation"
+ISOLATED = ("--events", "-", "--isolation", "request", "-q", "--grace", "0.1")
+
+ENDS = {
+    "answer": "",
+    "raise": "error",
+    "hang": "Sandbox.Timedout",
+    "exit": "Runtime.ExitError",
+    "segfault": "Runtime.ExitError",
+    "kill": "Runtime.ExitError",
+}
+"""How the request that leaves everything ends: errorType."""
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a single request finds in a process of its own, which was forked from nothing."""
+    fifo = Fifo(tmp_path_factory.mktemp("fresh") / "fifo")
+    try:
+        done = PipeInit()("run", "index.handler", "-q", "-e", event("look", fifo), cwd=FUNCTION)
+    finally:
+        fifo.close()
+    assert (done.returncode, done.stderr) == (0, b"")
+    return of(json.loads(done.stdout))
+
+
+def event(do: str, fifo: Fifo, **more: object) -> str:
+    return json.dumps({"do": do, "fifo": fifo.path, **more})
+
+
+def of(found: dict[str, Any]) -> dict[str, Any]:
+    """A look without the runtime's own modules: which there are depends on how the process came to be."""
+    names = [name for name in found["modules"][0] if not name.startswith("pipe_runtime")]
+    return {**found, "modules": [names, *found["modules"][1:]]}
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What is not as it should be."""
+    assert found.keys() == expected.keys()
+    return {name: (found[name], expected[name]) for name in found if found[name] != expected[name]}
+
+
+class Conversation:
+    """A run of events that are sent one by one."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def ask(self, *events: str) -> list[Any]:
+        """Send these in one go; their results."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write("".join(f"{event}\n" for event in events).encode())
+        return [json.loads(self._process.stdout.readline()) for _ in events]
+
+    def end(self) -> tuple[int, bytes]:
+        """Exit code and stderr."""
+        _, stderr = self._process.communicate(timeout=30)
+        return self._process.returncode, stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("then", ENDS)
+def test_nothing_is_left_for_the_next_request(
+    pipe_init: PipeInit, fifo: Fifo, fresh: dict[str, Any], then: str, workers: str
+) -> None:
+    arguments = (*ISOLATED, "-t", "2" if then == "hang" else "30", "-w", workers)
+    with popen(pipe_init, "run", "index.handler", *arguments, cwd=FUNCTION, stdin=subprocess.PIPE) as process:
+        run = Conversation(process)
+        (left,) = run.ask(event("leave", fifo, then=then))
+        assert left == "left" if then == "answer" else left["errorType"] == ENDS[then], left
+        assert then != "hang" or "in hang" in "".join(left["stackTrace"])  # and not before it had left everything
+        # As many as there may be processes that were forked ahead, and some that were forked afterwards.
+        # With one worker nothing is there any more; with several, the next request can run beside what is being ended.
+        patience = 0.0 if workers == "1" else 10.0
+        for found in [run.ask(event("look", fifo, patience=patience))[0] for _ in range(10)]:
+            assert differences(of(found), fresh) == {}
+        code, _ = run.end()
+    assert code == {"answer": 0, "raise": 1, "hang": 124, "exit": 1, "segfault": 139, "kill": 137}[then]
+
+
+def test_nothing_is_left_without_a_template(pipe_init: PipeInit, fifo: Fifo, fresh: dict[str, Any]) -> None:
+    events = [event("leave", fifo), *[event("look", fifo)] * 3]
+    stdin = "".join(f"{each}\n" for each in events).encode()
+    done = pipe_init("run", "index.handler", *ISOLATED, "--start-method", "exec", cwd=FUNCTION, stdin=stdin)
+    left, *found = map(json.loads, done.stdout.splitlines())
+    assert (left, done.returncode, done.stderr) == ("left", 0, b"")
+    assert [differences(of(each), fresh) for each in found] == [{}] * 3
+
+
+def test_nothing_is_left_where_requests_are_sent_without_waiting(
+    pipe_init: PipeInit, fifo: Fifo, fresh: dict[str, Any]
+) -> None:
+    events = [event("leave", fifo), event("look", fifo)] * 20
+    done = pipe_init(
+        "run", "index.handler", *ISOLATED, cwd=FUNCTION, stdin="".join(f"{each}\n" for each in events).encode()
+    )
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert results[::2] == ["left"] * 20
+    assert [differences(of(found), fresh) for found in results[1::2]] == [{}] * 20
+    fifo.wait_until_closed()
+
+
+def test_nothing_is_left_by_one_that_breaks_the_protocol(tmp_path: Path, fifo: Fifo, fresh: dict[str, Any]) -> None:
+    # It ends a run of the command; the supervisor underneath goes on.
+    hello = {"handler": "index.handler", "code_dir": str(FUNCTION)}
+    options: dict[str, Any] = {"isolation": REQUEST, "start_method": TEMPLATE, "max_requests": 1, "prestart": True}
+    with supervised(tmp_path / "log", launch.runtime_command(sys.executable), hello=hello, **options) as driver:
+        expected = json.loads(driver.ask(event("look", fifo).encode()).payload)
+        assert differences(of(expected), fresh).keys() <= {"environment"}  # it is this process's own
+        broken = driver.ask(event("leave", fifo, then="nonsense").encode())
+        assert broken.problem is not None and broken.problem["error_type"] == "Runtime.ProtocolError"
+        assert broken.exit_code == EXIT_PROTOCOL
+        for _ in range(10):
+            found = driver.ask(event("look", fifo).encode())
+            assert found.problem is None
+            assert differences(json.loads(found.payload), expected) == {}
+
+
+NAMES = [
+    line.partition("(")[0].removeprefix("def leave_")
+    for line in (FUNCTION / "index.py").read_text().splitlines()
+    if line.startswith("def leave_")
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_look_sees_what_is_left_in_a_process_that_serves_both(
+    pipe_init: PipeInit, fifo: Fifo, fresh: dict[str, Any], name: str
+) -> None:
+    """Or the tests above would prove nothing."""
+    lines = f"{event('leave', fifo, only=[name])}\n{event('look', fifo, only=[name])}\n"
+    done = pipe_init("run", "index.handler", "--events", "-", "-q", cwd=FUNCTION, stdin=lines.encode())
+    left, found = map(json.loads, done.stdout.splitlines())
+    assert (left, done.stderr) == ("left", b"")
+    assert found.get("errorType") or found[name] != fresh[name]

@@ -1,0 +1,203 @@
+"""What a plain init decides: which signal goes where, what a status means, and what a command line says."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipe_init.cli.exec import execute, options_of
+from pipe_init.cli.options import GroupedOption
+from pipe_init.entry import wants_early_worker
+from pipe_init.exec import command_line
+from pipe_init.exec.forwarding import (
+    FORWARDABLE,
+    JOB_CONTROL,
+    STOPPING,
+    Decision,
+    Rules,
+    exit_code,
+    rewriting,
+    signal_name,
+    signal_number,
+)
+from pipe_init.exec.plain_init import Options
+from pipe_testing.environment import unmeasured
+
+numbers = st.sampled_from(sorted(signal.valid_signals()))
+forwardable = st.sampled_from(sorted(FORWARDABLE))
+flags = st.booleans()
+PLAIN = sorted(FORWARDABLE - JOB_CONTROL - {signal.SIGCONT})
+
+
+class TestDecide:
+    def test_what_can_be_forwarded(self) -> None:
+        kept = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+        assert FORWARDABLE | kept == signal.valid_signals() and not FORWARDABLE & kept
+
+    @pytest.mark.parametrize("session", [False, True])
+    @pytest.mark.parametrize("group", [False, True])
+    def test_a_signal_goes_on_as_it_is(self, group: bool, session: bool) -> None:
+        for number in PLAIN:
+            assert Rules({}, group, session).decide(number) == Decision(number, group, False)
+
+    @pytest.mark.parametrize("number", sorted(JOB_CONTROL))
+    @pytest.mark.parametrize("group", [False, True])
+    def test_a_stop_is_for_the_group_and_for_us(self, number: int, group: bool) -> None:
+        assert Rules({}, group, False).decide(number) == Decision(number, True, True)
+        assert Rules({}, group, True).decide(number) == Decision(signal.SIGSTOP, True, True)
+
+    def test_a_stop_that_was_asked_for_by_name_is_that_one(self) -> None:
+        assert Rules({signal.SIGTSTP: signal.SIGTSTP}, False, True).decide(signal.SIGTSTP).number == signal.SIGTSTP
+
+    @given(group=flags, session=flags)
+    def test_waking_is_for_the_group(self, group: bool, session: bool) -> None:
+        assert Rules({}, group, session).decide(signal.SIGCONT) == Decision(signal.SIGCONT, True, False)
+
+    @given(came=forwardable, group=flags, session=flags)
+    def test_what_is_rewritten_to_nothing_goes_nowhere(self, came: int, group: bool, session: bool) -> None:
+        assert Rules({came: 0}, group, session).decide(came) == Decision(0, False, came in JOB_CONTROL)
+
+    @given(came=forwardable, instead=numbers, group=flags, session=flags)
+    def test_what_is_rewritten_is_what_it_was_rewritten_to(
+        self, came: int, instead: int, group: bool, session: bool
+    ) -> None:
+        decision = Rules({came: instead}, group, session).decide(came)
+        assert decision.number == instead
+        assert decision.stop == (came in JOB_CONTROL or instead in STOPPING)
+
+
+class TestExitCode:
+    @given(st.integers(0, 255))
+    def test_of_an_exit(self, code: int) -> None:
+        assert exit_code(code << 8) == code
+
+    @given(st.integers(1, 64), flags)
+    def test_of_a_signal(self, number: int, dumped: bool) -> None:
+        assert exit_code(number | dumped << 7) == 128 + number
+
+
+class TestNames:
+    @given(numbers)
+    def test_every_signal_has_a_name_and_a_number(self, number: int) -> None:
+        name = signal_name(number)
+        assert signal_number(name) == signal_number(name.lower()) == signal_number(name[3:]) == number
+        assert signal_number(str(number)) == number
+
+    @pytest.mark.parametrize("text", ["RTMIN+3", "SIGRTMIN+3", str(signal.SIGRTMIN + 3)])
+    def test_a_real_time_signal(self, text: str) -> None:
+        assert signal_number(text) == signal.SIGRTMIN + 3
+        assert signal_number("RTMAX-1") == signal.SIGRTMAX - 1
+
+    @pytest.mark.parametrize("text", ["", "0", "32", "33", "65", "-1", "FOO", "SIG", "RTMIN+31", "RTMAX-31", "\u0661"])
+    def test_no_signal(self, text: str) -> None:
+        with pytest.raises(ValueError, match="is no signal"):
+            signal_number(text)
+
+    @given(forwardable, st.one_of(st.just(0), numbers))
+    def test_a_rewriting(self, came: int, instead: int) -> None:
+        assert rewriting(f"{came}:{instead}") == (came, instead)
+        if instead:
+            assert rewriting(f"{signal_name(came)}:{signal_name(instead)[3:]}") == (came, instead)
+
+    @pytest.mark.parametrize(
+        "text", ["15", "15:", ":3", "TERM:FOO", "15:3:1", "KILL:TERM", "STOP:0", "CHLD:TERM", "0:3"]
+    )
+    def test_no_rewriting(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"is no signal|of the form|never forwarded"):
+            rewriting(text)
+
+
+def slowly(*arguments: str) -> Options:
+    """What click reads. click.UsageError: what is wrong."""
+    return options_of(execute.make_context("exec", list(arguments)).params)
+
+
+words = st.sampled_from(
+    "-g -s -v --group --subreaper --verbose --setsid --no-setsid --rewrite 15:3 TERM:0 15:x --pdeathsig KILL 0 --grace "
+    "5 0 1.5 3600 999 -1 --grace=5 -gs -- - sh -c -h --help --nothing ls --leave-rest ".split(" ")
+)
+
+
+class TestCommandLine:
+    @given(st.lists(words, max_size=8))
+    def test_the_short_way_says_what_the_long_one_does(self, arguments: list[str]) -> None:
+        found = command_line.read(arguments, {})
+        if found is not None:
+            assert found == slowly(*arguments)
+
+    def test_the_short_way_is_taken(self) -> None:
+        arguments = [
+            "-g",
+            "-v",
+            "--rewrite",
+            "TERM:3",
+            "--rewrite",
+            "USR1:0",
+            "--grace",
+            "5",
+            "--",
+            "sh",
+            "-c",
+            "--",
+            "-g",
+        ]
+        rewrites = {signal.SIGTERM: signal.SIGQUIT, signal.SIGUSR1: 0}
+        expected = Options(("sh", "-c", "--", "-g"), group=True, verbose=True, rewrites=rewrites, grace=5)
+        assert command_line.read(arguments, {}) == slowly(*arguments) == expected
+
+    def test_variables_take_the_long_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert command_line.read(["true"], {"PIPE_INIT_GRACE": "5"}) is None
+        monkeypatch.setenv("PIPE_INIT_REWRITE", "15:3 USR1:0")
+        monkeypatch.setenv("PIPE_INIT_SETSID", "1")
+        monkeypatch.setenv("PIPE_INIT_PDEATHSIG", "KILL")
+        rewrites = {signal.SIGTERM: signal.SIGQUIT, signal.SIGUSR1: 0}
+        assert slowly("true") == Options(("true",), rewrites=rewrites, session=True, parent_death=signal.SIGKILL)
+        assert not slowly("--no-setsid", "true").session
+
+    def test_the_short_way_loads_neither_click_nor_the_protocol(self) -> None:
+        code = "import sys; from pipe_init.entry import run; from pipe_init.exec import command_line, plain_init; "
+        code += "print(sorted({'click', 'msgpack', 'pipe_runtime.wire.frames', 'pipe_init.engine'} & set(sys.modules)))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
+        assert done.stdout == b"[]\n"
+
+    def test_a_run_takes_charge_of_signals_first_with_and_without_a_worker(self) -> None:
+        code = "import signal; from pipe_init.entry import start_early; early = start_early(False); "
+        code += "print(callable(signal.getsignal(signal.SIGTERM)), early.process)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
+        assert done.stdout == b"True None\n"
+
+    def test_no_worker_is_started_ahead(self) -> None:
+        assert not wants_early_worker(["exec", "--", "run"])
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ((), "Missing argument"),
+            (("-g", "--"), "Missing argument"),
+            (("--rewrite", "KILL:3", "true"), "SIGKILL is never forwarded, so it cannot be rewritten."),
+            (("--rewrite", "15", "true"), "'15' is not of the form A:B"),
+            (("--pdeathsig", "FOO", "true"), "'FOO' is no signal."),
+            (("--grace", "nan", "true"), "is not a number of seconds"),
+            (("--grace", "-1", "true"), "not in the range"),
+            (("--nothing", "true"), "No such option"),
+            (("-s", "--leave-rest", "true"), "--subreaper ends what --leave-rest leaves alone: choose one."),
+        ],
+    )
+    def test_what_is_wrong_is_told(self, arguments: tuple[str, ...], says: str) -> None:
+        assert command_line.read(arguments, {}) is None
+        with pytest.raises(click.UsageError) as caught:
+            slowly(*arguments)
+        assert says in caught.value.format_message()
+
+    def test_every_option_has_a_heading_a_help_text_and_a_variable(self) -> None:
+        options = [parameter for parameter in execute.params if isinstance(parameter, click.Option)]
+        for option in options:
+            assert isinstance(option, GroupedOption) and option.group and option.help
+            assert option.envvar == f"PIPE_INIT_{str(option.name).upper()}"
+        assert len({option.envvar for option in options}) == len(options) == 8

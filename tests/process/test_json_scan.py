@@ -1,0 +1,206 @@
+"""Is it exactly one JSON value? The scan against json.loads: on values, on mutilated ones, and on bombs."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipe_init.cli.results.json_scan import MAX_DEPTH, STEP, is_one_value, scan
+from pipe_init.cli.results.json_text import is_utf8
+from pipe_init.log.formats import one_line
+from pipe_runtime.call.codec import encode_result
+from pipe_runtime.wire.messages import JSON
+
+
+def by_json(text: str) -> bool:
+    """What Python's own decoder says."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.text('"\\\n\x00é\u2028\ud800😀/', max_size=40)
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=40) | st.dictionaries(st.text(max_size=3), inner, max_size=20),
+    max_leaves=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values)
+def test_what_our_runtime_writes_is_accepted(value: Any) -> None:
+    data = encode_result(value, JSON)[1]
+    assert is_one_value(data) and is_utf8(data)
+    assert json.loads(one_line(data)) == json.loads(data) or "NaN" in data.decode()
+    assert len(one_line(data).decode().splitlines()) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(values, st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_what_json_writes_is_accepted_but_for_line_breaks(value: Any, indent: Any, ascii: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii)
+    data = text.encode("utf-8", "backslashreplace")
+    assert is_one_value(data.replace(b"\n", b" "))
+    assert is_one_value(data) is (b"\n" not in data)
+
+
+@settings(max_examples=400, deadline=None)
+@given(values, st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2), st.sampled_from('[]{},:"\\ \tu0-1.eENtI'))))
+def test_what_is_mutilated_is_judged_as_json_does(value: Any, changes: list[tuple[float, int, str]]) -> None:
+    text = json.dumps(value)
+    for where, taken, put in changes[:3]:
+        at = int(where * len(text))
+        text = text[:at] + put + text[at + taken :]
+    assert is_one_value(text.encode()) is by_json(text)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text('[]{},:"\\ \tu0a1.-eE', max_size=14))
+def test_any_text_is_judged_as_json_does(text: str) -> None:
+    assert is_one_value(text.encode()) is by_json(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"x", "index": 0, "result": "FORGED"',
+        '1}\t{"index": 0, "result": 2',
+        "1], [2",
+        "1 2",
+        "",
+        " ",
+        "[1,]",
+        "[,1]",
+        '{"a":1,}',
+        '{"a"}',
+        "{1:2}",
+        "[1}",
+        '{"a":[1}]',
+        "]",
+        "[[1]]]",
+        "[[[[1]]]",
+        '"',
+        '"\\x"',
+        '"\\u12"',
+        '"\t"',
+        '"\x00"',
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "1e",
+        "-",
+        "--1",
+        "-NaN",
+        "nul",
+        "truefalse",
+        "NaNa",
+        "infinity",
+        "\ufeff1",
+        "'a'",
+        "[1\r]",
+        "[1\n]",
+        "[1\x0b]",
+        "1\u2028",
+        "\xa01",
+        "/**/1",
+    ],
+)
+def test_what_is_none(text: str) -> None:
+    assert not is_one_value(text.encode())
+    nested = "[" * 40 + text + ", 1" + "]" * 40
+    assert is_one_value(nested.encode()) is (by_json(nested) and not {"\n", "\r"} & {*text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["NaN", "-Infinity", "Infinity", '"\\ud800"', '"\x7f\u2028\u0085"', "-0.0e-0", "1" * 5000, " \t[ ]\t ", "{ }"],
+)
+def test_what_is_one(text: str) -> None:
+    assert is_one_value(text.encode())
+    nested = b'{"a": [' * 40 + text.encode() + b"]}" * 40
+    assert is_one_value(nested)
+    assert is_one_value(b"xx" + nested + b",", 2, 2 + len(nested))
+    assert not is_one_value(nested, 0, len(nested) - 1)
+
+
+@pytest.mark.parametrize("rounds", [15, 16, 17, 18, 500, 999, 1000, 1001, 3000])
+def test_no_bound_of_a_repetition_is_one_of_the_value(rounds: int) -> None:
+    escapes, many = "\\n" * rounds, ", ".join(["1"] * rounds)
+    one = json.dumps({"a": [1], "b": {"c": [2, {"d": 3}]}}).replace("b", escapes)
+    objects = ", ".join([one] * min(rounds, 20))
+    members = ", ".join(f'"{number}{escapes[:40]}": [[{number}]]' for number in range(rounds))
+    for text in (f'"{escapes}"', f"[{many}]", f"[[[[{many}]]]]", f"[{objects}]", f"{{{members}}}"):
+        assert by_json(text) and is_one_value(text.encode())
+        assert not is_one_value(text[:-1].encode()) and not is_one_value((text + "]").encode())
+        assert not is_one_value(text.replace("1,", "1,,", 1).encode()) or "1," not in text
+
+
+def test_depth() -> None:
+    assert is_one_value(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+    assert is_one_value(b'[{"":' * 40_000 + b"1" + b"}]" * 40_000)
+    assert not is_one_value(b"[" * (MAX_DEPTH + 100) + b"]" * (MAX_DEPTH + 100))
+
+
+@pytest.mark.parametrize("text", ["[[[[]]],%s0]", "[%s0]", '{"a": [[[%s0]]]}'])
+def test_the_scan_of_a_large_value_pauses(text: str) -> None:
+    large = (text % ("[[[]]], " * 200_000)).encode()
+    *pauses, answer = scan(large, 0, len(large))
+    assert answer is True and pauses == [False] * (len(large) // STEP)
+    *pauses, answer = scan(large, 0, len(large) - 1)
+    assert answer is False and pauses == [False] * (len(large) // STEP)
+    assert list(scan(text.encode(), 0, 3)) == [False]
+
+
+BOMBS = {
+    "depth": b"[" * 2**22,
+    "deep objects": b'{"":' * 2**20,
+    "many items": b"[" + b"[],0," * 2**18 + b"0]",
+    "many escapes": b'"' + b"\\n" * 2**21 + b'"',
+    "a string without an end": b'["' + b"x" * 2**22,
+    "a number without an end": b"[1." + b"1" * 2**22,
+    "escapes in members in items": b"[" + (b'{"' + b'\\"' * 16 + b'": ["' + b'\\"' * 16 + b'"]},') * 20_000 + b"0]",
+}
+
+IN_A_CHILD = """
+import resource, sys
+from pipe_init.cli.results.json_scan import is_one_value
+data = sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+answer = is_one_value(data)
+print(answer, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("name", BOMBS)
+def test_memory_does_not_follow_the_text(name: str) -> None:
+    data = BOMBS[name]
+    limit = (resource.RLIMIT_CPU, (60, 60))  # linear: less than ten seconds on any machine
+    child = subprocess.run(
+        [sys.executable, "-c", IN_A_CHILD],
+        input=data,
+        capture_output=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(*limit),
+    )
+    answer, kilobytes = child.stdout.split()
+    assert (answer == b"True") is (data[-1:] in b']"')
+    assert int(kilobytes) < 20 * 1024

@@ -1,0 +1,186 @@
+"""What setrlimit(2) is asked for, and memory limits of real workers: what fits, what is refused, and that a death of
+memory is called one.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipe_init.limits import rlimits
+from pipe_init.limits.rlimits import CannotLimit, Limits
+from pipe_init.model import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
+from pipe_init.workers import launch
+from pipe_runtime.call import usage
+from pipe_testing.supervision import Driver, supervised, within
+
+MIB = 2**20
+LIMIT = 512 * MIB
+"""More than this process has ever used: a forked child starts with its parent's peak."""
+
+HANDLER = f"""
+import os, signal, subprocess, sys
+
+LIMIT = {LIMIT}
+held = []
+
+def handler(event, context):
+    return eval(event)
+
+def fill(keep):
+    try:
+        while True:
+            held.append(b"x" * {8 * MIB})
+    except MemoryError:
+        size = sum(map(len, held))
+        if not keep:
+            held.clear()
+        return size
+
+def fill_and_die(number):
+    fill(True)
+    os.kill(os.getpid(), number)
+"""
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Driver]:
+    """A supervisor of HANDLER with LIMIT."""
+    (tmp_path / "index.py").write_text(HANDLER)
+    hello = {"handler": "index.handler", "code_dir": str(tmp_path)}
+    command = launch.runtime_command(sys.executable)
+    with supervised(tmp_path / "log", command, hello=hello, limits=Limits(memory=LIMIT)) as driver:
+        yield driver
+
+
+def code(expression: str) -> bytes:
+    """An event that is this expression."""
+    return f'"{expression}"'.encode()
+
+
+def test_beyond_the_limit_is_a_memory_error_and_the_worker_lives_on(limited: Driver) -> None:
+    before = limited.ask(code("os.getpid()")).payload
+    outcome = limited.ask(code("len(bytes(LIMIT))"))
+    assert outcome.problem is not None
+    assert outcome.problem["error_type"] == "MemoryError"
+    assert outcome.exit_code == EXIT_FUNCTION_FAILED
+    assert limited.ask(code("os.getpid()")).payload == before
+
+
+def test_most_of_the_limit_can_be_used(limited: Driver) -> None:
+    used = int(limited.ask(code("fill(False)")).payload)
+    assert 0.8 * LIMIT < used < LIMIT
+
+
+def test_children_of_the_worker_have_the_limit_too(limited: Driver) -> None:
+    child = "subprocess.run([sys.executable, '-S', '-c', 'bytes(%d)' % LIMIT], stderr=subprocess.PIPE).stderr.decode()"
+    outcome = limited.ask(code(child))
+    assert b"MemoryError" in outcome.payload
+
+
+@pytest.mark.parametrize("number", ["SIGSEGV", "SIGKILL", "SIGABRT", "SIGBUS"])
+def test_a_death_near_the_limit_is_one_of_memory(limited: Driver, number: str) -> None:
+    outcome = limited.ask(code(f"fill_and_die(signal.{number})"))
+    assert outcome.problem is not None
+    assert outcome.problem["error_type"] == "Runtime.OutOfMemory"
+    assert f"it may allocate {LIMIT // MIB} MB" in outcome.problem["error_message"]
+    assert outcome.exit_code == EXIT_OUT_OF_MEMORY
+    assert outcome.measured["peak_memory_bytes"] > 0.9 * LIMIT
+    assert limited.ask(code("1 + 1")).payload == b"2"
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [("SIGSEGV", 139), ("SIGKILL", 137)])
+def test_a_death_far_from_the_limit_is_not(limited: Driver, number: str, exit_code: int) -> None:
+    outcome = limited.ask(code(f"os.kill(os.getpid(), signal.{number})"))
+    assert outcome.problem is not None
+    assert outcome.problem["error_type"] == "Runtime.ExitError"
+    assert outcome.exit_code == exit_code
+
+
+def test_an_exit_near_the_limit_is_not_one_of_memory(limited: Driver) -> None:
+    outcome = limited.ask(code("(fill(True), os._exit(3))"))
+    assert outcome.problem is not None
+    assert outcome.problem["error_type"] == "Runtime.ExitError"
+    assert outcome.exit_code == EXIT_FUNCTION_FAILED
+
+
+def test_a_lower_hard_limit_stays() -> None:
+    command = [sys.executable, "-I", "-S", "-c", "input()"]
+    process = launch.start(command, {})
+    try:
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (100 * MIB, 200 * MIB))
+        rlimits.apply(process.pid, Limits(memory=300 * MIB))
+        assert resource.prlimit(process.pid, resource.RLIMIT_DATA) == (200 * MIB, 200 * MIB)
+        rlimits.apply(process.pid, Limits(memory=150 * MIB))
+        assert resource.prlimit(process.pid, resource.RLIMIT_DATA) == (150 * MIB, 150 * MIB)
+    finally:
+        with within(30):
+            process.dismiss()
+    with pytest.raises(OSError):
+        rlimits.apply(process.pid, Limits(memory=150 * MIB))
+
+
+def test_our_own_limit_is_untouched(limited: Driver) -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limited.ask(code("1"))
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_physical_memory() -> None:
+    total = rlimits.physical_memory()
+    assert 64 * MIB < total < 2**50
+    assert total % os.sysconf("SC_PAGE_SIZE") == 0
+
+
+FULL = Limits(1 * MIB, 5, 2, 0.5, 64, 3 * MIB, 4 * MIB, 5 * MIB)
+
+
+def test_what_is_asked_of_setrlimit() -> None:
+    assert rlimits.rlimits(Limits()) == []
+    assert rlimits.rlimits(FULL, tasks=30) == [
+        (resource.RLIMIT_DATA, MIB, MIB),
+        (resource.RLIMIT_NPROC, 35, 35),
+        (resource.RLIMIT_CPU, 2, 3),
+        (resource.RLIMIT_NOFILE, 64, 64),
+        (resource.RLIMIT_FSIZE, 3 * MIB, 3 * MIB),
+    ]
+
+
+def test_what_a_cgroup_holds_is_left_to_it() -> None:
+    assert FULL.for_cgroup() == {"memory", "pids", "cpus"}
+    asked = {which for which, _, _ in rlimits.rlimits(FULL, FULL.for_cgroup())}
+    assert asked == {resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE}
+
+
+@pytest.mark.parametrize(
+    ("hard", "expected"), [(resource.RLIM_INFINITY, (7, 5, 6)), (9, (7, 5, 6)), (5, (7, 5, 5)), (2, (7, 2, 2))]
+)
+def test_somebody_elses_hard_limit(hard: int, expected: tuple[int, int, int]) -> None:
+    assert rlimits.lowered((7, 5, 6), hard) == expected
+
+
+def test_a_share_of_the_cpus_needs_a_cgroup() -> None:
+    rlimits.check(Limits(cpus=1.0), {"cpus"})
+    with pytest.raises(CannotLimit, match="--cgroup"):
+        rlimits.check(Limits(cpus=1.0), {"memory", "pids"})
+
+
+def test_tasks_of_this_user_are_counted() -> None:
+    before = rlimits.tasks_of_user()
+    assert before >= 1
+    children = [launch.start([sys.executable, "-I", "-S", "-c", "input()"], {}) for _ in range(20)]
+    try:
+        assert rlimits.tasks_of_user() >= before + 20 - 15  # others may have ended meanwhile
+    finally:
+        with within(30):
+            for child in children:
+                child.dismiss()
+
+
+def test_both_sides_know_the_time_between_the_two_signals() -> None:
+    assert rlimits.CPU_GRACE == usage.CPU_GRACE

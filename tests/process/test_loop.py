@@ -1,0 +1,902 @@
+"""The runtime as a process on two pipes: the conversation, every kind of answer, and what a handler can do to it.
+
+The test takes the init's part; there is no supervisor. What a handler prints is in test_logs.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import tty
+from collections.abc import Iterator
+from importlib import util
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from pipe_runtime.wire.connection import INIT, Connection
+from pipe_runtime.wire.frames import FrameWriter
+from pipe_runtime.wire.messages import ANY, DUMP, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT, STOP
+from pipe_testing.environment import unmeasured
+from pipe_testing.runtime import RuntimeProcess, script
+
+ECHO = "def handler(event, context):\n    return event\n"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe of the test's own: (read end, write end)."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+# The conversation
+
+
+@pytest.mark.parametrize("arguments", [[script()], ["-m", "pipe_runtime"]], ids=["script", "module"])
+def test_conversation(tmp_path: Path, arguments: list[str]) -> None:
+    with RuntimeProcess(tmp_path, ECHO, arguments=arguments) as runtime:
+        runtime.hello()
+        hello, ready = runtime.next(), runtime.next()
+        assert (hello.kind, ready.kind) == (HELLO, READY)
+        assert hello.metadata["versions"] == [1]
+        assert hello.metadata["window_requests"] > 1
+        assert "dump-signal" in hello.metadata["capabilities"]
+        assert ready.metadata["init_us"] > 0
+        assert ready.metadata["peak_memory_bytes"] > 1024 * 1024
+        assert runtime.call({"a": [1, "ü"]}) == {"a": [1, "ü"]}
+        assert runtime.call(None) is None
+        assert runtime.stop() == 0
+    assert runtime.log == b""
+
+
+def test_first_request_may_come_with_hello(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.hello()
+        id = runtime.invoke("early")
+        assert [runtime.next().kind for _ in range(2)] == [HELLO, READY]
+        assert runtime.outcome(id).payload == b'"early"'
+        assert runtime.stop() == 0
+
+
+def test_outcomes_say_what_was_measured(tmp_path: Path) -> None:
+    source = """
+    def handler(event, context):
+        block = bytearray(event["bytes"])
+        block[::4096] = b"x" * len(block[::4096])
+        sum(range(event["turns"]))
+        if event["fail"]:
+            raise ValueError
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        light = runtime.outcome(runtime.invoke({"bytes": 0, "turns": 0, "fail": False})).metadata
+        for fail in (False, True):
+            heavy = runtime.outcome(runtime.invoke({"bytes": 64 << 20, "turns": 2_000_000, "fail": fail})).metadata
+            assert heavy["peak_memory_bytes"] >= light["peak_memory_bytes"] + (60 << 20)
+            assert heavy["cpu_us"] > 1000
+            assert heavy["duration_us"] > 1000
+
+
+def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        ids = [runtime.invoke(n) for n in range(60)]
+        assert [json.loads(runtime.outcome(id).payload) for id in ids] == list(range(60))
+
+
+def test_requests_before_the_end_of_input_are_answered(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        ids = [runtime.invoke(n) for n in range(3)]
+        runtime.close_input()
+        assert [json.loads(runtime.outcome(id).payload) for id in ids] == [0, 1, 2]
+        assert runtime.exit_code() == 0
+
+
+def test_requests_before_stop_are_answered(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        ids = [runtime.invoke(n) for n in range(3)]
+        runtime.send(STOP)
+        assert [json.loads(runtime.outcome(id).payload) for id in ids] == [0, 1, 2]
+        assert runtime.exit_code() == 0
+
+
+def test_cancel_of_an_answered_request_is_ignored(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        sent = [runtime.connection.send(INVOKE, 1, {"request_id": "r", "content_type": JSON, "accept": JSON}, b"1")]
+        sent.append(runtime.connection.send(10, 1))
+        runtime._next_id = 2
+        runtime.write(b"".join(sent))
+        assert runtime.outcome(1).payload == b"1"
+        assert runtime.call(2) == 2
+
+
+def test_end_of_input_before_hello(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.close_input()
+        assert runtime.exit_code() == 0
+    assert runtime.log == b""
+
+
+def test_end_of_input_inside_a_frame(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        runtime.write(b"\0\0\0\x20\0\0")
+        runtime.close_input()
+        last = runtime.next()
+        assert (last.kind, last.id) == (ERROR, 0)
+        assert last.metadata["error_type"] == "Runtime.ProtocolError"
+        assert "inside a frame" in last.metadata["error_message"]
+        assert runtime.exit_code() == 4
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x08\0\0\0\x04\x93\x63\0\x80"])
+def test_garbage_is_a_protocol_error(tmp_path: Path, garbage: bytes) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        runtime.write(garbage)
+        assert runtime.next().metadata["error_type"] == "Runtime.ProtocolError"
+        assert runtime.exit_code() == 4
+
+
+def test_garbage_instead_of_hello_gets_no_word(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert runtime.exit_code() == 4
+
+
+def test_nobody_reads_the_answers(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        assert runtime.process.stdout
+        runtime.process.stdout.close()
+        runtime.invoke(1)
+        assert runtime.ended() == 0
+    assert runtime.log == b""
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("statement", "name", "message"),
+    [
+        ("raise ValueError('no')", "ValueError", "no"),
+        ("import sys; sys.exit(3)", "SystemExit", "3"),
+        ("import sys; sys.exit()", "SystemExit", "None"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGINT); input()", "KeyboardInterrupt", ""),
+        ("raise MemoryError", "MemoryError", ""),
+        ("handler(event, context)", "RecursionError", "maximum recursion depth exceeded"),
+        ("raise GeneratorExit", "GeneratorExit", ""),
+        ("raise Mute", "Mute", "its text could not be read: __str__ raised RuntimeError"),
+        ("input()", "EOFError", "EOF when reading a line"),
+        ("return object()", "Runtime.MarshalError", "Unable to marshal response: Object of type object"),
+        ("return Exits()", "Runtime.MarshalError", "Unable to marshal response: "),
+    ],
+)
+def test_errors_are_answers_and_the_runtime_lives_on(tmp_path: Path, statement: str, name: str, message: str) -> None:
+    source = f"""
+    class Mute(BaseException):
+        def __str__(self):
+            raise RuntimeError
+    class Exits:
+        def to_json(self):
+            raise SystemExit(9)
+    def handler(event, context):
+        if event:
+            return event
+        {statement}
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        problem = runtime.fail()
+        assert problem["error_type"] == name
+        assert problem["error_message"].startswith(message)
+        assert {"duration_us", "cpu_us", "peak_memory_bytes"} <= set(problem)
+        if not name.startswith("Runtime.") and name != "RecursionError":
+            assert all(entry[0] == str(tmp_path / "index.py") for entry in problem["stack"])
+            assert problem["stack"][-1][2] in ("handler", "__str__")
+        assert runtime.call("next") == "next"
+        assert runtime.stop() == 0
+
+
+def test_event_that_is_not_json(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        metadata = {"request_id": "r", "content_type": JSON, "accept": JSON}
+        runtime.send(INVOKE, 1, metadata, b"{")
+        runtime._next_id = 2
+        assert runtime.outcome(1).metadata["error_type"] == "Runtime.UnmarshalError"
+        assert runtime.call(1) == 1
+
+
+def test_result_above_the_callers_limit(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, "def handler(event, context):\n    return 'x' * event\n") as runtime:
+        runtime.start(max_frame=100_000)
+        problem = runtime.fail(100_000)
+        assert problem["error_type"] == "Function.ResponseSizeTooLarge"
+        assert "100000" in problem["error_message"]
+        assert problem["duration_us"] >= 0
+        assert len(runtime.call(99_000)) == 99_000
+
+
+def test_raw_bytes_both_ways(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, "def handler(event, context):\n    return event[::-1]\n") as runtime:
+        runtime.start()
+        metadata = {"request_id": "r", "content_type": "application/octet-stream", "accept": ANY}
+        runtime.send(INVOKE, 1, metadata, bytes(range(256)))
+        answer = runtime.outcome(1)
+        assert answer.metadata["content_type"] == "application/octet-stream"
+        assert answer.payload == bytes(range(256))[::-1]
+
+
+def test_a_function_that_stops_the_clocks(tmp_path: Path) -> None:
+    source = """
+    import time
+    def handler(event, context):
+        time.perf_counter_ns = time.process_time_ns = lambda: 0
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call() is None
+        assert runtime.call() is None
+
+
+def test_request_comes_with_its_context(tmp_path: Path) -> None:
+    source = """
+    def handler(event, context):
+        remaining = context.get_remaining_time_in_millis()
+        return [context.aws_request_id, context.function_name, 0 < remaining <= 5000, context.client_context.custom]
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start(function={"name": "f"})
+        answer = runtime.call(timeout_ms=5000, client_context={"custom": {"k": "v"}})
+        assert answer == ["r-1", "f", True, {"k": "v"}]
+
+
+# Not loaded
+
+
+@pytest.mark.parametrize(
+    ("source", "handler", "name"),
+    [
+        (ECHO, "index.nothing", "Runtime.HandlerNotFound"),
+        (ECHO, "nowhere.handler", "Runtime.ImportModuleError"),
+        (ECHO, "handler", "Runtime.MalformedHandlerName"),
+        ("def handler(:\n", "index.handler", "Runtime.UserCodeSyntaxError"),
+        ("import sys\nsys.exit(7)\n", "index.handler", "SystemExit"),
+        ("raise KeyboardInterrupt\n", "index.handler", "KeyboardInterrupt"),
+        ("1 / 0\n", "index.handler", "ZeroDivisionError"),
+    ],
+)
+def test_handler_that_cannot_be_loaded(tmp_path: Path, source: str, handler: str, name: str) -> None:
+    with RuntimeProcess(tmp_path, "print('loading', end='')\n" + source) as runtime:
+        runtime.hello(handler)
+        runtime.invoke(1)
+        frames = []
+        while frame := runtime.next_or_end():
+            frames.append(frame)
+        assert frames[-1].kind == ERROR and frames[-1].id == 0
+        assert frames[-1].metadata["error_type"] == name
+        assert {frame.kind for frame in frames[1:-1]} <= {LOG}
+        assert runtime.ended() == 1
+
+
+def test_code_directory_that_does_not_exist(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.hello(code_dir=str(tmp_path / "missing"))
+        assert runtime.next().kind == HELLO
+        problem = runtime.next().metadata
+        assert problem["error_type"] == "Runtime.ImportModuleError"
+        assert "missing" in problem["error_message"]
+        assert runtime.exit_code() == 1
+
+
+def test_last_lines_of_a_function_that_could_not_be_loaded(tmp_path: Path) -> None:
+    source = "import atexit\natexit.register(print, 'bye')\nprint('half', end='')\nraise ValueError\n"
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.hello()
+        assert runtime.next().kind == HELLO
+        assert runtime.next().payload == b"half"
+        assert runtime.next().kind == ERROR
+        assert runtime.exit_code() == 1
+    assert runtime.log == b"bye\n"  # after its last word it may say nothing more on the pipe
+
+
+def test_what_atexit_prints(tmp_path: Path) -> None:
+    source = "import atexit\natexit.register(print, 'bye', end='')\n" + ECHO
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.start()
+        assert runtime.stop() == 0
+        assert runtime.logged() == ["bye"]
+
+
+# DUMP
+
+
+def test_dump_of_an_idle_runtime(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        runtime.send(DUMP)
+        answer = runtime.next()
+        assert (answer.kind, answer.metadata["stacks"]) == (DUMP, [])
+        assert runtime.call(1) == 1
+
+
+def test_dump_signal_of_a_busy_handler(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    source = """
+    import os, signal
+    def handler(event, context):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        print("busy")
+        return signal.sigwait([signal.SIGUSR1])
+    """
+    with RuntimeProcess(tmp_path, dedent(source), keep=[pipe[1]]) as runtime:
+        runtime.start(dump_fd=pipe[1], dump_signal=int(signal.SIGRTMAX))
+        id = runtime.invoke()
+        assert runtime.next().payload == b"busy"
+        readable = select.poll()
+        readable.register(pipe[0], select.POLLIN)
+        stacks = []
+        while not stacks or b"line 5 in handler" in stacks[-1]:  # in print() until it waits for the signal
+            os.kill(runtime.process.pid, signal.SIGRTMAX)
+            text = b""
+            while b"__main__.py" not in text:
+                assert readable.poll(60_000)
+                text += os.read(pipe[0], 65536)
+            stacks.append(text)
+        assert b'index.py", line 6 in handler' in stacks[-1]
+        os.kill(runtime.process.pid, signal.SIGUSR1)
+        assert runtime.outcome(id).payload == b"%d" % signal.SIGUSR1
+
+
+def test_dump_of_a_crash(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    source = "import os\ndef handler(event, context):\n    os.abort()\n"
+    with RuntimeProcess(tmp_path, source, keep=[pipe[1]]) as runtime:
+        runtime.start(dump_fd=pipe[1], dump_signal=int(signal.SIGRTMAX))
+        runtime.invoke()
+        assert runtime.ended() == -signal.SIGABRT
+    assert b"in handler" in os.read(pipe[0], 65536)
+
+
+# Nobody waits for the other
+
+
+@pytest.mark.parametrize("nonblocking", ["nobody", "the test", "the handler"])
+def test_large_payloads_both_ways_while_the_test_does_not_read(tmp_path: Path, nonblocking: str) -> None:
+    source = """
+    import os
+    def handler(event, context):
+        if event == "nonblocking":
+            for fd in map(int, os.listdir("/proc/self/fd")):
+                try:
+                    os.set_blocking(fd, False)
+                except OSError:
+                    continue
+            return None
+        return event * 50
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        if nonblocking == "the test":
+            # The description is shared: this is as if the runtime's own end had it.
+            for name in ("0", "1"):
+                os.set_blocking(runtime.requests if name == "0" else runtime.answers, False)
+        elif nonblocking == "the handler":
+            runtime.call("nonblocking")
+        # 12 MB of answers wait, and the runtime is blocked after the first 64 KiB; it must take this all the same.
+        ids = [runtime.invoke("x" * 16_000) for _ in range(16)]
+        ids += [runtime.invoke("y" * 16_000) for _ in range(20)]
+        for number, id in enumerate(ids):
+            assert runtime.outcome(id).payload == b'"%s"' % ((b"x" if number < 16 else b"y") * 800_000)
+        assert runtime.stop() == 0
+
+
+def test_a_window_of_large_heads(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, "def handler(event, context):\n    return 'x' * 1000000\n") as runtime:
+        runtime.start()
+        ids = [runtime.invoke(1, future="f" * 60_000) for _ in range(64)]
+        for id in ids:
+            assert len(runtime.outcome(id).payload) == 1_000_002
+
+
+def test_requests_byte_by_byte(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, ECHO) as runtime:
+        runtime.start()
+        metadata = {"request_id": "r", "content_type": JSON, "accept": JSON}
+        for byte in runtime.connection.send(INVOKE, 1, metadata, b"[1]"):
+            runtime.write(bytes([byte]))
+        assert runtime.outcome(1).payload == b"[1]"
+
+
+def test_threads_that_print_while_nobody_reads_take_no_request_away(tmp_path: Path) -> None:
+    # A thread that cannot write reads in the main thread's place; what it reads must get to the main thread.
+    source = """
+    import threading
+    def flood():
+        for n in range(3000):
+            print("flood", n, "." * 100)
+    def handler(event, context):
+        if event == "flood":
+            threading.Thread(target=flood).start()
+        return event
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call("flood") == "flood"
+        ids = [runtime.invoke(["x" * 10_000, n]) for n in range(60)]  # written before anything is read
+        for n, id in enumerate(ids):
+            assert json.loads(runtime.outcome(id).payload)[1] == n
+        assert runtime.stop() == 0
+
+
+def test_threads_that_print_after_the_outcome(tmp_path: Path) -> None:
+    source = """
+    import threading
+    stop = threading.Event()
+    failures = []
+    def chatter():
+        try:
+            while not stop.is_set():
+                print("chatter")
+        except BaseException as error:
+            failures.append(repr(error))
+    def handler(event, context):
+        if event == "start":
+            for _ in range(2):
+                threading.Thread(target=chatter).start()
+        if event == "stop":
+            stop.set()
+        return failures
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call("start") == []
+        for _ in range(10):
+            assert runtime.call() == []
+        assert runtime.call("stop") == []
+        assert runtime.stop() == 0
+    assert runtime.log == b""
+
+
+def test_threads_that_print_during_the_end(tmp_path: Path) -> None:
+    source = """
+    import threading
+    def chatter():
+        while True:
+            print("chatter")
+    def handler(event, context):
+        threading.Thread(target=chatter).start()
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        runtime.call()
+        assert runtime.stop() == 0
+
+
+# What a handler does to the process
+
+
+@pytest.mark.parametrize("fork", ["os.fork()", "fork_in_signal_handler()", "fork_twice()"])
+def test_handler_that_forks_and_returns_twice(tmp_path: Path, fork: str) -> None:
+    source = f"""
+    import os, signal, sys
+    pids = []
+    def note(number, frame):
+        pids.append(os.fork())
+    def fork_in_signal_handler():
+        signal.signal(signal.SIGUSR1, note)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return pids.pop()
+    def fork_twice():
+        return os.fork() and os.fork()
+    def handler(event, context):
+        if event == "wait":
+            codes = set()
+            while True:
+                try:
+                    codes.add(os.waitstatus_to_exitcode(os.wait()[1]))
+                except ChildProcessError:
+                    return sorted(codes)
+        pid = {fork}
+        print("half", end="")
+        if not pid and event == "exit":
+            sys.exit(5)
+        if not pid and event == "raise":
+            raise ValueError("in the child")
+        return "child" if pid == 0 else "parent"
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        for event, code in ((None, 0), ("exit", 5), ("raise", 1)):
+            assert runtime.call(event) == "parent"
+            assert runtime.logged() == ["half"]
+            assert runtime.call("wait") == [code]
+        assert runtime.stop() == 0
+    assert runtime.log.count(b"half") == (6 if fork == "fork_twice()" else 3)
+    assert b"ValueError: in the child" in runtime.log
+
+
+def test_fork_at_import_makes_no_second_runtime(tmp_path: Path) -> None:
+    source = "import os\npid = os.fork()\ndef handler(event, context):\n    return pid and os.waitpid(pid, 0)[1]\n"
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.start()
+        assert runtime.call() == 0
+        assert runtime.stop() == 0
+
+
+def test_fork_in_code_of_the_results(tmp_path: Path) -> None:
+    source = """
+    import os
+    class Result:
+        def to_json(self):
+            self.pid = os.fork()
+            return "result"
+    result = Result()
+    def handler(event, context):
+        return result if event else os.waitpid(result.pid, 0)[1]
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call(1) == "result"
+        assert runtime.call(0) == 0
+
+
+def test_excepthook_of_a_forked_child_that_raises(tmp_path: Path) -> None:
+    source = """
+    import os, sys
+    def hook(*args):
+        raise RuntimeError
+    def handler(event, context):
+        sys.excepthook = hook
+        pid = os.fork()
+        if not pid:
+            raise ValueError
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call() == 1
+        assert runtime.stop() == 0
+
+
+def test_child_has_none_of_the_runtimes_descriptors(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    source = """
+    import os
+    def handler(event, context):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.write(writer, " ".join(os.readlink(f"/proc/self/fd/{n}") for n in range(64) if exists(n)).encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        os.close(writer)
+        found = os.read(reader, 65536).decode().split()
+        os.close(reader)
+        return found
+    def exists(n):
+        try:
+            os.fstat(n)
+        except OSError:
+            return False
+        return True
+    """
+    with RuntimeProcess(tmp_path, dedent(source), keep=[pipe[1]]) as runtime:
+        runtime.start(dump_fd=pipe[1], dump_signal=int(signal.SIGRTMAX))
+        found = runtime.call()
+        for descriptor in (runtime.requests, runtime.answers, pipe[0]):
+            assert os.readlink(f"/proc/self/fd/{descriptor}") not in found
+        assert os.readlink(f"/proc/self/fd/{runtime._log}") in found
+
+
+def test_child_forked_amid_another_threads_prints_can_print(tmp_path: Path) -> None:
+    source = """
+    import os, threading
+    stop = threading.Event()
+    def chatter():
+        while not stop.is_set():
+            print("chatter")
+    def handler(event, context):
+        threads = [threading.Thread(target=chatter) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        codes = set()
+        for _ in range(10):
+            pid = os.fork()
+            if not pid:
+                print("child")
+                os._exit(0)
+            codes.add(os.waitpid(pid, 0)[1])
+        stop.set()
+        for thread in threads:
+            thread.join()
+        return sorted(codes)
+    """
+    # Python 3.12 warns of a fork in a process with threads; that is what this is about. Coverage has a lock of its own
+    # that such a fork can leave taken.
+    quiet = "import warnings\nwarnings.simplefilter('ignore')\n"
+    with RuntimeProcess(tmp_path, quiet + dedent(source), environment=unmeasured()) as runtime:
+        runtime.start()
+        assert runtime.call() == [0]
+        assert runtime.stop() == 0
+    assert runtime.log.splitlines() == [b"child"] * 10
+
+
+def test_handler_that_closes_its_standard_streams(tmp_path: Path) -> None:
+    source = """
+    import os, sys
+    def handler(event, context):
+        if event == "close":
+            sys.stdout.write("half")
+            sys.stdout.close()
+            sys.stdin.close()
+            os.close(0), os.close(1), os.close(2)
+        if event == "print":
+            print("x")
+        return event
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call("close") == "close"
+        assert runtime.logged() == ["half"]
+        assert runtime.fail("print")["error_message"] == "I/O operation on closed file."
+        assert runtime.call("more") == "more"
+        assert runtime.stop() == 0
+
+
+@pytest.mark.parametrize("thread", [False, True], ids=["alone", "beside a thread"])
+@pytest.mark.parametrize("when", ["during", "left over", "again and again"])
+def test_alarm_whose_handler_raises(tmp_path: Path, when: str, thread: bool) -> None:
+    source = f"""
+    import os, select, signal, threading
+    class Alarm(Exception):
+        pass
+    def ring(number, frame):
+        raise Alarm("late")
+    signal.signal(signal.SIGALRM, ring)
+    if {thread}:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    def handler(event, context):
+        if event == "during":
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            while True:
+                signal.pause()
+        if event == "again and again":
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.003)
+        if event == "off":
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return event
+    """
+    # Unmeasured: three alarms within a few instructions end the runtime; coverage makes of these thousands.
+    with RuntimeProcess(tmp_path, dedent(source), environment=unmeasured()) as runtime:
+        runtime.start()
+        if when == "during":
+            assert runtime.fail(when)["error_type"] == "Alarm"
+        else:
+            assert runtime.outcome(runtime.invoke(when)).kind in (RESULT, ERROR)
+            if when == "left over":
+                os.kill(runtime.process.pid, signal.SIGALRM)  # as a timer would, but surely between requests
+            line = runtime.next()  # it rang while nothing ran: that is reported, and nobody's error
+            while line.kind == LOG and b"Alarm between requests: late" not in line.payload:
+                line = runtime.next()
+            assert (line.kind, line.id) == (LOG, 0)
+        if when == "again and again":
+            for _ in range(30):
+                assert runtime.outcome(runtime.invoke("more")).kind in (RESULT, ERROR)
+            while runtime.outcome(runtime.invoke("off")).kind == ERROR:
+                continue
+        for _ in range(3):
+            assert runtime.call("next") == "next"
+        assert runtime.stop() == 0
+
+
+def test_signal_handler_runs_between_requests(tmp_path: Path) -> None:
+    source = """
+    import signal
+    seen = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: (seen.append(number), print("noted")))
+    def handler(event, context):
+        return seen, signal.getsignal(signal.SIGUSR1).__name__
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        os.kill(runtime.process.pid, signal.SIGUSR1)
+        line = runtime.next()
+        assert (line.kind, line.id, line.payload) == (LOG, 0, b"noted")
+        assert runtime.call() == [[signal.SIGUSR1], "<lambda>"]
+
+
+def test_signal_handler_that_exits_between_requests(tmp_path: Path) -> None:
+    source = """
+    import atexit, signal, sys
+    atexit.register(print, "bye")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+    def handler(event, context):
+        return event
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call(1) == 1
+        os.kill(runtime.process.pid, signal.SIGTERM)
+        assert runtime.exit_code() == 7
+        assert runtime.logged() == ["bye"]
+
+
+def test_interrupts_between_requests_belong_to_none(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, "import asyncio\n" + ECHO) as runtime:
+        runtime.start()
+        for n in range(200):
+            os.kill(runtime.process.pid, signal.SIGINT)
+            outcome = runtime.outcome(runtime.invoke(n))
+            # One that comes late meets the handler: that one is its own.
+            assert outcome.kind == RESULT or outcome.metadata["error_type"] == "KeyboardInterrupt"
+        assert runtime.stop() == 0
+
+
+def test_function_that_closes_the_runtimes_descriptors(tmp_path: Path) -> None:
+    source = "import os\ndef handler(event, context):\n    os.closerange(3, 256)\n"
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.start()
+        runtime.invoke()
+        assert runtime.ended() == 1
+    assert b"is lost" in runtime.log
+
+
+# What a handler finds
+
+
+def test_what_a_handler_finds_open(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    alive, dump = fcntl.fcntl(pipe[0], fcntl.F_DUPFD, 20), fcntl.fcntl(pipe[1], fcntl.F_DUPFD, 20)
+    source = """
+    import os
+    def handler(event, context):
+        found = {}
+        for n in range(256):
+            try:
+                os.fstat(n)
+            except OSError:
+                continue
+            found[n] = [os.readlink(f"/proc/self/fd/{n}"), os.get_inheritable(n)]
+        return found
+    """
+    with RuntimeProcess(tmp_path, dedent(source), keep=[alive, dump], environment=unmeasured()) as runtime:
+        os.close(alive)
+        os.close(dump)
+        runtime.start(dump_fd=dump, dump_signal=int(signal.SIGRTMAX))
+        found = {int(n): entry for n, entry in runtime.call().items()}
+        assert set(range(3)) | {alive, dump} < set(found)
+        private = {entry[0]: entry[1] for n, entry in found.items() if n not in (0, 1, 2, alive, dump)}
+        ends = [os.readlink(f"/proc/self/fd/{n}") for n in (runtime.requests, runtime.answers)]
+        assert private == dict.fromkeys(ends, False)
+        assert len(found) == 7
+        assert found[1] == found[2]
+        assert found[0][0] not in ends
+        assert found[dump][1] is False
+
+
+LOOK = """
+import os, sys
+import __main__
+def handler(event, context):
+    return {
+        "argv": sys.argv, "main": sorted(vars(__main__)), "main_file": getattr(__main__, "__file__", None),
+        "path": sys.path, "modules": sorted(sys.modules), "environment": dict(os.environ), "cwd": os.getcwd(),
+        "meta_path": [getattr(finder, "__name__", type(finder).__name__) for finder in sys.meta_path],
+    }
+"""
+
+
+@pytest.mark.parametrize("arguments", [[script()], ["-m", "pipe_runtime"]], ids=["script", "module"])
+def test_what_a_handler_finds_in_the_interpreter(tmp_path: Path, arguments: list[str]) -> None:
+    environment = unmeasured()
+    elsewhere, code, layer = tmp_path / "elsewhere", tmp_path / "code", tmp_path / "layer"
+    for folder in (elsewhere, code, layer):
+        folder.mkdir()
+    clean = subprocess.run(
+        [sys.executable, "-c", "import sys, json; print(json.dumps([sys.path[1:], sorted(sys.modules)]))"],
+        env=environment,
+        capture_output=True,
+        check=True,
+        cwd=elsewhere,
+    )
+    path, modules = json.loads(clean.stdout)
+    with RuntimeProcess(code, LOOK, arguments=arguments, environment=environment, cwd=elsewhere) as runtime:
+        runtime.start(layers=[str(layer)], environment={"ADDED": "1"})
+        found = runtime.call()
+    assert found["argv"] == ["index.handler"]
+    assert found["main_file"] is None
+    assert set(found["main"]) <= {"__builtins__", "__doc__", "__loader__", "__name__", "__package__", "__spec__"}
+    assert found["cwd"] == str(code)
+    assert found["path"] == [str(code), str(layer), *path]
+    assert found["environment"] == {**environment, "ADDED": "1"}
+    more = {name.partition(".")[0] for name in set(found["modules"]) - set(modules)}
+    ours = {name for name in more if name not in sys.stdlib_module_names and not name.startswith("_cython")}
+    assert ours <= {"pipe_runtime", "msgpack", "cython_runtime", "index"}
+
+
+def test_function_with_a_msgpack_of_its_own_finds_that(tmp_path: Path) -> None:
+    (tmp_path / "msgpack.py").write_text("version = 'mine'\n")
+    source = "import msgpack, sys\ndef handler(event, context):\n    return msgpack.version\n"
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.start()
+        assert runtime.call() == "mine"
+        assert runtime.call() == "mine"
+
+
+def test_function_finds_the_msgpack_that_is_installed(tmp_path: Path) -> None:
+    spec = util.find_spec("msgpack")
+    assert spec is not None
+    source = "import msgpack\ndef handler(event, context):\n    return msgpack.__file__\n"
+    with RuntimeProcess(tmp_path, source) as runtime:
+        runtime.start()
+        assert runtime.call() == spec.origin
+
+
+# Other things than pipes on fds 0 and 1
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_are_refused(redirection: str) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" "$1" {redirection}', sys.executable, script()],
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        env=unmeasured(),
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    expected = b"" if "2>" in redirection else b"pipe_runtime: stdin and stdout must be pipes: Bad file descriptor\n"
+    assert ended.stderr == expected
+
+
+def test_input_that_is_empty() -> None:
+    with open(os.devnull) as nothing:
+        ended = subprocess.run([sys.executable, script()], stdin=nothing, capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("hello", "why"),
+    [
+        ({"versions": [99]}, "the init speaks protocol versions [99]; the other side [1]"),
+        ({"versions": [1], "max_frame": 1}, "HELLO whose max_frame is not between 65540 and 4294967295"),
+    ],
+)
+def test_who_cannot_be_told_in_a_frame_is_told_on_stderr(hello: dict[str, Any], why: str) -> None:
+    sent = FrameWriter().encode(HELLO, 0, hello)
+    ended = subprocess.run([sys.executable, script()], input=sent, capture_output=True, env=unmeasured())
+    assert (ended.returncode, ended.stdout, ended.stderr) == (4, b"", f"pipe_runtime: {why}\n".encode())
+
+
+def test_conversation_over_a_raw_terminal(tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text(ECHO)
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    with subprocess.Popen([sys.executable, script()], stdin=theirs, stdout=theirs) as process:
+        os.close(theirs)
+        connection = Connection(INIT)
+        sent = connection.send(HELLO, 0, {"versions": [1], "handler": "index.handler", "code_dir": str(tmp_path)})
+        metadata = {"request_id": "r", "content_type": JSON, "accept": JSON}
+        os.write(ours, sent + connection.send(INVOKE, 1, metadata, b"[0]") + connection.send(STOP))
+        kinds = []
+        while len(kinds) < 3:
+            connection.receive(os.read(ours, 65536))
+            while frame := connection.next_frame():
+                kinds.append(getattr(frame, "kind", None))
+        assert kinds == [HELLO, READY, RESULT]
+        assert process.wait(60) == 0
+    os.close(ours)

@@ -1,0 +1,274 @@
+"""The runtime's descriptors, in a process of their own: what claim() leaves on fds 0-2, and reads and writes.
+
+The children here run pipe_runtime.stdio alone, without a conversation.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from textwrap import dedent
+
+import pytest
+
+from pipe_runtime.io.stdio import READ_SIZE, Pipes
+from pipe_testing.environment import unmeasured
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[int, int, int, int]]:
+    """Two pipes: (requests to read, to write, answers to read, to write)."""
+    requests_out, requests_in = os.pipe()
+    answers_out, answers_in = os.pipe()
+    yield requests_out, requests_in, answers_out, answers_in
+    for end in (requests_out, requests_in, answers_out, answers_in):
+        try:
+            os.close(end)
+        except OSError:
+            continue  # the test has closed it
+
+
+def claimed(code: str, redirection: str = "", stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run `code` behind a claim(): `pipes` is what it returned."""
+    program = "import os, sys\nfrom pipe_runtime.io.stdio import claim\npipes = claim(65536)\n" + dedent(code)
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, program],
+        input=stdin,
+        capture_output=True,
+        env=unmeasured(),
+        timeout=60,
+        cwd="/",  # where -c would look for modules first
+    )
+
+
+def test_protocol_has_descriptors_of_its_own() -> None:
+    ended = claimed("pipes.write(pipes.read()); assert pipes.read() == b''", stdin=b"request")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"request", b"")
+
+
+def test_fd_0_is_at_its_end_and_fd_1_writes_to_fd_2() -> None:
+    ended = claimed(
+        """
+        assert os.read(0, 10) == b""
+        os.write(1, b"one ")
+        os.system("echo two; cat")
+        pipes.write(b"answer")
+        """,
+        stdin=b"request",
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"answer", b"one two\n")
+
+
+def test_children_do_not_inherit_the_private_descriptors() -> None:
+    ended = claimed(
+        """
+        import subprocess
+        mine = [os.readlink(f"/proc/self/fd/{fd}") for fd in (pipes.requests, pipes.answers)]
+        listed = subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True).stdout.decode()
+        assert len(set(mine)) == 2 and not any(one in listed for one in mine)
+        """
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_are_an_error(redirection: str) -> None:
+    assert claimed("", redirection).returncode == 1
+
+
+def test_closed_stderr_is_plugged() -> None:
+    ended = claimed(
+        """
+        for fd in (1, 2):
+            os.write(fd, b"lost")
+            assert os.get_inheritable(fd)
+        reader, writer = os.pipe()
+        assert min(reader, writer) > 2
+        assert os.system("echo lost; echo lost >&2") == 0
+        pipes.write(b"answer")
+        """,
+        "2>&-",
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"answer")
+
+
+def test_closed_stderr_without_dev_null() -> None:
+    program = dedent(
+        """
+        import os
+        from pipe_runtime.io import stdio
+        def open_nothing(path, flags):
+            raise FileNotFoundError(2, "No such file or directory", path)
+        os.open = open_nothing
+        pipes = stdio.claim(0)
+        try:
+            os.write(2, b"lost")
+        except BrokenPipeError:
+            pipes.write(b"refused")
+        """
+    )
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, program], capture_output=True, stdin=subprocess.PIPE
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"refused")
+
+
+def test_read_gives_what_there_is(ends: tuple[int, int, int, int]) -> None:
+    pipes = Pipes(ends[0], ends[3], 0)
+    os.write(ends[1], b"x" * 10)
+    assert pipes.read() == b"x" * 10
+    os.write(ends[1], b"y")
+    os.close(ends[1])
+    assert [pipes.read(), pipes.read(), pipes.read()] == [b"y", b"", b""]
+
+
+def test_read_waits_on_a_description_that_somebody_made_non_blocking(ends: tuple[int, int, int, int]) -> None:
+    pipes = Pipes(ends[0], ends[3], 0)
+    os.set_blocking(ends[0], False)
+    pipes.spin(50)
+    pid = os.fork()
+    if not pid:
+        # Only when the parent sleeps in its poll, or is about to: it has nothing else to wait for.
+        os.write(ends[1], b"late")
+        os._exit(0)
+    assert pipes.read() == b"late"
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(("blocking", "told"), [(True, False), (False, False), (False, True)])
+def test_a_write_that_must_wait_reads_and_keeps_the_order(
+    ends: tuple[int, int, int, int], blocking: bool, told: bool
+) -> None:
+    requests_out, requests_in, answers_out, answers_in = ends
+    for end in ends:
+        os.set_blocking(end, blocking)
+    sent = bytes(range(256)) * 4096
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            os.set_blocking(requests_in, True)
+            os.set_blocking(answers_out, True)
+            view = memoryview(sent)
+            while view:  # all of it, before the first byte is read
+                view = view[os.write(requests_in, view[:READ_SIZE]) :]
+            left = len(sent)
+            while left:
+                left -= len(os.read(answers_out, READ_SIZE))
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(requests_in)
+    os.close(answers_out)
+    pipes = Pipes(requests_out, answers_in, len(sent), nonblocking=told)
+    pipes.write(sent)
+    got = []
+    while data := pipes.read():
+        got.append(data)
+    assert b"".join(got) == sent
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("nonblocking", [False, True])
+def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocking: bool) -> None:
+    requests_out, requests_in, answers_out, answers_in = ends
+    os.set_blocking(answers_in, not nonblocking)
+    pipes = Pipes(requests_out, answers_in, 1, nonblocking)
+    pid = os.fork()
+    if not pid:
+        pipes.write(b"a" * 1_000_000)
+        # One read, above which nothing was kept; the rest is still in the pipe.
+        os._exit(len(pipes._kept) == 1 and len(pipes._kept[0]) <= READ_SIZE)
+    os.set_blocking(requests_in, False)
+    writable = select.poll()
+    writable.register(requests_in, select.POLLOUT)
+    taken = 0
+    while taken < 2 * READ_SIZE:  # what the pipe holds, and what was read once
+        assert writable.poll(60_000)
+        taken += os.write(requests_in, b"r" * 4096)
+    left = 1_000_000
+    while left:
+        left -= len(os.read(answers_out, READ_SIZE))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+@pytest.mark.parametrize("nonblocking", [False, True])
+def test_nobody_reads(ends: tuple[int, int, int, int], nonblocking: bool) -> None:
+    pipes = Pipes(ends[0], ends[3], 65536, nonblocking)
+    os.close(ends[2])
+    with pytest.raises(BrokenPipeError):
+        pipes.write(b"x")
+
+
+INTERRUPTED_READS = """
+import os, select, signal, sys
+from random import Random
+from pipe_runtime.io.stdio import Pipes
+
+requests_out, requests_in = os.pipe()
+answers_out, answers_in = os.pipe()
+writable = select.poll()
+writable.register(answers_in, select.POLLOUT)
+while writable.poll(0):
+    os.write(answers_in, b"x" * 4096)
+pipes = Pipes(requests_out, answers_in, 1_000_000)
+
+class Rang(Exception):
+    pass
+
+def ring(number, frame):
+    global armed
+    if armed:
+        armed = False
+        raise Rang
+
+armed = False
+random, rang = Random(int(sys.argv[1])), 0
+signal.signal(signal.SIGALRM, ring)
+for number in range(2000):
+    os.write(requests_in, b"%07d\\n" % number)
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 30e-6))
+        pipes._keep_or_writable()
+        armed = False
+    except Rang:
+        rang += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+os.close(requests_in)
+got = []
+while data := pipes.read():
+    got.append(data)
+assert rang
+assert b"".join(got) == b"".join(b"%07d\\n" % number for number in range(2000))
+"""
+
+
+def test_a_signal_handler_that_raises_loses_no_bytes(seed: int) -> None:
+    """While a write waits, each read is interrupted at another moment; nothing may be missing in the end.
+
+    In an interpreter of its own: what measures coverage does not bear an exception out of nowhere.
+    """
+    command = [sys.executable, "-c", INTERRUPTED_READS, str(seed)]
+    done = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def fill(descriptor: int) -> None:
+    """Fill a pipe until it takes no more."""
+    writable = select.poll()
+    writable.register(descriptor, select.POLLOUT)
+    while writable.poll(0):
+        os.write(descriptor, b"f" * 4096)
+
+
+def test_close_forgets_the_numbers(ends: tuple[int, int, int, int]) -> None:
+    pipes = Pipes(ends[0], ends[3], 0)
+    pipes.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        pipes.write(b"must not reach a file that has taken the number")
+    pipes.close()

@@ -1,0 +1,486 @@
+"""Exceptions as data: everything that Python can raise, and exceptions that do not want to be read."""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipe_runtime.call import codec, faults, shorten
+from pipe_runtime.wire.errors import Fault
+
+
+def raised(function: Callable[[], object]) -> BaseException:
+    try:
+        function()
+    except BaseException as error:  # the very point: whatever it raises
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    """describe()'s answer, after checking what must hold for every one."""
+    answer = faults.describe(error)
+    packed = msgpack.packb(answer)
+    assert len(packed) <= shorten.HEAD_LIMIT
+    assert msgpack.unpackb(packed) == answer
+    check(answer)
+    return answer
+
+
+def check(node: Any) -> None:
+    assert {"error_type", "error_message", "stack"} <= set(node) <= {
+        "error_type", "error_message", "stack", "cause", "exceptions"
+    }  # fmt: skip
+    assert type(node["error_type"]) is str and type(node["error_message"]) is str
+    assert len(node["error_message"].encode("utf-8")) <= shorten.TEXT_LIMIT
+    for file, line, function, source in node["stack"]:
+        assert [type(file), type(line), type(function), type(source)] == [str, int, str, str]
+    if "cause" in node:
+        check(node["cause"])
+    for member in node.get("exceptions", []):
+        check(member)
+
+
+def run(source: str, **variables: Any) -> dict[str, Any]:
+    """Run source text as a user's module and describe what it raises."""
+    space = {"__name__": "index", **variables}
+    return described(raised(lambda: exec(compile(source, "/code/index.py", "exec"), space)))
+
+
+def functions(node: dict[str, Any]) -> list[str]:
+    return [entry[2] for entry in node["stack"]]
+
+
+# Type and message
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "message"),
+    [
+        (ValueError("wrong"), "ValueError", "wrong"),
+        (ValueError(), "ValueError", ""),
+        (KeyError("k"), "KeyError", "'k'"),
+        (SystemExit(3), "SystemExit", "3"),
+        (SystemExit("bye"), "SystemExit", "bye"),
+        (SystemExit(), "SystemExit", "None"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", ""),
+        (OSError(2, "No such file", "x"), "FileNotFoundError", "[Errno 2] No such file: 'x'"),
+        (Fault("Runtime.HandlerNotFound", "missing"), "Runtime.HandlerNotFound", "missing"),
+        (ValueError("a\udc80b"), "ValueError", "a\\udc80b"),
+    ],
+)
+def test_type_and_message(error: BaseException, name: str, message: str) -> None:
+    assert described(error) == {"error_type": name, "error_message": message, "stack": []}
+
+
+def test_long_message_is_cut_between_characters() -> None:
+    message = described(ValueError("é" * 100_000))["error_message"]
+    assert message.endswith("é" + shorten.CUT)
+    assert shorten.TEXT_LIMIT - 2 <= len(message.encode()) <= shorten.TEXT_LIMIT
+
+
+@given(st.text(st.characters(), max_size=50), st.integers(16, 60))
+def test_clean_text_fits_and_is_valid(text: str, limit: int) -> None:
+    cleaned = shorten.clean(text, limit)
+    assert len(cleaned.encode("utf-8")) <= limit
+    escaped = text.encode("utf-8", "backslashreplace").decode()
+    assert cleaned == escaped or (cleaned.endswith(shorten.CUT) and len(escaped.encode()) > limit)
+
+
+def test_notes_are_lines_of_the_message() -> None:
+    error: Any = ValueError("wrong")
+    error.__dict__["__notes__"] = ["first", 2, "third"]
+    assert described(error)["error_message"] == "wrong\nfirst\n2\nthird"
+    error.__dict__["__notes__"] = "no list"
+    assert described(error)["error_message"] == "wrong"
+
+
+# Stack
+
+
+def test_stack_has_file_line_function_and_source(tmp_path: Path) -> None:
+    file = tmp_path / "index.py"
+    file.write_text("def inner():\n    raise ValueError('x')\n\ndef handler():\n    inner()  # call\n")
+    space: dict[str, Any] = {"__name__": "index"}
+    exec(compile(file.read_text(), str(file), "exec"), space)
+    stack = described(raised(space["handler"]))["stack"]
+    assert stack[0][2] == "raised"
+    assert stack[1:] == [
+        [str(file), 5, "handler", "inner()  # call"],
+        [str(file), 2, "inner", "raise ValueError('x')"],
+    ]
+
+
+def test_source_is_read_anew_after_a_change(tmp_path: Path) -> None:
+    file = tmp_path / "index.py"
+    for name in ("ValueError", "LongerNamedError"):
+        file.write_text(f"class LongerNamedError(Exception): ...\nraise {name}\n")
+        error = raised(lambda: exec(compile(file.read_text(), str(file), "exec"), {"__name__": "index"}))
+        assert described(error)["stack"][-1][3] == f"raise {name}"
+
+
+def test_missing_source_is_empty() -> None:
+    assert run("raise ValueError")["stack"][-1] == ["/code/index.py", 1, "<module>", ""]
+
+
+def test_a_loader_that_raises_costs_the_source_line_only() -> None:
+    class Loader:
+        def get_source(self, name: str) -> str:
+            raise SystemExit
+
+    answer = run("raise ValueError", __loader__=Loader())
+    assert answer["stack"][-1] == ["/code/index.py", 1, "<module>", ""]
+
+
+def test_what_is_no_regular_file_is_not_read() -> None:
+    error = raised(lambda: exec(compile("1/0", "/dev/zero", "exec"), {"__name__": "index"}))
+    assert described(error)["stack"][-1] == ["/dev/zero", 1, "<module>", ""]
+
+
+def test_own_frames_are_cut_by_module_and_not_by_file_name() -> None:
+    """A codec.py of the user's stays; the runtime's goes, at the top, in the middle and at the end."""
+
+    class Answer:
+        def to_json(self) -> None:
+            raise ValueError
+
+    error = raised(lambda: codec.encode_result(Answer(), "application/json"))
+    answer = described(error)
+    assert "encode_result" not in functions(answer)
+    assert functions(answer["cause"])[-1] == "to_json"
+    assert not {"encode_result", "_convert", "_json_default"} & set(functions(answer["cause"]))
+    space = {"__name__": "codec"}
+    error = raised(lambda: exec(compile("1/0", faults.__file__, "exec"), space))
+    assert functions(described(error))[-1] == "<module>"
+    for own in ({"__name__": "pipe_runtime.x"}, {"__name__": "__main__", "__package__": "pipe_runtime"}):
+        error = raised(lambda own=own: exec("1/0", own))  # type: ignore[misc]
+        assert "<module>" not in functions(described(error))
+    error = raised(lambda: exec("1/0", {"__name__": "pipe_runtime_of_mine"}))
+    assert functions(described(error))[-1] == "<module>"
+
+
+def test_import_system_is_cut_on_top_only() -> None:
+    top = {"__name__": "importlib._bootstrap"}
+    exec(compile("def load(call): call()", "<frozen importlib._bootstrap>", "exec"), top)
+    user: dict[str, Any] = {"__name__": "index"}
+    exec("def handler(): load(fail)\ndef fail(): 1/0", user)
+    user["load"] = top["load"]
+    error = raised(lambda: top["load"](user["handler"]))  # type: ignore[operator]
+    # The test's own two frames are what a loop's frames are otherwise.
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals["__name__"] == __name__:
+        traceback = traceback.tb_next
+    assert functions(described(error.with_traceback(traceback))) == ["handler", "load", "fail"]
+
+
+def test_syntax_error_names_the_offending_line() -> None:
+    answer = described(raised(lambda: compile("x = 1\ny = (\n", "/code/index.py", "exec")))
+    assert answer["error_type"] == "SyntaxError"
+    assert answer["stack"][-1] == ["/code/index.py", 2, "<module>", "y = ("]
+    assert described(SyntaxError("bare"))["stack"] == []
+    odd = SyntaxError("odd", ("/code/x.py", 7, 1, None))
+    assert described(odd)["stack"] == [["/code/x.py", 7, "<module>", ""]]
+
+
+def test_fault_brings_its_own_stack() -> None:
+    fault = Fault("Runtime.UserCodeSyntaxError", "Syntax error", [["a.py", 3, "<module>", "x ="]])
+    assert described(fault)["stack"] == [["a.py", 3, "<module>", "x ="]]
+    broken = Fault("A", "b", [["too", "short"]])
+    assert described(broken)["stack"] == []
+
+
+def test_recursion_keeps_both_ends() -> None:
+    answer = run("def f(n):\n  if n: f(n - 1)\n  else: 1/0\ndef start(): f(298)\nstart()")
+    stack = answer["stack"]
+    assert len(stack) == 101
+    # Two frames of this file, the module, start(), and 299 times f().
+    assert stack[50] == ["", 0, "… 203 more frames …", ""]
+    assert functions(answer)[2:5] == ["<module>", "start", "f"]
+    assert [entry[1] for entry in stack[-3:]] == [2, 2, 3]
+
+
+def test_recursion_error() -> None:
+    answer = run("def f(): f()\nf()")
+    assert answer["error_type"] == "RecursionError"
+    assert len(answer["stack"]) == 101 and "more frames" in answer["stack"][50][2]
+
+
+def test_exactly_as_many_frames_as_are_kept_have_no_marker() -> None:
+    answer = run("def f(n):\n  if n: f(n - 1)\n  else: 1/0\nf(96)")
+    assert len(answer["stack"]) == 100 and "…" not in "".join(functions(answer))
+
+
+# Causes and groups
+
+
+def test_cause_and_context() -> None:
+    explicit = run("try: 1/0\nexcept Exception as e: raise ValueError('b') from e")
+    assert (explicit["error_type"], explicit["cause"]["error_type"]) == ("ValueError", "ZeroDivisionError")
+    assert explicit["cause"]["stack"][-1][:2] == ["/code/index.py", 1]
+    implicit = run("try: 1/0\nexcept Exception: raise ValueError('b')")
+    assert implicit["cause"]["error_type"] == "ZeroDivisionError"
+    suppressed = run("try: 1/0\nexcept Exception: raise ValueError('b') from None")
+    assert "cause" not in suppressed
+    both = run("try: 1/0\nexcept Exception: raise ValueError('b') from KeyError('c')")
+    assert both["cause"]["error_type"] == "KeyError"
+
+
+def test_chain_is_bounded_and_cycles_end() -> None:
+    chain: list[BaseException] = [ValueError(str(number)) for number in range(20)]
+    for outer, inner in zip(chain[:-1], chain[1:], strict=True):
+        outer.__cause__ = inner
+    node, length = described(chain[0]), 0
+    while "cause" in node:
+        node, length = node["cause"], length + 1
+    assert length == faults.CAUSES
+    one, two = ValueError("1"), ValueError("2")
+    one.__cause__, two.__cause__ = two, one
+    assert "cause" not in described(one)["cause"]
+
+
+class Group(Exception):
+    """As the backport for Python 3.10 has it: members in an attribute of its own."""
+
+    def __init__(self, message: str, exceptions: Any) -> None:
+        super().__init__(message)
+        self.exceptions = exceptions
+
+
+def group_classes() -> list[Any]:
+    native = getattr(builtins, "BaseExceptionGroup", None)
+    return [Group] if native is None else [Group, native]
+
+
+@pytest.mark.parametrize("group", group_classes())
+def test_group(group: Any) -> None:
+    members = [ValueError("1"), group("inner", [KeyError("2")]), SystemExit(3)]
+    answer = described(group("several", members))
+    names = [member["error_type"] for member in answer["exceptions"]]
+    # BaseExceptionGroup makes an ExceptionGroup of members that are Exceptions.
+    assert names == ["ValueError", type(members[1]).__name__, "SystemExit"]
+    assert answer["exceptions"][1]["exceptions"][0]["error_message"] == "'2'"
+
+
+@pytest.mark.parametrize("group", group_classes())
+def test_group_is_bounded_in_width_depth_and_total(group: Any) -> None:
+    wide = described(group("wide", [ValueError(str(number)) for number in range(40)]))
+    assert len(wide["exceptions"]) == faults.GROUP_WIDTH
+    deep: BaseException = ValueError("bottom")
+    for _ in range(10):
+        deep = group("level", [deep])
+    node, levels = described(deep), 0
+    while "exceptions" in node:
+        node, levels = node["exceptions"][0], levels + 1
+    assert levels == faults.GROUP_DEPTH
+
+    def bush(depth: int) -> BaseException:
+        return group("bush", [bush(depth - 1) for _ in range(16)]) if depth else ValueError("leaf")
+
+    def count(node: dict[str, Any]) -> int:
+        return 1 + sum(count(member) for member in node.get("exceptions", []))
+
+    assert count(described(bush(3))) <= faults.NODES
+
+
+def test_exceptions_attribute_that_is_no_list_of_exceptions() -> None:
+    for odd in ("text", 3, None, [1, "a"], iter([ValueError()])):
+        assert "exceptions" not in described(Group("odd", odd))
+
+
+# Fitting
+
+
+def test_fit_loses_members_before_causes_and_causes_before_frames() -> None:
+    def node(text: str, frames: int, **more: Any) -> dict[str, Any]:
+        stack = [["file" * 50, number, "function", "source" * 20] for number in range(frames)]
+        return {"error_type": "E", "error_message": text, "stack": stack, **more}
+
+    members = [node("m" * 4000, 0) for _ in range(16)]
+    fitted: Any = shorten.fit(node("root", 60, cause=node("cause", 0), exceptions=members))
+    assert 0 < len(fitted["exceptions"]) < 16 and "cause" in fitted and len(fitted["stack"]) == 60
+    fitted = shorten.fit(node("root", 60, cause=node("cause", 0), exceptions=members), limit=25_000)
+    assert "cause" in fitted and len(fitted["stack"]) == 60
+    fitted = shorten.fit(node("root", 60, cause=node("c" * 8000, 0), exceptions=members), limit=25_000)
+    assert "cause" not in fitted and "exceptions" not in fitted and len(fitted["stack"]) == 60
+    fitted = shorten.fit(node("root", 60), limit=10_000)
+    assert len(fitted["stack"]) < 60
+    assert [entry[1] for entry in fitted["stack"][:3]] == [0, 1, 2] and fitted["stack"][-1][1] == 59
+
+
+def test_marker_counts_all_that_is_gone_when_cut_twice() -> None:
+    answer = run("def f(n):\n  if n: f(n - 1)\n  else: 1/0\nf(296)")
+    fitted: Any = shorten.fit(answer, limit=900)
+    kept = [entry for entry in fitted["stack"] if entry[0]]
+    assert functions(fitted)[len(kept) // 2] == f"… {300 - len(kept)} more frames …"
+
+
+long_texts = st.sampled_from("éx\udc80").map(lambda character: character * 20_000)
+texts = st.text(st.characters(), max_size=30) | long_texts
+
+
+def build(parts: Any) -> BaseException:
+    text, file, depth, cause, members = parts
+    error: BaseException = Group(text, [build(member) for member in members])
+    error.__cause__ = build(cause) if cause is not None else None
+    source = "def f(n):\n  if n: f(n - 1)\n  raise error\nf(depth)"
+    code = compile(source, file, "exec")
+    return raised(lambda: exec(code, {"__name__": "index", "error": error, "depth": depth}))
+
+
+files = st.sampled_from(["index.py", "/long", "\udc80"]).map(lambda name: name if name == "index.py" else name * 1000)
+leaves = st.tuples(texts, files, st.integers(0, 150), st.none(), st.just([]))
+trees = st.recursive(
+    leaves,
+    lambda inner: st.tuples(
+        texts,
+        files,
+        st.integers(0, 150),
+        st.none() | inner,
+        # Many of the same at the ends only: many of many would take minutes to build.
+        st.lists(inner, max_size=3) | leaves.map(lambda leaf: [leaf] * 20),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(trees)
+def test_every_structure_fits(parts: Any) -> None:
+    answer = described(build(parts))
+    assert answer["error_type"] == "Group"
+
+
+# Exceptions that do not want to be read
+
+
+def refuse(*args: Any, **options: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+class EvilText(str):
+    __str__ = __repr__ = __len__ = __getitem__ = refuse  # type: ignore[assignment]
+    __eq__ = __hash__ = encode = strip = refuse  # type: ignore[assignment]
+
+
+def evil_classes() -> dict[str, type[BaseException]]:
+    class Text(ValueError):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    class Odd(ValueError):
+        def __str__(self) -> str:
+            return 3  # type: ignore[return-value]
+
+    class Subclass(ValueError):
+        def __str__(self) -> str:
+            return EvilText("readable")
+
+    class Attributes(ValueError):
+        __class__ = __traceback__ = __cause__ = property(refuse)  # type: ignore[assignment]
+        __context__ = __suppress_context__ = args = property(refuse)  # type: ignore[assignment]
+        exceptions = __notes__ = __dict__ = property(refuse)  # type: ignore[assignment]
+
+    class Access(ValueError):
+        __getattribute__ = __getattr__ = refuse
+
+    class Meta(type):
+        # Not __subclasscheck__: with that one refusing, Python itself cannot raise the exception.
+        __getattribute__ = __instancecheck__ = refuse
+        __name__ = property(refuse)  # type: ignore[assignment]
+
+    class Named(ValueError, metaclass=Meta):
+        pass
+
+    class Kind(Fault):
+        error_type = stack = property(refuse, lambda self, value: None)  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            super().__init__("A", "b")
+
+    class Endless(RecursionError):
+        def __str__(self) -> str:
+            return str(self)
+
+    return {
+        "Text": Text, "Odd": Odd, "Subclass": Subclass, "Attributes": Attributes, "Access": Access,
+        "Named": Named, "Kind": Kind, "Endless": Endless,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(evil_classes()))
+def test_hostile_exception_is_described_all_the_same(name: str) -> None:
+    error = evil_classes()[name]()
+    caught = raised(lambda: exec("raise error", {"__name__": "index", "error": error}))
+    outer = ValueError("outer")
+    outer.__cause__ = caught
+    member = described(Group("g", [caught]))["exceptions"][0]
+    for answer in (described(caught), described(outer)["cause"], member):
+        assert answer["error_type"] == name
+        assert functions(answer)[-1] == "<module>"
+
+
+def test_text_that_cannot_be_read_says_so() -> None:
+    assert described(evil_classes()["Text"]())["error_message"] == (
+        "its text could not be read: __str__ raised SystemExit"
+    )
+    assert described(evil_classes()["Odd"]())["error_message"] == (
+        "its text could not be read: __str__ raised TypeError"
+    )
+    assert described(evil_classes()["Subclass"]())["error_message"] == "readable"
+
+
+def test_hostile_notes() -> None:
+    class Note:
+        __repr__ = refuse
+
+    error: Any = ValueError("wrong")
+    error.__dict__["__notes__"] = [EvilText("readable"), Note(), "lost"]
+    assert described(error)["error_message"] == "wrong\nreadable\n(a note could not be read)"
+
+
+def test_nearly_exhausted_stack_still_gives_the_class() -> None:
+    """With ever more room below the limit: first the last resort, in the end the full answer, never an
+    exception.
+    """
+    error = raised(lambda: 1 / 0)
+    answers: list[dict[str, Any]] = []
+
+    def dive(describe: Any) -> None:
+        try:
+            dive(describe)
+        except RecursionError:
+            pass
+        else:
+            return
+        # On the way up every frame has one call more to spend.
+        if len(answers) < 40:
+            try:
+                answers.append(describe(error))
+            except RecursionError:
+                # Not even the call of describe itself had room.
+                assert not answers
+        if len(answers) < 40:
+            raise RecursionError
+
+    dive(faults.describe)
+    names = [answer["error_type"] for answer in answers]
+    # With no room for as much as a built-in call the name is lost too.
+    assert set(names[2:]) == {"ZeroDivisionError"}
+    assert set(names[:2]) <= {"ZeroDivisionError", "BaseException"}
+    assert answers[0]["error_message"] == faults.UNREADABLE
+    assert answers[-1]["error_message"] == "division by zero"
+
+
+def test_linecache_that_fails_costs_the_source_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linecache, "getline", refuse)
+    answer = described(raised(lambda: 1 / 0))
+    assert answer["error_message"] == "division by zero"
+    assert all(entry[3] == "" for entry in answer["stack"])

@@ -1,0 +1,230 @@
+"""JSON Lines in and out: lines from real pipes however they are cut, and results in the order of their events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipe_init.cli.runs.lines import MAX_HELD, MAX_WAITING, READ_SIZE, AsTheyCome, InOrder, LineReader
+
+LIMIT = 8
+
+Result = TypeVar("Result")
+
+PIECES = st.lists(st.text("ab \t\r\n{}é", max_size=12).map(lambda text: text.encode()).filter(len), max_size=12)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    try:
+        os.close(writer)
+    except OSError:
+        return  # the test has closed it to end the stream
+
+
+def lines_of(pieces: list[bytes], limit: int = LIMIT) -> list[bytes | None]:
+    """What a reader makes of these pieces, each of which comes in a read of its own, and the end."""
+    reader, writer = os.pipe()
+    try:
+        lines = LineReader(reader, limit)
+        found: list[bytes | None] = []
+        for piece in pieces:
+            os.write(writer, piece)
+            lines.fill()
+            assert not lines.ended
+            while lines.has_line():
+                found.append(lines.next_line())
+            assert not lines.exhausted
+    finally:
+        os.close(writer)
+    try:
+        lines.fill()
+        assert lines.ended
+        while lines.has_line():
+            assert not lines.exhausted
+            found.append(lines.next_line())
+        assert lines.exhausted
+    finally:
+        os.close(reader)
+    return found
+
+
+def expected(data: bytes, limit: int = LIMIT) -> list[bytes | None]:
+    """The rule itself: a line that is longer than the limit is None, blank ones are left out."""
+    lines = (None if len(line) > limit else line.strip(b" \t\r") for line in data.split(b"\n"))
+    return [line for line in lines if line != b""]
+
+
+@given(pieces=PIECES)
+def test_lines_do_not_depend_on_how_they_come(pieces: list[bytes]) -> None:
+    assert lines_of(pieces) == expected(b"".join(pieces))
+
+
+@given(pieces=PIECES)
+def test_byte_by_byte(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    assert lines_of([data[at : at + 1] for at in range(len(data))]) == expected(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"", []),
+        (b"\n", []),
+        (b"1", [b"1"]),
+        (b"1\n", [b"1"]),
+        (b"1\n2", [b"1", b"2"]),
+        (b"1\r\n2\r\n", [b"1", b"2"]),
+        (b"\n\n 1\t\n \n2 \n\n", [b"1", b"2"]),
+        (b'{"a": 1}\n', [b'{"a": 1}']),
+        (b'{"a": 10}\n3\n', [None, b"3"]),
+        (b"123456789", [None]),
+        (b"12345678", [b"12345678"]),
+        (b"\xff\x00\n", [b"\xff\x00"]),
+        ("\u2028\x0b\x0c\n".encode(), ["\u2028\x0b\x0c".encode()]),
+    ],
+)
+def test_what_a_line_is(data: bytes, lines: list[bytes | None]) -> None:
+    assert lines_of([data] if data else []) == lines
+
+
+def test_a_line_of_many_reads() -> None:
+    line = b"x" * (3 * READ_SIZE)
+    pieces = [line[at : at + READ_SIZE] for at in range(0, len(line), READ_SIZE)]
+    assert lines_of([*pieces, b"\n1\n"], len(line)) == [line, b"1"]
+    assert lines_of([*pieces, b"\n1\n"], len(line) - 1) == [None, b"1"]
+
+
+def test_what_is_too_long_is_not_kept() -> None:
+    """A line of 8 MiB against a limit of 8 bytes: nothing of it is held while it comes."""
+    reader, writer = os.pipe()
+    try:
+        lines = LineReader(reader, LIMIT)
+        for _ in range(128):
+            os.write(writer, b"x" * READ_SIZE)
+            lines.fill()
+            assert not lines._partial
+        os.write(writer, b"\n1\n")
+        lines.fill()
+    finally:
+        os.close(writer)
+        os.close(reader)
+    assert [lines.next_line(), lines.next_line()] == [None, b"1"]
+
+
+def test_a_descriptor_that_would_block_is_not_its_end(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.set_blocking(reader, False)
+    lines = LineReader(reader, LIMIT)
+    os.write(writer, b"1\n2")
+    lines.fill()
+    lines.fill()
+    assert not lines.ended
+    assert lines.next_line() == b"1" and not lines.has_line()
+    os.write(writer, b"3\n")
+    lines.fill()
+    assert lines.next_line() == b"23"
+
+
+def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
+    path = os.path.join(tmp_path, "events.jsonl")
+    with open(path, "wb") as file:
+        file.write(b"1\n2")
+    with open(path, "rb") as file:
+        lines = LineReader(file.fileno(), LIMIT)
+        found = []
+        while not lines.exhausted:
+            lines.fill()
+            while lines.has_line():
+                found.append(lines.next_line())
+    assert found == [b"1", b"2"]
+
+
+def given_with(results: InOrder[Result], key: str, result: Result, size: int = 0) -> list[tuple[int, Result]]:
+    """What can be taken when one more result has come."""
+    results.put(key, result, size)
+    taken = []
+    while (following := results.take()) is not None:
+        taken.append(following)
+    return taken
+
+
+class TestInOrder:
+    @given(order=st.permutations(range(8)))
+    def test_results_come_out_in_the_order_of_their_announcement(self, order: list[int]) -> None:
+        results: InOrder[int] = InOrder()
+        for number in range(8):
+            results.announce(str(number))
+        given: list[int] = []
+        for at, number in enumerate(order, 1):
+            for place, result in given_with(results, str(number), number):
+                assert place == len(given)
+                given.append(result)
+            arrived = set(order[:at])
+            assert given == list(range(next((n for n in range(8) if n not in arrived), 8)))
+            assert len(results) == 8 - len(given)
+
+    def test_announcements_and_results_may_alternate(self) -> None:
+        results: InOrder[str] = InOrder()
+        results.announce("a")
+        assert given_with(results, "a", "A") == [(0, "A")]
+        results.announce("b")
+        results.announce("c")
+        assert given_with(results, "c", "C") == []
+        results.announce("d")
+        assert given_with(results, "b", "B") == [(1, "B"), (2, "C")]
+        assert len(results) == 1
+        assert given_with(results, "d", "D") == [(3, "D")]
+        assert not results
+
+    def test_so_many_may_wait(self) -> None:
+        results: InOrder[int] = InOrder()
+        for number in range(MAX_WAITING):
+            assert not results.full
+            results.announce(str(number))
+        assert results.full
+        assert given_with(results, "0", 0) == [(0, 0)]
+        assert not results.full
+
+    def test_so_many_bytes_may_wait(self) -> None:
+        results: InOrder[int] = InOrder()
+        for number in range(3):
+            results.announce(str(number))
+        assert given_with(results, "1", 1, MAX_HELD - 1) == []
+        assert not results.full
+        assert given_with(results, "2", 2, 1) == []
+        assert results.full
+        assert given_with(results, "0", 0, 1) == [(0, 0), (1, 1), (2, 2)]
+        assert not results.full
+
+
+class TestAsTheyCome:
+    def test_each_comes_with_its_place(self) -> None:
+        results: AsTheyCome[str] = AsTheyCome()
+        for key in "abc":
+            results.announce(key)
+        assert given_with(results, "c", "C") == [(2, "C")]
+        assert results.first == "a" and len(results) == 2
+        assert given_with(results, "a", "A") == [(0, "A")]
+        results.announce("d")
+        assert given_with(results, "d", "D") == [(3, "D")]
+        assert results.first == "b" and results
+        assert given_with(results, "b", "B") == [(1, "B")]
+        assert results.first is None and not results
+
+    def test_so_many_may_be_awaited(self) -> None:
+        results: AsTheyCome[int] = AsTheyCome()
+        for number in range(MAX_WAITING):
+            assert not results.full
+            results.announce(str(number))
+        assert results.full
+        given_with(results, "7", 7)
+        assert not results.full

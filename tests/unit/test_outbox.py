@@ -1,0 +1,242 @@
+"""Frames leave whole and in order, whoever posts them and whatever interrupts it. No process but the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from pipe_runtime.io.outbox import Outbox
+from pipe_runtime.io.signal_guard import ATTEMPTS, Quiet
+from pipe_runtime.io.stdio import Pipes
+from pipe_runtime.wire.connection import INIT, RUNTIME, Connection
+from pipe_runtime.wire.errors import LocalProtocolError
+from pipe_runtime.wire.frames import Frame
+from pipe_runtime.wire.messages import HELLO, LOG, READY
+
+
+class Line:
+    """An outbox on a pipe, and the frames that came out of it so far."""
+
+    def __init__(self) -> None:
+        self.requests, self.requests_in = os.pipe()
+        self.answers_out, self.answers = os.pipe()
+        connection, self.peer = Connection(RUNTIME), Connection(INIT)
+        connection.receive(self.peer.send(HELLO, 0, {"versions": [1]}))
+        connection.next_frame()
+        self.pipes = Pipes(self.requests, self.answers, 0)
+        self.outbox = Outbox(connection, self.pipes)
+        self.outbox.post(HELLO, 0, {"versions": [1]})
+        assert self.receive().kind == HELLO
+
+    def receive(self) -> Frame:
+        while (event := self.peer.next_frame()) is None:
+            self.peer.receive(os.read(self.answers_out, 65536))
+        assert isinstance(event, Frame)
+        return event
+
+    def log(self, text: bytes) -> None:
+        self.outbox.post(LOG, 0, {"stream": "stdout"}, text)
+
+    def close(self) -> None:
+        for end in (self.requests, self.requests_in, self.answers_out, self.answers):
+            os.close(end)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    line = Line()
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def on_signal() -> Iterator[Callable[[Callable[[int, FrameType | None], Any]], None]]:
+    """`on_signal(handler)` installs it for SIGUSR1 until the test is over."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield lambda handler: (signal.signal(signal.SIGUSR1, handler), None)[1]
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_is_not_allowed_is_not_sent(line: Line) -> None:
+    with pytest.raises(LocalProtocolError):
+        line.outbox.post(READY, 5)
+    line.log(b"after")
+    assert line.receive().payload == b"after"
+
+
+def test_a_signal_handler_that_posts_at_every_moment(line: Line) -> None:
+    """The handler runs behind each line of Python of a post: between lock, send and release."""
+    import sys
+
+    moments = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal moments
+        if frame.f_code.co_filename.endswith(("outbox.py", "stdio.py")) and event in ("line", "return"):
+            sys.settrace(None)
+            moments += 1
+            line.log(b"inner %d" % moments)
+            sys.settrace(trace)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        line.log(b"outer")
+    finally:
+        sys.settrace(before)
+    line.log(b"last")
+    received = []
+    while (text := line.receive().payload) != b"last":
+        received.append(text)
+    assert moments > 10
+    assert sorted(received) == sorted([b"outer", *(b"inner %d" % n for n in range(1, moments + 1))])
+
+
+def test_a_signal_handler_posts_while_a_write_waits(line: Line, on_signal: Callable[..., None]) -> None:
+    on_signal(lambda number, frame: line.log(b"from the handler"))
+    received: list[bytes] = []
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def drain() -> None:
+        first = line.receive()  # by then the next ones fill the pipe, and the main thread waits
+        received.append(first.payload)
+        signal.pthread_kill(main, signal.SIGUSR1)
+        while received[-1] != b"end":
+            received.append(line.receive().payload)
+
+    reader = threading.Thread(target=drain)
+    texts = [b"%d" % n + b"." * 3000 for n in range(60)]
+    reader.start()
+    for text in texts:
+        line.log(text)
+    line.log(b"end")
+    reader.join()
+    assert [text for text in received if text != b"from the handler"] == [*texts, b"end"]
+
+
+def test_frames_of_threads_are_whole(line: Line) -> None:
+    received: list[bytes] = []
+
+    def post(name: int) -> None:
+        for n in range(200):
+            line.log(b"%d %d " % (name, n) + b"." * 5000)
+
+    threads = [threading.Thread(target=post, args=[name]) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(received) < 800:
+        received.append(line.receive().payload)
+    for thread in threads:
+        thread.join()
+    for name in range(4):
+        mine = [text for text in received if text.startswith(b"%d " % name)]
+        assert mine == [b"%d %d " % (name, n) + b"." * 5000 for n in range(200)]
+
+
+class Late(Exception):
+    pass
+
+
+def raise_late(number: int, frame: FrameType | None) -> None:
+    raise Late
+
+
+def type_name(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def quiet() -> tuple[Quiet, list[BaseException | None], list[SystemExit]]:
+    finished: list[BaseException | None] = []
+    left: list[SystemExit] = []
+    return Quiet(finished.append, left.append), finished, left
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Quiet replaces the handlers of SIGINT and SIGTERM for good."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_quiet_contains_what_a_signal_handler_raises(on_signal: Callable[..., None]) -> None:
+    calm, finished, _ = quiet()
+    assert calm.call(lambda action: on_signal(action) or 1, raise_late, repr) == 1
+    signal.raise_signal(signal.SIGUSR1)
+    assert [type(error) for error in finished] == [Late]
+    assert calm.call(lambda number: signal.raise_signal(number) or "no", signal.SIGUSR1, type_name) == "Late"
+    signal.raise_signal(signal.SIGUSR1)
+    assert len(finished) == 2
+
+
+def test_the_functions_own_handler_is_there_during_its_code(on_signal: Callable[..., None]) -> None:
+    calm, _, _ = quiet()
+    calm.call(lambda action: on_signal(action) or 1, raise_late, repr)
+    assert signal.getsignal(signal.SIGUSR1) is not raise_late
+    assert calm.call(signal.getsignal, signal.SIGUSR1, repr) is raise_late
+
+
+def test_an_exit_waits_until_the_runtime_waits(on_signal: Callable[..., None]) -> None:
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(3)
+
+    calm, finished, left = quiet()
+    calm.call(lambda action: on_signal(action) or 1, leave, repr)
+    signal.raise_signal(signal.SIGUSR1)
+    assert [type(error) for error in finished] == [SystemExit]
+    assert left == []
+    assert calm.wait(lambda: b"x") == b"x"
+    assert [error.code for error in left] == [3]
+    calm.wait(lambda: signal.raise_signal(signal.SIGUSR1) or b"")
+    assert len(left) == 3
+
+
+def test_a_handler_that_equals_everything_is_taken_over_too(on_signal: Callable[..., None]) -> None:
+    class Equal:
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, number: int, frame: FrameType | None) -> None:
+            raise Late
+
+    calm, finished, _ = quiet()
+    calm.call(lambda action: on_signal(action) or 1, Equal(), repr)
+    signal.raise_signal(signal.SIGUSR1)
+    assert [type(error) for error in finished] == [Late]
+
+
+def test_signals_faster_than_anything_gets_done_end_at_last(on_signal: Callable[..., None]) -> None:
+    calm, _, _ = quiet()
+    settling = calm._begin
+    tries: list[int] = []
+
+    def interrupted() -> None:
+        tries.append(1)
+        raise Late
+
+    calm._begin = interrupted  # type: ignore[method-assign]  # as if one came at every attempt
+    assert calm.call(lambda argument: argument, "result", repr) == "result"
+    assert len(tries) == ATTEMPTS + 1
+    settling()
+
+
+def test_interrupts_are_the_functions_only() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    calm, _, _ = quiet()
+    signal.raise_signal(signal.SIGINT)
+    name = calm.call(lambda number: signal.raise_signal(number) or "", signal.SIGINT, type_name)
+    assert name == "KeyboardInterrupt"
+    signal.raise_signal(signal.SIGINT)
+    calm.call(lambda action: signal.signal(signal.SIGINT, action) or 1, signal.default_int_handler, repr)
+    signal.raise_signal(signal.SIGINT)
