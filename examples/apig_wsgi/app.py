@@ -1,4 +1,4 @@
-"""A Lambda handler that wraps a WSGI app with apig-wsgi: the event of an HTTP API in, its answer out.
+"""Wrap a WSGI app with apig-wsgi. The handler takes the event of an HTTP API and returns its answer.
 
 $ pipe-init run app.handler -C examples/apig_wsgi -f examples/apig_wsgi/event.json
 {"statusCode": 201, "cookies": [], "headers": {"content-type": "application/json", "content-length": "36"}, "isBase64Encoded": false, "body": "{\\"by\\":\\"function\\",\\"text\\":\\"buy milk\\"}\\n"}

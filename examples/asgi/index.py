@@ -1,4 +1,4 @@
-"""An ASGI app without a framework: it has a lifespan, and answers with the body as it arrives.
+"""An ASGI app without a framework. It has a lifespan, and sends the body back as it arrives.
 
 $ printf 'here and back' | pipe-init run index.app -C examples/asgi --request 'POST /echo' -f - -i
 HTTP/1.1 200 OK

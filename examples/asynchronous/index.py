@@ -1,4 +1,4 @@
-"""An async function: what it waits for, it waits for at the same time; so do requests, with --concurrency.
+"""An async function that waits for several things at once. With --concurrency, several requests wait at once, too.
 
 $ pipe-init run index.handler -C examples/asynchronous -e '{"cities": ["Oslo", "Rome"]}'
 {"Oslo": 4, "Rome": 4}
@@ -13,7 +13,7 @@ import asyncio
 
 
 async def look_up(city):
-    await asyncio.sleep(0.1)  # a database, say
+    await asyncio.sleep(0.1)  # for example, a database
     return len(city)
 
 

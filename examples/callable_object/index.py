@@ -1,4 +1,4 @@
-"""An object that can be called as the handler; so can what functools.partial made.
+"""Two handlers that are not functions: a callable object, and a functools.partial.
 
 $ pipe-init run index.handler -C examples/callable_object -e '{"name": "Ada"}'
 "Good morning, Ada"

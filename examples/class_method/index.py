@@ -1,4 +1,4 @@
-"""A method as the handler: the class is instantiated once, without arguments, and keeps its state between requests.
+"""A method as the handler. The class is instantiated once, without arguments, and keeps its state between requests.
 
 $ seq 3 | pipe-init run index:Counter.add -C examples/class_method --events -
 1

@@ -1,4 +1,4 @@
-"""A function of CloudEvents: the annotation asks for one, in the JSON envelope; it answers with another.
+"""A function that takes a CloudEvent in the JSON format, as its annotation says, and returns another one.
 
 $ pipe-init run index.handler -C examples/cloudevent -f examples/cloudevent/event.json
 {"specversion": "1.0", "id": "order-17-paid", "source": "/billing", "type": "org.example.order.paid", "subject": "17", "data": {"amount": 42}}

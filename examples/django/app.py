@@ -1,4 +1,4 @@
-"""A Django app in a single file. A project's own is named like this: project.wsgi.application.
+"""A Django app in a single file. In a project, the handler is project.wsgi.application.
 
 $ pipe-init run app.application -C examples/django --request '/hello/Ada/'
 {"hello": "Ada", "method": "GET", "length": 0}

@@ -1,4 +1,4 @@
-"""Keeps a `pipe-init run --events - --unordered` open, whose command it is given, and calls its function."""
+"""Keep a `pipe-init run --events - --unordered` open, and call its function. The arguments are its command."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 
 class Function:
-    """What the command serves. Calls come one after the other: a line is written, then one is read."""
+    """A function that pipe-init serves. One call at a time: it writes a line, then reads a line."""
 
     def __init__(self, command):
         self.process = subprocess.Popen(
@@ -15,7 +15,7 @@ class Function:
 
     def call(self, event):
         self.process.stdin.write(json.dumps(event) + "\n")  # one line: json.dumps writes no line break
-        self.process.stdin.flush()  # else it would lie in this program's buffer
+        self.process.stdin.flush()  # otherwise the line stays in this program's buffer
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"pipe-init has ended with exit code {self.process.wait()}")
@@ -25,7 +25,7 @@ class Function:
         return answer["result"]
 
     def close(self):
-        self.process.stdin.close()  # the end of the events: pipe-init stops its worker and ends
+        self.process.stdin.close()  # no more events: pipe-init stops its worker and ends
         return self.process.wait()
 
 

@@ -1,4 +1,4 @@
-"""A function for client.py, a program that calls it again and again without starting anything again.
+"""A function for client.py, a program that calls it many times and starts pipe-init only once.
 
 $ python3 examples/driven/client.py pipe-init run index.handler -C examples/driven --events - --unordered -q
 4 / 2 = 2.0

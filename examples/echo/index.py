@@ -1,4 +1,4 @@
-"""Gives back what it got. With --raw that is bytes, whatever they are.
+"""Return the event. With --raw the event is bytes, and any bytes are returned as they are.
 
 $ pipe-init run index.handler -C examples/echo -e '[1, "two", null]'
 [1, "two", null]

@@ -1,4 +1,4 @@
-"""A FastAPI app, by its name, with what it sets up before the first request and a streamed answer.
+"""A FastAPI app. It sets up its items before the first request, and streams one of its answers.
 
 $ pipe-init run app.app -C examples/fastapi --request '/items/2?currency=EUR'
 {"name":"pen","price":1.2,"currency":"EUR"}

@@ -1,4 +1,4 @@
-"""A function in Alibaba Function Compute's style: the event is bytes (--raw), and so may be the result.
+"""A function in the style of Alibaba Function Compute. The event is bytes (--raw), and the result may be bytes or text.
 
 $ pipe-init run index.handler -C examples/fc_style --raw -e '{"bucket": "photos", "object": "cat.jpg"}'
 {"copied": "photos/cat.jpg", "by": "function", "signed": false}

@@ -1,4 +1,4 @@
-"""A Flask app, by its name.
+"""A Flask app. The handler is the app itself.
 
 $ pipe-init run app.app -C examples/flask --request '/hello/Ada?shout=1'
 HELLO ADA

@@ -1,4 +1,4 @@
-"""The smallest function: it greets whom the event names.
+"""The smallest function: it greets the name in the event.
 
 $ pipe-init run index.handler -C examples/hello -e '{"name": "you"}'
 "hello you"

@@ -1,4 +1,4 @@
-"""A function behind an HTTP trigger of Function Compute 3.0: the request is an event, and the result an HTTP answer.
+"""A function for an HTTP trigger of Function Compute 3.0. The event is an HTTP request, and the result is its answer.
 
 $ pipe-init run index.handler -C examples/http_trigger --platform fc --request 'PUT /pens?color=red' -e two -i
 HTTP/1.1 201 Created

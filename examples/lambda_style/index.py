@@ -1,4 +1,4 @@
-"""A function in AWS Lambda's style: it does as much as its time allows, and says how far it came.
+"""A function in AWS Lambda's style. It handles as many orders as its time allows, and says which ones it handled.
 
 $ pipe-init run index.handler -C examples/lambda_style -t 10 -m 256 -e '{"orders": [{"id": 1, "amount": 20}, {"id": 2, "amount": 22}]}'
 {"done": [1, 2], "total": 42, "memory": "256"}

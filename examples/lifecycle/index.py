@@ -1,4 +1,4 @@
-"""Hooks around the requests: one before the first, one where the platform would freeze the worker, one at the end.
+"""Hooks: one runs before the first request, one when a platform would freeze the worker, one at the end.
 
 $ seq 3 | pipe-init run index.handler -C examples/lifecycle --initializer index.initialize --pre-freeze index.flush --pre-stop index.close --events - -q
 {"loaded": 3, "request": 1, "seen": 1}
@@ -11,7 +11,7 @@ seen = []
 
 
 def initialize(context):
-    model.update({1: "one", 2: "two", 3: "three"})  # a large file, say
+    model.update({1: "one", 2: "two", 3: "three"})  # for example, from a large file
     print("loaded the model")
 
 

@@ -1,4 +1,4 @@
-r"""Functions that run into a limit, and one that takes its time: what -m, -t and -w do.
+r"""Functions that reach a limit, and a function that is slow: they show what -m, -t and -w do.
 
 $ printf '0.5\n0\n' | pipe-init run index.wait -C examples/limits --events - -w 2 -q
 0.5

@@ -1,4 +1,4 @@
-"""A function that needs the main thread: Python lets no other one set a signal handler.
+"""A function that needs the main thread, since Python allows no other thread to set a signal handler.
 
 $ pipe-init run index.handler -C examples/main_thread -e 0.1
 "gave up after 0.1 s"

@@ -1,4 +1,4 @@
-"""A Lambda handler that wraps an ASGI app with mangum: API Gateway's event in, its answer out.
+"""Wrap an ASGI app with mangum. The handler takes API Gateway's event and returns API Gateway's answer.
 
 $ pipe-init run app.handler -C examples/mangum -f examples/mangum/event.json
 {"statusCode": 200, "headers": {"content-length": "25", "content-type": "application/json"}, "multiValueHeaders": {}, "body": "{\\"item\\":7,\\"stage\\":\\"prod\\"}", "isBase64Encoded": false}

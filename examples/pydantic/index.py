@@ -1,4 +1,4 @@
-"""A typed function whose event is a pydantic model: pydantic checks it, its validators run.
+"""A typed function whose event is a pydantic model. pydantic checks the event and runs the validators.
 
 $ pipe-init run index.handler -C examples/pydantic -e '{"email": " Ada@Example.org ", "age": "36"}'
 {"email": "ada@example.org", "age": 36}

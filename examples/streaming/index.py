@@ -1,4 +1,4 @@
-"""Streams: a generator's items go out as it yields them, and an event annotated as a file is read as it arrives.
+"""Streams. The items of a generator go out as it yields them, and a function can read its event as it arrives.
 
 $ pipe-init run index.count -C examples/streaming -e '{"to": 3}'
 {"n": 1, "square": 1}

@@ -1,4 +1,4 @@
-"""A WSGI function as Function Compute has them: the context is in environ, and so is the request's URI.
+"""A WSGI function in the style of Function Compute: environ has the context and the request's URI.
 
 $ pipe-init run index.handler -C examples/wsgi --request 'PUT /files/a%20b?overwrite=1' -e 'some text' -i
 HTTP/1.1 200 OK

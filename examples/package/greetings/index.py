@@ -1,4 +1,4 @@
-"""A handler in a package: relative imports work, and the name is dotted.
+"""A handler in a package. Its name has dots, and relative imports work.
 
 $ pipe-init run greetings.index.handler -C examples/package -e '{"name": "Ada", "language": "fr"}'
 "Bonjour, Ada!"

@@ -1,6 +1,6 @@
 """A function with a virtual environment of its own, in which neither pipe-init nor msgpack is installed.
 
-It needs the package roman, which is only there. (Here it is copied there; a real one would be installed with pip.)
+It needs the package roman, which is only in that environment. (The command copies it; you would use pip.)
 
 $ python3 -m venv --without-pip other && cp -r examples/virtual_env/roman other/lib/python3*/site-packages && pipe-init run index.handler -C examples/virtual_env/function --python other -e '{"year": 2026}'
 {"year": "MMXXVI", "own msgpack": false}
