@@ -11,7 +11,7 @@ from pipe_testing import console
 from pipe_testing.command import PipeInit
 from pipe_testing.console import Command
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ACTIVATE = ". .venv/bin/activate\n"
 """The line after which `pipe-init` is on the PATH; console.run puts it there by itself."""
 
