@@ -7,9 +7,9 @@ nor how a value is encoded.
 
 from __future__ import annotations
 
-from . import namespace
 from .adapters import iso8601
 from .call import faults
+from .namespace import late
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class CloudEvent:
     def __init__(self, attributes: Mapping[str, Any], data: Any = None) -> None:
         given: dict[str, Any] = {"specversion": SPECVERSION, **_set(attributes)}
         if "id" not in given:
-            given["id"] = str(namespace.stdlib("uuid").uuid4())
+            given["id"] = str(late.uuid.uuid4())
         for name in _DATA:
             if name in given:
                 raise EnvelopeError(f"{name} is no attribute; give the data as the second argument")
@@ -84,7 +84,7 @@ class CloudEvent:
             text = self.time.isoformat()
             envelope["time"] = text[:-6] + "Z" if text.endswith("+00:00") else text
         if isinstance(self.data, (bytes, bytearray, memoryview)):
-            envelope["data_base64"] = namespace.stdlib("base64").b64encode(self.data).decode("ascii")
+            envelope["data_base64"] = late.base64.b64encode(self.data).decode("ascii")
         elif self.data is not None:
             envelope["data"] = self.data
         return envelope
@@ -134,7 +134,7 @@ def open_envelope(envelope: object) -> tuple[dict[str, Any], Any]:
     if data is not None:
         raise EnvelopeError("data and data_base64 exclude each other")
     try:
-        return attributes, namespace.stdlib("base64").b64decode(encoded, validate=True)
+        return attributes, late.base64.b64decode(encoded, validate=True)
     except (ValueError, TypeError):
         raise EnvelopeError("data_base64 is no base64") from None
 
@@ -182,7 +182,7 @@ def timestamp(value: object) -> datetime | None:
     """A `time` attribute, text or a datetime, as a datetime; None stays. Raises EnvelopeError without a time zone."""
     if value is None:
         return None
-    kind = namespace.stdlib("datetime").datetime
+    kind = late.datetime.datetime
     try:
         time = iso8601.parse(kind, value) if isinstance(value, str) else value
     except ValueError:

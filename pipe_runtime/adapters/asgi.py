@@ -6,8 +6,8 @@ It must not know frames, descriptors or how a request is cancelled, and it sets 
 
 from __future__ import annotations
 
-from .. import namespace
 from ..call.faults import in_words, type_name
+from ..namespace import late
 from ..wire.messages import BYTES
 from .lifespan import Lifespan, LifespanFailed
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifespan", "LifespanFailed", "serve"]
 
-asyncio = namespace.stdlib("asyncio")
+asyncio = late.asyncio
 
 # 2.3 has sends after a disconnect ignored. From 2.4 on they raise OSError, and frameworks that are told 2.4 wait for
 # that instead of listening for http.disconnect.
@@ -137,7 +137,7 @@ def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
         "http_version": http.get("version", "1.1"),
         "method": http.get("method", "GET").upper(),
         "scheme": scheme,
-        "path": namespace.stdlib("urllib.parse").unquote(path) if "%" in path else path,
+        "path": late.urllib_parse.unquote(path) if "%" in path else path,
         "raw_path": path.encode(),
         "query_string": http.get("query", "").encode(),
         "root_path": "",

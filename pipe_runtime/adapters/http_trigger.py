@@ -6,8 +6,8 @@ Lambda's form is that of function URLs and HTTP APIs (payload version 2.0), Func
 
 from __future__ import annotations
 
-from .. import namespace
 from ..call import codec
+from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import ANY, JSON
 
@@ -42,7 +42,7 @@ def event_of(platform: str, request: Mapping[str, Any], body: bytes, context: Co
         event = _fc_event(request["http"], body, context)
     except (AttributeError, TypeError, ValueError) as error:
         raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: the http map: {error}") from None
-    encoded: str = namespace.stdlib("json").dumps(event, ensure_ascii=False)
+    encoded: str = late.json.dumps(event, ensure_ascii=False)
     return encoded.encode("utf-8", "surrogatepass")
 
 
@@ -56,7 +56,7 @@ def answer_of(platform: str, value: object) -> tuple[bytes, str, Http]:
     """
     _, payload = codec.encode_result(value, JSON if platform == LAMBDA else ANY)
     try:
-        result = namespace.stdlib("json").loads(payload)
+        result = late.json.loads(payload)
     except (ValueError, RecursionError):
         result = None  # bytes, or a text: Function Compute looks into both
     if isinstance(result, dict) and "statusCode" in result:
@@ -72,7 +72,7 @@ def answer_of(platform: str, value: object) -> tuple[bytes, str, Http]:
 def _lambda_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
     headers = _joined((name.lower(), value) for name, value in http.get("headers", ()))
     path, query, host = http.get("path") or "/", http.get("query", ""), headers.get("host", "localhost")
-    now = namespace.stdlib("datetime").datetime.now(namespace.stdlib("datetime").timezone.utc)
+    now = late.datetime.datetime.now(late.datetime.timezone.utc)
     text, is_base64 = _text(body)
     event: dict[str, object] = {
         "version": "2.0",
@@ -107,7 +107,7 @@ def _fc_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
     headers = _joined(http.get("headers", ()))
     lower = {name.lower(): value for name, value in headers.items()}
     path, host = http.get("path") or "/", lower.get("host", "localhost")
-    now = namespace.stdlib("datetime").datetime.now(namespace.stdlib("datetime").timezone.utc)
+    now = late.datetime.datetime.now(late.datetime.timezone.utc)
     text, is_base64 = _text(body)
     return {
         "version": "v1",
@@ -149,7 +149,7 @@ def _joined(pairs: Any) -> dict[str, str]:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    parse = namespace.stdlib("urllib.parse").parse_qsl
+    parse = late.urllib_parse.parse_qsl
     found: dict[str, str] = {}
     for name, value in parse(query, keep_blank_values=True, max_num_fields=None):
         found[name] = f"{found[name]},{value}" if name in found else value
@@ -157,7 +157,7 @@ def _parameters(query: str) -> dict[str, str]:
 
 
 def _unquoted(path: str) -> str:
-    text: str = namespace.stdlib("urllib.parse").unquote(path) if "%" in path else path
+    text: str = late.urllib_parse.unquote(path) if "%" in path else path
     return text
 
 
@@ -166,7 +166,7 @@ def _text(body: bytes) -> tuple[str, bool]:
     try:
         return body.decode(), False
     except UnicodeDecodeError:
-        return namespace.stdlib("binascii").b2a_base64(body, newline=False).decode(), True
+        return late.binascii.b2a_base64(body, newline=False).decode(), True
 
 
 # Answers
@@ -217,7 +217,7 @@ def _body(result: dict[str, Any]) -> bytes:
         raise _fault("its body is not a text; json.dumps makes one of an object")
     if not result.get("isBase64Encoded"):
         return body.encode("utf-8", "backslashreplace")
-    binascii = namespace.stdlib("binascii")
+    binascii = late.binascii
     try:
         decoded: bytes = binascii.a2b_base64(body)
     except ValueError:

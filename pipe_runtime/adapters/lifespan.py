@@ -5,8 +5,8 @@ It must not know requests, hooks or the protocol, and it sets no time limits: wh
 
 from __future__ import annotations
 
-from .. import namespace
 from ..call.faults import in_words, type_name
+from ..namespace import late
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Send = Callable[[Mapping[str, Any]], Awaitable[None]]
     Application = Callable[[dict[str, Any], Receive, Send], Awaitable[object]]
 
-asyncio = namespace.stdlib("asyncio")
+asyncio = late.asyncio
 
 VERSIONS = {"version": "3.0", "spec_version": "2.0"}
 

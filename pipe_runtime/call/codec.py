@@ -49,6 +49,7 @@ from __future__ import annotations
 import msgpack
 
 from .. import namespace
+from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import ANY, BYTES, JSON, JSON_LINES, MSGPACK, MSGPACK_SEQUENCE, TEXT
 from . import faults, unencodable
@@ -249,12 +250,12 @@ def _is_plain(kind: type) -> bool:
 
 def _load_json() -> None:
     global _json_decode, _json_scan
-    decoder = namespace.stdlib("json").JSONDecoder()
+    decoder = late.json.JSONDecoder()
     _json_decode, _json_scan = decoder.decode, decoder.scan_once
 
 
 def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
-    json = namespace.stdlib("json")
+    json = late.json
     make = json.encoder.c_make_encoder
     if make is None:  # an interpreter without the C half
         encode = json.JSONEncoder(ensure_ascii=False, default=_json_default).encode
@@ -340,7 +341,7 @@ def _bytes_json(value: object) -> object:
     """Return what bytes in a JSON result become. Raise NotSerializable if they have to be text and are not UTF-8."""
     data = _exact_bytes(value)
     if _base64:
-        return {"base64": namespace.stdlib("binascii").b2a_base64(data, newline=False).decode("ascii")}
+        return {"base64": late.binascii.b2a_base64(data, newline=False).decode("ascii")}
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:

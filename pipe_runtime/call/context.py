@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from .. import namespace
+from ..namespace import late
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Context(_Kept):
         return self._made_of(self.__getstate__())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Context:
-        return self._made_of(namespace.stdlib("copy").deepcopy(self.__getstate__(), memo))
+        return self._made_of(late.copy.deepcopy(self.__getstate__(), memo))
 
     def _made_of(self, state: dict[str, Any]) -> Context:
         other = type(self).__new__(type(self))
@@ -263,7 +263,7 @@ class Context(_Kept):
             "retry_count": self.retry_count,
             "tracing": _public(self.tracing),
         }
-        return str(namespace.stdlib("json").dumps(fields))
+        return str(late.json.dumps(fields))
 
     # Ours
 

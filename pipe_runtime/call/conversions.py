@@ -6,7 +6,7 @@ tuple and dict, which the encoders handle themselves.
 
 from __future__ import annotations
 
-from .. import namespace
+from ..namespace import late
 from . import faults
 from .unencodable import NotSerializable
 
@@ -58,12 +58,12 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
         if rule is not None:
             return rule(value)
     if hasattr(own, "__dataclass_fields__"):
-        fields = namespace.stdlib("dataclasses").fields(value)
+        fields = late.dataclasses.fields(value)
         return {field.name: getattr(value, field.name) for field in fields}
     if hasattr(own, "__fspath__"):
         return own.__fspath__(value)
     # Not collections.abc: every interpreter has loaded this one before its first line.
-    abc = namespace.stdlib("_collections_abc")
+    abc = late._collections_abc
     if isinstance(value, abc.Mapping):
         return dict(value)
     if isinstance(value, abc.Collection):
@@ -101,7 +101,7 @@ def _embedded(answer: object) -> object:
     if not isinstance(answer, str):
         return answer
     try:
-        return namespace.stdlib("json").loads(answer)
+        return late.json.loads(answer)
     except (ValueError, RecursionError):
         return answer
 
@@ -143,7 +143,7 @@ def _raw_json(value: Any) -> Raw:
     """Return the text of simplejson's RawJSON, if it is one JSON value, since every result has to be one."""
     text = value.encoded_json
     try:
-        namespace.stdlib("json").loads(text)
+        late.json.loads(text)
     except (TypeError, ValueError):
         raise NotSerializable(value, "RawJSON that is not one JSON value") from None
     # A line break can only be between its parts, and a line of --events must not have one.

@@ -8,7 +8,7 @@ it gets.
 
 from __future__ import annotations
 
-from .. import namespace
+from ..namespace import late
 from . import conversions, faults
 from .unencodable import NotSerializable
 
@@ -53,7 +53,7 @@ class _Writer:
     def __init__(self, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> None:
         self._quick = quick
         self._bytes_json = bytes_json
-        self._quote: Callable[[str], str] = namespace.stdlib("json").encoder.encode_basestring
+        self._quote: Callable[[str], str] = late.json.encoder.encode_basestring
 
     def write(self, value: object) -> str:
         pieces: list[str] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from .. import namespace
+from ..namespace import late
 from . import faults
 from .shorten import HEAD_LIMIT, clean
 
@@ -71,7 +71,7 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
 
 def _stepped_through(step: Any) -> Any:
     """What an `async for` or an `anext` waits in. Nothing but the garbage collector tells."""
-    for found in namespace.stdlib("gc").get_referents(step):
+    for found in late.gc.get_referents(step):
         if type(found).__name__ in _WAITING or type(found).__name__ in _STEPS:
             return found
     return None
@@ -110,7 +110,7 @@ def print_stack(frame: Any, limit: int | None, file: TextIO | None, logging: dic
         file: Where to print; None for stderr.
         logging: The globals of the module `logging`, whose calls are between the function's and our handler's.
     """
-    traceback = namespace.stdlib("traceback")
+    traceback = late.traceback
     if faults.is_own(frame):
         while frame is not None and (faults.is_own(frame) or frame.f_globals is logging):
             frame = frame.f_back
@@ -130,4 +130,4 @@ def print_exception(exc: Any, value: Any = None, tb: Any = None, *rest: Any, **n
         tb = tb.tb_next
     for each in reversed(others):
         tb = type(each)(tb, each.tb_frame, each.tb_lasti, each.tb_lineno or 0)
-    namespace.stdlib("traceback").print_exception(exc, value, tb, *rest, **named)
+    late.traceback.print_exception(exc, value, tb, *rest, **named)

@@ -12,6 +12,7 @@ import os
 import sys
 
 from .. import namespace
+from ..namespace import late
 from ..wire.errors import Fault
 
 TYPE_CHECKING = False
@@ -417,7 +418,7 @@ def positional(handler: Callable[..., object]) -> int:
             return 2
         # functools.wraps around (*args, **kwargs): what counts is what lies within.
         function = function.__dict__["__wrapped__"]
-    inspect = namespace.stdlib("inspect")
+    inspect = late.inspect
     try:
         parameters = inspect.signature(handler).parameters.values()
     except (ValueError, TypeError):  # some callables written in C have no signature

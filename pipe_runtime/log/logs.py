@@ -14,6 +14,7 @@ from _thread import RLock, get_ident
 from time import gmtime
 
 from .. import namespace
+from ..namespace import late
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Journal:
     def per_context(self) -> None:
         """From now on each context, of a thread or a task, has a tag of its own, and `current` counts no more."""
         if self._variable is None:
-            self._variable = namespace.stdlib("_contextvars").ContextVar("pipe_runtime.request", default=NOBODY)
+            self._variable = late._contextvars.ContextVar("pipe_runtime.request", default=NOBODY)
 
     def enter(self, tag: Tag) -> Token[Tag] | None:
         """From now on what this context and its copies write belongs to `tag`; without contexts, it is `current`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import gmtime, strftime, time
 
-from .. import namespace
+from ..namespace import late
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ def text_of(value: object) -> str:
 
 
 # ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is no JSON, its text is.
-_encode = namespace.stdlib("json").JSONEncoder(ensure_ascii=False, allow_nan=False, default=text_of).encode
+_encode = late.json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=text_of).encode
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-_tokens = namespace.stdlib("re").compile(r'\\.|["[\]{}]').finditer  # one step for each match: linear for any text
+_tokens = late.re.compile(r'\\.|["[\]{}]').finditer  # one step for each match: linear for any text
 
 # Numbers are not converted, because one of many digits would take long.
-_decode = namespace.stdlib("json").JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
+_decode = late.json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
 
 # Attributes that formatters and filters, ours among them, add to a record after logging.LogRecord() has made it.
 _LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant_id"))
@@ -172,7 +172,7 @@ def _exception(exc_info: Any) -> dict[str, object]:
         return {}
     fields: dict[str, object] = {"errorType": _class_name(type(error)), "errorMessage": text_of(error)}
     try:
-        fields["stackTrace"] = namespace.stdlib("traceback").format_exception(kind, error, traceback)
+        fields["stackTrace"] = late.traceback.format_exception(kind, error, traceback)
     except Exception as failure:  # an exception may override all that traceback asks it
         fields["stackTrace"] = [f"<it could not be read: {_class_name(type(failure))}>\n"]
     return fields

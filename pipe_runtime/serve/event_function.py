@@ -10,6 +10,7 @@ import io
 
 from .. import namespace
 from ..call import codec
+from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import JSON
 from .exchange import Exchange, check_size
@@ -189,7 +190,7 @@ def _close(items: object) -> None:
 
 def run(value: Any) -> object:
     """What a plain function's awaitable or asynchronous iterator gives, on an event loop of its own."""
-    asyncio = namespace.stdlib("asyncio")
+    asyncio = late.asyncio
 
     async def result(awaitable: Awaitable[object]) -> object:
         return await awaitable
@@ -220,7 +221,7 @@ def end_tasks(loop: Any) -> None:
 
     An exception of such a task goes to the loop's exception handler, and asyncio logs it.
     """
-    asyncio = namespace.stdlib("asyncio")
+    asyncio = late.asyncio
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()

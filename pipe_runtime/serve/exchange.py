@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 
-from .. import namespace
+from ..namespace import late
 from ..wire.connection import MAX_CHUNK, STREAM_BYTES
 from ..wire.errors import Fault
 from ..wire.frames import LARGEST_PAYLOAD
@@ -74,7 +74,7 @@ class Incoming:
         self.news = 0
         self.streamed = bool(request.get("stream"))
         self.begun = False
-        self._pieces: deque[bytes] = namespace.stdlib("collections").deque([payload] if payload else [])
+        self._pieces: deque[bytes] = late.collections.deque([payload] if payload else [])
         self._ended = not self.streamed
         self._taken = 0
         self._outcome: tuple[int, dict[str, Any], bytes] | None = None

@@ -14,6 +14,7 @@ from time import perf_counter_ns, thread_time_ns
 from .. import namespace
 from ..load import handler
 from ..log.logs import NOBODY, Tag
+from ..namespace import late
 from ..wire.connection import MAX_CONCURRENCY, End
 from ..wire.errors import Fault, ProtocolError
 from ..wire.messages import CANCEL, CHUNK, CREDIT, DUMP, END, INVOKE, PRE_FREEZE
@@ -423,7 +424,7 @@ def preload(found: Callable[..., object], hello: dict[str, Any], code_dir: str) 
     type, engine = _type(found, hello), _engine(found, hello)
     if engine:
         namespace.own(f"serve.{engine}")
-        namespace.stdlib("asyncio" if engine == "tasks" else "threading")
+        getattr(late, "asyncio" if engine == "tasks" else "threading")
     if type == "event":
         _event_function(found, hello)
     else:

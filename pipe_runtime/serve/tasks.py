@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic, perf_counter_ns
 
 from .. import namespace
+from ..namespace import late
 from ..wire.connection import MAX_CHUNK, End
 from ..wire.frames import LARGEST_PAYLOAD
 from ..wire.messages import CHUNK, CREDIT, DUMP, INVOKE, RESULT, STOP
@@ -149,7 +150,7 @@ class Tasks:
         lifespan: Any = None,
         cancels: bool = True,
     ) -> None:
-        self.asyncio = namespace.stdlib("asyncio")
+        self.asyncio = late.asyncio
         self._service = service
         self._concurrency = concurrency
         self._serve_one = serve_one

@@ -7,6 +7,7 @@ runs the function. Python runs signal handlers in the main thread only, so none 
 from __future__ import annotations
 
 from .. import namespace
+from ..namespace import late
 from ..wire.connection import End
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
@@ -25,7 +26,7 @@ class Threads:
     """The engine of a worker that runs up to `concurrency` requests at once. It is the exchanges' Line."""
 
     def __init__(self, service: Service, concurrency: int) -> None:
-        threading = namespace.stdlib("threading")
+        threading = late.threading
         self._thread = threading.Thread
         self._condition = threading.Condition
         self._service = service
@@ -162,7 +163,7 @@ class Threads:
                 self._news.wait_for(lambda: self._waiting)
                 self._idle -= 1
                 exchange = self._waiting.pop(0)
-                self._threads[exchange.id] = namespace.stdlib("threading").get_ident()
+                self._threads[exchange.id] = late.threading.get_ident()
             try:
                 if exchange.cancelled:  # while it waited for its turn
                     self._service.refuse(exchange, CallerGone(GIVEN_UP))

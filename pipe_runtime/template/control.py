@@ -18,6 +18,7 @@ from .. import namespace
 from ..call import faults
 from ..io.stdio import replace
 from ..log.logs import NOBODY, write_all
+from ..namespace import late
 from ..wire.alive import ALIVE_FD, arm
 from ..wire.errors import Fault, ProtocolError
 from ..wire.frames import Frame
@@ -79,7 +80,7 @@ class Template:
         self._control = socket(fileno=descriptor)
         self._settings = Settings(adopts=bool(hello.get("adopts_orphans")))
         # Now, because the function may replace what they need; under this name, so that workers need no further lookup.
-        gc, rehearsal = namespace.stdlib("gc"), namespace.own("template.rehearsal")
+        gc, rehearsal = late.gc, namespace.own("template.rehearsal")
         collect, freeze = gc.collect, gc.freeze
         runtime.load(hello)
         if not runtime.plain:

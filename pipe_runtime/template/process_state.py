@@ -28,7 +28,7 @@ from _signal import (
 from os import O_CLOEXEC, O_RDONLY, close, fork, read
 from os import open as open_file
 
-from .. import namespace
+from ..namespace import late
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Settings:
 
     def __init__(self, adopts: bool) -> None:
         self._adopts = adopts
-        self._libc: Any = namespace.stdlib("ctypes").CDLL(None) if adopts else None
+        self._libc: Any = late.ctypes.CDLL(None) if adopts else None
         self._own = [(number, getsignal(number)) for number in _SIGNALS]
         self._own_mask = pthread_sigmask(SIG_BLOCK, ())
         self._actions: list[tuple[int, Any, Any]] = []
@@ -73,7 +73,7 @@ class Settings:
         self._wakeup = set_wakeup_fd(-1)
         self._mask = pthread_sigmask(SIG_BLOCK, ())
         if self._libc is None and any(name in sys.modules for name in _CALLS_C):
-            self._libc = namespace.stdlib("ctypes").CDLL(None)
+            self._libc = late.ctypes.CDLL(None)
         if _is_set_below_python():
             self._child_action = self._sigaction(None)
         for number, own in self._own:
@@ -110,7 +110,7 @@ class Settings:
 
     def _adopt_none(self) -> None:
         """Stop adopting orphans, so that the init becomes the parent of workers whose parent ends."""
-        ctypes = namespace.stdlib("ctypes")
+        ctypes = late.ctypes
         is_set = ctypes.c_int()
         if self._libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(is_set), 0, 0, 0) == 0 and is_set.value:
             self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
@@ -118,7 +118,7 @@ class Settings:
 
     def _sigaction(self, new: Any) -> Any:
         """Call sigaction(2) for SIGCHLD with `new`, and return the action before."""
-        ctypes = namespace.stdlib("ctypes")
+        ctypes = late.ctypes
         self._libc = self._libc or ctypes.CDLL(None)
         before = ctypes.create_string_buffer(ACTION_SIZE)
         self._libc.sigaction(SIGCHLD, new, before)
@@ -132,7 +132,7 @@ def fork_process() -> int:
     """
     if sys.version_info < (3, 12) or "warnings" not in sys.modules:
         return fork()
-    warnings = namespace.stdlib("warnings")
+    warnings = late.warnings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fork()
