@@ -31,8 +31,7 @@ from pipe_init.engine.supervisor import Supervisor
 from pipe_init.kernel import reaper
 from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
-from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request
-from pipe_init.policy.policy import Settings
+from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings
 from pipe_init.workers import launch
 from pipe_init.workers.link import Worker
 from pipe_init.workers.sources import hello_of

@@ -1,4 +1,4 @@
-"""What is asked of the supervisor and what it answers: plain data, and the exit codes of README.md's table."""
+"""Plain data: a function and its settings, a request, its outcome, and the exit codes of README.md's table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pipe_runtime.wire.frames import LARGEST_PAYLOAD
 
 from .limits.rlimits import NONE, Limits
-from .policy.policy import Settings
 
 if TYPE_CHECKING:
     from .limits.delegation import Parent
@@ -36,6 +35,50 @@ EXIT_OUT_OF_MEMORY = 137
 EXIT_STOPPED = 143
 
 
+WHILE_LOADING = "while it was loading the handler"
+BEFORE_FORK = "before it had forked the worker"
+AFTER_FORK = "after it was forked and before it was ready"
+"""Stages of a start: what the worker, or the template that was to fork it, was doing when it died."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long things may take, in seconds, and how many requests a worker may have.
+
+    Attributes:
+        start_timeout: From the start of a worker to its READY.
+        grace: Between asking a worker to end and forcing it.
+        stop_timeout: From STOP to the end of the worker.
+        dump_wait: For the stacks of a worker that hangs, at most.
+        dump_quiet: After the last part of the stacks, before they count as complete.
+        backoff: After the first failed start. Each further failure in a row doubles it.
+        backoff_limit: The longest back-off.
+        kill_wait: For a worker to be gone after SIGKILL. After each such time the init kills what may keep it.
+        lose_wait: After SIGKILL, until the init gives the worker up.
+        start_attempts: Failed starts in a row after which no worker is started any more.
+        max_requests: Requests after which a worker is replaced; 0 for any number.
+        prestart: Whether `Policy.begin` starts a worker before a request needs one.
+        window_requests: Requests that a worker may have been sent and not have answered. The worker's HELLO may
+            lower it.
+        window_bytes: Bytes of payload of these requests. The worker's HELLO may lower it.
+    """
+
+    start_timeout: float = 10.0
+    grace: float = 2.0
+    stop_timeout: float = 5.0
+    dump_wait: float = 1.0
+    dump_quiet: float = 0.02
+    backoff: float = 0.1
+    backoff_limit: float = 10.0
+    kill_wait: float = 0.05
+    lose_wait: float = 1.0
+    start_attempts: int = 5
+    max_requests: int = 0
+    prestart: bool = False
+    window_requests: int = 1
+    window_bytes: int = 1024 * 1024
+
+
 @dataclass(frozen=True)
 class Function:
     """What to run, and how.
@@ -44,7 +87,7 @@ class Function:
         command: The command of a worker.
         environment: The environment of a worker.
         hello: HELLO's configuration (docs/protocol.md).
-        settings: The time limits and the like of policy.py.
+        settings: The time limits of its workers, and how many requests each may have.
         limits: What a worker may use.
         cgroup: The cgroup in which each worker gets a group of its own; None for no groups.
         memory_mb: The memory size that reports name, in MB.

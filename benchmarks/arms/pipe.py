@@ -8,8 +8,7 @@ import os
 from pipe_init.engine.supervisor import Supervisor
 from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
-from pipe_init.model import Function, Request
-from pipe_init.policy.policy import Settings
+from pipe_init.model import Function, Request, Settings
 from pipe_init.workers import launch
 from pipe_runtime.wire.messages import JSON
 

@@ -24,7 +24,7 @@ from ..log.journal import EMPTY, FULL, Journal
 from ..log.request_lines import INITIALIZE, PRE_STOP, Proceedings
 from ..model import Function, Outcome, Piece, Request, invoke_metadata
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
-from ..policy.errors import Facts, stacks_by_request
+from ..policy.errors import WorkerEnd, stacks_by_request
 from ..policy.policy import MANY, Phase, Policy, Ticket
 from ..workers import launch
 from ..workers.link import READ_ROUND, READ_SIZE, Worker, unread
@@ -67,7 +67,7 @@ class Lane:
         self._told_peak = 0  # bytes: what the worker has said of its memory so far
         self._copied = 0  # bytes that it may have had before exec
         self._can_dump = self._told_to_stop = False
-        self._facts = Facts()
+        self._worker_end = WorkerEnd()
         self._proceedings = Proceedings(function, journal)
         self._ledger = Ledger(number, function, journal, self._proceedings, streams, outcomes)
         self.requests = self._ledger.requests
@@ -123,7 +123,7 @@ class Lane:
     def refuse(self, id: int, request: Request, cause: Cause) -> None:
         """Answer a request that was not submitted, for what is known of the last worker."""
         self.requests[id] = request
-        self._ledger.answer(id, cause, self._facts)
+        self._ledger.answer(id, cause, self._worker_end)
 
     def takes_body(self, id: int) -> bool:
         """Whether the request's streamed body can be fed now, or at least its end."""
@@ -191,7 +191,7 @@ class Lane:
     def not_loaded(self, last_word: Mapping[str, Any]) -> None:
         """Where the worker was to be forked, the handler cannot be loaded."""
         if self.policy.loading:
-            self._facts.last_word = last_word
+            self._worker_end.last_word = last_word
             self._perform(self.policy.not_loaded(time.monotonic()))
 
     def dumped(self, stacks: bytes) -> None:
@@ -213,25 +213,26 @@ class Lane:
 
         Args:
             death: How the process died that was to fork it.
-            start_error: As in Facts, like the others.
-            exec_error: As in Facts.
-            violation: As in Facts.
-            farewell: As in Facts.
+            start_error: As in WorkerEnd, like the others.
+            exec_error: As in WorkerEnd.
+            violation: As in WorkerEnd.
+            farewell: As in WorkerEnd.
         """
-        facts, worker = self._facts, self.worker
-        facts.death, facts.start_error, facts.exec_error = death, start_error, exec_error
+        end, worker = self._worker_end, self.worker
+        end.death, end.start_error, end.exec_error = death, start_error, exec_error
+        end.joining = isinstance(exec_error, launch.JoinError)
         if worker is not None:
-            facts.stage, facts.of_template, facts.farewell = self._starter.stage(worker), True, farewell
+            end.stage, end.of_template, end.farewell = self._starter.stage(worker), True, farewell
             # Who was to report it may have died between its fork and the report: then it lives, and may have begun.
             self._renounce(worker)
-            facts.violation = facts.violation or violation
+            end.violation = end.violation or violation
             self.died()
 
     def unseen(self) -> None:
         """Go on without a worker that is not our child, since we could not see how it ends."""
         worker = self.worker
         if worker is not None:
-            self._facts.unseen = True
+            self._worker_end.unseen = True
             self._renounce(worker)
             self.died()
 
@@ -261,7 +262,7 @@ class Lane:
             self._watch.remove(worker.process.dump)
 
     def _read_answers(self, worker: Worker, limit: int, to_the_end: bool = False) -> None:
-        if self._facts.violation:
+        if self._worker_end.violation:
             return
         try:
             # Raw lines of this very request. Before the first event they were read: poll(2) looks at the answers, then
@@ -273,7 +274,7 @@ class Lane:
                     left -= self._read_log(worker)
                 first = False
                 self._take(worker, event)
-                if self.worker is not worker or self._facts.violation:
+                if self.worker is not worker or self._worker_end.violation:
                     break
         except TruncatedStream:
             self._perform(self.policy.closed(time.monotonic()))  # killed while it wrote, most likely: wait for that
@@ -312,11 +313,11 @@ class Lane:
             self._perform(self.policy.ready(now))
             self._starter.is_ready(worker)
         elif event.kind == DUMP:
-            self._facts.stacks = stacks_by_request(event.metadata.get("stacks", []))
-            if self._facts.stacks:  # else the signal may tell more
+            self._worker_end.stacks = stacks_by_request(event.metadata.get("stacks", []))
+            if self._worker_end.stacks:  # else the signal may tell more
                 self._perform(self.policy.dumped(now))
         elif event.kind == ERROR and self.policy.loading:
-            self._facts.last_word = event.metadata
+            self._worker_end.last_word = event.metadata
             self._perform(self.policy.not_loaded(now))
         elif event.kind == ERROR:
             self._break_off(worker, str(event.metadata["error_message"]))
@@ -346,9 +347,9 @@ class Lane:
         self._expect_end(worker)
         self._still_logging.pop(frame.id, None)
         if self.policy.phase is Phase.SERVING:
-            self._facts.forced = False  # it was only slow, and goes on
-        elif actions and self.policy.phase is Phase.KILLED and not self._facts.violation:
-            self._facts.violation = f"an outcome for id {frame.id}, whose turn it was not"
+            self._worker_end.forced = False  # it was only slow, and goes on
+        elif actions and self.policy.phase is Phase.KILLED and not self._worker_end.violation:
+            self._worker_end.violation = f"an outcome for id {frame.id}, whose turn it was not"
             self._watch.remove(worker.process.answers)
         self._perform(actions)
 
@@ -368,13 +369,13 @@ class Lane:
         """A piece of a streamed result, unless it is too large with it."""
         request_id, limit = self.requests[id].request_id, self.function.limits.output_bytes
         if limit is not None and (size := self._streams.size_with(id, data)) > limit:
-            self._facts.sizes.setdefault(request_id, size)
+            self._worker_end.sizes.setdefault(request_id, size)
             self._perform(self.policy.cut(id, now))
         else:
             self._streams.take(id, request_id, data)
 
     def _break_off(self, worker: Worker, why: str) -> None:
-        self._facts.violation = why
+        self._worker_end.violation = why
         self._watch.remove(worker.process.answers)
         self._perform(self.policy.violation(time.monotonic()))
 
@@ -382,9 +383,9 @@ class Lane:
         """The worker is dead and collected: hear its last words, then let go of what was its."""
         worker = self.worker
         assert worker is not None, "only a worker that is there can die"
-        self._facts.death, self._facts.peak_memory = death, self._peak_of_the_dead(death)
-        self._facts.stage = self._starter.stage(worker)
-        self._facts.evidence = worker.group.evidence() if worker.group is not None else None
+        self._worker_end.death, self._worker_end.peak_memory = death, self._peak_of_the_dead(death)
+        self._worker_end.stage = self._starter.stage(worker)
+        self._worker_end.evidence = worker.group.evidence() if worker.group is not None else None
         self.policy.gone()
         # What it has written lies in its pipes; what comes later is from others, who may write for ever.
         left = unread(worker.process.dump)
@@ -395,7 +396,8 @@ class Lane:
             self._journal.raw(data, self._ledger.the_one_begun, self.number)
             left -= len(data)
         self._read_answers(worker, unread(worker.process.answers), to_the_end=True)
-        self._facts.exec_error = worker.process.exec_error()
+        error = self._worker_end.exec_error = worker.process.exec_error()
+        self._worker_end.joining = isinstance(error, launch.JoinError)
         self._let_go(worker)
 
     def _peak_of_the_dead(self, death: reaper.Death) -> int:
@@ -411,7 +413,7 @@ class Lane:
     def died(self) -> None:
         """The worker was buried, and what it had left behind is dead too: go on."""
         now = time.monotonic()
-        self._perform(self.policy.exec_failed(now) if self._facts.exec_error else self.policy.died(now))
+        self._perform(self.policy.exec_failed(now) if self._worker_end.exec_error else self.policy.died(now))
 
     def _lose(self, worker: Worker) -> None:
         """The worker was killed and does not end: nobody is to wait for it."""
@@ -423,11 +425,11 @@ class Lane:
     def _let_go(self, worker: Worker) -> None:
         self._watch.forget(self)
         self._writing = False
-        self._facts.dump = bytes(worker.dump)
+        self._worker_end.dump = bytes(worker.dump)
         self._still_logging.clear()
         self._journal.all_over(worker.connection.open_requests, self.number)  # what was begun belongs to nobody else
-        failed = self._facts.death is None or self._facts.death.description != "exit status 0"
-        self._proceedings.hook_over(failed, self._facts.forced)
+        failed = self._worker_end.death is None or self._worker_end.death.description != "exit status 0"
+        self._proceedings.hook_over(failed, self._worker_end.forced)
         self.worker = None
         worker.close()
         self._starter.release(worker)
@@ -459,13 +461,13 @@ class Lane:
         """What no request needs that is answered in time."""
         if isinstance(action, Answer):
             if self.worker is not None:
-                self._facts.dump = bytes(self.worker.dump)
+                self._worker_end.dump = bytes(self.worker.dump)
                 if self.worker.pid and reaper.is_own_child(self.worker.pid):
-                    self._facts.peak_memory = reaper.high_water_mark(self.worker.pid)
+                    self._worker_end.peak_memory = reaper.high_water_mark(self.worker.pid)
                 if self._names_lines and action.id in self.worker.connection.open_requests:
                     self._still_logging[action.id] = self.requests[action.id].request_id
             self._unsendable.pop(action.id, None)
-            self._ledger.answer(action.id, action.cause, self._facts)
+            self._ledger.answer(action.id, action.cause, self._worker_end)
         elif isinstance(action, Start):
             self._start()
         elif self.worker is None:
@@ -477,8 +479,8 @@ class Lane:
                 self.worker.send(CANCEL, action.id)
                 self._watch_writing(self.worker)
         elif isinstance(action, Signal):
-            self._facts.forced, self._facts.closed = True, self.worker.ended or self.worker.deaf
-            self._facts.sent.add(int(action.number))
+            self._worker_end.forced, self._worker_end.closed = True, self.worker.ended or self.worker.deaf
+            self._worker_end.sent.add(int(action.number))
             if not self.worker.pid:
                 self._starter.signal(action.number)  # it is not forked yet: what was to do it hangs
             elif reaper.is_own_child(self.worker.pid):  # a template has named the pid
@@ -496,14 +498,14 @@ class Lane:
     def _start(self) -> None:
         """Start a worker; where that is impossible, it has died at once."""
         self._can_dump = self._told_to_stop = False
-        self._facts = Facts()
+        self._worker_end = WorkerEnd()
         try:
             worker = self._starter.start(self)
         except Behind:
             self._perform(self.policy.postponed(time.monotonic()))
             return
         except OSError as error:  # no process, descriptor or memory left; a later attempt may find one
-            self._facts.start_error = error
+            self._worker_end.start_error = error
             self._perform(self.policy.died(time.monotonic()))
             return
         self.worker, process = worker, worker.process
@@ -516,15 +518,15 @@ class Lane:
 
     def _ask_for_stacks(self, worker: Worker, by_signal: bool) -> None:
         if not by_signal:
-            self._facts.asked, self._facts.stacks = True, {}
+            self._worker_end.asked, self._worker_end.stacks = True, {}
             worker.dump.clear()
             worker.send(DUMP)
             self._watch_writing(worker)
         elif not worker.pid:
-            self._facts.stage = self._starter.stage(worker)
-            self._facts.asked = self._starter.ask_for_stacks()
+            self._worker_end.stage = self._starter.stage(worker)
+            self._worker_end.asked = self._starter.ask_for_stacks()
         elif self._can_dump and reaper.is_own_child(worker.pid):
-            self._facts.asked = True
+            self._worker_end.asked = True
             worker.ask_for_stacks(launch.DUMP_SIGNAL)
 
     def _send(self, worker: Worker, id: int) -> None:

@@ -19,7 +19,7 @@ from ..log.request_lines import Proceedings
 from ..model import EXIT_FUNCTION_FAILED, Function, Outcome, Request
 from ..policy import limit_hit
 from ..policy.actions import Cause
-from ..policy.errors import Facts, answer, problem
+from ..policy.errors import WorkerEnd, answer, problem
 from .streams import Streams
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ class Ledger:
         self._conclude(id, outcome)
         return int(measured.get("peak_memory_bytes", 0))
 
-    def answer(self, id: int, cause: Cause, facts: Facts) -> None:
-        """The outcome that the init gives in the worker's place. facts: what is known of the worker."""
+    def answer(self, id: int, cause: Cause, end: WorkerEnd) -> None:
+        """The outcome that the init gives in the worker's place. end: what is known of the worker."""
         request, function = self.requests[id], self._function
         measured = self._duration(id, time.monotonic())
-        if id in self._begun and facts.peak_memory:
-            measured["peak_memory_bytes"] = facts.peak_memory
-        error, exit_code = answer(function, request, cause, facts, facts.stacks.get(id))
+        if id in self._begun and end.peak_memory:
+            measured["peak_memory_bytes"] = end.peak_memory
+        error, exit_code = answer(function, request, cause, end, end.stacks.get(id))
         error = limit_hit.timed(error, measured)
         self._conclude(id, Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured))
 

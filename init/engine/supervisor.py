@@ -19,7 +19,7 @@ from ..log.formats import json_line
 from ..log.journal import EMPTY, Journal
 from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request
 from ..policy.actions import Cause
-from ..policy.errors import Facts, answer, problem
+from ..policy.errors import WorkerEnd, answer, problem
 from ..workers import launch
 from ..workers.sources import Exec, FromTemplate
 from .dispatch import Spread, lanes_for
@@ -270,7 +270,7 @@ class Supervisor:
 
     def _answer(self, request: Request, cause: Cause) -> None:
         """Answer a request that no lane has."""
-        error, exit_code = answer(self.function, request, cause, Facts())
+        error, exit_code = answer(self.function, request, cause, WorkerEnd())
         self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
 
     # What happens outside

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..model import Settings
 from .actions import Action, Answer, Begin, Cancel, Cause, Dump
-from .policy import MANY, Phase, Policy, Settings, Ticket
+from .policy import MANY, Phase, Policy, Ticket
 
 
 class ConcurrentPolicy(Policy):

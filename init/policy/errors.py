@@ -17,6 +17,7 @@ from ..kernel.reaper import Death
 from ..kernel.shortage import describe
 from ..log.formats import parse_stacks
 from ..model import (
+    BEFORE_FORK,
     EXIT_FUNCTION_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -24,10 +25,10 @@ from ..model import (
     EXIT_PROTOCOL,
     EXIT_STOPPED,
     EXIT_TIMED_OUT,
+    WHILE_LOADING,
     Function,
     Request,
 )
-from ..workers.launch import JoinError
 from . import limit_hit
 from .actions import Cause
 
@@ -46,14 +47,8 @@ Problem = Mapping[str, Any]
 """ERROR's metadata (docs/protocol.md)."""
 
 
-WHILE_LOADING = "while it was loading the handler"
-BEFORE_FORK = "before it had forked the worker"
-AFTER_FORK = "after it was forked and before it was ready"
-"""Stages of a start: what the worker, or the template that was to fork it, was doing when it died."""
-
-
 @dataclass
-class Facts:
+class WorkerEnd:
     """What is known of a worker when a request must be answered in its place.
 
     Attributes:
@@ -67,6 +62,7 @@ class Facts:
         dump: What it wrote to the dump pipe.
         stacks: What it answered to DUMP, by the request's id.
         exec_error: Why its program could not be executed.
+        joining: Whether `exec_error` is of its attempt to join its cgroup.
         start_error: Why its process could not be started.
         evidence: The counts of its cgroup, once it is dead.
         sizes: Bytes of results that were cut, by request_id.
@@ -87,6 +83,7 @@ class Facts:
     dump: bytes = b""
     stacks: dict[int, list[list[object]]] = field(default_factory=dict)
     exec_error: OSError | None = None
+    joining: bool = False
     start_error: OSError | None = None
     evidence: Evidence | None = None
     peak_memory: int = 0
@@ -98,7 +95,7 @@ class Facts:
 
 
 def answer(
-    function: Function, request: Request, cause: Cause, facts: Facts, stack: list[list[object]] | None = None
+    function: Function, request: Request, cause: Cause, end: WorkerEnd, stack: list[list[object]] | None = None
 ) -> tuple[Problem, int]:
     """(the error, the exit code) for a request that the runtime has not answered.
 
@@ -106,37 +103,37 @@ def answer(
     """
     prefix = f"RequestId: {request.request_id} Error: "
     if cause is Cause.NOT_LOADED:
-        return facts.last_word, EXIT_NOT_LOADED
+        return end.last_word, EXIT_NOT_LOADED
     if cause is Cause.TIMED_OUT:
         message = f"{prefix}Task timed out after {request.timeout:.2f} seconds"
-        return _timed_out(message, request.timeout, stack or _stack(facts) or _no_stack(facts))
+        return _timed_out(message, request.timeout, stack or _stack(end) or _no_stack(end))
     if cause is Cause.START_TIMED_OUT:
         seconds = function.settings.start_timeout
         message = f"{prefix}The function was not ready after {seconds:.2f} seconds"
-        return _timed_out(message, seconds, _stack(facts) or _no_stack(facts, starting=True))
-    if cause is Cause.VIOLATION or (cause is Cause.START_FAILED and facts.violation):
-        message = f"{prefix}The runtime broke the protocol: {facts.violation}"
+        return _timed_out(message, seconds, _stack(end) or _no_stack(end, starting=True))
+    if cause is Cause.VIOLATION or (cause is Cause.START_FAILED and end.violation):
+        message = f"{prefix}The runtime broke the protocol: {end.violation}"
         return problem("Runtime.ProtocolError", message), EXIT_PROTOCOL
     if cause is Cause.TOO_LARGE:
-        size, limit = facts.sizes.get(request.request_id, 0), function.limits.output_bytes or 0
+        size, limit = end.sizes.get(request.request_id, 0), function.limits.output_bytes or 0
         return limit_hit.too_large(size, limit, streamed=True), EXIT_FUNCTION_FAILED
     if cause is Cause.STOPPED:
         message = f"{prefix}pipe-init stopped before the request was answered"
         return problem("Runtime.Stopped", message), EXIT_STOPPED
-    if facts.start_error is not None and facts.of_template:  # it may have other limits than this process
-        message = f"{prefix}Runtime could not be started: the template cannot fork it: {facts.start_error.strerror}"
+    if end.start_error is not None and end.of_template:  # it may have other limits than this process
+        message = f"{prefix}Runtime could not be started: the template cannot fork it: {end.start_error.strerror}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
-    if facts.start_error is not None:
-        message = f"{prefix}Runtime could not be started: {describe(facts.start_error)}"
+    if end.start_error is not None:
+        message = f"{prefix}Runtime could not be started: {describe(end.start_error)}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
-    if isinstance(facts.exec_error, JoinError):
-        message = f"{prefix}Runtime could not be started: it cannot join its cgroup: {describe(facts.exec_error)}"
+    if end.exec_error is not None and end.joining:
+        message = f"{prefix}Runtime could not be started: it cannot join its cgroup: {describe(end.exec_error)}"
         return problem("Runtime.ExitError", message), EXIT_NOT_LOADED
-    if facts.exec_error is not None:
-        message = f"Cannot execute {function.command[0]}: {describe(facts.exec_error)}"
-        missing = isinstance(facts.exec_error, FileNotFoundError)
+    if end.exec_error is not None:
+        message = f"Cannot execute {function.command[0]}: {describe(end.exec_error)}"
+        missing = isinstance(end.exec_error, FileNotFoundError)
         return problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
-    return _died(function, prefix, cause, facts)
+    return _died(function, prefix, cause, end)
 
 
 def problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
@@ -161,53 +158,53 @@ def _timed_out(message: str, seconds: float, stack: list[list[object]]) -> tuple
     return error, EXIT_TIMED_OUT
 
 
-def _no_stack(facts: Facts, starting: bool = False) -> list[list[object]]:
+def _no_stack(end: WorkerEnd, starting: bool = False) -> list[list[object]]:
     """Return the reason why there is no stack, in the form of a stack. starting: the worker was not ready yet."""
-    if not facts.asked:
+    if not end.asked:
         why = "the runtime has not said that it can write one"
-    elif b"Fatal Python error" in facts.dump:
+    elif b"Fatal Python error" in end.dump:
         why = "the interpreter crashed while it wrote one"
-    elif b" in _wait_for\n" in facts.dump and facts.stage == BEFORE_FORK:
+    elif b" in _wait_for\n" in end.dump and end.stage == BEFORE_FORK:
         why = "the template was forking the worker; a fork hook of the function's (os.register_at_fork) may hang"
-    elif facts.dump.strip() and starting:
+    elif end.dump.strip() and starting:
         why = "the worker was not in the function's code"
-    elif b"/asyncio/" in facts.dump:
+    elif b"/asyncio/" in end.dump:
         why = "the worker's event loop was waiting, and does not say for what"
-    elif facts.dump.strip():
+    elif end.dump.strip():
         why = "the worker was not in the function's code, but decoding the event, or encoding or sending the result"
     else:
         why = "the worker did not write one; it blocks signals, or sits in the kernel"
     return [["", 0, f"no stack: {why}", ""]]
 
 
-def _died(function: Function, prefix: str, cause: Cause, facts: Facts) -> tuple[Problem, int]:
-    death = facts.death
-    if facts.unseen:
+def _died(function: Function, prefix: str, cause: Cause, end: WorkerEnd) -> tuple[Problem, int]:
+    death = end.death
+    if end.unseen:
         return problem("Runtime.ExitError", prefix + UNSEEN), EXIT_FUNCTION_FAILED
     if death is None:  # it was killed and did not end
         return problem("Runtime.ExitError", f"{prefix}Runtime was killed and does not end"), 128 + SIGKILL
-    stack = _stack(facts) if death.signal else []
+    stack = _stack(end) if death.signal else []
     message = f"{prefix}Runtime exited with error: {death.description}"
-    by_another = death.signal and death.signal not in facts.sent  # who was killed needs a while to be gone, too
-    if by_another or (facts.evidence is not None and facts.evidence.oom_kills):
-        hit = limit_hit.of_death(death, _limits_of(function, facts), facts.evidence)
+    by_another = death.signal and death.signal not in end.sent  # who was killed needs a while to be gone, too
+    if by_another or (end.evidence is not None and end.evidence.oom_kills):
+        hit = limit_hit.of_death(death, _limits_of(function, end), end.evidence)
         if hit is not None:
             return {**problem(hit.kind, f"{message}, {hit.why}", stack), "limit": hit.limit}, hit.code
-    if facts.closed and cause in (Cause.DIED, Cause.START_FAILED) and not by_another:
+    if end.closed and cause in (Cause.DIED, Cause.START_FAILED) and not by_another:
         message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
         return problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
     if cause is Cause.START_FAILED:
-        farewell = f": {facts.farewell}" if facts.farewell else ""
-        return problem("Runtime.ExitError", f"{message} {facts.stage}{farewell}", stack), EXIT_NOT_LOADED
+        farewell = f": {end.farewell}" if end.farewell else ""
+        return problem("Runtime.ExitError", f"{message} {end.stage}{farewell}", stack), EXIT_NOT_LOADED
     return problem("Runtime.ExitError", message, stack), 128 + death.signal if death.signal else EXIT_FUNCTION_FAILED
 
 
-def _limits_of(function: Function, facts: Facts) -> Limits:
+def _limits_of(function: Function, end: WorkerEnd) -> Limits:
     """Return the limits of the process that died. A template has no limit of CPU time and open files."""
-    if facts.of_template:
+    if end.of_template:
         return replace(function.limits, cpu_seconds=None, open_files=None)
     return function.limits
 
 
-def _stack(facts: Facts) -> list[list[object]]:
-    return parse_stacks(facts.dump.decode("utf-8", "replace"), OWN_FOLDER)
+def _stack(end: WorkerEnd) -> list[list[object]]:
+    return parse_stacks(end.dump.decode("utf-8", "replace"), OWN_FOLDER)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from ..model import Settings
 from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 
 
@@ -27,34 +28,6 @@ class Phase(Enum):
     CANCELLING = "asked to give up on its request, whose time is over or whose answer is too large"
     TERMINATING = "sent SIGTERM"
     KILLED = "sent SIGKILL"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long things may take, in seconds, and how much may be under way.
-
-    start_timeout: from start to READY. grace: between asking and forcing. stop_timeout: from STOP to the end.
-    dump_wait: for the stacks, at most; dump_quiet: after their last part. backoff: after a first failed start, doubled
-    up to backoff_limit. kill_wait: for a killed worker to be gone, before what keeps it is killed too, again and again;
-    lose_wait: until it is given up. start_attempts: failed starts in a row that end it.
-    max_requests: that a worker is sent before it is replaced, 0 for any number. prestart: `begin` starts one ahead.
-    window_requests, window_bytes: what may be sent to a worker and not be answered yet; less if its HELLO says so.
-    """
-
-    start_timeout: float = 10.0
-    grace: float = 2.0
-    stop_timeout: float = 5.0
-    dump_wait: float = 1.0
-    dump_quiet: float = 0.02
-    backoff: float = 0.1
-    backoff_limit: float = 10.0
-    kill_wait: float = 0.05
-    lose_wait: float = 1.0
-    start_attempts: int = 5
-    max_requests: int = 0
-    prestart: bool = False
-    window_requests: int = 1
-    window_bytes: int = 1024 * 1024
 
 
 MANY = 2**63

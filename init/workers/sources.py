@@ -24,8 +24,7 @@ from ..kernel import reaper
 from ..kernel.poller import Watch
 from ..limits import rlimits
 from ..log.journal import Journal
-from ..model import REQUEST, TEMPLATE, Function
-from ..policy.errors import AFTER_FORK, BEFORE_FORK, WHILE_LOADING
+from ..model import AFTER_FORK, BEFORE_FORK, REQUEST, TEMPLATE, WHILE_LOADING, Function
 from . import launch
 from .link import READ_ROUND, Worker
 
@@ -66,7 +65,7 @@ class Starter(Protocol):
         """The worker is gone, and with it what it had of its own."""
 
     def stage(self, worker: Worker) -> str:
-        """Return the stage (answers.WHILE_LOADING and so on) of a worker that is not ready yet."""
+        """Return the stage (model.WHILE_LOADING and so on) of a worker that is not ready yet."""
 
     def ask_for_stacks(self) -> bool:
         """Of what is to fork a worker that is not there yet. False: it cannot tell."""

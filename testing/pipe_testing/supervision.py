@@ -18,8 +18,7 @@ from pipe_init.engine.supervisor import Supervisor
 from pipe_init.kernel.signals import ENDING, Signals
 from pipe_init.limits.rlimits import NONE, Limits
 from pipe_init.log.journal import Journal
-from pipe_init.model import EXEC, PROCESS, Function, Outcome, Request
-from pipe_init.policy.policy import Settings
+from pipe_init.model import EXEC, PROCESS, Function, Outcome, Request, Settings
 from pipe_init.workers import launch
 
 HARD_LIMIT = 40

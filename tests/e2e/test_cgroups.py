@@ -21,10 +21,9 @@ from pipe_init.limits import delegation
 from pipe_init.limits.cgroup import Evidence, Group, field, number
 from pipe_init.limits.delegation import Parent, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
-from pipe_init.model import EXIT_NOT_LOADED, Function, Request
+from pipe_init.model import EXIT_NOT_LOADED, Function, Request, Settings
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import Facts, answer
-from pipe_init.policy.policy import Settings
+from pipe_init.policy.errors import WorkerEnd, answer
 from pipe_init.workers import launch
 from pipe_testing import groups, processes
 from pipe_testing.command import PipeInit
@@ -233,9 +232,9 @@ class TestJoining:
         assert error.errno == errno.ENOSPC
 
     def test_the_error_says_so(self) -> None:
-        facts = Facts(exec_error=launch.JoinError(errno.EBUSY, "Device or resource busy"))
+        end = WorkerEnd(exec_error=OSError(errno.EBUSY, "Device or resource busy"), joining=True)
         request = Request("r1", b"", "", "", 1.0)
-        error, code = answer(Function(["python"], {}, {}, Settings()), request, Cause.START_FAILED, facts)
+        error, code = answer(Function(["python"], {}, {}, Settings()), request, Cause.START_FAILED, end)
         assert (error["error_type"], code) == ("Runtime.ExitError", EXIT_NOT_LOADED)
         assert "cannot join its cgroup: Device or resource busy" in error["error_message"]
 

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from pipe_init.kernel.reaper import Death
 from pipe_init.limits.cgroup import Evidence
 from pipe_init.limits.rlimits import Limits
-from pipe_init.model import Function, Request
+from pipe_init.model import Function, Request, Settings
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import AFTER_FORK, BEFORE_FORK, UNSEEN, Facts, answer, stacks_by_request
-from pipe_init.policy.policy import Settings
+from pipe_init.policy.errors import AFTER_FORK, BEFORE_FORK, UNSEEN, WorkerEnd, answer, stacks_by_request
 
 CALL: list[object] = ["/code/index.py", 3, "handler", "    work()"]
 
@@ -70,9 +69,9 @@ def test_whatever_comes(entries: object) -> None:
     ],
 )
 def test_who_closed_the_stream_was_killed_by_somebody_else(status: int, error_type: str, exit_code: int) -> None:
-    facts = Facts(death=Death(1, status, 0), forced=True, closed=True, sent={signal.SIGTERM})
+    end = WorkerEnd(death=Death(1, status, 0), forced=True, closed=True, sent={signal.SIGTERM})
     function = Function([], {}, {}, Settings())
-    error, code = answer(function, Request("id", b"", "", "", 1.0), Cause.DIED, facts)
+    error, code = answer(function, Request("id", b"", "", "", 1.0), Cause.DIED, end)
     assert (error["error_type"], code) == (error_type, exit_code)
 
 
@@ -81,72 +80,75 @@ LIMITED = Limits(memory=100 * MIB, cpu_seconds=1)
 KILLED = Death(1, signal.SIGKILL, 95 * MIB, 5.0)
 
 
-def answered(cause: Cause, facts: Facts, limits: Limits = LIMITED) -> tuple[str, str, int]:
+def answered(cause: Cause, end: WorkerEnd, limits: Limits = LIMITED) -> tuple[str, str, int]:
     """Return an answer's error type, its message after the prefix, and the exit code."""
-    error, code = answer(Function([], {}, {}, Settings(), limits=limits), Request("id", b"", "", "", 1.0), cause, facts)
+    error, code = answer(Function([], {}, {}, Settings(), limits=limits), Request("id", b"", "", "", 1.0), cause, end)
     return error["error_type"], error["error_message"].removeprefix("RequestId: id Error: "), code
 
 
 def test_who_was_killed_by_us_has_hit_no_limit() -> None:
-    facts = Facts(death=KILLED, forced=True, closed=True, sent={signal.SIGTERM, signal.SIGKILL})
+    end = WorkerEnd(death=KILLED, forced=True, closed=True, sent={signal.SIGTERM, signal.SIGKILL})
     broken = "The runtime broke the protocol: it closed its stream and did not end"
-    assert answered(Cause.DIED, facts) == ("Runtime.ProtocolError", broken, 4)
-    assert answered(Cause.START_FAILED, facts) == ("Runtime.ProtocolError", broken, 4)
-    assert answered(Cause.DIED, Facts(death=KILLED))[0] == "Runtime.CpuTimeExceeded"
-    facts.evidence = Evidence(100 * MIB, 1, 1, 0, True)  # the kernel says that it was the first to kill
-    assert answered(Cause.DIED, facts)[0] == "Runtime.OutOfMemory"
+    assert answered(Cause.DIED, end) == ("Runtime.ProtocolError", broken, 4)
+    assert answered(Cause.START_FAILED, end) == ("Runtime.ProtocolError", broken, 4)
+    assert answered(Cause.DIED, WorkerEnd(death=KILLED))[0] == "Runtime.CpuTimeExceeded"
+    end.evidence = Evidence(100 * MIB, 1, 1, 0, True)  # the kernel says that it was the first to kill
+    assert answered(Cause.DIED, end)[0] == "Runtime.OutOfMemory"
 
 
 def test_a_template_has_no_limit_of_cpu_time() -> None:
-    facts = Facts(death=Death(1, signal.SIGKILL, MIB, 5.0), of_template=True, stage=BEFORE_FORK)
+    end = WorkerEnd(death=Death(1, signal.SIGKILL, MIB, 5.0), of_template=True, stage=BEFORE_FORK)
     message = "Runtime exited with error: signal: killed before it had forked the worker"
-    assert answered(Cause.START_FAILED, facts) == ("Runtime.ExitError", message, 3)
-    facts.of_template = False
-    assert answered(Cause.START_FAILED, facts)[0] == "Runtime.CpuTimeExceeded"
+    assert answered(Cause.START_FAILED, end) == ("Runtime.ExitError", message, 3)
+    end.of_template = False
+    assert answered(Cause.START_FAILED, end)[0] == "Runtime.CpuTimeExceeded"
 
 
 @pytest.mark.parametrize(
-    ("facts", "expected"),
+    ("end", "expected"),
     [
-        (Facts(death=Death(1, 7 << 8, 0)), "Runtime exited with error: exit status 7 while it was loading the handler"),
         (
-            Facts(death=Death(1, 7 << 8, 0), stage=AFTER_FORK),
+            WorkerEnd(death=Death(1, 7 << 8, 0)),
+            "Runtime exited with error: exit status 7 while it was loading the handler",
+        ),
+        (
+            WorkerEnd(death=Death(1, 7 << 8, 0), stage=AFTER_FORK),
             "Runtime exited with error: exit status 7 after it was forked and before it was ready",
         ),
         (
-            Facts(death=Death(1, 1 << 8, 0), stage=BEFORE_FORK, farewell="it cannot fork"),
+            WorkerEnd(death=Death(1, 1 << 8, 0), stage=BEFORE_FORK, farewell="it cannot fork"),
             "Runtime exited with error: exit status 1 before it had forked the worker: it cannot fork",
         ),
-        (Facts(death=KILLED, violation="garbage"), "The runtime broke the protocol: garbage"),
-        (Facts(unseen=True), UNSEEN),
+        (WorkerEnd(death=KILLED, violation="garbage"), "The runtime broke the protocol: garbage"),
+        (WorkerEnd(unseen=True), UNSEEN),
         (
-            Facts(start_error=OSError(errno.EMFILE, "Too many open files"), of_template=True),
+            WorkerEnd(start_error=OSError(errno.EMFILE, "Too many open files"), of_template=True),
             "Runtime could not be started: the template cannot fork it: Too many open files",
         ),
         (
-            Facts(start_error=OSError(errno.EAGAIN, "Resource temporarily unavailable")),
+            WorkerEnd(start_error=OSError(errno.EAGAIN, "Resource temporarily unavailable")),
             "Runtime could not be started: Resource temporarily unavailable",
         ),
-        (Facts(), "Runtime was killed and does not end"),
+        (WorkerEnd(), "Runtime was killed and does not end"),
     ],
 )
-def test_a_failed_start_says_what_has_happened(facts: Facts, expected: str) -> None:
-    assert answered(Cause.START_FAILED, facts, Limits())[1] == expected
+def test_a_failed_start_says_what_has_happened(end: WorkerEnd, expected: str) -> None:
+    assert answered(Cause.START_FAILED, end, Limits())[1] == expected
 
 
 @pytest.mark.parametrize(
-    ("facts", "why"),
+    ("end", "why"),
     [
-        (Facts(), "the runtime has not said that it can write one"),
-        (Facts(asked=True), "the worker did not write one; it blocks signals, or sits in the kernel"),
-        (Facts(asked=True, dump=b"Fatal Python error"), "the interpreter crashed while it wrote one"),
-        (Facts(asked=True, dump=b"  File x\n"), "the worker was not in the function's code"),
+        (WorkerEnd(), "the runtime has not said that it can write one"),
+        (WorkerEnd(asked=True), "the worker did not write one; it blocks signals, or sits in the kernel"),
+        (WorkerEnd(asked=True, dump=b"Fatal Python error"), "the interpreter crashed while it wrote one"),
+        (WorkerEnd(asked=True, dump=b"  File x\n"), "the worker was not in the function's code"),
         (
-            Facts(asked=True, stage=BEFORE_FORK, dump=b'  File "template.py", line 1 in _wait_for\n'),
+            WorkerEnd(asked=True, stage=BEFORE_FORK, dump=b'  File "template.py", line 1 in _wait_for\n'),
             "the template was forking the worker; a fork hook of the function's (os.register_at_fork) may hang",
         ),
     ],
 )
-def test_a_start_that_is_late_without_a_stack_says_why(facts: Facts, why: str) -> None:
-    error, _ = answer(Function([], {}, {}, Settings()), Request("id", b"", "", "", 1.0), Cause.START_TIMED_OUT, facts)
+def test_a_start_that_is_late_without_a_stack_says_why(end: WorkerEnd, why: str) -> None:
+    error, _ = answer(Function([], {}, {}, Settings()), Request("id", b"", "", "", 1.0), Cause.START_TIMED_OUT, end)
     assert error["stack"] == [["", 0, f"no stack: {why}", ""]]

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipe_init.model import Settings
 from pipe_init.policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from pipe_init.policy.concurrent import ConcurrentPolicy
 from pipe_init.policy.policy import MANY as UNLIMITED
-from pipe_init.policy.policy import Phase, Policy, Settings, Ticket
+from pipe_init.policy.policy import Phase, Policy, Ticket
 
 TIMES = Settings(
     start_timeout=8.0,

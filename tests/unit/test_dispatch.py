@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 
 from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Spread, lanes_for
-from pipe_init.model import PROCESS, REQUEST, Function
+from pipe_init.model import PROCESS, REQUEST, Function, Settings
 from pipe_init.policy.actions import Cause
 from pipe_init.policy.concurrent import ConcurrentPolicy
-from pipe_init.policy.policy import Phase, Policy, Settings, Ticket
+from pipe_init.policy.policy import Phase, Policy, Ticket
 
 SETTINGS = Settings(backoff=0.25, start_attempts=2, window_requests=4)
 ONE_EACH = replace(SETTINGS, window_requests=1, max_requests=1, prestart=True)

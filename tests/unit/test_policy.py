@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipe_init.model import Settings
 from pipe_init.policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from pipe_init.policy.policy import MANY as UNLIMITED
-from pipe_init.policy.policy import UNUSED_BACKOFF_LIMIT, Phase, Policy, Settings, Ticket
+from pipe_init.policy.policy import UNUSED_BACKOFF_LIMIT, Phase, Policy, Ticket
 
 TIMES = Settings(
     start_timeout=8.0,

@@ -20,8 +20,7 @@ from pipe_runtime.wire.frames import MAX_HEAD, MAX_ITEMS
 
 from ...limits import rlimits
 from ...log import formats
-from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, new_request_id
-from ...policy.policy import Settings
+from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
 from ...workers import launch
 from ..results.http import http_metadata
 from .aws_region import region_of_profile
