@@ -1,1 +1,1 @@
-"""What several test files share and is no fixture; not installed, found through pytest's `pythonpath`."""
+"""Share helpers among the test files. They are not fixtures and not installed: pytest's `pythonpath` finds them."""

@@ -1,4 +1,7 @@
-"""Handlers of a few lines, run once in a real runtime for what they log. Knows RuntimeProcess only."""
+"""Run a handler of a few lines once in a real runtime, and collect what it logs.
+
+This module knows RuntimeProcess only.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from textwrap import dedent
 from pipe_testing.runtime import RuntimeProcess
 
 RECORD = r"\[%s\]\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\tr-1\t%s"
-"""A log record of the first request in the runtime's text form, with places for its level and its message."""
+"""A pattern for a log record of the first request in the text form. The level and the message are filled in by `%`."""
 
 
 def logs(folder: Path, body: str, event: object = None) -> RuntimeProcess:
-    """Run a handler with this body once, to the end of the runtime; its LOG frames are in `lines`."""
+    """Run a handler with this body once and stop the runtime. Return the runtime, with the LOG frames in `lines`."""
     source = "import os, sys\ndef handler(event, context):\n" + indent(body)
     with RuntimeProcess(folder, source) as runtime:
         runtime.start()

@@ -1,6 +1,7 @@
-"""Running the installed `pipe-init` command to its end, as a user would.
+"""Run the installed `pipe-init` command, as a user would.
 
-Knows nothing of what the command prints. For tests that talk to it while it runs there is `popen`.
+This module knows nothing of what the command prints. PipeInit runs a command to its end. With `popen` a test can talk
+to the command while it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ HARD_LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended: exit code (minus the signal's number if one ended it) and all that it wrote."""
+    """How a command ended.
+
+    Attributes:
+        returncode: The exit code. If a signal ended the command: minus the signal's number.
+        stdout: All bytes that the command wrote to its stdout.
+        stderr: All bytes that the command wrote to its stderr.
+    """
 
     returncode: int
     stdout: bytes
@@ -28,7 +35,7 @@ class Finished:
 
 
 class PipeInit:
-    """Calls the `pipe-init` of the environment in which the tests run."""
+    """Call the `pipe-init` of the environment in which the tests run."""
 
     def __init__(self) -> None:
         script = Path(sys.executable).with_name("pipe-init")
@@ -37,10 +44,13 @@ class PipeInit:
         self.command = [str(script)] if script.exists() else [sys.executable, "-m", "pipe_init"]
 
     def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        """Return this process's environment without what would set options, colours or a region, then changed.
+        """Return the environment for a command: this process's own, cleaned, then with the changes.
 
-        The test's mode (modes.py) sets options too. In `changes` None takes a variable away. COVERAGE_* stays: with it
-        children are measured.
+        Variables that set options of pipe-init, colours or an AWS region are left out. COVERAGE_* stays, so that
+        coverage is measured in children. The mode of the test (modes.py) adds options as variables.
+
+        Args:
+            changes: The variables to set. A value of None removes the variable.
         """
         environment: dict[str, str | None] = {
             name: value
@@ -59,11 +69,18 @@ class PipeInit:
         env: Mapping[str, str | None] | None = None,
         limit: float = HARD_LIMIT,
     ) -> Finished:
-        """Run `pipe-init ARGUMENTS` and return how it ended.
+        """Run `pipe-init ARGUMENTS` to its end and return how it ended.
 
-        `stdin` is all that it can read there; `env` as in `environment`. If it, or anything that holds its
-        stdout or stderr, is still there after `limit` seconds, it is killed with all it started, and
-        TimeoutError tells what ran and what had been written.
+        Args:
+            arguments: The command's arguments.
+            stdin: All that the command can read from its stdin.
+            cwd: The command's working directory.
+            env: Changes to the environment, as in `environment`.
+            limit: The seconds that the command may take.
+
+        Raises:
+            TimeoutError: After `limit` seconds the command still ran, or a process still held its stdout or stderr.
+                The command and its descendants were killed. The error names them and shows the output so far.
         """
         others = processes.children()
         with subprocess.Popen(
@@ -100,7 +117,7 @@ def popen(
     stderr: int = subprocess.PIPE,
     env: Mapping[str, str | None] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A pipe-init that runs while the test talks to it; killed if the test fails before its end."""
+    """Yield a running pipe-init that the test can talk to. Kill it if it still runs at the end of the block."""
     process = subprocess.Popen(
         [*pipe_init.command, *arguments],
         cwd=cwd,

@@ -1,7 +1,7 @@
-"""Commands in texts, with what they print: found in a text, and run as somebody would who pastes them into a shell.
+"""Find shell commands in a text, run them, and compare what they print with what the text says.
 
-A command is a line that begins with `$ `; what follows is its stdout. Knows neither where the texts come from nor what
-the commands do.
+A command is a line that begins with `$ `. The lines after it are its stdout. This module knows neither where the texts
+come from nor what the commands do.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Command:
-    """A command line and the text that it prints to stdout, without the line breaks at its end."""
+    """A command line and the text that it prints to stdout, without the final line breaks."""
 
     line: str
     output: str
 
 
 def commands(text: str) -> list[Command]:
-    """All the commands in a text in which there is nothing else, each followed by its output."""
+    """Return the commands of a text that holds only commands, each followed by its output."""
     found = []
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         line, _, output = part.partition("\n")
@@ -39,13 +39,18 @@ def commands(text: str) -> list[Command]:
 
 
 def run(command: Command, root: Path, folder: Path, pipe_init: PipeInit) -> None:
-    """Run a command that is meant for the project's `root`, in an empty folder, and compare.
+    """Run a command in a folder as a shell would run it in `root`, and check its exit code and its output.
 
-    What the command writes stays in `folder`, which has the root's examples/ in it.
+    Args:
+        command: The command. Its exit code must be 0.
+        root: The folder of the project. The command may name files in its examples/.
+        folder: An empty folder in which the command runs. It gets a link to examples/.
+        pipe_init: The `pipe-init` that the command calls.
     """
     require_packages(command.line, root)
     (folder / "examples").symlink_to(root / "examples")
-    nothing = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)  # no region of the user's
+    # The region of the user's own AWS configuration must not appear in the output.
+    nothing = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     environment = pipe_init.environment({"PYTHONDONTWRITEBYTECODE": "1", **nothing})
     environment["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), environment["PATH"]))
     ours = f'pipe-init() {{ {shlex.join(pipe_init.command)} "$@"; }}\n'
@@ -63,13 +68,13 @@ def run(command: Command, root: Path, folder: Path, pipe_init: PipeInit) -> None
 
 
 def requirements(folder: Path) -> list[str]:
-    """The lines of an example's requirements.txt; none if it has no such file."""
+    """Return the lines of an example's requirements.txt. Return an empty list if there is no such file."""
     file = folder / "requirements.txt"
     return file.read_text(encoding="utf-8").split() if file.exists() else []
 
 
 def require_packages(line: str, root: Path) -> None:
-    """Skip the test, or fail it under CI, if the examples that a command names need what is not installed."""
+    """Skip the test if a package that the command's examples need is not installed. Under CI, fail it."""
     for name in re.findall(r"examples/(\w+)", line):
         for requirement in requirements(root / "examples" / name):
             package = re.split(r"[<>=!~]", requirement)[0]

@@ -1,6 +1,6 @@
-"""Conversations without pipes: frames and metadata that are right, what a connection makes of them, recorded ones.
+"""Hold conversations of the protocol without pipes: build valid frames, and feed them to a Connection.
 
-It knows the protocol's modules, and no process.
+This module knows the protocol's modules. It starts no processes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ METADATA: dict[int, dict[str, Any]] = {
     LOG: {"stream": "stdout"},
     CREDIT: {"bytes": 1},
 }
-"""kind: the least that it needs; HELLO's opens the window."""
+"""For each kind, the smallest metadata that is valid. That of HELLO makes the window wide enough for the tests."""
 
 PAYLOAD = {CHUNK: b"c"}
-"""kind: a payload, where one must be."""
+"""The payload of a kind that must have one."""
 
 
 def frame(kind: int, id: int = 0, metadata: dict[str, Any] | None = None, payload: bytes | None = None) -> bytes:
-    """A frame that is right by itself, whoever may send it."""
+    """Return the bytes of a frame that is valid by itself. Whether the sender may send it now is not checked."""
     writer = FrameWriter()
     writer.max_frame = 2**32 - 1
     fields = METADATA.get(kind, {}) if metadata is None else metadata
@@ -42,7 +42,16 @@ def frame(kind: int, id: int = 0, metadata: dict[str, Any] | None = None, payloa
 def say(
     connection: Connection, sender: str, kind: int, id: int = 0, payload: bytes | None = None, **more: Any
 ) -> Frame:
-    """Let `sender` say something to or through this connection; it must be accepted. The frame."""
+    """Send or receive one message through this connection, which must accept it, and return its frame.
+
+    Args:
+        connection: One end of the conversation.
+        sender: The role that sends. If it is the connection's own role, the connection sends; otherwise it receives.
+        kind: The kind of the message.
+        id: The number of the request, or 0.
+        payload: The payload; by default the one in PAYLOAD, or an empty one.
+        more: Metadata in addition to METADATA's.
+    """
     metadata = {**METADATA.get(kind, {}), **more}
     said = PAYLOAD.get(kind, b"") if payload is None else payload
     if sender == connection.role:
@@ -54,7 +63,7 @@ def say(
 
 
 def talking(role: str, init: dict[str, Any] | None = None, **runtime: Any) -> Connection:
-    """A connection whose both sides have said HELLO, with these fields, and whose runtime is ready."""
+    """Return a connection after both HELLOs, with these fields, and after READY."""
     connection = Connection(role)
     say(connection, INIT, HELLO, **(init or {}))
     say(connection, RUNTIME, HELLO, **runtime)
@@ -63,7 +72,7 @@ def talking(role: str, init: dict[str, Any] | None = None, **runtime: Any) -> Co
 
 
 def events(connection: Connection) -> list[Frame | End]:
-    """All that can be had without more bytes."""
+    """Return all frames that the connection can give without more bytes."""
     found = []
     while (event := connection.next_frame()) is not None:
         found.append(event)
@@ -71,7 +80,11 @@ def events(connection: Connection) -> list[Frame | End]:
 
 
 def refused(connection: Connection, sender: str, kind: int, id: int, payload: bytes | None = None, **more: Any) -> str:
-    """The error of what `sender` may not say; a local one changes nothing."""
+    """Return the text of the error for a message that `sender` may not send now.
+
+    If the connection itself is the sender, check that the error leaves its state unchanged. If it receives, check
+    that it stays in the error.
+    """
     metadata = {**METADATA.get(kind, {}), **more}
     said = PAYLOAD.get(kind, b"") if payload is None else payload
     if sender == connection.role:
@@ -89,7 +102,7 @@ def refused(connection: Connection, sender: str, kind: int, id: int, payload: by
 
 
 def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
-    """The same error for ever, whatever comes, and nothing more is kept."""
+    """Check that the connection raises the same error for any further input and keeps no more bytes."""
     kept = connection.buffered
     for more in (b"", frame(STOP), b"\xff" * 100, frame(READY)):
         connection.receive(more)
@@ -103,7 +116,7 @@ def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
 
 
 def streams(connection: Connection) -> dict[str, dict[int, tuple[bool, int]]]:
-    """sender: {id: (whether its END is still to come, its credit)} of each body that is a stream."""
+    """Return the open streams by sender and request: whether the sender's END is still to come, and its credit."""
     return {
         sender: {id: (stream.open, stream.credit) for id, stream in found.items()}
         for sender, found in connection._streams.items()
@@ -111,7 +124,7 @@ def streams(connection: Connection) -> dict[str, dict[int, tuple[bool, int]]]:
 
 
 def snapshot(connection: Connection) -> Any:
-    """All that a connection remembers of the conversation."""
+    """Return a copy of all that a connection remembers of the conversation."""
     apart = ("_reader", "_writer", "_streams")
     own = {key: value for key, value in vars(connection).items() if key not in apart}
     limits = connection._writer.max_frame, connection._reader.max_frame
@@ -119,7 +132,10 @@ def snapshot(connection: Connection) -> Any:
 
 
 def turns(text: str) -> list[tuple[str, str, bytes]]:
-    """(sender, the kind's name, bytes; none for EOF) of a conversation that is written down."""
+    """Return the turns of a conversation that a document shows in hexadecimal.
+
+    Each turn is the sender, the name of the kind, and the bytes. The bytes are empty at the end of a stream.
+    """
     found = []
     for block in re.split(r"^# ", text, flags=re.M)[1:]:
         title, *lines = block.splitlines()

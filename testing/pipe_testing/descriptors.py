@@ -1,4 +1,4 @@
-"""The test process's own file descriptors, to see which ones a test left open. Linux: read from /proc."""
+"""List the test process's own file descriptors, and find those that a test left open. It reads /proc, so Linux only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def open_descriptors() -> dict[int, str]:
-    """Return every open descriptor of this process with what it leads to, such as `pipe:[1234]` or a path."""
+    """Return the open descriptors of this process. The value is the target, such as `pipe:[1234]` or a path."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -17,6 +17,6 @@ def open_descriptors() -> dict[int, str]:
 
 
 def leaked(before: dict[int, str]) -> list[str]:
-    """Return a line about each descriptor that is open now and was not, number and target alike, `before`."""
+    """Return a line for each descriptor that is open now and, with the same target, was not open in `before`."""
     now = open_descriptors()
     return [f"{fd} -> {target}" for fd, target in sorted(now.items()) if before.get(fd) != target]

@@ -1,4 +1,7 @@
-"""Hearing a runtime that answers in any order. Knows RuntimeProcess; no engine."""
+"""Read the answers of a runtime that may answer its requests in any order.
+
+This module knows RuntimeProcess. It does not know how a runtime serves several requests at once.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from pipe_runtime.wire.messages import CHUNK, CREDIT, DUMP, END, ERROR, LOG, RES
 from pipe_testing.runtime import RuntimeProcess
 
 STREAM = 1024 * 1024
-"""What these tests grant to each stream of the runtime's."""
+"""The credit in bytes that these tests grant to each stream that the runtime sends."""
 
 
 def outcomes(runtime: RuntimeProcess, *ids: int) -> dict[int, Frame]:
-    """The outcome of each of these requests, which are the next ones to come; LOG frames are in `lines`."""
+    """Return the outcome of each of these requests. LOG frames that come meanwhile are in `runtime.lines`."""
     found: dict[int, Frame] = {}
     runtime.lines = []
     while set(found) != set(ids):
@@ -32,19 +35,19 @@ def outcomes(runtime: RuntimeProcess, *ids: int) -> dict[int, Frame]:
 
 
 def values(runtime: RuntimeProcess, *ids: int) -> list[Any]:
-    """What each of these requests returned, from JSON."""
+    """Return what each of these requests returned, decoded from JSON."""
     frames = outcomes(runtime, *ids)
     assert all(frames[id].kind == RESULT for id in ids), frames
     return [json.loads(frames[id].payload) for id in ids]
 
 
 def error_of(runtime: RuntimeProcess, id: int) -> str:
-    """The error type of a request that fails next."""
+    """Return the error type of a request, which must be the next to end and must fail."""
     return str(outcomes(runtime, id)[id].metadata["error_type"])
 
 
 def wait_for_line(runtime: RuntimeProcess, text: str) -> Frame:
-    """The next frame that is no LOG frame must not come before this line; returns it."""
+    """Return the LOG frame that holds this text. Only LOG frames may come before it."""
     while True:
         frame = runtime.next()
         assert frame.kind == LOG, frame
@@ -53,7 +56,7 @@ def wait_for_line(runtime: RuntimeProcess, text: str) -> Frame:
 
 
 def stacks(runtime: RuntimeProcess) -> list[dict[str, Any]]:
-    """Ask for stacks; what it answers."""
+    """Ask the runtime for the stacks of its requests, and return its answer."""
     runtime.send(DUMP)
     while (frame := runtime.next()).kind != DUMP:
         assert frame.kind == LOG, frame

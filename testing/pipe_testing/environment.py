@@ -1,4 +1,4 @@
-"""Environments for the processes that tests start."""
+"""Make environments for the processes that tests start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 
 
 def unmeasured() -> dict[str, str]:
-    """Return this process's environment without what starts coverage in a child.
+    """Return this process's environment without the variables that start coverage in a child.
 
-    Coverage imports half the standard library before the first line of ours. A test of what a fresh
-    interpreter has loaded, or of which json.py an import finds, needs a child without it.
+    Coverage imports half of the standard library before our first line runs. Some tests check what a fresh
+    interpreter has loaded, or which json.py an import finds. They need a child without coverage.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}

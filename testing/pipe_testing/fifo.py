@@ -1,7 +1,7 @@
-"""A named pipe that a function's processes hold open: how a test learns where they are, and that they are gone.
+"""Tell a test, through a named pipe, how far a function's processes have come and when they have all ended.
 
-A function writes to it when it is where the test wants it; the kernel closes it with the last process that holds it.
-Knows nothing of what runs there.
+A process opens the pipe for writing and writes a text when it reaches the point that the test waits for. The kernel
+closes the pipe when the last process that holds it ends. This module does not know what the processes run.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ import select
 from pathlib import Path
 
 LIMIT = 30.0
-"""Seconds until something counts as not happening."""
+"""The seconds after which a test stops waiting and fails."""
 
 
 class Fifo:
-    """A named pipe that processes hold open for writing for as long as they live. path: where it is."""
+    """A named pipe that processes hold open for writing until they end.
+
+    Attributes:
+        path: The path of the pipe.
+    """
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -23,11 +27,11 @@ class Fifo:
         self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def wait_for(self, text: bytes) -> None:
-        """Wait until a process has written just this text.
+        """Wait until a process has written exactly this text.
 
         Raises:
-            TimeoutError: No process writes it.
-            AssertionError: Another text was written, or the last process that held the pipe has closed it.
+            TimeoutError: No process writes it in time.
+            AssertionError: A process wrote another text, or the last process that held the pipe closed it.
         """
         seen = b""
         while len(seen) < len(text) and (piece := self._read()):
@@ -35,14 +39,14 @@ class Fifo:
         assert seen == text
 
     def wait_until_closed(self) -> None:
-        """Wait until nobody holds it open any more; whoever did must have written something before."""
+        """Wait until no process holds the pipe open. A process must have written something before."""
         while self._read():
             continue
 
     def expect_all_gone(self) -> None:
-        """Somebody has held it open, has written "here", and by now nobody holds it any more."""
+        """Check that processes have held the pipe open and written "here", and that all of them have ended by now."""
         data = b""
-        while piece := os.read(self._reader, 4096):  # BlockingIOError: somebody is still there
+        while piece := os.read(self._reader, 4096):  # BlockingIOError: a process still holds the pipe open
             data += piece
         assert data == b"here\n"
 
@@ -54,5 +58,5 @@ class Fifo:
         return os.read(self._reader, 4096)
 
     def close(self) -> None:
-        """Let go of the reading end."""
+        """Close the reading end."""
         os.close(self._reader)

@@ -1,6 +1,7 @@
-"""Cgroups for a test: folders of its own in this machine's hierarchies, removed at its end.
+"""Make cgroups for a test in this machine's hierarchies, and remove them at the end of the test.
 
-Which there are is the machine's nature and no tool that could be installed: without them a test skips, under CI too.
+Whether a machine has cgroups that can be written does not depend on what is installed. Without them a test skips,
+even under CI.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _numbers = itertools.count(1)
 
 
 def hierarchies() -> dict[str, Path]:
-    """{controller: mount point} of version 1, and under "" that of version 2."""
+    """Return the mount point of each version 1 controller by its name, and that of version 2 under ""."""
     found: dict[str, Path] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
@@ -35,9 +36,10 @@ def hierarchies() -> dict[str, Path]:
 
 @contextmanager
 def folders(*controllers: str) -> Iterator[list[str]]:
-    """A new folder in each hierarchy; "" is version 2's. Skips where there is none, or none can be made.
+    """Yield the path of a new folder in each of these hierarchies. "" stands for version 2.
 
-    At the end they are gone, or the test fails: something was left in them.
+    Skip the test if a hierarchy is missing or the folder cannot be made. Remove the folders at the end of the block.
+    Fail the test if it has left groups of its own inside them.
     """
     mounted = hierarchies()
     if not set(controllers) <= mounted.keys():
@@ -62,7 +64,7 @@ def folders(*controllers: str) -> Iterator[list[str]]:
 
 
 def _end_members(group: Path) -> None:
-    """Of a test that has failed: all are ours, in a folder that we have made."""
+    """Kill the processes that a failed test has left in a group. They are all children of this process."""
     if pids := (group / "cgroup.procs").read_text().split():
         for pid in pids:
             os.kill(int(pid), signal.SIGKILL)

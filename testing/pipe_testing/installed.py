@@ -1,6 +1,6 @@
-"""pipe-init in other places than where the tests have it: virtual environments, folders.
+"""Put pipe-init into other places than the tests' own environment: virtual environments and folders.
 
-Knows which packages belong together, and nothing of what they do. Nothing is copied: they are links.
+The packages are linked, not copied. This module knows which packages belong together, and nothing of what they do.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ NEEDED = ("pipe_init", "pipe_runtime", "click", "msgpack")
 
 
 def bare_python(folder: Path, users: bool = False) -> Path:
-    """Make a virtual environment in which nothing is installed; returns its interpreter.
+    """Make a virtual environment in which nothing is installed, and return the path of its interpreter.
 
-    users: it looks into the user's and the system's site-packages, too.
+    Args:
+        folder: Where to make it.
+        users: Whether the interpreter also looks into the site-packages of the user and of the system.
     """
     venv.EnvBuilder(symlinks=True, system_site_packages=users).create(folder)
     return folder / "bin" / "python"
 
 
 def site_packages(python: Path) -> Path:
-    """Where an interpreter has what is installed."""
+    """Return the site-packages folder of an interpreter."""
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     done = subprocess.run([python, "-c", code], capture_output=True, check=True, env=unmeasured(), text=True)
     return Path(done.stdout.strip())
 
 
 def put_into(folder: Path, names: Sequence[str] = NEEDED) -> None:
-    """Have packages lie in a folder, as if they were installed there."""
+    """Link packages into a folder, as if they were installed there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         spec = util.find_spec(name)

@@ -1,8 +1,8 @@
-"""Run a function under awslambdaric, AWS Lambda's own runtime client, and tell what came of each event.
+"""Run a function under awslambdaric, AWS Lambda's own runtime client, and return the outcome of each event.
 
-A server on the loopback interface stands for Lambda's runtime API: it gives out the events one after the other, and
-takes a result or an error for each. Where the client's process ends, its end is the outcome, and a new process goes on
-with the next event, as on Lambda. Nothing here knows pipe-init.
+A server on the loopback interface plays Lambda's runtime API. It hands out one event after the other, and takes a
+result or an error for each. If the client's process ends during an event, that end is the outcome. A new process then
+continues with the next event, as on Lambda. This module knows nothing of pipe-init.
 """
 
 from __future__ import annotations
@@ -27,18 +27,24 @@ LIMIT = 60.0
 """Seconds after which a client that does not answer is killed."""
 
 FRAME = b"\xa5\x5a\x00"
-"""What each frame of Lambda's log descriptor begins with; a fourth byte is its type."""
+"""The first three bytes of each frame on Lambda's log descriptor. The fourth byte is the frame's type."""
 
 HEADER = 16
-"""Bytes of a frame before its text: the type, the length, the time."""
+"""The bytes of a frame before its text: the type, the length and the time."""
 
 ERROR_TYPES = (0x16, 0x17)
-"""The fourth byte of frames of the level ERROR, as JSON and as text."""
+"""The fourth byte of a frame at the level ERROR, as JSON and as text."""
 
 
 @dataclass
 class Outcome:
-    """What came of an event. result: its payload; error: what the client reported; log: text, without that report."""
+    """The outcome of one event.
+
+    Attributes:
+        result: The payload of the result, or None.
+        error: The error that the client reported, or None.
+        log: The text that was logged, without the client's report of the error.
+    """
 
     result: str | None = None
     error: dict[str, Any] | None = None
@@ -47,7 +53,11 @@ class Outcome:
 
 @dataclass
 class Run:
-    """What came of all events, and of loading the function. error: it could not be loaded."""
+    """The outcomes of all events, and what came of loading the function.
+
+    Attributes:
+        error: The error if the function could not be loaded.
+    """
 
     error: dict[str, Any] | None = None
     log: str = ""
@@ -65,12 +75,12 @@ def run(
     """Call a handler with each event, in as many processes as it takes.
 
     Args:
-        folder: where the handler's module lies.
-        handler: its name, as Lambda knows names.
-        events: JSON texts.
-        log: a path for a file with all that the function prints and logs.
-        headers: of each invocation, more than its id and its deadline.
-        environment: the variables of the process.
+        folder: The folder with the handler's module.
+        handler: The handler's name as Lambda writes it.
+        events: The events as JSON texts.
+        log: The path of a file for all that the function prints and logs.
+        headers: The headers of each invocation, in addition to its id and its deadline.
+        environment: The variables of the process.
     """
     if util.find_spec("awslambdaric") is None:
         raise ModuleNotFoundError("awslambdaric is not installed; tox.ini names it among what the tests need")
@@ -92,7 +102,7 @@ def run(
 
 
 def _run_process(api: _Api, folder: Path, handler: str, environment: Mapping[str, str]) -> None:
-    """Start a client, and wait until it has no more events or has ended."""
+    """Start a client, and wait until there are no more events or the client has ended."""
     with api.log.open("ab", buffering=0) as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "awslambdaric", handler],
@@ -117,7 +127,11 @@ def _run_process(api: _Api, folder: Path, handler: str, environment: Mapping[str
 
 
 class _Api:
-    """The state of the runtime API. changes: an exit status, or None when the last event has its outcome."""
+    """The state of the runtime API.
+
+    Attributes:
+        changes: A queue with the exit status of a client that ended, or None after the last event's outcome.
+    """
 
     def __init__(self, events: Sequence[str], log: Path, headers: Mapping[str, str]) -> None:
         self.log = log
@@ -132,7 +146,7 @@ class _Api:
         self._closed = threading.Event()
 
     def next(self) -> tuple[dict[str, str], bytes] | None:
-        """Return the next event with its headers; after the last one wait for the end, and return None."""
+        """Return the next event with its headers. After the last one, wait for the client's end and return None."""
         if not self._loaded:
             self._loaded = True
             self.run.log += self._new_log()
@@ -148,18 +162,18 @@ class _Api:
         return {**self.headers, **own}, self._events[number].encode()
 
     def answered(self, result: str | None, error: dict[str, Any] | None) -> None:
-        """Take an event's outcome; what was logged until now is the event's."""
+        """Record an event's outcome. All that was logged since the previous outcome belongs to this event."""
         self._open = False
         self.run.outcomes.append(Outcome(result, error, self._new_log()))
 
     def failed(self, error: dict[str, Any]) -> None:
-        """Take the error of loading the function."""
+        """Record the error of loading the function."""
         self.run.error = error
         self.run.log += self._new_log()
         self.finished = True
 
     def ended(self, status: int) -> None:
-        """Take the end of a process, which is the outcome of the event that it was at."""
+        """Record the end of a client's process as the outcome of the event that it was handling."""
         while not self.changes.empty():
             self.changes.get()
         self._loaded = False
@@ -171,7 +185,7 @@ class _Api:
             self.failed(error)
 
     def close(self) -> None:
-        """Let the request for an event that will not come end."""
+        """Release the client's request for an event that will not come."""
         self._closed.set()
 
     def _new_log(self) -> str:
@@ -183,7 +197,7 @@ class _Api:
 
 
 def _end_of(status: int) -> str:
-    """How Lambda tells the end of a process."""
+    """Return the words that Lambda uses for the end of a process."""
     if status == 0:
         return "without providing a reason"
     signalled = signal.strsignal(-status) if status < 0 else None
@@ -201,7 +215,7 @@ def _handler_for(api: _Api) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             given = api.next()
-            if given is None:  # the client is dead
+            if given is None:  # the client has ended
                 self.close_connection = True
             else:
                 self.respond(200, *given)
@@ -226,13 +240,13 @@ def _handler_for(api: _Api) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """The tests' own output is not for requests."""
+            """Write nothing: the output of the tests is not for requests."""
 
     return Handler
 
 
 class _ShortLines:
-    """A request as it is read, without the end of long header lines; the client's report for X-Ray is one."""
+    """A request stream that cuts long header lines, since http.server refuses them. The report for X-Ray is long."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -245,7 +259,7 @@ class _ShortLines:
 
 
 def _text_of(data: bytes) -> str:
-    """Return what was printed, and the texts of frames, each as lines; without the client's reports of errors."""
+    """Return what was printed and the texts of frames, each as lines. The client's reports of errors are left out."""
     pieces = []
     while data:
         printed, frame, rest = data.partition(FRAME)
@@ -266,5 +280,5 @@ def _is_report(text: bytes) -> bool:
 
 
 def base_environment() -> dict[str, str]:
-    """Return what a client's process needs of this one's variables."""
+    """Return those of this process's variables that a client's process needs."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}

@@ -1,7 +1,7 @@
-"""The ways in which workers come to be, for tests that are to pass in each of them.
+"""Define the modes in which `pipe-init run` can start its workers, for tests that must pass in each mode.
 
-The tests of a module that says `MODES = modes.ALL` can run in each mode; conftest.py sees to it, and `wanted` says what
-does. A mode is a set of variables for `pipe-init`, so the tests' commands stay as they are.
+A test module asks for its modes with a line such as `MODES = modes.ALL`. The hooks in conftest.py repeat its tests, and
+`wanted` decides which modes run. A mode is a set of environment variables, so the commands in the tests stay the same.
 """
 
 from __future__ import annotations
@@ -18,28 +18,33 @@ VARIABLES = {
     REQUEST: {"PIPE_INIT_START_METHOD": "template", "PIPE_INIT_ISOLATION": "request"},
     WORKERS: {"PIPE_INIT_START_METHOD": "template", "PIPE_INIT_WORKERS": "4"},
 }
-"""What makes `pipe-init run` use each mode, unless a test's own options say otherwise."""
+"""The variables that make `pipe-init run` use each mode. Options that a test gives itself come first."""
 
 ALL = tuple(VARIABLES)
 
 _asked = os.environ.get("PIPE_INIT_MODES", "")
 ON_REQUEST = ALL if _asked else (EXEC,)
-"""For modules whose tests have little to do with processes: all modes, if PIPE_INIT_MODES asks for any."""
+"""The modes of a module whose tests have little to do with processes: all, if PIPE_INIT_MODES asks for any."""
 
 chosen = EXEC
-"""The mode of the test that runs."""
+"""The mode of the test that runs now."""
 
 
 def variables() -> dict[str, str]:
-    """Of the test that runs."""
+    """Return the variables for the test that runs now."""
     return dict(VARIABLES[chosen])
 
 
 def wanted(test: str, mode: str, modes: Collection[str]) -> bool:
-    """Whether this run of the tests has `test` in `mode`. modes: those that it can have.
+    """Tell whether a test runs in this mode.
 
-    PIPE_INIT_MODES names some, with commas, or "all". Else each test runs by exec, and in one of the other modes:
-    always the same one for a test, and another one for its neighbours.
+    PIPE_INIT_MODES lists the modes, separated by commas, or is "all". Without it a test runs in the mode `exec` and in
+    one other mode. That mode is always the same for one test, and differs among tests.
+
+    Args:
+        test: The name of the test.
+        mode: The mode in question.
+        modes: The modes that the test can run in.
     """
     if mode not in modes:
         return False

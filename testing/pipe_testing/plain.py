@@ -1,6 +1,6 @@
-"""Programs under `pipe-init exec`, for tests that talk to them while they run.
+"""Start `pipe-init exec` with a program that a test can talk to while it runs.
 
-Knows how the command is started, not what it promises.
+This module knows how the command is started, not what it promises.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIMIT = 30.0
 
 
 class Running:
-    """A pipe-init in a session of its own, and what its program writes to stdout."""
+    """A pipe-init in a session of its own, and the output of its program."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -27,7 +27,12 @@ class Running:
         self._text = b""
 
     def line(self) -> str:
-        """The next line of the program's. TimeoutError: none comes. EOFError: nobody is left to write one."""
+        """Return the next line that the program writes.
+
+        Raises:
+            TimeoutError: No line comes in time.
+            EOFError: Every process that could write a line has ended.
+        """
         while b"\n" not in self._text:
             assert self.process.stdout is not None
             if not select.select([self.process.stdout], [], [], LIMIT)[0]:
@@ -40,7 +45,7 @@ class Running:
         return line.decode()
 
     def rest(self) -> list[str]:
-        """All lines until nobody is left to write one."""
+        """Return all lines until every process that could write one has ended."""
         lines = []
         while True:
             try:
@@ -49,21 +54,21 @@ class Running:
                 return lines
 
     def send(self, number: int) -> None:
-        """Send pipe-init a signal."""
+        """Send a signal to pipe-init."""
         self.process.send_signal(number)
 
     def stopped_by(self) -> int:
-        """Wait until pipe-init is stopped; the signal that did it."""
+        """Wait until a signal stops pipe-init, and return the signal's number."""
         pid, status = os.waitpid(self.pid, os.WUNTRACED)
         assert pid == self.pid and os.WIFSTOPPED(status), status
         return os.WSTOPSIG(status)
 
     def exit_code(self) -> int:
-        """Wait for the end of pipe-init."""
+        """Wait until pipe-init ends, and return its exit code."""
         return self.process.wait(LIMIT)
 
     def stderr(self) -> str:
-        """What was written there, once it is closed."""
+        """Return what was written to stderr, once every process has closed it."""
         assert self.process.stderr is not None
         return self.process.stderr.read().decode()
 
@@ -76,7 +81,15 @@ def running(
     before: Callable[[], object] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[Running]:
-    """`pipe-init exec ARGUMENTS`, to its end; killed if the block fails. before: runs between fork and exec."""
+    """Yield a running `pipe-init exec ARGUMENTS`, and wait for its end. Kill it if the block fails.
+
+    Args:
+        arguments: The command's arguments.
+        prefix: A command that starts pipe-init, such as a tracer.
+        env: Changes to the environment.
+        before: A function that the child calls between fork and exec.
+        pass_fds: The descriptors that the command inherits.
+    """
     runner = PipeInit()
     process = subprocess.Popen(
         [*prefix, *runner.command, "exec", *arguments],
@@ -85,7 +98,7 @@ def running(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
-        start_new_session=True,  # what stops process groups must not stop ours
+        start_new_session=True,  # a signal that stops the command's process group must not stop the tests'
         preexec_fn=before,
         pass_fds=pass_fds,
     )
@@ -99,5 +112,5 @@ def running(
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    """A command that runs Python code, without what a virtual environment would bring."""
+    """Return a command that runs Python code without the site-packages of a virtual environment."""
     return [sys.executable, "-I", "-S", "-c", code, *arguments]

@@ -1,8 +1,8 @@
-"""The test process's children: which there are, waiting for them, and ending those that a test left behind.
+"""List the test process's children, wait for them, and end those that a test left behind.
 
-Knows nothing of pytest, nor of what runs in the processes. The test process is a subreaper, so an orphan,
-however deep, becomes its own child. The pid of an own child is not given to another process before we have
-waited for it: that is why only own children are signalled here, never a pid found any other way.
+This module knows nothing of pytest, nor of what runs in the processes. The test process is a subreaper, so each orphan
+among its descendants becomes its child. Only own children are signalled here. Their pids cannot be reused until this
+process has waited for them; a pid that was found in any other way might belong to another process by then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def become_subreaper() -> None:
-    """Let orphaned descendants fall to this process. Raises OSError where the kernel will not."""
+    """Make this process the new parent of orphaned descendants. Raise OSError if the kernel refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         error = ctypes.get_errno()
@@ -34,21 +34,26 @@ def children() -> set[int]:
 
 
 def describe(pid: int) -> str:
-    """Return one line about a process: pid, state as in proc(5), command line (of a zombie: its name)."""
+    """Return one line about a process: pid, state as in proc(5), and command line, or the name of a zombie."""
     state, _, name = _stat(pid)
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:  # it went away, or is another user's behind hidepid: the name must do
+    except OSError:  # the process has ended, or hidepid hides its command line: the name must do
         command = ""
     return f"pid {pid}, {'zombie' if state == 'Z' else f'state {state}'}: {command or f'[{name}]'}"
 
 
 def wait_for_children(keep: Collection[int] = (), limit: float = 10.0) -> dict[int, int]:
-    """Wait until every child outside `keep` has ended, descendants that fall to us in the meantime included.
+    """Wait until every child outside `keep` has ended, and also the orphans that become children meanwhile.
 
-    For tests that kill an init and expect its workers to die by themselves. Returns {pid: exit code, or minus
-    the signal's number}; raises TimeoutError, naming it, when one still runs after `limit` seconds.
+    It is for tests that kill an init and expect its workers to end by themselves.
+
+    Returns:
+        The exit code of each child by pid. If a signal ended the child: minus the signal's number.
+
+    Raises:
+        TimeoutError: A child still runs after `limit` seconds. The error names it.
     """
     deadline = time.monotonic() + limit
     ended = {}
@@ -59,14 +64,18 @@ def wait_for_children(keep: Collection[int] = (), limit: float = 10.0) -> dict[i
 
 
 def end_children(keep: Collection[int] = (), limit: float = 10.0) -> list[str]:
-    """Kill and reap every child outside `keep`, and what falls to us thereby; return a line about each.
+    """Kill and reap every child outside `keep`, and the orphans that become children thereby.
 
-    Raises TimeoutError when one does not end within `limit` seconds of its SIGKILL.
+    Returns:
+        A line about each process that was killed.
+
+    Raises:
+        TimeoutError: A child has not ended `limit` seconds after its SIGKILL.
     """
     deadline = time.monotonic() + limit
     ended = []
     while left := children() - set(keep):
-        for pid in sorted(left):  # all before the first wait: one may be held by another that traces it
+        for pid in sorted(left):  # kill all before the first wait: a child may be held by another that traces it
             ended.append(describe(pid))
             os.kill(pid, signal.SIGKILL)
         for pid in sorted(left):
@@ -75,7 +84,7 @@ def end_children(keep: Collection[int] = (), limit: float = 10.0) -> list[str]:
 
 
 def _any_child() -> bool:
-    """Ask the kernel, without reaping: this runs after every test, and reading all of /proc is dear."""
+    """Tell whether there is any child. This runs after every test, and asking the kernel is cheaper than /proc."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -84,7 +93,7 @@ def _any_child() -> bool:
 
 
 def _wait(pid: int, deadline: float) -> int:
-    """Reap one own child; return its exit code, or minus the signal's number."""
+    """Reap one own child. Return its exit code, or minus the number of the signal that ended it."""
     pidfd = os.pidfd_open(pid)
     try:
         poll = select.poll()
@@ -92,7 +101,7 @@ def _wait(pid: int, deadline: float) -> int:
         poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
     finally:
         os.close(pidfd)
-    # The pidfd is readable as soon as the child is dead, but a dead child that is traced belongs to its tracer yet.
+    # The pidfd is readable as soon as the child is dead. A child that is traced still belongs to its tracer then.
     while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
         if time.monotonic() > deadline:
             raise TimeoutError(f"still there: {describe(pid)}")
@@ -101,13 +110,13 @@ def _wait(pid: int, deadline: float) -> int:
 
 
 def _stat(pid: int) -> tuple[str, str, str]:
-    """Return state, parent's pid and name from /proc/PID/stat; of a process that is gone, question marks."""
+    """Return state, parent's pid and name from /proc/PID/stat. If the process is gone, return question marks."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return "?", "?", "?"
-    # The name stands in parentheses and may hold parentheses and blanks of its own: cut at the last one.
+    # The name stands in parentheses, and may itself hold parentheses and blanks: cut at the last parenthesis.
     head, _, rest = text.rpartition(")")
     state, parent = rest.split()[:2]
     return state, parent, head.partition("(")[2]

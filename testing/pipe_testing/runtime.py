@@ -1,6 +1,7 @@
-"""A runtime process on pipes, driven by the tests in the init's place: no supervisor, one conversation.
+"""Drive a runtime process over its pipes, in the place of the init.
 
-It never blocks for good: whatever takes longer than LIMIT is a TimeoutError that shows what was written to fd 2.
+One test holds one conversation with one process; there is no supervisor. A test never blocks for ever: if something
+takes longer than LIMIT, a TimeoutError shows what the runtime wrote to fd 2.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ def script() -> str:
 
 
 class RuntimeProcess:
-    """A started runtime. `log` is what it has written to fd 2 so far, `lines` the LOG frames of the last answer.
+    """A runtime that was started for a test.
 
-    requests, answers: our ends of its pipes.
+    Attributes:
+        log: What the runtime has written to fd 2 so far.
+        lines: The LOG frames that came before the last answer.
+        requests: Our end of the pipe for requests.
+        answers: Our end of the pipe for answers.
     """
 
     def __init__(
@@ -85,12 +90,12 @@ class RuntimeProcess:
         self.send(HELLO, 0, {"versions": [VERSION], "handler": handler, "code_dir": str(self.folder), **fields})
 
     def start(self, handler: str = "index.handler", **fields: Any) -> Frame:
-        """Send HELLO and return READY; LOG frames before it are in `lines`."""
+        """Send HELLO and return READY. The LOG frames before it are in `lines`."""
         self.hello(handler, **fields)
         return self.ready()
 
     def ready(self) -> Frame:
-        """Its READY, behind its HELLO; LOG frames before it are in `lines`."""
+        """Return READY, which comes after the runtime's HELLO. The LOG frames before it are in `lines`."""
         assert self.next().kind == HELLO
         frame = self._after_logs()
         assert frame.kind == READY, frame
@@ -104,38 +109,38 @@ class RuntimeProcess:
         return id
 
     def outcome(self, id: int) -> Frame:
-        """Return the outcome of request `id`, which must be the next; the LOG frames before it are in `lines`."""
+        """Return the outcome of request `id`, which must end next. The LOG frames before it are in `lines`."""
         frame = self._after_logs()
         assert frame.kind in (RESULT, ERROR) and frame.id == id, frame
         return frame
 
     def call(self, event: object = None, **fields: Any) -> Any:
-        """Send a request; return what its RESULT holds, decoded from JSON."""
+        """Send a request and return what its RESULT holds, decoded from JSON."""
         frame = self.outcome(self.invoke(event, **fields))
         assert frame.kind == RESULT, frame
         return json.loads(frame.payload)
 
     def fail(self, event: object = None, **fields: Any) -> dict[str, Any]:
-        """Send a request; return its ERROR's metadata."""
+        """Send a request and return the metadata of its ERROR."""
         frame = self.outcome(self.invoke(event, **fields))
         assert frame.kind == ERROR, frame
         return frame.metadata
 
     def raw(self, event: object = None) -> bytes:
-        """Send a request that takes bytes; return them."""
+        """Send a request that accepts bytes, and return the bytes of its RESULT."""
         return self.outcome(self.invoke(event, accept=ANY)).payload
 
     def logged(self, stream: str | None = None) -> list[str]:
-        """Return the text of each LOG frame in `lines`, of one stream or of all."""
+        """Return the text of each LOG frame in `lines`, of one stream or of both."""
         return [line.payload.decode() for line in self.lines if stream in (None, line.metadata["stream"])]
 
     def stop(self) -> int:
-        """Send STOP and return the exit code, once the runtime has said all that it says."""
+        """Send STOP, read to the end, and return the exit code."""
         self.send(STOP)
         return self.exit_code()
 
     def exit_code(self) -> int:
-        """Read to the end of its answers, collecting LOG frames in `lines`, and return the exit code."""
+        """Read to the end of the answers and return the exit code. The LOG frames are in `lines`."""
         self.lines = []
         while frame := self.next_or_end():
             assert frame.kind == LOG, frame
@@ -143,18 +148,18 @@ class RuntimeProcess:
         return self.ended()
 
     def ended(self) -> int:
-        """Return the exit code of a process that ends now, without looking at its answers."""
+        """Wait for the process to end, without reading its answers, and return the exit code."""
         deadline = time.monotonic() + LIMIT
         while self._read(self._log, deadline) != b"":
             continue
         return self.process.wait(LIMIT)
 
     def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> None:
-        """Send a frame, without reading meanwhile: the runtime has to take it."""
+        """Send a frame. This side does not read meanwhile, so the runtime must accept it."""
         self.write(self.connection.send(kind, id, metadata, payload))
 
     def write(self, data: bytes) -> None:
-        """Write bytes, without reading meanwhile."""
+        """Write bytes. This side does not read meanwhile."""
         deadline = time.monotonic() + LIMIT
         writable = select.poll()
         writable.register(self.requests, select.POLLOUT)
@@ -164,7 +169,7 @@ class RuntimeProcess:
             data = data[os.write(self.requests, data[:4096]) :]
 
     def close_input(self) -> None:
-        """End the runtime's input."""
+        """Close the runtime's input."""
         assert self.process.stdin
         self.process.stdin.close()
 
@@ -175,7 +180,7 @@ class RuntimeProcess:
         return frame
 
     def next_or_end(self) -> Frame | None:
-        """Return the next frame; None at the end."""
+        """Return the next frame, or None at the end."""
         deadline = time.monotonic() + LIMIT
         while (event := self.connection.next_frame()) is None:
             self.connection.receive(self._read(self.answers, deadline))
@@ -194,7 +199,7 @@ class RuntimeProcess:
             yield self.next()
 
     def _read(self, wanted: int, deadline: float) -> bytes:
-        """Bytes from one of its two outputs, b"" at the end; fd 2 is read all the time."""
+        """Return bytes from one of the two outputs, or b"" at its end. Read fd 2 all the time."""
         readable = select.poll()
         readable.register(wanted, select.POLLIN)
         log_open = True

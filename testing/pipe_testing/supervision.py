@@ -1,6 +1,7 @@
-"""Driving a Supervisor in the test's own process, with signals that are put back and a limit on everything.
+"""Drive a Supervisor in the test's own process, with real workers.
 
-Knows the supervisor's public side only. The workers are real processes.
+Signal handlers are restored at the end, and each test has a time limit. This module knows the public side of the
+Supervisor only.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pipe_init.model import EXEC, PROCESS, Function, Outcome, Request, Settings
 from pipe_init.workers import launch
 
 HARD_LIMIT = 40
-"""Seconds for one test's supervision; what takes longer hangs."""
+"""The seconds that one test may supervise. A test that takes longer hangs."""
 
 
 @contextmanager
 def installed_signals() -> Iterator[Signals]:
-    """Signals that collect while the block runs; afterwards the handlers are as they were."""
+    """Yield installed Signals, and restore the handlers at the end of the block."""
     before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGCHLD)}
     signals = Signals()
     signals.install()
@@ -43,7 +44,7 @@ def installed_signals() -> Iterator[Signals]:
 
 @contextmanager
 def within(seconds: int = HARD_LIMIT) -> Iterator[None]:
-    """TimeoutError, wherever the block is, when it takes longer than `seconds`."""
+    """Raise TimeoutError inside the block, wherever it is, if it takes longer than `seconds`."""
 
     def expired(number: int, frame: FrameType | None) -> None:
         raise TimeoutError(f"not done after {seconds} s")
@@ -58,7 +59,12 @@ def within(seconds: int = HARD_LIMIT) -> Iterator[None]:
 
 
 class Driver:
-    """A supervisor and what a test asks of it. log: the file that its journal goes to. steps: taken so far."""
+    """A supervisor, and what a test asks of it.
+
+    Attributes:
+        log: The file that the supervisor's journal goes to.
+        steps: How often `until` has called the supervisor's `step`.
+    """
 
     def __init__(self, supervisor: Supervisor, signals: Signals, journal: Journal, log: Path) -> None:
         self.supervisor = supervisor
@@ -69,26 +75,26 @@ class Driver:
         self._number = 0
 
     def submit(self, payload: bytes = b"{}", timeout: float = 20.0) -> str:
-        """Submit a JSON event; return its request id: r1, r2 …"""
+        """Submit a JSON event and return its request id: r1, r2 and so on."""
         self._number += 1
         request_id = f"r{self._number}"
         self.supervisor.submit(Request(request_id, payload, "application/json", "application/json", timeout))
         return request_id
 
     def outcomes(self, count: int = 1) -> list[Outcome]:
-        """Step until there are `count` outcomes, and take them."""
+        """Step until there are `count` outcomes, and return them."""
         self.until(lambda: len(self.supervisor.outcomes) >= count)
         return [self.supervisor.outcomes.popleft() for _ in range(count)]
 
     def ask(self, payload: bytes = b"{}", timeout: float = 20.0) -> Outcome:
-        """Submit one event and take its outcome."""
+        """Submit one event and return its outcome."""
         request_id = self.submit(payload, timeout)
         outcome = self.outcomes()[0]
         assert outcome.request_id == request_id
         return outcome
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Step until `done`; what streams bring is taken as it comes."""
+        """Step until `done` returns true. Pieces of streams are taken as they come."""
         supervisor = self.supervisor
         while not done():
             self.steps += 1
@@ -98,7 +104,7 @@ class Driver:
 
 
 def unlimited() -> dict[str, str]:
-    """The environment of a worker as `run` gives it."""
+    """Return the environment that `run` gives to a worker."""
     return launch.function_environment(os.environ)
 
 
@@ -117,7 +123,21 @@ def supervised(
     concurrency: int = 1,
     **settings: Any,
 ) -> Iterator[Driver]:
-    """A Supervisor of `command`, closed at the end of the block. settings: of policy.Settings; short by default."""
+    """Yield a Driver with a Supervisor of `command`, which is closed at the end of the block.
+
+    Args:
+        log: The file for the supervisor's journal.
+        command: The command that starts a worker.
+        hello: The fields of HELLO.
+        early: A worker that was started before the supervisor.
+        limits: The limits of each worker.
+        log_style: The form of the worker's log lines.
+        workers: The number of workers.
+        isolation: Whether a process serves many requests or one.
+        start_method: How a worker is started.
+        concurrency: How many requests a worker handles at once.
+        settings: Fields of policy.Settings. The times are short by default.
+    """
     times = {"grace": 0.5, "backoff": 0.01, "stop_timeout": 5.0, "start_attempts": 2, **settings}
     function = Function(
         command,
@@ -146,7 +166,7 @@ def supervised(
 
 @contextmanager
 def few_descriptors(spare: int) -> Iterator[None]:
-    """While the block runs this process can open `spare` descriptors at most (RLIMIT_NOFILE)."""
+    """Let this process open at most `spare` more descriptors while the block runs (RLIMIT_NOFILE)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = []
     try:

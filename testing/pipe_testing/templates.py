@@ -1,6 +1,7 @@
-"""A template and its workers, driven by the tests in the init's place: no supervisor, a conversation with each.
+"""Drive a template and the workers that it forks, in the place of the init.
 
-A worker is a RuntimeProcess like an executed one, but for how it came into being and how its end is seen.
+There is no supervisor: the test holds a conversation with each process. A forked worker is a RuntimeProcess like an
+executed one. They differ in how they come into being and in how the test learns of their end.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from pipe_testing import processes
 from pipe_testing.runtime import LIMIT, RuntimeProcess
 
 DUMP = {"dump_fd": launch.DUMP_FD, "dump_signal": int(launch.DUMP_SIGNAL)}
-"""What the init says to each worker of its own."""
+"""The HELLO fields that the init sends to each of its workers."""
 
 
 class Child:
-    """An own child as subprocess.Popen has one."""
+    """A child of this process, with the methods of subprocess.Popen that the tests use."""
 
     def __init__(self, process: launch.Process) -> None:
         self._process = process
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code of a dead one, which is collected."""
+        """Reap the child if it has ended. Return its exit code, or None while it runs."""
         if self.returncode is None:
             pid, status = os.waitpid(self._process.pid, os.WNOHANG)
             if pid:
@@ -45,11 +46,11 @@ class Child:
         return self.returncode
 
     def kill(self) -> None:
-        """SIGKILL for its group."""
+        """Send SIGKILL to the child's process group."""
         reaper.signal_group(self._process.pid, signal.SIGKILL)
 
     def wait(self, limit: float | None = None) -> int:
-        """Its exit code, once it is dead."""
+        """Wait until the child has ended, and return its exit code."""
         if self.returncode is None:
             pidfd = os.pidfd_open(self._process.pid)
             try:
@@ -77,7 +78,7 @@ class Driven(RuntimeProcess):
 
     @property
     def pid(self) -> int:
-        """Its pid."""
+        """The process id of the runtime."""
         return self.launched.pid
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -89,14 +90,17 @@ class Driven(RuntimeProcess):
             print(f"fd 2 of {self.launched.pid}: {self.log.decode(errors='replace')}")
 
     def close_input(self) -> None:
-        """End the runtime's input."""
+        """Close the runtime's input."""
         self.launched.close_requests()
 
 
 class Templates:
-    """A template that serves `source`, and the workers that it was asked for: {ticket: worker}.
+    """A template that serves `source`, and the workers that the test asked it for.
 
-    Use it as a context: at its end all of them are killed and collected.
+    Use it as a context manager. At the end of the block all processes are killed and reaped.
+
+    Attributes:
+        workers: The workers by their tickets.
     """
 
     def __init__(self, folder: Path, source: str, environment: Mapping[str, str] | None = None) -> None:
@@ -117,14 +121,14 @@ class Templates:
         self.runtime.__exit__(kind, error, tb)
         for worker in self.workers.values():
             worker.__exit__(kind, error, tb)
-        processes.end_children()  # those that were never reported have died of their alive pipes
+        processes.end_children()  # a worker that was never reported has ended with its alive pipe
 
     def start(self, handler: str = "index.handler", **fields: Any) -> Frame:
-        """Have the template loaded; its READY."""
+        """Have the template load the function, and return its READY."""
         return self.runtime.start(handler, **DUMP, **HELLO, **fields)
 
     def ask(self, count: int = 1, groups: Sequence[int] = ()) -> list[Driven]:
-        """Ask for workers, without waiting for anything."""
+        """Ask for workers without waiting for anything."""
         asked = []
         for ticket in itertools.islice(self._tickets, count):
             asked.append(Driven(self.folder, self.template.fork(ticket, groups)))
@@ -132,7 +136,7 @@ class Templates:
         return asked
 
     def settle(self) -> None:
-        """Wait until each worker that was asked for is our child, or could not be forked."""
+        """Wait until each worker that was asked for has become our child or has failed to be forked."""
         deadline = time.monotonic() + LIMIT
         while not self._all_settled():
             ready = select.select([self.template.control], [], [], max(0.0, deadline - time.monotonic()))[0]
@@ -143,7 +147,7 @@ class Templates:
             assert not self.template.ended
 
     def fork(self, count: int = 1, **fields: Any) -> list[Driven]:
-        """Workers that are ready."""
+        """Fork workers, wait until they are ready, and return them."""
         asked = self.ask(count)
         for worker in asked:
             worker.hello(**DUMP, **fields)
