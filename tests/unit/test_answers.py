@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pipe_init.kernel.reaper import Death
 from pipe_init.limits.cgroup import Evidence
 from pipe_init.limits.rlimits import Limits
-from pipe_init.model import Function, Request, Settings
+from pipe_init.model import AFTER_FORK, BEFORE_FORK, Function, Request, Settings
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import AFTER_FORK, BEFORE_FORK, UNSEEN, WorkerEnd, answer, stacks_by_request
+from pipe_init.policy.errors import UNSEEN, WorkerEnd, answer, stacks_by_request
 
 CALL: list[object] = ["/code/index.py", 3, "handler", "    work()"]
 
