@@ -6,14 +6,12 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipe_runtime.wire.frames import LARGEST_PAYLOAD
 
-from .limits.rlimits import NONE, Limits
-
-if TYPE_CHECKING:
-    from .limits.delegation import Parent
+from .limits.confinement import Confinement
+from .limits.rlimits import Limits
 
 MAX_PAYLOAD = LARGEST_PAYLOAD
 """Bytes of a request's payload, unless it is streamed."""
@@ -88,8 +86,7 @@ class Function:
         environment: The environment of a worker.
         hello: HELLO's configuration (docs/protocol.md).
         settings: The time limits of its workers, and how many requests each may have.
-        limits: What a worker may use.
-        cgroup: The cgroup in which each worker gets a group of its own; None for no groups.
+        confinement: What a worker may use, and how it is held to that.
         memory_mb: The memory size that reports name, in MB.
         version: The version of the function that start lines name.
         assumed_region: The region if it is only a default, else "".
@@ -108,8 +105,7 @@ class Function:
     environment: dict[str, str]
     hello: dict[str, Any]
     settings: Settings
-    limits: Limits = NONE
-    cgroup: Parent | None = None
+    confinement: Confinement = field(default_factory=Confinement)
     memory_mb: int = 0
     version: str = "$LATEST"
     assumed_region: str = ""
@@ -122,6 +118,11 @@ class Function:
     start_method: str = EXEC
     max_growth: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """What a worker may use."""
+        return self.confinement.limits
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
-"""One worker's cgroup: its limits, what it tells, its end. Of version 2, or of version 1 in several hierarchies.
+"""One worker's cgroup: set its limits, read what the kernel has counted, and kill everything in it.
 
-It knows files and processes, not workers or requests. What the files mean: cgroups(7), and the kernel's own documents.
+It is a folder of version 2, or one in each of several hierarchies of version 1. What the files mean is documented in
+cgroups(7) and in the kernel's own documents. This file knows files and processes, not workers or requests.
 """
 
 from __future__ import annotations
@@ -19,20 +20,24 @@ FILES = {
     PIDS: ("pids.max",),
     CPUS: ("cpu.max", "cpu.cfs_quota_us"),
 }
-"""The file that takes each limit, in version 2 and 1: where it is, the controller is on."""
+"""The file that takes each limit, in version 2 and in version 1. If it exists, its controller is on."""
 
 CPU_PERIOD = 100_000
-"""Microseconds over which a share of the CPUs is counted: the kernel's default."""
+"""Microseconds over which the kernel counts a share of the CPUs. This is its default."""
 
 LEAST_QUOTA = 1000
-"""Microseconds of them at least: the kernel takes no less."""
+"""The fewest microseconds per period that the kernel accepts."""
 
 
 class Evidence(NamedTuple):
-    """What a group tells of its processes. None: its controller is not on, or the kernel does not say.
+    """What the kernel has counted in a cgroup. None means that it does not say, or that the controller is off.
 
-    memory_peak: bytes. pids_peak: processes and threads. oom_kills: processes killed for memory, pids_refused: refused
-    forks, both since `Group.mark`. holds_memory: it sees to the memory limit.
+    Attributes:
+        memory_peak: Bytes.
+        pids_peak: Processes and threads.
+        oom_kills: Processes killed for memory since `Group.mark`.
+        pids_refused: Forks refused since `Group.mark`.
+        holds_memory: Whether the cgroup enforces the memory limit.
     """
 
     memory_peak: int | None = None
@@ -42,15 +47,27 @@ class Evidence(NamedTuple):
     holds_memory: bool = False
 
     def peaks(self) -> Evidence:
-        """Without the events: where they may be another request's."""
+        """Return the peaks only, because another request may have caused the events."""
         return self._replace(oom_kills=0, pids_refused=0)
 
 
 class Group:
-    """One worker's cgroup: a folder in each of the delegated ones.
+    """One worker's cgroup.
 
-    held: the limits that it sees to. join_descriptors: whoever writes b"0" to each of them joins it.
-    OSError: it cannot be made, or does not take its limits.
+    The worker joins it itself between fork and exec, by writing b"0" to descriptors that the init has opened. So no
+    child of it is ever outside, and the kernel charges its memory to the cgroup from the first page.
+
+    Args:
+        folders: The cgroup's folder in each of the delegated ones.
+        limits: The limits.
+
+    Attributes:
+        folders: Those of the folders that are not removed yet.
+        held: Names of the limits that it enforces.
+        join_descriptors: Where a process writes b"0" to join it.
+
+    Raises:
+        OSError: It does not take its limits.
     """
 
     def __init__(self, folders: Sequence[str], limits: Limits) -> None:
@@ -70,7 +87,7 @@ class Group:
     def _limit(self, limits: Limits) -> None:
         if MEMORY in self.held:
             self._write(limits.memory, *FILES[MEMORY])
-            # Swap is no way out: version 2 counts it apart, version 1 together with the memory.
+            # Swap is limited too: version 2 counts it separately, version 1 together with memory.
             self._write(0, "memory.swap.max")
             self._write(limits.memory, "memory.memsw.limit_in_bytes")
             self._write(1, "memory.oom.group")
@@ -84,11 +101,11 @@ class Group:
             self._write(quota, "cpu.cfs_quota_us")
 
     def mark(self) -> None:
-        """Count what happens from now on."""
+        """Count events from now on."""
         self._before = self._read()
 
     def evidence(self) -> Evidence:
-        """What has happened since `mark`, and the peaks so far."""
+        """Return the events since `mark`, and the peaks so far."""
         now, before = self._read(), self._before
         return now._replace(
             oom_kills=now.oom_kills - before.oom_kills, pids_refused=now.pids_refused - before.pids_refused
@@ -104,7 +121,7 @@ class Group:
         )
 
     def members(self) -> set[int]:
-        """The pids of its processes, as this process knows them; those of other PID namespaces are not seen."""
+        """Return the pids of its processes, as this process's PID namespace has them."""
         found: set[int] = set()
         for folder in self.folders:
             try:
@@ -115,17 +132,17 @@ class Group:
         return found - {0}
 
     def kill(self) -> None:
-        """SIGKILL to every process in it, those that are forked meanwhile too. They end soon, not at once."""
+        """Send SIGKILL to every process in it, also to those that are forked meanwhile. They end soon, not at once."""
         if self._try(b"1", "cgroup.kill"):
             return
-        # Who cannot run cannot fork. Version 1 does not end what it has frozen: so it must not be able to fork.
+        # Frozen processes cannot fork. Version 1 does not end frozen ones, so there a limit keeps them from forking.
         frozen = self._try(b"1", "cgroup.freeze")
         self._try(b"0", *FILES[PIDS])
         killed: set[int] = set()
         while members := self.members() - killed:
             handles = dict(_handles(members))
             try:
-                for pid in self.members() & handles.keys():  # a pid may have become somebody else's meanwhile
+                for pid in self.members() & handles.keys():  # those that are still members: a pid may be reused
                     _end(handles[pid])
             finally:
                 for handle in handles.values():
@@ -135,7 +152,7 @@ class Group:
             self._try(b"0", "cgroup.freeze")
 
     def close(self) -> bool:
-        """End what is in it, and remove it. False: something in it has not ended yet; call it again."""
+        """Kill everything in it, and remove it. Return False if something has not ended yet: call it again later."""
         for descriptor in self.join_descriptors:
             os.close(descriptor)
         self.join_descriptors = ()
@@ -144,11 +161,11 @@ class Group:
         return not self.folders
 
     def has(self, name: str) -> bool:
-        """Whether it can hold this limit: the controller is on."""
+        """Return whether it can enforce this limit, because the controller is on."""
         return self._file(*FILES[name]) is not None
 
     def _file(self, *names: str) -> str | None:
-        """The path of the first of these files that is in any of the folders."""
+        """Return the path of the first of these files that exists in any of the folders."""
         paths = (os.path.join(folder, name) for name in names for folder in self.folders)
         return next((path for path in paths if os.path.exists(path)), None)
 
@@ -158,7 +175,7 @@ class Group:
             put(path, str(value).encode())
 
     def _try(self, data: bytes, *names: str) -> bool:
-        """Write to the first of these files. False: there is none, as with an older kernel, or it does not take it."""
+        """Write to the first of these files. Return False if an older kernel has none, or if the write fails."""
         path = self._file(*names)
         if path is None:
             return False
@@ -174,16 +191,16 @@ class Group:
             with open(path or os.devnull) as file:
                 return file.read()
         except OSError:
-            return ""  # the group is gone, or the kernel does not tell
+            return ""  # the cgroup is gone, or the file cannot be read
 
 
 def number(text: str) -> int | None:
-    """The number that a file of a group holds; None for "max", and where there is none."""
+    """Return the number in a cgroup's file; None for "max" or no number."""
     return int(text) if text.strip().isdecimal() else None
 
 
 def field(text: str, name: str) -> int:
-    """The number behind `name` in a file of lines of two words; 0 where there is none."""
+    """Return the number after `name` in a file whose lines have two words; 0 if there is none."""
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == name and value.strip().isdecimal():
@@ -192,7 +209,11 @@ def field(text: str, name: str) -> int:
 
 
 def put(path: str, data: bytes) -> None:
-    """Write to a file of the kernel's, in one go. OSError, with the path."""
+    """Write to a file of the kernel's with one system call.
+
+    Raises:
+        OSError: It does not take the data. The error has the path.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, data)
@@ -203,13 +224,17 @@ def put(path: str, data: bytes) -> None:
 
 
 def words(path: str) -> set[str]:
-    """The words in a file of the kernel's. OSError: it cannot be read."""
+    """Return the words in a file of the kernel's.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     with open(path) as file:
         return set(file.read().split())
 
 
 def removed(folder: str) -> bool:
-    """Remove a group's folder. False: there is still something in it."""
+    """Remove a cgroup's folder. Return False if there is still something in it."""
     try:
         os.rmdir(folder)
     except FileNotFoundError:
@@ -220,7 +245,7 @@ def removed(folder: str) -> bool:
 
 
 def _handles(pids: Iterable[int]) -> Iterable[tuple[int, int]]:
-    """A pidfd for each of the pids that is still there."""
+    """Yield each pid that still exists, with a pidfd."""
     for pid in pids:
         try:
             yield pid, os.pidfd_open(pid)
@@ -232,4 +257,4 @@ def _end(handle: int) -> None:
     try:
         signal.pidfd_send_signal(handle, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # it has ended, or is not ours to end
+        return  # it has ended, or we may not signal it

@@ -1,7 +1,11 @@
-"""Where workers' cgroups may be made: folders that were delegated to us, by a user or by systemd.
+"""Make workers' cgroups in folders that a user or systemd has delegated to pipe-init.
 
-It knows files and processes, not workers or requests. It is imported only where a cgroup was asked for, or where a
-limit was that a cgroup of our own could hold.
+Being able to write to a cgroup that somebody else manages is not enough: as root that is every cgroup of the machine,
+and its manager would find processes moved and settings changed. So a folder is used only if the user names it, or if
+systemd has marked it as delegated.
+
+This file knows files and processes, not workers or requests. It is loaded only if the user names a cgroup, or sets a
+limit that the cgroup of pipe-init itself could enforce.
 """
 
 from __future__ import annotations
@@ -11,28 +15,36 @@ import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from .cgroup import FILES, PROCS, Group, put, removed, words
-from .rlimits import CPUS, MEMORY, PIDS, CannotLimit, Limits
+from .rlimits import CPUS, MEMORY, PIDS, CannotUseCgroup, Limits
 
 SUBTREE = "cgroup.subtree_control"
 
 CONTROLLERS = {MEMORY: "memory", PIDS: "pids", CPUS: "cpu"}
-"""The controller that holds each limit."""
+"""The controller that enforces each limit."""
 
 LEAF = "pipe-init-{}"
-"""Of the init itself, where it sits in a folder of version 2 that hands on controllers."""
+"""The cgroup that the init moves to if it is in a folder of version 2 itself: such a folder must have no processes."""
 
 NAME = "pipe-init-{}-{}"
-"""Of a worker's group: the init's pid, and a number."""
+"""The name of a worker's cgroup: the init's pid, and a number."""
 
 DELEGATED = "user.delegate"
-"""systemd's mark on a group that it has handed over (systemd.resource-control(5), Delegate=)."""
+"""systemd's mark on a cgroup that it has delegated (systemd.resource-control(5), Delegate=)."""
 
 
-class Parent:
-    """Delegated folders, in which each worker gets a group of its own.
+class Delegation:
+    """Delegated folders, in which each worker gets a cgroup of its own.
 
-    folders: one of version 2, or of version 1 one in each hierarchy that is to be used. CannotLimit: no group can be
-    made there, or the controllers that `wanted` limits need cannot be switched on.
+    Args:
+        folders: One folder of version 2, or one in each hierarchy of version 1 that is to be used.
+        wanted: Names of the limits whose controllers are needed.
+
+    Attributes:
+        folders: The folders.
+        holds: Names of the limits that cgroups there can enforce.
+
+    Raises:
+        CannotUseCgroup: No cgroup can be made there, or a controller that is needed cannot be switched on.
     """
 
     def __init__(self, folders: Sequence[str], wanted: Collection[str] = ()) -> None:
@@ -42,12 +54,14 @@ class Parent:
         self._undo: list[Callable[[], None]] = []
         for folder in self.folders:
             if not os.path.exists(os.path.join(folder, PROCS)):
-                raise CannotLimit(f"{folder} is no cgroup: it has no {PROCS}")
+                raise CannotUseCgroup(f"{folder} is no cgroup: it has no {PROCS}")
         hierarchies: dict[int, str] = {}
         for folder in self.folders:
             other = hierarchies.setdefault(os.stat(folder).st_dev, folder)
             if other != folder:
-                raise CannotLimit(f"{other} and {folder} are of one hierarchy: a process can only be in one of them")
+                raise CannotUseCgroup(
+                    f"{other} and {folder} are of one hierarchy: a process can only be in one of them"
+                )
         try:
             for folder in self.folders:
                 self._hand_on(folder, [CONTROLLERS[name] for name in wanted])
@@ -55,8 +69,8 @@ class Parent:
         except OSError as error:
             self.close()
             where = error.filename or folder
-            raise CannotLimit(f"no cgroup can be used in {folder}: {where}: {error.strerror}") from None
-        except CannotLimit:
+            raise CannotUseCgroup(f"no cgroup can be used in {folder}: {where}: {error.strerror}") from None
+        except CannotUseCgroup:
             self.close()
             raise
         self.holds = frozenset(name for name in FILES if trial.has(name))
@@ -64,10 +78,14 @@ class Parent:
         self.release(trial)
         if useless:
             self.close()
-            raise CannotLimit(f"{os.path.dirname(useless[0])} has none of the controllers memory, pids and cpu")
+            raise CannotUseCgroup(f"{os.path.dirname(useless[0])} has none of the controllers memory, pids and cpu")
 
     def group(self, limits: Limits) -> Group:
-        """A new group. OSError: it cannot be made, or does not take its limits."""
+        """Return a new cgroup with these limits.
+
+        Raises:
+            OSError: It cannot be made, or does not take its limits.
+        """
         self.tidy()
         made: list[str] = []
         try:
@@ -81,7 +99,10 @@ class Parent:
             raise
 
     def _made(self, name: str) -> list[str]:
-        """The folders of that name, made; [] if there was one: an init of another PID namespace has our pid too."""
+        """Make the folders of this name and return them.
+
+        Return [] if one exists already: an init in another PID namespace may have the same pid.
+        """
         made: list[str] = []
         try:
             for folder in self.folders:
@@ -96,17 +117,17 @@ class Parent:
         return made
 
     def release(self, group: Group) -> None:
-        """The worker is gone: its group is to go, now or when all in it has ended."""
+        """Remove the cgroup of a worker that is gone, now or when everything in it has ended."""
         if not group.close():
             self._left.append(group)
 
     def tidy(self) -> bool:
-        """Remove the groups whose last processes have ended. False: some are left."""
+        """Remove the cgroups whose last processes have ended. Return False if some are left."""
         self._left = [group for group in self._left if not group.close()]
         return not self._left
 
     def close(self) -> bool:
-        """Leave the folders as they were found. False: processes that do not end are left in a group."""
+        """Leave the folders as they were found. Return False if processes that do not end keep a cgroup."""
         tidy = self.tidy()
         while self._undo:
             try:
@@ -116,10 +137,10 @@ class Parent:
         return tidy
 
     def _hand_on(self, folder: str, controllers: Iterable[str]) -> None:
-        """Have subgroups in a folder of version 2 use these controllers, as far as it has them itself."""
+        """Switch on controllers for the cgroups below a folder of version 2, as far as the folder has them itself."""
         control = os.path.join(folder, SUBTREE)
         if not os.path.exists(control):
-            return  # version 1: each hierarchy has its controllers
+            return  # version 1: the controllers belong to the hierarchy
         available, handed_on = words(os.path.join(folder, "cgroup.controllers")), words(control)
         missing = sorted(set(controllers) & available - handed_on)
         if not missing:
@@ -135,11 +156,14 @@ class Parent:
         self._undo.append(lambda: put(control, switch_on.replace(b"+", b"-")))
 
     def _step_aside(self, folder: str) -> None:
-        """Leave a folder of version 2 for a leaf in it: one that hands on controllers may have no processes itself."""
+        """Move the init from a folder of version 2 into a cgroup below it.
+
+        The kernel lets a cgroup hand on controllers only while it has no processes itself.
+        """
         members = _pids(folder)
         if members != {os.getpid()}:
             others = ", ".join(map(str, sorted(members - {os.getpid()})))
-            raise CannotLimit(
+            raise CannotUseCgroup(
                 f"{folder} has processes in it (pid {others}), so it cannot hand on its controllers "
                 "(cgroups(7), no internal processes): move them into a group below, or give an empty one"
             )
@@ -151,14 +175,15 @@ class Parent:
 
 
 def _limits_something(folder: str) -> bool:
-    """Whether a group has any use: one of version 2 always, since all that is in it can be killed."""
+    """Return whether a cgroup is of any use. One of version 2 always is: everything in it can be killed."""
     version_2 = os.path.exists(os.path.join(folder, "cgroup.controllers"))
     return version_2 or any(os.path.exists(os.path.join(folder, name)) for names in FILES.values() for name in names)
 
 
 def own_delegated(wanted: Collection[str]) -> str | None:
-    """The folder of this process's own group of version 2, if systemd has marked it as delegated and it has controllers
-    for any of the `wanted` limits; else None.
+    """Return the folder of this process's own cgroup of version 2, or None.
+
+    It is returned only if systemd has marked it as delegated and it has a controller for one of the `wanted` limits.
     """
     try:
         with open("/proc/self/cgroup") as group, open("/proc/self/mountinfo") as mounts:
@@ -167,12 +192,17 @@ def own_delegated(wanted: Collection[str]) -> str | None:
             return None
         available = words(os.path.join(folder, "cgroup.controllers"))
     except OSError:
-        return None  # no cgroups here, no /proc, or nobody has marked it
+        return None  # there are no cgroups or no /proc, or the cgroup has no mark
     return folder if any(CONTROLLERS[name] in available for name in wanted) else None
 
 
 def own_folder(group: str, mounts: str) -> str | None:
-    """Where one's own group of version 2 is. group, mounts: the text of proc(5)'s cgroup and mountinfo."""
+    """Return the folder of the cgroup of version 2 that a process is in; None if it is not mounted.
+
+    Args:
+        group: The text of /proc/PID/cgroup (proc(5)).
+        mounts: The text of /proc/PID/mountinfo.
+    """
     own = next((line[3:] for line in group.splitlines() if line.startswith("0::")), None)
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
@@ -186,7 +216,7 @@ def own_folder(group: str, mounts: str) -> str | None:
 
 
 def _unescaped(path: str) -> str:
-    """A path of mountinfo, where blanks are octal numbers."""
+    """Return a path of mountinfo, which writes blanks as octal numbers."""
     return path.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
 
 

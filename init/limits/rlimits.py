@@ -1,4 +1,4 @@
-"""What one worker may use, and how far setrlimit(2) can hold it to that. Knows no requests and no cgroups."""
+"""What one worker may use, and how setrlimit(2) holds it to that. It knows neither requests nor cgroups."""
 
 from __future__ import annotations
 
@@ -6,29 +6,43 @@ import errno
 import os
 import resource
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CPU_GRACE = 1
-"""Seconds of CPU time between SIGXCPU, which a function may catch, and SIGKILL, which it cannot; whole ones only."""
+"""Seconds of CPU time between SIGXCPU, which a function may catch, and SIGKILL, which it cannot. RLIMIT_CPU takes whole
+seconds."""
 
 MEMORY, PIDS, CPUS = "memory", "pids", "cpus"
-"""What a cgroup can limit: fields of Limits."""
+"""Fields of Limits that a cgroup can enforce."""
+
+CPU_SECONDS, OPEN_FILES = "cpu_seconds", "open_files"
+"""Further fields of Limits."""
 
 Setting = tuple[int, int, int]
 """(resource, soft, hard) of setrlimit(2)."""
 
 
 class CannotLimit(Exception):
-    """A limit cannot be had here; the text says why, and what to do."""
+    """A limit cannot be enforced on this system. The text says why, and what to do."""
+
+
+class CannotUseCgroup(CannotLimit):
+    """No cgroup can be made in the folders that were to be used."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may use; None: as much as it likes.
+    """What a worker may use; None means no limit.
 
-    memory, file_bytes, output_bytes, log_bytes: bytes. pids: processes and threads at the same time. cpu_seconds: CPU
-    time of each process in its whole life. cpus: CPUs' worth of time, 0.5 for half of one. open_files: descriptors of
-    each process. output_bytes, log_bytes: of one request; the init itself counts those.
+    Attributes:
+        memory: Bytes.
+        pids: Processes and threads at the same time.
+        cpu_seconds: CPU time of each process in its whole life.
+        cpus: Share of CPU time, in CPUs: 0.5 is half of one.
+        open_files: Descriptors of each process.
+        file_bytes: Size of a file that it writes.
+        output_bytes: Size of one request's result. The init counts it.
+        log_bytes: Size of what one request logs. The init counts it.
     """
 
     memory: int | None = None
@@ -41,17 +55,24 @@ class Limits:
     log_bytes: int | None = None
 
     def for_cgroup(self) -> frozenset[str]:
-        """Those given that a cgroup holds better, or that only a cgroup holds."""
+        """Return the names of the given limits that a cgroup enforces better, or that only a cgroup enforces."""
         return frozenset(name for name in (MEMORY, PIDS, CPUS) if getattr(self, name) is not None)
+
+    def without(self, *names: str) -> Limits:
+        """Return these limits without some."""
+        return replace(self, **dict.fromkeys(names)) if names else self
 
 
 NONE = Limits()
 
 
 def rlimits(limits: Limits, held: Collection[str] = (), tasks: int = 0) -> list[Setting]:
-    """What setrlimit(2) is to hold a worker to.
+    """Return the settings with which setrlimit(2) enforces a worker's limits.
 
-    held: what its cgroup sees to. tasks: that the worker's user has already, which RLIMIT_NPROC counts too.
+    Args:
+        limits: The limits.
+        held: The limits that its cgroup enforces.
+        tasks: Processes and threads that the worker's user has already. RLIMIT_NPROC counts them too.
     """
     wanted: list[Setting] = []
     if limits.memory is not None and MEMORY not in held:
@@ -68,7 +89,7 @@ def rlimits(limits: Limits, held: Collection[str] = (), tasks: int = 0) -> list[
 
 
 def lowered(setting: Setting, hard: int) -> Setting:
-    """The setting where somebody else has set the hard limit `hard` before: theirs stays if it is lower."""
+    """Return a setting that does not exceed `hard`, a hard limit that the process has already."""
     which, soft, wanted = setting
     if hard == resource.RLIM_INFINITY:
         return setting
@@ -76,9 +97,15 @@ def lowered(setting: Setting, hard: int) -> Setting:
 
 
 def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
-    """Hold our own child `pid` to `limits`, but for those that its cgroup sees to; its children inherit it.
+    """Set the rlimits of a child of this process. Call it before the child runs what they are for.
 
-    Call it before the child runs what it is to be limited for. OSError: the child is gone, or may not be limited.
+    Args:
+        pid: The child. Its own children inherit the limits.
+        limits: The limits.
+        held: The limits that its cgroup enforces.
+
+    Raises:
+        OSError: The child is gone, or its limits may not be set.
     """
     tasks = tasks_of_user() if limits.pids is not None and PIDS not in held else 0
     for wanted in rlimits(limits, held, tasks):
@@ -87,7 +114,15 @@ def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
 
 
 def check(limits: Limits, held: Collection[str] = ()) -> None:
-    """CannotLimit: a limit that the cgroup does not see to, if there is one, cannot be had another way."""
+    """Raise an error if a limit that no cgroup enforces cannot be enforced in another way.
+
+    Args:
+        limits: The limits.
+        held: The limits that a cgroup enforces.
+
+    Raises:
+        CannotLimit: The error.
+    """
     if limits.cpus is not None and CPUS not in held:
         raise CannotLimit("a share of the CPUs needs a cgroup with the controller cpu: give one with --cgroup")
     if limits.pids is not None and PIDS not in held:
@@ -103,14 +138,17 @@ def check(limits: Limits, held: Collection[str] = ()) -> None:
 
 
 def counts_processes() -> bool:
-    """Whether RLIMIT_NPROC holds for this process: who is privileged is not asked. Found out by trying."""
+    """Return whether the kernel enforces RLIMIT_NPROC for this process. A child finds out by trying to fork.
+
+    The kernel exempts privileged processes and root's user ID, wherever these come from, so neither is trusted.
+    """
     child = os.fork()
     if child == 0:
         _exit_by_trying()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def _exit_by_trying() -> None:  # Not measured: a process of its own, which ends by a limit or at once.
+def _exit_by_trying() -> None:  # Not measured: it runs in a child, which ends at once.
     try:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         if os.fork():
@@ -122,9 +160,12 @@ def _exit_by_trying() -> None:  # Not measured: a process of its own, which ends
 
 
 def tasks_of_user() -> int:
-    """Processes and threads of this process's user, as RLIMIT_NPROC counts them, as far as /proc shows them.
+    """Return how many processes and threads this process's user has, as far as /proc shows them.
 
-    OSError: there is no /proc.
+    RLIMIT_NPROC counts the same.
+
+    Raises:
+        OSError: There is no /proc.
     """
     own, count = os.getuid(), 0
     for name in os.listdir("/proc"):
@@ -134,7 +175,7 @@ def tasks_of_user() -> int:
                     count += len(os.listdir(f"/proc/{name}/task"))
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EACCES):
-                    raise  # else it has ended meanwhile, or is not to be seen
+                    raise  # otherwise the process has ended, or is hidden
     if not count:
         raise FileNotFoundError(errno.ENOENT, "no proc(5) is mounted there", "/proc")
     return count
@@ -147,5 +188,5 @@ def _real_user(pid: str) -> int:
 
 
 def physical_memory() -> int:
-    """The machine's memory in bytes."""
+    """Return the machine's memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

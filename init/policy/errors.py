@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import pipe_runtime
 
 from ..kernel.reaper import Death
 from ..kernel.shortage import describe
+from ..limits.confinement import PER_PROCESS
 from ..log.formats import parse_stacks
 from ..model import (
     BEFORE_FORK,
@@ -202,7 +203,7 @@ def _died(function: Function, prefix: str, cause: Cause, end: WorkerEnd) -> tupl
 def _limits_of(function: Function, end: WorkerEnd) -> Limits:
     """Return the limits of the process that died. A template has no limit of CPU time and open files."""
     if end.of_template:
-        return replace(function.limits, cpu_seconds=None, open_files=None)
+        return function.limits.without(*PER_PROCESS)
     return function.limits
 
 

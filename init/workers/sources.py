@@ -9,8 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +21,8 @@ from pipe_runtime.wire.messages import ERROR, HELLO, LOG, READY, VERSION
 from ..engine.dispatch import lanes_for
 from ..kernel import reaper
 from ..kernel.poller import Watch
-from ..limits import rlimits
+from ..limits.confinement import PER_PROCESS, Confinement
+from ..limits.rlimits import OPEN_FILES
 from ..log.journal import Journal
 from ..model import AFTER_FORK, BEFORE_FORK, REQUEST, TEMPLATE, WHILE_LOADING, Function
 from . import launch
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 TEMPLATE_SOURCE = -1
 """Of the template's lines, for the journal; lanes count from 0."""
-
-FORKING = 9
-"""Processes that a template may have beside those of the function's: the runtime's batch, and who forks it."""
 
 WORDS = 200
 """Characters of a template's last words that are passed on, at most."""
@@ -86,18 +83,12 @@ def hello_of(function: Function) -> dict[str, Any]:
         **function.hello,
     }
     if function.start_method == TEMPLATE:
-        hello.update(_own_limits(function.limits))
+        hello.update(function.confinement.per_process())
         if lanes_for(function) > 1:
             hello["adopts_orphans"] = True  # several workers may be there at a time: so they can be told apart
     if function.isolation == REQUEST:
         hello["rehearse"] = True
     return hello
-
-
-def _own_limits(given: rlimits.Limits) -> dict[str, int]:
-    """HELLO's fields for what each process has for itself, and so cannot inherit from a template."""
-    fields = {"cpu_seconds": given.cpu_seconds, "open_files": given.open_files}
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 class Exec:
@@ -111,22 +102,22 @@ class Exec:
     def start(self, lane: Lane) -> Worker:
         """As Starter.start; the pid is known."""
         function, (process, self.early) = self._function, (self.early, None)
-        group = group_of(function)
+        confinement = function.confinement
+        group = confinement.group()
         try:
             joins = () if group is None else group.join_descriptors
-            allowed = function.limits
+            already = () if process is not None else (OPEN_FILES,)
             if process is None:
                 process = launch.start(
                     function.command,
                     function.environment,
                     joins=joins,
                     adopts=lanes_for(function) > 1,  # as in HELLO
-                    open_files=allowed.open_files,
+                    open_files=confinement.limits.open_files,
                 )
-                allowed = replace(allowed, open_files=None)
-            limited(process, allowed, group)
+            limit(process, confinement, group, already)
         except OSError:
-            released(function, group)
+            confinement.release(group)
             raise
         return Worker(process, group)
 
@@ -135,7 +126,7 @@ class Exec:
 
     def release(self, worker: Worker) -> None:
         """As Starter.release."""
-        released(self._function, worker.group)
+        self._function.confinement.release(worker.group)
 
     def stage(self, worker: Worker) -> str:
         """As Starter.stage."""
@@ -182,17 +173,17 @@ class FromTemplate:
             assert self._instead is not None
             return self._instead.start(lane)
         ticket = self._last_ticket = self._last_ticket + 1
-        group = group_of(self._function)
+        group = self._function.confinement.group()
         try:
             try:
                 process = template.fork(ticket, () if group is None else group.join_descriptors)
             except ConnectionError:  # it is dying; how it died says why there is no worker
                 process = launch.make_pipes(True).process(0)
         except BlockingIOError:
-            released(self._function, group)
+            self._function.confinement.release(group)
             raise Behind from None
         except OSError:
-            released(self._function, group)
+            self._function.confinement.release(group)
             raise
         worker = Worker(process, group)
         self._expected[ticket] = lane, worker
@@ -204,7 +195,7 @@ class FromTemplate:
 
     def release(self, worker: Worker) -> None:
         """As Starter.release."""
-        released(self._function, worker.group)
+        self._function.confinement.release(worker.group)
 
     def stage(self, worker: Worker) -> str:
         """As Starter.stage."""
@@ -324,12 +315,12 @@ class FromTemplate:
         if self._instead is not None:
             return None
         function = self._function
-        group = group_of(function, with_workers=True)
+        group = function.confinement.group(for_template=True)
         try:
             joins = () if group is None else group.join_descriptors
             template = Template.start(function.command, function.environment, joins)
         except OSError as error:
-            released(function, group)
+            function.confinement.release(group)
             if error.errno not in NO_SOCKETS:
                 raise
             self._journal.tell(
@@ -338,11 +329,10 @@ class FromTemplate:
             self._instead = Exec(function, None)
             return None
         try:
-            # All but what each worker has for itself: the template is not to run out of it by forking many.
-            limited(template.process, replace(function.limits, cpu_seconds=None, open_files=None), group)
+            limit(template.process, function.confinement, group, PER_PROCESS)
         except OSError:
             template.close()
-            released(function, group)
+            function.confinement.release(group)
             raise
         self._template, self._is_heard = template, True
         self._can_dump = self._is_loaded = self._is_closed = False
@@ -364,11 +354,10 @@ class FromTemplate:
         Our runtime has done so itself by then, as HELLO says; this is for what the function has made of that. Earlier
         it would take from a worker what it needs to become one.
         """
-        given = self._function.limits
-        own = rlimits.Limits(cpu_seconds=given.cpu_seconds, open_files=given.open_files)
-        if own != rlimits.NONE and worker.pid and reaper.is_own_child(worker.pid):
+        confinement = self._function.confinement
+        if confinement.per_process() and worker.pid and reaper.is_own_child(worker.pid):
             try:
-                rlimits.apply(worker.pid, own)
+                confinement.apply_per_process(worker.pid)
             except OSError:
                 worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
 
@@ -378,7 +367,7 @@ class FromTemplate:
         if self._template is not None and self._worker is not None:
             self._template.close()
             self._worker.close()
-            released(self._function, self._worker.group)
+            self._function.confinement.release(self._worker.group)
         self._template = self._worker = None
 
     def _watch_writing(self, worker: Worker) -> None:
@@ -448,29 +437,10 @@ class FromTemplate:
             worker.signal(SIGKILL)
 
 
-def group_of(function: Function, with_workers: bool = False) -> Group | None:
-    """A cgroup for one more process, if the function's have any. OSError: there can be none now.
-
-    with_workers: of a template, where workers are for a moment, before they join their own.
-    """
-    if function.cgroup is None:
-        return None
-    allowed = function.limits
-    if with_workers and allowed.pids is not None:
-        allowed = replace(allowed, pids=allowed.pids + FORKING)
-    return function.cgroup.group(allowed)
-
-
-def released(function: Function, group: Group | None) -> None:
-    """Nothing is left in a cgroup that matters."""
-    if group is not None and function.cgroup is not None:
-        function.cgroup.release(group)
-
-
-def limited(process: launch.Process, allowed: rlimits.Limits, group: Group | None) -> None:
-    """Hold a new process to its limits, but for what its cgroup sees to. OSError: it cannot be, and is no more."""
+def limit(process: launch.Process, confinement: Confinement, group: Group | None, but: Collection[str]) -> None:
+    """Hold a new process to its limits, except to those in `but`. OSError: it cannot be done; the process is ended."""
     try:
-        rlimits.apply(process.pid, allowed, () if group is None else group.held)
+        confinement.apply(process.pid, group, but)
     except OSError:
         process.dismiss()  # no function runs beyond a limit that somebody relies on
         raise

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipe_init.engine.supervisor import Supervisor
 from pipe_init.kernel.signals import ENDING, Signals
+from pipe_init.limits.confinement import Confinement
 from pipe_init.limits.rlimits import NONE, Limits
 from pipe_init.log.journal import Journal
 from pipe_init.model import EXEC, PROCESS, Function, Outcome, Request, Settings
@@ -144,7 +145,7 @@ def supervised(
         unlimited(),
         dict(hello or {}),
         Settings(**times),
-        limits=limits,
+        confinement=Confinement(limits),
         log_style=log_style,
         workers=workers,
         isolation=isolation,

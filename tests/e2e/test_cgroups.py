@@ -19,7 +19,7 @@ import pytest
 
 from pipe_init.limits import delegation
 from pipe_init.limits.cgroup import Evidence, Group, field, number
-from pipe_init.limits.delegation import Parent, own_delegated, own_folder
+from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
 from pipe_init.model import EXIT_NOT_LOADED, Function, Request, Settings
 from pipe_init.policy.actions import Cause
@@ -184,7 +184,7 @@ class TestGroups:
 
     def test_kill_ends_all_that_is_in_it(self, controllers: tuple[str, ...]) -> None:
         with groups.folders(*controllers) as folders:
-            parent = Parent(folders)
+            parent = Delegation(folders)
             group = parent.group(Limits())
             source = (
                 "import os, signal\nfor _ in range(5): os.fork()\nos.setpgid(0, 0)\nos.write(2, b'r')\nsignal.pause()"
@@ -207,7 +207,7 @@ class TestGroups:
 
     def test_a_group_with_a_process_in_it_stays_until_it_has_ended(self, controllers: tuple[str, ...]) -> None:
         with groups.folders(*controllers) as folders:
-            parent = Parent(folders)
+            parent = Delegation(folders)
             first, second = parent.group(Limits()), parent.group(Limits())
             assert set(first.folders).isdisjoint(second.folders)
             parent.release(first)
@@ -336,12 +336,12 @@ class TestFolders:
 
     def test_no_folder_of_cgroups(self, tmp_path: Path) -> None:
         with pytest.raises(CannotLimit, match=r"no cgroup: it has no cgroup\.procs"):
-            Parent([str(tmp_path)])
+            Delegation([str(tmp_path)])
 
     def test_a_folder_that_takes_no_groups(self, tmp_path: Path) -> None:
         (tmp_path / "cgroup.procs").touch()
         with pytest.raises(CannotLimit, match="no cgroup can be used"):
-            Parent([str(tmp_path)])
+            Delegation([str(tmp_path)])
         assert os.listdir(tmp_path) == ["cgroup.procs"]
 
     def test_controllers_are_switched_on_and_off_again(self, tmp_path: Path) -> None:
@@ -351,5 +351,5 @@ class TestFolders:
         control = tmp_path / "cgroup.subtree_control"
         control.write_text("memory\n")
         with pytest.raises(CannotLimit):  # a folder below is no cgroup; by then they were switched on
-            Parent([str(tmp_path)], ["memory", "pids", "cpus"])
+            Delegation([str(tmp_path)], ["memory", "pids", "cpus"])
         assert control.read_text() == "-cpu -pids"

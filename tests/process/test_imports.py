@@ -235,4 +235,4 @@ def test_cgroups_are_loaded_only_where_one_is_asked_for() -> None:
     found = [each for each in imports_of("pipe_init") if not each.types_only]
     importers = {target: {each.importer for each in found if each.target == target} for target in late}
     assert importers["pipe_init.limits.cgroup"] == {"pipe_init.limits.delegation"}
-    assert importers["pipe_init.limits.delegation"] == {"pipe_init.cli.function.confine"}
+    assert importers["pipe_init.limits.delegation"] == {"pipe_init.limits.confinement"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipe_init.kernel.reaper import Death
 from pipe_init.limits.cgroup import Evidence
+from pipe_init.limits.confinement import Confinement
 from pipe_init.limits.rlimits import Limits
 from pipe_init.model import AFTER_FORK, BEFORE_FORK, Function, Request, Settings
 from pipe_init.policy.actions import Cause
@@ -82,7 +83,8 @@ KILLED = Death(1, signal.SIGKILL, 95 * MIB, 5.0)
 
 def answered(cause: Cause, end: WorkerEnd, limits: Limits = LIMITED) -> tuple[str, str, int]:
     """Return an answer's error type, its message after the prefix, and the exit code."""
-    error, code = answer(Function([], {}, {}, Settings(), limits=limits), Request("id", b"", "", "", 1.0), cause, end)
+    function = Function([], {}, {}, Settings(), confinement=Confinement(limits))
+    error, code = answer(function, Request("id", b"", "", "", 1.0), cause, end)
     return error["error_type"], error["error_message"].removeprefix("RequestId: id Error: "), code
 
 

@@ -1,7 +1,4 @@
-"""From the options of limits to Limits, and to the cgroup that holds some of them.
-
-click.UsageError: what cannot be had. It knows options and folders, not workers.
-"""
+"""Turn the options of limits into limits, and into the confinement that enforces them."""
 
 from __future__ import annotations
 
@@ -9,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...limits import rlimits
-from ...limits.rlimits import CannotLimit, Limits
+from ...limits.confinement import Confinement
+from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
 
 if TYPE_CHECKING:
-    from ...limits.delegation import Parent
     from ...log.journal import Journal
     from .inputs import Given
 
@@ -22,7 +18,7 @@ KIB = 1024
 
 
 def limits_of(options: Given) -> Limits:
-    """The limits that the options ask for."""
+    """Return the limits that the options ask for."""
     return Limits(
         memory=_times(options.memory, MIB),
         pids=options.pids,
@@ -39,43 +35,26 @@ def _times(number: int | None, unit: int) -> int | None:
     return None if number is None else number * unit
 
 
-def cgroup_folders(options: Given, wanted: Limits) -> list[str]:
-    """The folders below which each worker is to have a group: those given, else our own if it was delegated to us."""
-    if options.cgroup:
-        return [str(folder) for folder in options.cgroup]
-    if not wanted.for_cgroup():
-        return []
-    from ...limits.delegation import own_delegated
+def open_confinement(options: Given, limits: Limits, folders: list[str], journal: Journal) -> Confinement:
+    """Return what holds workers to their limits. Call it while there is no worker.
 
-    own = own_delegated(wanted.for_cgroup())
-    return [] if own is None else [own]
+    Args:
+        options: The options of the run.
+        limits: The limits that they ask for.
+        folders: The folders for workers' cgroups.
+        journal: The log, for a note that pipe-init's own cgroup cannot be used.
 
-
-def open_cgroup(options: Given, folders: list[str], wanted: Limits, journal: Journal) -> Parent | None:
-    """The place for workers' groups, if there is one. Call it while there is no worker.
-
-    click.UsageError: what was given cannot be used, or a limit cannot be had here.
+    Raises:
+        click.UsageError: A cgroup that the user named cannot be used, or a limit cannot be enforced on this system.
     """
-    parent = None
-    try:
-        if folders:
-            parent = _parent(options, folders, wanted, journal)
-        rlimits.check(wanted, parent.holds if parent is not None else ())
-    except CannotLimit as error:
-        if parent is not None:
-            parent.close()
-        raise click.UsageError(f"The limits cannot be set: {error}.") from None
-    return parent
 
-
-def _parent(options: Given, folders: list[str], wanted: Limits, journal: Journal) -> Parent | None:
-    from ...limits.delegation import Parent
-
-    try:
-        return Parent(folders, wanted.for_cgroup())
-    except CannotLimit as error:
-        if options.cgroup:
-            raise click.BadParameter(f"{error}.", param_hint="'--cgroup'") from None
+    def refused(reason: str) -> None:
         if not options.quiet:
-            journal.tell(f"pipe-init: its own cgroup is not used: {error}")
-        return None
+            journal.tell(f"pipe-init: its own cgroup is not used: {reason}")
+
+    try:
+        return Confinement.open(limits, folders, None if options.cgroup else refused)
+    except CannotUseCgroup as error:
+        raise click.BadParameter(f"{error}.", param_hint="'--cgroup'") from None
+    except CannotLimit as error:
+        raise click.UsageError(f"The limits cannot be set: {error}.") from None

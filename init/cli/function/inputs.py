@@ -19,6 +19,7 @@ import msgpack
 from pipe_runtime.wire.frames import MAX_HEAD, MAX_ITEMS
 
 from ...limits import rlimits
+from ...limits.confinement import Confinement
 from ...log import formats
 from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
 from ...workers import launch
@@ -165,7 +166,7 @@ def describe_function(options: Given) -> Function:
             max_requests=1 if each_its_own else options.max_requests or 0,
             prestart=each_its_own and options.events is not None,
         ),
-        limits=limits_of(options),
+        confinement=Confinement(limits_of(options)),
         memory_mb=about["memory_mb"],
         version=about.get("version", Function.version),
         assumed_region=identity.assumed_region,

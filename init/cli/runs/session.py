@@ -18,13 +18,13 @@ from ...engine.supervisor import Supervisor
 from ...kernel.outlet import Patience, same_file
 from ...kernel.reaper import become_subreaper
 from ...kernel.signals import Signals
-from ...limits.rlimits import PIDS
+from ...limits.confinement import cgroup_folders
 from ...log import formats
 from ...log.journal import INFO, LOG_CAP, Journal
 from ...model import EXEC, MAX_PAYLOAD, TEMPLATE, Outcome, Request, new_request_id
 from ...workers import launch
 from ..function.aws_region import mentions_aws
-from ..function.confine import cgroup_folders, open_cgroup
+from ..function.confine import open_confinement
 from ..function.inputs import Given, describe_function
 from ..function.platform import FC
 from ..results.failures import Failures, for_stderr, kind_of_failure
@@ -54,7 +54,7 @@ class Session:
             raise click.UsageError(f"{names} cannot be given together: choose one.")
         self.function = describe_function(options)
         self.source = -1 if options.events is None else open_input(options.events)
-        folders = cgroup_folders(options, self.function.limits)
+        folders = cgroup_folders(self.function.limits, [str(folder) for folder in options.cgroup])
         signals, process = self._early(early, wanted=not folders)
         self.event = read_event(options, signals) if options.events is None else b""
         self.output = Output(1, signals, options.grace)
@@ -73,8 +73,9 @@ class Session:
             self.journal.tell("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
         self.failures = Failures(options, self.function, self.journal)
         self._say_region()
-        self.cgroup = open_cgroup(options, folders, self.function.limits, self.journal)
-        self.function = replace(self.function, cgroup=self.cgroup, start_method=self._start_method())
+        confinement = open_confinement(options, self.function.limits, folders, self.journal)
+        self.function = replace(self.function, confinement=confinement)
+        self.function = replace(self.function, start_method=self._start_method())
         self.supervisor = Supervisor(self.function, signals, self.journal, process)
 
     @property
@@ -114,8 +115,7 @@ class Session:
 
     def _start_method(self) -> str:
         """How workers are started, now that it is known who counts their processes. click.UsageError: it cannot be."""
-        held = () if self.cgroup is None else self.cgroup.holds
-        if self.function.limits.pids is None or PIDS in held:
+        if self.function.confinement.counts_each_worker:
             return self.function.start_method
         if lanes_for(self.function) > 1:
             which = "several processes that serve"
@@ -123,8 +123,7 @@ class Session:
             which = "--start-method template"
         else:
             return EXEC
-        if self.cgroup is not None:
-            self.cgroup.close()
+        self.function.confinement.close()
         raise click.UsageError(
             f"--pids goes with {which} only in a cgroup with the controller pids (--cgroup): else the kernel counts "
             "all of them together."
@@ -237,7 +236,7 @@ class Session:
     def _close(self) -> None:
         """End the workers, and remove the cgroup."""
         self.supervisor.close()
-        if self.cgroup is not None and not self.cgroup.close():
+        if not self.function.confinement.close():
             self.journal.tell("pipe-init: a cgroup is left behind, with processes in it that do not end")
 
     def _exit_code(self, code: int) -> int:
