@@ -1,6 +1,6 @@
-"""Everything that the runtime says leaves through here: one frame after the other, whole, from any thread.
+"""Send the runtime's frames whole and one after another, from any thread.
 
-This file knows the connection and the pipes, not what the frames mean.
+This module does not know what the frames mean, nor how they are encoded.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
-
-    from ..wire.connection import Connection
-    from .stdio import Pipes
 
     Post = tuple[int, int, Mapping[str, Any] | None, bytes, bool]
 
 
 class Outbox:
-    """Sends frames. Safe between threads, and inside a signal handler that interrupts a send.
+    """Send frames. It is safe between threads, and in a signal handler that interrupts a send.
 
-    lock: held while the connection changes. Where several threads post, whoever takes frames in holds it too.
+    Args:
+        encode: Makes the bytes of a frame of kind, id, metadata, payload and trusted; as Connection.send.
+        write: Writes all of the bytes; as Pipes.write.
+
+    Attributes:
+        lock: Held while a frame is encoded and written. Code that feeds received bytes to the same connection holds it,
+            too, if several threads post.
     """
 
-    def __init__(self, connection: Connection, pipes: Pipes) -> None:
-        self._connection = connection
-        self._pipes = pipes
+    def __init__(self, encode: Callable[..., bytes], write: Callable[[bytes], None]) -> None:
+        self._encode = encode
+        self._write = write
         # Reentrant, because a signal handler may post at any moment after this thread has taken the lock.
         self.lock = RLock()
         self._busy = False
@@ -42,11 +45,15 @@ class Outbox:
     ) -> None:
         """Send one frame. A frame that a signal handler posts in the middle of another one follows that one.
 
-        What a signal handler of the function's raises meanwhile may break off a frame that one write takes (it is
-        sent or not, never half); for any other frame there must be Quiet.
-        trusted: as in Connection.send.
-        LocalProtocolError: the protocol does not allow it now, or it is too large; nothing was sent.
-        BrokenPipeError: nobody reads any more.
+        If a signal handler of the function raises meanwhile, a frame that one write takes is sent or not, never half.
+        Post any larger frame inside SignalGuard.during.
+
+        Args:
+            trusted: As in Connection.send.
+
+        Raises:
+            LocalProtocolError: The protocol does not allow the frame now, or it is too large. Nothing was sent.
+            BrokenPipeError: The init no longer reads.
         """
         with self.lock:
             if self._busy:
@@ -54,14 +61,14 @@ class Outbox:
                 return
             try:
                 self._busy = True
-                self._pipes.write(self._connection.send(kind, id, metadata, payload, trusted))
+                self._write(self._encode(kind, id, metadata, payload, trusted))
             finally:
                 self._busy = False
                 if self._deferred:
                     self._send_deferred()
 
     def after_fork(self) -> None:
-        """In a forked child: another thread of the parent's may have been at a frame. Sending fails from now on."""
+        """Reset in a forked child what another thread of the parent may have held."""
         self.lock = RLock()
         self._busy = False
         self._deferred.clear()
@@ -70,9 +77,9 @@ class Outbox:
         more = True
         while more:
             try:
-                self._busy = True  # before looking: a signal handler that posts now would send them all, this one too
+                self._busy = True  # before looking: a signal handler that posts now would send all of them itself
                 if self._deferred:
-                    self._pipes.write(self._connection.send(*self._deferred.pop(0)))
+                    self._write(self._encode(*self._deferred.pop(0)))
             finally:
                 self._busy = False
             more = bool(self._deferred)

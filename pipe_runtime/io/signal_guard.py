@@ -1,7 +1,15 @@
 """Keep the function's signal handlers from interrupting the runtime between two requests.
 
-This file also turns SIGTERM into SystemExit in the function's code. It knows signals, and when the function's code
-begins and returns; it knows no frames.
+A handler of the function may raise, for example for an alarm that the function did not cancel. Blocking the signals
+would not help: in a process with a second thread they arrive there, and Python still runs the handler in the main
+thread. So between requests a handler of the runtime replaces each of the function's handlers, calls it, and catches
+what it raises.
+
+SIGTERM raises SystemExit in the function's code, so that `finally` blocks run, unless the function handles SIGTERM
+itself. A plain function occupies the only thread, so no frame could reach it. Between requests SIGTERM ends the wait
+for the next one. A second SIGTERM ends the process at once.
+
+This module knows when the function's code begins and returns. It must not know frames.
 """
 
 from __future__ import annotations
@@ -18,25 +26,18 @@ if TYPE_CHECKING:
     A = TypeVar("A")
     T = TypeVar("T")
 
-ATTEMPTS = 1000
-"""How often the end of the function's code may be interrupted: alarms may come faster than anything gets done."""
-
 _SIGNALS = tuple(sorted(_signal.valid_signals()))
 
 
-class Quiet:
+class SignalGuard:
     """Let the function's signal handlers run between requests, but not raise into the runtime's code.
 
-    Such a handler may raise, for example for an alarm that was not cancelled. Blocking the signals would not help: with
-    a second thread in the process they arrive there, and Python still runs the handler in the main thread. So a handler
-    of the runtime replaces the function's handlers between requests, calls them, and catches what they raise.
-
-    SIGTERM raises SystemExit in the function's code, so that `finally` blocks run, unless the function has a handler of
-    its own. Between requests it ends the wait for the next one. A second SIGTERM ends the process at once.
+    A signal that arrives within the few instructions at the end of the function's code may cost the worker. The init
+    then answers the request.
 
     Args:
-        finished: Called after each such handler, with what it has raised, or None.
-        leave: Called with the SystemExit that a handler has raised, when the runtime waits for a request.
+        finished: Called after each handler that ran between requests, with what it raised, or None.
+        leave: Called with the SystemExit that a handler raised, once the runtime waits for a request.
 
     Attributes:
         terminated: Whether SIGTERM has come. No further request begins then.
@@ -52,45 +53,33 @@ class Quiet:
         self._quiet = True
         self._raised: list[BaseException] | None = None
         self._taken: dict[int, Callable[[int, Any], Any]] = {}
-        # Bound once: they are told apart by identity.
-        self._ours, self._interrupt, self._terminate = self._contain, self._interrupted, self._asked_to_end
+        # Bound once, because they are compared by identity.
+        self._ours, self._interrupt, self._terminate = self._contain, self._on_interrupt, self._on_terminate
         if _signal.getsignal(_signal.SIGTERM) is _signal.SIG_DFL:
             _signal.signal(_signal.SIGTERM, self._terminate)
         if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-            # For good: it does what Python's own does, and saves two system calls for each request.
+            # For good: it does what Python's own handler does, and saves two system calls for each request.
             _signal.signal(_signal.SIGINT, self._interrupt)
         self._ids = frozenset(map(id, (self._ours, self._interrupt, self._terminate)))
-        self._plain = list(map(_signal.getsignal, _SIGNALS))
-        self._plain_ids = list(map(id, self._plain))
+        self._plain_ids = list(map(id, map(_signal.getsignal, _SIGNALS)))
 
     def call(self, function: Callable[[A], T], argument: A, failed: Callable[[BaseException], T]) -> T:
-        """Run the function's code.
+        """Run the function's code, and replace its signal handlers when it has returned.
 
-        Returns what `function(argument)` returns, never None, or what `failed` makes of what it raised. A signal
-        handler of the function's may raise anywhere until it is quiet again, between any two steps below: hence one
-        loop around the other. What then gets out must hit the short `except` of the inner and that of the outer.
+        Returns:
+            What `function(argument)` returned, which must not be None, or else what `failed` makes of the exception.
         """
         result: T | None = None
         failure: BaseException | None = None
-        called = settled = False
-        attempts = 0
-        while not settled:
-            try:
-                while not settled:
-                    try:
-                        if not called:
-                            called, self._quiet = True, False
-                            if self._taken:
-                                self._give_back()
-                            result = function(argument)
-                        self._begin()
-                        settled = True
-                    except BaseException as error:  # the function's code may raise anything, SystemExit too
-                        failure = error if failure is None else failure
-                        attempts += 1
-                        settled = attempts > ATTEMPTS
-            except BaseException as error:
-                failure = error if failure is None else failure
+        try:
+            self._quiet = False
+            if self._taken:
+                self._give_back()
+            result = function(argument)
+            self._replace_handlers()
+        except BaseException as error:  # the function's code may raise anything, SystemExit too
+            self._replace_handlers()
+            failure = error
         return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of them is there
 
     def during(self, step: Callable[[], None]) -> None:
@@ -104,7 +93,11 @@ class Quiet:
         raised: list[BaseException] = []
         try:
             self._raised = raised
-            self._begin_surely(raised)
+            try:
+                self._replace_handlers()
+            except BaseException as error:  # a signal handler's, from before it was replaced
+                self._replace_handlers()
+                raised.append(error)
             step()
         finally:
             self._raised = None
@@ -129,22 +122,19 @@ class Quiet:
         finally:
             self._waiting = False
 
-    def _begin_surely(self, raised: list[BaseException]) -> None:
-        for _ in range(ATTEMPTS):
-            try:
-                self._begin()
-                return
-            except BaseException as error:  # a signal handler's, from before it was replaced
-                raised.append(error)
+    def after_fork(self) -> None:
+        """Restore the default action of SIGTERM in a child that the function forked, unless the function handles it."""
+        if _signal.getsignal(_signal.SIGTERM) is self._terminate:
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
 
-    def _begin(self) -> None:
-        """The function's code has returned. May raise what a signal handler raises now; to be called again then."""
+    def _replace_handlers(self) -> None:
+        """Replace the function's handlers, now that its code has returned. A handler may still raise here."""
         self._quiet = True
         if "signal" not in sys.modules:
             return
-        if list(map(id, map(_signal.getsignal, _SIGNALS))) == self._plain_ids:  # no == of a function's own
-            return
         actions = list(map(_signal.getsignal, _SIGNALS))
+        if list(map(id, actions)) == self._plain_ids:  # by identity: an action may have an __eq__ of the function's
+            return
         for number, action in zip(_SIGNALS, actions, strict=True):
             if action is _signal.default_int_handler:
                 _signal.signal(number, self._interrupt)
@@ -153,7 +143,7 @@ class Quiet:
                 _signal.signal(number, self._ours)
 
     def _give_back(self) -> None:
-        """The function's code begins. From here on its signal handlers may raise again, here to begin with."""
+        """Put the function's handlers back, before its code runs. From here on they may raise."""
         for number, action in self._taken.items():
             if _signal.getsignal(number) is self._ours:
                 _signal.signal(number, action)
@@ -180,7 +170,7 @@ class Quiet:
             raise error
         self._leave(error)
 
-    def _asked_to_end(self, number: int, frame: Any) -> None:
+    def _on_terminate(self, number: int, frame: Any) -> None:
         _signal.signal(number, _signal.SIG_DFL)
         self.terminated = True
         error = SystemExit(128 + number)
@@ -193,12 +183,7 @@ class Quiet:
         if self._waiting:
             raise error
 
-    def after_fork(self) -> None:
-        """Restore the default action of SIGTERM in a child that the function forked, unless the function handles it."""
-        if _signal.getsignal(_signal.SIGTERM) is self._terminate:
-            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-
-    def _interrupted(self, number: int, frame: Any) -> None:
+    def _on_interrupt(self, number: int, frame: Any) -> None:
         if not self._quiet:  # between requests a SIGINT belongs to none of them
             _signal.default_int_handler(number, frame)
         elif self._raised is not None:

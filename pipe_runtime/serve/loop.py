@@ -20,7 +20,7 @@ from ..call import codec, faults
 from ..call.context import DEFAULT_TIMEOUT_MS, Context
 from ..call.usage import Meter, has_cpu_limit, limit_itself
 from ..io.outbox import Outbox
-from ..io.signal_guard import Quiet
+from ..io.signal_guard import SignalGuard
 from ..io.stdio import claim
 from ..load import handler
 from ..log.logs import NAME, NOBODY, Journal, LoggingHook, Tag, log_settings, write_all
@@ -79,7 +79,7 @@ def main(baseline: Collection[str]) -> int:
     try:
         code = runtime.run()
     except SystemExit as error:
-        if not runtime.quiet.terminated:
+        if not runtime.guard.terminated:
             raise
         code = _exit_code(error)
     except OSError as error:
@@ -91,7 +91,7 @@ def main(baseline: Collection[str]) -> int:
     except Fault as fault:  # a template's
         runtime.last_word(faults.describe(fault))
         return EXIT_NOT_LOADED
-    if runtime.quiet.terminated:
+    if runtime.guard.terminated:
         leave(code, terminated=True)
     return code
 
@@ -156,9 +156,9 @@ class Runtime:
         self._meter = Meter()
         self.pipes = claim(KEPT_BYTES)
         self.connection = Connection(RUNTIME)
-        self.outbox = Outbox(self.connection, self.pipes)
+        self.outbox = Outbox(self.connection.send, self.pipes.write)
         self.journal = Journal(self._send_log, self.outbox.lock)
-        self.quiet = Quiet(self._signal_handled, lambda error: leave(_exit_code(error)))
+        self.guard = SignalGuard(self._signal_handled, lambda error: leave(_exit_code(error)))
         self.queue: list[Frame | None] = []
         self._service: Service | None = None
         self.plain = True
@@ -207,14 +207,14 @@ class Runtime:
             if self._service is None or self._service.engine is None:
                 self._serve()
             elif self._service.on_event_loop:
-                while self.quiet.call(self._run_engine, self._service, self._engine_broken_off)[0] != STOP:
+                while self.guard.call(self._run_engine, self._service, self._engine_broken_off)[0] != STOP:
                     continue
                 if self._service.failure is not None:
                     raise self._service.failure
             else:
                 self._service.engine.serve()
         except SystemExit:
-            if not self.quiet.terminated:
+            if not self.guard.terminated:
                 raise
 
     def _greet(self, hello: dict[str, Any]) -> None:
@@ -235,9 +235,9 @@ class Runtime:
 
     def _announce(self, prepare: Callable[[dict[str, Any]], Outcome], hello: dict[str, Any]) -> bool:
         """prepare(hello), and say READY. False: it has failed, and that is said."""
-        kind, metadata, _ = self.quiet.call(prepare, hello, self.problem)
+        kind, metadata, _ = self.guard.call(prepare, hello, self.problem)
         self.journal.flush()
-        if self.quiet.terminated:
+        if self.guard.terminated:
             return False
         if kind == ERROR:
             self.last_word(metadata)
@@ -254,7 +254,7 @@ class Runtime:
         return True
 
     def _serve(self) -> None:
-        while not self.quiet.terminated:
+        while not self.guard.terminated:
             frame = self.next()
             if frame is not None and frame.kind == INVOKE:
                 self.answer(frame)
@@ -272,7 +272,7 @@ class Runtime:
             if self._service is not None:
                 self._receive(self._service)
                 continue
-            event = self.connection.next_frame() or self.connection.receive_frame(self.quiet.wait(self.pipes.read))
+            event = self.connection.next_frame() or self.connection.receive_frame(self.guard.wait(self.pipes.read))
             if isinstance(event, Frame):
                 if event.kind == INVOKE:
                     if "stream" not in event.metadata:
@@ -285,13 +285,13 @@ class Runtime:
 
     def _receive(self, service: Service) -> None:
         """Hear the next frame, if it is there, or read once."""
-        with service.pump.lock:  # a thread that the function has left behind may still wait for its body, and hear
+        with service.reader.lock:  # a thread that the function has left behind may still wait for its body, and hear
             if self.queue:
                 return
             with self.outbox.lock:
                 event = self.connection.next_frame()
             if event is None:
-                data = self.quiet.wait(self.pipes.read)
+                data = self.guard.wait(self.pipes.read)
                 with self.outbox.lock:
                     event = self.connection.receive_frame(data)
             if event is not None:
@@ -314,9 +314,9 @@ class Runtime:
             codec.warm_up(request["content_type"], request["accept"])
             self._cold = False
         self._meter.start()
-        kind, metadata, payload = self.quiet.call(self._call, frame, self.problem)
+        kind, metadata, payload = self.guard.call(self._call, frame, self.problem)
         self.leave_if_forked(None)  # in the handler, or in code of the event's or the result's
-        if self.quiet.terminated:
+        if self.guard.terminated:
             self.journal.flush()
             self.journal.current = NOBODY
             return  # the init does not wait for an outcome
@@ -452,7 +452,7 @@ class Runtime:
         self._meter = Meter()
         self.pipes = pipes
         self.connection = Connection(RUNTIME)
-        self.outbox = Outbox(self.connection, pipes)  # with a lock that no thread of the template's holds
+        self.outbox = Outbox(self.connection.send, pipes.write)  # with a lock that no thread of the template's holds
         self.journal.restart(self.outbox.lock)
 
     def stand_in(self, pipes: Pipes, handler: Callable[[Any, Any], Any]) -> Runtime:
@@ -465,13 +465,13 @@ class Runtime:
 
     def _run_engine(self, service: Service) -> Outcome:
         assert service.engine is not None
-        if not self.quiet.terminated:
+        if not self.guard.terminated:
             service.engine.serve()
         return STOP, {}, b""
 
     def _engine_broken_off(self, error: BaseException) -> Outcome:
         assert self._service is not None
-        if self.quiet.terminated:
+        if self.guard.terminated:
             self._service.engine.end_serving()  # type: ignore[union-attr]  # as below
             return STOP, {}, b""
         self._service.engine.broken_off(error)  # type: ignore[union-attr]  # it is the one with an event loop
@@ -479,7 +479,7 @@ class Runtime:
 
     def _stop(self, service: Service) -> int:
         """The hooks of the end; returns the exit code."""
-        kind, _, _ = self.quiet.call(self._run_stop, service, self._failed_at_its_end)
+        kind, _, _ = self.guard.call(self._run_stop, service, self._failed_at_its_end)
         self.journal.flush()
         return EXIT_HOOK_FAILED if kind == ERROR else EXIT_STOPPED
 
@@ -533,7 +533,7 @@ class Runtime:
         if self._forked or self.multiplying:
             return  # a fork of a fork: those numbers may be the function's own descriptors by now
         self._forked = True
-        self.quiet.after_fork()
+        self.guard.after_fork()
         self.outbox.after_fork()
         self.journal.after_fork()
         self.pipes.close()

@@ -20,7 +20,7 @@ from ..wire.errors import Fault, ProtocolError
 from ..wire.messages import CANCEL, CHUNK, CREDIT, DUMP, END, INVOKE, PRE_FREEZE
 from .event_function import EventFunction, answer, run, send_whole
 from .exchange import GIVEN_UP, CallerGone, Exchange
-from .reader import Pump
+from .reader import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Service:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._thread = get_ident()
-        self.pump = Pump(runtime.connection, runtime.pipes, runtime.outbox, runtime.quiet, self.hear)
+        self.reader = Reader(runtime.connection, runtime.pipes, runtime.outbox, runtime.guard, self.hear)
         self.exchanges: dict[int, Exchange] = {}
         self._hung_up = False
         self._cancelled: list[Frame] = []  # CANCELs of requests that wait in the loop's queue
@@ -153,7 +153,7 @@ class Service:
     def hear(self, frame: Frame | None) -> None:
         """Take a frame that is not the loop's own, or one that came while the function waited; None: no more come."""
         if frame is None:
-            self._hung_up = self.pump.ended = True
+            self._hung_up = self.reader.ended = True
             for exchange in self.exchanges.values():
                 exchange.hang_up()
             self._runtime.queue.append(None)
@@ -164,12 +164,12 @@ class Service:
             elif frame.kind == CANCEL:
                 self._cancelled.append(frame)
             if frame.kind == CANCEL:
-                self.pump.look_soon()  # requests that wait behind it may be cancelled too
+                self.reader.look_soon()  # requests that wait behind it may be cancelled too
         elif frame.kind == DUMP and self._runtime.journal.current is not NOBODY:
             self.post(DUMP, metadata={"stacks": self._stack()})
         else:
             if frame.kind == INVOKE and "stream" in frame.metadata:
-                self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.pump)
+                self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.reader)
             self._runtime.queue.append(frame)
 
     def _stack(self) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ class Service:
 
     def refuse_cancelled(self, id: int) -> None:
         """Raise CallerGone if the request was cancelled while it waited for its turn."""
-        self.pump.look()
+        self.reader.look()
         found = self.exchanges.get(id)
         if found.cancelled if found is not None else any(cancel.id == id for cancel in self._cancelled):
             raise CallerGone(GIVEN_UP)
@@ -220,7 +220,7 @@ class Service:
 
     def after_fork(self) -> None:
         """In a forked child: nothing that a request waits for will come, and no lock is anybody's."""
-        self.pump.after_fork()
+        self.reader.after_fork()
         for exchange in self.exchanges.values():
             exchange.hang_up()
         if self.engine is not None:
@@ -230,7 +230,7 @@ class Service:
         exchange = self.exchanges.get(frame.id)
         if exchange is None:
             payload, frame.payload = frame.payload, b""
-            exchange = self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, payload, self.pump)
+            exchange = self.exchanges[frame.id] = Exchange(frame.id, frame.metadata, payload, self.reader)
             for cancel in self._cancelled:
                 if cancel.id == frame.id:
                     exchange.hear(cancel)
@@ -292,7 +292,7 @@ class Service:
                 event = runtime.connection.next_frame()
             if event is not None:
                 return event
-            data = runtime.quiet.wait(runtime.pipes.read)
+            data = runtime.guard.wait(runtime.pipes.read)
             with runtime.outbox.lock:
                 runtime.connection.receive(data)
 
@@ -312,12 +312,12 @@ class Service:
         return events
 
     def wait(self, step: Callable[[], object]) -> None:
-        """As Quiet.wait."""
-        self._runtime.quiet.wait(step)
+        """As SignalGuard.wait."""
+        self._runtime.guard.wait(step)
 
     def during(self, step: Callable[[], None]) -> None:
-        """As Quiet.during."""
-        self._runtime.quiet.during(step)
+        """As SignalGuard.during."""
+        self._runtime.guard.during(step)
 
     def post(self, kind: int, id: int = 0, metadata: dict[str, Any] | None = None, payload: bytes = b"") -> None:
         """As Outbox.post."""
@@ -383,7 +383,7 @@ class Service:
             self._report_unheard(exchange, error)
             outcome = self._runtime.problem(error)
         self._runtime.leave_if_forked(None)
-        if self._runtime.quiet.terminated and self.engine.serving:  # type: ignore[union-attr]
+        if self._runtime.guard.terminated and self.engine.serving:  # type: ignore[union-attr]
             raise SystemExit  # out of the event loop, which ends with it
         return outcome
 
@@ -399,7 +399,7 @@ class Service:
         else:
             journal.flush()
             journal.current = NOBODY
-            if self._runtime.quiet.terminated:
+            if self._runtime.guard.terminated:
                 return  # an outcome tells the init that the worker goes on; the next request would die with it
         kind, metadata, payload = outcome
         measured["peak_memory_bytes"] = self._runtime.peak_memory()

@@ -102,7 +102,7 @@ class Template:
         self._news.register(runtime.pipes.requests, POLLIN)
         self._news.register(self._control.fileno(), POLLIN)
         while self._hear():
-            ready = dict(runtime.quiet.wait(self._news.poll))
+            ready = dict(runtime.guard.wait(self._news.poll))
             if runtime.pipes.requests in ready:
                 with runtime.outbox.lock:
                     runtime.connection.receive(runtime.pipes.read())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipe_runtime.io.outbox import Outbox
-from pipe_runtime.io.signal_guard import ATTEMPTS, Quiet
+from pipe_runtime.io.signal_guard import SignalGuard
 from pipe_runtime.io.stdio import Pipes
 from pipe_runtime.wire.connection import INIT, RUNTIME, Connection
 from pipe_runtime.wire.errors import LocalProtocolError
@@ -30,7 +30,7 @@ class Line:
         connection.receive(self.peer.send(HELLO, 0, {"versions": [1]}))
         connection.next_frame()
         self.pipes = Pipes(self.requests, self.answers, 0)
-        self.outbox = Outbox(connection, self.pipes)
+        self.outbox = Outbox(connection.send, self.pipes.write)
         self.outbox.post(HELLO, 0, {"versions": [1]})
         assert self.receive().kind == HELLO
 
@@ -153,50 +153,50 @@ def type_name(error: BaseException) -> str:
     return type(error).__name__
 
 
-def quiet() -> tuple[Quiet, list[BaseException | None], list[SystemExit]]:
+def guarded() -> tuple[SignalGuard, list[BaseException | None], list[SystemExit]]:
     finished: list[BaseException | None] = []
     left: list[SystemExit] = []
-    return Quiet(finished.append, left.append), finished, left
+    return SignalGuard(finished.append, left.append), finished, left
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Quiet replaces the handlers of SIGINT and SIGTERM for good."""
+    """SignalGuard replaces the handlers of SIGINT and SIGTERM for good."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_quiet_contains_what_a_signal_handler_raises(on_signal: Callable[..., None]) -> None:
-    calm, finished, _ = quiet()
-    assert calm.call(lambda action: on_signal(action) or 1, raise_late, repr) == 1
+def test_the_guard_contains_what_a_signal_handler_raises(on_signal: Callable[..., None]) -> None:
+    guard, finished, _ = guarded()
+    assert guard.call(lambda action: on_signal(action) or 1, raise_late, repr) == 1
     signal.raise_signal(signal.SIGUSR1)
     assert [type(error) for error in finished] == [Late]
-    assert calm.call(lambda number: signal.raise_signal(number) or "no", signal.SIGUSR1, type_name) == "Late"
+    assert guard.call(lambda number: signal.raise_signal(number) or "no", signal.SIGUSR1, type_name) == "Late"
     signal.raise_signal(signal.SIGUSR1)
     assert len(finished) == 2
 
 
 def test_the_functions_own_handler_is_there_during_its_code(on_signal: Callable[..., None]) -> None:
-    calm, _, _ = quiet()
-    calm.call(lambda action: on_signal(action) or 1, raise_late, repr)
+    guard, _, _ = guarded()
+    guard.call(lambda action: on_signal(action) or 1, raise_late, repr)
     assert signal.getsignal(signal.SIGUSR1) is not raise_late
-    assert calm.call(signal.getsignal, signal.SIGUSR1, repr) is raise_late
+    assert guard.call(signal.getsignal, signal.SIGUSR1, repr) is raise_late
 
 
 def test_an_exit_waits_until_the_runtime_waits(on_signal: Callable[..., None]) -> None:
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(3)
 
-    calm, finished, left = quiet()
-    calm.call(lambda action: on_signal(action) or 1, leave, repr)
+    guard, finished, left = guarded()
+    guard.call(lambda action: on_signal(action) or 1, leave, repr)
     signal.raise_signal(signal.SIGUSR1)
     assert [type(error) for error in finished] == [SystemExit]
     assert left == []
-    assert calm.wait(lambda: b"x") == b"x"
+    assert guard.wait(lambda: b"x") == b"x"
     assert [error.code for error in left] == [3]
-    calm.wait(lambda: signal.raise_signal(signal.SIGUSR1) or b"")
+    guard.wait(lambda: signal.raise_signal(signal.SIGUSR1) or b"")
     assert len(left) == 3
 
 
@@ -210,33 +210,34 @@ def test_a_handler_that_equals_everything_is_taken_over_too(on_signal: Callable[
         def __call__(self, number: int, frame: FrameType | None) -> None:
             raise Late
 
-    calm, finished, _ = quiet()
-    calm.call(lambda action: on_signal(action) or 1, Equal(), repr)
+    guard, finished, _ = guarded()
+    guard.call(lambda action: on_signal(action) or 1, Equal(), repr)
     signal.raise_signal(signal.SIGUSR1)
     assert [type(error) for error in finished] == [Late]
 
 
-def test_signals_faster_than_anything_gets_done_end_at_last(on_signal: Callable[..., None]) -> None:
-    calm, _, _ = quiet()
-    settling = calm._begin
+def test_a_signal_at_the_end_of_the_functions_code_loses_no_result(on_signal: Callable[..., None]) -> None:
+    guard, _, _ = guarded()
+    replace = guard._replace_handlers
     tries: list[int] = []
 
     def interrupted() -> None:
         tries.append(1)
-        raise Late
+        replace()
+        if len(tries) == 1:
+            raise Late
 
-    calm._begin = interrupted  # type: ignore[method-assign]  # as if one came at every attempt
-    assert calm.call(lambda argument: argument, "result", repr) == "result"
-    assert len(tries) == ATTEMPTS + 1
-    settling()
+    guard._replace_handlers = interrupted  # type: ignore[method-assign]  # as if one came there
+    assert guard.call(lambda action: on_signal(action) or "result", raise_late, repr) == "result"
+    assert signal.getsignal(signal.SIGUSR1) is not raise_late
 
 
 def test_interrupts_are_the_functions_only() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    calm, _, _ = quiet()
+    guard, _, _ = guarded()
     signal.raise_signal(signal.SIGINT)
-    name = calm.call(lambda number: signal.raise_signal(number) or "", signal.SIGINT, type_name)
+    name = guard.call(lambda number: signal.raise_signal(number) or "", signal.SIGINT, type_name)
     assert name == "KeyboardInterrupt"
     signal.raise_signal(signal.SIGINT)
-    calm.call(lambda action: signal.signal(signal.SIGINT, action) or 1, signal.default_int_handler, repr)
+    guard.call(lambda action: signal.signal(signal.SIGINT, action) or 1, signal.default_int_handler, repr)
     signal.raise_signal(signal.SIGINT)

@@ -12,7 +12,7 @@ import pytest
 
 from pipe_runtime.io.outbox import Outbox
 from pipe_runtime.io.stdio import Pipes
-from pipe_runtime.serve.reader import LOOK_SECONDS, Pump
+from pipe_runtime.serve.reader import LOOK_SECONDS, Reader
 from pipe_runtime.wire.connection import INIT, RUNTIME, Connection
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import CANCEL, CHUNK, CREDIT, END, HELLO, INVOKE, VERSION
@@ -207,16 +207,16 @@ def test_a_look_costs_a_system_call_once_in_a_while() -> None:
     requests, ours = os.pipe()
     try:
         pipes, connection = CountedPipes(requests, ours, 0), Connection(RUNTIME)
-        quiet: Any = SimpleNamespace(during=lambda step: step())  # there is no function here, and no signal of its own
+        guard: Any = SimpleNamespace(during=lambda step: step())  # there is no function here, and no signal of its own
         heard: list[Frame | None] = []
-        pump = Pump(connection, pipes, Outbox(connection, pipes), quiet, heard.append)
+        reader = Reader(connection, pipes, Outbox(connection.send, pipes.write), guard, heard.append)
         begun = monotonic()
         for _ in range(20_000):
-            pump.look()
+            reader.look()
         assert 1 <= pipes.asked <= 1 + (monotonic() - begun) / LOOK_SECONDS
         os.write(ours, Connection(INIT).send(HELLO, metadata={"versions": [VERSION]}))
-        pump.look_soon()
-        pump.look()
+        reader.look_soon()
+        reader.look()
         assert [frame.kind for frame in heard if frame is not None] == [HELLO]
     finally:
         os.close(requests)
