@@ -29,6 +29,7 @@ from arms.case import ANSWER, CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
 
 from pipe_init.engine.supervisor import Supervisor
 from pipe_init.kernel import reaper
+from pipe_init.kernel.host import SoleHost
 from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings
@@ -166,7 +167,7 @@ def wait_for(descriptor: int) -> None:
 @contextmanager
 def supervised(signals: Signals, served: Function) -> Iterator[Supervisor]:
     """A supervisor, closed at the end."""
-    supervisor = Supervisor(served, signals, Journal(2), None)
+    supervisor = Supervisor(served, SoleHost(signals, served.spin_us), Journal(2))
     try:
         yield supervisor
     finally:

@@ -6,6 +6,7 @@ import argparse
 import os
 
 from pipe_init.engine.supervisor import Supervisor
+from pipe_init.kernel.host import SoleHost
 from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import Function, Request, Settings
@@ -29,7 +30,7 @@ class Pipe:
         )
         signals = Signals()
         signals.install()
-        self.supervisor = Supervisor(function, signals, Journal(2), None)
+        self.supervisor = Supervisor(function, SoleHost(signals, function.spin_us), Journal(2))
         self.ids = request_ids()
         self.exchange()  # a worker is started for a request
 

@@ -19,7 +19,7 @@ from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import CANCEL, CHUNK, DUMP, END, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
 
 from ..kernel import reaper
-from ..kernel.poller import Watch
+from ..kernel.poller import Poller
 from ..log.journal import EMPTY, FULL, Journal
 from ..log.request_lines import INITIALIZE, PRE_STOP, Proceedings
 from ..model import Function, Outcome, Piece, Request, invoke_metadata
@@ -46,7 +46,7 @@ class Lane:
         number: int,
         function: Function,
         starter: Starter,
-        watch: Watch,
+        poller: Poller,
         journal: Journal,
         streams: Streams,
         outcomes: deque[Outcome],
@@ -58,7 +58,7 @@ class Lane:
         self.policy = _policy_for(function)
         self.worker: Worker | None = None
         self._starter = starter
-        self._watch = watch
+        self._poller = poller
         self._journal = journal
         self._streams = streams
         self._sweep = sweep
@@ -251,7 +251,7 @@ class Lane:
         if data:
             self._journal.raw(data, self._ledger.the_one_begun, self.number)
         elif data == b"":
-            self._watch.remove(worker.process.log)
+            self._poller.remove(worker.process.log)
         return len(data or b"")
 
     def _read_dump(self, worker: Worker) -> None:
@@ -259,7 +259,7 @@ class Lane:
         if came and b'  File "' in worker.dump:  # a busy machine may pause the worker after the first line
             self._perform(self.policy.dumped(time.monotonic()))
         elif came is False:
-            self._watch.remove(worker.process.dump)
+            self._poller.remove(worker.process.dump)
 
     def _read_answers(self, worker: Worker, limit: int, to_the_end: bool = False) -> None:
         if self._worker_end.violation:
@@ -281,7 +281,7 @@ class Lane:
         except ProtocolError as error:
             self._break_off(worker, str(error))
         if worker.ended:
-            self._watch.remove(worker.process.answers)
+            self._poller.remove(worker.process.answers)
 
     def _take(self, worker: Worker, event: Frame | End) -> None:
         now = time.monotonic()
@@ -350,7 +350,7 @@ class Lane:
             self._worker_end.forced = False  # it was only slow, and goes on
         elif actions and self.policy.phase is Phase.KILLED and not self._worker_end.violation:
             self._worker_end.violation = f"an outcome for id {frame.id}, whose turn it was not"
-            self._watch.remove(worker.process.answers)
+            self._poller.remove(worker.process.answers)
         self._perform(actions)
 
     def _look_at_growth(self, peak: int) -> None:
@@ -376,7 +376,7 @@ class Lane:
 
     def _break_off(self, worker: Worker, why: str) -> None:
         self._worker_end.violation = why
-        self._watch.remove(worker.process.answers)
+        self._poller.remove(worker.process.answers)
         self._perform(self.policy.violation(time.monotonic()))
 
     def bury(self, death: reaper.Death) -> None:
@@ -423,7 +423,7 @@ class Lane:
         self._perform(self.policy.died(time.monotonic()))
 
     def _let_go(self, worker: Worker) -> None:
-        self._watch.forget(self)
+        self._poller.forget(self)
         self._writing = False
         self._worker_end.dump = bytes(worker.dump)
         self._still_logging.clear()
@@ -511,7 +511,7 @@ class Lane:
         self.worker, process = worker, worker.process
         self._copied = reaper.resident() if worker.pid else 0  # what a template forks has not changed its program
         for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
-            self._watch.add(descriptor, owner=self)
+            self._poller.add(descriptor, owner=self)
         self._proceedings.hook_begun(INITIALIZE)
         worker.send(HELLO, metadata=self._starter.hello)
         self._watch_writing(worker)
@@ -563,9 +563,9 @@ class Lane:
         if worker.deaf:  # dying, or it will never see what it was sent
             self._perform(self.policy.closed(time.monotonic()))
         if wanted and not self._writing:
-            self._watch.add(worker.process.requests, select.POLLOUT, owner=self)
+            self._poller.add(worker.process.requests, select.POLLOUT, owner=self)
         elif self._writing and not wanted:
-            self._watch.remove(worker.process.requests)
+            self._poller.remove(worker.process.requests)
         self._writing = wanted
         if self._told_to_stop and not wanted:
             worker.end_input()

@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 from signal import SIGKILL
 
-from ..kernel import reaper
-from ..kernel.poller import Watch
-from ..kernel.signals import Signals
+from ..kernel.host import Host
+from ..kernel.reaper import Death
 from ..log.formats import json_line
 from ..log.journal import EMPTY, Journal
 from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request
@@ -26,43 +25,55 @@ from .dispatch import Spread, lanes_for
 from .lane import Lane
 from .streams import Streams
 
-LAST_WAIT = 1.0
-"""Seconds to wait for the end of processes that were sent SIGKILL."""
-
-MANY = 4096
-"""Deaths to collect before it is looked at who is left: else those that fork and end at once are ever further ahead."""
-
-LONGEST_SWEEP = 10.0
-"""Seconds for one sweep, while there are ever more to kill."""
+SWEEP_SECONDS = 1.0
+"""How long a new worker waits, at most, for the end of what its predecessor left behind."""
 
 
 class Supervisor:
-    """Serves one function with its workers. Owns the process's children and its SIGCHLD.
+    """Serve one function with its workers.
 
-    early: a worker's process that was started ahead with just this function's command and environment; None if workers
-    are forked from a template.
-    LocalProtocolError: the function's configuration does not fit into HELLO.
+    Args:
+        function: The function.
+        host: How the engine lives in this process.
+        journal: Where log lines go.
+        early: A worker that was started ahead with just this function's command and environment, if the host owns the
+            process; else None.
+
+    Attributes:
+        outcomes: Outcomes that the caller has not taken yet.
+
+    Raises:
+        LocalProtocolError: The function's configuration does not fit into HELLO.
+        ValueError: The function needs a template, and the host cannot adopt the workers that it forks.
     """
 
-    def __init__(self, function: Function, signals: Signals, journal: Journal, early: launch.Process | None) -> None:
+    def __init__(self, function: Function, host: Host, journal: Journal, early: launch.Process | None = None) -> None:
+        if function.start_method == TEMPLATE and not host.children.adopts:
+            raise ValueError("inside another program workers cannot be forked from a template: use start_method 'exec'")
         self.function = function
         self.outcomes: deque[Outcome] = deque()
-        self._signals = signals
+        self._wakeup = host.wakeup
+        self._children = host.children
+        self._poller = host.poller
         self._journal = journal
-        self._watch = Watch(signals.descriptor, function.spin_us)
         self._streams = Streams()
+        self._poller.add(self._wakeup.descriptor)
         self._template: FromTemplate | None = None
         self._exec: Exec | None = None
         if function.start_method == TEMPLATE:
-            self._template = FromTemplate(function, self._watch, journal)
+            self._template = FromTemplate(function, self._children, self._poller, journal)
         else:
-            self._exec = Exec(function, early)
+            self._exec = Exec(function, self._children, early)
         starter = self._template or self._exec
         assert starter is not None
         self._lanes = [
-            Lane(number, function, starter, self._watch, journal, self._streams, self.outcomes, self._sweep)
+            Lane(number, function, starter, self._poller, journal, self._streams, self.outcomes, self._sweep)
             for number in range(lanes_for(function))
         ]
+        self._is_alone = len(self._lanes) == 1 and self._template is None
+        """Whether there is one worker at most and no template, so that every other child was left by that worker."""
+        self._only_owner = self._lanes[0] if self._is_alone and self._children.adopts else None
+        """The lane, if no descriptor that the poller watches belongs to anything else."""
         self._spread = Spread(self._lanes, function)
         self._queue: deque[tuple[int, Request]] = deque()
         self._last_id = 0
@@ -100,7 +111,7 @@ class Supervisor:
     @property
     def interrupted_by(self) -> int:
         """The signal that asked for an end, 0 if none did."""
-        return self._signals.endings[0] if self._signals.endings else 0
+        return self._wakeup.endings[0] if self._wakeup.endings else 0
 
     @property
     def pieces(self) -> deque[Piece]:
@@ -177,18 +188,17 @@ class Supervisor:
         """
         lanes = self._lanes
         self._heed_log()
-        ready = self._watch.wait(self._deadline() if wait else 0.0, watch)
+        ready = self._poller.wait(self.deadline, watch) if wait else self._poller.look()
         if self._log_level and self._journal.descriptor in ready:
             self._journal.flush()
-        if len(lanes) == 1 and self._template is None:
-            lanes[0].handle(ready)
+        if self._only_owner is not None:
+            self._only_owner.handle(ready)
         else:
-            for owner in self._watch.owners(ready):
-                if isinstance(owner, (Lane, FromTemplate)):
-                    owner.handle(ready)
-        if self._signals.descriptor in ready:
-            self._handle_signals()
-        deadline = self._deadline()
+            for owner in self._poller.owners(ready):
+                owner.handle(ready)
+        if self._wakeup.descriptor in ready:
+            self._handle_wakeup()
+        deadline = self.deadline
         if deadline is not None and (now := time.monotonic()) >= deadline:
             for lane in lanes:
                 lane.tick(now)
@@ -221,7 +231,9 @@ class Supervisor:
 
     # How it goes on
 
-    def _deadline(self) -> float | None:
+    @property
+    def deadline(self) -> float | None:
+        """When `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
         lanes = self._lanes
         if len(lanes) == 1 and not self._mourning:
             return lanes[0].policy.deadline
@@ -237,9 +249,9 @@ class Supervisor:
             return
         self._log_level = level
         if before == EMPTY:
-            self._watch.add(self._journal.descriptor, select.POLLOUT)
+            self._poller.add(self._journal.descriptor, select.POLLOUT)
         elif level == EMPTY:
-            self._watch.remove(self._journal.descriptor)
+            self._poller.remove(self._journal.descriptor)
         for lane in self._lanes:
             lane.pace(level)
 
@@ -275,14 +287,14 @@ class Supervisor:
 
     # What happens outside
 
-    def _handle_signals(self) -> None:
-        self._signals.drain()
+    def _handle_wakeup(self) -> None:
+        self._wakeup.drain()
         self._heed_endings()
         if self._template is not None:
             self._template.hear_reports()  # before the dead are looked at: they may be among them
-        reaped = reaper.reap(self._pids())
+        reaped = self._children.collect(self._pids())
         if reaped.more:
-            self._signals.wake()
+            self._wakeup.wake()
         for death in reaped.deaths:
             self._bury(death)
         if self._template is not None:
@@ -290,7 +302,7 @@ class Supervisor:
         if self._mourning:
             self._go_on_without(time.monotonic())
 
-    def _bury(self, death: reaper.Death) -> None:
+    def _bury(self, death: Death) -> None:
         """It may be one of ours, or something that a worker has left behind."""
         template = self._template
         if template is not None:
@@ -313,11 +325,11 @@ class Supervisor:
                     self._heed_endings()  # one may have come meanwhile, and its wake-up is used up
                     lane.died()
                 else:
-                    self._mourning.append((lane, time.monotonic() + LAST_WAIT))
+                    self._mourning.append((lane, time.monotonic() + SWEEP_SECONDS))
                 return
 
     def _heed_endings(self) -> None:
-        while self._endings < len(self._signals.endings):
+        while self._endings < len(self._wakeup.endings):
             self._endings += 1
             self._finished = True
             self._answer_queue(Cause.STOPPED)
@@ -340,21 +352,18 @@ class Supervisor:
         pids.discard(0)
         return pids
 
-    @property
-    def _is_alone(self) -> bool:
-        """Whether there is one worker at most, and nothing else: all that is left without it was its."""
-        return len(self._lanes) == 1 and self._template is None
-
     def _sweep(self) -> bool:
-        """Kill what dead workers have left behind: orphans that fell to this process. Whether there were any.
+        """Kill what dead workers have left behind. Return whether there was anything.
 
         With several workers, each one keeps its own orphans until it dies, so none of a neighbour's is among them.
         """
-        children = reaper.children(self._is_alone)
+        return self._children.sweep(self._known_pids, self._is_alone)
+
+    def _known_pids(self) -> set[int]:
+        """Return the pids of our workers, and of the template, after hearing which it has forked by now."""
         if self._template is not None:
-            self._template.hear_reports()  # now: a worker is reported before it can be one of the children
-        pids = self._pids()  # which may still stand below who has forked them
-        return reaper.kill((pid for pid in children if pid not in pids), keep=pids)
+            self._template.hear_reports()
+        return self._pids()  # a worker may still be the child of the process that forked it
 
     def _go_on_without(self, now: float) -> None:
         """Lanes without workers go on when nothing is left of these: the next request is not to meet it."""
@@ -369,39 +378,22 @@ class Supervisor:
         kill_at = time.monotonic() + settings.grace
         lost_at = kill_at + settings.lose_wait
         while template.pid:
-            ready = self._watch.wait(min(kill_at, lost_at))
+            ready = self._poller.wait(min(kill_at, lost_at))
             template.handle(ready)
-            if self._signals.descriptor in ready:
-                self._handle_signals()
+            if self._wakeup.descriptor in ready:
+                self._handle_wakeup()
             now = time.monotonic()
-            if len(self._signals.endings) > 1 and lost_at > now + settings.lose_wait:  # somebody is in a hurry
+            if len(self._wakeup.endings) > 1 and lost_at > now + settings.lose_wait:  # somebody is in a hurry
                 kill_at, lost_at = now, now + settings.lose_wait
             if template.pid and now >= lost_at:
                 template.lose()
             elif template.pid and now >= kill_at:
                 template.signal(SIGKILL)
                 self._sweep()
-                reaper.sweep_below(template.pid)
+                self._children.sweep_below(template.pid)
                 kill_at = now + settings.kill_wait
 
     def _end_stragglers(self) -> None:
-        """Kill and collect every child that is left: with the workers gone, they are what these left behind.
-
-        It may take many rounds, since each one only brings the children of those that died.
-        """
-        now = time.monotonic()
-        limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
-        while (reaped := reaper.reap(limit=MANY)).left:
-            reaper.kill(reaper.children(alone=True))
-            now = time.monotonic()
-            if reaped.deaths:
-                limit = min(now + LAST_WAIT, last)
-            remaining = limit - now
-            if remaining <= 0:
-                self._journal.tell("pipe-init: processes that the function left behind do not end")
-                return
-            if not reaped.more:
-                waiting = select.poll()
-                waiting.register(self._signals.descriptor, select.POLLIN)
-                waiting.poll(remaining * 1000)
-                self._signals.drain()
+        """Kill and collect every child that is left: with the workers gone, they have left it behind."""
+        if not self._children.end_all():
+            self._journal.tell("pipe-init: processes that the function left behind do not end")

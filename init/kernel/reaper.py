@@ -28,10 +28,18 @@ NEAR = 4096
 """Pids to look at from the first child found on: what a worker leaves behind was mostly forked in a row."""
 
 
-class Death(NamedTuple):
-    """One reaped child. status: as of waitpid(2). peak_memory: bytes resident at most, of it or a child of its.
+UNKNOWN = -1
+"""The status of a child that other code of this process has collected."""
 
-    cpu_seconds: CPU time of it, if proc(5) tells how much was its own; else with that of children that it waited for.
+
+class Death(NamedTuple):
+    """How a child has died, and what it had used.
+
+    Attributes:
+        pid: The child.
+        status: As of waitpid(2), or UNKNOWN.
+        peak_memory: The most bytes that were resident, of the child or of one of its own children.
+        cpu_seconds: CPU time of the child alone where proc(5) tells it, else with that of children it waited for.
     """
 
     pid: int
@@ -50,6 +58,8 @@ class Death(NamedTuple):
         if self.signal:
             name = signal.strsignal(self.signal) or f"signal {self.signal}"
             return f"signal: {name.lower()}"
+        if self.status == UNKNOWN:
+            return "exit status unknown, because other code of this program has collected it"
         return f"exit status {os.WEXITSTATUS(self.status)}"
 
 
@@ -126,18 +136,38 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
             if seen.si_code not in ENDED:
                 _let_run(seen.si_pid, seen.si_status)
                 continue
-            own_seconds = None
-            if seen.si_pid in leaders:
-                for number in farewell:
-                    signal_group(seen.si_pid, number)
-                if seen.si_code != os.CLD_EXITED:  # else nobody asks
-                    own_seconds = _cpu_seconds_of(seen.si_pid)
-            pid, status, usage = os.wait4(seen.si_pid, 0)
+            deaths.append(_collect(seen, farewell if seen.si_pid in leaders else None))
         except ChildProcessError:
             return Reaped(deaths, False)
-        seconds = usage.ru_utime + usage.ru_stime if own_seconds is None else own_seconds
-        deaths.append(Death(pid, status, usage.ru_maxrss * 1024, seconds))
     return Reaped(deaths, True, True)
+
+
+def reap_one(pid: int, pidfd: int) -> Death | None:
+    """Collect one child, after killing the process group that it leads; return None if it is alive.
+
+    Args:
+        pid: The child.
+        pidfd: A pidfd of it. It tells the child from a later one of the same number, should other code have collected
+            ours; how ours ended is unknown then.
+    """
+    try:
+        seen = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return None if seen is None or seen.si_code not in ENDED else _collect(seen, (signal.SIGKILL,))
+    except ChildProcessError:
+        return Death(pid, UNKNOWN, 0)
+
+
+def _collect(seen: os.waitid_result, farewell: Sequence[int] | None) -> Death:
+    """Collect a dead child. farewell: what its process group is sent before; None if it leads none of ours."""
+    own_seconds = None
+    if farewell is not None:
+        for number in farewell:
+            signal_group(seen.si_pid, number)
+        if seen.si_code != os.CLD_EXITED:  # else nobody asks
+            own_seconds = _cpu_seconds_of(seen.si_pid)
+    pid, status, usage = os.wait4(seen.si_pid, 0)
+    seconds = usage.ru_utime + usage.ru_stime if own_seconds is None else own_seconds
+    return Death(pid, status, usage.ru_maxrss * 1024, seconds)
 
 
 def _let_run(pid: int, status: int) -> None:

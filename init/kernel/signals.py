@@ -54,8 +54,14 @@ def ask_for_parents_death(number: int, parent: int) -> bool:
     return True
 
 
-class Signals:
-    """Collects signals while it is installed. descriptor: readable when something came."""
+class Wakeup:
+    """End a wait from elsewhere, and ask the engine to end. Any thread may do so. No signal handler is installed.
+
+    Attributes:
+        descriptor: Readable after `wake`, until `drain`.
+        endings: The signals that asked for an end, the oldest first. The first one asks for an orderly end, a second
+            one for an end at once.
+    """
 
     def __init__(self) -> None:
         self.descriptor, self._writer = os.pipe()
@@ -63,25 +69,10 @@ class Signals:
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._writer, False)
 
-    def install(self) -> None:
-        """Start collecting. What the parent has had ignored (a background job's SIGINT) stays ignored.
-
-        What the parent has had blocked does not stay so: without SIGCHLD no death would be seen.
-        """
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, self._note)
-        for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *ENDING})
-
-    def drain(self) -> None:
-        """Make the descriptor unreadable until the next signal."""
-        try:
-            while os.read(self.descriptor, 4096):
-                continue
-        except BlockingIOError:
-            return
+    def ask_to_end(self) -> None:
+        """Ask for an end as SIGTERM would."""
+        self.endings.append(signal.SIGTERM)
+        self.wake()
 
     def wake(self) -> None:
         """Make the descriptor readable: something is left to be done."""
@@ -89,6 +80,36 @@ class Signals:
             os.write(self._writer, b"\0")
         except BlockingIOError:
             return  # it is full, and so readable
+
+    def drain(self) -> None:
+        """Make the descriptor unreadable until the next wake-up."""
+        try:
+            while os.read(self.descriptor, 4096):
+                continue
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self.descriptor)
+        os.close(self._writer)
+
+
+class Signals(Wakeup):
+    """A wake-up by the signals of this process, for a program of our own. SIGCHLD wakes too."""
+
+    def install(self) -> None:
+        """Start to collect signals.
+
+        A signal that the parent has set to be ignored (SIGINT in a background job) stays ignored. A signal that the
+        parent has blocked is unblocked: without SIGCHLD no death would be seen.
+        """
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, self._note)
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *ENDING})
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGCHLD:

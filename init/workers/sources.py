@@ -20,7 +20,8 @@ from pipe_runtime.wire.messages import ERROR, HELLO, LOG, READY, VERSION
 
 from ..engine.dispatch import lanes_for
 from ..kernel import reaper
-from ..kernel.poller import Watch
+from ..kernel.children import Children
+from ..kernel.poller import Poller
 from ..limits.confinement import PER_PROCESS, Confinement
 from ..limits.rlimits import OPEN_FILES
 from ..log.journal import Journal
@@ -94,9 +95,10 @@ def hello_of(function: Function) -> dict[str, Any]:
 class Exec:
     """Starts each worker as a program of its own. early: one that was started ahead, with just this command."""
 
-    def __init__(self, function: Function, early: launch.Process | None) -> None:
+    def __init__(self, function: Function, children: Children, early: launch.Process | None) -> None:
         self.hello: Mapping[str, Any] = hello_of(function)
         self.early = early
+        self._children = children
         self._function = function
 
     def start(self, lane: Lane) -> Worker:
@@ -116,6 +118,7 @@ class Exec:
                     open_files=confinement.limits.open_files,
                 )
             limit(process, confinement, group, already)
+            watch(process, self._children)
         except OSError:
             confinement.release(group)
             raise
@@ -143,10 +146,11 @@ class Exec:
 class FromTemplate:
     """Forks workers from a template, and starts a new one where it is gone. Where there can be none, as Exec."""
 
-    def __init__(self, function: Function, watch: Watch, journal: Journal) -> None:
+    def __init__(self, function: Function, children: Children, poller: Poller, journal: Journal) -> None:
         self.hello: Mapping[str, Any] = hello_of(function)
         self._function = function
-        self._watch = watch
+        self._children = children
+        self._poller = poller
         self._journal = journal
         self._template: Template | None = None
         self._worker: Worker | None = None  # the conversation with it
@@ -250,7 +254,7 @@ class FromTemplate:
             return
         if self._template.ended and not self._is_closed:  # nobody will be reported any more, should it live on
             self._is_closed = True
-            self._watch.remove(self._template.control)
+            self._poller.remove(self._template.control)
             if not reaper.is_ending(self._worker.pid):
                 self._violation = "the template closed its control socket; does the function close all descriptors?"
                 self._kill(self._worker)
@@ -299,7 +303,7 @@ class FromTemplate:
     def stop(self) -> None:
         """No worker will be wanted any more: have the template end by itself."""
         if self._worker is not None:
-            self._watch.remove(self._worker.process.requests)
+            self._poller.remove(self._worker.process.requests)
             self._worker.end_input()
 
     def lose(self) -> None:
@@ -326,7 +330,7 @@ class FromTemplate:
             self._journal.tell(
                 f"pipe-init: a template cannot be started here ({error.strerror}); workers start by exec"
             )
-            self._instead = Exec(function, None)
+            self._instead = Exec(function, self._children, None)
             return None
         try:
             limit(template.process, function.confinement, group, PER_PROCESS)
@@ -339,7 +343,7 @@ class FromTemplate:
         self._violation = self._farewell = ""
         self._worker = worker = Worker(template.process, group)
         for descriptor in (template.process.answers, template.process.log, template.process.dump, template.control):
-            self._watch.add(descriptor, owner=self)
+            self._poller.add(descriptor, owner=self)
         worker.send(HELLO, metadata={**self.hello, **TEMPLATE_HELLO})
         self._watch_writing(worker)
         return template
@@ -362,7 +366,7 @@ class FromTemplate:
                 worker.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
 
     def _let_go(self) -> None:
-        self._watch.forget(self)
+        self._poller.forget(self)
         self._journal.all_over((), TEMPLATE_SOURCE)
         if self._template is not None and self._worker is not None:
             self._template.close()
@@ -372,9 +376,9 @@ class FromTemplate:
 
     def _watch_writing(self, worker: Worker) -> None:
         if worker.wants_to_write:
-            self._watch.add(worker.process.requests, select.POLLOUT, owner=self)
+            self._poller.add(worker.process.requests, select.POLLOUT, owner=self)
         else:
-            self._watch.remove(worker.process.requests)
+            self._poller.remove(worker.process.requests)
 
     # What it says
 
@@ -383,7 +387,7 @@ class FromTemplate:
         if data:
             self._journal.raw(data, 0, TEMPLATE_SOURCE)
         elif data == b"":
-            self._watch.remove(worker.process.log)
+            self._poller.remove(worker.process.log)
 
     def _read_dump(self, worker: Worker) -> None:
         came = worker.read_dump()
@@ -391,7 +395,7 @@ class FromTemplate:
             for lane in self._waiting():
                 lane.dumped(bytes(worker.dump))
         elif came is False:
-            self._watch.remove(worker.process.dump)
+            self._poller.remove(worker.process.dump)
 
     def _read_answers(self, worker: Worker, limit: int) -> None:
         if not self._is_heard:
@@ -401,11 +405,11 @@ class FromTemplate:
                 if isinstance(event, Frame):
                     self._take(event)
         except TruncatedStream:
-            self._watch.remove(worker.process.answers)  # killed while it wrote, most likely: wait for that
+            self._poller.remove(worker.process.answers)  # killed while it wrote, most likely: wait for that
         except ProtocolError as error:
             self._break_off(worker, str(error))
         if worker.ended:
-            self._watch.remove(worker.process.answers)
+            self._poller.remove(worker.process.answers)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == HELLO:
@@ -428,7 +432,7 @@ class FromTemplate:
         self._is_heard = False
         self._violation = why
         self._journal.tell(f"pipe-init: the template (pid {worker.pid}) broke the protocol and is replaced: {why}")
-        self._watch.forget(self)
+        self._poller.forget(self)
         self._kill(worker)
 
     def _kill(self, worker: Worker) -> None:
@@ -443,4 +447,13 @@ def limit(process: launch.Process, confinement: Confinement, group: Group | None
         confinement.apply(process.pid, group, but)
     except OSError:
         process.dismiss()  # no function runs beyond a limit that somebody relies on
+        raise
+
+
+def watch(process: launch.Process, children: Children) -> None:
+    """Have a new process's death noticed. OSError: it cannot be, and the process is gone."""
+    try:
+        children.add(process.pid)
+    except OSError:
+        process.dismiss()
         raise

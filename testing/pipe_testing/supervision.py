@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from pipe_init.engine.supervisor import Supervisor
+from pipe_init.kernel.host import SoleHost
 from pipe_init.kernel.signals import ENDING, Signals
 from pipe_init.limits.confinement import Confinement
 from pipe_init.limits.rlimits import NONE, Limits
@@ -39,8 +40,7 @@ def installed_signals() -> Iterator[Signals]:
         signal.set_wakeup_fd(-1)
         for number, action in before.items():
             signal.signal(number, action)
-        os.close(signals.descriptor)
-        os.close(signals._writer)
+        signals.close()
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def supervised(
     try:
         with installed_signals() as signals, within():
             journal = Journal(descriptor)
-            supervisor = Supervisor(function, signals, journal, early)
+            supervisor = Supervisor(function, SoleHost(signals), journal, early)
             try:
                 yield Driver(supervisor, signals, journal, log)
             finally:

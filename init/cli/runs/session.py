@@ -15,6 +15,7 @@ from pipe_runtime.wire.messages import ANY, BYTES, JSON, PRE_FREEZE
 
 from ...engine.dispatch import lanes_for
 from ...engine.supervisor import Supervisor
+from ...kernel.host import SoleHost
 from ...kernel.outlet import Patience, same_file
 from ...kernel.reaper import become_subreaper
 from ...kernel.signals import Signals
@@ -76,7 +77,8 @@ class Session:
         confinement = open_confinement(options, self.function.limits, folders, self.journal)
         self.function = replace(self.function, confinement=confinement)
         self.function = replace(self.function, start_method=self._start_method())
-        self.supervisor = Supervisor(self.function, signals, self.journal, process)
+        host = SoleHost(signals, self.function.spin_us)
+        self.supervisor = Supervisor(self.function, host, self.journal, process)
 
     @property
     def logs_json(self) -> bool:

@@ -1,0 +1,160 @@
+"""Collect the children of this process, and kill what they leave behind.
+
+There are two ways. In a process of its own, the engine takes every child for one of its workers or for what a worker
+left. In another program's process it must not touch any child that it has not started. This module knows neither
+workers nor requests.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from . import reaper
+from .poller import Poller
+from .signals import Wakeup
+
+LAST_WAIT = 1.0
+"""Seconds to wait for the end of processes that were sent SIGKILL."""
+
+COLLECT_AT_ONCE = 4096
+"""Deaths to collect between two searches: processes that fork and end at once would otherwise stay ahead of them."""
+
+LONGEST_SWEEP = 10.0
+"""Seconds after which `end_all` gives up, even if more children die all the time."""
+
+
+class Children(Protocol):
+    """The children that the engine answers for.
+
+    Attributes:
+        adopts: Whether a process that is forked elsewhere can become one of them.
+    """
+
+    adopts: bool
+
+    def add(self, pid: int) -> None:
+        """Take charge of a child that was just started.
+
+        Raises:
+            OSError: There are no descriptors left to watch it with.
+        """
+
+    def collect(self, leaders: Collection[int]) -> reaper.Reaped:
+        """Collect those that are dead by now, as reaper.reap does. Call this after each wake-up."""
+
+    def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
+        """Kill the children that dead workers left behind. Return whether there were any.
+
+        Args:
+            known: Return the pids to keep. It is called after the children were listed.
+            alone: Every child may be killed.
+        """
+
+    def sweep_below(self, pid: int) -> None:
+        """Kill what descends from the child `pid`, because that does not end."""
+
+    def end_all(self) -> bool:
+        """Kill and collect all that is left of dead workers. Return whether all of it has ended."""
+
+
+class SoleChildren:
+    """Children of a process that belongs to the engine: all of them, and the orphans that fall to it."""
+
+    adopts = True
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+
+    def add(self, pid: int) -> None:
+        """Do nothing: SIGCHLD reports every child."""
+
+    def collect(self, leaders: Collection[int]) -> reaper.Reaped:
+        """As Children.collect."""
+        return reaper.reap(leaders)
+
+    def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
+        """As Children.sweep."""
+        children = reaper.children(alone)
+        keep = known()
+        return reaper.kill((pid for pid in children if pid not in keep), keep=keep)
+
+    def sweep_below(self, pid: int) -> None:
+        """As Children.sweep_below."""
+        reaper.sweep_below(pid)
+
+    def end_all(self) -> bool:
+        """As Children.end_all. It may take many rounds, since each one only brings the children of those that died."""
+        now = time.monotonic()
+        limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
+        while (reaped := reaper.reap(limit=COLLECT_AT_ONCE)).left:
+            reaper.kill(reaper.children(alone=True))
+            now = time.monotonic()
+            if reaped.deaths:
+                limit = min(now + LAST_WAIT, last)
+            if now >= limit:
+                return False
+            if not reaped.more:
+                waiting = select.poll()
+                waiting.register(self._wakeup.descriptor, select.POLLIN)
+                waiting.poll((limit - now) * 1000)
+                self._wakeup.drain()
+        return True
+
+
+class SharedChildren:
+    """Children that the engine has started in another program's process.
+
+    Each is watched by a pidfd, and no other child is ever waited for or signalled. Of a dead worker only the process
+    group is killed; what left the group is not ours to find.
+    """
+
+    adopts = False
+
+    def __init__(self, wakeup: Wakeup, poller: Poller) -> None:
+        self._wakeup = wakeup
+        self._poller = poller
+        self._pidfds: dict[int, int] = {}
+
+    def add(self, pid: int) -> None:
+        """As Children.add."""
+        self._pidfds[pid] = pidfd = os.pidfd_open(pid)
+        self._poller.add(pidfd, owner=self)
+
+    def handle(self, ready: Mapping[int, int]) -> None:
+        """Ask for a call of `collect`, because a child is dead."""
+        self._wakeup.wake()
+
+    def collect(self, leaders: Collection[int]) -> reaper.Reaped:
+        """As Children.collect."""
+        deaths = []
+        for pid, pidfd in list(self._pidfds.items()):
+            death = reaper.reap_one(pid, pidfd)
+            if death is not None:
+                deaths.append(death)
+                self._let_go(pid)
+        return reaper.Reaped(deaths, bool(self._pidfds))
+
+    def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
+        """Kill nothing: an orphan of ours cannot be told from the program's own children."""
+        return False
+
+    def sweep_below(self, pid: int) -> None:
+        """Kill nothing, as in `sweep`."""
+
+    def end_all(self) -> bool:
+        """As Children.end_all; nothing is left that may be killed."""
+        return True
+
+    def close(self) -> None:
+        """Close the descriptors of children that do not end."""
+        for pid in list(self._pidfds):
+            self._let_go(pid)
+
+    def _let_go(self, pid: int) -> None:
+        pidfd = self._pidfds.pop(pid)
+        self._poller.remove(pidfd)
+        os.close(pidfd)
