@@ -1,4 +1,4 @@
-"""A typed function. The event becomes an object of the annotated type. An event that does not fit is refused.
+"""A typed function. pydantic makes the event an object of the annotated type. An event that does not fit is refused.
 
 $ pipe-init run index.handler -C examples/typed -e '{"id": 7, "placed": "2026-01-31T12:00:00Z", "items": [{"name": "pen", "price": "1.20", "count": 2}]}'
 {"id": 7, "placed": "2026-01-31T12:00:00+00:00", "total": 2.40}

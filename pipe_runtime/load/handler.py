@@ -347,40 +347,57 @@ def type_of(handler: object) -> str:
 
 
 def is_plain(handler: object) -> bool:
-    """Whether it is called with a decoded event, in this thread, and returns its result."""
-    return type_of(handler) == "event" and not is_async(handler) and is_plainly_annotated(handler)
+    """Return whether it is called with a decoded event, in this thread, and returns its result."""
+    return type_of(handler) == "event" and not is_async(handler) and is_plain_annotation(event_annotation(handler)[0])
 
 
 def is_async(handler: object) -> bool:
-    """Whether calling it gives a coroutine or an asynchronous generator."""
+    """Return whether calling it gives a coroutine or an asynchronous generator."""
     function, _ = _function_of(handler)
     code = getattr(function, "__code__", None)
     return code is not None and bool(code.co_flags & (_COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR))
 
 
-def is_plainly_annotated(handler: object) -> bool:
-    """Whether the annotation of the first parameter, if there is one, asks for nothing but the decoded event."""
-    function, bound = _function_of(handler)
+def event_annotation(handler: object) -> tuple[Any, dict[str, Any]]:
+    """Return the annotation of the parameter that takes the event, and the globals in which its names mean something.
+
+    The annotation is None if there is none, or if it cannot be evaluated. A wrapper with a parameter for the event is
+    written for the event as it came, so the annotations that functools.wraps has copied to it do not count.
+    """
+    function, bound = _function_of(handler, stops_at_event=True)
     try:
-        annotation = function.__annotations__.get(function.__code__.co_varnames[bound])
-    except (AttributeError, IndexError):  # not a Python function, or one without such a parameter
-        return True
-    except Exception:  # annotations that are worked out only now, and cannot be
-        return False
+        code = function.__code__
+        if bound >= code.co_argcount or "__wrapped__" in function.__dict__:
+            return None, {}
+        return function.__annotations__.get(code.co_varnames[bound]), function.__globals__
+    except Exception:  # not a Python function, or annotations that are evaluated only now, and cannot be
+        return None, {}
+
+
+def is_plain_annotation(annotation: object) -> bool:
+    """Return whether an annotation asks for nothing but the decoded event."""
     if type(annotation) is str:
         return annotation in _PLAIN_NAMES
     return any(annotation is plain for plain in _PLAIN_TYPES)
 
 
-def _function_of(handler: object) -> tuple[Any, int]:
-    """The Python function that a call of the handler runs, if any, and how many of its parameters are bound."""
+def _function_of(handler: object, stops_at_event: bool = False) -> tuple[Any, int]:
+    """Return the Python function that a call of the handler runs, if any, and how many of its parameters are bound.
+
+    Args:
+        handler: The function's callable.
+        stops_at_event: Return the first wrapper that has a parameter for the event, instead of what it wraps.
+    """
     function: Any = handler
     bound = 0
     for _ in range(_MAX_WRAPPERS):
         if type(function) is _MethodType:
             function, bound = function.__func__, bound + 1  # type: ignore[attr-defined]
         elif isinstance(function, _FunctionType):
-            if "__wrapped__" not in function.__dict__ or not function.__code__.co_flags & _VARARGS:
+            code = function.__code__
+            if "__wrapped__" not in function.__dict__ or not code.co_flags & _VARARGS:
+                break
+            if stops_at_event and bound < code.co_argcount:
                 break
             function = function.__dict__["__wrapped__"]
         elif type(function).__module__ == "functools" and type(function).__name__ == "partial":

@@ -454,7 +454,8 @@ def _hooks(hello: dict[str, Any], code_dir: str) -> dict[str, Hook]:
 def _event_function(found: Callable[..., object], hello: dict[str, Any]) -> EventFunction:
     """How an event function wants its event: by its annotation."""
     stream, convert = "", None
-    if not handler.is_plainly_annotated(found):
+    annotation, scope = handler.event_annotation(found)
+    if not handler.is_plain_annotation(annotation):
         typed = namespace.own("adapters.typed")
-        stream, convert = typed.wants_stream(found), typed.converter(found)
+        stream, convert = typed.wants_stream(annotation, scope), typed.converter(annotation, scope)
     return EventFunction(handler.adapt(found), stream, convert, hello.get("platform", ""))

@@ -41,8 +41,9 @@ RUNTIME_IMPORTS = {
     "sys",
     "time",
 }
-# context.logger is the function's own logging: the module that its `import logging` gives.
-IMPORTS_OF = {"pipe_runtime.call.context": {"logging"}}
+# What is imported as the function would import it: context.logger is a logger of the function's own logging, and typed
+# events are made by a library of its environment.
+IMPORTS_OF = {"pipe_runtime.call.context": {"logging"}, "pipe_runtime.adapters.typed": {"msgspec", "pydantic"}}
 
 # All that `import pipe_runtime.serve.loop` may load into an interpreter started with -I -S. More is a slower start.
 BEFORE_READY = {

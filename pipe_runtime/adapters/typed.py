@@ -1,0 +1,235 @@
+"""Convert an event to the type that the handler's annotation names, or pass it as a stream.
+
+The conversion is pydantic's or msgspec's, whichever the function's own environment has. An annotation that needs no
+conversion imports neither. This module knows annotations; it knows no requests and no handlers.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from .. import namespace
+from ..call.shorten import clean
+from ..namespace import late
+from ..wire.errors import Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    Convert = Callable[[Any], object]
+
+PROBLEMS_SHOWN = 3
+"""Problems of one event in an error's text. More are counted."""
+
+TEXT_SHOWN = 60
+"""Characters of a value in an error's text."""
+
+_PROBLEM_SHOWN = 512  # bytes of one problem, path included
+_FILES = (io.IOBase, io.RawIOBase, io.BufferedIOBase, io.BufferedReader)
+_OWN_EVENT = (f"{__name__.partition('.')[0]}.cloudevent", "CloudEvent")
+_STANDS_FOR = ("__origin__", "__supertype__", "__value__")  # Annotated, list[int] …; NewType; the statement `type`
+
+
+def wants_stream(annotation: object, scope: dict[str, Any]) -> str:
+    """Return how the handler reads the event while it arrives.
+
+    Args:
+        annotation: The annotation of the parameter that takes the event.
+        scope: The globals in which its names mean something.
+
+    Returns:
+        "file" (it reads), "iterator", "async" (it iterates asynchronously, or reads an asyncio.StreamReader), or "" if
+        it takes the whole event.
+    """
+    try:
+        return _stream(_evaluated(annotation, scope))
+    except Exception:  # evaluating the function's text may raise anything
+        return ""
+
+
+def _stream(annotation: Any) -> str:
+    if hasattr(annotation, "__metadata__"):  # Annotated
+        annotation = annotation.__origin__
+    typing = sys.modules.get("typing")  # if nothing has imported it, no annotation uses it
+    origin, parts = getattr(annotation, "__origin__", None), getattr(annotation, "__args__", None)
+    if parts == (bytes,):
+        if typing is not None and origin is typing.IO:
+            return "file"
+        abc = late._collections_abc
+        if origin is abc.Iterator or origin is abc.Iterable:
+            return "iterator"
+        if origin is abc.AsyncIterator or origin is abc.AsyncIterable:
+            return "async"
+    if any(annotation is file for file in _FILES) or (typing is not None and annotation is typing.BinaryIO):
+        return "file"
+    streams = sys.modules.get("asyncio.streams")
+    return "async" if streams is not None and annotation is streams.StreamReader else ""
+
+
+def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
+    """Return what makes an object of the annotated type from a decoded event; None if the event is passed as it is.
+
+    A dataclass, a pydantic model, a msgspec Struct and a CloudEvent ask for a conversion, by themselves or inside list,
+    Optional and the like. Any other annotation asks for nothing: many name a type that the event does not have. Nor
+    does one that cannot be evaluated.
+
+    Args:
+        annotation: The annotation of the parameter that takes the event.
+        scope: The globals in which its names mean something.
+
+    Returns:
+        A function that raises Fault Runtime.UnmarshalError for an event that does not fit. Other exceptions of the
+        function's own classes pass through it.
+
+    Raises:
+        Fault: Runtime.ImportModuleError, if the conversion needs a library and the environment has none.
+        Exception: What the library raises for an annotation that it does not support.
+    """
+    try:
+        resolved = _evaluated(annotation, scope)
+        kinds = set(_structures(resolved, scope, set()))
+    except Exception:  # evaluating the function's text may raise anything
+        return None
+    if not kinds:
+        return None
+    cloudevent = namespace.own("cloudevent")
+    kind = _structure(resolved)
+    if kind == "event":
+        return _reporting(resolved.from_json, (ValueError, TypeError), _problem_of_envelope)
+    if kind == "package event":
+        make = cloudevent.of_package
+        return _reporting(lambda event: make(resolved, event), (ValueError, TypeError), _problem_of_envelope)
+
+    def probe(event: object) -> None:
+        """Carry the annotation: get_type_hints() evaluates it to its depth, and nothing else of the handler."""
+
+    probe.__annotations__ = {"event": annotation}
+    wanted = late.typing.get_type_hints(probe, scope, include_extras=True)["event"]
+    return _of_library(
+        wanted, cloudevent.CloudEvent, (_msgspec, _pydantic) if "struct" in kinds else (_pydantic, _msgspec)
+    )
+
+
+def _evaluated(annotation: Any, scope: dict[str, Any]) -> Any:
+    annotation = getattr(annotation, "__forward_arg__", annotation)
+    while isinstance(annotation, str):
+        annotation = eval(annotation, scope)
+    return annotation
+
+
+def _structures(annotation: Any, scope: dict[str, Any], seen: set[int]) -> Iterator[str]:
+    """Yield the kind of each class in the annotation whose objects an event has to be made into."""
+    annotation = _evaluated(annotation, scope)
+    if id(annotation) in seen:  # an alias may contain itself
+        return
+    seen.add(id(annotation))
+    parts = getattr(annotation, "__args__", None)
+    if isinstance(annotation, type) and not isinstance(parts, tuple):
+        kind = _structure(annotation)
+        if kind:
+            yield kind
+        return
+    typing = sys.modules.get("typing")
+    if typing is not None and getattr(annotation, "__origin__", None) is typing.Literal:
+        return
+    inner = [getattr(annotation, name) for name in _STANDS_FOR if hasattr(annotation, name)]
+    for part in (*inner, *(parts if isinstance(parts, tuple) else ())):
+        yield from _structures(part, scope, seen)
+
+
+def _structure(annotation: Any) -> str:
+    """Return the kind of a class; "" for a class whose objects no event is made into."""
+    if not isinstance(annotation, type):
+        return ""
+    for base in getattr(annotation, "__mro__", ()):
+        if (base.__module__, base.__name__) == _OWN_EVENT:
+            return "event"
+        if base.__name__ == "CloudEvent" and base.__module__.partition(".")[0] == "cloudevents":
+            return "package event"
+    if hasattr(annotation, "__struct_fields__"):
+        return "struct"
+    marks = ("__dataclass_fields__", "model_validate", "parse_obj")  # the last is pydantic 1's: an error while loading
+    return "object" if any(hasattr(annotation, mark) for mark in marks) else ""
+
+
+def _of_library(wanted: Any, own_event: Any, libraries: Iterable[Callable[[Any, Any], Convert]]) -> Convert:
+    """Return the converter of the first library that the function's environment has."""
+    missing: list[ImportError] = []
+    for library in libraries:
+        try:
+            return library(wanted, own_event)
+        except ImportError as error:
+            missing.append(error)
+    why = "the event's annotation names a type that pydantic or msgspec has to make"
+    text = f"Unable to import module 'pydantic': {missing[0]}; {why}: pip install 'pipe-init[typed]'"
+    raise Fault("Runtime.ImportModuleError", text)
+
+
+def _pydantic(wanted: Any, own_event: Any) -> Convert:
+    from pydantic import TypeAdapter, ValidationError
+
+    # The attribute of a validator that lacks a type raises, before the first event.
+    return _reporting(TypeAdapter(wanted).validator.validate_python, (ValidationError,), _problems_of_pydantic)
+
+
+def _msgspec(wanted: Any, own_event: Any) -> Convert:
+    import msgspec
+
+    def own_type(kind: Any, value: object) -> object:
+        if isinstance(kind, type) and issubclass(kind, own_event):
+            return kind.from_json(value)  # type: ignore[attr-defined]
+        return value  # of any other class it has to be an instance, which msgspec checks
+
+    msgspec.json.Decoder(wanted)  # raises for a type that is not supported
+
+    def make(event: object) -> object:
+        return msgspec.convert(event, wanted, str_keys=True, dec_hook=own_type)
+
+    return _reporting(make, (msgspec.ValidationError,), _problem_of_msgspec)
+
+
+def _reporting(make: Convert, errors: tuple[type[Exception], ...], problems: Callable[[Any], list[str]]) -> Convert:
+    """Return `make`, except that its `errors` become Faults that say what does not fit."""
+
+    def convert(event: object) -> object:
+        try:
+            return make(event)
+        except errors as error:
+            found = problems(error)
+            told = [clean(" ".join(problem.split()), _PROBLEM_SHOWN) for problem in found[:PROBLEMS_SHOWN]]
+            if len(found) > len(told):
+                told.append(f"and {len(found) - len(told)} more")
+            text = clean(f"Unable to unmarshal input: {'; '.join(told)}")
+            raise Fault("Runtime.UnmarshalError", text) from error.__cause__
+
+    return convert
+
+
+def _problem_of_envelope(error: Exception) -> list[str]:
+    return [f"event: {error}"]
+
+
+def _problem_of_msgspec(error: Exception) -> list[str]:
+    text, _, path = str(error).rpartition(" - at `$")
+    return [f"event{path.rstrip('`')}: {text}" if text else f"event: {path}"]
+
+
+def _problems_of_pydantic(error: Any) -> list[str]:
+    problems = []
+    for detail in error.errors(include_url=False):
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+        got = "" if detail["type"] == "missing" else f", got {_shown(detail['input'])}"
+        problems.append(f"event{path}: {detail['msg']}{got}")
+    return problems
+
+
+def _shown(value: object) -> str:
+    """Return a value as it appears in an error's text: a short one itself, of any other its type."""
+    kind = type(value)
+    if kind in (str, bytes):
+        text = repr(value[:TEXT_SHOWN])  # type: ignore[index]
+        return f"{kind.__name__} {text}" if len(value) <= TEXT_SHOWN else f"{kind.__name__} {text[:-1]}…{text[-1]}"  # type: ignore[arg-type]
+    return f"{kind.__name__} {value!r}" if kind in (bool, int, float) else kind.__name__
