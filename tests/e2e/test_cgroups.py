@@ -1,7 +1,7 @@
-"""Groups of workers: what their files mean, and, where this machine has hierarchies, real ones by command line.
+"""Cgroups of workers, by command line, where this machine has hierarchies.
 
-Version 1 with its controllers; version 2 as far as the machine has it: joining and killing need no controller. What a
-controller of version 2 tells is read from files with the kernel's texts.
+Version 1 is tested with its controllers, version 2 as far as the machine has it: joining and killing need no
+controller. tests/unit/test_cgroup.py has what the files of a group mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from pipe_init.limits import delegation
-from pipe_init.limits.cgroup import Evidence, Group, field, number
 from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
 from pipe_init.model import EXIT_NOT_LOADED, Function, Request, Settings
@@ -237,67 +236,6 @@ class TestJoining:
         error, code = answer(Function(["python"], {}, {}, Settings()), request, Cause.START_FAILED, end)
         assert (error["error_type"], code) == ("Runtime.ExitError", EXIT_NOT_LOADED)
         assert "cannot join its cgroup: Device or resource busy" in error["error_message"]
-
-
-class TestFiles:
-    """A group of version 2 with the kernel's texts in its files."""
-
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        for name in ("memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max", "cgroup.kill"):
-            (tmp_path / name).touch()
-        (tmp_path / "cgroup.procs").touch()
-        (tmp_path / "memory.peak").write_text("104857600\n")
-        (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 31\noom 2\noom_kill 2\noom_group_kill 1\n")
-        (tmp_path / "pids.peak").write_text("7\n")
-        (tmp_path / "pids.events").write_text("max 5\n")
-        return tmp_path
-
-    def test_limits_are_written(self, folder: Path) -> None:
-        group = Group([str(folder)], Limits(memory=100 * MIB, pids=7, cpus=0.5))
-        try:
-            assert group.held == {"memory", "pids", "cpus"}
-            written = {name: (folder / name).read_text() for name in ("memory.max", "pids.max", "cpu.max")}
-            assert written == {"memory.max": str(100 * MIB), "pids.max": "7", "cpu.max": "50000 100000"}
-            assert (folder / "memory.swap.max").read_text() == "0"
-            assert (folder / "memory.oom.group").read_text() == "1"
-        finally:
-            group.close()
-        assert (folder / "cgroup.kill").read_text() == "1"
-
-    def test_what_is_not_limited_is_not_written(self, folder: Path) -> None:
-        group = Group([str(folder)], Limits(pids=3))
-        group.close()
-        assert group.held == {"pids"}
-        assert (folder / "memory.max").read_text() == (folder / "cpu.max").read_text() == ""
-
-    def test_evidence_counts_from_the_mark(self, folder: Path) -> None:
-        group = Group([str(folder)], Limits(memory=100 * MIB))
-        try:
-            assert group.evidence() == Evidence(100 * MIB, 7, 0, 0, True)
-            (folder / "memory.events").write_text("oom_kill 3\n")
-            (folder / "pids.events").write_text("max 9\n")
-            assert group.evidence() == Evidence(100 * MIB, 7, 1, 4, True)
-            group.mark()
-            assert group.evidence() == Evidence(100 * MIB, 7, 0, 0, True)
-        finally:
-            group.close()
-
-    def test_an_older_kernel_tells_less(self, folder: Path) -> None:
-        for name in ("memory.peak", "pids.peak", "memory.oom.group", "memory.swap.max"):
-            (folder / name).unlink()
-        group = Group([str(folder)], Limits(memory=MIB))
-        group.close()
-        assert group.evidence() == Evidence(None, None, 0, 0, True)
-
-    @pytest.mark.parametrize(("text", "value"), [("12\n", 12), ("max\n", None), ("", None), ("-1", None)])
-    def test_number(self, text: str, value: int | None) -> None:
-        assert number(text) == value
-
-    def test_field(self) -> None:
-        text = "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"
-        assert field(text, "oom_kill") == 4
-        assert field(text, "oom") == field("", "max") == field("max x\n", "max") == 0
 
 
 class TestFolders:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 
 import click
 import pytest
@@ -27,7 +25,6 @@ from pipe_init.exec.forwarding import (
     signal_number,
 )
 from pipe_init.exec.plain_init import Options
-from pipe_testing.environment import unmeasured
 
 numbers = st.sampled_from(sorted(signal.valid_signals()))
 forwardable = st.sampled_from(sorted(FORWARDABLE))
@@ -159,18 +156,6 @@ class TestCommandLine:
         rewrites = {signal.SIGTERM: signal.SIGQUIT, signal.SIGUSR1: 0}
         assert slowly("true") == Options(("true",), rewrites=rewrites, session=True, parent_death=signal.SIGKILL)
         assert not slowly("--no-setsid", "true").session
-
-    def test_the_short_way_loads_neither_click_nor_the_protocol(self) -> None:
-        code = "import sys; from pipe_init.entry import run; from pipe_init.exec import command_line, plain_init; "
-        code += "print(sorted({'click', 'msgpack', 'pipe_runtime.wire.frames', 'pipe_init.engine'} & set(sys.modules)))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
-        assert done.stdout == b"[]\n"
-
-    def test_a_run_takes_charge_of_signals_first_with_and_without_a_worker(self) -> None:
-        code = "import signal; from pipe_init.entry import start_early; early = start_early(False); "
-        code += "print(callable(signal.getsignal(signal.SIGTERM)), early.process)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
-        assert done.stdout == b"True None\n"
 
     def test_no_worker_is_started_ahead(self) -> None:
         assert not wants_early_worker(["exec", "--", "run"])

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import http
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import pytest
 
-from pipe_runtime.adapters import asgi
 from pipe_runtime.adapters.asgi import Lifespan, LifespanFailed, serve
 from pipe_runtime.call.context import Context
-from pipe_testing.environment import unmeasured
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -1054,13 +1050,3 @@ def test_lifespan_messages_out_of_order(messages: list[str], expected: str) -> N
 
 def test_shutdown_without_startup_does_nothing() -> None:
     asyncio.run(Lifespan(fail, unexpected).shutdown())
-
-
-# What it needs
-
-
-def test_asyncio_comes_with_this_module_only() -> None:
-    code = "import sys, pipe_runtime.serve.loop; print(*({'asyncio', 'pipe_runtime.adapters'} & set(sys.modules)))"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True, cwd="/")
-    assert ended.stdout == b"\n"
-    assert asgi.asyncio is asyncio
