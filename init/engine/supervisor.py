@@ -252,8 +252,9 @@ class Supervisor:
             self._poller.add(self._journal.descriptor, select.POLLOUT)
         elif level == EMPTY:
             self._poller.remove(self._journal.descriptor)
-        for lane in self._lanes:
-            lane.pace(level)
+        if not self._journal.drops:
+            for lane in self._lanes:
+                lane.pace(level)
 
     def _lane_of(self, id: int) -> Lane | None:
         for lane in self._lanes:

@@ -29,6 +29,9 @@ EMPTY, WAITING, FULL = range(3)
 INFO, WARN, ERROR = "INFO", "WARN", "ERROR"
 """Levels of pipe-init's own messages, with Lambda's names."""
 
+NOT_READ = "its reader does not read"
+"""Why bytes of the log were dropped."""
+
 RAW = "raw"
 """The stream of what came from below Python."""
 
@@ -53,21 +56,30 @@ class Journal:
         descriptor: Where lines go, usually 2.
         escape: Makes a function's line harmless for a terminal.
         cap: Bytes that a request may log.
+        drops: Drop and count what comes while the buffer holds `cap` bytes. Without it, the callers are expected to
+            begin fewer requests.
 
     Attributes:
         before_line: Called before each line.
     """
 
-    def __init__(self, descriptor: int, escape: Callable[[bytes], bytes] | None = None, cap: int = LOG_CAP) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        escape: Callable[[bytes], bytes] | None = None,
+        cap: int = LOG_CAP,
+        drops: bool = False,
+    ) -> None:
         self._outlet = Outlet(descriptor)
         self._buffer = bytearray()
         self._escape = escape
         self._cap = cap
+        self.drops = drops
         self._usage: dict[int, _Usage] = {}
         self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
         self._open_line: tuple[int, str] | None = None
-        self._lost, self._why = 0, ""  # bytes that could not be written since the last write, and the reason
-        self._note_left = 0  # bytes at the buffer's start that are the message about it
+        self._lost, self._why = 0, ""  # bytes that could not be written, and the reason
+        self._note_left, self._noted = 0, 0  # bytes at the buffer's start that are the message about it; what it counts
         self.json_line: Callable[[bytes, str, str], bytes] | None = None
         """Make a line of JSON of (text, request id or "", level or ""). None: the log is text."""
         self.request_id: Callable[[int], str] = lambda id: ""
@@ -107,7 +119,7 @@ class Journal:
             del self._buffer[:written]
         self._note_left = max(0, self._note_left - written)
         if not self._note_left:
-            self._lost = 0
+            self._lost, self._noted = self._lost - self._noted, 0
 
     def end_line(self) -> None:
         """End the line that a function has left open, because something else follows in the same file."""
@@ -120,7 +132,7 @@ class Journal:
         while self._buffer and patience.wait(self._outlet.descriptor):
             self.flush()
         if self._buffer:
-            self._lose("nobody reads it")
+            self._lose(NOT_READ)
         patience.over()
 
     def close(self) -> None:
@@ -133,14 +145,19 @@ class Journal:
             self._buffer += self._own(
                 f"pipe-init: {self._lost} bytes of the log could not be written: {self._why}", WARN
             )
-            self._note_left = len(self._buffer)
-        self._buffer += data
+            self._note_left, self._noted = len(self._buffer), self._lost
+        if self.drops and len(self._buffer) + len(data) > self._cap:
+            self._lost, self._why = self._lost + len(data), NOT_READ
+            if self._buffer and not self._buffer.endswith(b"\n"):
+                self._buffer += b"\n"  # the rest of this line is not in it
+        else:
+            self._buffer += data
         self.flush()
 
     def _lose(self, why: str) -> None:
         """Drop what waits, and count it."""
         self._lost += len(self._buffer) - self._note_left
-        self._note_left, self._why = 0, why
+        self._note_left, self._noted, self._why = 0, 0, why
         self._buffer.clear()
 
     def say(self, line: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import re
+import select
 import signal
 import threading
 import time
@@ -292,6 +294,16 @@ class TestCap:
         assert len(logged(write)) == LOG_CAP // 1000 * 1000
 
 
+def drained(journal: Journal, reader: int) -> list[str]:
+    """Read all that a journal with this pipe has to write; return the lines."""
+    data = b""
+    with within(20):
+        while select.select([reader], [], [], 0)[0] or journal.level != EMPTY:
+            data += os.read(reader, 4096)
+            journal.flush()
+    return data.decode().splitlines()
+
+
 class TestDescriptors:
     def test_nobody_reads_any_more(self) -> None:
         reader, writer = os.pipe()
@@ -396,6 +408,42 @@ class TestBuffer:
             journal.say("y" * 9999)
             journal.finish(Patience(signals, 3600.0))
             assert journal.level == EMPTY
+
+    def test_one_that_drops_holds_its_cap_and_counts_the_rest(self, page: tuple[int, int]) -> None:
+        journal = Journal(page[1], cap=10_000, drops=True)
+        for number in range(2000):
+            journal.from_function(b"%09d" % number, id=number + 1)
+        assert journal.level == FULL and len(journal._buffer) == 10_000
+        lines = drained(journal, page[0])
+        journal.say("seen")
+        journal.say("and goes on")
+        note = f"pipe-init: {20_000 - 10 * len(lines)} bytes of the log could not be written: its reader does not read"
+        assert lines == [f"{number:09}" for number in range(len(lines))]
+        assert drained(journal, page[0]) == [note, "seen", "and goes on"]
+
+    def test_one_that_drops_ends_the_line_whose_rest_it_drops(self, page: tuple[int, int]) -> None:
+        journal = Journal(page[1], cap=100, drops=True)
+        journal.say("taken by the pipe")
+        journal.from_function(b"a" * 50, continues=True, id=1)
+        journal.from_function(b"b" * 60, id=1)
+        journal.say("next")
+        assert drained(journal, page[0]) == ["taken by the pipe", "a" * 50, "next"]
+
+    def test_one_that_drops_counts_each_byte_once(self, page: tuple[int, int], seed: int) -> None:
+        source, journal, lines, written = random.Random(seed), Journal(page[1], cap=10_000, drops=True), [], 0
+        for _ in range(30):
+            for number in range(source.choice((10, 100, 300))):
+                journal.say(f"{number:099}")
+                written += 100
+            if source.random() < 0.5:
+                lines += drained(journal, page[0])
+        lines += drained(journal, page[0])
+        journal.say("end")
+        lines += drained(journal, page[0])
+        told = re.findall(r"pipe-init: (\d+) bytes of the log could not", "\n".join(lines))
+        kept = sum(len(line) == 99 and line.isdigit() for line in lines)
+        assert len(told) > 1 and lines[-1] == "end"
+        assert kept * 100 + sum(map(int, told)) == written
 
     def test_what_was_dropped_is_told_where_it_goes_on(self) -> None:
         reader, writer = os.pipe()
