@@ -1,7 +1,7 @@
 """Wrong usage of `run`: exit code 2, and words that say what, where, and what to do.
 
 The command line runs in this process, since nothing is started before all of its options are known to be right; that
-the command itself ends like this, and events that are not right, are in test_run.py.
+the command itself ends like this, and events that are not right, are in test_run_exit_codes.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""ASGI applications, and an exchange in memory that they answer: no process, no frames.
+
+Knows pipe_runtime's ASGI adapter, and nothing of who calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from pipe_runtime.adapters.asgi import serve
+from pipe_runtime.call.context import Context
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+OK = {"status": 200, "reason": "", "headers": [["content-type", "text/plain"]]}
+DISCONNECT = {"type": "http.disconnect"}
+
+
+class Exchange:
+    """An AsyncExchange in memory.
+
+    answer: what the adapter did: ("respond", body, type, http), ("begin", type, http), ("write", data)…
+    pieces: the body's pieces; one that is not there yet is fed later.
+    """
+
+    def __init__(self, http: Message | None = None, body: Iterable[bytes] | None = (), **request: Any) -> None:
+        self.request: Message = {"request_id": "r-1", "content_type": "application/json", **request}
+        if http is not None:
+            self.request["http"] = http
+        self.logged: list[str] = []
+        self.context = Context(self.request, {}, "app", 0.0, self.logged.append)
+        self.cancelled = False
+        self.answer: list[tuple[Any, ...]] = []
+        self.reads = 0
+        self.room: asyncio.Semaphore | None = None
+        self._cancelled = asyncio.Event()
+        self._pieces: asyncio.Queue[bytes] = asyncio.Queue()
+        self._ended = False
+        if body is not None:
+            self.feed(*body, b"")
+
+    def feed(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self._pieces.put_nowait(piece)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self._cancelled.set()
+
+    async def read(self) -> bytes:
+        assert not self._ended, "read beyond the end"
+        self.reads += 1
+        piece = await self._pieces.get()
+        self._ended = not piece
+        return piece
+
+    def respond(self, body: bytes, content_type: str, http: Message | None) -> None:
+        assert type(body) is bytes
+        assert not self.answer, "a second answer"
+        self.answer.append(("respond", body, content_type, http))
+
+    def begin(self, content_type: str, http: Message | None) -> None:
+        assert not self.answer, "a second answer"
+        self.answer.append(("begin", content_type, http))
+
+    async def write(self, data: bytes) -> None:
+        assert type(data) is bytes
+        assert self.answer and self.answer[0][0] == "begin"
+        if self.room is not None:
+            await self.room.acquire()
+        self.answer.append(("write", data))
+
+    async def until_cancelled(self) -> None:
+        await self._cancelled.wait()
+
+
+async def serve_quietly(app: App, exchange: Exchange, state: Scope | None = None) -> None:
+    """Serve one request. What the application raises after its answer, a failed assertion for one, is raised here."""
+    await serve(app, exchange, state or {})
+    assert exchange.logged == []
+
+
+def run(app: App, make: Callable[[], Exchange] = lambda: Exchange({}), state: Scope | None = None) -> Exchange:
+    """Serve one request in a loop of its own; no task may be left."""
+    return asyncio.run(served(app, make, serve_quietly, state))
+
+
+def run_noisily(app: App) -> Exchange:
+    """The same for an application that raises after its answer."""
+    return asyncio.run(served(app, lambda: Exchange({}), serve, {}))
+
+
+async def served(app: App, make: Callable[[], Exchange], how: Callable[..., Any], state: Scope | None) -> Exchange:
+    exchange = make()
+    try:
+        await how(app, exchange, state)
+    finally:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    return exchange
+
+
+def body(data: Any = b"", more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def scope_of(http: Message | None, *pieces: bytes, **request: Any) -> Scope:
+    """The scope that an application gets."""
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await send(START)
+        await send(body())
+
+    run(app, lambda: Exchange(http, pieces, **request))
+    return seen[0]
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(START)
+    await send(body(b"hello"))
+
+
+async def whole_body(receive: Receive) -> tuple[bytes, int]:
+    """The request's body, and in how many messages it came."""
+    parts = []
+    while True:
+        message = await receive()
+        assert message["type"] == "http.request"
+        parts.append(message["body"])
+        if not message["more_body"]:
+            return b"".join(parts), len(parts)
+
+
+async def settle() -> None:
+    """Let every task run until it waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+    raise KeyError("mine")
+
+
+def after(*messages: Message, error: BaseException) -> App:
+    """An application that sends, then raises."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+        raise error
+
+    return app
