@@ -1,9 +1,9 @@
-"""Kills, stops and segfaults of everything below a loaded `pipe-init run`, by a seed, and what came of it.
+"""Kill, stop and crash the processes below a busy `pipe-init run` at random, and check the outcome of every event.
 
     python benchmarks/chaos.py [--kills N] [--ends N] [--mode NAME] [--seed N]
 
-It looks at outcomes, processes, descriptors and memory from outside only, and knows nothing of how pipe-init works but
-what docs/ promises. docs/reliability.md has the promises and the figures.
+The program looks from outside only: at outcomes, processes, descriptors and memory. It knows what docs/ promises and
+nothing of how pipe-init works inside. docs/reliability.md has the promises and the figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from outcomes import Failure, Tally
 from storm import MODES, Plan, Storm
 
 COMMAND = [sys.executable, "-X", "faulthandler", "-m", "pipe_init"]
-"""As the console script, but that a hang has a stack."""
+"""The same as the console script, except that a hang of the init shows its stack."""
 
 HEADINGS = (
     "mode",
@@ -36,7 +36,7 @@ HEADINGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 1 if a promise was broken."""
+    """Run the command. Return its exit code: 1 if a promise was broken."""
     options = parse(argv)
     victims.become_subreaper()
     facts = machine.describe(os.sched_getaffinity(0))
@@ -51,7 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def storm(mode: str, unordered: bool, options: argparse.Namespace) -> bool:
-    """Half of the strikes, with results in order or as they come. Whether every promise was kept."""
+    """Run half of a mode's strikes, and tell whether every promise was kept.
+
+    Args:
+        mode: One of MODES.
+        unordered: Whether results come as soon as they are ready, or in the order of the events.
+        options: The command's options.
+    """
     name = f"{mode}{', unordered' * unordered}"
     kills = options.kills // 2 + (options.kills % 2) * (not unordered)
     plan = Plan(COMMAND, mode, f"{options.seed}, {unordered}", kills, options.gap, unordered, daemons=True)
@@ -68,7 +74,7 @@ def storm(mode: str, unordered: bool, options: argparse.Namespace) -> bool:
 
 
 def ends(mode: str, options: argparse.Namespace) -> bool:
-    """SIGKILL for pipe-init itself, at random moments of short runs. Whether nothing was ever left for a second."""
+    """Kill pipe-init itself at random moments of short runs. Tell whether every process ended within a second."""
     chance = random.Random(f"{options.seed}, {mode}, ends")
     longest = 0.0
     for number in range(options.ends):
@@ -95,7 +101,7 @@ def ends(mode: str, options: argparse.Namespace) -> bool:
 
 
 def show(name: str, tally: Tally) -> None:
-    """A row of the table."""
+    """Print a row of the table."""
     struck, signals, outcomes = tally.struck, tally.signals, tally.outcomes
     timed_out = tally.unplanned["timed out"]
     columns = (
@@ -112,13 +118,13 @@ def show(name: str, tally: Tally) -> None:
 
 
 def progress(text: str) -> None:
-    """One line on a terminal."""
+    """Show one line of progress on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=1000, metavar="N", help="strikes in each mode (1000)")
     parser.add_argument("--ends", type=int, default=50, metavar="N", help="kills of pipe-init itself in each mode (50)")
@@ -126,7 +132,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--gap", type=float, default=0.05, metavar="S", help="seconds between strikes (0.05 on average)"
     )
-    parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)), help="the same strikes again")
+    parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)), help="seed of the strikes")
     return parser.parse_args(argv)
 
 

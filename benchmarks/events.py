@@ -1,8 +1,8 @@
-"""`pipe-init run --events` over many events: lines per second, and whether memory and descriptors stay as they are.
+"""Send many events through `pipe-init run --events`, and measure lines per second and whether memory grows.
 
     python benchmarks/events.py [--events N | --million] [--json FILE]
 
-The input and the output are files, so that nobody else needs a CPU while it runs.
+The program also counts open descriptors. The input and the output are files, so that no other process needs a CPU.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from startup import pipe_init_command
 
 MILLION = 1_000_000
 INTERVAL = 0.1
-"""Seconds between two looks at the processes."""
+"""The seconds between two looks at the processes."""
 
 LINE = '"hello {:07d}"\n'
-"""What comes out for each event. All lines have one length, so the file's size tells how many there are."""
+"""The result of each event. All lines have the same length, so the size of the file tells how many there are."""
 LINE_SIZE = len(LINE.format(0))
 BATCH = 10_000
-"""Lines compared at once."""
+"""How many lines are compared at once."""
 
 
 class Sample(NamedTuple):
-    """One look: seconds since the start, results written, resident KiB and descriptors of the init and its worker."""
+    """One look at the processes: seconds since the start, results written, and resident KiB and descriptors of both."""
 
     seconds: float
     lines: int
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 1 if a result was wrong or missing."""
+    """Run the command. Return its exit code: 1 if a result was wrong or missing."""
     options = parse(argv)
     count = MILLION if options.million else options.events
     wrong = machine.installation()
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--events", type=int, default=200_000, help="how many (%(default)s)")
@@ -79,13 +79,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def write_events(path: Path, count: int) -> None:
-    """`count` events, each with a name of its own."""
+    """Write `count` events, each with a name of its own."""
     with open(path, "w") as file:
         file.writelines(f'{{"name": "{number:07d}"}}\n' for number in range(count))
 
 
 def all_right(path: Path, count: int) -> bool:
-    """Whether the results are those of the events, in order, and nothing else."""
+    """Tell whether the file holds the results of all events, in order, and nothing else."""
     with open(path) as file:
         for first in range(0, count, BATCH):
             expected = "".join(LINE.format(number) for number in range(first, min(first + BATCH, count)))
@@ -95,7 +95,7 @@ def all_right(path: Path, count: int) -> bool:
 
 
 def run(command: Sequence[str], output: int, count: int) -> tuple[int, float, list[Sample]]:
-    """(exit code, seconds, samples) of the command, which writes to the descriptor `output`."""
+    """Run the command with its stdout on the descriptor `output`. Return exit code, seconds and samples."""
     samples: list[Sample] = []
     start = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output)
@@ -108,7 +108,7 @@ def run(command: Sequence[str], output: int, count: int) -> tuple[int, float, li
                 lines = os.fstat(output).st_size // LINE_SIZE
                 samples.extend(look(process.pid, time.perf_counter() - start, lines))
                 progress(lines, count, time.perf_counter() - start)
-    except BaseException:  # an interrupt: the child must not stay behind
+    except BaseException:  # an interrupt: the child must not be left running
         process.terminate()
         process.wait()
         raise
@@ -118,7 +118,7 @@ def run(command: Sequence[str], output: int, count: int) -> tuple[int, float, li
 
 
 def look(init: int, seconds: float, lines: int) -> Iterator[Sample]:
-    """One sample; none while the worker is not there."""
+    """Yield one sample, or none if the worker is not there yet."""
     try:
         worker = int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
         pair = (init, worker)
@@ -130,13 +130,13 @@ def look(init: int, seconds: float, lines: int) -> Iterator[Sample]:
 
 
 def resident(pid: int) -> int:
-    """Resident memory in KiB, as of proc(5)."""
+    """Return a process's resident memory in KiB, from proc(5)."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 def progress(lines: int, count: int, seconds: float) -> None:
-    """One line on a terminal; a count of 0 takes it away."""
+    """Show one line of progress on a terminal, or erase it if `count` is 0."""
     if not sys.stderr.isatty():
         return
     text = f"{lines:,} of {count:,} events, {lines / seconds:,.0f}/s" if count else ""
@@ -145,7 +145,7 @@ def progress(lines: int, count: int, seconds: float) -> None:
 
 
 def show(samples: Sequence[Sample], count: int, seconds: float) -> None:
-    """The figures. Memory is compared from a tenth of the way on: before, caches and buffers fill."""
+    """Print the figures. Memory counts from a tenth of the run on, because caches and buffers fill before that."""
     print(f"\n{count / seconds:,.0f} lines/s, start and end of the command included ({seconds:.2f} s)")
     steady = [sample for sample in samples if sample.lines >= count / 10]
     if len(steady) < 2:
@@ -166,7 +166,7 @@ def show(samples: Sequence[Sample], count: int, seconds: float) -> None:
 
 
 def shorten(values: Sequence[int], width: int) -> list[int]:
-    """At most `width` values: the highest of each stretch."""
+    """Return at most `width` values: the highest of each stretch."""
     step = max(1, -(-len(values) // width))
     return [max(values[at : at + step]) for at in range(0, len(values), step)]
 

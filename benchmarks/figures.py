@@ -1,4 +1,4 @@
-"""Numbers from times, and what a terminal can show of them. Pure functions; times are nanoseconds."""
+"""Compute figures from measured times, and draw them for a terminal. All functions are pure. Times are nanoseconds."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ PLAIN_BARS = " .:-=+*#@"
 FROM_US = 2.0
 TO_US = 8192.0
 PER_DOUBLING = 4
-"""Columns of the histogram for each doubling of the time."""
+"""The columns of the histogram for each doubling of the time."""
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` (0 to 1) of the ascending values do not exceed."""
+    """Return the smallest value below which, or at which, at least `share` (0 to 1) of the ascending values lie."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle of the values, in any order."""
+    """Return the middle of the values, which may be in any order."""
     return quantile(sorted(values), 0.5)
 
 
 def histogram(times: Sequence[float]) -> list[int]:
-    """How many of the times fall into each column, from FROM_US to TO_US; what lies outside goes to the ends."""
+    """Count the times in each column from FROM_US to TO_US. Times outside are counted in the first or last column."""
     counts = [0] * round(math.log2(TO_US / FROM_US) * PER_DOUBLING)
     for time in times:
         column = int(math.log2(max(time / 1000 / FROM_US, 1.0)) * PER_DOUBLING)
@@ -34,21 +34,21 @@ def histogram(times: Sequence[float]) -> list[int]:
 
 
 def bars(counts: Sequence[float]) -> str:
-    """One character for each count, the highest as high as can be; anything above zero shows."""
+    """Return a text with one bar for each count. The highest count has full height, and any count above zero shows."""
     steps = BARS if (sys.stdout.encoding or "").lower().replace("-", "") == "utf8" else PLAIN_BARS
     top = max(counts, default=0) or 1
     return "".join(steps[math.ceil(count / top * (len(steps) - 1))] for count in counts)
 
 
 def axis() -> str:
-    """The line below a histogram: the time at each second doubling, in microseconds."""
+    """Return the line below a histogram: the time in microseconds at every second doubling."""
     width = 2 * PER_DOUBLING
     marks = [f"{FROM_US * 4**mark:.0f}" for mark in range(round(math.log2(TO_US / FROM_US)) // 2)]
     return "".join(mark.ljust(width) for mark in marks) + "µs"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in columns; the first column is text, the others are numbers. The first row is the heading."""
+    """Return the rows as lines of aligned columns. The first row is the heading; the first column holds text."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -1,10 +1,10 @@
-"""Handlers that misbehave at random, by a seed, in every mode of `pipe-init run`; and whether README's promises hold.
+"""Send events whose handlers misbehave at random to every mode of `pipe-init run`, and check README's promises.
 
     python benchmarks/fuzz.py [--events N] [--mode NAME] [--seed S]
 
-It looks at stdout, stderr, processes, descriptors and memory from outside only. misdeeds.py makes the events and judges
-their outcomes. The promises: one outcome for each event, in order, under its own id; nothing else on stdout; no process
-left behind; memory and descriptors that do not grow.
+The promises: each event has one outcome, in order, under its own id. Nothing else is on stdout. No process is left
+over. Memory and descriptors do not grow. The program looks from outside only: at stdout, stderr, processes,
+descriptors and memory. misdeeds.py makes the events and judges their outcomes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from outcomes import Failure
 FUNCTION_DIR = str(Path(__file__).parents[1] / "tests" / "functions" / "fuzz")
 
 COMMAND = [sys.executable, "-X", "faulthandler", "-m", "pipe_init", "run"]
-"""As the console script, except that a hang of the init has a stack."""
+"""The same as the console script, except that a hang of the init shows its stack."""
 
 TEMPLATE, REQUEST = ("--start-method=template",), ("--isolation=request",)
 
@@ -52,40 +52,40 @@ MODES = [
 ]
 
 SINGLE = "single runs"
-"""The mode in which each event has a pipe-init of its own."""
+"""The mode in which a pipe-init of its own handles each event."""
 
 START_TIMEOUT, GRACE = 10.0, 0.2
-"""Seconds that the function has to load, and to end when it is asked to."""
+"""The seconds that the function may take to load, and to end when it is asked to."""
 
 WINDOW = 100
-"""Events without a line, at most."""
+"""The highest number of events that have no output line yet."""
 
 HANG = 30.0
-"""Seconds without a line after which the run hangs: more than every limit together."""
+"""The seconds without an output line after which the run counts as hanging: more than all limits together."""
 
 CHECKPOINTS = 3
-"""Pauses of each run in which memory and descriptors are looked at."""
+"""The pauses in each run in which memory and descriptors are compared."""
 
 GROWTH_KIB = 4096
-"""KiB by which the init's memory may differ between two pauses: a heap breathes, and large results pass through it."""
+"""The KiB by which the init's memory may differ between two pauses: large results pass through its heap."""
 
 DESCRIPTORS = 64
-"""Descriptors by which it may differ: processes that stand by have some each."""
+"""The descriptors by which the init may differ between two pauses: each process that stands by needs some."""
 
 ENOUGH_TO_GROW = 300
-"""Events below which growth is not looked at."""
+"""Growth is not checked in runs with fewer events than this."""
 
 LAST_SECONDS = 5.0
-"""Seconds in which everything is gone after pipe-init has ended."""
+"""The seconds within which every process must be gone after pipe-init has ended."""
 
 UNTRUE = (b"does not end", b"Traceback (most recent call last)", b"left behind, with processes")
-"""Texts that the init must not write here: each of its workers can be killed, and its own code does not fail."""
+"""Texts that the init must not write here: it can kill each of its workers, and its own code does not fail."""
 
 SAID = re.compile(r"fuzz (-?\d+) (\S+) (says|complains|logs)")
 
 
 class Fuzz:
-    """One `pipe-init run --events -` with a part of a plan. To be closed."""
+    """One `pipe-init run --events -` with a part of a plan. The owner must call `close`."""
 
     def __init__(self, mode: Mode, plan: Plan, seed: str, unordered: bool) -> None:
         self.mode, self.plan = mode, plan
@@ -111,7 +111,7 @@ class Fuzz:
         self.last_line = time.monotonic()
 
     def go(self, events: int, progress: Callable[[int], None]) -> None:
-        """Send events until there were so many or the run has ended.
+        """Send events until this many have an outcome or the run has ended.
 
         Raises:
             Failure: A promise was broken.
@@ -148,7 +148,7 @@ class Fuzz:
             try:
                 del self.out[: os.write(self.to_init, self.out)]
             except BrokenPipeError:
-                self.out.clear()  # it has ended, and its output says why
+                self.out.clear()  # pipe-init has ended, and its output tells why
         if self.from_init in ready:
             data = os.read(self.from_init, 2**16)
             self.ended = not data
@@ -161,7 +161,7 @@ class Fuzz:
             raise Failure(f"no line for {HANG:.0f} s; waiting: {waiting}\n{self._stack()}")
 
     def _finish(self) -> None:
-        """Close the input, wait for the end, and look at all that must hold then."""
+        """Close the input, wait for the end, and check what must hold then."""
         assert self.init.stdin is not None
         self.init.stdin.close()
         self.out.clear()
@@ -182,7 +182,7 @@ class Fuzz:
         self._check_log()
 
     def _check_log(self) -> None:
-        """Each line that a request has printed or logged carries that request's id; the init says nothing untrue."""
+        """Check that each line that a request wrote carries its id, and that the init wrote nothing untrue."""
         self.stderr.seek(0)
         for number, line in enumerate(self.stderr, 1):
             if line.startswith(b"pipe-init:") and any(text in line for text in UNTRUE):
@@ -204,13 +204,13 @@ class Fuzz:
         return tree
 
     def last_words(self) -> str:
-        """Return the end of what pipe-init itself has said."""
+        """Return the last lines that pipe-init itself wrote to stderr."""
         self.stderr.seek(0)
         lines = [line for line in self.stderr.read().decode(errors="replace").splitlines() if '"platform.' not in line]
         return "\n".join(line[:300] for line in lines[-15:])
 
     def close(self) -> None:
-        """End whatever is left."""
+        """End every process that is left."""
         for pipe in (self.init.stdin, self.init.stdout, self.stderr):
             assert pipe is not None
             pipe.close()
@@ -222,7 +222,7 @@ class Fuzz:
 
 
 def check_nothing_left() -> None:
-    """Raise Failure if a process is there that pipe-init has left behind."""
+    """Raise Failure if pipe-init has left a process behind."""
     until = time.monotonic() + LAST_SECONDS
     while left := victims.own():
         if time.monotonic() > until:
@@ -232,7 +232,7 @@ def check_nothing_left() -> None:
 
 
 def end_all() -> None:
-    """Kill and collect what fell to this process."""
+    """Kill and reap the processes that became children of this one."""
     while left := victims.own():
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -241,7 +241,7 @@ def end_all() -> None:
 
 
 def run_mode(mode: Mode, events: int, seed: str) -> Counter[str]:
-    """Run so many events in one mode, in as many runs as attacks on the protocol make of it; return the outcomes."""
+    """Run this many events in one mode and return the outcomes. An attack on the protocol can end a run early."""
     plan, chance = Plan(f"{seed}, {mode.name}"), random.Random(f"{seed}, {mode.name}, runs")
     tally: Counter[str] = Counter()
     left = events
@@ -260,7 +260,7 @@ def run_mode(mode: Mode, events: int, seed: str) -> Counter[str]:
 
 
 def run_single(events: int, seed: str) -> Counter[str]:
-    """Give each event a pipe-init of its own; return the outcomes."""
+    """Run each event in a pipe-init of its own, and return the outcomes."""
     plan, chance = Plan(f"{seed}, {SINGLE}"), random.Random(f"{seed}, {SINGLE}, modes")
     tally: Counter[str] = Counter()
     for number in range(events):
@@ -286,7 +286,7 @@ def run_single(events: int, seed: str) -> Counter[str]:
 
 
 def judge_single(judge: Judge, planned: Planned, ended: subprocess.CompletedProcess[bytes]) -> None:
-    """Raise Failure if exit code, stdout and stderr are not those that the event must have."""
+    """Raise Failure if the exit code, stdout or stderr does not fit the event."""
     code, out = ended.returncode, ended.stdout
     if code not in single_codes(planned):
         raise Failure(f"exit code {code} where one of {single_codes(planned)} is due: {planned}")
@@ -317,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     share, kept = -(-options.events // (10 * len(names))), True
     print("\n| mode | events | seconds | outcomes |\n|---|---|---|---|", flush=True)
     for name in names:
-        # An event of the single runs costs as much as ten of the others.
+        # In the mode of single runs, an event costs as much as ten events in another mode.
         events = share if name == SINGLE and len(names) > 1 else -(-options.events // len(names))
         began = time.monotonic()
         try:
@@ -353,7 +353,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--events", type=int, default=1000, metavar="N", help="in all modes together (1000)")
     parser.add_argument("--mode", default="all", choices=["all", *names], metavar="NAME", help="; ".join(names))
-    parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)), help="the same events again")
+    parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)), help="seed of the events")
     return parser.parse_args(argv)
 
 

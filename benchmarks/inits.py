@@ -1,8 +1,9 @@
-"""What a plain init costs: how long its program waits for it, what it keeps of memory, against tini and dumb-init.
+"""Measure what a plain init costs in start time and memory, compared with tini and dumb-init.
 
     python benchmarks/inits.py [--rounds N] [--json FILE] [--source]
 
-Run it on an installed wheel. On Debian: apt-get install tini dumb-init; what is missing is left out, and told.
+Run it on an installed wheel. On Debian: apt-get install tini dumb-init. An init that is not installed is left out, and
+the program says so.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from startup import pipe_init_command
 
 WARM_UP = 3
 OTHERS = {"tini": ["-s", "--"], "dumb-init": ["--"]}
-"""tini with -s, or it says that it is neither PID 1 nor a subreaper."""
+"""The arguments of each init. tini gets -s because it complains unless it is PID 1 or a subreaper."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=40, help="starts of each, in turns (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=40, help="number of starts of each init (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
-    parser.add_argument("--source", action="store_true", help="go on although it is not the installed wheel")
+    parser.add_argument("--source", action="store_true", help="measure even if the wheel is not installed")
     options = parser.parse_args(argv)
     wrong = machine.installation()
     if wrong and not options.source:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def commands(wrong: str) -> dict[str, list[str]]:
-    """What to put in front of a program, for each init that is here."""
+    """Return the command prefix that runs a program under each init that is installed."""
     ours = [*pipe_init_command(wrong), "exec"]
     arms = {
         "no init": [],
@@ -69,7 +70,11 @@ def commands(wrong: str) -> dict[str, list[str]]:
 
 
 def measure(arms: dict[str, list[str]], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """For each arm, milliseconds from spawn to the program's first byte, and to the end of the init; in turns."""
+    """Start the program under each init in turn.
+
+    Returns:
+        Two times in milliseconds for each start: from spawn to the program's first byte, and to the end of the init.
+    """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
     for number in range(-WARM_UP, rounds):
         names = list(arms)
@@ -81,7 +86,7 @@ def measure(arms: dict[str, list[str]], rounds: int) -> dict[str, list[tuple[flo
 
 
 def run(prefix: Sequence[str], name: str) -> tuple[float, float]:
-    """One program under one init: it writes a byte and ends. SystemExit: it failed."""
+    """Run one program, which writes a byte and ends, under one init. Raise SystemExit if it fails."""
     reader, writer = os.pipe()
     program = ["/bin/echo"] if name != "python -c pass" else []
     command = [*prefix, *program]
@@ -89,7 +94,7 @@ def run(prefix: Sequence[str], name: str) -> tuple[float, float]:
     start = time.perf_counter()
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
     os.close(writer)
-    os.read(reader, 1)  # the interpreter alone writes nothing: its end is the end of the file
+    os.read(reader, 1)  # the bare interpreter writes nothing: its end closes the pipe
     first = time.perf_counter() - start
     _, status = os.waitpid(pid, 0)
     end = time.perf_counter() - start
@@ -100,7 +105,7 @@ def run(prefix: Sequence[str], name: str) -> tuple[float, float]:
 
 
 def memory(prefix: Sequence[str]) -> dict[str, int]:
-    """KiB that an init keeps while its program runs: resident, and of that its own (Private of smaps_rollup)."""
+    """Return the KiB that an init holds while its program runs: resident, and private as in smaps_rollup."""
     if prefix[-1] == "pass":
         return {}
     ends = *os.pipe(), *os.pipe()
@@ -125,7 +130,7 @@ def memory(prefix: Sequence[str]) -> dict[str, int]:
 
 
 def show(times: dict[str, list[tuple[float, float]]], kept: dict[str, dict[str, int]]) -> None:
-    """Both tables in one."""
+    """Print times and memory in one table."""
     rows = [["ms to the first byte, to the end; KiB", "min", "p50", "end min", "end p50", "resident", "private"]]
     for name, measured in times.items():
         firsts, ends = ([pair[side] for pair in measured] for side in (0, 1))

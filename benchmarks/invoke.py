@@ -1,8 +1,9 @@
-"""One small event through a real worker, against the floor and against an HTTP fetch loop, in one run.
+"""Measure one small event through a real worker, against a bare pipe and against an HTTP fetch loop, in one run.
 
     python benchmarks/invoke.py [--requests N] [--rounds R] [--json FILE] [--plot FILE] [--check]
 
-It orders the rounds and shows the figures; how an arm works is in arms/, what it measures in README.md.
+This file runs the rounds and prints the figures. The folder arms/ has the code that is measured. README.md says what
+each arm is.
 """
 
 from __future__ import annotations
@@ -31,33 +32,39 @@ PEERS = ("awslambdaric", "awslambdaric, server spins")
 
 BOUND_US = 60.0
 BOUND_RATIO = 6.0
-"""What is promised of pipe-init on two CPUs, back to back, and what --check holds it to."""
+"""The bounds that the project promises on two CPUs for requests without pauses. --check tests them."""
 
 WARM_UP = 200
-"""Requests before the first round; and a tenth as many before each, for caches that others have emptied."""
+"""The requests before the first round. A tenth as many precede each round, to refill the caches."""
 PAUSE = 0.001
 PACED_SHARE = 10
-"""One request with a pause before the next for so many back to back."""
+"""For each request with a pause before the next, this many are sent without a pause."""
 REPLY_LIMIT = 60.0
-"""Seconds without a sign of life from an arm, on top of one millisecond and its pause for each request."""
+"""The seconds that an arm may take for a reply, on top of a millisecond and its pause for each request."""
 
 
 @dataclass
 class Series:
-    """What was measured of one arm at one pace. times: of each round, nanoseconds. elapsed, cpu: of all rounds."""
+    """The measurements of one arm at one pace.
+
+    Attributes:
+        times: The nanoseconds of each request, a list for each round.
+        elapsed: The nanoseconds of all rounds together.
+        cpu: The CPU nanoseconds of all rounds together, or None where the kernel does not tell.
+    """
 
     times: list[list[int]] = field(default_factory=list)
     elapsed: int = 0
     cpu: int | None = 0
 
     def add(self, reply: dict[str, Any]) -> None:
-        """One round more."""
+        """Add the reply of one round."""
         self.times.append(reply["times"])
         self.elapsed += reply["elapsed"]
         self.cpu = None if self.cpu is None or reply["cpu"] is None else self.cpu + reply["cpu"]
 
     def summary(self) -> dict[str, Any]:
-        """The figures, times in microseconds."""
+        """Return the figures, with times in microseconds."""
         ordered = sorted(time for round in self.times for time in round)
         return {
             "requests": len(ordered),
@@ -74,7 +81,11 @@ class Series:
 
 
 class Driver:
-    """The process of one arm. command: the module in arms/ and its arguments."""
+    """The process of one arm.
+
+    Attributes:
+        command: The module in arms/ and its arguments.
+    """
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
@@ -96,7 +107,7 @@ class Driver:
         try:
             self.process.stdin.close()
         except BrokenPipeError:
-            pass  # it has ended already, which is all that is wanted
+            pass  # the arm has ended already, as it should
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -104,29 +115,29 @@ class Driver:
             self.process.wait()
 
     def run(self, requests: int, pause: float = 0.0) -> dict[str, Any]:
-        """Have it measure; returns its reply. SystemExit: it could not."""
+        """Have the arm measure, and return its reply. Raise SystemExit if it cannot."""
         assert self.process.stdin is not None
         try:
             print(json.dumps({"requests": requests, "pause": pause}), file=self.process.stdin, flush=True)
         except BrokenPipeError:
-            raise SystemExit(f"the arm {self.name!r} has ended; what it wrote stands above") from None
+            raise SystemExit(f"the arm {self.name!r} has ended; its output is above") from None
         return self.reply(REPLY_LIMIT + requests * (0.001 + pause))
 
     def reply(self, limit: float) -> dict[str, Any]:
-        """The next line that it says, within `limit` seconds."""
+        """Return the next line that the arm writes within `limit` seconds."""
         assert self.process.stdout is not None
         if not select.select([self.process.stdout], [], [], limit)[0]:
             self.process.kill()
             raise SystemExit(f"the arm {self.name!r} did not answer within {limit:.0f} seconds")
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"the arm {self.name!r} has ended; what it wrote stands above")
+            raise SystemExit(f"the arm {self.name!r} has ended; its output is above")
         reply: dict[str, Any] = json.loads(line)
         return reply
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     options = parse(argv)
     try:
         cpus = machine.choose_cpus(options.cpus)
@@ -155,18 +166,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--requests", type=positive, default=2000, help="back to back in each round (%(default)s)")
-    parser.add_argument("--rounds", type=positive, default=10, help="in which every arm has its turn (%(default)s)")
+    parser.add_argument("--requests", type=positive, default=2000, help="requests back to back per round (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=10, help="rounds; each arm has a turn in each (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     parser.add_argument("--plot", metavar="FILE", help="draw the distributions; needs matplotlib")
     parser.add_argument("--check", action="store_true", help="exit with 1 unless pipe-init keeps its two bounds")
     parser.add_argument(
         "--placement", choices=(APART, "free"), default=APART, help="of an arm's two processes (%(default)s)"
     )
-    parser.add_argument("--cpus", metavar="LIST", help="run on these, such as 0,1; default: the first two allowed")
-    parser.add_argument("--spin", type=int, metavar="MICROSECONDS", help="of pipe-init; default: as the command's")
+    parser.add_argument("--cpus", metavar="LIST", help="CPUs to run on, such as 0,1; default: the first two allowed")
+    parser.add_argument("--spin", type=int, metavar="MICROSECONDS", help="spin of pipe-init; default: the command's")
     parser.add_argument(
         "--lambda-python",
         metavar="PATH",
@@ -177,7 +188,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def positive(text: str) -> int:
-    """A number above zero, for argparse. ValueError: it is none."""
+    """Parse a number above zero for argparse. Raise ValueError if it is not one."""
     number = int(text)
     if number <= 0:
         raise ValueError(text)
@@ -185,13 +196,13 @@ def positive(text: str) -> int:
 
 
 def paced(options: argparse.Namespace) -> int:
-    """Requests in each round that have a pause behind them."""
+    """Return how many requests of each round have a pause after them."""
     requests: int = options.requests
     return max(1, requests // PACED_SHARE)
 
 
 def commands(options: argparse.Namespace, awslambdaric: str) -> dict[str, list[str]]:
-    """The arms: name and command."""
+    """Return the command of each arm by its name."""
     pipe = ["pipe"] if options.spin is None else ["pipe", "--spin", str(options.spin)]
     arms = {
         PIPE: pipe,
@@ -209,7 +220,7 @@ def commands(options: argparse.Namespace, awslambdaric: str) -> dict[str, list[s
 
 
 def measure(arms: dict[str, list[str]], options: argparse.Namespace) -> dict[str, tuple[Series, Series]]:
-    """(back to back, paced) of each arm."""
+    """Return the measurements of each arm: back to back, and with pauses."""
     measured = {name: (Series(), Series()) for name in arms}
     with ExitStack() as stack:
         drivers = [stack.enter_context(Driver(name, command)) for name, command in arms.items()]
@@ -226,21 +237,21 @@ def measure(arms: dict[str, list[str]], options: argparse.Namespace) -> dict[str
 
 
 def turns(drivers: Sequence[Driver], rounds: int) -> Iterator[tuple[Driver, int]]:
-    """Whose turn it is, and how many were before; each round begins with another arm."""
+    """Yield each arm in each round, with the number of turns so far. Each round begins with another arm."""
     for round in range(rounds):
         for place in range(len(drivers)):
             yield drivers[(round + place) % len(drivers)], round * len(drivers) + place
 
 
 def progress(text: str) -> None:
-    """One line on a terminal that says how far it is; "" takes it away."""
+    """Show one line of progress on a terminal. An empty text erases it."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
 
 
 def show(title: str, arms: dict[str, dict[str, Any]]) -> None:
-    """The figures of all arms at one pace."""
+    """Print the figures of all arms at one pace."""
     rows = [[title, "p50 µs", "p99", "min", "/s", "CPU µs", "x pipe-init", "(rounds)", *(f"x {f}" for f in FLOORS)]]
     for name, figure in arms.items():
         cpu = "-" if figure["cpu_us"] is None else f"{figure['cpu_us']:.0f}"
@@ -264,13 +275,13 @@ def show(title: str, arms: dict[str, dict[str, Any]]) -> None:
 
 
 def ratio_range(figure: dict[str, Any], base: dict[str, Any]) -> tuple[float, float]:
-    """The lowest and the highest ratio of the two medians in any one round."""
+    """Return the lowest and the highest ratio of the two medians in a single round."""
     ratios = [mine / its for mine, its in zip(figure["round_p50"], base["round_p50"], strict=True)]
     return min(ratios), max(ratios)
 
 
 def verdict(arms: dict[str, dict[str, Any]], cpus: set[int]) -> tuple[bool, str]:
-    """Whether the two bounds are kept, and the sentence that says so."""
+    """Tell whether both bounds are kept, and return the sentence that says so."""
     p50 = float(arms[PIPE]["p50"])
     bounds = f"{PIPE} p50 {p50:.1f} µs (bound: below {BOUND_US:.0f})"
     if len(cpus) != 2:
@@ -286,7 +297,7 @@ def verdict(arms: dict[str, dict[str, Any]], cpus: set[int]) -> tuple[bool, str]
 
 
 def plot(path: str, arms: dict[str, dict[str, Any]], facts: dict[str, str]) -> None:
-    """Draw the share of requests answered within a time, for each arm. SystemExit: no matplotlib."""
+    """Draw for each arm the share of requests answered within a time. Raise SystemExit without matplotlib."""
     try:
         import matplotlib
     except ImportError:

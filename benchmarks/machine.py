@@ -1,4 +1,4 @@
-"""What a measurement ran on, and whether what it measured is what users install."""
+"""Describe the machine of a measurement, and check whether the installation is one that users have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from pathlib import Path
 
 
 def describe(cpus: set[int]) -> dict[str, str]:
-    """Name and value of everything that a figure depends on. cpus: what the measurement is bound to."""
+    """Return the name and value of everything that a figure depends on.
+
+    Args:
+        cpus: The CPUs that the measurement runs on.
+    """
     import msgpack
 
     kind = "pure Python" if msgpack.Packer.__module__ == "msgpack.fallback" else "C"
@@ -30,13 +34,13 @@ def describe(cpus: set[int]) -> dict[str, str]:
 
 
 def show(facts: Mapping[str, str]) -> None:
-    """Print what `describe` returns, and whatever else a program adds to it, a line for each."""
+    """Print the facts that `describe` returns, and those that a program adds, one on each line."""
     for name, value in facts.items():
         print(f"{name + ':':<14} {value}")
 
 
 def processor() -> str:
-    """The processor's name, from proc(5) where it is there."""
+    """Return the processor's name, from proc(5) if it says so."""
     try:
         with open("/proc/cpuinfo") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
@@ -46,7 +50,7 @@ def processor() -> str:
 
 
 def quota() -> str:
-    """What cgroup v2 allows of the CPUs, as a remark; "" where it does not limit them."""
+    """Return a remark about the CPU quota of cgroup v2, or "" if there is none."""
     try:
         allowed, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -55,7 +59,7 @@ def quota() -> str:
 
 
 def version(distribution: str) -> str:
-    """A distribution's version here."""
+    """Return the version of a distribution in this environment."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -63,7 +67,7 @@ def version(distribution: str) -> str:
 
 
 def version_under(python: str, distribution: str) -> str | None:
-    """A distribution's version under another interpreter, None where it has none."""
+    """Return the version of a distribution under another interpreter, or None if it is not installed there."""
     code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
     try:
         done = subprocess.run([python, "-c", code, distribution], capture_output=True, text=True, check=False)
@@ -73,7 +77,7 @@ def version_under(python: str, distribution: str) -> str | None:
 
 
 def installation() -> str:
-    """What is wrong with this installation for measuring; "" for a wheel in site-packages."""
+    """Return why this installation is unfit for measuring, or "" for a wheel in site-packages."""
     folders = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     for package in ("pipe_init", "pipe_runtime"):
         spec = importlib.util.find_spec(package)
@@ -86,7 +90,11 @@ def installation() -> str:
 
 
 def choose_cpus(given: str | None) -> set[int]:
-    """The CPUs to run on: those given as "0,1", else the first two of those allowed. ValueError: they cannot be."""
+    """Return the CPUs to run on: those given, such as "0,1", or the first two that are allowed.
+
+    Raises:
+        ValueError: A CPU that was given is not allowed.
+    """
     allowed = os.sched_getaffinity(0)
     if given is None:
         return set(sorted(allowed)[:2])

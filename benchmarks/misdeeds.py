@@ -1,6 +1,6 @@
-"""Random events for tests/functions/fuzz, and the judgement of their outcomes.
+"""Make random events for tests/functions/fuzz, and judge their outcomes.
 
-It knows which outcomes docs/ allows for each event. It knows nothing of processes, pipes and time.
+This module knows which outcomes docs/ allows for each event. It knows nothing of processes, pipes and time.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ ACTS = {
     "register_exit": 1.0,
     "pause": 1.0,
 }
-"""Acts that must not change an outcome, and how often an event has them."""
+"""Acts that must not change an outcome, and how often an event performs each."""
 
 DELAYED = {"set_alarm": "signal: alarm clock", "end_later": "exit status 99"}
-"""Acts that end the worker some milliseconds later, whichever event it is at then, and how the error describes it."""
+"""Acts that end the worker some milliseconds later, during any event, and how the error describes that end."""
 
 DELAYED_WEIGHT = 0.15
 
@@ -63,7 +63,7 @@ ANSWERED = {
     "leave": ("SystemExit", ""),
     "interrupt": ("KeyboardInterrupt", ""),
 }
-"""Endings that are the function's own error: its type, and how its text begins."""
+"""Endings that are an error of the function: the error's type, and how its message begins."""
 
 FATAL = {
     "exit_at_once": "exit status {code}",
@@ -73,10 +73,10 @@ FATAL = {
     "kill_group": "signal: killed",
     "become_another": "exit status 5",
 }
-"""Endings that end the worker, and how the error describes it."""
+"""Endings that end the worker, and how the error describes that end."""
 
 TOO_LATE = ("stop", "hang", "hang_below", "answer_late")
-"""Endings that the time limit ends."""
+"""Endings in which the event reaches its time limit."""
 
 VIOLATIONS = ("close_everything", "write_garbage", "write_half_a_frame", "write_endless_frame", "forge", "forge_many")
 """Endings that attack the conversation. Each may end the run with exit code 4."""
@@ -90,7 +90,7 @@ ENDINGS = {
     **dict.fromkeys(TOO_LATE, 0.3),
     **dict.fromkeys(VIOLATIONS, 0.25),
 }
-"""How often an event ends in which way."""
+"""How often an event ends in each of these ways."""
 
 RESULTS = {"small": 20.0, "large": 1.0, "deep": 1.0, "not JSON": 1.0, "circular": 0.5}
 """The results of an event that finishes, and how often each is returned."""
@@ -101,25 +101,30 @@ MOST_ACTS = 4
 MOST_ITEMS = 3
 
 QUEUED = 64
-"""Events that a serial worker may hold, and that a forger in it may answer."""
+"""The events that a serial worker may hold at once, and that a forger in that worker may answer."""
 
 TIMEOUT = 2.0
-"""Seconds that an event has: what a hang costs, and enough for an honest event on a busy machine."""
+"""The time limit of an event in seconds: enough for an honest event on a busy machine, and short for one that hangs."""
 
 LATE = TIMEOUT + 0.05
-"""Seconds after which a late event answers, in vain."""
+"""The seconds after which a late event answers. By then it has timed out."""
 
 STAGES = (
     " while it was loading the handler",
     " before it had forked the worker",
     " after it was forked and before it was ready",
 )
-"""How an error describes a failed start; it follows the words about the end of the process."""
+"""How an error describes a failed start. The words follow those about the end of the process."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to run the function. handler: of index.py. streams: its result is an array of items."""
+    """One way to run the function.
+
+    Attributes:
+        handler: The handler in index.py.
+        streams: Whether its result is an array of items.
+    """
 
     name: str
     handler: str
@@ -136,7 +141,15 @@ class Mode:
 
 @dataclass(frozen=True)
 class Planned:
-    """One event. number: its place. acts, end, result: names in tests/functions/fuzz. items: sent before the acts."""
+    """One event.
+
+    Attributes:
+        number: Its place in the plan.
+        acts: What it does on the way; names in tests/functions/fuzz.
+        end: How it ends; a name in tests/functions/fuzz.
+        result: What it returns; a name in tests/functions/fuzz.
+        items: The number of items that it sends before the acts.
+    """
 
     number: int
     acts: tuple[str, ...]
@@ -160,14 +173,14 @@ class Planned:
 
 
 class Plan:
-    """Events as a seed says."""
+    """A sequence of events that depends on a seed only."""
 
     def __init__(self, seed: str) -> None:
         self._chance = random.Random(seed)
         self._number = 0
 
     def next(self) -> Planned:
-        """Return another event."""
+        """Return the next event."""
         chance = self._chance
         weights = {**ACTS, **dict.fromkeys(DELAYED, DELAYED_WEIGHT)}
         acts = chance.choices(list(weights), list(weights.values()), k=chance.randrange(MOST_ACTS + 1))
@@ -178,17 +191,17 @@ class Plan:
         return planned
 
     def acts_of_loading(self) -> list[str]:
-        """Return what the module does while it is loaded."""
+        """Return the acts of the module while it is loaded."""
         return self._chance.choices(list(ACTS), list(ACTS.values()), k=self._chance.randrange(MOST_ACTS))
 
 
 @dataclass
 class Judge:
-    """Takes the output lines of one run and compares them with its events.
+    """Compare the output lines of one run with its events.
 
     Attributes:
-        waiting: The events without a line, by their index in the run, in order.
-        tally: How many outcomes of each type there were.
+        waiting: The events without an output line, in order, by their index in the run.
+        tally: The number of outcomes of each type.
         codes: The exit codes of the events.
     """
 
@@ -207,7 +220,7 @@ class Judge:
     _reasons: set[str] = field(default_factory=set)
 
     def announce(self, planned: Planned) -> None:
-        """Expect an outcome for one more event, and count what it may do to others in its worker."""
+        """Expect an outcome for one more event, and count what it may do to the others in its worker."""
         self.waiting[self._announced] = planned
         self._announced += 1
         others = self.mode.concurrency - 1
@@ -244,7 +257,7 @@ class Judge:
         """Judge one output line.
 
         Raises:
-            Failure: It is not one JSON value, or no outcome that its event can have.
+            Failure: The line is not one JSON value, or its event cannot have this outcome.
         """
         index = self.lines
         try:
@@ -268,7 +281,7 @@ class Judge:
             raise Failure(f"{why}: {planned} got {line[:600]!r}")
 
     def judge_error(self, planned: Planned, error: Mapping[str, Any]) -> str:
-        """Say what is wrong with the error of a single run; "" if nothing is."""
+        """Return what is wrong with the error of a single run, or "" if nothing is."""
         return self._judge_error(planned, error)
 
     def _judge_result(self, planned: Planned, value: Any) -> str:
@@ -353,7 +366,7 @@ def fatal(planned: Planned) -> str:
 
 
 def is_forged(value: Any) -> bool:
-    """Tell whether a result says that it is forged."""
+    """Tell whether a result is marked as forged."""
     return bool(value == {"forged": True})
 
 

@@ -1,6 +1,7 @@
-"""Events for tests/functions/chaos, and whether each one's outcome is one that it can have, once, and its own.
+"""Make events for tests/functions/chaos, and check that each one gets exactly one outcome that is possible for it.
 
-Knows nothing of processes and pipes: it is told which lines came, what began, and what was struck.
+This module knows nothing of processes and pipes. Its caller tells it which output lines came, which events began, and
+which processes were struck.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ ACTS = {
 """What an event asks of the function, and how often."""
 
 WAITS_MS = (0, 0, 0, 1, 2, 5, 20)
-"""Milliseconds that it takes at least, one of these."""
+"""The milliseconds that an event takes at least, one of these at random."""
 
 ANSWERED = ("echo", "print", "child", "daemon", "stop")
-"""Acts that may end with a result; that of a stop comes if it is woken in time."""
+"""Acts that may end with a result. A stopped event returns one only if its process is continued in time."""
 
 ENDS_IT = {"segfault": "signal: segmentation fault", "exit": "exit status 3"}
-"""Acts that end the process, and how the error describes it."""
+"""Acts that end the process, and how the error describes that end."""
 
 TOO_LATE = ("hang", "stop")
-"""Acts that end with the time limit."""
+"""Acts that can reach the time limit."""
 
 STAGES = (
     " while it was loading the handler",
     " before it had forked the worker",
     " after it was forked and before it was ready",
 )
-"""How an error describes a failed start; it follows the words about the end of the process."""
+"""How an error describes a failed start. The words follow those about the end of the process."""
 
 
 class Failure(Exception):
@@ -50,7 +51,16 @@ class Failure(Exception):
 
 @dataclass
 class Planned:
-    """One event, and what is known of it. begun: how often it began; id: under which one, in process `pid`."""
+    """One event, and what is known of it.
+
+    Attributes:
+        number: Its place among the events of the run.
+        act: What the function does.
+        ms: The milliseconds that it takes at least.
+        begun: How often the function was called with it.
+        pid: The process in which it began.
+        id: The request id under which it began.
+    """
 
     number: int
     act: str
@@ -61,13 +71,18 @@ class Planned:
 
     @property
     def line(self) -> bytes:
-        """The event, for pipe-init."""
+        """The line that pipe-init reads."""
         return b'{"n": %d, "do": "%s", "ms": %d}\n' % (self.number, self.act.encode(), self.ms)
 
 
 @dataclass
 class Tally:
-    """The figures of one run. kib, descriptors: pipe-init's, soon after the beginning and at the end."""
+    """The figures of one run.
+
+    Attributes:
+        kib: The resident KiB of pipe-init, soon after the beginning and at the end.
+        descriptors: The open descriptors of pipe-init at the same two moments.
+    """
 
     struck: Counter[str] = field(default_factory=Counter)
     signals: Counter[str] = field(default_factory=Counter)
@@ -80,7 +95,12 @@ class Tally:
 
 
 class Outcomes:
-    """The events of one run. waiting: those without a line, by number. served: the pids in which any began."""
+    """The events of one run and their outcomes.
+
+    Attributes:
+        waiting: The events without an output line, by number.
+        served: The pids of all processes in which an event began.
+    """
 
     def __init__(self, seed: str, concurrency: int, unordered: bool, daemons: bool) -> None:
         self.tally = Tally()
@@ -93,26 +113,26 @@ class Outcomes:
         self._next_number = 0
         self._ids: set[str] = set()
         self._codes: set[int] = set()
-        self._late: dict[int, Planned] = {}  # timed out before they began: that they may do once, when nobody waits
-        self._may_crash = self._may_expire = 0  # requests that somebody else's end or stop may have hit, at most
+        self._late: dict[int, Planned] = {}  # events that timed out before they began: each may still begin once
+        self._may_crash = self._may_expire = 0  # how many requests the end or stop of other requests may have hit
 
-    def next_frame(self) -> Planned:
-        """Another one, as the seed says."""
+    def next_event(self) -> Planned:
+        """Add the next event that the seed gives, and return it."""
         return self.add(
             self._plan.choices(self._acts, [ACTS[act] for act in self._acts])[0], self._plan.choice(WAITS_MS)
         )
 
     def add(self, act: str, ms: int) -> Planned:
-        """This one."""
+        """Add this event and return it."""
         planned = self.waiting[self._next_number] = Planned(self._next_number, act, ms)
         self._next_number += 1
         return planned
 
     def begun(self, number: int, pid: int, id: str) -> None:
-        """The function was called. Failure: it was before, or is called behind its event's outcome."""
+        """Record that the function was called with an event. Raise Failure if it must not be called now."""
         planned = self.waiting.get(number) or self._late.pop(number, None)
         if planned is None:
-            raise Failure(f"event {number} began behind its outcome, in process {pid}")
+            raise Failure(f"event {number} began after its outcome, in process {pid}")
         planned.begun += 1
         if planned.begun > 1:
             raise Failure(f"{planned} began again, in process {pid}: it has run twice")
@@ -120,39 +140,52 @@ class Outcomes:
         self.served.add(pid)
 
     def take(self, line: dict[str, Any]) -> None:
-        """One line of the output. Failure: it is not the outcome of the event whose turn it is, or cannot be."""
+        """Judge one output line.
+
+        Raises:
+            Failure: It is not the outcome of the event whose turn it is, or that event cannot have it.
+        """
         number = self.tally.events
         if self._unordered:
             number = line["index"]
             line = line.get("result") or line["error"]
         planned = self.waiting.pop(number, None)
         if planned is None:
-            raise Failure(f"a second line for event {number}, or one for none: {line}")
+            raise Failure(f"a second line for event {number}, or a line for no event: {line}")
         self.tally.events += 1
         why = self._judge(planned, line)
         if why:
             raise Failure(f"{why}: {planned} got {line}")
 
     def struck(self, requests: int, stopped: bool) -> None:
-        """A process was hit on which at most so many requests depend; stopped: and it may live on."""
+        """Record a strike on a process.
+
+        Args:
+            requests: The most requests that can depend on the process.
+            stopped: Whether the process was stopped, so that it may still live.
+        """
         self._may_crash += requests
         self._may_expire += requests * stopped
 
     def check_sums(self, exit_code: int) -> None:
-        """At the end. Failure: more requests were hit than strikes explain, or a wrong exit code."""
+        """Check the whole run at its end.
+
+        Raises:
+            Failure: More requests failed than the strikes explain, or the exit code is wrong.
+        """
         tally = self.tally
         expired = tally.unplanned["timed out"]
         crashed = sum(tally.unplanned.values()) - expired
         if crashed > self._may_crash or expired > self._may_expire:
             raise Failure(
-                f"{crashed} requests ended with their workers where {self._may_crash} are explained, "
-                f"{expired} timed out where {self._may_expire} are: {tally}"
+                f"{crashed} requests ended with their workers, but strikes explain only {self._may_crash}; "
+                f"{expired} timed out, but strikes explain only {self._may_expire}: {tally}"
             )
         if exit_code != worst(self._codes):
-            raise Failure(f"exit code {exit_code} where {worst(self._codes)} was due")
+            raise Failure(f"the exit code is {exit_code} and should be {worst(self._codes)}")
 
     def _judge(self, planned: Planned, line: dict[str, Any]) -> str:
-        """What is wrong with an outcome; "" if nothing is."""
+        """Return what is wrong with an outcome, or "" if nothing is."""
         id = line.get("id") or line.get("requestId") or ""
         if not id or id in self._ids or (planned.begun and id != planned.id):
             return "not its own request id"
@@ -184,7 +217,7 @@ class Outcomes:
         return ""
 
     def _count(self, planned: Planned, how: str, expected: bool) -> None:
-        """A request that ended or stopped its worker may have taken its neighbours with it, or the one behind it."""
+        """Count a request that ended or stopped its worker: other requests of that worker may fail with it."""
         if expected:
             self._may_crash += 1 if self._concurrency == 1 else 2 * self._concurrency
             self._may_expire += self._concurrency - 1
@@ -193,7 +226,7 @@ class Outcomes:
 
 
 def exit_code(how: str) -> int:
-    """What docs/run.md says for a worker that ended like this."""
+    """Return the exit code that docs/run.md states for a worker that ended like this."""
     if how.startswith("exit status "):
         return 1
     names = {(signal.strsignal(number) or "").lower(): int(number) for number in signal.valid_signals()}
@@ -201,7 +234,7 @@ def exit_code(how: str) -> int:
 
 
 def worst(codes: set[int]) -> int:
-    """The exit code of a run with events that ended with these, 0 left out."""
+    """Return the exit code of a run whose events ended with these codes, 0 left out."""
     if 137 in codes:
         return 137
     by_signal = sorted(code for code in codes if code > 128)

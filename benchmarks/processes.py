@@ -1,9 +1,9 @@
-"""What processes cost: a worker from the template, a process per request, and the memory of many workers.
+"""Measure what processes cost: a forked worker, a process for each request, and the memory of many workers.
 
     python benchmarks/processes.py [--forks N] [--requests N] [--workers N] [--json FILE]
 
-The bounds in the output are those that the project has set itself for two idle CPUs (docs/performance.md). Beside them
-stand two floors of the same run: a worker that stays, with the same pauses between its requests, and a fork per request
+The bounds in the output are the project's own for two idle CPUs (docs/performance.md). Two floors of the same run stand
+beside them. One is a worker that stays, with the same pauses between its requests. The other is a fork for each request
 that keeps no promise (arms/bare_forks.py).
 """
 
@@ -42,13 +42,13 @@ from pipe_runtime.wire.connection import End
 from pipe_runtime.wire.messages import HELLO, JSON, READY
 
 LIMIT = 30.0
-"""Seconds that anything may take here."""
+"""The seconds after which the program gives up waiting."""
 
 PAUSE = 0.02
-"""Seconds between two requests that do not saturate: the next process stands by again."""
+"""The seconds between two requests of an unsaturated lane: the next process is standing by again after them."""
 
 SINGLE = 200
-"""Requests with that pause."""
+"""The number of requests with that pause."""
 
 READY_MS, PER_SECOND, P50_US, PRIVATE_MIB = 5.0, 600.0, 300.0, 3.0
 """The bounds."""
@@ -57,11 +57,11 @@ ids = request_ids()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--forks", type=int, default=200, help="workers from the template (%(default)s)")
-    parser.add_argument("--requests", type=int, default=3000, help="each in a process of its own (%(default)s)")
-    parser.add_argument("--workers", type=int, default=50, help="whose memory is looked at (%(default)s)")
+    parser.add_argument("--forks", type=int, default=200, help="workers to fork from the template (%(default)s)")
+    parser.add_argument("--requests", type=int, default=3000, help="requests with a process each (%(default)s)")
+    parser.add_argument("--workers", type=int, default=50, help="workers whose memory is measured (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     options = parser.parse_args(argv)
     if not reaper.become_subreaper():
@@ -100,13 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def row(name: str, values: Sequence[float], unit: float, bound: str) -> list[str]:
-    """A row of the table."""
+    """Return a row of the table."""
     ordered = sorted(values)
     return [name, *(f"{figures.quantile(ordered, share) / unit:.2f}" for share in (0.5, 0.99)), bound]
 
 
 def function(**changes: object) -> Function:
-    """The function of all benchmarks, in workers from a template."""
+    """Return the function of all benchmarks, in workers that a template forks."""
     plain = Function(
         command=launch.runtime_command(launch.this_python()),
         environment=launch.function_environment(os.environ),
@@ -119,7 +119,7 @@ def function(**changes: object) -> Function:
 
 
 def forks(count: int) -> list[float]:
-    """Nanoseconds from asking the template for a worker to its READY; one after the other."""
+    """Return the nanoseconds from the request for a worker to its READY, for one worker after the other."""
     plain = function()
     template = Template.start(plain.command, plain.environment)
     parent = Worker(template.process)
@@ -146,7 +146,7 @@ def forks(count: int) -> list[float]:
 
 
 def until_ready(worker: Worker) -> None:
-    """Read what it says until READY. SystemExit: it says something else for too long, or ends."""
+    """Read a worker's messages until READY. Raise SystemExit if it does not come in time."""
     end = time.monotonic() + LIMIT
     while time.monotonic() < end and not worker.ended:
         wait_for(worker.process.answers)
@@ -157,7 +157,7 @@ def until_ready(worker: Worker) -> None:
 
 
 def wait_for(descriptor: int) -> None:
-    """Until there is something to read."""
+    """Wait until the descriptor is readable."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     if not waiting.poll(LIMIT * 1000):
@@ -166,7 +166,7 @@ def wait_for(descriptor: int) -> None:
 
 @contextmanager
 def supervised(signals: Signals, served: Function) -> Iterator[Supervisor]:
-    """A supervisor, closed at the end."""
+    """Yield a supervisor, and close it at the end."""
     supervisor = Supervisor(served, SoleHost(signals, served.spin_us), Journal(2))
     try:
         yield supervisor
@@ -175,7 +175,11 @@ def supervised(signals: Signals, served: Function) -> Iterator[Supervisor]:
 
 
 def isolated(signals: Signals, count: int) -> tuple[float, list[float]]:
-    """Requests per second of one lane that always has the next one; and nanoseconds of requests with pauses between."""
+    """Measure a lane that gives each request a process of its own.
+
+    Returns:
+        The requests per second without pauses, and the nanoseconds of each request with pauses.
+    """
     settings = Settings(window_requests=1, max_requests=1, prestart=True)
     with supervised(signals, function(isolation=REQUEST, settings=settings)) as supervisor:
         ask(supervisor, 20)
@@ -186,14 +190,14 @@ def isolated(signals: Signals, count: int) -> tuple[float, list[float]]:
 
 
 def stays(signals: Signals) -> list[float]:
-    """Nanoseconds of requests with the same pauses between, in a worker that serves them all."""
+    """Return the nanoseconds of requests with the same pauses, in one worker that serves them all."""
     with supervised(signals, function()) as supervisor:
         ask(supervisor, 20)
         return with_pauses(supervisor)
 
 
 def with_pauses(supervisor: Supervisor) -> list[float]:
-    """Nanoseconds of requests that find everybody asleep."""
+    """Return the nanoseconds of requests that arrive when all processes sleep."""
     single = []
     for _ in range(SINGLE):
         rest = time.monotonic() + PAUSE
@@ -207,7 +211,7 @@ def with_pauses(supervisor: Supervisor) -> list[float]:
 
 
 def bare_forks(count: int) -> dict[str, Any]:
-    """What arms/bare_forks.py finds, in a process of its own."""
+    """Run arms/bare_forks.py in a process of its own and return its figures."""
     command = [sys.executable, "-m", "arms.bare_forks", str(count), str(SINGLE), str(PAUSE)]
     done = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -215,7 +219,7 @@ def bare_forks(count: int) -> dict[str, Any]:
 
 
 def ask(supervisor: Supervisor, count: int) -> None:
-    """`count` requests, as many at a time as there is room for. SystemExit: an answer is wrong."""
+    """Make `count` requests, as many at once as there is room for. Raise SystemExit if an answer is wrong."""
     asked = answered = 0
     while answered < count:
         while asked < count and supervisor.has_room():
@@ -230,21 +234,21 @@ def ask(supervisor: Supervisor, count: int) -> None:
 
 
 def memory(signals: Signals, count: int) -> list[float]:
-    """Bytes of memory that each of `count` workers has for itself, after some requests."""
+    """Return the bytes of memory that each of `count` workers does not share, after some requests."""
     with supervised(signals, function(isolation=PROCESS, workers=count)) as supervisor:
         ask(supervisor, 20 * count)
         return [float(private(pid)) for pid in supervisor.worker_pids]
 
 
 def private(pid: int) -> int:
-    """Bytes that no other process shares (proc(5), smaps_rollup)."""
+    """Return the bytes of a process that no other process shares (proc(5), smaps_rollup)."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
         fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
     return sum(int(fields[name].split()[0]) * 1024 for name in ("Private_Clean", "Private_Dirty"))
 
 
 def start_of_an_interpreter() -> float:
-    """Nanoseconds of `python -c pass`."""
+    """Return the nanoseconds that `python -c pass` takes."""
     begin = time.perf_counter_ns()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
     return float(time.perf_counter_ns() - begin)

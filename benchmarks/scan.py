@@ -1,8 +1,8 @@
-"""What it costs to see that a result is one JSON value, beside what json.loads takes for the same bytes.
+"""Measure how long it takes to check that a result is one JSON value, compared with json.loads of the same bytes.
 
     python benchmarks/scan.py [--seconds S] [--rounds N] [--json FILE]
 
-Each text has its turn in each round; the least time of all rounds counts.
+Each text has a turn in each round. The shortest time of all rounds counts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pipe_init.cli.results.json_text import is_utf8
 
 
 def record(number: int) -> dict[str, Any]:
-    """A record as functions return them."""
+    """Return a record such as functions return."""
     return {"id": number, "name": f"item {number}", "price": number / 3, "tags": ["a", "b"], "ok": True, "none": None}
 
 
 def texts() -> dict[str, bytes]:
-    """Return the texts to scan: small ones, usual ones, and ones that are hard for the scan or for json.loads."""
+    """Return the texts to check: small ones, usual ones, and ones that are hard for the scan or for json.loads."""
     answer = {"statusCode": 200, "body": "hello", "headers": {"a": "b"}}
     records = [record(number) for number in range(8000)]
     values = {
@@ -47,7 +47,7 @@ def texts() -> dict[str, bytes]:
 
 
 def least(call: Callable[[bytes], object], data: bytes, seconds: float) -> float:
-    """The microseconds of one call, as often as fits into `seconds`."""
+    """Return the microseconds of the fastest call, out of as many as fit into `seconds`."""
     times, until = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < until:
         repeat = max(1, 20_000 // (len(data) + 100))
@@ -59,12 +59,12 @@ def least(call: Callable[[bytes], object], data: bytes, seconds: float) -> float
 
 
 def scan(data: bytes) -> bool:
-    """Do what a run of many events does to each result."""
+    """Check a result as a run of many events does."""
     return is_utf8(data) and is_one_value(data)
 
 
 def loads(data: bytes) -> None:
-    """Build the value, for comparison."""
+    """Decode the result, for comparison."""
     try:
         json.loads(data)
     except RecursionError:
@@ -72,10 +72,10 @@ def loads(data: bytes) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=0.2, help="for each text in each round. Default: 0.2")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each text. Default: 5")
+    parser.add_argument("--seconds", type=float, default=0.2, help="seconds for each text in each round. Default: 0.2")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; each text has a turn in each. Default: 5")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(argv)
     machine.installation()

@@ -1,8 +1,8 @@
-"""How long a start takes, against the least that it could: the whole command, and a worker from exec to READY.
+"""Measure how long the command and a worker take to start, against the least that Python needs for it.
 
     python benchmarks/startup.py [--pairs N] [--json FILE] [--source]
 
-Run it on an installed wheel: an editable install, or a checkout on the path, makes every start slower.
+Run it on an installed wheel. An editable install, or a checkout on the path, makes every start slower.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pipe_runtime.wire.messages import HELLO, READY, VERSION
 
 WARM_UP = 3
 START_LIMIT = 30.0
-"""Seconds that a worker may take to be ready."""
+"""The seconds that a worker may take until READY."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=40, help="starts of each kind, in turns (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=40, help="pairs of starts of each kind (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
-    parser.add_argument("--source", action="store_true", help="go on although it is not the installed wheel")
+    parser.add_argument("--source", action="store_true", help="measure even if the wheel is not installed")
     options = parser.parse_args(argv)
     wrong = machine.installation()
     if wrong and not options.source:
@@ -64,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pipe_init_command(wrong: str) -> list[str]:
-    """The console script of this environment; for a source tree, where there is none, the module."""
+    """Return the command as installed. For a source tree, which has no console script, return the module."""
     script = os.path.join(sysconfig.get_path("scripts"), "pipe-init")
     return [sys.executable, "-m", "pipe_init"] if wrong else [script]
 
 
 def pairs(title: str, ours: Callable[[], float], base: Callable[[], float], count: int) -> list[tuple[float, float]]:
-    """`count` measurements of (ours, base) in milliseconds, each pair close in time, taking turns at being first."""
-    for _ in range(WARM_UP):  # and the bytecode gets written
+    """Return `count` pairs of times in milliseconds. Each pair is measured close in time, with alternating order."""
+    for _ in range(WARM_UP):  # this also writes the bytecode
         ours(), base()
     measured = []
     for number in range(count):
@@ -88,7 +88,7 @@ def pairs(title: str, ours: Callable[[], float], base: Callable[[], float], coun
 
 
 def run(command: Sequence[str]) -> float:
-    """Milliseconds from spawn to exit. SystemExit: it failed."""
+    """Return the milliseconds from spawn to exit. Raise SystemExit if the command fails."""
     silent = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     start = time.perf_counter()
     pid = os.posix_spawn(command[0], list(command), os.environ, file_actions=silent)
@@ -100,7 +100,7 @@ def run(command: Sequence[str]) -> float:
 
 
 def until_ready(command: Sequence[str], environment: dict[str, str]) -> float:
-    """Milliseconds from fork and exec of a worker to its READY. SystemExit: it did not become ready."""
+    """Return the milliseconds from fork and exec of a worker to its READY. Raise SystemExit if READY does not come."""
     start = time.perf_counter()
     process = launch.start(command, environment)
     worker = Worker(process)
@@ -112,14 +112,14 @@ def until_ready(command: Sequence[str], environment: dict[str, str]) -> float:
     while not ready and not worker.ended and waiting.poll(START_LIMIT * 1000):
         ready = any(event.kind == READY for event in worker.events())
     elapsed = time.perf_counter() - start
-    process.dismiss()  # the worker dies of its closed alive pipe
+    process.dismiss()  # this closes the alive pipe, and the kernel kills the worker
     if not ready:
         raise SystemExit("the worker did not become ready")
     return elapsed * 1000
 
 
 def show(results: dict[str, list[tuple[float, float]]]) -> None:
-    """Medians, and the ratio pair by pair: what was slow in both of a pair does not count."""
+    """Print medians and the median of each pair's ratio. What slows down both starts of a pair does not count."""
     rows = [["milliseconds", "p50", "base p50", "ratio p50", "p25", "p75", "min", "max"]]
     for name, measured in results.items():
         ratios = sorted(ours / base for ours, base in measured)

@@ -1,7 +1,7 @@
-"""One `pipe-init run --events -` under load, struck again and again; what it does is looked at from outside.
+"""Run one `pipe-init run --events -` under load, strike its processes again and again, and watch it from outside.
 
-It knows how to feed, to read, to wait and to end, not what an outcome must be (outcomes.py) nor who is struck
-(striker.py).
+This module feeds events, reads lines, waits and ends. outcomes.py knows which outcomes are right, and striker.py
+chooses which process is struck.
 """
 
 from __future__ import annotations
@@ -31,47 +31,51 @@ MODES = {
     for method in ("exec", "template", "request")
     for workers in (1, 4)
     for concurrency in (1, 4)
-    if method != "request" or concurrency == 1  # there each process has one request: more is wrong usage
+    if method != "request" or concurrency == 1  # with request isolation, more than one is a usage error
 }
 
 TIMEOUT, START_TIMEOUT, GRACE = 1.0, 3.0, 0.2
-"""Seconds: what a stop or a hang costs."""
+"""The limits of a run in seconds. They are short because each stop or hang lasts that long."""
 
 FORK_MS = "3"
-"""Milliseconds that a fork may linger, in the template too: its moments get long enough to be hit."""
+"""The milliseconds by which each fork is delayed, in the template too, so that strikes can hit a fork in progress."""
 
 WINDOW = 200
-"""Events without a line yet, at most: more than what is on its way to the workers."""
+"""The most events without an output line: more than pipe-init sends to its workers at once."""
 
 HANG = 30.0
-"""Seconds without a line after which it hangs: far beyond every limit above, and the longest back-off here."""
+"""The seconds without a line after which the run counts as hanging: longer than all limits and back-offs here."""
 
 SPARES = 7
-"""Of request isolation: processes that stand by while nothing is under way."""
+"""With request isolation: the processes that stand by while there are no requests."""
 
 BATCH = 4
-"""Of these, fewer than so many may be missing: they are forked together. What stood by under load may be more."""
+"""Fewer than this many of the spare processes may be missing, since they are forked in batches. More may be there."""
 
 ENDS = 6
-"""Descriptors that pipe-init has for each worker that was forked."""
+"""The descriptors that pipe-init holds for each forked worker."""
 
 FEW = 20
-"""Strikes below which growth is not looked at."""
+"""Growth is not checked in runs with fewer strikes than this."""
 
 CALM = 2.0
-"""Seconds without strikes before memory and descriptors are looked at."""
+"""The seconds without strikes before memory and descriptors are read."""
 
 GROWTH_KIB = 1536
-"""What pipe-init's resident memory may differ by between two moments without requests: a heap breathes."""
+"""The KiB by which pipe-init's resident memory may differ between two moments without requests."""
 
 LAST_SECOND = 1.0
-"""Seconds in which everything is gone once pipe-init was killed."""
+"""The seconds within which every process must be gone after pipe-init was killed."""
 
 
 class Plan(NamedTuple):
-    """Of one run. mode: of MODES. kills: how many strikes. gap: seconds between two, on average.
+    """The plan of one run.
 
-    daemons: functions may leave some.
+    Attributes:
+        mode: One of MODES.
+        kills: The number of strikes.
+        gap: The average seconds between two strikes.
+        daemons: Whether functions may leave processes running.
     """
 
     command: list[str]
@@ -84,7 +88,7 @@ class Plan(NamedTuple):
 
 
 class Storm:
-    """A started run. To be closed."""
+    """A started run. The owner must call `close`."""
 
     def __init__(self, plan: Plan) -> None:
         self.method, self.workers, self.concurrency = MODES[plan.mode]
@@ -128,7 +132,7 @@ class Storm:
         return self.outcomes.tally
 
     def go(self, progress: Callable[[str], None]) -> Tally:
-        """Run to the end. Failure: a promise was broken."""
+        """Run to the end and return the figures. Raise Failure if a promise was broken."""
         began, kills = time.monotonic(), self.plan.kills
         self._until(lambda: self.tally.events >= 20 * self.workers)
         first = self._strike_on(min(kills, max(1, kills // 5)), progress)
@@ -138,12 +142,12 @@ class Storm:
         tally.seconds = time.monotonic() - began
         tally.kib, tally.descriptors = (first[0], last[0]), (first[1], last[1])
         if last[0] - first[0] > GROWTH_KIB or last[1] > first[1]:
-            raise Failure(f"it has grown: KiB {tally.kib}, descriptors {tally.descriptors}")
+            raise Failure(f"pipe-init has grown: KiB {tally.kib}, descriptors {tally.descriptors}")
         self.outcomes.check_sums(self.init.returncode)
         return tally
 
     def strike(self) -> bool:
-        """Hit one process. False: there is none to hit now."""
+        """Strike one process. Return False if there is none to strike now."""
         self._read_log()
         hit = self.striker.strike()
         if hit is not None:
@@ -151,11 +155,11 @@ class Storm:
         return hit is not None
 
     def step(self, until: float) -> None:
-        """Feed and read until something came or the time is over."""
+        """Feed events and read lines until something came or the time `until` is reached."""
         while self.feeding and len(self.outcomes.waiting) < WINDOW:
             if not self.outcomes.waiting:
                 self.last_line = time.monotonic()
-            self.out += self.outcomes.next_frame().line
+            self.out += self.outcomes.next_event().line
         poll = select.poll()
         poll.register(self.from_init, select.POLLIN)
         if self.out:
@@ -165,7 +169,7 @@ class Storm:
             try:
                 del self.out[: os.write(self.to_init, self.out)]
             except BrokenPipeError:
-                raise Failure("pipe-init takes no events any more") from None
+                raise Failure("pipe-init has stopped reading events") from None
         if self.from_init in ready:
             self._read_lines()
         if self.outcomes.waiting and time.monotonic() - self.last_line > HANG:
@@ -173,7 +177,11 @@ class Storm:
             raise Failure(f"no line for {HANG:.0f} s; waiting: {oldest}\n{self._stack()}")
 
     def kill_init(self) -> float:
-        """SIGKILL for pipe-init itself; returns the seconds until nothing of it was left. Failure: that takes more."""
+        """Kill pipe-init itself, and return the seconds until all its processes are gone.
+
+        Raises:
+            Failure: A process is still there after LAST_SECOND.
+        """
         self.init.kill()
         began = time.monotonic()
         self.init.wait()
@@ -185,7 +193,7 @@ class Storm:
         return time.monotonic() - began
 
     def close(self) -> None:
-        """Whatever is left: its end."""
+        """End every process that is left, and remove the run's files."""
         for pipe in (self.init.stdin, self.init.stdout, self.log, self.stderr):
             assert pipe is not None
             pipe.close()
@@ -200,7 +208,7 @@ class Storm:
         self.folder.cleanup()
 
     def history(self) -> str:
-        """The last strikes, what is there now, and pipe-init's last words."""
+        """Return the last strikes, the processes that are there now, and the last lines of pipe-init."""
         self.stderr.seek(0)
         lines = [line for line in self.stderr.read().decode(errors="replace").splitlines() if "event " not in line]
         tree = victims.describe(self.init.pid)
@@ -224,7 +232,7 @@ class Storm:
             raise Failure(f"pipe-init has ended, and {len(self.outcomes.waiting)} events have no line")
 
     def _read_log(self) -> None:
-        """Learn which events have begun, and where."""
+        """Read which events have begun, and in which process."""
         *lines, self.log_rest = (self.log_rest + self.log.read()).split(b"\n")
         for line in lines:
             number, pid, id = line.split()
@@ -233,7 +241,7 @@ class Storm:
     # Strikes
 
     def _strike_on(self, kills: int, progress: Callable[[str], None]) -> tuple[int, int]:
-        """Strike until there were so many; returns what pipe-init has then, as _calm, or nothing for a few."""
+        """Strike until `kills` processes were struck. Return what `_calm` returns, or zeros after few strikes."""
         struck, next_strike = sum(self.tally.struck.values()), time.monotonic()
         while struck < kills:
             self.step(min(next_strike, time.monotonic() + 0.05))
@@ -256,7 +264,7 @@ class Storm:
     # Ends
 
     def _calm(self) -> tuple[int, int]:
-        """Without requests, and when all that was struck has been replaced: resident KiB and descriptors."""
+        """Wait until all is quiet and all struck processes are replaced. Return resident KiB and descriptors."""
         self.feeding = False
         self._until(lambda: not self.outcomes.waiting and not self.out)
         quiet = time.monotonic() + CALM
@@ -275,7 +283,7 @@ class Storm:
         return min(kib for kib, _ in seen), max(descriptors for _, descriptors in seen)
 
     def _settle(self) -> None:
-        """A few plain events, so that every worker has something to do and none is missing; then a moment of rest."""
+        """Send some plain events, so that each worker is busy once and none is missing. Then rest for a moment."""
         self.last_line = time.monotonic()
         for _ in range(8 * self.workers):
             self.out += self.outcomes.add("echo", 20).line
@@ -284,9 +292,10 @@ class Storm:
         self._until(lambda: time.monotonic() > until)
 
     def _missing(self) -> int | None:
-        """How many of the processes that are to be there are not; below 0: so many more, from busier times.
+        """Return how many of the expected processes are missing.
 
-        None: too many are missing, there are others, or one is being forked.
+        A number below 0 means that there are more than expected, left from busier times. None means that too many are
+        missing, that there are unexpected ones, or that one is being forked.
         """
         kinds = Counter(process.kind for process in victims.below(self.init.pid))
         if self.method == "request":
@@ -298,7 +307,7 @@ class Storm:
         return missing if allowed and kinds[TEMPLATE] == (self.method != "exec") and not kinds[FORKING] else None
 
     def _ask_for_template(self) -> None:
-        """Where there is none because no worker was to be forked since: end one."""
+        """Kill a worker if there is no template, so that pipe-init starts one to fork the next worker."""
         there = list(victims.below(self.init.pid))
         if self.method != "exec" and all(process.kind != TEMPLATE for process in there):
             workers = [process for process in there if process.kind == WORKER]
@@ -306,7 +315,7 @@ class Storm:
                 self.outcomes.struck(self.concurrency, stopped=False)
 
     def _finish(self) -> None:
-        """The end of the events: the rest of the lines, the end of pipe-init, and nothing else there."""
+        """End the input, read the remaining lines, wait for pipe-init's end, and check that no process is left."""
         self.feeding = False
         self._until(lambda: not self.out)
         assert self.init.stdin is not None
@@ -315,14 +324,14 @@ class Storm:
         while not self.ended:
             self.step(time.monotonic() + 0.05)
             if time.monotonic() > limit:
-                raise Failure(f"it does not end\n{self._stack()}")
+                raise Failure(f"pipe-init does not end\n{self._stack()}")
         self.init.wait(HANG)
         left = victims.own()
         if left:
             raise Failure(f"left behind at the end:\n{victims.describe_all(left)}")
 
     def _stack(self) -> str:
-        """The processes; and pipe-init itself is ended, whose faulthandler writes to stderr where it was."""
+        """Return a description of the processes. End pipe-init with SIGABRT, so that faulthandler shows its stack."""
         tree = victims.describe_all([self.init.pid])
         self.init.send_signal(signal.SIGABRT)
         self.init.wait()

@@ -1,9 +1,9 @@
-"""`pipe-init run --raw -f -` with a body that comes back while it is sent: bytes per second and peak memory.
+"""Stream a large body through `pipe-init run --raw -f -` and back, and measure bytes per second and peak memory.
 
     python benchmarks/streams.py [--mebibytes N] [--way iterator|file|asynchronous] [--limit MIB]
 
-The body is made and compared as it goes: no disk and no memory holds it. The peaks are VmHWM of proc(5), read when all
-but the last block has come back.
+The body is made and compared piece by piece: no disk and no memory holds all of it. The peaks are VmHWM of proc(5). The
+program reads them when all blocks except the last have come back.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from startup import pipe_init_command
 CODE_DIR = Path(__file__).resolve().parent / "arms"
 BLOCK = 1024 * 1024
 PROGRESS = 64
-"""Blocks between two looks of whoever sits at a terminal."""
+"""The blocks between two lines of progress on a terminal."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 1 if what came back is not what was sent, or a peak is above the limit."""
+    """Run the command. Return its exit code: 1 if the body came back changed or a peak is above the limit."""
     options = parse(argv)
     wrong = machine.installation()
     facts = machine.describe(os.sched_getaffinity(0))
@@ -50,23 +50,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--mebibytes", type=int, default=1024, help="of the body (%(default)s)")
+    parser.add_argument("--mebibytes", type=int, default=1024, help="size of the body in MiB (%(default)s)")
     parser.add_argument("--way", choices=("iterator", "file", "asynchronous"), default="iterator", help="(%(default)s)")
-    parser.add_argument("--limit", type=int, default=100, help="MiB that each process may take (%(default)s)")
+    parser.add_argument("--limit", type=int, default=100, help="MiB that each process may use (%(default)s)")
     return parser.parse_args(argv)
 
 
 def blocks(count: int) -> Iterator[bytes]:
-    """`count` blocks, no two of them alike."""
+    """Yield `count` blocks that all differ."""
     noise = os.urandom(BLOCK)
     for number in range(count):
         yield number.to_bytes(8, "big") + noise[8:]
 
 
 def run(command: Sequence[str], count: int) -> tuple[int, bool, dict[str, int]]:
-    """(exit code, whether all came back as it was sent, {process: highest resident KiB}) of the command."""
+    """Run the command with a body of `count` blocks.
+
+    Returns:
+        The exit code, whether the body came back unchanged, and the highest resident KiB of each process.
+    """
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     peaks: dict[str, int] = {}
@@ -84,7 +88,7 @@ def run(command: Sequence[str], count: int) -> tuple[int, bool, dict[str, int]]:
             if size >= (count - 1) * BLOCK and not rest_is_back.is_set():
                 peaks = highest(process.pid)
                 rest_is_back.set()
-    except BaseException:  # an interrupt: the child must not stay behind
+    except BaseException:  # an interrupt: the child must not be left running
         process.terminate()
         raise
     finally:
@@ -97,7 +101,7 @@ def run(command: Sequence[str], count: int) -> tuple[int, bool, dict[str, int]]:
 
 
 def write(stdin: IO[bytes], count: int, note: Callable[[bytes], None], rest_is_back: threading.Event) -> None:
-    """The body; its last block only when the others are back, so that both processes are there to be looked at."""
+    """Write the body. Hold its last block back until the others are back, so that both processes can be measured."""
     try:
         with stdin:
             for number, block in enumerate(blocks(count), 1):
@@ -106,23 +110,23 @@ def write(stdin: IO[bytes], count: int, note: Callable[[bytes], None], rest_is_b
                 stdin.write(block)
                 note(block)
     except BrokenPipeError:
-        return  # the exit code says more
+        return  # the exit code tells why
 
 
 def highest(init: int) -> dict[str, int]:
-    """The highest resident memory so far, in KiB, of the init and its worker."""
+    """Return the highest resident memory so far, in KiB, of the init and its worker."""
     worker = int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
     return {"init": high_water(init), "worker": high_water(worker)}
 
 
 def high_water(pid: int) -> int:
-    """VmHWM in KiB, as of proc(5)."""
+    """Return VmHWM of a process in KiB, as in proc(5)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def progress(text: str) -> None:
-    """One line on a terminal; "" takes it away."""
+    """Show one line of progress on a terminal. An empty text erases it."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()

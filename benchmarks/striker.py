@@ -1,4 +1,7 @@
-"""Who is struck next, and with what, by a seed. It knows nothing of events and outcomes but which processes had any."""
+"""Choose by a seed which process is struck next and with which signal, and strike it.
+
+This module knows nothing of events and outcomes. It is told only which processes have served a request.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +17,38 @@ from victims import FORKING, NEIGHBOUR, TEMPLATE, WORKER, Process
 SIGNALS = (signal.SIGKILL,) * 5 + (signal.SIGSEGV,) * 3 + (signal.SIGSTOP,) * 2
 
 WEIGHTS = {WORKER: 6.0, TEMPLATE: 1.0, FORKING: 3.0, NEIGHBOUR: 1.5}
-"""How often each kind is wanted."""
+"""How often each kind of process is chosen."""
 
 PATIENCE = 0.2
-"""Seconds to wait for a process of the kind that the seed has chosen; then any worker is taken."""
+"""The seconds to wait for a process of the chosen kind. After that, any worker is struck."""
 
 EARLY_STRIKES = 3
-"""Strikes in a row that may each be a failed start, before all that was struck is there again: five failed starts of
-one worker in a row end a run, as is promised.
+"""How many strikes in a row may each hit a worker that is still starting. Then the striker waits until all struck
+processes are replaced, because five failed starts of one worker in a row end a run.
 """
 
 EARLY_CHANCE = 0.3
-"""How often a worker is struck that may not be ready yet; else those that serve are waited for."""
+"""How often a worker may be struck that may not be ready yet. Otherwise only workers that serve are struck."""
 
 READY_SECONDS = 0.15
-"""Age from which on a process that stands by for a request of its own has been ready."""
+"""With request isolation: the age in seconds at which a process that stands by is surely ready."""
 
 LOADED_SECONDS = 0.5
-"""Age from which on a template has loaded its function."""
+"""The age in seconds at which a template has surely loaded its function."""
 
 RECOVERY = 3.0
-"""Seconds after which every lane of request isolation, where workers come and go, has had its chance again."""
+"""With request isolation: the seconds after which every lane has had time to replace its processes."""
 
 HISTORY = 20
-"""Strikes that a failure tells of."""
+"""How many of the last strikes a failure shows."""
 
 
 class Striker:
-    """Strikes below the process `init`. served: the pids that had a request, as far as is known."""
+    """Strike processes below one pipe-init.
+
+    Attributes:
+        history: The last strikes, as text.
+    """
 
     def __init__(self, seed: str, method: str, workers: int, init: int, served: Set[int]) -> None:
         self.history: deque[str] = deque(maxlen=HISTORY)
@@ -55,7 +62,7 @@ class Striker:
         self._want_early = False
 
     def strike(self) -> tuple[Process, int] | None:
-        """Hit one process. Returns it, and the signal; None: there is none to hit now."""
+        """Strike one process. Return it and the signal, or None if there is none to strike now."""
         if self._wanted is None:
             self._wanted = self._chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
             self._want_until = time.monotonic() + PATIENCE
@@ -75,7 +82,7 @@ class Striker:
         return victim, number
 
     def _look(self, wanted: str) -> dict[str, list[Process]]:
-        """By kind, the processes that may be struck now."""
+        """Return the processes that may be struck now, by kind."""
         there = list(victims.below(self._init))
         serving = sum(process.kind == WORKER and not self._is_early(process) for process in there)
         loaded = any(process.kind == TEMPLATE and process.age > LOADED_SECONDS for process in there)
@@ -90,7 +97,7 @@ class Striker:
         return found
 
     def _is_early(self, victim: Process) -> bool:
-        """Whether its end may be a failed start."""
+        """Tell whether the end of this process may count as a failed start."""
         if victim.kind == WORKER:
             is_spare = self._method == "request" and victim.age > READY_SECONDS
             return victim.pid not in self._served and not is_spare

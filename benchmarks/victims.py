@@ -1,6 +1,7 @@
-"""The processes below one process: which there are, what each is to pipe-init, and how it is struck.
+"""Find the processes below one process, tell what each one is to pipe-init, and send them signals.
 
-All of it from proc(5), at one moment: a process may be gone by the next. Knows nothing of events and outcomes.
+Everything comes from proc(5) at one moment, so a process may be gone in the next. This module knows nothing of events
+and outcomes.
 """
 
 from __future__ import annotations
@@ -14,24 +15,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 WORKER, TEMPLATE, FORKING, NEIGHBOUR = "worker", "template", "forking", "neighbour"
-"""What a process is. FORKING: the template's child, which forks workers, and a worker that it has forked and that is
-not one yet. NEIGHBOUR: what a function has left, or a process of a moment that is none of the others.
+"""The kinds of processes. FORKING is the template's child that forks workers, or a worker that it is still forking.
+NEIGHBOUR is a process that a function has started, or one that fits no other kind.
 """
 
 CHILD_NAME = "chaos-child"
-"""What the function's children call themselves."""
+"""The name that the function's children give themselves."""
 
 CONTROL_FD = 7
-"""Of a template: the socket over which it is asked for workers."""
+"""The descriptor of the socket over which a template is asked for workers."""
 
 PR_SET_CHILD_SUBREAPER = 36
-"""prctl(2); from <linux/prctl.h>."""
+"""The option of prctl(2), from <linux/prctl.h>."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process(NamedTuple):
-    """One process. born: ticks since the machine's start, which with the pid names it for good. state: of proc(5)."""
+    """One process.
+
+    Attributes:
+        state: The letter of proc(5).
+        born: The start of the process in ticks since boot. With the pid it identifies the process for good.
+        kind: WORKER, TEMPLATE, FORKING or NEIGHBOUR.
+    """
 
     pid: int
     parent: int
@@ -43,12 +50,12 @@ class Process(NamedTuple):
 
     @property
     def age(self) -> float:
-        """Seconds since it was forked, to a hundredth."""
+        """The seconds since it was forked, to a hundredth."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.born / TICKS
 
 
 def look(pid: int) -> Process | None:
-    """The process with this pid; None if there is none."""
+    """Return the process with this pid, or None if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -59,18 +66,18 @@ def look(pid: int) -> Process | None:
 
 
 def children(pid: int) -> list[int]:
-    """The pids of its children, whichever of its threads has forked them; none if it is gone."""
+    """Return the pids of the children of all threads of a process. Return an empty list if it is gone."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
     except OSError:
-        pass  # it ended meanwhile: what was found is what there was
+        pass  # it ended meanwhile: return what was found
     return found
 
 
 def below(init: int) -> Iterator[Process]:
-    """All that descend from the init and are not dead, with their kinds."""
+    """Yield all living descendants of the init with their kinds."""
     for pid in children(init):
         process = look(pid)
         if process is None:
@@ -94,7 +101,7 @@ def _with_descendants(process: Process) -> Iterator[Process]:
 
 
 def is_socket(pid: int, descriptor: int) -> bool:
-    """Whether the process has a socket there."""
+    """Tell whether this descriptor of the process is a socket."""
     try:
         return os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith("socket:")
     except OSError:
@@ -102,7 +109,7 @@ def is_socket(pid: int, descriptor: int) -> bool:
 
 
 def strike(victim: Process, number: int) -> bool:
-    """Send the signal to this very process. False: it is gone."""
+    """Send the signal to exactly this process. Return False if it is gone."""
     try:
         pidfd = os.pidfd_open(victim.pid)
     except OSError:
@@ -120,7 +127,7 @@ def strike(victim: Process, number: int) -> bool:
 
 
 def resident_kib(pid: int) -> int:
-    """What it has in memory, in KiB."""
+    """Return the resident memory of a process in KiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
@@ -128,12 +135,12 @@ def resident_kib(pid: int) -> int:
 
 
 def descriptors(pid: int) -> int:
-    """How many files it has open."""
+    """Return how many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def describe(pid: int, depth: int = 0) -> Iterator[str]:
-    """A line for the process and for each below it: what it is, what it waits for, and the signals that wait for it."""
+    """Yield a line about a process and each of its descendants: state, age, place in the kernel, and signals."""
     process = look(pid)
     if process is None:
         return
@@ -157,29 +164,29 @@ def _read(path: str) -> str:
         return error.strerror or "?"
 
 
-# This process as a subreaper: what somebody leaves behind falls to it
+# This process as a subreaper: orphaned descendants become its children
 
 
 def become_subreaper() -> None:
-    """OSError: the kernel will not."""
+    """Make this process the new parent of orphaned descendants. Raise OSError if the kernel refuses."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def own() -> list[int]:
-    """The pids of this process's children, the dead that nobody has collected too."""
+    """Return the pids of this process's children, zombies included."""
     return children(os.getpid())
 
 
 def collect() -> None:
-    """The dead among them."""
+    """Reap the children that have ended."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
-        pass  # none is left
+        pass  # no child is left
 
 
 def describe_all(pids: Iterable[int]) -> str:
-    """Lines about these and all below them."""
+    """Return lines about these processes and all their descendants."""
     return "\n".join(line for pid in pids for line in describe(pid))

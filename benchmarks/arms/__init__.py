@@ -1,4 +1,5 @@
-"""The arms of the measurement: one module each, run as `python -m arms.NAME` in a process of its own.
+"""Hold the arms of the measurement: each module is one way to send an event to a handler and take its answer.
 
-Each starts one child, hands it the same small event again and again, and takes its answer. driver.py says how.
+Each arm runs as `python -m arms.NAME` in a process of its own. It starts one child and sends it the same small event
+again and again. driver.py has the loop that all arms share.
 """

@@ -1,12 +1,13 @@
-"""A fork for each request, made ahead, and nothing else: the least that a process per request costs in Python.
-
-Each child reads one frame, calls the handler, answers and exits. It keeps none of the promises: no init between, no
-deadline, no signals, no logs, no process group, nothing that ends what a request leaves behind. The parent has loaded
-what a template has loaded, since what a fork costs depends on how much memory there is to share.
+"""Fork a child for each request, ahead of time: the least that a process for each request costs in Python.
 
     python -m arms.bare_forks REQUESTS SINGLE PAUSE
 
-prints JSON: requests per second, one after the other; and nanoseconds of SINGLE requests with PAUSE seconds between.
+Each child reads one frame, calls the handler, answers and exits. It keeps none of pipe-init's promises: there is no
+init, deadline, log or process group, and nothing ends what a request leaves running. The cost of a fork depends on how
+much memory is shared. So the parent imports what a template imports.
+
+The command prints JSON: the requests per second without pauses, and the nanoseconds of each of SINGLE requests with
+PAUSE seconds between them.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ from collections import deque
 
 from msgpack import packb, unpackb
 
-import pipe_runtime.serve.loop  # noqa: F401  # for its memory
+import pipe_runtime.serve.loop  # noqa: F401  # for the memory that it takes
 
 from .bare_frames import INVOKE, LENGTHS, RESULT, frame
 from .case import ANSWER, CODE_DIR, EVENT
 
 AHEAD = 8
-"""Children that stand by: as many as pipe-init has."""
+"""The children that stand by: as many as pipe-init has."""
 
 READ_SIZE = 65536
 
 
 class Fork:
-    """A child that waits for its request. pid, requests, answers: of the parent's side."""
+    """A child that waits for its request.
+
+    Attributes:
+        pid: The child's process id.
+        requests: The parent's end of the pipe for requests.
+        answers: The parent's end of the pipe for answers.
+    """
 
     def __init__(self) -> None:
         theirs, self.requests = os.pipe()
@@ -47,7 +54,7 @@ class Fork:
         os.close(answers)
 
     def ask(self) -> bytes:
-        """Its answer to the event of all arms; then it ends."""
+        """Send the event of all arms and return the answer. Then the child ends."""
         os.write(self.requests, frame(packb((INVOKE, 1, {"request_id": "1"})), EVENT))
         data = os.read(self.answers, READ_SIZE)
         _, head_length = LENGTHS.unpack_from(data)
@@ -55,14 +62,14 @@ class Fork:
         return data[8 + head_length :]
 
     def close(self) -> None:
-        """Collect it."""
+        """Close the pipes and reap the child."""
         os.close(self.requests)
         os.close(self.answers)
         os.waitpid(self.pid, 0)
 
 
 def serve(requests: int, answers: int) -> None:
-    """One request, after one that is only played: so that its pages are this process's own by then."""
+    """Serve one request, after a rehearsal that makes the needed memory pages private to this process."""
     answer(frame(packb((INVOKE, 1, {"request_id": "1"})), EVENT))
     data = os.read(requests, READ_SIZE)
     if data:
@@ -70,7 +77,7 @@ def serve(requests: int, answers: int) -> None:
 
 
 def answer(data: bytes) -> bytes:
-    """The frame that answers a frame."""
+    """Return the frame that answers a frame."""
     from index import handler
 
     _, head_length = LENGTHS.unpack_from(data)
@@ -80,7 +87,7 @@ def answer(data: bytes) -> bytes:
 
 
 def main() -> None:
-    """See above."""
+    """Run the command in the module's docstring."""
     count, singles, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     sys.path.insert(0, CODE_DIR)
     if not answer(frame(packb((INVOKE, 1, {})), EVENT)).endswith(ANSWER):

@@ -1,8 +1,8 @@
-"""The same frames, msgpack heads and JSON as pipe-init's, and nothing else: one flat loop on each side.
+"""Exchange the same frames, msgpack heads and JSON as pipe-init, in one flat loop on each side, and nothing else.
 
-It keeps none of the promises: no check of what comes, no order, no deadline, no death, no signals, no logs, no context,
-no CPU time or memory measured. What pipe-init takes above it is what the promises cost; no Python code that speaks this
-protocol is faster.
+It keeps none of pipe-init's promises. It checks no input and no order. It has no deadline, signals, logs or context,
+and measures no CPU time or memory. What pipe-init takes beyond this arm is the cost of its promises. No Python code
+that speaks this protocol is faster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LENGTHS = struct.Struct(">II")
 
 
 class BareFrames(Floor):
-    """spin: as of Floor."""
+    """The parent's end of the frames. It is a Floor that sends and answers frames."""
 
     def __init__(self, spin: int) -> None:
         super().__init__(spin, answer)
@@ -34,7 +34,7 @@ class BareFrames(Floor):
         self.ids = enumerate(request_ids(), 1)
 
     def exchange(self) -> bytes:
-        """One frame out, one frame in: messages this small are never split."""
+        """Write one frame and read one frame. Messages this small are never split."""
         number, request_id = next(self.ids)
         metadata = {
             "request_id": request_id,
@@ -51,7 +51,7 @@ class BareFrames(Floor):
 
 
 def frame(head: bytes, payload: bytes) -> bytes:
-    """A frame as in docs/protocol.md."""
+    """Return a frame as in docs/protocol.md."""
     return b"".join((LENGTHS.pack(4 + len(head) + len(payload), len(head)), head, payload))
 
 
@@ -77,7 +77,7 @@ def answer(read: Callable[[], bytes], answers: int) -> None:
 
 
 def main() -> None:
-    """`python -m arms.bare_frames [--spin MICROSECONDS]`."""
+    """Run `python -m arms.bare_frames [--spin MICROSECONDS]`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--spin", type=int, default=0)
     serve(BareFrames(parser.parse_args().spin))

@@ -1,4 +1,4 @@
-"""What every arm sends and must get back: one event, one handler, one answer."""
+"""Define the event that every arm sends, the handler that gets it, and the answer that must come back."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ CODE_DIR = str(Path(__file__).resolve().parents[2] / "examples" / "hello")
 EVENT = b'{"name": "world"}'
 ANSWER = b'"hello world"'
 TIMEOUT = 60.0
-"""Seconds that a request may take."""
+"""The seconds that a request may take."""
 
 
 def request_ids() -> Iterator[str]:
-    """Ids in the form of a UUID, without the cost of making one: it would be the caller's, not the way's."""
+    """Yield request ids in the form of a UUID. They are cheap to make: the cost of a real UUID is the caller's."""
     return (f"00000000-0000-4000-8000-{number:012x}" for number in count(1))

@@ -1,7 +1,7 @@
-"""One arm as a process: orders come on stdin, times go out on stdout, a JSON object per line each.
+"""Run one arm as a process that takes orders from stdin and writes times to stdout, one JSON object on each line.
 
-A process of its own, because a Supervisor owns all children and signals of the process that it is in, and because no
-arm is to pay for what another one has imported. It knows no arm in particular.
+An arm has its own process for two reasons. A Supervisor owns all children and signals of its process, and no arm should
+pay for what another one has imported. This module knows no arm in particular.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from typing import Protocol
 from .case import ANSWER
 
 PLACEMENT = "PIPE_INIT_BENCHMARK_PLACEMENT"
-"""The variable that says where an arm's two processes run."""
+"""The variable that sets on which CPUs an arm's two processes run."""
 
 APART = "apart"
-"""Each on a CPU of its own. Left alone, the kernel puts two processes that wake each other on one CPU."""
+"""Each process runs on a CPU of its own. Otherwise the kernel puts two processes that wake each other on one CPU."""
 
 
 class Arm(Protocol):
-    """A child that answers.
+    """A child that answers events.
 
-    exchange: hand over the event and return the answer; this is what is timed. settle: what must happen before the
-    next exchange, not timed. close: end the child.
+    Methods:
+        exchange: Hand over the event and return the answer. This is timed.
+        settle: Do what must happen before the next exchange. This is not timed.
+        close: End the child.
     """
 
     def exchange(self) -> bytes: ...
@@ -37,12 +39,13 @@ class Arm(Protocol):
 
 
 def serve(arm: Arm) -> None:
-    """Carry out the orders on stdin until its end.
+    """Carry out the orders on stdin until it ends.
 
-    An order: {"requests": how many, "pause": seconds between two}. The reply: {"times": [nanoseconds of each],
-    "elapsed": nanoseconds of all, "cpu": CPU nanoseconds of both processes, null where the kernel does not tell}.
+    An order is `{"requests": how many, "pause": seconds between two}`. The reply has three fields. "times" lists the
+    nanoseconds of each request. "elapsed" is the nanoseconds of all. "cpu" is the CPU nanoseconds of both processes, or
+    null if the kernel does not tell.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the whole process group gets it; stdin's end is what ends an arm
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; an arm ends when stdin ends
     child = only_child()
     if os.environ.get(PLACEMENT) == APART:
         keep_apart(child)
@@ -56,7 +59,7 @@ def serve(arm: Arm) -> None:
 
 
 def measure(arm: Arm, requests: int, pause: float, child: int | None) -> dict[str, object]:
-    """The reply to one order. RuntimeError: a wrong answer came."""
+    """Carry out one order and return the reply. Raise RuntimeError if an answer is wrong."""
     exchange, settle, clock = arm.exchange, arm.settle, time.perf_counter_ns
     times = []
     cpu_before, begin = cpu_time(child), clock()
@@ -75,7 +78,7 @@ def measure(arm: Arm, requests: int, pause: float, child: int | None) -> dict[st
 
 
 def keep_apart(child: int | None) -> None:
-    """This process on the first of its CPUs, its child on the last. RuntimeError: the child is not known."""
+    """Put this process on the first of its CPUs and the child on the last. Raise RuntimeError without a child's pid."""
     cpus = sorted(os.sched_getaffinity(0))
     if child is None:
         raise RuntimeError("without /proc the child cannot be put on a CPU of its own; use --placement free")
@@ -84,7 +87,7 @@ def keep_apart(child: int | None) -> None:
 
 
 def only_child() -> int | None:
-    """The pid of this process's child, where proc(5) tells it."""
+    """Return the pid of this process's child, or None if proc(5) does not tell."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as listing:
             pids = listing.read().split()
@@ -94,10 +97,10 @@ def only_child() -> int | None:
 
 
 def cpu_time(child: int | None) -> int | None:
-    """CPU nanoseconds of this process and of `child`."""
+    """Return the CPU nanoseconds of this process and `child`, or None if the kernel does not tell."""
     if child is None:
         return None
-    process_clock = ~child << 3 | 2  # what clock_getcpuclockid(3) makes of a pid on Linux
+    process_clock = ~child << 3 | 2  # the clock id that clock_getcpuclockid(3) computes from a pid on Linux
     try:
         return time.process_time_ns() + time.clock_gettime_ns(process_clock)
     except OSError:

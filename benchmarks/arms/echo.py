@@ -1,4 +1,4 @@
-"""Functions that give their body back while it comes: of every way that a function can take a stream."""
+"""Functions that stream their body back while it arrives, one for each way in which a function can read a stream."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import BinaryIO
 
 
 def iterator(body: Iterator[bytes]) -> Iterator[bytes]:
-    """Piece by piece, as they come."""
+    """Yield the body piece by piece."""
     yield from body
 
 
 def file(body: BinaryIO) -> Iterator[bytes]:
-    """As a file, of which a read gives what is there."""
+    """Yield the body from a file whose reads return the bytes that are there."""
     while piece := body.read1(65536):  # type: ignore[attr-defined]  # it is a BufferedReader
         yield piece
 
 
 async def asynchronous(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """On an event loop."""
+    """Yield the body piece by piece on an event loop."""
     async for piece in body:
         yield piece

@@ -1,6 +1,7 @@
-"""The floor: the event's bytes through a pipe and back, in pure Python, with no protocol at all.
+"""Send the event's bytes through a pipe and back, in pure Python and without any protocol: the floor.
 
-Blocking, it is what anyone would write first. Spinning, it is the least that two Python processes on two CPUs need.
+In blocking mode it is the simplest code for the job. In spinning mode it is the least that two Python processes on two
+CPUs need.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ READ_SIZE = 64 * 1024
 
 
 class Floor:
-    """spin: microseconds to look for bytes before sleeping, on both sides; 0: block.
+    """The parent's end of two pipes to a child that answers.
 
-    answer: what the child does until the stream ends; it gets a function that reads, and the descriptor for answers.
+    Args:
+        spin: The microseconds for which both sides look for bytes before they sleep. 0 means that they block at once.
+        answer: What the child does until its input ends. It gets a function that reads, and the descriptor for answers.
     """
 
     def __init__(self, spin: int, answer: Callable[[Callable[[], bytes], int], None] | None = None) -> None:
@@ -39,12 +42,12 @@ class Floor:
         self.read = reader(self.answers, spin)
 
     def exchange(self) -> bytes:
-        """One write, one read: messages this small are never split."""
+        """Write once and read once. Messages this small are never split."""
         os.write(self.requests, EVENT)
         return self.read()
 
     def settle(self) -> None:
-        """Nothing: the next event may follow at once."""
+        """Do nothing: the next event may follow at once."""
 
     def close(self) -> None:
         """End the child."""
@@ -59,7 +62,7 @@ def echo(read: Callable[[], bytes], answers: int) -> None:
 
 
 def reader(descriptor: int, spin: int) -> Callable[[], bytes]:
-    """A function that returns the next bytes from `descriptor`, b"" at its end."""
+    """Return a function that returns the next bytes from `descriptor`, or b"" at its end."""
     if not spin:
         return lambda: os.read(descriptor, READ_SIZE)
     os.set_blocking(descriptor, False)
@@ -80,7 +83,7 @@ def reader(descriptor: int, spin: int) -> Callable[[], bytes]:
 
 
 def main() -> None:
-    """`python -m arms.floor [--spin MICROSECONDS]`."""
+    """Run `python -m arms.floor [--spin MICROSECONDS]`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--spin", type=int, default=0)
     serve(Floor(parser.parse_args().spin))

@@ -1,7 +1,7 @@
-"""awslambdaric, the client that AWS Lambda's Python runtime really uses, against a RUNTIME_API on the loopback.
+"""Serve events to awslambdaric, the client inside AWS Lambda's Python runtime, over HTTP on the loopback interface.
 
-The server is this process: one raw socket, one thread, answers that are made ahead, so that what is measured is the
-client and HTTP and not a web server. The client keeps its connection alive, as on the platform.
+The server is this process: one raw socket, one thread, and answers that are made ahead. So the program measures the
+client and HTTP, not a web server. The client keeps its connection alive, as it does on Lambda.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .driver import serve
 
 READ_SIZE = 64 * 1024
 START_LIMIT = 30.0
-"""Seconds that the client may take until it connects."""
+"""The seconds that the client may take until it connects."""
 
 NEXT = b"GET /2018-06-01/runtime/invocation/next "
 ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status": "OK"}'
@@ -35,7 +35,12 @@ EVENT_HEAD = (
 
 
 class LambdaClient:
-    """python: the interpreter that has awslambdaric. spin: microseconds that the server looks before it sleeps."""
+    """The runtime API for one client.
+
+    Args:
+        python: The interpreter that has awslambdaric.
+        spin: The microseconds for which the server looks for bytes before it sleeps.
+    """
 
     def __init__(self, python: str, spin: int) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
@@ -67,7 +72,7 @@ class LambdaClient:
         self.expect_next()
 
     def exchange(self) -> bytes:
-        """From the event's first byte out to the response's last byte in; the client waits in its GET before."""
+        """Send the event and return the answer. The client is already waiting in its GET."""
         id = next(self.ids).encode()
         deadline = int((time.time() + TIMEOUT) * 1000)
         self.socket.sendall(EVENT_HEAD % (len(EVENT), id, deadline) + EVENT)
@@ -77,24 +82,24 @@ class LambdaClient:
         return body
 
     def settle(self) -> None:
-        """Take the response and wait for the next GET: the fetch loop's other half, which is not timed."""
+        """Acknowledge the response and wait for the next GET. This other half of the fetch loop is not timed."""
         self.socket.sendall(ACCEPTED)
         self.expect_next()
 
     def close(self) -> None:
-        """End the client, which by itself would try to fetch for ever."""
+        """End the client, which would otherwise fetch for ever."""
         self.process.terminate()
         self.process.wait()
         self.socket.close()
 
     def expect_next(self) -> None:
-        """RuntimeError: what comes is no GET of the next event."""
+        """Read the next request. Raise RuntimeError if it is not a GET of the next event."""
         head, _ = self.request()
         if not head.startswith(NEXT):
             raise RuntimeError(f"the client asked for {head[:200]!r}")
 
     def request(self) -> tuple[bytes, bytes]:
-        """The next request's (head, body)."""
+        """Return the head and the body of the next request."""
         data = self.receive()
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self.receive()
@@ -107,7 +112,7 @@ class LambdaClient:
         return head, body
 
     def receive(self) -> bytes:
-        """The next bytes. RuntimeError: the client has hung up."""
+        """Return the next bytes. Raise RuntimeError if the client has closed the connection."""
         end = time.perf_counter_ns() + self.limit if self.limit else 0
         while True:
             try:
@@ -122,7 +127,7 @@ class LambdaClient:
 
 
 def main() -> None:
-    """`python -m arms.lambda_client [--python PATH] [--spin MICROSECONDS]`."""
+    """Run `python -m arms.lambda_client [--python PATH] [--spin MICROSECONDS]`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--spin", type=int, default=0)

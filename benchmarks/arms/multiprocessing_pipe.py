@@ -1,4 +1,4 @@
-"""multiprocessing.Pipe: the event as a pickled object to a child that calls the handler, the result back."""
+"""Send the event over multiprocessing.Pipe: pickled to a child that calls the handler, and the result pickled back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .driver import serve
 
 
 class MultiprocessingPipe:
-    """The parent's end. The result is put between quotes to be compared with the other arms'."""
+    """The parent's end. It puts the result between quotes, so that it equals the other arms' answers."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("fork")
@@ -22,13 +22,13 @@ class MultiprocessingPipe:
         self.event = json.loads(EVENT)
 
     def exchange(self) -> bytes:
-        """Pickled both ways, as this module's users do."""
+        """Send the event and return the answer. Both are pickled, as users of this module do."""
         self.connection.send(self.event)
         result: str = self.connection.recv()
         return b'"' + result.encode() + b'"'
 
     def settle(self) -> None:
-        """Nothing: the next event may follow at once."""
+        """Do nothing: the next event may follow at once."""
 
     def close(self) -> None:
         """End the child."""
@@ -37,7 +37,7 @@ class MultiprocessingPipe:
 
 
 def work(connection: Connection, parents: Connection) -> None:
-    """In the child: call the handler for every event until the other end is closed."""
+    """Call the handler for every event until the parent closes its end. This runs in the child."""
     import importlib
     import sys
 

@@ -1,4 +1,4 @@
-"""pipe-init: the Supervisor on the caller's own thread, the real runtime in the worker, one request in flight."""
+"""Send the event through pipe-init: a Supervisor in the caller's thread, the real runtime, one request at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from .driver import serve
 
 
 class Pipe:
-    """spin: microseconds to look for a message before sleeping, on both sides."""
+    """A supervisor with one worker.
+
+    Args:
+        spin: The microseconds for which both sides look for a message before they sleep.
+    """
 
     def __init__(self, spin: int) -> None:
         function = Function(
@@ -32,10 +36,10 @@ class Pipe:
         signals.install()
         self.supervisor = Supervisor(function, SoleHost(signals, function.spin_us), Journal(2))
         self.ids = request_ids()
-        self.exchange()  # a worker is started for a request
+        self.exchange()  # this starts the worker
 
     def exchange(self) -> bytes:
-        """Submit and step until the outcome is there."""
+        """Submit a request and step until its outcome is there."""
         supervisor = self.supervisor
         supervisor.submit(Request(next(self.ids), EVENT, JSON, JSON, TIMEOUT))
         while not supervisor.outcomes:
@@ -46,7 +50,7 @@ class Pipe:
         return outcome.payload
 
     def settle(self) -> None:
-        """Nothing: the next request may follow at once."""
+        """Do nothing: the next request may follow at once."""
 
     def close(self) -> None:
         """Stop the worker."""
@@ -54,7 +58,7 @@ class Pipe:
 
 
 def default_spin() -> int:
-    """The spin that `pipe-init run` has by default."""
+    """Return the default spin of `pipe-init run`."""
     from pipe_init.cli.run import run
 
     default = next(parameter.default for parameter in run.params if parameter.name == "spin")
@@ -63,7 +67,7 @@ def default_spin() -> int:
 
 
 def main() -> None:
-    """`python -m arms.pipe [--spin MICROSECONDS]`."""
+    """Run `python -m arms.pipe [--spin MICROSECONDS]`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--spin", type=int)
     spin = parser.parse_args().spin
