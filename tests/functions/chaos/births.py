@@ -1,4 +1,7 @@
-"""Functions whose workers come and go at bad moments. They know nothing of who looks."""
+"""Functions whose workers start and end at moments that are hard for pipe-init.
+
+They do not know what the test expects.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ def echo(event: Any) -> list[Any]:
 
 
 def slow_to_end(event: Any) -> Any:
-    """Its process needs a while to end when it is told to."""
+    """Return the event. The process takes a while to end after it is told to."""
     atexit.register(time.sleep, 0.3)
     return event
 
 
 def begins_unreported(event: Any) -> Any:
-    """The first worker begins a request, and who has forked it dies before it can say so."""
+    """Return the event. In the first worker, die before the template can report that worker to the init."""
     with open(os.environ["CHAOS_LOG"], "ab") as log:
         log.write(b"%d\n" % event)
     if event == 1:

@@ -1,7 +1,8 @@
-"""A function to which everything happens: it answers, prints, forks, crashes, exits and stops, as its event says.
+"""A function that answers, prints, forks, crashes, exits or stops, as its event says.
 
-benchmarks/chaos.py decides what. Before anything else it notes that the request has begun: one line of number, pid and
-request id in the file that CHAOS_LOG names. It knows nothing of who is killed from outside.
+benchmarks/chaos.py chooses the events. First of all, the function notes that the request has begun: it writes a line
+with number, pid and request id to the file that CHAOS_LOG names. It does not know which processes are killed from
+outside.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import time
 from typing import Any
 
 LEFT_BEHIND_SECONDS = 60.0
-"""How long a child would run that nobody ends: longer than any wait of who looks for it."""
+"""The seconds that a child lives if no process ends it: longer than any test waits."""
 
 MOST_CHILDREN = 3
-"""Children and daemons that one process leaves, at most."""
+"""The most children and daemons that one process leaves behind."""
 
 log = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 children = 0
@@ -32,7 +33,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def nothing(number: int) -> None:
-    """The answer is all."""
+    """Do nothing else: the answer is all."""
 
 
 def say(number: int) -> None:
@@ -45,7 +46,7 @@ def fail(number: int) -> None:
 
 
 def leave_child(number: int, daemon: bool = False) -> None:
-    """A child that outlives the request, with all that it has inherited still open."""
+    """Start a child that outlives the request and keeps open all that it has inherited."""
     global children
     if children >= MOST_CHILDREN:
         return
@@ -99,8 +100,9 @@ DO = {
 
 
 def linger() -> None:
-    """Behind every second fork, in the parent: the moment between a fork and what is said of it gets long enough to
-    be hit.
+    """Delay the parent after every second fork.
+
+    Between a fork and its report there is a short moment. The delay makes it long enough to be hit by a strike.
     """
     if random.random() < 0.5:
         time.sleep(random.random() * float(os.environ.get("CHAOS_FORK_MS", "0")) / 1000)

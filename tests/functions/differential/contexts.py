@@ -1,4 +1,4 @@
-"""Handlers that show what their context says."""
+"""Handlers that return or log what their context holds."""
 
 import copy
 import json

@@ -1,6 +1,6 @@
 """Call the handler that an event names: `{"case": "values.text", "event": …}` means CASES["text"] of values.py.
 
-What a case does to the root logger is undone after it, so that the next case finds it as the runtime has made it.
+After each case the root logger is restored, so that the next case finds it as the runtime made it.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Handlers that show what their process is like, and do in it what functions do: threads, processes, signals, files."""
+"""Handlers that return facts about their process, and handlers that use threads, processes, signals and files."""
 
 import asyncio
 import atexit

@@ -1,4 +1,4 @@
-"""Handlers that raise, and some that end their process."""
+"""Handlers that raise an exception or end their process."""
 
 import asyncio
 import builtins
@@ -31,7 +31,7 @@ class Unprintable(Exception):
 
 
 class Fault(Exception):
-    """As awslambdaric's own fault, by its fields."""
+    """An exception with the same fields as awslambdaric's own FaultException."""
 
     msg = "message"
     exception_type = "Runtime.Own"
@@ -39,7 +39,7 @@ class Fault(Exception):
 
 
 def outcome(future):
-    concurrent.futures.wait([future])  # else the stack depends on who was first
+    concurrent.futures.wait([future])  # otherwise the stack depends on which thread was first
     return future.result()
 
 

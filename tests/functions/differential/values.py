@@ -1,4 +1,4 @@
-"""Handlers that return a value each; `echo` and its like show what they were given."""
+"""Handlers that return one value each. `echo` and similar handlers return what they were given."""
 
 import array
 import base64

@@ -1,4 +1,4 @@
-"""It ends its process."""
+"""A module that ends its process while it is loaded."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""It exits."""
+"""A module that calls exit while it is loaded."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""It has a handler that is none."""
+"""A module with handlers of several kinds, and with objects that cannot be handlers."""
 
 handler = 7
 

@@ -1,3 +1,3 @@
-"""It imports what is not there."""
+"""A module that imports a module that does not exist."""
 
 import no_such_module  # noqa: F401

@@ -1,3 +1,3 @@
-"""It names what is not there in a module that is."""
+"""A module that imports a missing name from a module that exists."""
 
 from json import no_such_name  # noqa: F401

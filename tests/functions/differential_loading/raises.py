@@ -1,3 +1,3 @@
-"""It raises."""
+"""A module that raises an exception while it is loaded."""
 
 raise ValueError("at import")

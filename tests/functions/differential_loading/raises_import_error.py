@@ -1,3 +1,3 @@
-"""It raises an error of the import system."""
+"""A module that raises an ImportError itself."""
 
 raise ImportError("own text", name="own")

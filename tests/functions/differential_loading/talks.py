@@ -1,4 +1,4 @@
-"""It prints and logs while it loads."""
+"""A module that prints and logs while it is loaded."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""A function whose requests do to the process's descriptors what no function should."""
+"""A function that misuses the descriptors of its process, as its event says."""
 
 import fcntl
 import os
@@ -10,17 +10,17 @@ LINE = b"x" * 1023 + b"\n"
 
 
 def peak_of_init():
-    """KiB that pipe-init has had in memory at most (VmHWM of proc(5))."""
+    """Return the highest resident memory of pipe-init so far in KiB (VmHWM of proc(5))."""
     while True:
         try:
             with open(f"/proc/{os.getppid()}/status", encoding="ascii") as status:
                 return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
         except (OSError, StopIteration):
-            continue  # it was the process that has forked this one, and is gone: the next parent stays
+            continue  # the process that forked this one has just ended: look at the new parent
 
 
 def pipes():
-    """The descriptors above 2 that lead to a pipe."""
+    """Return the descriptors above 2 that are pipes."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:

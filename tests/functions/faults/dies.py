@@ -1,4 +1,4 @@
-"""A function whose requests end its process."""
+"""A function that ends its process, in the way that its event names."""
 
 import ctypes
 import os
@@ -49,7 +49,7 @@ def becomes_another():
 def recurses_in_c():
     again = ctypes.CFUNCTYPE(None)(lambda: again())  # <- recurses_in_c
     sys.setrecursionlimit(10**9)
-    resource.setrlimit(resource.RLIMIT_STACK, (1 << 19, 1 << 19))  # newer Pythons count calls in C, and stop at 8 MiB
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 19, 1 << 19))  # newer Pythons count calls in C up to 8 MiB of stack
     again()
 
 

@@ -1,4 +1,4 @@
-"""A function whose requests leave something behind: processes, threads, timers, work for the exit."""
+"""A function that leaves something behind after a request: a process, a thread, a timer or work for the exit."""
 
 import atexit
 import ctypes
@@ -18,7 +18,7 @@ def say_and_stay(path, ready):
 
 
 def child_that_keeps_the_pipes(event):
-    """A fork below Python: no hook runs in it, so it holds every pipe of the worker's."""
+    """Fork a child that holds every pipe of the worker. The fork is below Python, so it runs no hooks."""
     wait, ready = os.pipe()
     if ctypes.PyDLL(None).fork() == 0:
         say_and_stay(event["fifo"], ready)
@@ -45,20 +45,20 @@ def daemon_and_death(event):
 
 
 def traced_and_stopped(event):
-    """As traced, by a tracer that also stops the worker, which no signal but SIGKILL then reaches."""
+    """Do as `traced`. The tracer also stops the worker, so that no signal except SIGKILL reaches it."""
     seized = _seize(stop=True)
     return "this system forbids it" if not seized else time.sleep(1000)
 
 
 def traced(event):
-    """A daemon that traces the worker: once that is dead, only its tracer can collect it."""
+    """Let a daemon trace the worker. After the worker's death only its tracer can reap it."""
     if not _seize(stop=False):
         return "this system forbids it"
     os._exit(3)
 
 
 def _seize(stop):
-    """Have a daemon trace this process. False: it may not."""
+    """Start a daemon that traces this process. Return False if the kernel forbids it."""
     libc, worker = ctypes.CDLL(None), os.getpid()
     wait, ready = os.pipe()
     libc.prctl(0x59616D61, ctypes.c_ulong(2**64 - 1), 0, 0, 0)  # PR_SET_PTRACER, PR_SET_PTRACER_ANY
@@ -66,7 +66,7 @@ def _seize(stop):
         os.setsid()
         between = os.getpid()
         if os.fork() == 0:
-            while os.getppid() == between:  # its SIGCHLD, were the worker traced by then, would stop the worker
+            while os.getppid() == between:  # otherwise that process's end sends SIGCHLD, which stops a traced worker
                 time.sleep(0.001)
             seized = libc.ptrace(0x4206, worker, 0, 0)  # PTRACE_SEIZE
             os.write(ready, b"1" if seized == 0 else b"0")
@@ -79,7 +79,7 @@ def _seize(stop):
 
 
 def returns_twice_below(event):
-    """As returns_twice, by a fork that runs no hooks."""
+    """Do as `returns_twice`, with a fork that runs no hooks."""
     pid = ctypes.PyDLL(None).fork()
     if pid:
         os.waitpid(pid, 0)
@@ -87,7 +87,7 @@ def returns_twice_below(event):
 
 
 def prints_below(event):
-    """As returns_twice_below, by a child that prints, before and after its parent has answered."""
+    """Do as `returns_twice_below`. The child prints before and after its parent has answered."""
     pid = ctypes.PyDLL(None).fork()
     if not pid:
         for _ in range(20):
@@ -112,10 +112,10 @@ def raises_in_fork(event):
 
 
 def forks_deeply(event):
-    """The exit code of a child whose child checks that no descriptor was closed under it."""
+    """Fork twice, check in the grandchild that the second fork closed no descriptor, and return the exit code."""
     pid = os.fork()
     if pid == 0:
-        mine = [os.dup(2) for _ in range(20)]  # these take the numbers that are free by now
+        mine = [os.dup(2) for _ in range(20)]  # they take the numbers that the first fork has freed
         inner = os.fork()
         if inner == 0:
             for descriptor in mine:
@@ -126,7 +126,7 @@ def forks_deeply(event):
 
 
 def read_all(event):
-    """What was written to the FIFO. BlockingIOError: somebody holds it open."""
+    """Return what was written to the FIFO. Raise BlockingIOError if a process holds it open."""
     reader = os.open(event["fifo"], os.O_RDONLY | os.O_NONBLOCK)
     with open(reader, "rb", buffering=0) as file:
         return "".join(piece.decode() for piece in iter(lambda: os.read(file.fileno(), 4096), b""))
@@ -159,7 +159,7 @@ def alarm(event):
 
 
 def default_alarm(event):
-    """Once every signal handler is back at its default, an alarm ends the process."""
+    """Set an alarm. It ends the process if all signal handlers are at their defaults."""
     signal.setitimer(signal.ITIMER_REAL, 0.001)
     signal.pause()
 

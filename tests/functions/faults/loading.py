@@ -1,4 +1,4 @@
-"""A function that cannot be loaded, in the way that the variable FAULT names."""
+"""A function that cannot be loaded. The variable FAULT names the reason."""
 
 import os
 import time

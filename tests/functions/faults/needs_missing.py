@@ -1,4 +1,4 @@
-"""A function whose module imports one that is not there."""
+"""A function whose module imports a module that does not exist."""
 
 import no_such_module_anywhere  # noqa: F401  # <- needs_missing
 

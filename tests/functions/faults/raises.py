@@ -1,4 +1,4 @@
-"""A function whose requests end in an exception or in a value that is no answer."""
+"""A function whose requests end in an exception, or in a value that cannot be encoded."""
 
 import sys
 

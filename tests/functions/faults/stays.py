@@ -1,7 +1,7 @@
-"""A function that stays where it is told to, and holds a FIFO open for writing for as long as it lives.
+"""A function that holds a FIFO open for writing and waits in a place that its event names, until its process is killed.
 
-The event: {"fifo": path, "where": name of a function below, "go": path of a FIFO to wait for}. With the variable
-AT_IMPORT (the FIFO's path) it stays at import already.
+The event is {"fifo": path, "where": name of a function below, "go": path of a FIFO to wait for}. If the variable
+AT_IMPORT holds the FIFO's path, the module waits while it is imported.
 """
 
 import collections
@@ -49,7 +49,7 @@ def stopped(event):
 
 
 def ladder(event):
-    """Says so when it is told to terminate, and does not."""
+    """Report each SIGTERM in the FIFO and go on."""
     held = say(event["fifo"], b"")
     signal.signal(signal.SIGTERM, lambda number, frame: os.write(held, b"here\n"))
     while True:

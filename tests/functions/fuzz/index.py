@@ -1,7 +1,7 @@
-"""Functions that misbehave as their event asks: a list of acts, then an ending.
+"""Functions that misbehave as their event asks: first a list of acts, then an ending.
 
-benchmarks/fuzz.py makes the events and judges the outcomes. This module knows neither the protocol's rules nor what
-outcome is right. An act that fails because an earlier one has broken something is left out.
+benchmarks/fuzz.py makes the events and judges the outcomes. This module knows neither the rules of the protocol nor
+which outcome is right. It skips an act that fails because of an earlier one.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from typing import Any
 Act = Callable[[dict[str, Any], str], None]
 
 LINGER_SECONDS = 60.0
-"""How long a child lives that the init does not end."""
+"""The seconds that a child lives if the init does not end it."""
 
 MOST_CHILDREN = 4
-"""Lingering children that one process leaves, at most."""
+"""The most lingering children that one process leaves behind."""
 
 FORGED = {"forged": True}
-"""What a forged answer says; a result that holds it came from another event than its own."""
+"""The content of a forged answer. A result with this content was made by the handler of another event."""
 
 lingering = 0
 kept: list[Any] = []
 
 
 class ChildReturned(BaseException):
-    """The forked child leaves the handler."""
+    """Raised in a forked child, so that it leaves the handler."""
 
 
 class Unprintable(Exception):
-    """An exception that cannot say what it is."""
+    """An exception whose text cannot be read."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -376,7 +376,7 @@ def write_endless_frame(event: dict[str, Any], id: str) -> None:
 
 
 def forge(event: dict[str, Any], id: str) -> None:
-    """Answer this request and some that are not this event's."""
+    """Answer this request and some requests of other events."""
     for number in range(1, 4):
         for descriptor in private_pipes():
             os.write(descriptor, frame(4, event["n"] + number, {"content_type": "application/json"}))
@@ -389,7 +389,7 @@ def forge_many(event: dict[str, Any], id: str) -> None:
 
 
 def frame(kind: int, id: int, metadata: dict[str, str]) -> bytes:
-    """A frame of the protocol, as docs/protocol.md has it, with a forged payload."""
+    """Return a frame as in docs/protocol.md, with a forged payload."""
     texts = b"".join(b"\xd9" + bytes([len(text)]) + text.encode() for pair in metadata.items() for text in pair)
     head = b"\x93" + bytes([kind]) + b"\xce" + struct.pack(">I", id) + bytes([0x80 | len(metadata)]) + texts
     payload = b'{"forged": true}'
@@ -397,7 +397,7 @@ def frame(kind: int, id: int, metadata: dict[str, str]) -> bytes:
 
 
 def private_pipes() -> list[int]:
-    """Descriptors of pipes that can be written to and are neither stdout nor stderr."""
+    """Return the descriptors of pipes that can be written and are neither stdout nor stderr."""
     found = []
     for descriptor in range(3, 64):
         try:
@@ -412,7 +412,7 @@ def private_pipes() -> list[int]:
 
 
 def finish(event: dict[str, Any], id: str) -> None:
-    """Return as an honest function does."""
+    """Return a result, as a function without faults does."""
 
 
 ENDINGS: dict[str, Act] = {
@@ -469,7 +469,7 @@ def circular() -> Any:
 
 
 def act_all(event: dict[str, Any], id: str) -> None:
-    """Do what the event asks for, except its ending."""
+    """Do all that the event asks for, except its ending."""
     for name in event["acts"]:
         try:
             (HARMLESS.get(name) or DELAYED[name])(event, id)

@@ -1,7 +1,8 @@
-"""A function that leaves behind whatever a request can leave in its process, and one that looks for it.
+"""A function that leaves behind all that a request can leave in its process, and one that looks for such traces.
 
-The event: {"do": "leave", "fifo": path, "then": name of an end below} or {"do": "look", "fifo": path}. A look answers
-{name: what it found}; it is the same in each fresh process. Each name of LOOKS shows what LEAVINGS has left under it.
+The event is {"do": "leave", "fifo": path, "then": name of an end below} or {"do": "look", "fifo": path}. A look returns
+what it found by name, which is the same in each fresh process. Each name in LOOKS finds what the same name in LEAVINGS
+has left.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
 
 class Shared:
-    """A class with state of its own."""
+    """A class with state that all requests of a process share."""
 
     count = 0
 
@@ -96,7 +97,7 @@ def leave_timers(event):
 
 def leave_thread(event):
     threading.Thread(target=threading.Event().wait, daemon=True, name="left").start()
-    threading.Timer(1000, print).start()  # one that would keep an interpreter from its end
+    threading.Timer(1000, print).start()  # it would keep an interpreter from ending
 
 
 def leave_files(event):
@@ -115,7 +116,11 @@ def leave_socket(event):
 
 
 def leave_children(event):
-    """A plain one, a stopped one, one that hears no signal and has the pipes, and a daemon in a session of its own."""
+    """Leave five children.
+
+    One is plain, one is stopped, and one ignores signals and holds the worker's pipes. One is a daemon in a session of
+    its own. One was forked below Python.
+    """
     reader, writer = os.pipe()
     for kind in ("plain", "stopped", "deaf", "daemon", "below"):
         pid = ctypes.PyDLL(None).fork() if kind == "below" else os.fork()  # a fork below Python runs no hooks
@@ -274,16 +279,17 @@ def look_thread(event):
 
 
 def look_files(event):
-    """Which descriptors are open, on what, and which of them exec keeps. Numbers of inodes tell nothing.
+    """Return which descriptors are open, what they lead to, and which of them exec keeps.
 
-    Newer versions of libffi, which ctypes loads, keep their own file open, wherever there is room.
+    Inode numbers are left out, since they differ. Newer versions of libffi, which ctypes loads, keep a file open under
+    any free number.
     """
     found = {}
     for number in sorted(map(int, os.listdir("/proc/self/fd"))):
         try:
             flags = fcntl.fcntl(number, fcntl.F_GETFL), fcntl.fcntl(number, fcntl.F_GETFD)
         except OSError:
-            continue  # the one for the listing
+            continue  # the descriptor that lists the folder
         name = os.readlink(f"/proc/self/fd/{number}").partition(":[")[0]
         if not os.path.basename(name).startswith("libffi.so"):
             found[number] = [name, flags]
@@ -300,7 +306,7 @@ def look_socket(event):
 
 
 def look_children(event):
-    """Own children, and whoever still holds the FIFO of an earlier request, after so many seconds of `patience`."""
+    """Return this process's children, and whether a process of an earlier request holds the FIFO after `patience` s."""
     own = []
     for task in os.listdir("/proc/self/task"):
         with open(f"/proc/self/task/{task}/children") as file:
@@ -385,7 +391,7 @@ def of_status(field):
 
 
 def name_of(thing):
-    """As text that is the same in each process."""
+    """Return a text for an object that is the same in each process."""
     where = getattr(thing, "__module__", None) or type(thing).__module__
     return f"{where}.{getattr(thing, '__qualname__', None) or type(thing).__qualname__}"
 
@@ -409,7 +415,7 @@ def hang():
 
 
 def write_nonsense():
-    """In the place of an answer, where the runtime writes its own."""
+    """Write nonsense to the pipe on which the runtime sends its answers."""
     os.write(6, b"\xff" * 64)
     hang()
 
@@ -427,10 +433,10 @@ ENDS = {
 LEAVINGS = {name[6:]: function for name, function in globals().items() if name.startswith("leave_")}
 LOOKS = {name[5:]: function for name, function in globals().items() if name.startswith("look_")}
 LAST = ("limits", "streams", "patches")
-"""Left last: others need what these break."""
+"""What is left behind last, since it breaks what the other leavings need."""
 
 FIRST = ("children",)
-"""Looked for first: once they are gone, so is what they held."""
+"""What is looked for first: when these processes are gone, so is what they held."""
 
 
 def leave(event):
@@ -438,7 +444,7 @@ def leave(event):
     held = [os.open(event["fifo"], os.O_WRONLY | os.O_NONBLOCK)]
     for name in names:
         LEAVINGS[name](event)
-    held.append(os.dup(held[0]))  # whichever end a dying process begins with: what lies between is gone with these
+    held.append(os.dup(held[0]))  # whichever end is closed last in a dying process: all in between is closed then
     MODULE_LEVEL.append(held)
     ENDS[event.get("then", "answer")]()
     return "left"

@@ -1,7 +1,7 @@
-"""One function of each kind, and each does what its event names: {"fault": name of a function below}.
+"""One function of each kind. Each does what its event names: {"fault": name of a function below}.
 
-With "started" in the event it first gives out the beginning of its answer: items, or a response's start and a block.
-An event without a fault comes back. A comment `# <- name` marks the line that a stack must show.
+With "started" in the event, it first sends the beginning of its answer: items, or the start and a block of an HTTP
+response. Without a fault, it returns the event. A comment `# <- name` marks the line that a stack must show.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ def stops():
 
 
 def loop():
-    # Not by calls from C: CPython's faulthandler may crash on a frame that is just being entered.
+    # A loop without calls from C: faulthandler of CPython may crash on a frame that is just being entered.
     {0 for _ in itertools.repeat(0)}  # <- loop
 
 

@@ -1,4 +1,4 @@
-"""A function whose requests each run into one limit: `do` names it."""
+"""A function that runs into the limit that its event names under `do`."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ def handler(event, context):
 
 
 def release():
-    """Of what an earlier request has left."""
+    """Release what an earlier request has left."""
     for each in held:
         if isinstance(each, int):
             os.close(each)
@@ -141,6 +141,6 @@ def hangs():
 
 
 def limit_of_others():
-    """What a function says of itself is not what it has died of."""
+    """Reach a limit that the function itself has set."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
     open_files()

@@ -1,4 +1,4 @@
-"""Writes to everything that is not the result."""
+"""A function that writes to every output except its result."""
 
 import logging
 import multiprocessing

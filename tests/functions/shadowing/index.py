@@ -1,4 +1,4 @@
-"""Imports modules of its own whose names others have, too."""
+"""A function that imports modules of its own whose names are also used by pipe-init or the standard library."""
 
 import json
 import token

@@ -1,3 +1,3 @@
-"""The function's own module of this name."""
+"""A module of the function with the name of pipe-init's source folder."""
 
 NAME = "init of the function"

@@ -1,3 +1,3 @@
-"""The function's own module of this name."""
+"""A module of the function with the name of a module of the standard library."""
 
 NAME = "token of the function"

@@ -1,4 +1,4 @@
-"""Functions that stream: their event, their result, or both; and that end in every way in the middle of it."""
+"""Functions that stream their event, their result or both. Some of them end in the middle of a stream."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ async def echo_asgi(scope, receive, send):
 
 
 def steps(event):
-    """One item, and another one each time that somebody has written to the named pipe."""
+    """Yield an item, and another one each time that the test has written to the named pipe."""
     yield event["first"]
     while open(event["fifo"]).read():
         yield event["next"]

@@ -1,7 +1,7 @@
-"""A function whose events say what the worker is to do: wait for others, die, grow, leave a daemon.
+"""A function that makes its worker wait, die, grow or leave a daemon, as the event says.
 
-It says on stderr where it is loaded. HOLD (a FIFO's path) is held open by every process that has loaded it.
-AT_IMPORT is code that is run then.
+It writes a line to stderr when it is loaded. Two variables change what it does then. HOLD is the path of a FIFO, which
+every process that has loaded the function holds open. AT_IMPORT is code to run.
 """
 
 import os
@@ -19,7 +19,7 @@ exec(os.environ.get("AT_IMPORT", ""))
 
 def hang_at_import():
     while True:
-        time.sleep(1000)  # here it hangs
+        time.sleep(1000)  # the import hangs here
 
 
 if "HANG" in os.environ:
@@ -35,7 +35,7 @@ def number(event):
 
 
 def count(event):
-    """Note that this event was begun, in a file; then its number."""
+    """Note in a file that this event has begun, and return its number."""
     note(event["file"], b"%d\n" % event["number"])
     if event.get("die"):
         os._exit(7)
@@ -43,7 +43,7 @@ def count(event):
 
 
 def meet(event):
-    """Say that it is here, and wait until the test has opened the other pipe."""
+    """Tell the test that the request has begun, and wait until the test opens the other pipe."""
     note(event["fifo"], b"here\n")
     os.close(os.open(event["go"], os.O_RDONLY))
     return event.get("number", os.getpid())
@@ -63,7 +63,7 @@ def grow(event):
 
 
 def daemon(event):
-    """Leave a process in a session of its own, which holds the FIFO."""
+    """Leave a process in a session of its own that holds the FIFO open."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setsid()

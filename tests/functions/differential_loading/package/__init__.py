@@ -1,1 +1,1 @@
-"""A package."""
+"""A package with a handler in one of its modules."""

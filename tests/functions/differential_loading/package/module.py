@@ -1,4 +1,4 @@
-"""A module in it."""
+"""A module of a package."""
 
 
 def handler(event, context):
