@@ -12,7 +12,7 @@ import click
 
 from ..exec import plain_init
 from ..exec.forwarding import rewriting, signal_number
-from .options import DocumentedCommand, Seconds, option
+from .options.grouped import DocumentedCommand, Seconds, option
 
 EXAMPLES = """
 pipe-init exec -- python server.py --port 80

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import JSON_LOG
+from .options.grouped import JSON_LOG
 
 if TYPE_CHECKING:
-    from ..entry import Early
     from ..kernel.signals import Held, Signals
+    from ..workers.early import EarlyStart
 
 EXIT_BROKEN_PIPE = 141
-"""As a shell sees a program that SIGPIPE has ended."""
+"""What a shell reports of a program that SIGPIPE has ended."""
 
 COMPLAINT_SECONDS = 2.0
 """Time that the reader of an error message has after a signal has asked pipe-init to end."""
 
 
 class Commands(click.Group):
-    """The commands; each is imported when it is wanted, since one need not pay for what another one needs."""
+    """The commands. Each is imported only if it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, for the help."""
+        """Return their names, for the help."""
         return ["exec", "run"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, None if there is none."""
+        """Return the command of that name; None if there is none."""
         if cmd_name == "run":
             from .run import run
 
@@ -58,10 +58,13 @@ def program() -> None:
     """Run Python functions over pipes: no network, no HTTP, no container engine."""
 
 
-def main(arguments: list[str], early: Early | None = None, held: Held | None = None) -> int:
-    """Run one command; returns the exit code.
+def main(arguments: list[str], early: EarlyStart | None = None, held: Held | None = None) -> int:
+    """Run one command and return the exit code.
 
-    early: what `run` may use, ended here if it does not. held: what `exec` needs to know of our start.
+    Args:
+        arguments: The command line, without the program's name.
+        early: What was prepared for `run`. If `run` does not use its worker, the worker is ended.
+        held: What `exec` needs to know of the state in which pipe-init was started.
     """
     shared: dict[str, object] = {"early": early, "held": held, JSON_LOG: _asks_for_json(arguments)}
     try:
@@ -75,8 +78,8 @@ def main(arguments: list[str], early: Early | None = None, held: Held | None = N
     except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
         return _stdout_is_gone()
     finally:
-        if early is not None and early.process is not None:
-            early.process.dismiss()
+        if early is not None:
+            early.dismiss()
 
 
 def _asks_for_json(arguments: list[str]) -> bool:

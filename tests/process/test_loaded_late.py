@@ -25,7 +25,7 @@ def test_the_short_way_of_exec_loads_neither_click_nor_the_protocol() -> None:
 
 
 def test_a_run_takes_charge_of_signals_first_with_and_without_a_worker() -> None:
-    code = "import signal; from pipe_init.entry import start_early; early = start_early(False); "
+    code = "import signal; from pipe_init.workers.early import start_early; early = start_early(); "
     code += "print(callable(signal.getsignal(signal.SIGTERM)), early.process)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
     assert done.stdout == b"True None\n"

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.runs.body import Body
-from pipe_init.cli.runs.lines import READ_SIZE
+from pipe_init.cli.runs.body import READ_SIZE, Body
 
 
 @given(data=st.binary(max_size=50), rooms=st.lists(st.integers(1, 20), min_size=50, max_size=50))

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe_init.cli.exec import execute, options_of
-from pipe_init.cli.options import GroupedOption
-from pipe_init.entry import wants_early_worker
+from pipe_init.cli.options.grouped import GroupedOption
 from pipe_init.exec import command_line
 from pipe_init.exec.forwarding import (
     FORWARDABLE,
@@ -25,6 +24,7 @@ from pipe_init.exec.forwarding import (
     signal_number,
 )
 from pipe_init.exec.plain_init import Options
+from pipe_init.workers.early import wants_worker
 
 numbers = st.sampled_from(sorted(signal.valid_signals()))
 forwardable = st.sampled_from(sorted(FORWARDABLE))
@@ -158,7 +158,7 @@ class TestCommandLine:
         assert not slowly("--no-setsid", "true").session
 
     def test_no_worker_is_started_ahead(self) -> None:
-        assert not wants_early_worker(["exec", "--", "run"])
+        assert not wants_worker(["exec", "--", "run"])
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

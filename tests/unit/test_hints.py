@@ -16,7 +16,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from pipe_init.cli.function.platform import FC, NONE
+from pipe_init.cli.options.platforms import FC, NONE
 from pipe_init.cli.results.hints import hint
 from pipe_init.cli.results.load_hints import MAX_ENTRIES, Setting
 from pipe_runtime.call.codec import decode_event, encode_result

@@ -15,15 +15,11 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from pipe_init.cli.function.inputs import MAX_ASKED, Given, describe_function
-from pipe_init.cli.results.http import (
-    http_metadata,
-    parse_header,
-    parse_request,
-    response_head,
-    response_pieces,
-    response_status,
-)
+from pipe_init.cli.function.checks import MAX_ASKED
+from pipe_init.cli.function.describe import describe_function
+from pipe_init.cli.function.http_request import http_metadata, parse_header, parse_request
+from pipe_init.cli.options.run_options import RunOptions
+from pipe_init.cli.results.http_response import response_head, response_pieces, response_status
 from pipe_init.cli.run import run
 from pipe_init.cli.runs.event_input import read_event
 from pipe_init.kernel.signals import Signals
@@ -32,8 +28,8 @@ from pipe_runtime.wire.messages import BYTES, HELLO, INVOKE, VERSION
 from pipe_testing.supervision import installed_signals
 
 
-def given(*arguments: str) -> Given:
-    return Given(**run.make_context("run", ["index.handler", *arguments]).params)
+def given(*arguments: str) -> RunOptions:
+    return RunOptions(**run.make_context("run", ["index.handler", *arguments]).params)
 
 
 def response_object(http: dict[str, Any], body: bytes) -> Any:

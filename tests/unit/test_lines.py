@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.runs.lines import MAX_HELD, MAX_WAITING, READ_SIZE, AsTheyCome, InOrder, LineReader
+from pipe_init.cli.runs.body import READ_SIZE
+from pipe_init.cli.runs.lines import MAX_HELD, MAX_WAITING, AsTheyCome, InOrder, LineReader
 
 LIMIT = 8
 

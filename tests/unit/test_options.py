@@ -13,19 +13,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipe_init.cli.function.inputs import (
-    HOOKS,
-    LOG_LEVELS,
-    MAX_ASKED,
-    MAX_HANDLER,
-    Given,
-    describe_function,
-    packed_size,
-)
-from pipe_init.cli.options import DocumentedCommand, GroupedOption, Seconds, option, prefer_command_line
-from pipe_init.cli.run import MAX_CONCURRENCY, run
+from pipe_init.cli.function.checks import MAX_ASKED, MAX_HANDLER, packed_size
+from pipe_init.cli.function.describe import describe_function
+from pipe_init.cli.options.grouped import DocumentedCommand, GroupedOption, Seconds, option, prefer_command_line
+from pipe_init.cli.options.run_options import HOOKS, LOG_LEVELS, RunOptions
+from pipe_init.cli.run import run
 from pipe_init.model import Function, new_request_id
-from pipe_runtime.wire.connection import INIT, MAX_CREDIT, Connection
+from pipe_runtime.wire.connection import INIT, MAX_CONCURRENCY, MAX_CREDIT, Connection
 from pipe_runtime.wire.frames import MAX_ITEMS
 from pipe_runtime.wire.messages import HELLO, VERSION
 
@@ -159,9 +153,9 @@ class TestPreferCommandLine:
         assert self.chosen("--one", "1", PIPE_INIT_ONE="9", PIPE_INIT_TWO="2")["one"] == "1"
 
 
-def given(*arguments: str) -> Given:
+def given(*arguments: str) -> RunOptions:
     """The options of `run` with these arguments, and the variables of this process."""
-    return Given(**run.make_context("run", ["index.handler", *arguments]).params)
+    return RunOptions(**run.make_context("run", ["index.handler", *arguments]).params)
 
 
 def describe(*arguments: str) -> Function:

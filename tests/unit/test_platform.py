@@ -14,17 +14,18 @@ import pytest
 from pipe_init.cli.function import platform
 from pipe_init.cli.function.aws_region import MAX_SOURCES, mentions_aws, region_of_profile
 from pipe_init.cli.function.context_file import traceparent
-from pipe_init.cli.function.platform import FC, LAMBDA, NONE, Asked, Identity, identify
+from pipe_init.cli.function.platform import Identity, IdentityInputs, identify
+from pipe_init.cli.options.platforms import FC, LAMBDA, NONE
 from pipe_runtime.call import context
 from pipe_runtime.call.context import Context
 from pipe_runtime.call.platforms import fc_headers, xray
 
 
-def asked(kind: str = LAMBDA, **more: Any) -> Asked:
-    return Asked(kind, "index.handler", "/code", "/runtime", **more)
+def asked(kind: str = LAMBDA, **more: Any) -> IdentityInputs:
+    return IdentityInputs(kind, "index.handler", "/code", "/runtime", **more)
 
 
-def environment_of(asked: Asked) -> dict[str, str]:
+def environment_of(asked: IdentityInputs) -> dict[str, str]:
     """The variables that the function finds."""
     return {**asked.inherited, **identify(asked).variables, **asked.given}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.terminal import Progress, harmless, is_terminal, wants_colour
+from pipe_init.cli.results.terminal import Progress, harmless, is_terminal, wants_colour
 from pipe_init.log.journal import Journal
 
 
@@ -138,7 +138,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("pipe_init.cli.terminal.time", clock)
+    monkeypatch.setattr("pipe_init.cli.results.terminal.time", clock)
     return clock
 
 

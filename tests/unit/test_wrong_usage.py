@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init.cli import main
-from pipe_init.cli.function.inputs import MAX_HANDLER
+from pipe_init.cli.function.checks import MAX_HANDLER
 
 Refused = Callable[..., list[str]]
 

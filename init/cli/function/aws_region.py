@@ -10,7 +10,10 @@ import os
 import re
 from collections.abc import Mapping
 
-from .plain_files import read_plain
+from ...kernel.plain_files import read_plain
+from ...model import Function
+from ..options.platforms import FC
+from ..options.run_options import RunOptions
 
 MAX_FILE = 2**20
 """Bytes of a file that are read: such files have a few lines for each profile."""
@@ -59,6 +62,18 @@ def _region_in(path: str, profile: str) -> str:
         name = rest.strip(" \t'\"") if kind == "profile" else section
         if name == profile and parser.has_option(section, "region"):
             return parser.get(section, "region").strip()
+    return ""
+
+
+def note_about_region(options: RunOptions, function: Function) -> str:
+    """Return which region was assumed, for the log; "" unless the function is likely to use it."""
+    region = function.assumed_region
+    if not region or function.log_style == "none":
+        return ""
+    if options.platform == FC:
+        return f"FC_REGION is {region}: neither --region nor the environment names another"
+    if options.platform or mentions_aws(str(options.code_dir), options.handler):
+        return f"AWS_REGION is {region}: neither --region nor the environment nor an AWS profile names another"
     return ""
 
 

@@ -1,23 +1,23 @@
-"""Turn the options of limits into limits, and into the confinement that enforces them."""
+"""Turn the options of limits into limits, and give a function what enforces them. It knows no workers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import click
 
+from ...engine.dispatch import lanes_for
 from ...limits.confinement import Confinement
 from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
-
-if TYPE_CHECKING:
-    from ...log.journal import Journal
-    from .inputs import Given
+from ...log.journal import Journal
+from ...model import EXEC, TEMPLATE, Function
+from ..options.run_options import RunOptions
 
 MIB = 2**20
 KIB = 1024
 
 
-def limits_of(options: Given) -> Limits:
+def limits_of(options: RunOptions) -> Limits:
     """Return the limits that the options ask for."""
     return Limits(
         memory=_times(options.memory, MIB),
@@ -35,12 +35,12 @@ def _times(number: int | None, unit: int) -> int | None:
     return None if number is None else number * unit
 
 
-def open_confinement(options: Given, limits: Limits, folders: list[str], journal: Journal) -> Confinement:
-    """Return what holds workers to their limits. Call it while there is no worker.
+def confined(options: RunOptions, function: Function, folders: list[str], journal: Journal) -> Function:
+    """Return the function with what holds its workers to their limits. Call it while there is no worker.
 
     Args:
         options: The options of the run.
-        limits: The limits that they ask for.
+        function: The function.
         folders: The folders for workers' cgroups.
         journal: The log, for a note that pipe-init's own cgroup cannot be used.
 
@@ -53,8 +53,20 @@ def open_confinement(options: Given, limits: Limits, folders: list[str], journal
             journal.tell(f"pipe-init: its own cgroup is not used: {reason}")
 
     try:
-        return Confinement.open(limits, folders, None if options.cgroup else refused)
+        confinement = Confinement.open(function.limits, folders, None if options.cgroup else refused)
     except CannotUseCgroup as error:
         raise click.BadParameter(f"{error}.", param_hint="'--cgroup'") from None
     except CannotLimit as error:
         raise click.UsageError(f"The limits cannot be set: {error}.") from None
+    method = function.start_method
+    if not confinement.counts_each_worker:
+        several = lanes_for(function) > 1
+        if several or options.start_method == TEMPLATE:
+            confinement.close()
+            which = "several processes that serve" if several else "--start-method template"
+            raise click.UsageError(
+                f"--pids goes with {which} only in a cgroup with the controller pids (--cgroup): else the kernel "
+                "counts all of them together."
+            )
+        method = EXEC
+    return replace(function, confinement=confinement, start_method=method)

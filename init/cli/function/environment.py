@@ -1,4 +1,4 @@
-"""Variables for the function, from options and files. It reads these files and our own environment."""
+"""Read the variables that the user gives the function, from options, from files, and from pipe-init's environment."""
 
 from __future__ import annotations
 
@@ -12,17 +12,37 @@ _AT_EXEC_NAMES = frozenset(("LANG", "LANGUAGE", "LOCPATH"))
 
 
 def acts_at_exec(variables: Mapping[str, str]) -> bool:
-    """Whether the interpreter or libc reads one of them when a process starts: setting it later is in vain."""
+    """Return whether the interpreter or libc reads one of them only when a process starts."""
     return any(name in _AT_EXEC_NAMES or name.startswith(_AT_EXEC) for name in variables)
 
 
+def read_variables(files: Iterable[str], pairs: Iterable[str]) -> dict[str, str]:
+    """Return the variables of --env-file and --env. A later one wins, and --env wins over files.
+
+    Raises:
+        click.UsageError: A file cannot be read, or a text is not a variable.
+    """
+    variables: dict[str, str] = {}
+    for path in files:
+        variables |= read_env_file(path)
+    return variables | read_pairs(pairs)
+
+
 def read_pairs(pairs: Iterable[str]) -> dict[str, str]:
-    """K=V as given; K alone has our own variable's value. click.UsageError: no name, or no such variable."""
+    """Return variables given as K=V. K alone has the value that pipe-init has itself.
+
+    Raises:
+        click.UsageError: A name is missing, or pipe-init has no such variable.
+    """
     return dict(_pair(pair, "--env") for pair in pairs)
 
 
 def read_env_file(path: str) -> dict[str, str]:
-    """The form of Docker's --env-file: K=V or K per line, taken literally; # starts a comment line."""
+    """Return the variables of a file in the form of Docker's --env-file: K=V or K per line, # for comments.
+
+    Raises:
+        click.UsageError: The file cannot be read, or a line is not a variable.
+    """
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]

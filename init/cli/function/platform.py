@@ -10,15 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LAMBDA, FC, NONE = "lambda", "fc", "none"
-PLATFORMS = (LAMBDA, FC, NONE)
-
-MEANS: Mapping[str, Mapping[str, object]] = {
-    LAMBDA: {"log_style": "lambda", "error_style": "lambda"},
-    FC: {"raw": True, "log_style": "fc", "error_style": "fc"},
-    NONE: {},
-}
-"""Platform: {option: its value where --platform is given and the option is not}."""
+from ..options.platforms import FC, LAMBDA, NONE
 
 DEFAULT_NAME = "function"
 DEFAULT_ACCOUNT = "000000000000"
@@ -74,7 +66,7 @@ _MEMORY_DIGITS = 10
 
 
 @dataclass(frozen=True)
-class Asked:
+class IdentityInputs:
     """What the options, the files and the environment say about the function, and facts about the machine.
 
     Attributes:
@@ -127,16 +119,16 @@ class Identity:
     assumed_region: str = ""
 
 
-def identify(asked: Asked) -> Identity:
+def identify(inputs: IdentityInputs) -> Identity:
     """Return the values that describe the function, and the variables that have them.
 
     The more explicit source wins, for the context and for the variables alike: -E and --env-file, then the options,
     then --context, then the environment, then a default.
     """
-    choice = _Choice(asked)
-    if asked.platform == LAMBDA:
+    choice = _Choice(inputs)
+    if inputs.platform == LAMBDA:
         choice.for_lambda()
-    elif asked.platform == FC:
+    elif inputs.platform == FC:
         choice.for_fc()
     return choice.identity()
 
@@ -144,13 +136,13 @@ def identify(asked: Asked) -> Identity:
 class _Choice:
     """Choose a value for one field after the other. A field within a map has a name such as `service.name`."""
 
-    def __init__(self, asked: Asked) -> None:
-        options = {"name": asked.name, "region": asked.region, "memory_mb": asked.memory_mb}
-        self._asked = asked
-        self._names = _VARIABLES[asked.platform]
+    def __init__(self, inputs: IdentityInputs) -> None:
+        options = {"name": inputs.name, "region": inputs.region, "memory_mb": inputs.memory_mb}
+        self._inputs = inputs
+        self._names = _VARIABLES[inputs.platform]
         self._fields: dict[str, Any] = {
-            **_fields_of_arn(str(asked.context.get("arn", ""))),
-            **_flat(asked.context),
+            **_fields_of_arn(str(inputs.context.get("arn", ""))),
+            **_flat(inputs.context),
             **{name: value for name, value in options.items() if value is not None},
         }
         self._variables: dict[str, str] = {}
@@ -158,43 +150,43 @@ class _Choice:
 
     def for_lambda(self) -> None:
         """Choose the fields of a function of AWS Lambda."""
-        asked = self._asked
+        inputs = self._inputs
         name = self._choose("name", lambda: DEFAULT_NAME)
         version = self._choose("version", lambda: "$LATEST")
         region = self._choose("region", lambda: self._profile_region() or self._assume_region())
-        self._choose("memory_mb", lambda: str(asked.machine_mb))
+        self._choose("memory_mb", lambda: str(inputs.machine_mb))
         self._choose("log_group", lambda: f"/aws/lambda/{name}")
-        self._choose("log_stream", lambda: f"{asked.day}/[{version}]{asked.unique}")
+        self._choose("log_stream", lambda: f"{inputs.day}/[{version}]{inputs.unique}")
         account = self._fields.get("account_id") or DEFAULT_ACCOUNT
         partition = next((known for start, known in _PARTITIONS.items() if region.startswith(start)), "aws")
         self._fields["arn"] = self._fields.get("arn") or f"arn:{partition}:lambda:{region}:{account}:function:{name}"
-        self._add("LAMBDA_TASK_ROOT", asked.code_dir)
-        self._add("LAMBDA_RUNTIME_DIR", asked.runtime_dir)
+        self._add("LAMBDA_TASK_ROOT", inputs.code_dir)
+        self._add("LAMBDA_RUNTIME_DIR", inputs.runtime_dir)
         self._add("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
         self._add("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR")
-        if asked.spelled_out:
+        if inputs.spelled_out:
             self._add("TZ", ":UTC")
 
     def for_fc(self) -> None:
         """Choose the fields of a function of Function Compute."""
-        asked = self._asked
+        inputs = self._inputs
         self._choose("name", lambda: DEFAULT_NAME)
         self._choose("region", self._assume_region)
-        self._choose("memory_mb", lambda: str(asked.machine_mb))
+        self._choose("memory_mb", lambda: str(inputs.machine_mb))
         self._choose("account_id", lambda: DEFAULT_ACCOUNT)
         self._choose("service.name", str)
         self._choose("service.qualifier", lambda: "LATEST")
         self._choose("service.version_id", lambda: "LATEST")
         self._choose_credentials()
-        self._add("FC_FUNC_CODE_PATH", asked.code_dir)
-        self._add("FC_INSTANCE_ID", f"c-{asked.unique}")
+        self._add("FC_FUNC_CODE_PATH", inputs.code_dir)
+        self._add("FC_INSTANCE_ID", f"c-{inputs.unique}")
         self._add("FC_RUNTIME_VERSION", RUNTIME_VERSION)
 
     def identity(self) -> Identity:
         """Return what was chosen."""
         for name in self._names.get("handler", ()):
-            self._replace(name, self._asked.handler)
-        self._fields["memory_mb"] = int(self._fields.get("memory_mb") or self._asked.machine_mb)
+            self._replace(name, self._inputs.handler)
+        self._fields["memory_mb"] = int(self._fields.get("memory_mb") or self._inputs.machine_mb)
         if "arn" in self._fields:
             self._fields["arn"] = _corrected_arn(self._fields)
         function: dict[str, Any] = {}
@@ -210,45 +202,45 @@ class _Choice:
         """Choose the value of a field, and set its variables to the same value."""
         names = self._names.get(name, ())
         usable = _is_size if name == "memory_mb" else is_name
-        explicit = _first(self._asked.given, names, usable) or str(self._fields.get(name, ""))
-        ambient = _first(self._asked.inherited, names, usable)
+        explicit = _first(self._inputs.given, names, usable) or str(self._fields.get(name, ""))
+        ambient = _first(self._inputs.inherited, names, usable)
         value = self._fields[name] = explicit or ambient or default()
         for variable in names:
-            if explicit or not usable(self._asked.inherited.get(variable, "")):
+            if explicit or not usable(self._inputs.inherited.get(variable, "")):
                 self._replace(variable, value)
         return value
 
     def _choose_credentials(self) -> None:
         """Take all credentials from one source: -E, else --context, else the environment."""
-        asked = self._asked
-        around = asked.given if any(name in asked.given for name in _CREDENTIALS.values()) else asked.inherited
+        inputs = self._inputs
+        around = inputs.given if any(name in inputs.given for name in _CREDENTIALS.values()) else inputs.inherited
         known = {field: str(self._fields.pop(f"credentials.{field}", "")) for field in _CREDENTIALS}
-        if around is asked.given or not any(known.values()):
+        if around is inputs.given or not any(known.values()):
             known = {field: around.get(name, "") for field, name in _CREDENTIALS.items()}
             known = {field: value for field, value in known.items() if is_name(value)}
         for field_name, value in known.items():
             self._fields[f"credentials.{field_name}"] = value
-            if value or _CREDENTIALS[field_name] in asked.inherited:
+            if value or _CREDENTIALS[field_name] in inputs.inherited:
                 self._replace(_CREDENTIALS[field_name], value)
 
     def _profile_region(self) -> str:
-        region = self._asked.profile_region()
+        region = self._inputs.profile_region()
         return region if is_name(region) else ""
 
     def _assume_region(self) -> str:
-        region = DEFAULT_REGIONS[self._asked.platform]
-        if not any(variable in self._asked.given for variable in self._names["region"]):
+        region = DEFAULT_REGIONS[self._inputs.platform]
+        if not any(variable in self._inputs.given for variable in self._names["region"]):
             self._assumed_region = region  # else the function's variables say what the user gave, whatever it is
         return region
 
     def _add(self, variable: str, value: str) -> None:
         """Set a variable, unless the function has it already."""
-        if variable not in self._asked.given and not self._asked.inherited.get(variable):
+        if variable not in self._inputs.given and not self._inputs.inherited.get(variable):
             self._variables[variable] = value
 
     def _replace(self, variable: str, value: str) -> None:
         """Set a variable, unless -E does; it replaces an inherited one."""
-        if variable not in self._asked.given:
+        if variable not in self._inputs.given:
             self._variables[variable] = value
 
 

@@ -13,12 +13,10 @@ import click
 from ...log import formats
 from ...log.journal import ERROR, INFO, Journal
 from ...model import Function, Outcome
-from ..function.inputs import Given
-from ..function.platform import LAMBDA
-from ..terminal import harmless, is_terminal, wants_colour
-from .http import response_status
+from ..options.platforms import LAMBDA
+from ..options.run_options import RunOptions
 from .json_text import dumped
-from .result_lines import exit_code
+from .terminal import for_stderr, is_terminal, wants_colour
 
 MAX_HINTED = 100
 """Failed events of a run for which a hint is sought. Later events most likely fail for the same reasons."""
@@ -33,7 +31,7 @@ class Failures:
         journal: The log, on stderr.
     """
 
-    def __init__(self, options: Given, function: Function, journal: Journal) -> None:
+    def __init__(self, options: RunOptions, function: Function, journal: Journal) -> None:
         self._options = options
         self._journal = journal
         self._is_json = function.hello.get("log_format") == "json"
@@ -80,15 +78,3 @@ class Failures:
         if text and text not in self._hints:
             self._hints.add(text)
             self._journal.tell(for_stderr(f"pipe-init: hint: {text}"), INFO)
-
-
-def kind_of_failure(outcome: Outcome) -> str:
-    """Return the type of an outcome's error, or an HTTP status of 500 or more; "" if the outcome is no failure."""
-    if outcome.problem is not None:
-        return str(outcome.problem.get("error_type", "")) or "unknown"
-    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and exit_code(outcome) else ""
-
-
-def for_stderr(text: str) -> str:
-    """Return text from a function as it may be written to stderr: if that is a terminal, without control characters."""
-    return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text

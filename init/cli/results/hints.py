@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..function.platform import FC, LAMBDA, NONE
+from ..options.platforms import FC, LAMBDA, NONE
 from .load_hints import Setting, of_loading
 
 MAX_TEXT = 1024

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from ..function.plain_files import read_plain
-from ..function.platform import LAMBDA
+from ...kernel.plain_files import read_plain
+from ..options.platforms import LAMBDA
 
 MAX_FILE = 2**20
 """Bytes of a source file that are looked at."""

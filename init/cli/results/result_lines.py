@@ -15,9 +15,9 @@ from pipe_runtime.wire.messages import JSON, JSON_LINES
 from ...log import formats
 from ...model import EXIT_FUNCTION_FAILED, Outcome
 from ...policy.errors import problem
-from ..terminal import harmless_pieces
-from .http import response_pieces, response_status
+from .http_response import response_pieces
 from .json_text import PIECE, Data, dumped, is_utf8, slices, text_pieces, value_pieces
+from .terminal import harmless_pieces
 
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of a result that may become one line."""
@@ -42,18 +42,6 @@ class Result:
     outcome: Outcome
     data: Data
     size: int
-
-    @property
-    def exit_code(self) -> int:
-        """The event's exit code."""
-        return exit_code(self.outcome)
-
-
-def exit_code(outcome: Outcome) -> int:
-    """Return an outcome's exit code. An HTTP status of 500 or more is a failure of the function."""
-    if outcome.exit_code or outcome.http is None:
-        return outcome.exit_code
-    return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
 
 
 class ResultLines:

@@ -1,20 +1,24 @@
-"""An event that is sent in pieces: what is in memory of it, and what is still to be read.
-
-It knows a descriptor and sizes, not who takes the pieces.
-"""
+"""Read an event that is sent in pieces. It knows a descriptor and sizes, but not where the pieces go."""
 
 from __future__ import annotations
 
 import os
 
-from .lines import READ_SIZE
+READ_SIZE = 64 * 1024
+"""Bytes to read at a time."""
 
 
 class Body:
-    """Bytes to send: `data`, then what `descriptor` has; -1: nothing more.
+    """The bytes of an event: some that are in memory, then those of a descriptor.
 
-    A piece is read ahead: that the body is at its end is known, and can be said, without room for more.
-    error: why it could not be read to its end.
+    One piece is always read ahead. So the end of the body is known, and can be sent, before there is room for more.
+
+    Args:
+        data: The bytes in memory.
+        descriptor: Where the rest is read from; -1 if there is no more.
+
+    Attributes:
+        error: Why the body could not be read to its end; None if it could.
     """
 
     def __init__(self, data: bytes, descriptor: int = -1) -> None:
@@ -24,21 +28,21 @@ class Body:
 
     @property
     def waits_for(self) -> int:
-        """The descriptor that must be readable before `read_ahead`, which is due; -1: none."""
+        """The descriptor to wait for before `read_ahead` has to be called; -1 if it need not be called."""
         return -1 if self._data else self._descriptor
 
     @property
     def ended(self) -> bool:
-        """Whether all of it was taken."""
+        """Whether all of the body was taken."""
         return not self._data and self._descriptor < 0
 
     def take(self, room: int) -> bytes:
-        """The next piece of what is in memory, at most `room` bytes."""
+        """Return the next piece of what is in memory, at most `room` bytes."""
         piece, self._data = bytes(self._data[:room]), self._data[room:]
         return piece
 
     def read_ahead(self) -> None:
-        """Read the next piece into memory, if it is there now."""
+        """Read the next piece into memory, if there is one now."""
         try:
             piece = os.read(self._descriptor, READ_SIZE)
         except BlockingIOError:

@@ -9,17 +9,13 @@ import json
 import os
 import select
 import stat
-from typing import TYPE_CHECKING
 
 import click
 
 from ...kernel.signals import Signals
 from ...model import MAX_PAYLOAD
-from .body import Body
-from .lines import READ_SIZE
-
-if TYPE_CHECKING:
-    from ..function.inputs import Given
+from ..options.run_options import RunOptions
+from .body import READ_SIZE, Body
 
 MAX_EVENT = 1024 * 1024 * 1024
 """Bytes of a single event that is read before it is sent."""
@@ -41,7 +37,7 @@ def open_input(name: str) -> int:
     return descriptor
 
 
-def read_event(options: Given, signals: Signals) -> bytes | Body:
+def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
     """Return the single event: its bytes, or a Body if it is sent in pieces.
 
     An event that has to be JSON is read whole and checked. The bytes of a large file, or of anything that is no regular

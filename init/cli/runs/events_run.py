@@ -10,70 +10,14 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from ...model import (
-    EXIT_FUNCTION_FAILED,
-    EXIT_NOT_EXECUTABLE,
-    EXIT_NOT_FOUND,
-    EXIT_NOT_LOADED,
-    EXIT_OUT_OF_MEMORY,
-    EXIT_PROTOCOL,
-    EXIT_STOPPED,
-    EXIT_TIMED_OUT,
-    EXIT_USAGE,
-    MAX_PAYLOAD,
-    Outcome,
-    Piece,
-    Request,
-)
+from ...engine.supervisor import Supervisor
+from ...model import EXIT_FUNCTION_FAILED, EXIT_STOPPED, MAX_PAYLOAD, Outcome, Piece, Request
 from ...policy.errors import problem
+from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines
 from .lines import MAX_HELD, AsTheyCome, InOrder, LineReader
-
-ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
-"""Exit codes that end a run, because every further event would fail in the same way."""
-
-
-class Engine(Protocol):
-    """The part of the supervisor (supervisor.py) that a run uses."""
-
-    outcomes: deque[Outcome]
-
-    @property
-    def pieces(self) -> deque[Piece]:
-        """The pieces of streamed results that came."""
-
-    @property
-    def finishing(self) -> bool:
-        """Whether the supervisor takes no more requests."""
-
-    @property
-    def interrupted_by(self) -> int:
-        """The signal that asked pipe-init to end, 0 if none did."""
-
-    @property
-    def in_a_hurry(self) -> bool:
-        """Whether a second signal has asked for an end at once."""
-
-    def has_room(self) -> bool:
-        """Return whether another request is worth submitting now."""
-
-    def submit(self, request: Request) -> int:
-        """Take a request."""
-
-    def refuse(self, request: Request) -> None:
-        """Answer a request that came too late to be taken."""
-
-    def taken(self, piece: Piece) -> None:
-        """Give the worker credit for as many bytes as the piece had."""
-
-    def finish(self) -> None:
-        """Take no more requests."""
-
-    def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
-        """Wait until something happens, and handle it. With wait=False, handle what has happened already."""
 
 
 @dataclass(slots=True)
@@ -111,7 +55,7 @@ class EventsRun:
 
     def __init__(
         self,
-        supervisor: Engine,
+        supervisor: Supervisor,
         reader: LineReader,
         output: Output,
         lines: ResultLines,
@@ -254,7 +198,7 @@ class EventsRun:
             self._unchecked.popleft()
             self._unchecked_size -= size
             self._order.put(result.outcome.request_id, result, len(result.data))
-            self.codes.add(result.exit_code)
+            self.codes.add(exit_code(result.outcome))
             self._look_for_an_end(result)
             done = True
         return done
@@ -264,7 +208,7 @@ class EventsRun:
         supervisor, error = self._supervisor, result.outcome.problem
         if error is None or self._ended or supervisor.interrupted_by:
             return
-        if result.exit_code in ENDING_CODES:
+        if exit_code(result.outcome) in ENDING_CODES:
             self._ended = True
         if self._ended or supervisor.finishing:
             self.reason = error
@@ -301,15 +245,3 @@ class EventsRun:
             else:
                 self._supervisor.taken(piece)
         return len(self._withheld) < len(withheld)
-
-
-def worst(codes: set[int]) -> int:
-    """Return the exit code of a run of many events, from the codes of its events.
-
-    The first of these that is present: a code of ENDING_CODES, out of memory, death by a signal, a timeout, a failure.
-    """
-    for code in (*ENDING_CODES, EXIT_OUT_OF_MEMORY):
-        if code in codes:
-            return code
-    signals = sorted(code for code in codes if code > 128)
-    return signals[0] if signals else EXIT_TIMED_OUT if EXIT_TIMED_OUT in codes else max(codes, default=0)

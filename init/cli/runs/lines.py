@@ -6,7 +6,7 @@ import os
 from collections import deque
 from typing import Generic, TypeVar
 
-READ_SIZE = 64 * 1024
+from .body import READ_SIZE
 
 Result = TypeVar("Result")
 

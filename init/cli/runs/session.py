@@ -6,188 +6,161 @@ This file knows files and terminals. How requests are run is in single_run.py an
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipe_runtime.wire.messages import ANY, BYTES, JSON, PRE_FREEZE
 
-from ...engine.dispatch import lanes_for
 from ...engine.supervisor import Supervisor
 from ...kernel.host import SoleHost
 from ...kernel.outlet import Patience, same_file
 from ...kernel.reaper import become_subreaper
-from ...kernel.signals import Signals
 from ...limits.confinement import cgroup_folders
 from ...log import formats
 from ...log.journal import INFO, LOG_CAP, Journal
-from ...model import EXEC, MAX_PAYLOAD, TEMPLATE, Outcome, Request, new_request_id
-from ...workers import launch
-from ..function.aws_region import mentions_aws
-from ..function.confine import open_confinement
-from ..function.inputs import Given, describe_function
-from ..function.platform import FC
-from ..results.failures import Failures, for_stderr, kind_of_failure
-from ..results.http import http_metadata
+from ...model import MAX_PAYLOAD, Outcome, Request, new_request_id
+from ...workers.early import EarlyStart, start_early
+from ..function.aws_region import note_about_region
+from ..function.confine import confined
+from ..function.describe import describe_function
+from ..options.run_options import RunOptions
+from ..results.exit_codes import exit_code, kind_of_failure, worst
 from ..results.output import Output, OutputError
-from ..results.result_lines import ResultLines, exit_code
-from ..results.summary import Summary
-from ..terminal import Progress, harmless, is_terminal
+from ..results.terminal import Progress, for_stderr, harmless, is_terminal
 from .body import Body
 from .event_input import open_input, read_event
-from .events_run import EventsRun, worst
-from .lines import LineReader
 from .single_run import SingleRun
 
 if TYPE_CHECKING:
-    from ...entry import Early
+    from ..results.failures import Failures
+    from .events_run import EventsRun
+    from .lines import LineReader
 
 
 class Session:
-    """One run of the command. click.ClickException: what is wrong with the options."""
+    """One run of the command.
 
-    def __init__(self, options: Given, early: Early | None) -> None:
+    Args:
+        options: The options of the run.
+        early: What was prepared before they were read.
+
+    Raises:
+        click.ClickException: An option is wrong.
+    """
+
+    def __init__(self, options: RunOptions, early: EarlyStart | None) -> None:
         self.options = options
-        chosen = [name for name in ("event", "event_file", "events") if getattr(options, name) is not None]
-        if len(chosen) > 1:
-            names = " and ".join("--" + name.replace("_", "-") for name in chosen)
-            raise click.UsageError(f"{names} cannot be given together: choose one.")
-        self.function = describe_function(options)
+        function = describe_function(options)
         self.source = -1 if options.events is None else open_input(options.events)
-        folders = cgroup_folders(self.function.limits, [str(folder) for folder in options.cgroup])
-        signals, process = self._early(early, wanted=not folders)
-        self.event = read_event(options, signals) if options.events is None else b""
-        self.output = Output(1, signals, options.grace)
-        self.summary = Summary() if self.function.log_style == formats.SUMMARY and is_terminal(2) else None
-        log_bytes = self.function.limits.log_bytes
-        self.journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if log_bytes is None else log_bytes)
-        self._one_terminal = same_file(1, 2) and is_terminal(2)
-        if same_file(1, 2):
-            self.output.share(self.journal)
-        if self.logs_json:
-            self.journal.json_line = formats.json_line
-        self.patience = Patience(signals, options.grace)
+        folders = cgroup_folders(function.limits, [str(folder) for folder in options.cgroup])
+        early = early or start_early()
+        process = early.worker_for(function, in_cgroup=bool(folders))
+        self.event = read_event(options, early.signals) if options.events is None else b""
+        self.output = Output(1, early.signals, options.grace)
+        self.patience = Patience(early.signals, options.grace)
+        self.logs_json = function.hello.get("log_format") == "json"
+        self.journal = self._open_journal(function.limits.log_bytes)
         self.progress = Progress(self.journal, options.events is not None and not options.quiet and is_terminal(2))
         self.journal.before_line = self._before_log_line
         if not become_subreaper() and not options.quiet:
             self.journal.tell("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
-        self.failures = Failures(options, self.function, self.journal)
-        self._say_region()
-        confinement = open_confinement(options, self.function.limits, folders, self.journal)
-        self.function = replace(self.function, confinement=confinement)
-        self.function = replace(self.function, start_method=self._start_method())
-        host = SoleHost(signals, self.function.spin_us)
+        if note := note_about_region(options, function):
+            self.journal.tell(f"pipe-init: {note}", INFO)
+        self.function = confined(options, function, folders, self.journal)
+        host = SoleHost(early.signals, function.spin_us)
         self.supervisor = Supervisor(self.function, host, self.journal, process)
 
-    @property
-    def logs_json(self) -> bool:
-        """Whether each line on stderr is one of JSON."""
-        return self.function.hello.get("log_format") == "json"
+    @cached_property
+    def failures(self) -> Failures:
+        """What tells the user about failed outcomes."""
+        from ..results.failures import Failures  # late: most runs do not fail
 
-    def _early(self, early: Early | None, wanted: bool) -> tuple[Signals, launch.Process | None]:
-        """The signals, and the worker that was started ahead if it is the one that the options ask for.
+        return Failures(self.options, self.function, self.journal)
 
-        wanted: it will do that it was started outside of a cgroup of its own.
-        """
-        if early is None:
-            signals = Signals()
-            signals.install()
-            return signals, None
-        if early.process is None:
-            return early.signals, None
-        same = (early.command, early.environment) == (self.function.command, self.function.environment)
-        if wanted and same and self.function.start_method == EXEC and self.function.workers == 1:
-            return early.signals, early.process
-        early.process.dismiss()
-        return early.signals, None
-
-    def _say_region(self) -> None:
-        """Say which region was assumed, but only where the function is likely to use it."""
-        options, region = self.options, self.function.assumed_region
-        if not region or self.function.log_style == "none":
-            return
-        if options.platform == FC:
-            self.journal.tell(
-                f"pipe-init: FC_REGION is {region}: neither --region nor the environment names another", INFO
-            )
-        elif options.platform or mentions_aws(str(options.code_dir), options.handler):
-            others = "neither --region nor the environment nor an AWS profile names another"
-            self.journal.tell(f"pipe-init: AWS_REGION is {region}: {others}", INFO)
-
-    def _start_method(self) -> str:
-        """How workers are started, now that it is known who counts their processes. click.UsageError: it cannot be."""
-        if self.function.confinement.counts_each_worker:
-            return self.function.start_method
-        if lanes_for(self.function) > 1:
-            which = "several processes that serve"
-        elif self.options.start_method == TEMPLATE:
-            which = "--start-method template"
-        else:
-            return EXEC
-        self.function.confinement.close()
-        raise click.UsageError(
-            f"--pids goes with {which} only in a cgroup with the controller pids (--cgroup): else the kernel counts "
-            "all of them together."
-        )
+    def _open_journal(self, cap: int | None) -> Journal:
+        """Return the log on stderr, which takes turns with stdout if both are the same file."""
+        journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if cap is None else cap)
+        shared = same_file(1, 2)
+        self._one_terminal = shared and is_terminal(2)
+        if shared:
+            self.output.share(journal)
+        if self.logs_json:
+            journal.json_line = formats.json_line
+        return journal
 
     def run(self) -> int:
         """Run one event or many, wait for the reader of the log, and return the exit code."""
         try:
-            code = self.run_one() if self.options.events is None else self.run_events()
+            code = self._run_one() if self.options.events is None else self._run_events()
         finally:
             self.journal.finish(self.patience)
-        return self._exit_code(code)
+        ending = self.supervisor.interrupted_by
+        return 128 + ending if ending else code
 
-    def run_one(self) -> int:
-        """Run one event; return the exit code."""
+    def _run_one(self) -> int:
+        """Run one event, print its result, and return the exit code."""
         body = self.event if isinstance(self.event, Body) else None
-        alone = SingleRun(self.supervisor, self.output, self.options.raw, self.options.include)
-        try:
-            outcome = alone.run(self._single_request(), body)
+        single = SingleRun(self.supervisor, self.output, self.options.raw, self.options.include)
+        with self._closing():
+            outcome = single.run(self._single_request(), body)
             if body is not None and body.error is not None:
                 raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
             if outcome.problem is not None:
                 self.failures.show(outcome)
                 self.failures.hint(outcome)
             else:
-                alone.print_rest(outcome)
-            code = exit_code(outcome) or self._freeze()
-        except (BrokenPipeError, OutputError):
-            self.supervisor.abandon()  # its result cannot be written
-            raise
-        finally:
-            self._close()
-        return self._exit_code(code)
+                single.print_rest(outcome)
+            return exit_code(outcome) or self._freeze()
 
-    def run_events(self) -> int:
+    def _run_events(self) -> int:
         """Run the events of JSON Lines, write JSON Lines, and return the exit code."""
+        from ..results.result_lines import ResultLines  # late: a single event needs none of these
+        from ..results.summary import Summary
+        from .events_run import EventsRun
+        from .lines import LineReader
+
         options, reader = self.options, LineReader(self.source, MAX_PAYLOAD)
+        summary = Summary() if self.function.log_style == formats.SUMMARY and is_terminal(2) else None
+
+        def count(outcome: Outcome) -> None:
+            self._show_failure(outcome)
+            if summary is not None:
+                summary.count(kind_of_failure(outcome), outcome.measured.get("duration_us"))
+
         lines = ResultLines(options.raw, options.unordered, options.error_style, is_terminal(1))
-        run = EventsRun(self.supervisor, reader, self.output, lines, self._request, options.unordered, self._count)
-        try:
+        run = EventsRun(self.supervisor, reader, self.output, lines, self._request, options.unordered, count)
+        with self._closing():
             run.run()
             run.codes.add(self._freeze())
-        except (BrokenPipeError, OutputError):
-            self.supervisor.abandon()  # results cannot be written: requests in flight need not finish
-            raise
-        finally:
-            self.progress.clear()
-            self._close()
-        if self.summary is not None:
-            self.journal.tell(self.summary.text(), INFO)
+        if summary is not None:
+            self.journal.tell(summary.text(), INFO)
         if reader.error is not None:
             raise click.UsageError(f"Cannot read {options.events!r} any further: {reader.error.strerror}.")
         self._say_early_end(run, reader)
-        return self._exit_code(worst(run.codes))
+        return worst(run.codes)
 
-    def _count(self, outcome: Outcome) -> None:
-        """Count an event whose line is about to be printed."""
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """End the workers after the block, and remove their cgroups. Give requests up if stdout takes no results."""
+        try:
+            yield
+        except (BrokenPipeError, OutputError):
+            self.supervisor.abandon()
+            raise
+        finally:
+            self.progress.clear()
+            self.supervisor.close()
+            if not self.function.confinement.close():
+                self.journal.tell("pipe-init: a cgroup is left behind, with processes in it that do not end")
+
+    def _show_failure(self, outcome: Outcome) -> None:
+        """Count an event whose line is about to be printed, and write a hint about its error."""
         self.failures.find_source(outcome)
-        failure = kind_of_failure(outcome)
-        self.progress.count(bool(failure))
-        if self.summary is not None:
-            self.summary.count(failure, outcome.measured.get("duration_us"))
+        self.progress.count(bool(kind_of_failure(outcome)))
         self.failures.hint(outcome)
         if is_terminal(1):
             self.progress.clear()
@@ -225,22 +198,19 @@ class Session:
         request.metadata = {**(request.metadata or {}), "stream": True}
         return request
 
-    def _request(self, payload: bytes, size: int | None = -1) -> Request:
-        """size: of the body in bytes, None if that is not known, negative for the payload's."""
+    def _request(self, payload: bytes, body_size: int | None = -1) -> Request:
+        """Return the request of an event.
+
+        Args:
+            payload: The event.
+            body_size: The bytes of its body; None if that is not known; -1 if the payload is all of it.
+        """
         options = self.options
         content_type, accept = (BYTES, ANY) if options.raw or options.is_http else (JSON, JSON)
         metadata: dict[str, Any] | None = None
         if options.is_http:
-            metadata = {"http": http_metadata(options, len(payload) if size == -1 else size)}
+            from ..function.http_request import http_metadata
+
+            metadata = {"http": http_metadata(options, len(payload) if body_size == -1 else body_size)}
         id = str(self.function.metadata.get("request_id") or new_request_id())
         return Request(id, payload, content_type, accept, options.timeout, metadata)
-
-    def _close(self) -> None:
-        """End the workers, and remove the cgroup."""
-        self.supervisor.close()
-        if not self.function.confinement.close():
-            self.journal.tell("pipe-init: a cgroup is left behind, with processes in it that do not end")
-
-    def _exit_code(self, code: int) -> int:
-        ending = self.supervisor.interrupted_by
-        return 128 + ending if ending else code

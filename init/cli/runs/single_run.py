@@ -13,9 +13,9 @@ from pipe_runtime.wire.messages import JSON
 
 from ...engine.supervisor import Supervisor
 from ...model import Outcome, Piece, Request
-from ..results.http import response_head
+from ..results.http_response import response_head
 from ..results.output import Output
-from ..terminal import harmless, is_terminal
+from ..results.terminal import harmless, is_terminal
 from .body import Body
 
 

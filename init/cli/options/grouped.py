@@ -1,4 +1,4 @@
-"""Options that read like documentation: in groups, each with its environment variable, and examples at the end."""
+"""Options of click whose help reads like documentation: in groups, each with a variable, and examples at the end."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import click
 from click.core import ParameterSource
 
 JSON_LOG = "json_log"
-"""Key in click's context: whether each line on stderr has to be JSON, as far as is known yet."""
+"""Key in click's context of whether each line on stderr has to be JSON, as far as that is known yet."""
 
 _RANGE = re.compile(r"\s+\[[^\[\]]*<=x[^\[\]]*\]$")
-"""What click says behind an option of the numbers that it takes: more than one wants to read."""
+"""The range of numbers that click adds to an option's help. The help is easier to read without it."""
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class GroupedOption(click.Option):
-    """An option that belongs under a heading of its command's help."""
+    """An option that stands under a heading of its command's help."""
 
     def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
         super().__init__(*names, **settings)
@@ -52,13 +52,29 @@ class DocumentedCommand(click.Command):
                     formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
 
 
+class Line(click.types.StringParamType):
+    """A text with blanks in it. Its variable has one such text per line, where click would split it at each blank."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Return the lines of a variable that are not blank."""
+        return [line for line in rv.splitlines() if line.strip()]
+
+
 class Number(click.FloatRange):
-    """A number in a range; NaN, which compares with nothing, is in none. what: it is called."""
+    """A number in a range. NaN is in no range.
+
+    Attributes:
+        what: What an error message calls it.
+    """
 
     what = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """click.BadParameter: it is not such a number."""
+        """Return the number.
+
+        Raises:
+            click.BadParameter: It is not a number in the range.
+        """
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value} is not a {self.what}.", param, ctx)
@@ -72,7 +88,13 @@ class Seconds(Number):
 
 
 def prefer_command_line(context: click.Context, given: dict[str, Any], names: Iterable[str]) -> None:
-    """Of options that exclude each other, forget those from variables where the command line has one itself."""
+    """Forget options that come from variables if the command line has one that excludes them.
+
+    Args:
+        context: The command's context.
+        given: The values of its options.
+        names: Options that exclude each other.
+    """
     names = list(names)
     variable = [name for name in names if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT]
     if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names):
@@ -80,7 +102,7 @@ def prefer_command_line(context: click.Context, given: dict[str, Any], names: It
 
 
 def option(*names: str, group: str, **settings: Any) -> Callable[[Decorated], Decorated]:
-    """An option under a heading, whose variable is PIPE_INIT_ and its long name."""
+    """Declare an option under the heading `group`. Its variable is PIPE_INIT_ with its long name."""
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "PIPE_INIT_" + long.removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=GroupedOption, group=group, envvar=variable, **settings)

@@ -1,4 +1,4 @@
-"""Manners towards a terminal: what a function writes cannot steer it, and long work shows how far it is."""
+"""Write to a terminal: make a function's text harmless for it, and show how far a long run is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 
-from ..log.journal import EMPTY, Journal
+from ...log.journal import EMPTY, Journal
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CLEAR_LINE = b"\r\x1b[K"
@@ -16,7 +16,7 @@ _REFRESH_SECONDS = 0.1
 
 
 def is_terminal(descriptor: int) -> bool:
-    """Whether a person may be looking at what is written there."""
+    """Return whether a descriptor is a terminal."""
     try:
         return os.isatty(descriptor)
     except OSError:
@@ -24,7 +24,7 @@ def is_terminal(descriptor: int) -> bool:
 
 
 def wants_colour(descriptor: int) -> bool:
-    """NO_COLOR (no-color.org) and FORCE_COLOR first, then whether it is a terminal."""
+    """Return whether text may have colours. NO_COLOR (no-color.org) and FORCE_COLOR come before the descriptor."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(descriptor)
@@ -43,14 +43,19 @@ def harmless_pieces(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     yield _shown(decoder.decode(b"", final=True))
 
 
+def for_stderr(text: str) -> str:
+    """Return text from a function as it may be written to stderr: if that is a terminal, without control characters."""
+    return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text
+
+
 def _shown(text: str) -> bytes:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text).encode("utf-8")
 
 
 class Progress:
-    """One line on a terminal that says how many events are done.
+    """Keep one line on a terminal that says how many events are done.
 
-    While the terminal takes nothing, as after Ctrl-S, the line is left as it is.
+    While the terminal accepts no output, for example after Ctrl-S, the line stays as it is.
 
     Args:
         journal: What writes to the terminal.
@@ -65,14 +70,14 @@ class Progress:
         self._done = self._failed = 0
 
     def count(self, failed: bool) -> None:
-        """One more event has its outcome."""
+        """Count one more event that has its outcome."""
         self._done += 1
         self._failed += failed
         if self._active and time.monotonic() - self._last >= _REFRESH_SECONDS:
             self._show()
 
     def clear(self) -> None:
-        """Make room for another line."""
+        """Remove the line, so that another one can be written."""
         if self._shown:
             self._journal.put(_CLEAR_LINE)
             self._shown = False

@@ -1,0 +1,115 @@
+"""Check that the options of `run` go together, and that what they say fits into the protocol's frames.
+
+Every check raises click.UsageError with what is wrong. This file knows folders, but not the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import msgpack
+
+from pipe_runtime.wire.frames import MAX_HEAD, MAX_ITEMS
+
+from ...model import REQUEST
+from ..options.run_options import EVENT_SOURCES, RunOptions
+from .platform import MAX_NAME, is_name
+
+MAX_ASKED = MAX_HEAD - 1024
+"""Bytes of a head that options may fill. The supervisor adds fields of its own."""
+
+MAX_HANDLER = 4096
+"""Characters of a handler's name: as many as a path may have (PATH_MAX)."""
+
+
+def check_options(options: RunOptions) -> None:
+    """Raise click.UsageError if an option is wrong, or does not go with another one."""
+    check_event_sources(options)
+    check_names(options)
+    check_http(options)
+    check_workers(options)
+
+
+def check_event_sources(options: RunOptions) -> None:
+    """Raise click.UsageError if events would come from several places."""
+    chosen = [name for name in EVENT_SOURCES if getattr(options, name) is not None]
+    if len(chosen) > 1:
+        names = " and ".join("--" + name.replace("_", "-") for name in chosen)
+        raise click.UsageError(f"{names} cannot be given together: choose one.")
+    if options.unordered and options.events is None:
+        raise click.UsageError("--unordered is for --events.")
+
+
+def check_names(options: RunOptions) -> None:
+    """Raise click.UsageError if a folder does not exist, or if the protocol cannot carry a name."""
+    folders = [("--code-dir", options.code_dir), *(("--layer", folder) for folder in options.layer)]
+    for what, folder in folders:
+        if not os.path.isdir(str(folder)):
+            raise click.UsageError(f"{what}: there is no folder {str(folder)!r}.")
+    if len(options.layer) > MAX_ITEMS:
+        raise click.UsageError(f"--layer: {len(options.layer)} folders; the limit is {MAX_ITEMS}.")
+    hooks = [("--" + hook.replace("_", "-"), name) for hook, name in options.hooks.items()]
+    names = [("HANDLER", options.handler), *hooks]
+    for what, text in (("--name", options.name), ("--region", options.region)):
+        if text is not None and not is_name(text):
+            raise click.UsageError(f"{what}: {text[:100]!r} is not 1 to {MAX_NAME} printable characters.")
+    for what, name in names:
+        if len(name) > MAX_HANDLER:
+            raise click.UsageError(f"{what} has {len(name)} characters; the limit is {MAX_HANDLER}.")
+    for what, name in hooks:
+        if not name:
+            raise click.UsageError(f"{what}: the name is empty; it has HANDLER's form, such as index.initialize.")
+    for what, name in (*names, *((what, str(folder.absolute())) for what, folder in folders)):
+        if not is_utf8(name):
+            raise click.UsageError(f"{what}: {name!r} is not UTF-8 text; give it another name.")
+
+
+def check_http(options: RunOptions) -> None:
+    """Raise click.UsageError if there are options of HTTP without HTTP. http_request.py checks what they say."""
+    if options.type == "event" and (options.is_http or options.include):
+        raise click.UsageError("--request, --header and --include are for HTTP: not with --type event.")
+    if options.include and not options.is_http:
+        raise click.UsageError("--include is for HTTP: it needs --request, --header or --type wsgi or asgi.")
+
+
+def check_workers(options: RunOptions) -> None:
+    """Raise click.UsageError if options about processes do not go together."""
+    if options.isolation == REQUEST and options.concurrency > 1:
+        raise click.UsageError(
+            "--concurrency is for requests that share a worker; with --isolation request none do: use --workers."
+        )
+    if options.isolation == REQUEST and options.max_requests is not None:
+        raise click.UsageError("--max-requests goes without --isolation request, where it is 1.")
+    if options.isolation == REQUEST and options.max_growth is not None:
+        raise click.UsageError("--max-growth goes without --isolation request, where no worker serves a second one.")
+    if options.pre_freeze is not None and (options.workers > 1 or options.isolation == REQUEST):
+        raise click.UsageError("--pre-freeze is for a single worker that serves all events.")
+
+
+def check_size(fields: Mapping[str, Any], what: str) -> int:
+    """Return the size of a head's fields in bytes. Raise click.UsageError, which names `what`, if they do not fit."""
+    size = packed_size(fields)
+    if size > MAX_ASKED:
+        raise click.UsageError(f"{what} make {size} bytes together; the limit is {MAX_ASKED}.")
+    return size
+
+
+def packed_size(fields: Mapping[str, Any]) -> int:
+    """Return the bytes that a map takes in a head.
+
+    Raises:
+        UnicodeEncodeError: It has a text with a lone surrogate.
+    """
+    return len(msgpack.packb(fields))
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether an argument is UTF-8. Bytes that are not have become lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,206 @@
+"""Turn the options of `run` into a Function. Wrong options raise click.ClickException.
+
+This file knows files and the environment. It knows nothing of workers, and does not read the event.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import msgpack
+
+from ...limits import rlimits
+from ...limits.confinement import Confinement
+from ...log import formats
+from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
+from ...workers import launch
+from ..options.platforms import LAMBDA, NONE
+from ..options.run_options import RunOptions
+from .aws_region import region_of_profile
+from .checks import MAX_ASKED, check_options, check_size, packed_size
+from .confine import limits_of
+from .environment import acts_at_exec, read_variables
+from .platform import Identity, IdentityInputs, identify
+
+WINDOW_REQUESTS = 64
+"""Requests of --events that may be on their way to a worker."""
+
+GROWING_WINDOW = 4
+"""The same if the init replaces a worker that has grown. It does so after the requests that it has sent it."""
+
+
+def describe_function(options: RunOptions) -> Function:
+    """Return the function to run and how it is run.
+
+    Raises:
+        click.ClickException: An option is wrong, or does not go with another one.
+    """
+    check_options(options)
+    context, metadata = read_context(options)
+    given = read_variables(options.env_file, options.env)
+    environment = launch.function_environment(os.environ)
+    identity = identify(identity_inputs(options, context, given, environment))
+    given = {**identity.variables, **given}
+    hello = configuration(options, identity, {**environment, **given})
+    room = MAX_ASKED - check_size(hello, "HANDLER, its hooks, --code-dir, --layer, --name, --region and --context")
+    check_size({**metadata, **http_fields(options)}, "--request, --header and --context")
+    if acts_at_exec(given) or not fits_into_hello(given, room):
+        environment, given = {**environment, **given}, {}
+    return Function(
+        command=runtime_command(options.python),
+        environment=environment,
+        hello={**hello, "environment": given},
+        settings=settings_of(options),
+        confinement=Confinement(limits_of(options)),
+        memory_mb=hello["function"]["memory_mb"],
+        version=hello["function"].get("version", Function.version),
+        assumed_region=identity.assumed_region,
+        log_style=log_style(options),
+        spin_us=options.spin if len(os.sched_getaffinity(0)) > 1 else 0,
+        concurrency=options.concurrency,
+        workers=1 if options.events is None else options.workers,
+        isolation=options.isolation,
+        start_method=start_method(options),
+        max_growth=None if options.max_growth is None else options.max_growth * 2**20,
+        hooks=frozenset(options.hooks),
+        metadata=metadata,
+    )
+
+
+def read_context(options: RunOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what --context says: HELLO's `function` map, and INVOKE's fields."""
+    if options.context is None:
+        return {}, {}
+    from .context_file import read_context_file
+
+    context, metadata = read_context_file(options.context)
+    if "request_id" in metadata and options.events is not None:
+        raise click.UsageError("--context: request_id is for a single event; --events gives each one of its own.")
+    return context, metadata
+
+
+def http_fields(options: RunOptions) -> dict[str, Any]:
+    """Return INVOKE's fields of an HTTP request with the largest body; {} if the function gets none."""
+    if not options.is_http:
+        return {}
+    from .http_request import http_metadata
+
+    return {"http": http_metadata(options, MAX_PAYLOAD)}
+
+
+def settings_of(options: RunOptions) -> Settings:
+    """Return the time limits of the workers, and how many requests each may have."""
+    alone, each_its_own = options.events is None, options.isolation == REQUEST
+    window = 1 if alone or each_its_own else WINDOW_REQUESTS
+    if options.max_growth is not None:
+        window = min(window, GROWING_WINDOW)
+    return Settings(
+        start_timeout=options.start_timeout,
+        grace=options.grace,
+        start_attempts=1 if alone else Settings.start_attempts,
+        window_requests=options.concurrency if options.concurrency > 1 else window,
+        max_requests=1 if each_its_own else options.max_requests or 0,
+        prestart=each_its_own and not alone,
+    )
+
+
+def log_style(options: RunOptions) -> str:
+    """Return the style of the lines around requests (log/formats.py) that the options ask for."""
+    if options.quiet:
+        return "none"
+    if options.log_style != formats.AUTO:
+        return options.log_style
+    return formats.SHORT if options.events is None else formats.SUMMARY
+
+
+def identity_inputs(
+    options: RunOptions, context: Mapping[str, Any], given: Mapping[str, str], inherited: Mapping[str, str]
+) -> IdentityInputs:
+    """Return what platform.py needs to know.
+
+    Args:
+        options: The options of the run.
+        context: HELLO's `function` map of --context.
+        given: The variables of -E and --env-file.
+        inherited: The variables that the function inherits.
+    """
+    return IdentityInputs(
+        platform=options.platform or LAMBDA,
+        spelled_out=options.platform is not None,
+        handler=options.handler,
+        code_dir=str(options.code_dir.absolute()),
+        runtime_dir=os.path.dirname(launch.runtime_command("")[1]),
+        name=options.name,
+        region=options.region,
+        memory_mb=options.memory,
+        machine_mb=rlimits.physical_memory() // 2**20,
+        context=context,
+        given=given,
+        inherited=inherited,
+        day=time.strftime("%Y/%m/%d", time.gmtime()),
+        unique=os.urandom(16).hex(),
+        profile_region=lambda: region_of_profile({**inherited, **given}),
+    )
+
+
+def configuration(options: RunOptions, identity: Identity, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return HELLO's fields that the options decide. A field is left out if its option has the default.
+
+    Args:
+        options: The options of the run.
+        identity: What describes the function.
+        variables: The environment that the function will have.
+    """
+    fields: dict[str, Any] = {
+        "handler": options.handler,
+        "code_dir": str(options.code_dir.absolute()),
+        "function": {**identity.function, "timeout_ms": math.ceil(options.timeout * 1000)},
+        **options.hooks,
+    }
+    if options.type != "auto":
+        fields["type"] = options.type
+    if options.concurrency > 1:
+        fields["concurrency"] = options.concurrency
+    if options.initializer is not None or options.pre_stop is not None:
+        fields["init_request_id"] = new_request_id()
+    if options.bytes != "text":
+        fields["bytes"] = options.bytes
+    if options.layer:
+        fields["layers"] = [str(folder.absolute()) for folder in options.layer]
+    if options.platform != NONE:
+        fields["platform"] = options.platform or LAMBDA
+    if options.log_style == "json" or variables.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json":
+        fields["log_format"] = "json"
+    if options.log_level is not None:
+        fields["log_level"] = options.log_level
+    return fields
+
+
+def start_method(options: RunOptions) -> str:
+    """Return how workers are started. For a single event nothing is faster than one worker of its own."""
+    if options.start_method != "auto":
+        return options.start_method
+    several = options.workers > 1 or options.isolation == REQUEST
+    return TEMPLATE if several and options.events is not None else EXEC
+
+
+def fits_into_hello(variables: Mapping[str, str], room: int) -> bool:
+    """Return whether HELLO, with `room` bytes left, can carry these variables."""
+    try:
+        return packed_size({"environment": variables}) <= room
+    except UnicodeEncodeError:
+        return False  # exec takes any bytes
+
+
+def runtime_command(python: str | None) -> list[str]:
+    """Return the command of the runtime under the interpreter of --python: a program, or a virtual environment."""
+    if python is None:
+        return launch.runtime_command(launch.this_python())
+    inside = os.path.join(python, "bin", "python")
+    program = os.path.abspath(inside) if os.path.isdir(python) else python
+    return launch.runtime_command(program, [os.path.dirname(os.path.dirname(os.path.abspath(msgpack.__file__)))])

@@ -1,0 +1,325 @@
+"""Declare the options of `pipe-init run`: each is a field of RunOptions, with its help.
+
+What the options mean for a function is decided in cli/function/, and what a run does in cli/runs/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from pipe_runtime.wire.connection import MAX_CONCURRENCY
+
+from ...log import formats
+from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
+from .grouped import Decorated, Line, Number, Seconds, option
+from .platforms import MEANS, PLATFORMS
+
+TYPES = ("auto", "event", "wsgi", "asgi")
+"""The kinds of function. With auto the runtime looks at the handler."""
+
+BYTES_FORMS = ("text", "base64")
+"""Values of --bytes: bytes in a JSON result become their text, or an object with their base64."""
+
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
+"""The names of levels that AWS Lambda and Python use."""
+
+HOOKS = ("initializer", "pre_stop", "pre_freeze")
+
+EVENT_SOURCES = ("event", "event_file", "events")
+"""The options that say where events come from. They exclude each other."""
+
+MIN_MEMORY_MB = 16
+"""With less not even the interpreter starts."""
+
+MAX_WORKERS = 1024
+"""More are of no use on one machine, and each takes descriptors and memory."""
+
+MAX_MEMORY_MB = 10**9
+"""More than any machine has, and little enough for setrlimit(2)."""
+
+MIN_OPEN_FILES = 16
+"""The runtime's own, and a few for what Python opens to load a module."""
+
+MAX_COUNT = 2**22
+"""Of processes and of descriptors: PID_MAX_LIMIT of <linux/threads.h>, and more than the kernel grants by default."""
+
+FOLDER = click.Path(path_type=Path)
+
+
+def of_platform(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return an option's value. If only --platform is given, it is the value that the platform stands for."""
+    name, platform = str(parameter.name), context.params.get("platform")
+    if platform is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+        return value
+    return MEANS[platform].get(name, value)
+
+
+def _declared(group: str, help: str, short: str = "", **settings: Any) -> Any:
+    """Declare a field as an option.
+
+    Args:
+        group: The heading in the help under which it stands.
+        help: Its help.
+        short: Its short name, such as "-C". The long name is the field's.
+        settings: Further settings of click.option.
+    """
+    return field(metadata={"option": (short, {"group": group, "help": help, **settings})})
+
+
+_function = partial(_declared, "Function")
+_event = partial(_declared, "Event")
+_http = partial(_declared, "HTTP")
+_limit = partial(_declared, "Limits")
+_speed = partial(_declared, "Speed")
+_output = partial(_declared, "Output")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of `run` as given. None means that an option is not given."""
+
+    handler: str
+
+    # Function
+    code_dir: Path = _function("Where the handler lives. Default: here.", "-C", type=FOLDER, default=".")
+    python: str | None = _function(
+        "Another interpreter, or a virtual environment; pipe-init need not be installed in it.", metavar="PATH"
+    )
+    env: tuple[str, ...] = _function(
+        "A variable for the function; K alone passes on ours. Repeatable.", "-E", metavar="K=V"
+    )
+    env_file: tuple[str, ...] = _function(
+        "Variables from a file, a K=V or K per line, # for comments. Repeatable.", metavar="FILE"
+    )
+    type: str = _function(
+        "The kind of function: event, wsgi, asgi or auto. Default: auto, which looks at the handler.",
+        metavar="TYPE",
+        type=click.Choice(TYPES),
+        default="auto",
+    )
+    platform: str | None = _function(
+        "The platform whose variables the function gets: lambda, fc or none. If given, it also chooses the platform's "
+        "event form (fc: bytes), log style and error style. Default: lambda's variables.",
+        metavar="NAME",
+        type=click.Choice(PLATFORMS),
+        is_eager=True,
+    )
+    name: str | None = _function("The function's name. Default: function.", metavar="NAME")
+    region: str | None = _function(
+        "The function's region. Default: from the environment, else from your AWS profile, else us-east-1; fc: "
+        "cn-hangzhou.",
+        metavar="REGION",
+    )
+    initializer: str | None = _function(
+        "A function to call once before the first event, with the context; named as HANDLER is.", metavar="NAME"
+    )
+    pre_stop: str | None = _function("A function to call before the worker ends, with the context.", metavar="NAME")
+    pre_freeze: str | None = _function(
+        "A function to call where the platform would freeze the worker, with the context.", metavar="NAME"
+    )
+    layer: tuple[Path, ...] = _function(
+        "More code: DIR/python/lib/pythonX.Y/site-packages and DIR/python, else DIR itself. Repeatable.",
+        metavar="DIR",
+        type=FOLDER,
+    )
+    context: str | None = _function(
+        "What the handler's context says: a JSON object with name, version, arn, log_group, log_stream, region, "
+        "account_id, service, credentials; of each event request_id, trace, tenant_id, retry_count, client_context, "
+        "identity, tracing.",
+        metavar="FILE",
+    )
+
+    # Event
+    event: str | None = _event(
+        "The event, inline; with --raw the text itself. Default: {}. Of an HTTP request, its body; default: none.",
+        "-e",
+        metavar="JSON",
+    )
+    event_file: str | None = _event("The event from a file; - is stdin.", "-f", metavar="FILE")
+    events: str | None = _event(
+        "One event per line (JSON Lines), one result line for each, in order; - is stdin.", metavar="FILE"
+    )
+    unordered: bool = _event(
+        'With --events: print results as they come, each as {"index": N, "result": …}, counted from 0.'
+    )
+    raw: bool = _event("The handler gets bytes, and the bytes it returns go out as they are.", callback=of_platform)
+    bytes: str = _event(
+        "What bytes in a JSON result become: text, as on Lambda, if they are UTF-8 (else an error); or base64, an "
+        'object {"base64": …}. Default: text.',
+        metavar="FORM",
+        type=click.Choice(BYTES_FORMS),
+        default="text",
+    )
+
+    # HTTP
+    request: str | None = _http(
+        "An HTTP request, such as 'POST /path?q=1'. Without a method: POST if there is an event, else GET.",
+        metavar="'METHOD TARGET'",
+    )
+    header: tuple[str, ...] = _http(
+        "A header of the request; without --request that is for /. Repeatable; in the variable, one per line.",
+        "-H",
+        metavar="'NAME: VALUE'",
+        type=Line(),
+    )
+    include: bool = _http("Print status and headers before the body. (A line of --events always has them.)", "-i")
+
+    # Limits
+    timeout: float = _limit(
+        "For each event. Default: 60.", "-t", metavar="SECONDS", type=Seconds(0.001, 86400.0), default=60.0
+    )
+    memory: int | None = _limit(
+        "The function's memory, at least 16. Default: no limit.",
+        "-m",
+        metavar="MB",
+        type=click.IntRange(MIN_MEMORY_MB, MAX_MEMORY_MB),
+    )
+    pids: int | None = _limit(
+        "Processes and threads at the same time, the worker among them. Default: no limit.",
+        metavar="N",
+        type=click.IntRange(1, MAX_COUNT),
+    )
+    cpu_time: int | None = _limit(
+        "CPU time of each process of the function in its whole life. Default: no limit.",
+        metavar="SECONDS",
+        type=click.IntRange(1, 10**9),
+    )
+    cpus: float | None = _limit(
+        "Its share of CPU time, in CPUs: 0.5 is half of one. Needs a cgroup. Default: no limit.",
+        metavar="N",
+        type=Number(0.01, 1e6),
+    )
+    open_files: int | None = _limit(
+        "Descriptors of each process, at least 16. Default: no limit.",
+        metavar="N",
+        type=click.IntRange(MIN_OPEN_FILES, MAX_COUNT),
+    )
+    file_size: int | None = _limit(
+        "The largest file that it may write. Default: no limit.", metavar="MB", type=click.IntRange(0, MAX_MEMORY_MB)
+    )
+    output_limit: int | None = _limit(
+        "How large a result may be, streamed or not. Default: no limit of its own.",
+        metavar="MB",
+        type=click.IntRange(1, MAX_MEMORY_MB),
+    )
+    log_limit: int | None = _limit(
+        "What an event may log; more is counted and dropped. Default: 1024.",
+        metavar="KB",
+        type=click.IntRange(1, MAX_MEMORY_MB),
+    )
+    cgroup: tuple[Path, ...] = _limit(
+        "A cgroup that was delegated to you: workers get groups below it, for --memory, --pids and --cpus. Of "
+        "version 1, one for each hierarchy. Repeatable.",
+        metavar="DIR",
+        type=FOLDER,
+    )
+    start_timeout: float = _limit(
+        "For loading the handler. Default: 10.", metavar="SECONDS", type=Seconds(0.001, 86400.0), default=10.0
+    )
+    grace: float = _limit(
+        "Between asking a worker to end and forcing it. Default: 2.",
+        metavar="SECONDS",
+        type=Seconds(0.0, 3600.0),
+        default=2.0,
+    )
+    max_requests: int | None = _limit(
+        "Replace a worker after so many events. Default: never.", metavar="N", type=click.IntRange(1)
+    )
+    max_growth: int | None = _limit(
+        "Replace a worker whose memory has grown by so much since it was ready. Default: never.",
+        metavar="MB",
+        type=click.IntRange(1, MAX_MEMORY_MB),
+    )
+
+    # Speed
+    workers: int = _speed(
+        "Processes among which the events are spread. Default: 1.",
+        "-w",
+        metavar="N",
+        type=click.IntRange(1, MAX_WORKERS),
+        default=1,
+    )
+    isolation: str = _speed(
+        "process: a worker serves many events. request: each event has a process of its own, forked ahead. Default: "
+        "process.",
+        metavar="KIND",
+        type=click.Choice((PROCESS, REQUEST)),
+        default=PROCESS,
+    )
+    start_method: str = _speed(
+        "exec: each worker is an interpreter of its own. template: they are forked from one that has loaded the "
+        "handler. Default: auto, template for many events with several workers or a process for each.",
+        metavar="METHOD",
+        type=click.Choice(("auto", EXEC, TEMPLATE)),
+        default="auto",
+    )
+    concurrency: int = _speed(
+        "How many events one worker handles at once: in threads, or in tasks if the handler is async. Default: 1.",
+        metavar="N",
+        type=click.IntRange(1, MAX_CONCURRENCY),
+        default=1,
+    )
+    spin: int = _speed(
+        "How long to look for the next message before sleeping, while they come fast. Default: 50.",
+        metavar="MICROSECONDS",
+        type=click.IntRange(0, 1000),
+        default=50,
+    )
+
+    # Output
+    log_style: str = _output(
+        "Lines about events on stderr: fc, lambda, json or none. Default: auto, one short line after a single event, "
+        "and a summary of --events on a terminal. json also makes JSON of what the function logs and prints.",
+        metavar="STYLE",
+        type=click.Choice(formats.LOG_STYLES),
+        callback=of_platform,
+        default=formats.AUTO,
+    )
+    log_level: str | None = _output(
+        "The lowest level that is logged: TRACE, DEBUG, INFO, WARN, ERROR or FATAL. Default: INFO, or as the "
+        "platforms' variables say.",
+        metavar="LEVEL",
+        type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    )
+    error_style: str = _output(
+        "A failure on stderr: text, or JSON as lambda or fc gives it. Default: auto, text on a terminal, else lambda.",
+        metavar="STYLE",
+        type=click.Choice(formats.ERROR_STYLES),
+        callback=of_platform,
+        default="auto",
+    )
+    quiet: bool = _output("On stderr only what the function writes, and its error.", "-q")
+
+    @property
+    def has_event(self) -> bool:
+        """Whether an event is given. For an HTTP request it is the body."""
+        return any(getattr(self, source) is not None for source in EVENT_SOURCES)
+
+    @property
+    def is_http(self) -> bool:
+        """Whether the function surely gets HTTP requests, so that events are bodies and need not be JSON."""
+        return self.request is not None or bool(self.header) or self.type in ("wsgi", "asgi")
+
+    @property
+    def hooks(self) -> dict[str, str]:
+        """The hooks that are given: {one of HOOKS: the name of its function}."""
+        return {hook: name for hook in HOOKS if (name := getattr(self, hook)) is not None}
+
+
+def declare_options(command: Decorated) -> Decorated:
+    """Give a command the options of RunOptions. A field of type bool is a flag; a tuple can be given repeatedly."""
+    for each in reversed(fields(RunOptions)):
+        if "option" in each.metadata:
+            short, settings = each.metadata["option"]
+            names = (short, "--" + each.name.replace("_", "-"))
+            kind = str(each.type)
+            command = option(
+                *filter(None, names), is_flag=kind == "bool", multiple=kind.startswith("tuple"), **settings
+            )(command)
+    return command

@@ -1,0 +1,47 @@
+"""Choose the exit code of `pipe-init run` from the outcomes of its events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ...model import (
+    EXIT_FUNCTION_FAILED,
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_NOT_LOADED,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_PROTOCOL,
+    EXIT_TIMED_OUT,
+    EXIT_USAGE,
+    Outcome,
+)
+from .http_response import response_status
+
+ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
+"""Exit codes that end a run, because every further event would fail in the same way."""
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return an outcome's exit code. An HTTP status of 500 or more is a failure of the function."""
+    if outcome.exit_code or outcome.http is None:
+        return outcome.exit_code
+    return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
+
+
+def kind_of_failure(outcome: Outcome) -> str:
+    """Return the type of an outcome's error, or an HTTP status of 500 or more; "" if the outcome is no failure."""
+    if outcome.problem is not None:
+        return str(outcome.problem.get("error_type", "")) or "unknown"
+    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and exit_code(outcome) else ""
+
+
+def worst(codes: Collection[int]) -> int:
+    """Return the exit code of a run of many events, from the codes of its events.
+
+    The first of these that is present: a code of ENDING_CODES, out of memory, death by a signal, a timeout, a failure.
+    """
+    for code in (*ENDING_CODES, EXIT_OUT_OF_MEMORY):
+        if code in codes:
+            return code
+    signals = sorted(code for code in codes if code > 128)
+    return signals[0] if signals else EXIT_TIMED_OUT if EXIT_TIMED_OUT in codes else max(codes, default=0)

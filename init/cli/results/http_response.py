@@ -1,0 +1,92 @@
+"""Turn the HTTP answer of a function into text: its head, or one JSON object for a line.
+
+Pure functions. The answer comes from the function, so it is hostile: whatever it contains, the text has only the lines
+that it should have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .json_text import dumped, text_pieces
+
+_NO_TOKEN = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def response_status(http: Mapping[str, Any]) -> int:
+    """Return the status of RESULT's `http`, a number of three digits; 500 if it has none."""
+    status = http.get("status")
+    return status if type(status) is int and 100 <= status <= 999 else 500
+
+
+def response_head(http: Mapping[str, Any]) -> bytes:
+    """Return the status line, the headers and an empty line.
+
+    A character that could begin another line, or end a header's name, is written as an escape.
+    """
+    status, reason = response_status(http), http.get("reason")
+    if not isinstance(reason, str) or not reason:
+        reason = _standard_reason(status)
+    lines = [f"HTTP/1.1 {status} {_CONTROL.sub(_escape, reason)}"]
+    for name, value in _headers(http):
+        lines.append(f"{_NO_TOKEN.sub(_escape, name)}: {_CONTROL.sub(_escape, value)}")
+    return "".join(line + "\r\n" for line in (*lines, "")).encode("latin-1", "backslashreplace")
+
+
+def response_object(http: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an HTTP answer without its body as an object, in the form that functions on Lambda return.
+
+    It has `headers` {name: value}, where several values of one name are joined by commas, and if there are such names
+    also `multiValueHeaders` {name: [value, …]} of them.
+    """
+    spelled: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
+    for name, value in _headers(http):
+        values.setdefault(spelled.setdefault(name.lower(), name), []).append(value)
+    answer: dict[str, Any] = {
+        "statusCode": response_status(http),
+        "headers": {name: ", ".join(of_name) for name, of_name in values.items()},
+    }
+    repeated = {name: of_name for name, of_name in values.items() if len(of_name) > 1}
+    if repeated:
+        answer["multiValueHeaders"] = repeated
+    return answer
+
+
+def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterator[bytes]:
+    """Return an HTTP answer as one JSON object, in pieces for a line.
+
+    The object is that of response_object with `body`: text if the body is UTF-8, else base64; `isBase64Encoded` says
+    which.
+    """
+    pieces, is_base64 = text_pieces(body)
+    yield dumped(response_object(http))[:-1] + b', "body": '
+    yield from pieces
+    yield b', "isBase64Encoded": true}' if is_base64 else b', "isBase64Encoded": false}'
+
+
+def _headers(http: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the headers that are pairs of texts with a name."""
+    given = http.get("headers")
+    found = []
+    for pair in given if isinstance(given, list) else ():
+        if isinstance(pair, list) and [type(part) for part in pair] == [str, str] and pair[0]:
+            found.append((pair[0], pair[1]))
+    return found
+
+
+def _standard_reason(status: int) -> str:
+    from http import HTTPStatus
+
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = ord(match[0])
+    return f"\\x{character:02x}" if character < 0x100 else f"\\u{character:04x}"
