@@ -18,7 +18,8 @@ from pipe_runtime.wire.errors import LocalProtocolError, ProtocolError, Truncate
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import CANCEL, CHUNK, DUMP, END, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
 
-from ..kernel import reaper
+from ..kernel import killing, procfs, reaper
+from ..kernel.death import Death
 from ..kernel.poller import Poller
 from ..log.journal import EMPTY, FULL, Journal
 from ..log.request_lines import INITIALIZE, PRE_STOP, Proceedings
@@ -202,7 +203,7 @@ class Lane:
 
     def unborn(
         self,
-        death: reaper.Death | None,
+        death: Death | None,
         *,
         start_error: OSError | None = None,
         exec_error: OSError | None = None,
@@ -379,7 +380,7 @@ class Lane:
         self._poller.remove(worker.process.answers)
         self._perform(self.policy.violation(time.monotonic()))
 
-    def bury(self, death: reaper.Death) -> None:
+    def bury(self, death: Death) -> None:
         """The worker is dead and collected: hear its last words, then let go of what was its."""
         worker = self.worker
         assert worker is not None, "only a worker that is there can die"
@@ -400,7 +401,7 @@ class Lane:
         self._worker_end.joining = isinstance(error, launch.JoinError)
         self._let_go(worker)
 
-    def _peak_of_the_dead(self, death: reaper.Death) -> int:
+    def _peak_of_the_dead(self, death: Death) -> int:
         """Return the peak of a worker's memory for the report.
 
         The kernel's figure includes the time before exec, when the worker was a copy of this process. Only a figure
@@ -463,7 +464,7 @@ class Lane:
             if self.worker is not None:
                 self._worker_end.dump = bytes(self.worker.dump)
                 if self.worker.pid and reaper.is_own_child(self.worker.pid):
-                    self._worker_end.peak_memory = reaper.high_water_mark(self.worker.pid)
+                    self._worker_end.peak_memory = procfs.high_water_mark(self.worker.pid)
                 if self._names_lines and action.id in self.worker.connection.open_requests:
                     self._still_logging[action.id] = self.requests[action.id].request_id
             self._unsendable.pop(action.id, None)
@@ -491,7 +492,7 @@ class Lane:
             self._sweep()
             if self.worker.pid and reaper.is_own_child(self.worker.pid):
                 self.worker.signal(SIGKILL)  # again: a template's worker may have become our child after the first one
-                reaper.sweep_below(self.worker.pid)
+                killing.sweep_below(self.worker.pid)
         elif isinstance(action, Lose):
             self._lose(self.worker)
 
@@ -509,7 +510,7 @@ class Lane:
             self._perform(self.policy.died(time.monotonic()))
             return
         self.worker, process = worker, worker.process
-        self._copied = reaper.resident() if worker.pid else 0  # what a template forks has not changed its program
+        self._copied = procfs.resident() if worker.pid else 0  # what a template forks has not changed its program
         for descriptor in (process.answers, process.log, process.dump):  # in this order: see _read_answers
             self._poller.add(descriptor, owner=self)
         self._proceedings.hook_begun(INITIALIZE)

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 from signal import SIGKILL
 
+from ..kernel.death import Death
 from ..kernel.host import Host
-from ..kernel.reaper import Death
 from ..log.formats import json_line
 from ..log.journal import EMPTY, Journal
 from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request

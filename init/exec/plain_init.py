@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..kernel import reaper, signals
+from ..kernel import killing, procfs, reaper, signals
 from ..kernel.descriptors import keep_only
 from ..kernel.shortage import describe
 from ..kernel.signals import Held
@@ -215,7 +215,7 @@ class PlainInit:
         self._tell(f"{signal_name(came)}: sends {signal_name(number)} to {'the group of ' * group}{self._child}")
         if number == signal.SIGCONT:
             self._bring_to_front()
-        sent = (reaper.signal_group if group else reaper.signal_child)(self._child, number)
+        sent = (killing.signal_group if group else killing.signal_child)(self._child, number)
         if not sent and not self._refused:
             self._refused = True
             program.say(f"cannot send {signal_name(number)} to pid {self._child}: it is another user's")
@@ -250,7 +250,7 @@ class PlainInit:
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         if wakes and number == signal.SIGTSTP and signal.SIGCONT not in signal.sigpending():
             self._tell("cannot stop here, so the program goes on")
-            reaper.signal_group(self._child, signal.SIGCONT)
+            killing.signal_group(self._child, signal.SIGCONT)
 
     def _collect(self) -> None:
         """Take all that children have to tell: one may have stopped, many may have died."""
@@ -292,9 +292,10 @@ class PlainInit:
             self._terminal.hand_to(os.getpgrp())
 
     def _is_something_left(self) -> bool:
-        if self._answers_for_all:
-            return reaper.has_children()
-        return reaper.has_child_in(self._child) or bool(reaper.members_below(self._child))
+        return reaper.has_children() if self._answers_for_all else self._is_group_left()
+
+    def _is_group_left(self) -> bool:
+        return reaper.has_child_in(self._child) or procfs.has_member_below(self._child)
 
     def _ask_orphans(self) -> None:
         """TERM for each orphan that has not had it: not from its group, nor, as PID 1 sends it, together with all."""
@@ -304,23 +305,21 @@ class PlainInit:
             self._asked.add(pid)
             if _group_of(pid) != self._child:
                 for number in _FAREWELL:
-                    reaper.signal_child(pid, number)
+                    killing.signal_child(pid, number)
 
     def _kill(self) -> None:
         if self._pid_1:
             self._signal_everybody(signal.SIGKILL)
             return
-        if reaper.has_child_in(self._child):
-            reaper.signal_group(self._child, signal.SIGKILL)
+        if self._is_group_left():
+            killing.signal_group(self._child, signal.SIGKILL)
         if self._answers_for_all:
-            reaper.kill(reaper.children())
-        else:
-            reaper.kill_members(self._child)
+            killing.kill(reaper.children())
 
     def _signal_everybody(self, *numbers: int) -> None:
         """As PID 1: all processes of this PID namespace but ourselves."""
         for number in numbers:
-            reaper.signal_child(-1, number)
+            killing.signal_child(-1, number)
 
     def _tell(self, text: str) -> None:
         if self._options.verbose:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from . import reaper
+from . import killing, reaper
 from .poller import Poller
 from .signals import Wakeup
 
@@ -80,18 +80,18 @@ class SoleChildren:
         """As Children.sweep."""
         children = reaper.children(alone)
         keep = known()
-        return reaper.kill((pid for pid in children if pid not in keep), keep=keep)
+        return killing.kill((pid for pid in children if pid not in keep), keep=keep)
 
     def sweep_below(self, pid: int) -> None:
         """As Children.sweep_below."""
-        reaper.sweep_below(pid)
+        killing.sweep_below(pid)
 
     def end_all(self) -> bool:
         """As Children.end_all. It may take many rounds, since each one only brings the children of those that died."""
         now = time.monotonic()
         limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
         while (reaped := reaper.reap(limit=COLLECT_AT_ONCE)).left:
-            reaper.kill(reaper.children(alone=True))
+            killing.kill(reaper.children(alone=True))
             now = time.monotonic()
             if reaped.deaths:
                 limit = min(now + LAST_WAIT, last)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pipe_runtime
 
-from ..kernel.reaper import Death
+from ..kernel.death import Death
 from ..kernel.shortage import describe
 from ..limits.confinement import PER_PROCESS
 from ..log.formats import parse_stacks

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV, SIGXCPU, SIGXFSZ
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..kernel.reaper import Death
+from ..kernel.death import Death
 from ..limits.rlimits import CPU_GRACE, Limits
 
 if TYPE_CHECKING:

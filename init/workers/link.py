@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipe_runtime.wire.connection import INIT, Connection, End
 from pipe_runtime.wire.frames import MAX_FRAME, Frame
 
-from ..kernel.reaper import signal_child, signal_group
+from ..kernel.killing import signal_child, signal_group
 from .launch import Process
 
 if TYPE_CHECKING:

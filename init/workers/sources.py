@@ -19,8 +19,9 @@ from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import ERROR, HELLO, LOG, READY, VERSION
 
 from ..engine.dispatch import lanes_for
-from ..kernel import reaper
+from ..kernel import procfs, reaper
 from ..kernel.children import Children
+from ..kernel.death import Death
 from ..kernel.poller import Poller
 from ..limits.confinement import PER_PROCESS, Confinement
 from ..limits.rlimits import OPEN_FILES
@@ -255,7 +256,7 @@ class FromTemplate:
         if self._template.ended and not self._is_closed:  # nobody will be reported any more, should it live on
             self._is_closed = True
             self._poller.remove(self._template.control)
-            if not reaper.is_ending(self._worker.pid):
+            if not procfs.is_ending(self._worker.pid):
                 self._violation = "the template closed its control socket; does the function close all descriptors?"
                 self._kill(self._worker)
         for report in reports:
@@ -283,7 +284,7 @@ class FromTemplate:
             if lane.expects(worker) and not reaper.is_own_child(worker.pid):
                 lane.unseen()
 
-    def bury(self, death: reaper.Death) -> None:
+    def bury(self, death: Death) -> None:
         """The template is dead and collected; its workers live on. Those that it was to fork will not be."""
         worker = self._worker
         assert worker is not None, "only a template that is there can die"

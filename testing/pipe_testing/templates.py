@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipe_init.kernel import reaper
+from pipe_init.kernel import killing
 from pipe_init.workers import launch
 from pipe_init.workers.template_socket import HELLO, Forked, Template
 from pipe_runtime.wire.connection import INIT, Connection
@@ -47,7 +47,7 @@ class Child:
 
     def kill(self) -> None:
         """Send SIGKILL to the child's process group."""
-        reaper.signal_group(self._process.pid, signal.SIGKILL)
+        killing.signal_group(self._process.pid, signal.SIGKILL)
 
     def wait(self, limit: float | None = None) -> int:
         """Wait until the child has ended, and return its exit code."""

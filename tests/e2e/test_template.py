@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipe_init.kernel import reaper
+from pipe_init.kernel import killing, reaper
 from pipe_init.workers import launch
 from pipe_init.workers.sources import FORKING
 from pipe_init.workers.template_socket import HELLO, REPORT_ROUND, Forked, Template
@@ -187,7 +187,7 @@ def test_a_killed_worker_is_ours_to_collect(tmp_path: Path) -> None:
     with Templates(tmp_path, ECHO) as templates:
         templates.start()
         first, second = templates.fork(2)
-        reaper.signal_group(first.pid, signal.SIGKILL)
+        killing.signal_group(first.pid, signal.SIGKILL)
         assert first.process.wait(LIMIT) == -signal.SIGKILL
         assert not reaper.is_own_child(first.pid)
         assert second.call(1) == 1
@@ -451,7 +451,7 @@ def test_stacks_of_a_worker(tmp_path: Path) -> None:
         (worker,) = templates.fork()
         worker.invoke()
         assert select.select([worker.launched.log], [], [], LIMIT)[0]
-        reaper.signal_child(worker.pid, launch.DUMP_SIGNAL)
+        killing.signal_child(worker.pid, launch.DUMP_SIGNAL)
         text = b""
         while b"in handler" not in text:
             assert select.select([worker.launched.dump], [], [], LIMIT)[0], text

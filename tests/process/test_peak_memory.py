@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipe_init.kernel import reaper
+from pipe_init.kernel import procfs
 from pipe_init.limits.rlimits import Limits
 from pipe_init.model import EXEC, REQUEST, TEMPLATE
 from pipe_init.workers import launch
@@ -74,7 +74,7 @@ def event(then: str, hold: int) -> bytes:
     ],
 )
 def test_a_request_without_an_answer_has_its_peak_memory(driver: Driver, then: str, error: str) -> None:
-    held = reaper.resident() + 20 * MB
+    held = procfs.resident() + 20 * MB
     outcome = driver.ask(event(then, held), timeout=1.0 if then == "hang" else 20.0)
     assert outcome.problem is not None and outcome.problem["error_type"] == error
     assert held < outcome.measured["peak_memory_bytes"] < held + MORE
@@ -94,7 +94,7 @@ def test_one_that_is_stopped_has_it_too(driver: Driver) -> None:
 @pytest.mark.unmeasured
 def test_memory_of_the_init_is_not_the_dead_workers(driver: Driver) -> None:
     held = b"x" * (2 * MORE)  # a fork of this process begins with a copy of it
-    assert reaper.resident() > 2 * MORE
+    assert procfs.resident() > 2 * MORE
     for _ in range(2):
         outcome = driver.ask(event("exit", 0))
         assert MB < outcome.measured["peak_memory_bytes"] < MORE
@@ -106,7 +106,7 @@ class TestHighWaterMark:
         code = "import sys; held = b'x' * (60 * 2**20); del held; print(flush=True); sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None and process.stdout.readline()
-            mark = reaper.high_water_mark(process.pid)
+            mark = procfs.high_water_mark(process.pid)
             status = Path(f"/proc/{process.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found and 60 * MB < mark == int(found[1]) * 1024
@@ -114,8 +114,8 @@ class TestHighWaterMark:
     def test_of_one_that_has_ended(self) -> None:
         process = subprocess.Popen([sys.executable, "-c", ""])
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert reaper.high_water_mark(process.pid) == 0
+        assert procfs.high_water_mark(process.pid) == 0
         process.wait()
 
     def test_of_one_that_is_not_there(self) -> None:
-        assert reaper.high_water_mark(2**22 + 1) == 0
+        assert procfs.high_water_mark(2**22 + 1) == 0

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init.kernel import reaper
-from pipe_init.kernel.reaper import Death
+from pipe_init.kernel import killing, reaper
+from pipe_init.kernel.death import Death
 from pipe_testing import processes, tools
 from pipe_testing.supervision import installed_signals, within
 
@@ -196,7 +196,7 @@ def test_a_group_that_is_not_made_yet_is_signalled_through_its_leader() -> None:
     if pid == 0:  # still in our own group: as a worker is between fork and setsid
         sleep()
         os._exit(0)
-    reaper.signal_group(pid, signal.SIGKILL)
+    killing.signal_group(pid, signal.SIGKILL)
     (death,) = collect()
     assert (death.pid, death.signal) == (pid, signal.SIGKILL)
 
@@ -204,12 +204,12 @@ def test_a_group_that_is_not_made_yet_is_signalled_through_its_leader() -> None:
 def test_signalling_the_dead_and_the_gone_is_harmless() -> None:
     pid = child(lambda: None)
     wait_dead(pid)
-    reaper.signal_group(pid, signal.SIGTERM)
-    reaper.signal_child(pid, signal.SIGTERM)
+    killing.signal_group(pid, signal.SIGTERM)
+    killing.signal_child(pid, signal.SIGTERM)
     (death,) = reaper.reap().deaths
     assert death.description == "exit status 0"
-    reaper.signal_child(pid, 0)
-    reaper.signal_group(pid, 0)
+    killing.signal_child(pid, 0)
+    killing.signal_group(pid, 0)
 
 
 def test_another_users_processes_are_left_alone() -> None:
@@ -219,8 +219,8 @@ def test_another_users_processes_are_left_alone() -> None:
 
     def attack() -> None:
         os.setresuid(65534, 65534, 65534)
-        reaper.signal_group(victim, signal.SIGKILL)
-        reaper.signal_child(victim, signal.SIGKILL)
+        killing.signal_group(victim, signal.SIGKILL)
+        killing.signal_child(victim, signal.SIGKILL)
         os._exit(7)
 
     attacker = child(attack)
@@ -233,7 +233,7 @@ def test_another_users_processes_are_left_alone() -> None:
 
 SWEEPER = """
 import os, signal, sys
-from pipe_init.kernel import reaper
+from pipe_init.kernel import killing, reaper
 
 assert reaper.become_subreaper()
 assert reaper.become_subreaper()
@@ -259,7 +259,7 @@ while True:
     dead.update((death.pid, death.signal) for death in reaped.deaths)
     if not reaped.left:
         break
-    reaper.kill(reaper.children(alone=True))
+    killing.kill(reaper.children(alone=True))
 assert {pid for pid, number in dead.items() if number == signal.SIGKILL} >= {int(pid) for pid in text.split()}, dead
 assert os.read(reader, 1) == b""
 print("swept")
@@ -279,7 +279,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.mount(b"none", b"/", None, 1 << 18 | 1 << 14, None)  # MS_PRIVATE | MS_REC: what follows stays in here
 if libc.mount(b"none", b"/proc", b"tmpfs", 0, None):
     sys.exit(99)
-from pipe_init.kernel import reaper
+from pipe_init.kernel import killing, reaper
 from pipe_init.workers import launch
 assert not os.path.exists("/proc/self")
 process = launch.start(["/bin/cat"], {})
@@ -287,7 +287,7 @@ os.write(process.requests, b"up")
 waiting = select.poll()
 waiting.register(process.answers, select.POLLIN)
 waiting.poll()  # it is executed, so the pipe that kills it is armed
-reaper.kill(reaper.children(alone=True))  # PID 1: all in this namespace; anybody else: who is a child by waitid(2)
+killing.kill(reaper.children(alone=True))  # PID 1: all in this namespace; anybody else: who is a child by waitid(2)
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 deaths = reaper.reap().deaths
 assert [(death.pid, death.signal) for death in deaths] == [(process.pid, signal.SIGKILL)], deaths
@@ -312,7 +312,7 @@ def test_all_below_a_child_is_killed_and_not_the_child() -> None:
     pid = child(family)
     os.close(sink)
     assert os.read(source, 1) == b"x"
-    reaper.sweep_below(pid)
+    killing.sweep_below(pid)
     assert os.read(source, 1) == b""  # nobody is left who could write to it
     os.close(source)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
@@ -334,8 +334,8 @@ def test_those_to_keep_are_kept_with_all_below_them() -> None:
     pid = child(family)
     said = os.read(source, 16)
     kept, below = int(said[:8]), int(said[8:])
-    assert reaper.kill([pid], keep={kept})
-    deaths = [reaper.Death(*os.wait4(pid, 0)[:2], 0)]
+    assert killing.kill([pid], keep={kept})
+    deaths = [Death(*os.wait4(pid, 0)[:2], 0)]
     assert [death.signal for death in deaths] == [signal.SIGKILL]
     assert os.waitpid(kept, os.WNOHANG) == (0, 0), "it has fallen to us, and lives"
     state = Path(f"/proc/{below}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
@@ -362,7 +362,7 @@ def test_the_cpu_time_of_a_child_is_not_its_parents() -> None:
 
 
 def test_below_nobody_there_is_nobody() -> None:
-    reaper.sweep_below(reaper.PID_LIMIT)
+    killing.sweep_below(reaper.PID_LIMIT)
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["as anybody", "as PID 1"])
