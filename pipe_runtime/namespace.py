@@ -10,14 +10,14 @@ from __future__ import annotations
 import _thread
 import os
 import sys
-from _frozen_importlib import BuiltinImporter, FrozenImporter
+from _frozen_importlib import BuiltinImporter, FrozenImporter, module_from_spec
 from _frozen_importlib_external import PathFinder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import FrameType, ModuleType
     from typing import Any
 
 _ModuleType = type(sys)
@@ -259,6 +259,39 @@ def source_line(file: str, line: int, variables: dict[str, object] | None) -> st
 def own(name: str) -> ModuleType:
     """Import one of the runtime's own modules that not every function needs, such as ``wsgi``, as `stdlib` does."""
     return stdlib(f"{_RUNTIME}.{name}")
+
+
+def own_alone(name: str) -> ModuleType:
+    """Execute one of the runtime's own modules that imports nothing but built-in modules, such as ``log.root_handler``.
+
+    Unlike `own` it takes no lock, so it works while any other import goes on.
+    """
+    folder = os.path.join(os.path.dirname(__file__), *name.split(".")[:-1])
+    spec = PathFinder.find_spec(f"{_RUNTIME}.{name}", [folder])
+    assert spec is not None and spec.loader is not None, f"{name} is no module of ours"
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_own(frame: FrameType) -> bool:
+    """Return whether a frame runs the runtime's own code."""
+    return f"{frame.f_globals.get('__package__')}.".startswith(f"{_RUNTIME}.")
+
+
+def without_own(calls: list[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:
+    """Return calls, as (frame, line) with the most recent last, without the runtime's own, and without what lies below.
+
+    What lies below the function's first call is the runtime's, or calls it: threading, asyncio.
+    """
+    start = 0
+    while start < len(calls) and (is_own(calls[start][0]) or _is_caller(calls[start][0])):
+        start += 1
+    return [call for call in calls[start:] if not is_own(call[0])]
+
+
+def _is_caller(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("threading", "asyncio")
 
 
 def _folders(layer: str) -> list[str]:

@@ -59,7 +59,6 @@ once (1 MiB), and a source file. Nobody writes to them, so they take address spa
 _reserve: list[bytes] = []
 
 _SHORT = slice(0, 256)
-_OWN_PACKAGE = __name__.partition(".")[0]
 _IMPORT_SYSTEM = frozenset((
     "importlib", "importlib._bootstrap", "importlib._bootstrap_external",
     "_frozen_importlib", "_frozen_importlib_external",
@@ -290,8 +289,7 @@ def _walk(traceback: TracebackType | None, kept: int) -> list[StackEntry]:
     while traceback is not None:
         frame, line = traceback.tb_frame, traceback.tb_lineno
         traceback = traceback.tb_next
-        module = _module_of(frame.f_globals)
-        if module == _OWN_PACKAGE or (count == 0 and _calls_the_function(module)):
+        if namespace.is_own(frame) or (count == 0 and _calls_the_function(frame)):
             continue
         if count < kept:
             first.append((frame, line))
@@ -308,25 +306,14 @@ def _walk(traceback: TracebackType | None, kept: int) -> list[StackEntry]:
     return stack
 
 
-def _calls_the_function(module: str) -> bool:
+def _calls_the_function(frame: Any) -> bool:
+    module = str(frame.f_globals.get("__name__"))
     return module in _IMPORT_SYSTEM or module.partition(".")[0] == "asyncio"
 
 
 def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:
     """(frame, line) of calls as a stack; of a long one `kept` at either end."""
     return shorten(_entries(calls), kept)
-
-
-def is_own(frame: Any) -> bool:
-    """Whether a frame runs the runtime's own code."""
-    return _module_of(frame.f_globals) == _OWN_PACKAGE
-
-
-def without_own(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without the runtime's own calls at its start."""
-    while traceback is not None and is_own(traceback.tb_frame):
-        traceback = traceback.tb_next
-    return traceback
 
 
 def _entries(calls: list[tuple[Any, int]]) -> list[StackEntry]:
@@ -339,17 +326,6 @@ def _entries(calls: list[tuple[Any, int]]) -> list[StackEntry]:
             places[place] = _frame_entry(frame, line)
         stack.append(places[place])
     return stack
-
-
-def _module_of(variables: dict[str, object]) -> str:
-    """The package name for our own modules, else the module's name; "" where it says none."""
-    package = dict.get(variables, "__package__")
-    name = dict.get(variables, "__name__")
-    if type(package) is str and package == _OWN_PACKAGE:
-        return _OWN_PACKAGE
-    if type(name) is not str:
-        return ""
-    return _OWN_PACKAGE if name.startswith(_OWN_PACKAGE + ".") else name
 
 
 def _frame_entry(frame: Any, line: int | None) -> StackEntry:

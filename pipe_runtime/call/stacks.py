@@ -1,4 +1,4 @@
-"""Find the function's own calls in stacks: of requests in threads and tasks, for DUMP, and of what logs something.
+"""Find where the function's threads and tasks are: their calls as stacks, for DUMP.
 
 It is loaded when a stack is asked for. It knows Python's frames, and no requests.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 
+from .. import namespace
 from ..namespace import late
 from . import faults
 from .shorten import HEAD_LIMIT, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TextIO
+    from typing import Any
 
     from ..wire.errors import StackEntry
 
@@ -33,9 +34,6 @@ _WAITING = {
 }
 """By type: the attributes with its frame and with what it waits for."""
 
-_CALLERS = ("threading", "asyncio")
-"""Packages whose code, with ours, calls the function's."""
-
 _STEPS = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 """Built-in types that step through a coroutine or an asynchronous generator, and do not say which."""
 
@@ -47,7 +45,7 @@ def of_thread(thread: int) -> list[StackEntry]:
     while frame is not None and len(calls) < DEPTH:
         calls.append((frame, frame.f_lineno))
         frame = frame.f_back
-    return faults.stack_of(from_the_function(calls[::-1]), KEPT)
+    return faults.stack_of(namespace.without_own(calls[::-1]), KEPT)
 
 
 def of_coroutine(coroutine: Any) -> list[StackEntry]:
@@ -66,7 +64,7 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
             coroutine = awaited
         else:
             break
-    return faults.stack_of(from_the_function(calls), KEPT)
+    return faults.stack_of(namespace.without_own(calls), KEPT)
 
 
 def _stepped_through(step: Any) -> Any:
@@ -75,19 +73,6 @@ def _stepped_through(step: Any) -> Any:
         if type(found).__name__ in _WAITING or type(found).__name__ in _STEPS:
             return found
     return None
-
-
-def from_the_function(calls: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
-    """Return the calls, as (frame, line), without the runtime's own, most recent last."""
-    start = 0
-    while start < len(calls) and _calls_the_function(calls[start][0]):
-        start += 1
-    return [call for call in calls[start:] if not faults.is_own(call[0])]
-
-
-def _calls_the_function(frame: Any) -> bool:
-    name = dict.get(frame.f_globals, "__name__")
-    return faults.is_own(frame) or (type(name) is str and name.partition(".")[0] in _CALLERS)
 
 
 def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -99,35 +84,3 @@ def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
             break
         fit.append(each)
     return fit
-
-
-def print_stack(frame: Any, limit: int | None, file: TextIO | None, logging: dict[str, Any]) -> None:
-    """Print the calls from the function's first one to `frame`, as traceback.print_stack does.
-
-    Args:
-        frame: The frame that logged a record, or a frame of our handler, which could not format it.
-        limit: The most calls to print, counted from the first one; None for all.
-        file: Where to print; None for stderr.
-        logging: The globals of the module `logging`, whose calls are between the function's and our handler's.
-    """
-    traceback = late.traceback
-    if faults.is_own(frame):
-        while frame is not None and (faults.is_own(frame) or frame.f_globals is logging):
-            frame = frame.f_back
-    calls = list(traceback.walk_stack(frame))[::-1] if frame is not None else []
-    shown = traceback.StackSummary.extract(iter(from_the_function(calls)), limit=limit)
-    traceback.print_list(shown, file=file)
-
-
-def print_exception(exc: Any, value: Any = None, tb: Any = None, *rest: Any, **named: Any) -> None:
-    """Print an exception without the runtime's own calls. The arguments are those of traceback.print_exception."""
-    if isinstance(exc, BaseException):
-        exc, value, tb = type(exc), exc, exc.__traceback__
-    others = []
-    while tb is not None:
-        if not faults.is_own(tb.tb_frame):
-            others.append(tb)
-        tb = tb.tb_next
-    for each in reversed(others):
-        tb = type(each)(tb, each.tb_frame, each.tb_lasti, each.tb_lineno or 0)
-    late.traceback.print_exception(exc, value, tb, *rest, **named)

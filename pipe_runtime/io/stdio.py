@@ -229,3 +229,14 @@ def _plug(descriptor: int) -> None:
     else:
         dup2(sink, descriptor)
         close(sink)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to a descriptor that others may have made non-blocking."""
+    while data:
+        try:
+            data = data[write(descriptor, data) :]
+        except BlockingIOError:
+            writable = poll()
+            writable.register(descriptor, POLLOUT)
+            writable.poll()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
-    from .logs import Tag
+    from .writer import Tag
 
 _class_name = type.__dict__["__name__"].__get__
 

@@ -21,9 +21,9 @@ from ..call.context import DEFAULT_TIMEOUT_MS, Context
 from ..call.usage import Meter, has_cpu_limit, limit_itself
 from ..io.outbox import Outbox
 from ..io.signal_guard import SignalGuard
-from ..io.stdio import claim
+from ..io.stdio import claim, write_all
 from ..load import handler
-from ..log.logs import NAME, NOBODY, Journal, LoggingHook, Tag, log_settings, write_all
+from ..log.writer import NAME, NOBODY, LoggingHook, LogWriter, Tag, log_settings
 from ..wire.connection import MAX_CONCURRENCY, RUNTIME, STREAM_BYTES, Connection
 from ..wire.errors import Fault, LocalProtocolError, ProtocolError
 from ..wire.frames import LARGEST_PAYLOAD, MAX_HEAD, Frame
@@ -157,7 +157,7 @@ class Runtime:
         self.pipes = claim(KEPT_BYTES)
         self.connection = Connection(RUNTIME)
         self.outbox = Outbox(self.connection.send, self.pipes.write)
-        self.journal = Journal(self._send_log, self.outbox.lock)
+        self.log = LogWriter(self._send_log, self.outbox.lock)
         self.guard = SignalGuard(self._signal_handled, lambda error: leave(_exit_code(error)))
         self.queue: list[Frame | None] = []
         self._service: Service | None = None
@@ -236,7 +236,7 @@ class Runtime:
     def _announce(self, prepare: Callable[[dict[str, Any]], Outcome], hello: dict[str, Any]) -> bool:
         """prepare(hello), and say READY. False: it has failed, and that is said."""
         kind, metadata, _ = self.guard.call(prepare, hello, self.problem)
-        self.journal.flush()
+        self.log.flush()
         if self.guard.terminated:
             return False
         if kind == ERROR:
@@ -259,7 +259,7 @@ class Runtime:
             if frame is not None and frame.kind == INVOKE:
                 self.answer(frame)
             elif frame is None or frame.kind == STOP:
-                self.journal.flush()
+                self.log.flush()
                 return
             elif frame.kind == DUMP:
                 self.outbox.post(DUMP, metadata={"stacks": []})  # nothing runs, or this would not be read
@@ -309,7 +309,7 @@ class Runtime:
     def answer(self, frame: Frame) -> None:
         """Answer an INVOKE in this thread."""
         request = frame.metadata
-        self.journal.current = Tag(frame.id, request["request_id"], request.get("tenant_id", ""))
+        self.log.current = Tag(frame.id, request["request_id"], request.get("tenant_id", ""))
         if self._cold:
             codec.warm_up(request["content_type"], request["accept"])
             self._cold = False
@@ -317,12 +317,12 @@ class Runtime:
         kind, metadata, payload = self.guard.call(self._call, frame, self.problem)
         self.leave_if_forked(None)  # in the handler, or in code of the event's or the result's
         if self.guard.terminated:
-            self.journal.flush()
-            self.journal.current = NOBODY
+            self.log.flush()
+            self.log.current = NOBODY
             return  # the init does not wait for an outcome
         measured = self._meter.read()
-        self.journal.flush()
-        self.journal.current = NOBODY
+        self.log.flush()
+        self.log.current = NOBODY
         if self._service is not None:
             self._service.settle(frame.id)
         metadata.update(measured)
@@ -353,7 +353,7 @@ class Runtime:
         if self._tells_trace and (self._trace_is_set or "trace" in request):
             self._trace_is_set = namespace.own("call.platforms").set_trace(request.get("trace"))
         deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
-        return Context(request, self._function, self._handler_name, deadline, self.journal.log, cancelled)
+        return Context(request, self._function, self._handler_name, deadline, self.log.write, cancelled)
 
     def peak_memory(self) -> int:
         """Of this process, in bytes."""
@@ -391,9 +391,9 @@ class Runtime:
         self._dump_to(hello.get("dump_fd", -1), hello.get("dump_signal", 0))
         os.register_at_fork(after_in_child=self._after_fork)
         self._set_variables(hello)
-        self.journal.open_streams()
-        self.journal.configure(*log_settings(hello, os.environ))
-        LoggingHook(self.journal).install()
+        self.log.open_streams()
+        self.log.configure(*log_settings(hello, os.environ))
+        LoggingHook(self.log).install()
         codec.write_bytes_as(hello.get("bytes"))
         self._function = hello.get("function", {})
         self._handler_name = hello.get("handler", "")
@@ -453,12 +453,12 @@ class Runtime:
         self.pipes = pipes
         self.connection = Connection(RUNTIME)
         self.outbox = Outbox(self.connection.send, pipes.write)  # with a lock that no thread of the template's holds
-        self.journal.restart(self.outbox.lock)
+        self.log.restart(self.outbox.lock)
 
     def stand_in(self, pipes: Pipes, handler: Callable[[Any, Any], Any]) -> Runtime:
         """Another runtime in this process, for a plain handler, with a conversation of its own."""
         other = object.__new__(Runtime)
-        vars(other).update(vars(self), queue=[], handler=handler, plain=True, journal=Journal(other._send_log))
+        vars(other).update(vars(self), queue=[], handler=handler, plain=True, log=LogWriter(other._send_log))
         other._service, other._tells_trace = None, False
         other.restart(pipes)
         return other
@@ -480,13 +480,13 @@ class Runtime:
     def _stop(self, service: Service) -> int:
         """The hooks of the end; returns the exit code."""
         kind, _, _ = self.guard.call(self._run_stop, service, self._failed_at_its_end)
-        self.journal.flush()
+        self.log.flush()
         return EXIT_HOOK_FAILED if kind == ERROR else EXIT_STOPPED
 
     def _failed_at_its_end(self, error: BaseException) -> Outcome:
         self.leave_if_forked(error)
-        self.journal.flush()
-        self.journal.log("pipe_runtime: the function failed at its end: " + faults.in_words(error), NOBODY)
+        self.log.flush()
+        self.log.write("pipe_runtime: the function failed at its end: " + faults.in_words(error), NOBODY)
         return ERROR, {}, b""
 
     def _run_stop(self, service: Service) -> Outcome:
@@ -509,7 +509,7 @@ class Runtime:
         """
         self.leave_if_forked(error)
         name, _, rest = faults.in_words(error).partition(":")
-        self.journal.log(f"pipe_runtime: {what} raised {name}{when}:{rest}", tag)
+        self.log.write(f"pipe_runtime: {what} raised {name}{when}:{rest}", tag)
 
     def _dump_to(self, descriptor: int, signal: int) -> None:
         """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""
@@ -535,7 +535,7 @@ class Runtime:
         self._forked = True
         self.guard.after_fork()
         self.outbox.after_fork()
-        self.journal.after_fork()
+        self.log.after_fork()
         self.pipes.close()
         if self._service is not None:
             self._service.after_fork()
@@ -559,7 +559,9 @@ class Runtime:
                 code = _exit_code(error)
             elif error is not None:
                 code = 1
-                shown = faults.without_own(error.__traceback__)
+                shown = error.__traceback__
+                while shown is not None and namespace.is_own(shown.tb_frame):
+                    shown = shown.tb_next
                 sys.excepthook(type(error), BaseException.with_traceback(error, shown), shown)
             self.last_lines()
         finally:
@@ -569,7 +571,7 @@ class Runtime:
         """What the function has printed, and not flushed, would be lost with the process."""
         _flush(sys.stdout)
         _flush(sys.stderr)
-        _flush(self.journal)
+        _flush(self.log)
 
     def _signal_handled(self, error: BaseException | None) -> None:
         """A signal handler of the function's has run between requests, and has raised `error`."""

@@ -13,7 +13,7 @@ from time import perf_counter_ns, thread_time_ns
 
 from .. import namespace
 from ..load import handler
-from ..log.logs import NOBODY, Tag
+from ..log.writer import NOBODY, Tag
 from ..namespace import late
 from ..wire.connection import MAX_CONCURRENCY, End
 from ..wire.errors import Fault, ProtocolError
@@ -86,7 +86,7 @@ class Service:
         elif self.type == "event":
             self._adapter = _event_function(found, hello).serve
         if self._concurrency > 1:
-            self._runtime.journal.per_context()
+            self._runtime.log.per_context()
         if self.engine is not None:
             self._runtime.pipes.spin(0)  # who looks again and again takes the interpreter from those who work
         self.run_hook("initialize")
@@ -109,7 +109,7 @@ class Service:
         return engine
 
     def _log(self, text: str) -> None:
-        self._runtime.journal.log("pipe_runtime: " + text, NOBODY)
+        self._runtime.log.write("pipe_runtime: " + text, NOBODY)
 
     def _more_headers(self, exchange: Incoming) -> list[tuple[str, str]]:
         """Return the headers that the platform adds to an HTTP request."""
@@ -127,12 +127,12 @@ class Service:
         """Run the hook for a phase, if there is one. Raises what it raises."""
         hook = self._hooks.get(phase)
         if hook is not None:
-            journal, id = self._runtime.journal, self._init_request_id
-            token = journal.enter(Tag(0, id))
+            log, id = self._runtime.log, self._init_request_id
+            token = log.enter(Tag(0, id))
             try:
                 hook(self._runtime.context({"request_id": id}), self.run)
             finally:
-                journal.leave(token)
+                log.leave(token)
 
     def stop(self) -> None:
         """After the last request. Raises what the function's code raises."""
@@ -165,7 +165,7 @@ class Service:
                 self._cancelled.append(frame)
             if frame.kind == CANCEL:
                 self.reader.look_soon()  # requests that wait behind it may be cancelled too
-        elif frame.kind == DUMP and self._runtime.journal.current is not NOBODY:
+        elif frame.kind == DUMP and self._runtime.log.current is not NOBODY:
             self.post(DUMP, metadata={"stacks": self._stack()})
         else:
             if frame.kind == INVOKE and "stream" in frame.metadata:
@@ -174,7 +174,7 @@ class Service:
 
     def _stack(self) -> list[dict[str, Any]]:
         """Return the stack of the request that the loop's thread runs."""
-        stacks, id = namespace.own("call.stacks"), self._runtime.journal.current.id
+        stacks, id = namespace.own("call.stacks"), self._runtime.log.current.id
         return list(stacks.fitting([{"name": f"request {id}", "id": id, "stack": stacks.of_thread(self._thread)}]))
 
     def refuse_cancelled(self, id: int) -> None:
@@ -344,7 +344,7 @@ class Service:
     def serve_in_thread(self, exchange: Exchange) -> None:
         """Serve one request in a thread of its own, and send its outcome."""
         runtime = self._runtime
-        token = runtime.journal.enter(_tag(exchange))
+        token = runtime.log.enter(_tag(exchange))
         begun, cpu = perf_counter_ns(), thread_time_ns()
         try:
             exchange.context = self._context(exchange)
@@ -356,7 +356,7 @@ class Service:
         runtime.leave_if_forked(None)
         measured = {"duration_us": _microseconds(begun), "cpu_us": max(0, thread_time_ns() - cpu) // 1000}
         self.conclude(exchange, outcome, measured)
-        runtime.journal.leave(token)
+        runtime.log.leave(token)
 
     def refuse(self, exchange: Incoming, error: BaseException) -> None:
         """Send the outcome of a request that the function never gets."""
@@ -366,11 +366,11 @@ class Service:
         self, exchange: AsyncExchange, serve_one: Callable[[AsyncExchange], Awaitable[None]]
     ) -> Outcome:
         """Serve one request in a task of its own. Its outcome is for the engine to send, outside of the task."""
-        tag, journal = _tag(exchange), self._runtime.journal
+        tag, log = _tag(exchange), self._runtime.log
         if self._concurrency > 1:
-            journal.enter(tag)  # until the task's context ends
+            log.enter(tag)  # until the task's context ends
         else:
-            journal.current = tag
+            log.current = tag
         try:
             exchange.context = self._context(exchange)
             if "phase" in exchange.request:
@@ -393,12 +393,12 @@ class Service:
 
     def conclude(self, exchange: Incoming, outcome: Outcome, measured: dict[str, int]) -> None:
         """Send a request's outcome, with what it has printed before."""
-        journal = self._runtime.journal
+        log = self._runtime.log
         if self._concurrency > 1:
-            journal.flush_request(exchange.id)
+            log.flush_request(exchange.id)
         else:
-            journal.flush()
-            journal.current = NOBODY
+            log.flush()
+            log.current = NOBODY
             if self._runtime.guard.terminated:
                 return  # an outcome tells the init that the worker goes on; the next request would die with it
         kind, metadata, payload = outcome

@@ -16,8 +16,8 @@ from select import POLLIN, poll
 
 from .. import namespace
 from ..call import faults
-from ..io.stdio import replace
-from ..log.logs import NOBODY, write_all
+from ..io.stdio import replace, write_all
+from ..log.writer import NOBODY
 from ..namespace import late
 from ..wire.alive import ALIVE_FD, arm
 from ..wire.errors import Fault, ProtocolError
@@ -259,7 +259,7 @@ class Template:
         count, names = _threads()
         if count:
             known = f" ({', '.join(names)})" if names else ""
-            self._runtime.journal.log(
+            self._runtime.log.write(
                 f"pipe_runtime: {count} thread{'s' * (count > 1)}{known} started while the function was loaded: "
                 "a forked worker has none of them; use pipe_runtime.after_fork",
                 NOBODY,

@@ -11,7 +11,7 @@ from os import close, pipe, write
 
 from .. import namespace
 from ..io.stdio import Pipes
-from ..log.logs import LogStream
+from ..log.writer import LogStream
 from ..wire.connection import INIT, Connection
 from ..wire.messages import HELLO, INVOKE, JSON, READY, VERSION
 
@@ -56,7 +56,7 @@ def rehearse(runtime: Runtime) -> None:
         write(requests_in, _said[1])
         frame = stand_in.next()
         assert frame is not None
-        LogStream(stand_in.journal, "stdout", 1).write(b"rehearsal\n")
+        LogStream(stand_in.log, "stdout", 1).write(b"rehearsal\n")
         stand_in.answer(frame)
     finally:
         for descriptor in descriptors:

@@ -53,7 +53,7 @@ BEFORE_READY = {
     *(f"pipe_runtime.call.{name}" for name in ("codec", "context", "faults", "shorten", "unencodable", "usage")),
     *(f"pipe_runtime.io.{name}" for name in ("outbox", "signal_guard", "stdio")),
     "pipe_runtime.load.handler",
-    "pipe_runtime.log.logs",
+    "pipe_runtime.log.writer",
     "pipe_runtime.namespace",
     "pipe_runtime.serve.loop",
     "__future__",

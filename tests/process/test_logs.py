@@ -22,13 +22,13 @@ PREAMBLE = """
 import asyncio, contextvars, json, os, sys, threading
 from pipe_runtime import namespace
 from pipe_runtime.call import faults  # faults: with msgpack, as in a runtime
-from pipe_runtime.log.logs import Journal, LoggingHook, Tag
+from pipe_runtime.log.writer import LogWriter, LoggingHook, Tag
 sent = []
-journal = Journal(lambda tag, metadata, text: sent.append([tag.id, metadata, text.decode()]))
-journal.configure(sys.argv[1], "INFO")
-journal.open_streams()
-LoggingHook(journal).install()
-journal.per_context()
+log = LogWriter(lambda tag, metadata, text: sent.append([tag.id, metadata, text.decode()]))
+log.configure(sys.argv[1], "INFO")
+log.open_streams()
+LoggingHook(log).install()
+log.per_context()
 import logging, warnings
 warnings.simplefilter("always")
 write = sys.stdout.write  # some loggers take it once, when they are made
@@ -47,19 +47,19 @@ def second_half(name):
         logging.exception("%s fails in %s", name, name)
 
 def begin(number):
-    return journal.enter(Tag(number, f"r-{number}"))
+    return log.enter(Tag(number, f"r-{number}"))
 
 def end(number, token):
     print("the end of", number, end="")
-    journal.flush_request(number)
-    journal.leave(token)
+    log.flush_request(number)
+    log.leave(token)
 
 """
 
 
 AT_LAST = """
-journal.flush()
-assert not any(stream.partial for stream in journal._streams)
+log.flush()
+assert not any(stream.partial for stream in log._streams)
 os.write(1, json.dumps(sent).encode())
 os._exit(0)
 """
@@ -106,7 +106,7 @@ for thread in threads:
 
 
 def sent_by(script: str, style: str = "text") -> list[tuple[int, dict[str, Any], str]]:
-    """Run a script between PREAMBLE and AT_LAST; return what its journal has sent: ids, metadata and texts."""
+    """Run a script between PREAMBLE and AT_LAST; return what its log has sent: ids, metadata and texts."""
     command = [sys.executable, "-c", PREAMBLE + script + AT_LAST, style]
     child = subprocess.run(command, capture_output=True, timeout=100)
     assert child.returncode == 0, child.stderr.decode()
@@ -150,7 +150,7 @@ def test_logging_that_the_runtime_itself_has_imported() -> None:
 for name in [name for name in sys.modules if name.partition(".")[0] in ("asyncio", "logging")]:
     del sys.modules[name]
 namespace.after_import.clear()
-LoggingHook(journal).install()
+LoggingHook(log).install()
 namespace._held.clear()
 namespace.stdlib("asyncio")
 handlers = [*sys.modules["logging"].root.handlers]

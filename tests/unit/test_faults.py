@@ -160,10 +160,13 @@ def test_own_frames_are_cut_by_module_and_not_by_file_name() -> None:
     space = {"__name__": "codec"}
     error = raised(lambda: exec(compile("1/0", faults.__file__, "exec"), space))
     assert functions(described(error))[-1] == "<module>"
-    for own in ({"__name__": "pipe_runtime.x"}, {"__name__": "__main__", "__package__": "pipe_runtime"}):
+    for own in (
+        {"__name__": "pipe_runtime.x.y", "__package__": "pipe_runtime.x"},
+        {"__name__": "__main__", "__package__": "pipe_runtime"},
+    ):
         error = raised(lambda own=own: exec("1/0", own))  # type: ignore[misc]
         assert "<module>" not in functions(described(error))
-    error = raised(lambda: exec("1/0", {"__name__": "pipe_runtime_of_mine"}))
+    error = raised(lambda: exec("1/0", {"__name__": "x", "__package__": "pipe_runtime_of_mine"}))
     assert functions(described(error))[-1] == "<module>"
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipe_runtime.log.logs import NOBODY, PIECE, Journal, LogStream, Tag, log_settings
+from pipe_runtime.log.writer import NOBODY, PIECE, LogStream, LogWriter, Tag, log_settings
 
 
 class Sent:
-    """A journal whose records are kept.
+    """A log whose records are kept.
 
     records: (stream, level, text). ids. named: what the metadata says of the request. output: the lines.
     """
@@ -25,9 +25,9 @@ class Sent:
         self.ids: list[int] = []
         self.named: list[str | bool | None] = []
         self.output = b""
-        self.journal = Journal(self.take)
-        self.raw = LogStream(self.journal, "stdout", 1)
-        self.journal._streams.append(self.raw)
+        self.log = LogWriter(self.take)
+        self.raw = LogStream(self.log, "stdout", 1)
+        self.log._streams.append(self.raw)
 
     def take(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
         self.ids.append(tag.id)
@@ -51,8 +51,8 @@ def test_lines_are_sent_when_they_are_complete() -> None:
     assert sent.texts == []
     assert sent.raw.write(memoryview(b"e\ntwo\nthr")) == 9
     assert sent.texts == [b"one\ntwo"]
-    sent.journal.flush()
-    sent.journal.flush()
+    sent.log.flush()
+    sent.log.flush()
     assert sent.records[1:] == [("stdout", "", b"thr")]
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_text_is_cut_anyhow() -> None:
 def test_records_above_a_piece_are_cut_between_lines() -> None:
     sent = Sent()
     lines = [b"%d" % n + b"." * 100 for n in range(100)]
-    sent.journal.record("INFO", b"\n".join(lines))
+    sent.log.record("INFO", b"\n".join(lines))
     assert b"\n".join(sent.texts) == b"\n".join(lines)
     assert all(text.count(b".") % 100 == 0 for text in sent.texts)
 
@@ -117,7 +117,7 @@ def test_a_flush_is_for_the_line_of_its_own_thread() -> None:
     thread.start()
     thread.join()
     assert sent.texts == [b"its"]
-    sent.journal.flush()
+    sent.log.flush()
     assert sent.texts == [b"its", b"mine"]
 
 
@@ -132,24 +132,24 @@ def test_an_endless_line_does_not_grow() -> None:
 def test_lines_belong_to_the_current_request() -> None:
     sent = Sent()
     for current in (Tag(1, "r-1"), NOBODY, Tag(2, "r-2")):
-        sent.journal.current = current
-        assert sent.journal.tag() is current
+        sent.log.current = current
+        assert sent.log.tag() is current
         sent.raw.write(b"x\nrest")
-        sent.journal.record("INFO", b"y")
-        sent.journal.log("z\n")
-        sent.journal.flush()
+        sent.log.record("INFO", b"y")
+        sent.log.write("z\n")
+        sent.log.flush()
     assert sent.ids == [1] * 4 + [0] * 4 + [2] * 4
     assert sent.texts == [b"x", b"y", b"z", b"rest"] * 3
     assert sent.raw.partial == {}
 
 
 def test_enter_and_leave_without_contexts() -> None:
-    journal = Sent().journal
+    log = Sent().log
     tag = Tag(0, "init")
-    token = journal.enter(tag)
-    assert journal.tag() is journal.current is tag
-    journal.leave(token)
-    assert journal.current is NOBODY
+    token = log.enter(tag)
+    assert log.tag() is log.current is tag
+    log.leave(token)
+    assert log.current is NOBODY
 
 
 @pytest.mark.parametrize("per_context", [False, True])
@@ -162,11 +162,11 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
         thread.start()
         thread.join()
 
-    journal = Journal(send, lock)
+    log = LogWriter(send, lock)
     if per_context:
-        journal.per_context()
-    journal.record("INFO", b"x" * 3 * PIECE)
-    journal.printed("stdout", NOBODY, b"x" * 3 * PIECE)
+        log.per_context()
+    log.record("INFO", b"x" * 3 * PIECE)
+    log.printed("stdout", NOBODY, b"x" * 3 * PIECE)
     assert free == [False] * 6
     assert lock.acquire(blocking=False)
 
@@ -175,18 +175,18 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
 
 
 class Contexts:
-    """Requests of one journal, each in a context of its own, on this one thread."""
+    """Requests of one log, each in a context of its own, on this one thread."""
 
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
         self.contexts: dict[int, Context] = {}
-        sent.journal.per_context()
+        sent.log.per_context()
 
     def run(self, id: int, action: Callable[[], object]) -> None:
         """Do something for request `id`, r-1 for 1."""
         if id not in self.contexts:
             self.contexts[id] = copy_context()
-            self.contexts[id].run(self.sent.journal.enter, Tag(id, f"r-{id}"))
+            self.contexts[id].run(self.sent.log.enter, Tag(id, f"r-{id}"))
         self.contexts[id].run(action)
 
     def write(self, id: int, text: bytes) -> None:
@@ -210,10 +210,10 @@ def test_each_line_has_its_request() -> None:
     requests = Contexts(sent)
     requests.write(1, b"a\n\nb\nc")
     sent.raw.write(b"of nobody\n")
-    requests.run(1, lambda: sent.journal.log("x\ny"))
-    requests.run(2, lambda: sent.journal.record("INFO", b"a record of r-2"))
-    requests.run(2, lambda: sent.journal.record("INFO", b"another one"))
-    sent.journal.log("of 2", Tag(2, "r-2"))
+    requests.run(1, lambda: sent.log.write("x\ny"))
+    requests.run(2, lambda: sent.log.record("INFO", b"a record of r-2"))
+    requests.run(2, lambda: sent.log.record("INFO", b"another one"))
+    sent.log.write("of 2", Tag(2, "r-2"))
     assert sent.texts == [b"a\n\nb", b"of nobody", b"x\ny", b"a record of r-2", b"another one", b"of 2"]
     assert sent.ids == [1, 0, 1, 2, 2, 2]
     assert sent.named == [None, None, None, True, None, None]
@@ -239,9 +239,9 @@ def test_a_line_that_another_request_interrupts_goes_on_in_a_new_one(other: str)
     if other == "print":
         requests.write(2, b"between\n")
     elif other == "record":
-        requests.run(2, lambda: sent.journal.record("INFO", b"r-2\tbetween"))
+        requests.run(2, lambda: sent.log.record("INFO", b"r-2\tbetween"))
     else:
-        requests.run(2, lambda: sent.journal.log("between"))
+        requests.run(2, lambda: sent.log.write("between"))
     requests.write(1, b"done\n")
     assert sent.output.replace(b"r-2\t", b"") == b"begun\nbetween\ndone\n"
     assert sent.ids == [1, 1, 2, 1]
@@ -253,13 +253,13 @@ def test_the_end_of_a_request_sends_what_it_has_begun_and_no_more() -> None:
     for id in (1, 2):
         requests.write(id, b"half of %d" % id)
     sent.raw.write(b"half of none")
-    sent.journal.flush_request(1)
+    sent.log.flush_request(1)
     assert sent.output == b"half of 1\n"
     requests.write(2, b" is whole\n")
-    sent.journal.flush_request(2)
+    sent.log.flush_request(2)
     assert sent.output == b"half of 1\nhalf of 2 is whole\n"
     assert [id for id, _ in sent.raw.partial] == [0]
-    sent.journal.flush()
+    sent.log.flush()
     assert sent.output.endswith(b"half of none\n")
     assert sent.raw.partial == {}
 
@@ -269,13 +269,13 @@ def test_a_line_that_was_flushed_ends_with_its_request() -> None:
     requests = Contexts(sent)
     requests.write(1, b"flushed")
     requests.run(1, sent.raw.flush)
-    sent.journal.flush_request(2)
+    sent.log.flush_request(2)
     assert sent.output == b"flushed"
-    sent.journal.flush_request(1)
+    sent.log.flush_request(1)
     assert sent.output == b"flushed\n"
     requests.write(3, b"flushed")
     requests.run(3, sent.raw.flush)
-    sent.journal.flush()
+    sent.log.flush()
     assert sent.output == b"flushed\nflushed\n"
 
 
@@ -283,11 +283,11 @@ def test_lines_after_the_end_of_their_request_have_no_id() -> None:
     sent = Sent()
     requests = Contexts(sent)
     requests.write(1, b"")
-    sent.journal.flush_request(1)
+    sent.log.flush_request(1)
     requests.write(1, b"late ")
     assert set(sent.raw.partial) == {(0, threading.get_ident())}
     requests.write(1, b"line\n")
-    sent.journal.log("late, too", Tag(1, "r-1"))
+    sent.log.write("late, too", Tag(1, "r-1"))
     assert (sent.ids, sent.output) == ([0, 0], b"late line\nlate, too\n")
     assert sent.named == ["r-1", "r-1"]
     assert sent.raw.partial == {}
@@ -296,15 +296,15 @@ def test_lines_after_the_end_of_their_request_have_no_id() -> None:
 def test_a_line_that_begins_as_its_request_ends_is_not_kept() -> None:
     sent = Sent()
     requests = Contexts(sent)
-    tag = sent.journal.tag
+    tag = sent.log.tag
 
     def tag_and_end() -> Tag:
         found = tag()
-        sent.journal.flush_request(1)
+        sent.log.flush_request(1)
         return found
 
     requests.write(1, b"")
-    sent.journal.tag = tag_and_end  # type: ignore[method-assign]
+    sent.log.tag = tag_and_end  # type: ignore[method-assign]
     requests.write(1, b"half")
     assert sent.raw.partial == {}
     assert sent.output == b"half\n"
@@ -321,20 +321,20 @@ def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
 
     requests.run(1, other)
     assert (sent.ids, sent.output) == ([0], b"whole\n")
-    sent.journal.flush_request(1)  # nobody completes that line: its thread has ended
+    sent.log.flush_request(1)  # nobody completes that line: its thread has ended
     assert (sent.ids, sent.output) == ([0, 0], b"whole\nhalf\n")
     assert sent.raw.partial == {}
 
 
 def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
     sent = Sent()
-    sent.journal.per_context()
+    sent.log.per_context()
 
     def initializer() -> None:
-        token = sent.journal.enter(Tag(0, "init"))
+        token = sent.log.enter(Tag(0, "init"))
         sent.raw.write(b"hello\nhalf")
-        sent.journal.flush_request(0)
-        sent.journal.leave(token)
+        sent.log.flush_request(0)
+        sent.log.leave(token)
         sent.raw.write(b"of nobody\n")
 
     copy_context().run(initializer)
@@ -366,14 +366,14 @@ def test_where_the_settings_come_from(
 )
 def test_levels(given: str, level: str) -> None:
     sent = Sent()
-    sent.journal.configure("text", given)
-    assert (sent.journal.level, sent.texts) == (level, [])
+    sent.log.configure("text", given)
+    assert (sent.log.level, sent.texts) == (level, [])
 
 
 def test_a_level_that_nobody_knows_is_told_of() -> None:
     sent = Sent()
-    sent.journal.configure("odd", "loud\n\udc80" * 100)
-    assert (sent.journal.level, sent.journal.records) == ("INFO", None)
+    sent.log.configure("odd", "loud\n\udc80" * 100)
+    assert (sent.log.level, sent.log.records) == ("INFO", None)
     [text] = sent.texts
     assert text.startswith(b"pipe_runtime: there is no log level 'loud\\n\\udc80") and len(text) < 200
 
@@ -391,7 +391,7 @@ def test_a_closed_stream_takes_nothing() -> None:
 
 
 def test_a_stream_is_a_file() -> None:
-    raw = LogStream(Sent().journal, "stderr", 2)
+    raw = LogStream(Sent().log, "stderr", 2)
     assert raw.writable()
     assert not raw.readable() and not raw.seekable() and not raw.isatty()
     assert raw.fileno() == 2

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipe_runtime.log import records
-from pipe_runtime.log.logs import JSON_LINE, NOBODY, PIECE, Journal, LogStream, Tag
+from pipe_runtime.log.writer import JSON_LINE, NOBODY, PIECE, LogStream, LogWriter, Tag
 
 KNOWN = frozenset(logging.makeLogRecord({}).__dict__)
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -309,14 +309,14 @@ def test_names_of_extra_fields_that_are_no_texts() -> None:
 
 
 class Sent:
-    """A journal in the JSON style. objects: what it has sent, decoded. pieces: the same, as it was sent."""
+    """A log in the JSON style. objects: what it has sent, decoded. pieces: the same, as it was sent."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes, bool]] = []
-        self.journal = Journal(self.take)
-        self.journal.configure("JSON", "INFO")
-        self.raw = LogStream(self.journal, "stdout", 1)
-        self.journal._streams.append(self.raw)
+        self.log = LogWriter(self.take)
+        self.log.configure("JSON", "INFO")
+        self.raw = LogStream(self.log, "stdout", 1)
+        self.log._streams.append(self.raw)
 
     def take(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
         self.pieces.append((tag.id, text, "continues" in metadata))
@@ -333,7 +333,7 @@ class Sent:
 
 def test_each_printed_line_is_an_object() -> None:
     sent = Sent()
-    sent.journal.current = Tag(5, "r-5")
+    sent.log.current = Tag(5, "r-5")
     sent.raw.write(b"one\n\ntwo\nthr")
     sent.raw.write(b"ee\n")
     assert sent.messages == ["one", "", "two", "three"]
@@ -348,8 +348,8 @@ def test_what_is_flushed_is_an_object_at_once() -> None:
     sent.raw.flush()
     assert sent.messages == ["half"]
     sent.raw.write(b"other half")
-    sent.journal.flush()
-    sent.journal.flush()
+    sent.log.flush()
+    sent.log.flush()
     assert sent.messages == ["half", "other half"]
 
 
@@ -368,26 +368,26 @@ def test_an_endless_line_does_not_grow() -> None:
     for _ in range(200):
         sent.raw.write(text)
         assert sum(len(part) for _, part in sent.raw.partial.values()) <= JSON_LINE
-    sent.journal.flush()
+    sent.log.flush()
     assert len(sent.messages) == 2
     assert "".join(sent.messages) == "é" * 200_200
 
 
 def test_a_text_of_several_lines_is_one_object() -> None:
     sent = Sent()
-    sent.journal.log("two\nlines\n")
+    sent.log.write("two\nlines\n")
     assert sent.messages == ["two\nlines"]
     assert sent.objects[0]["stream"] == "log"
 
 
 def test_objects_have_no_prefix() -> None:
     sent = Sent()
-    sent.journal.per_context()
-    token = sent.journal.enter(Tag(1, "r-1"))
+    sent.log.per_context()
+    token = sent.log.enter(Tag(1, "r-1"))
     sent.raw.write(b"printed\nhalf")
-    sent.journal.log("logged")
-    sent.journal.flush_request(1)
-    sent.journal.leave(token)
+    sent.log.write("logged")
+    sent.log.flush_request(1)
+    sent.log.leave(token)
     assert sent.messages == ["printed", "logged", "half"]
     assert {each["requestId"] for each in sent.objects} == {"r-1"}
     assert sent.raw.partial == {}

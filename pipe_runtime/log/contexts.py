@@ -1,0 +1,105 @@
+"""Give each thread and task a tag of its own, and keep their lines apart, while a worker runs several requests at once.
+
+A LogWriter loads this module when its worker gets `concurrency` above 1. This module knows no frames.
+"""
+
+from __future__ import annotations
+
+from _thread import get_ident
+
+from ..namespace import late
+from .writer import NOBODY, Tag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextvars import ContextVar, Token
+    from typing import Any
+
+    from .writer import LogWriter
+
+
+class Contexts:
+    """The tags of the contexts, and the line that one of them has begun."""
+
+    def __init__(self, log: LogWriter) -> None:
+        self._log = log
+        self._tags: ContextVar[Tag] = late._contextvars.ContextVar("pipe_runtime.request", default=NOBODY)
+        self._running = {0}  # the ids that a line may have
+        # Tag, stream and thread of the text that was sent last, if its line is open.
+        self._open: tuple[Tag, str, int] | None = None
+
+    def enter(self, tag: Tag) -> Token[Tag]:
+        """Let what this context and its copies write belong to `tag`."""
+        self._running.add(tag.id)
+        return self._tags.set(tag)
+
+    def leave(self, token: Token[Tag]) -> None:
+        """End what `enter` has begun, in the same context."""
+        self._tags.reset(token)
+
+    def tag(self) -> Tag:
+        """Return the tag of a line that is written here and now."""
+        return self.settled(self._tags.get())
+
+    def settled(self, tag: Tag) -> Tag:
+        """Return the tag, with id 0 if its request is over: a task that the request left running writes then."""
+        return tag if tag.id in self._running else Tag(0, tag.request_id, tag.tenant_id)
+
+    def runs(self, id: int) -> bool:
+        """Return whether a line may have this id."""
+        return id in self._running
+
+    def forget(self, id: int) -> None:
+        """Give no later line this id."""
+        if id:
+            self._running.discard(id)
+
+    def record(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
+        """Write a log record."""
+        log = self._log
+        if log.records is not None or tag.request_id.encode("utf-8", "backslashreplace") in text:
+            metadata["named"] = True
+        with log.lock:
+            self._end_open_line()
+            log.post(tag, metadata, text)
+
+    def print(self, stream: str, tag: Tag, text: bytes, line_break: bytes) -> None:
+        """Write printed lines where another context may have begun a line of the same id and stream."""
+        log, writer = self._log, (tag, stream, get_ident())
+        with log.lock:
+            goes_on = self._open is not None and _is_same(self._open, writer)
+            if not goes_on:
+                self._end_open_line()
+            if log.forked and tag.request_id:  # no frame says whose line it is
+                name = f"{tag.request_id}\t".encode("utf-8", "backslashreplace")
+                text = (b"" if goes_on else name) + text.replace(b"\n", b"\n" + name)
+            self._open = None if line_break else writer
+            log.post(tag, {"stream": stream}, text, line_break)
+
+    def end_open_line(self) -> None:
+        """End the line that a context has begun."""
+        if self._open is not None:
+            with self._log.lock:
+                self._end_open_line()
+
+    def end_open_line_of(self, id: int) -> None:
+        """End the line that a request has begun."""
+        if self._open is not None:
+            with self._log.lock:
+                if self._open is not None and self._open[0].id == id:
+                    self._end_open_line()
+
+    def _end_open_line(self) -> None:
+        """Prevent what is sent next from being taken for the rest of another context's line."""
+        if self._open is not None:
+            (tag, stream, _), self._open = self._open, None
+            self._log.post(tag, {"stream": stream}, b"")
+
+    def restart(self) -> None:
+        """Forget the open line, in a forked child."""
+        self._open = None
+
+
+def _is_same(one: tuple[Tag, str, int], other: tuple[Tag, str, int]) -> bool:
+    """Return whether two texts may belong to one line: same thread, same stream, same request."""
+    return one[1:] == other[1:] and one[0].id == other[0].id and one[0].request_id == other[0].request_id

@@ -1,0 +1,375 @@
+"""Turn what the function prints and logs into LOG frames with the right request id.
+
+This module does not know the protocol: a LogWriter is given a function that sends. It touches `logging` only once the
+function itself has imported it. What only some functions need is in other modules of this folder: the handler of the
+root logger, the JSON style, and several requests at once.
+"""
+
+from __future__ import annotations
+
+import _frozen_importlib
+import io
+import sys
+from _thread import RLock, get_ident
+
+from .. import namespace
+from ..io.stdio import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextvars import Token
+    from types import ModuleType
+    from typing import Any
+
+PIECE = 3072
+"""Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
+
+NAME = 128
+"""Characters of a request id in the metadata of a LOG frame: with PIECE bytes of text the frame fits PIPE_BUF."""
+
+JSON_LINE = 256 * 1024
+"""Bytes of a printed line that the JSON style waits for, since an object is sent whole: the size of a log event of
+CloudWatch. A longer line becomes several objects."""
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # of the platforms: the level in `logging`
+
+
+class Tag:
+    """The request that a line belongs to.
+
+    Attributes:
+        id: The frame's id, 0 for no request.
+        request_id: The request's id, "" for no request.
+        tenant_id: The tenant's id, "" for no tenant.
+    """
+
+    __slots__ = ("id", "request_id", "tenant_id")
+
+    def __init__(self, id: int = 0, request_id: str = "", tenant_id: str = "") -> None:
+        self.id = id
+        self.request_id = request_id
+        self.tenant_id = tenant_id
+
+
+NOBODY = Tag()
+"""The tag of a line that belongs to no request."""
+
+
+def log_settings(hello: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the format and the level that are asked for, unchecked: HELLO's fields, else the platforms' variables.
+
+    ALIYUN_FC_LOG_LEVEL is Function Compute's, the other two are Lambda's.
+    """
+    format = hello.get("log_format") or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
+    level = hello.get("log_level") or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL")
+    return format, level or "INFO"
+
+
+class LogWriter:
+    """Take lines from all of the function's threads and tasks, and send them.
+
+    Args:
+        send: Called as send(tag, metadata, text) with LOG's metadata and at most PIECE bytes of text, without the last
+            line break. If the metadata has `continues`, the line goes on in the next text of this id and stream.
+        lock: Held while a text is sent in several pieces, so that they stay together. It must be reentrant, and the
+            same lock that `send` takes: with two locks, a signal handler that prints could wait for ever.
+
+    Attributes:
+        current: The tag of the request that runs, as long as one runs at a time; `per_context` ends that.
+        forked: Whether this is a child that the function has forked.
+        level: The root logger's level, by its name in `logging`.
+        records: The module `records`, in the JSON style.
+    """
+
+    def __init__(self, send: Callable[[Tag, dict[str, Any], bytes], None], lock: Any = None) -> None:
+        self.send = send
+        self.lock = lock or RLock()
+        self.forked = False
+        self.current = NOBODY
+        self.level = "INFO"
+        self.records: ModuleType | None = None
+        self._streams: list[LogStream] = []
+        self._contexts: Any = None  # a Contexts, once there is one for each thread or task
+
+    def configure(self, format: str, level: str) -> None:
+        """Set the style of lines and the root logger's level. Call it before any code of the function runs.
+
+        Args:
+            format: "text" or "json", in any case. Any other counts as text.
+            level: A level's name in any case. Any other counts as INFO, and a line says so.
+        """
+        if format.lower() == "json":
+            self.records = namespace.own("log.records")
+        name = level.upper()
+        self.level = _OTHER_NAMES.get(name, name)
+        if self.level not in _LEVELS:
+            self.level = "INFO"
+            self.write(f"pipe_runtime: there is no log level {level[:32]!r}; it is INFO")
+
+    def per_context(self) -> None:
+        """Give each context, of a thread or a task, a tag of its own from now on. `current` counts no more."""
+        if self._contexts is None:
+            self._contexts = namespace.own("log.contexts").Contexts(self)
+
+    def enter(self, tag: Tag) -> Token[Tag] | None:
+        """Let what this context and its copies write belong to `tag`; without contexts, what anything writes."""
+        if self._contexts is not None:
+            return self._contexts.enter(tag)  # type: ignore[no-any-return]
+        self.current = tag
+        return None
+
+    def leave(self, token: Token[Tag] | None) -> None:
+        """End what `enter` has begun, in the same context. The request's lines end with `flush_request`."""
+        if token is None:
+            self.current = NOBODY
+        elif self._contexts is not None:
+            self._contexts.leave(token)
+
+    def tag(self) -> Tag:
+        """Return the tag of a line that is written here and now."""
+        return self.current if self._contexts is None else self._contexts.tag()
+
+    def runs(self, id: int) -> bool:
+        """Return whether a line may have this id."""
+        return self._contexts is None or self._contexts.runs(id)
+
+    def open_streams(self) -> None:
+        """Put streams of this writer in the place of sys.stdout and sys.stderr, and of those with two underscores."""
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            raw = LogStream(self, name, descriptor)
+            self._streams.append(raw)
+            text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+            setattr(sys, name, text)
+            setattr(sys, f"__{name}__", text)
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
+        setattr(sys, "__stdin__", sys.stdin)  # noqa: B010  # it is declared final
+
+    def write(self, message: str, tag: Tag | None = None) -> None:
+        """Write a text of the runtime's own, or of context.log(): one record without a level.
+
+        Args:
+            message: The text.
+            tag: The request that it belongs to. None: the one that the caller's context belongs to.
+        """
+        text = message.rstrip("\n").encode("utf-8", "backslashreplace")
+        if tag is None:
+            tag = self.tag()
+        elif self._contexts is not None:
+            tag = self._contexts.settled(tag)
+        self._print("log", tag, text, [text])
+
+    def record(self, level: str, text: bytes) -> None:
+        """Write a log record of one or more lines, in its final form, without the last line break."""
+        tag = self.tag()
+        metadata: dict[str, Any] = {"stream": "log", "level": level}
+        if self._contexts is None:
+            self.post(tag, metadata, text)
+        else:
+            self._contexts.record(tag, metadata, text)
+
+    def printed(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n") -> None:
+        """Write printed lines, without the last line break. If that is still to come, line_break is b""."""
+        self._print(stream, tag, text, text.split(b"\n") if self.records else [], line_break)
+
+    def _print(self, stream: str, tag: Tag, text: bytes, messages: list[bytes], line_break: bytes = b"\n") -> None:
+        """Write `text`. In the JSON style each of `messages` is an object, and a line begins only if it also ends."""
+        if self.records is not None and not self.forked:
+            objects = [self.records.printed_line(message, stream, tag.request_id) for message in messages]
+            metadata = {"stream": stream} if self._contexts is None else {"stream": stream, "named": True}
+            self.post(tag, metadata, b"\n".join(objects))
+        elif self._contexts is None:
+            self.post(tag, {"stream": stream}, text, line_break)
+        else:
+            self._contexts.print(stream, tag, text, line_break)
+
+    def post(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes = b"\n") -> None:
+        """Send a text, in as many pieces as it takes. `metadata` is LOG's, as far as it is the same for each piece."""
+        if self.forked:
+            write_all(2, text + line_break)
+            return
+        if not tag.id and tag.request_id and self._contexts is not None:
+            metadata["request_id"] = tag.request_id[:NAME]
+        if len(text) > PIECE:
+            with self.lock:
+                self._post_pieces(tag, metadata, text, line_break)
+        else:
+            self.send(tag, metadata if line_break else {**metadata, "continues": True}, text)
+
+    def _post_pieces(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes) -> None:
+        continued = {**metadata, "continues": True}
+        start = 0
+        while len(text) - start > PIECE:
+            cut = text.rfind(b"\n", start, start + PIECE + 1)
+            if cut >= 0:
+                self.send(tag, metadata, text[start:cut])
+                start = cut + 1
+            else:
+                cut = _character_boundary(text, start + PIECE)
+                self.send(tag, continued, text[start:cut])
+                start = cut
+        self.send(tag, metadata if line_break else continued, text[start:])
+
+    def flush(self) -> None:
+        """Send everything that was printed without a line break so far."""
+        for stream in self._streams:
+            if stream.partial:
+                stream.send_partial_lines()
+        if self._contexts is not None:
+            self._contexts.end_open_line()
+
+    def flush_request(self, id: int) -> None:
+        """Send what a request has printed without a line break, and forget the request: its outcome comes next.
+
+        A line that comes later, from a task that it left running, gets id 0.
+        """
+        if self._contexts is not None:
+            self._contexts.forget(id)
+        for stream in self._streams:
+            if stream.partial:
+                stream.send_partial_lines_of(id)
+        if self._contexts is not None:
+            self._contexts.end_open_line_of(id)
+
+    def after_fork(self) -> None:
+        """Send everything to fd 2 from now on, in a child that the function has forked."""
+        self.forked = True
+        self.restart(RLock())  # another thread of the parent may have held the other lock
+
+    def restart(self, lock: Any) -> None:
+        """Leave to the parent what it had begun, in a forked child. `lock` is a new one, as in __init__."""
+        self.lock = lock
+        if self._contexts is not None:
+            self._contexts.restart()
+        for stream in self._streams:
+            stream.partial.clear()
+
+
+class LogStream(io.RawIOBase):
+    """The binary file under sys.stdout or sys.stderr. It passes each line to the log writer when it is complete.
+
+    Attributes:
+        partial: {(request id, thread): (tag, the text of a line that this thread has begun for this request)}.
+    """
+
+    def __init__(self, log: LogWriter, name: str, descriptor: int) -> None:
+        super().__init__()
+        self.name = f"<{name}>"
+        self.mode = "wb"
+        self._stream = name
+        self._log = log
+        self._descriptor = descriptor
+        self.partial: dict[tuple[int, int], tuple[Tag, bytes]] = {}
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        """Take bytes. Each thread completes its own lines, for each request that it runs."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        text = data if type(data) is bytes else memoryview(data).tobytes()
+        log = self._log
+        tag = log.tag()
+        key = tag.id, get_ident()
+        whole = self._take(key) + text if key in self.partial else text
+        end = whole.rfind(b"\n") + 1
+        start = end
+        limit = PIECE if log.records is None else JSON_LINE
+        while len(whole) - start > limit:  # an endless line goes on in pieces: nothing may grow
+            start = _character_boundary(whole, start + limit)
+        if start < len(whole):
+            self.partial[key] = tag, whole[start:]  # never empty after a piece: the line break is still to come
+        if start:
+            whole_lines = start == end
+            line_break = b"\n" if whole_lines else b""
+            log.printed(self._stream, tag, whole[: start - whole_lines], line_break)
+        if not log.runs(tag.id):  # the request has just ended, so flush_request() will not be called again
+            self._send_partial_line(key)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on the line that this thread has begun, because it may hang or die before the line is complete."""
+        super().flush()
+        tag = self._log.tag()
+        text = self._take((tag.id, get_ident()))
+        if text:
+            self._log.printed(self._stream, tag, text, b"")
+
+    def send_partial_lines(self) -> None:
+        """Pass on what has no line break yet, with one."""
+        for key in list(self.partial):
+            self._send_partial_line(key)
+
+    def send_partial_lines_of(self, id: int) -> None:
+        """Do the same for one request, and for threads that have ended and cannot complete their lines."""
+        threads = sys._current_frames()
+        for key in list(self.partial):
+            if key[0] == id or key[1] not in threads:
+                self._send_partial_line(key)
+
+    def _send_partial_line(self, key: tuple[int, int]) -> None:
+        tag, text = self.partial.pop(key, (NOBODY, b""))
+        if text:  # the thread has not just completed it itself
+            self._log.printed(self._stream, tag, text)
+
+    def _take(self, key: tuple[int, int]) -> bytes:
+        return self.partial.pop(key, (NOBODY, b""))[1]
+
+
+class LoggingHook:
+    """Wait on sys.meta_path for the function to import `logging`, then put our handler on its root logger."""
+
+    def __init__(self, log: LogWriter) -> None:
+        self._log = log
+        self._module: ModuleType | None = None
+
+    def install(self) -> None:
+        """Begin to wait. Call it before any code of the function runs."""
+        namespace.after_import.append(self.attach)
+        self.attach()
+        if self._module is None:
+            sys.meta_path.insert(0, self)
+
+    def attach(self) -> None:
+        """Take the records of a `logging` that is loaded already: the runtime's own imports ask no finder."""
+        module = sys.modules.get("logging")
+        spec = namespace.spec_of(module)
+        if module is not None and namespace.is_standard(spec) and not getattr(spec, "_initializing", False):
+            self._attach(module)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return, for `logging`, its ordinary spec with a loader that attaches us after it has run."""
+        if name != "logging" or path is not None:
+            return None
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+        spec = _frozen_importlib._find_spec(name, None, target)  # type: ignore[attr-defined]
+        loader: Any = None if spec is None else spec.loader
+        if loader is not None and namespace.is_standard(spec):
+            execute = loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                self._attach(module)
+
+            loader.exec_module = exec_module
+        return spec
+
+    def _attach(self, module: Any) -> None:
+        if module is self._module:
+            return
+        self._module = module
+        # Not with own(): it could wait for a thread that waits for the import of `logging`.
+        namespace.own_alone("log.root_handler").put(module, self._log, lambda: namespace.own("log.tracebacks"))
+
+
+def _character_boundary(text: bytes, limit: int) -> int:
+    """Return the largest cut of UTF-8 `text` that is at most `limit` and not inside a character."""
+    cut = limit
+    while cut > limit - 4 and text[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return cut
