@@ -2,7 +2,7 @@
 
 One is made for every request, so making it only stores what it is made from. Each field is computed when it is first
 read, and then kept. Still it behaves like the platforms' plain objects: vars() has every field, repr() shows them, and
-it can be copied and pickled. This file knows neither frames nor the loop, and does not rely on any field to be present.
+it can be copied and pickled. This module knows neither frames nor the loop, and relies on no field to be present.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 import time
 
+from .. import namespace
 from ..namespace import late
 
 TYPE_CHECKING = False
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from functools import cached_property as lazy
     from logging import Logger
     from typing import Any
+
+    from .context_parts import ClientContext, Credentials, FunctionMeta, Identity, ServiceMeta, Tracing
 else:
 
     class lazy:
-        """A field that is worked out once. Assigning to it works, as on the platforms' plain objects."""
+        """A field that is computed once. Assigning to it works, as on the platforms' plain objects."""
 
         def __init__(self, compute):
             self.compute = compute
@@ -39,15 +42,15 @@ else:
             return value
 
 
-# What a local run says where the platform would say something real: parsers of an ARN get their seven parts,
-# and an account of twelve digits.
+# What a local run has in place of the platform's values. Parsers of an ARN get their seven parts, and an account of
+# twelve digits.
 LOCAL_REGION = "local"
 LOCAL_ACCOUNT = "000000000000"
 LOCAL_NAME = "function"
 DEFAULT_MEMORY_MB = 128
 DEFAULT_TIMEOUT_MS = 60_000
 W3C = ("traceparent", "tracestate", "baggage")
-"""The fields of a W3C trace context that `w3c()` returns."""
+"""The fields of a W3C trace context that w3c() returns."""
 
 
 class _Kept:
@@ -58,19 +61,20 @@ class _Kept:
     )  # fmt: skip
 
 
-_worked_out: Callable[[_Kept], dict[str, Any]] = _Kept.__dict__["__dict__"].__get__
+_computed: Callable[[_Kept], dict[str, Any]] = _Kept.__dict__["__dict__"].__get__
 
 
 class Context(_Kept):
     """The context of one request.
 
-    request: INVOKE's metadata (request_id, trace, client_context, identity, …), every key optional.
-    function: the `function` map of the init's HELLO (name, version, arn, memory_mb, timeout_ms, …), every key
-    optional.
-    handler: the handler's name as given, such as "index.handler".
-    deadline: the time.monotonic() at which the request's time is over, in seconds.
-    log: takes one text for the function's log.
-    cancelled: whether the caller gave up on the request, or a callable that tells it now.
+    Args:
+        request: INVOKE's metadata (request_id, trace, client_context, identity, …). Every key is optional.
+        function: The `function` map of the init's HELLO (name, version, arn, memory_mb, timeout_ms, …). Every key is
+            optional.
+        handler: The handler's name as given, such as "index.handler".
+        deadline: The time.monotonic() at which the request's time is over, in seconds.
+        log: Called with one text for the function's log.
+        cancelled: Whether the caller gave up on the request, or a callable that returns it.
     """
 
     __slots__ = ()
@@ -98,14 +102,14 @@ class Context(_Kept):
         """All fields, computed now if necessary. vars() reads this."""
         for name in FIELDS:
             getattr(self, name)
-        return _worked_out(self)
+        return _computed(self)
 
     @__dict__.setter
     def __dict__(self, fields: dict[str, Any]) -> None:
         _Kept.__dict__["__dict__"].__set__(self, fields)
 
     def __repr__(self) -> str:
-        return _shown(self, {name: value for name, value in vars(self).items() if name not in SECOND_NAMES})
+        return _parts().shown(self, {name: value for name, value in vars(self).items() if name not in SECOND_NAMES})  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields, the deadline, and whether the request was cancelled by now.
@@ -116,10 +120,10 @@ class Context(_Kept):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         fields = dict(state)
-        # In another process there is no log of a request's own.
+        # Another process has no log for this request.
         request = {"client_context": {"w3c": fields.pop("_w3c")}}
         self.__init__(request, {}, "", fields.pop("_deadline"), _to_stderr, fields.pop("_cancelled"))  # type: ignore[misc]
-        _worked_out(self).update(fields)
+        _computed(self).update(fields)
 
     def __copy__(self) -> Context:
         return self._made_of(self.__getstate__())
@@ -156,7 +160,7 @@ class Context(_Kept):
 
     @lazy
     def memory_limit_in_mb(self) -> str:
-        """Megabytes, as text: so does Lambda."""
+        """Megabytes, as text, as on Lambda."""
         return str(self._memory_mb())
 
     @lazy
@@ -170,12 +174,12 @@ class Context(_Kept):
     @lazy
     def client_context(self) -> ClientContext | None:
         given = self._request.get("client_context")
-        return None if given is None else ClientContext(given)
+        return None if given is None else _parts().ClientContext(given)
 
     @lazy
     def identity(self) -> Identity:
-        """Always an object; its fields are None where no identity was given."""
-        return Identity(_map(self._request.get("identity")))
+        """Always an object. Its fields are None if no identity was given."""
+        return _parts().Identity(self._request.get("identity"))  # type: ignore[no-any-return]
 
     @lazy
     def tenant_id(self) -> str | None:
@@ -183,12 +187,13 @@ class Context(_Kept):
         return str(given) if given else None
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the request's time is over, never below 0, by the monotonic clock."""
+        """Return the milliseconds until the request's time is over, never below 0, by the monotonic clock."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
     def w3c(self) -> dict[str, str]:
         """Return the W3C trace context that the caller sent in the client context: traceparent, tracestate, baggage."""
-        given = _map(_map(self._request.get("client_context")).get("w3c"))
+        parts = _parts()
+        given = parts.map_of(parts.map_of(self._request.get("client_context")).get("w3c"))
         return {name: given[name] for name in W3C if isinstance(given.get(name), str)}
 
     def log(self, msg: object) -> None:
@@ -207,16 +212,16 @@ class Context(_Kept):
 
     @lazy
     def credentials(self) -> Credentials:
-        return Credentials(_map(self._function.get("credentials")))
+        return _parts().Credentials(self._function.get("credentials"))  # type: ignore[no-any-return]
 
     @lazy
     def function(self) -> FunctionMeta:
         timeout_ms = self._function.get("timeout_ms") or DEFAULT_TIMEOUT_MS
-        return FunctionMeta(self.function_name, self._handler, self._memory_mb(), int(timeout_ms))
+        return _parts().FunctionMeta(self.function_name, self._handler, self._memory_mb(), int(timeout_ms))  # type: ignore[no-any-return]
 
     @lazy
-    def service(self) -> Service:
-        return Service(_map(self._function.get("service")))
+    def service(self) -> ServiceMeta:
+        return _parts().ServiceMeta(self._function.get("service"))  # type: ignore[no-any-return]
 
     @lazy
     def region(self) -> str:
@@ -236,32 +241,32 @@ class Context(_Kept):
 
     @lazy
     def tracing(self) -> Tracing:
-        return Tracing(_map(self._request.get("tracing")))
+        return _parts().Tracing(self._request.get("tracing"))  # type: ignore[no-any-return]
 
     @property
     def logger(self) -> Logger:
         """The root logger."""
-        # A plain import, not our late one: it has to be the module that the function's own `import logging`
-        # gives, or the function configures one root logger and writes to another.
+        # A plain import, not one of `late`: it has to be the module that the function's own `import logging` gives.
+        # Otherwise the function would configure one root logger and write to another.
         import logging
 
         return logging.getLogger()
 
     def getLogger(self) -> Logger:
-        """The root logger."""
+        """Return the root logger."""
         return self.logger
 
     def to_json(self) -> str:
-        """The public fields as a JSON object. The credentials are among them, as on Function Compute: mind your log."""
+        """Return the public fields as a JSON object. As on Function Compute, the credentials are among them."""
         fields = {
             "request_id": self.request_id,
-            "credentials": _public(self.credentials),
-            "function": _public(self.function),
-            "service": _public(self.service),
+            "credentials": _parts().public(self.credentials),
+            "function": _parts().public(self.function),
+            "service": _parts().public(self.service),
             "region": self.region,
             "account_id": self.account_id,
             "retry_count": self.retry_count,
-            "tracing": _public(self.tracing),
+            "tracing": _parts().public(self.tracing),
         }
         return str(late.json.dumps(fields))
 
@@ -293,100 +298,9 @@ SECOND_NAMES = frozenset(("request_id", "requestId", "accountId"))
 """Fields that a repr leaves out because it shows them under another name."""
 
 
-def _shown(part: object, fields: Mapping[str, Any]) -> str:
-    return f"{type(part).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+def _parts() -> Any:
+    return namespace.own("call.context_parts")
 
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-class _Part:
-    """A part of the context, such as `identity`: an object with plain attributes."""
-
-    def __repr__(self) -> str:
-        return _shown(self, _public(self))
-
-
-class Credentials(_Part):
-    """Credentials for the platform's services. A repr hides the values, because contexts end up in logs."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.access_key_id = self.accessKeyId = str(given.get("access_key_id") or "")
-        self.access_key_secret = self.accessKeySecret = str(given.get("access_key_secret") or "")
-        self.security_token = self.securityToken = str(given.get("security_token") or "")
-
-    def __repr__(self) -> str:
-        return _shown(self, {name: "hidden" if value else value for name, value in _public(self).items()})
-
-
-class FunctionMeta(_Part):
-    """Function Compute's `context.function`. memory: MB; timeout: whole seconds, rounded up."""
-
-    def __init__(self, name: str, handler: str, memory_mb: int, timeout_ms: int) -> None:
-        self.name = name
-        self.handler = handler
-        self.memory = memory_mb
-        self.timeout = -(-timeout_ms // 1000)
-
-
-class Service(_Part):
-    """Function Compute's `context.service`."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.name = str(given.get("name") or "")
-        self.log_project = str(given.get("log_project") or "")
-        self.log_store = str(given.get("log_store") or "")
-        self.qualifier = str(given.get("qualifier") or "LATEST")
-        self.version_id = str(given.get("version_id") or "")
-
-
-class Tracing(_Part):
-    """Function Compute's `context.tracing`."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.span_context: str | None = given.get("span_context")
-        self.jaeger_endpoint: str | None = given.get("jaeger_endpoint")
-        self.span_baggages: dict[str, Any] = dict(_map(given.get("span_baggages")))
-
-
-class ClientContext(_Part):
-    """Lambda's `context.client_context`; what the caller left out is None."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        client = given.get("client")
-        self.custom: dict[str, Any] | None = given.get("custom")
-        self.env: dict[str, Any] | None = given.get("env")
-        self.client = None if client is None else Client(_map(client))
-
-
-class Client(_Part):
-    """Lambda's `context.client_context.client`."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.installation_id: str | None = given.get("installation_id")
-        self.app_title: str | None = given.get("app_title")
-        self.app_version_name: str | None = given.get("app_version_name")
-        self.app_version_code: str | None = given.get("app_version_code")
-        self.app_package_name: str | None = given.get("app_package_name")
-
-
-class Identity(_Part):
-    """Lambda's `context.identity`. Lambda's own wire form is camelCase; both are understood."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.cognito_identity_id: str | None = (
-            given.get("cognito_identity_id") or given.get("cognitoIdentityId")
-        )  # fmt: skip
-        self.cognito_identity_pool_id: str | None = (
-            given.get("cognito_identity_pool_id") or given.get("cognitoIdentityPoolId")
-        )  # fmt: skip
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _public(part: object) -> dict[str, Any]:
-    """An object's fields under their snake_case names only."""
-    return {name: value for name, value in vars(part).items() if name.islower()}
