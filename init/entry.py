@@ -47,17 +47,17 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
 
 def run_exec(arguments: list[str], mask: Collection[int] | None) -> int:
     """Run `exec` and return its exit code. Simple options are read without loading click."""
-    from .kernel.signals import hold
+    from .kernel.signals import block_all
 
-    held = hold(mask)
+    inherited = block_all(mask)
     from .exec import command_line, plain_init
 
     options = command_line.read(arguments[1:], os.environ)
     if options is not None:
-        return plain_init.run(options, held)
+        return plain_init.run(options, inherited)
     from .cli.main import main as run_command
 
-    return run_command(arguments, held=held)
+    return run_command(arguments, inherited=inherited)
 
 
 def plug_standard_descriptors() -> None:

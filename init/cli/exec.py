@@ -100,7 +100,7 @@ def execute(context: click.Context, /, **given: Any) -> int:
     Exit codes: the program's own; 128+n if signal n ended it; 127 it was not found; 126 it cannot be executed; 2 wrong
     usage.
     """
-    return plain_init.run(options_of(given), context.obj["held"])
+    return plain_init.run(options_of(given), context.obj["inherited"])
 
 
 def options_of(given: Mapping[str, Any]) -> plain_init.Options:

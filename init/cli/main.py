@@ -11,7 +11,7 @@ import click
 from .options.grouped import JSON_LOG
 
 if TYPE_CHECKING:
-    from ..kernel.signals import Held, Signals
+    from ..kernel.signals import Inherited, Signals
     from ..workers.early import EarlyStart
 
 EXIT_BROKEN_PIPE = 141
@@ -58,15 +58,15 @@ def program() -> None:
     """Run Python functions over pipes: no network, no HTTP, no container engine."""
 
 
-def main(arguments: list[str], early: EarlyStart | None = None, held: Held | None = None) -> int:
+def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inherited | None = None) -> int:
     """Run one command and return the exit code.
 
     Args:
         arguments: The command line, without the program's name.
         early: What was prepared for `run`. If `run` does not use its worker, the worker is ended.
-        held: What `exec` needs to know of the state in which pipe-init was started.
+        inherited: What `exec` needs to know of the state in which pipe-init was started.
     """
-    shared: dict[str, object] = {"early": early, "held": held, JSON_LOG: _asks_for_json(arguments)}
+    shared: dict[str, object] = {"early": early, "inherited": inherited, JSON_LOG: _asks_for_json(arguments)}
     try:
         code = program.main(args=arguments, prog_name="pipe-init", obj=shared, standalone_mode=False)
         return code if isinstance(code, int) else 0

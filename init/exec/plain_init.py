@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..kernel import killing, procfs, reaper, signals
 from ..kernel.descriptors import keep_only
 from ..kernel.shortage import describe
-from ..kernel.signals import Held
+from ..kernel.signals import Inherited
 from . import program
 from .forwarding import EXIT_NOT_EXECUTABLE, FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, Rules, exit_code, signal_name
 from .tty import Terminal
@@ -73,11 +73,11 @@ class Options(NamedTuple):
     leave: bool = False
 
 
-def run(options: Options, held: Held) -> int:
+def run(options: Options, inherited: Inherited) -> int:
     """Run the program to its end, and end what it leaves; returns the exit code. All signals stay blocked."""
     init = PlainInit(options)
     try:
-        init.start(held)
+        init.start(inherited)
     except OSError as error:
         program.say(f"cannot start a process: {describe(error)}")
         return EXIT_NOT_EXECUTABLE
@@ -105,17 +105,17 @@ class PlainInit:
         self._dead = 0
         self._asked: set[int] = set()
 
-    def start(self, held: Held) -> None:
+    def start(self, inherited: Inherited) -> None:
         """Start the program. OSError: there is no process left to do it with."""
         options = self._options
-        if options.parent_death and not signals.ask_for_parents_death(options.parent_death, held.parent):
+        if options.parent_death and not signals.ask_for_parents_death(options.parent_death, inherited.parent):
             program.say("this system tells nobody of a parent's death; --pdeathsig has no effect")
         self._answers_for_all = self._claim_orphans()
         terminal = Terminal.find()
         if options.session and terminal is not None and not terminal.let_go():
             terminal = None
         folder = _leave_folder()
-        self._child = program.start(options.command, held.mask, options.session, terminal, folder)
+        self._child = program.start(options.command, inherited.mask, options.session, terminal, folder)
         self._terminal = None if options.session else terminal
         _leave_room()
         keep_only([2, self._terminal.descriptor] if self._terminal else [2])

@@ -11,7 +11,6 @@ import os
 import select
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
 
 from . import killing, reaper
 from .poller import Poller
@@ -27,14 +26,14 @@ LONGEST_SWEEP = 10.0
 """Seconds after which `end_all` gives up, even if more children die all the time."""
 
 
-class Children(Protocol):
-    """The children that the engine answers for.
+class Children:
+    """The children that the engine answers for, and what it may do to other processes: nothing.
 
     Attributes:
         adopts: Whether a process that is forked elsewhere can become one of them.
     """
 
-    adopts: bool
+    adopts = False
 
     def add(self, pid: int) -> None:
         """Take charge of a child that was just started.
@@ -45,6 +44,7 @@ class Children(Protocol):
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
         """Collect those that are dead by now, as reaper.reap does. Call this after each wake-up."""
+        raise NotImplementedError
 
     def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
         """Kill the children that dead workers left behind. Return whether there were any.
@@ -53,24 +53,26 @@ class Children(Protocol):
             known: Return the pids to keep. It is called after the children were listed.
             alone: Every child may be killed.
         """
+        return False
 
     def sweep_below(self, pid: int) -> None:
         """Kill what descends from the child `pid`, because that does not end."""
 
     def end_all(self) -> bool:
         """Kill and collect all that is left of dead workers. Return whether all of it has ended."""
+        return True
 
 
-class SoleChildren:
-    """Children of a process that belongs to the engine: all of them, and the orphans that fall to it."""
+class SoleChildren(Children):
+    """Children of a process that belongs to the engine: all of them, and the orphans that fall to it.
+
+    SIGCHLD reports each of them.
+    """
 
     adopts = True
 
     def __init__(self, wakeup: Wakeup) -> None:
         self._wakeup = wakeup
-
-    def add(self, pid: int) -> None:
-        """Do nothing: SIGCHLD reports every child."""
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
         """As Children.collect."""
@@ -87,7 +89,7 @@ class SoleChildren:
         killing.sweep_below(pid)
 
     def end_all(self) -> bool:
-        """As Children.end_all. It may take many rounds, since each one only brings the children of those that died."""
+        """As Children.end_all. It may take many rounds: each one only finds the children of those that died before."""
         now = time.monotonic()
         limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
         while (reaped := reaper.reap(limit=COLLECT_AT_ONCE)).left:
@@ -105,14 +107,12 @@ class SoleChildren:
         return True
 
 
-class SharedChildren:
+class SharedChildren(Children):
     """Children that the engine has started in another program's process.
 
-    Each is watched by a pidfd, and no other child is ever waited for or signalled. Of a dead worker only the process
-    group is killed; what left the group is not ours to find.
+    A pidfd watches each of them, and no other child is ever waited for or signalled. With a worker its process group is
+    killed. Its orphans outside of that group are left alone: they cannot be told from the program's own children.
     """
-
-    adopts = False
 
     def __init__(self, wakeup: Wakeup, poller: Poller) -> None:
         self._wakeup = wakeup
@@ -137,17 +137,6 @@ class SharedChildren:
                 deaths.append(death)
                 self._let_go(pid)
         return reaper.Reaped(deaths, bool(self._pidfds))
-
-    def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
-        """Kill nothing: an orphan of ours cannot be told from the program's own children."""
-        return False
-
-    def sweep_below(self, pid: int) -> None:
-        """Kill nothing, as in `sweep`."""
-
-    def end_all(self) -> bool:
-        """As Children.end_all; nothing is left that may be killed."""
-        return True
 
     def close(self) -> None:
         """Close the descriptors of children that do not end."""

@@ -1,4 +1,4 @@
-"""Closing descriptors. It knows nothing of what the ones that stay are for."""
+"""Close all descriptors except some. This module does not know what those are for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Collection
 
 
 def keep_only(kept: Collection[int]) -> None:
-    """Close all but these; with proc(5) also those above a limit that was lowered after they were opened."""
+    """Close all descriptors except these.
+
+    Where there is proc(5), that includes descriptors above a limit that was lowered after they were opened.
+    """
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:
         start = 0
         for descriptor in sorted(kept):
-            if start < descriptor:  # an empty range is all descriptors, where Python uses close_range(2)
+            if start < descriptor:  # where Python uses close_range(2), an empty range means all descriptors
                 os.closerange(start, descriptor)
             start = descriptor + 1
         os.closerange(start, os.sysconf("SC_OPEN_MAX"))

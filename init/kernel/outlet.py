@@ -1,4 +1,4 @@
-"""Write to a descriptor that other processes share, without ever waiting for its reader for ever.
+"""Write to a descriptor that other processes share, without waiting for its reader for ever.
 
 The open file is never made non-blocking, because that would change it for the other processes too. This module knows
 bytes, not what they mean.
@@ -10,10 +10,8 @@ import os
 import select
 import stat
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .signals import Signals
+from .signals import Wakeup
 
 PIPE_BUF = 4096
 """Bytes that a pipe takes at once when poll(2) says that it is writable (pipe(7))."""
@@ -80,7 +78,7 @@ class Patience:
         seconds: The time that readers have, from the first wait after the signal.
     """
 
-    def __init__(self, signals: Signals | None, seconds: float) -> None:
+    def __init__(self, signals: Wakeup | None, seconds: float) -> None:
         self._signals = signals
         self._seconds = seconds
         self._ends_at: float | None = None

@@ -1,6 +1,6 @@
-"""prctl(2) and ptrace(2), which the standard library lacks. They load ctypes, which takes a few milliseconds.
+"""Make the system calls prctl(2) and ptrace(2), which the standard library lacks.
 
-This file knows the calls, not what they are for.
+The first call loads ctypes, which takes a few milliseconds. This module does not know what the calls are for.
 """
 
 from __future__ import annotations
@@ -9,33 +9,31 @@ SET_PDEATHSIG = 1
 SET_CHILD_SUBREAPER = 36
 """From <linux/prctl.h>."""
 
-
-def prctl(option: int, value: int) -> bool:
-    """Set an attribute of this process. False where the kernel, or libc, will not."""
-    try:
-        import ctypes
-
-        return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
-    except (ImportError, OSError, AttributeError):
-        return False
-
-
 PTRACE_DETACH = 17
 """From <linux/ptrace.h>."""
 
 
+def prctl(option: int, value: int) -> bool:
+    """Set an attribute of this process. Return False if the kernel or libc refuses."""
+    return _call("prctl", option, value, 0, 0, 0)
+
+
 def detach(pid: int, number: int) -> bool:
-    """Let a child that is traced by this process, and has stopped, go on untraced. False: it cannot be done.
+    """Let a stopped child that this process traces go on untraced. Return False if that is impossible.
 
     Args:
-        number: the signal that it gets, 0 for none.
+        pid: The child.
+        number: The signal that it gets, 0 for none.
     """
+    return _call("ptrace", PTRACE_DETACH, pid, 0, number)
+
+
+def _call(name: str, *arguments: int) -> bool:
     try:
         import ctypes
 
-        ptrace = ctypes.CDLL(None).ptrace
-        ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-        ptrace.restype = ctypes.c_long
-        return bool(ptrace(PTRACE_DETACH, pid, None, number) == 0)
+        function = ctypes.CDLL(None)[name]
     except (ImportError, OSError, AttributeError):
         return False
+    function.restype = ctypes.c_long
+    return bool(function(*map(ctypes.c_long, arguments)) == 0)

@@ -1,6 +1,7 @@
-"""The init's own signals: which have come, and a descriptor that becomes readable when one does.
+"""Collect the signals of this process, and wake up what waits for them.
 
-Handlers are in place before the first fork: PID 1 has no default actions. This file knows no processes.
+Signal handlers are in place before the first fork, because PID 1 has no default actions. This module knows no
+processes.
 """
 
 from __future__ import annotations
@@ -14,38 +15,46 @@ from typing import NamedTuple
 from .prctl import SET_PDEATHSIG, prctl
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Each asks for an orderly end; a second one for an end at once; a third one does not wait for anything."""
+"""The first of them asks for an orderly end, a second one for an end at once. A third one ends the process itself."""
 
 PATIENCE = 2
-"""Signals that are heeded when the program comes to it. It may sit in a write that nobody reads."""
+"""How many of them the engine handles itself. It may be blocked in a write to a pipe that is not read."""
 
 
-class Held(NamedTuple):
-    """What is known of our own start. mask: the signals that were blocked before all were. parent: its pid."""
+class Inherited(NamedTuple):
+    """What this process has inherited from its parent.
+
+    Attributes:
+        mask: The signals that the parent had blocked.
+        parent: The pid of the parent.
+    """
 
     mask: set[int]
     parent: int
 
 
-def hold(before: Collection[int] | None = None) -> Held:
-    """Block every signal, for sigwaitinfo(2) to take: as PID 1 too none is lost from here on.
+def block_all(before: Collection[int] | None = None) -> Inherited:
+    """Block every signal, to be taken with sigwaitinfo(2), and return what there was before.
 
-    What is blocked is queued even if it is ignored, so each is heard of, whatever its disposition is.
+    From here on no signal is lost, not even for PID 1. Blocked signals are queued even if they are ignored.
 
     Args:
-        before: the mask before all were blocked, if they are blocked already.
+        before: The mask before all signals were blocked, if they are blocked already.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     mask: Collection[int] = blocked if before is None else before
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent may have had it ignored: the kernel would collect for us
-    return Held(set(mask), os.getppid())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if a parent has set it to be ignored, the kernel would collect
+    return Inherited(set(mask), os.getppid())
 
 
 def ask_for_parents_death(number: int, parent: int) -> bool:
-    """Have the kernel send us a signal when our parent dies. False where it will not.
+    """Have the kernel send this process a signal when its parent dies. Return False if the kernel refuses.
 
-    parent: its pid when we started. If it died before this was asked, the signal is sent now. The kernel means the
-    thread that started us: where that one ends before its process, it is the signal's time.
+    The kernel means the thread that started this process: if that ends before its process does, the signal comes then.
+
+    Args:
+        number: The signal.
+        parent: The parent's pid when this process started. If it has died since, the signal is sent now.
     """
     if not prctl(SET_PDEATHSIG, number):
         return False

@@ -23,14 +23,14 @@ from pipe_testing.plain import LIMIT, Running, python, running
 LEAN = """
 import ctypes, os, resource, signal, sys  # ctypes: or each of them would load it
 from pipe_init.exec.plain_init import Options, run
-from pipe_init.kernel.signals import Held, hold
+from pipe_init.kernel.signals import Inherited, block_all
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 def code_of(*command, before=lambda: None):
     pid = os.fork()
     if pid == 0:
-        held = hold()
+        held = block_all()
         before()
         os._exit(run(Options(command), held))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -547,7 +547,7 @@ class TestParentsDeath:
         printed = lean(
             "pid = os.fork()\n"
             "if pid == 0:\n"
-            "    held = Held(hold().mask, parent=2**22)\n"
+            "    held = Inherited(block_all().mask, parent=2**22)\n"
             "    os._exit(run(Options(('/bin/sleep', '60'), parent_death=15), held))\n"
             "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
         )

@@ -235,7 +235,7 @@ IN_PROCESS = """
 import os, resource, signal, sys, time
 from pipe_init.exec import tty
 from pipe_init.exec.plain_init import Options, PlainInit
-from pipe_init.kernel.signals import hold
+from pipe_init.kernel.signals import block_all
 
 def forked(act):
     "How a process that is a plain init ends after `act`; whether it was stopped."
@@ -274,7 +274,7 @@ def test_a_wake_up_that_comes_right_after_a_stop_is_not_dropped(number: str, rew
     """A process that stops loses the CONT that is pending, so the init must not stop then."""
     printed = in_process(
         "def act():\n"
-        "    held = hold()\n"
+        "    held = block_all()\n"
         "    init = PlainInit(Options(('/bin/sleep', '60'), rewrites=" + rewrites + "))\n"
         "    init.start(held)\n"
         "    os.kill(os.getpid(), signal.SIGCONT)\n"
@@ -292,7 +292,7 @@ def test_a_wait_that_a_stop_interrupts_takes_only_what_came() -> None:
     """CPython's sigtimedwait returns what was never written, if its time is over when the process goes on."""
     printed = in_process(
         "def act():\n"
-        "    hold()\n"
+        "    block_all()\n"
         "    init, own = PlainInit(Options(())), os.getpid()\n"
         "    os.kill(own, signal.SIGUSR1)\n"
         "    assert init._first(1).si_signo == signal.SIGUSR1\n"
@@ -316,7 +316,7 @@ def test_giving_up_the_terminal_neither_sends_nor_takes_a_signal() -> None:
     printed = in_process(
         "import fcntl, pty\n"
         "def act(sent, moment):\n"
-        "    hold()\n"
+        "    block_all()\n"
         "    def ioctl(*arguments):\n"
         "        if moment == 'just before': os.kill(os.getpid(), sent)\n"
         "        done = real(*arguments)\n"
@@ -340,7 +340,7 @@ def test_a_flood_of_signals_does_not_hide_a_death() -> None:
     """The kernel gives out the lowest number first, and SIGHUP's is the lowest."""
     printed = in_process(
         "def act():\n"
-        "    held = hold()\n"
+        "    held = block_all()\n"
         "    init = PlainInit(Options(('/bin/sh', '-c', 'exit 7'), rewrites={signal.SIGHUP: 0}))\n"
         "    init.start(held)\n"
         "    while signal.SIGCHLD not in signal.sigpending(): os.sched_yield()\n"
@@ -359,7 +359,7 @@ def test_a_signal_that_may_not_be_sent_is_told_once() -> None:
         "def act():\n"
         "    os.dup2(reader, 0)\n"
         "    os.close(writer)\n"
-        "    held = hold()\n"
+        "    held = block_all()\n"
         "    init = PlainInit(Options(('/bin/cat',)))\n"
         "    init.start(held)\n"
         "    os.dup2(os.open(f'/proc/{os.getppid()}/fd/1', os.O_WRONLY), 2)\n"

@@ -70,7 +70,7 @@ def test_exit_codes(place: list[str], script: str, code: int) -> None:
 ALL_CODES = """
 import ctypes, os, sys
 from pipe_init.exec.plain_init import Options, run
-from pipe_init.kernel.signals import hold
+from pipe_init.kernel.signals import block_all
 
 CLONE_NEWPID = 0x20000000
 codes = []
@@ -82,7 +82,7 @@ for code in range(256):
         init = os.fork()
         if init == 0:
             assert os.getpid() == 1
-            os._exit(run(Options(("/bin/sh", "-c", f"exit {code}")), hold()))
+            os._exit(run(Options(("/bin/sh", "-c", f"exit {code}")), block_all()))
         os._exit(os.waitstatus_to_exitcode(os.waitpid(init, 0)[1]))
     codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 print(codes)
