@@ -1,4 +1,4 @@
-"""An event that is sent in pieces: from memory, from files and pipes, and from what cannot be read."""
+"""Tests of events that are sent in pieces, from memory, from files and pipes, and from sources that cannot be read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_descriptor_that_would_block_is_not_its_end() -> None:
     finally:
         os.close(writer)
     body.read_ahead()
-    assert body.ended  # and has closed it
+    assert body.ended  # the body has closed it
 
 
 def test_what_cannot_be_read_ends_it(tmp_path: Path) -> None:

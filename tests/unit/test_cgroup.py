@@ -1,4 +1,4 @@
-"""What the files of a cgroup mean, with the kernel's texts in files of the test's own."""
+"""Tests of what a cgroup's files mean. The files are the test's own, with texts that the kernel writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 2**20
 
 
 class TestFiles:
-    """A group of version 2 with the kernel's texts in its files."""
+    """Check a group of version 2 whose files hold texts that the kernel writes."""
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:

@@ -1,4 +1,7 @@
-"""The conversation: every state and every kind from both sides, windows, ids, hostile bytes. No pipes."""
+"""Tests of the conversation from both sides: every state with every kind, windows, ids and hostile bytes.
+
+There are no pipes.
+"""
 
 from __future__ import annotations
 
@@ -66,9 +69,13 @@ CONVERSATIONS = {name: Path(__file__).parents[1] / "data" / f"{name}.golden" for
 
 
 def outcome(role: str, prefix: list[tuple[str, int, int]], pieces: list[bytes], at_once: bool = False) -> list[str]:
-    """What a connection makes of the pieces: its events, then the error, if there was one.
+    """Return what a connection makes of the pieces: its frames, then the error if there was one.
 
-    at_once: by `receive_frame`.
+    Args:
+        role: The connection's role.
+        prefix: The messages before the pieces.
+        pieces: The bytes that the connection receives.
+        at_once: Whether it receives each piece by `receive_frame`.
     """
     connection = Connection(role)
     for sender, kind, id in prefix:
@@ -111,7 +118,7 @@ PATHS: dict[str, dict[str, list[int]]] = {
 STEPS = [EOF, FATAL, *NAMES, 0, 13, 2**63]
 KNOWN = {INVOKE: 2, CANCEL: 1, RESULT: 1, ERROR: 1, CHUNK: 1, END: 1, CREDIT: 1}
 MORE: dict[int, dict[str, Any]] = {HELLO: {"stream_bytes": 10}, INVOKE: {"stream": True}}
-"""Here request 1 has a stream, and each side lets the other send some bytes of one."""
+"""With this metadata, request 1 has a stream, and each side lets the other send some bytes of one."""
 
 
 def test_paths_reach_every_state_of_the_table() -> None:
@@ -125,7 +132,7 @@ def test_paths_reach_every_state_of_the_table() -> None:
 
 
 def take(connection: Connection, sender: str, step: int, id: int, **more: Any) -> object:
-    """Let `sender` do the step; what send() or next_frame() gives."""
+    """Let `sender` do the step, and return what send() or next_frame() returns."""
     kind = ERROR if step == FATAL else step
     metadata = {**METADATA.get(kind, {}), **MORE.get(kind, {}), **more}
     if sender == connection.role:
@@ -135,9 +142,13 @@ def take(connection: Connection, sender: str, step: int, id: int, **more: Any) -
 
 
 def arrived(role: str, init_state: str, runtime_state: str, answering: bool) -> Connection:
-    """A connection in these states, seen from `role`, which cannot have closed its own stream.
+    """Return a connection in these states, as `role` sees it. `role` cannot have closed its own stream.
 
-    answering: the runtime has begun the answer to request 1, as a stream, as soon as it could.
+    Args:
+        role: The connection's role.
+        init_state: The state of the init.
+        runtime_state: The state of the runtime.
+        answering: Whether the runtime has begun to answer request 1 with a stream, as early as it may.
     """
     connection = Connection(role)
     for sender, state in ((INIT, init_state), (RUNTIME, runtime_state)):
@@ -150,19 +161,19 @@ def arrived(role: str, init_state: str, runtime_state: str, answering: bool) -> 
 
 
 def allowed(sender: str, states: dict[str, str], step: int, answering: bool) -> bool:
-    """Whether the table has the step, and the request and the stream that it needs are there."""
+    """Tell whether the table allows the step, and the request and the stream that it needs exist."""
     if step not in TRANSITIONS[sender][states[sender]]:
         return False
     asked, greeted = states[INIT] != NEW, states[RUNTIME] != NEW
     if step in (RESULT, ERROR):
         return asked and not answering
     if step == INVOKE:
-        return greeted  # request 1 is open: the second needs a larger window
+        return greeted  # request 1 is open, so a second request needs the larger window of HELLO
     if step == CREDIT:
         return answering if sender == INIT else asked
     if step in (CHUNK, END) and sender == RUNTIME:
         return answering
-    return step != CHUNK or greeted  # which gives the credit
+    return step != CHUNK or greeted  # HELLO gives the credit
 
 
 @pytest.mark.parametrize("answering", [False, True])
@@ -175,9 +186,9 @@ def test_every_state_and_every_step(
 ) -> None:
     states = {INIT: init_state, RUNTIME: runtime_state}
     if states[role] == CLOSED:
-        return  # a side does not tell its own Connection that it has closed
+        return  # a side does not tell its own Connection that it has closed the stream
     if answering and (READY not in PATHS[RUNTIME][runtime_state] or init_state == NEW):
-        return  # there is nothing to answer, or not yet
+        return  # there is no request to answer yet
     for step in STEPS:
         if step == EOF and sender == role:
             continue
@@ -189,7 +200,7 @@ def test_every_state_and_every_step(
             assert connection.states == {**states, sender: TRANSITIONS[sender][states[sender]][step]}
             assert (done is END_OF_STREAM) == (step == EOF)
         elif step == EOF:
-            assert take(connection, sender, step, id) is None  # told once
+            assert take(connection, sender, step, id) is None  # the end of the stream is reported once
             assert connection.states == states
         elif sender == role:
             with pytest.raises(LocalProtocolError):
@@ -476,7 +487,7 @@ def test_limits_in_hello(role: str, sender: str) -> None:
 
 
 def sized(kind: int, id: int, length: int) -> bytes:
-    """A frame of exactly this frame length."""
+    """Return a frame of exactly this length."""
     return frame(kind, id, payload=bytes(length - len(frame(kind, id)) + 4))
 
 
@@ -720,7 +731,7 @@ odd_values = st.recursive(
 
 
 def listed(value: Any) -> Any:
-    """The value with lists where it has tuples, as it comes out on the other side."""
+    """Return the value with lists instead of tuples, as the other side receives it."""
     if isinstance(value, (list, tuple)):
         return [listed(item) for item in value]
     if isinstance(value, dict):
@@ -764,7 +775,7 @@ def test_what_send_accepts_the_peer_accepts(
 
 
 def conversation(name: str) -> list[tuple[str, str, bytes]]:
-    """(sender, the kind's name, bytes; none for EOF) of a golden conversation."""
+    """Return the turns of a golden conversation: sender, name of the kind, and bytes (none at the end)."""
     return turns(CONVERSATIONS[name].read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,7 @@
-"""Streams in the conversation: CHUNK, END and CREDIT byte by byte, credit, what an outcome ends. No pipes."""
+"""Tests of streams in the conversation: CHUNK, END and CREDIT byte by byte, credit, and what an outcome ends.
+
+There are no pipes.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,11 @@ senders = pytest.mark.parametrize("sender", [INIT, RUNTIME])
 
 INIT_BYTES = 100
 RUNTIME_BYTES = 200
-"""What each side's HELLO grants to each stream of the other's."""
+"""The bytes that each side's HELLO grants to each stream of the other side."""
 
 
 def streaming(role: str) -> Connection:
-    """Requests 1 and 2, both with a streamed body; the answer to 1 has begun as a stream."""
+    """Return a connection with requests 1 and 2, whose bodies are streams. The answer to 1 has begun as a stream."""
     connection = talking(role, {"stream_bytes": INIT_BYTES}, stream_bytes=RUNTIME_BYTES, window_requests=64)
     say(connection, INIT, INVOKE, 1, stream=True)
     say(connection, INIT, INVOKE, 2, stream=True)
@@ -54,11 +57,11 @@ def streaming(role: str) -> Connection:
 
 
 def peer(side: str) -> str:
-    """The other side."""
+    """Return the other side."""
     return RUNTIME if side == INIT else INIT
 
 
-# Every wire case: whole, byte by byte, with data behind it.
+# Every case on the wire: whole, byte by byte, and with more data after it.
 
 CASES: list[tuple[int, dict[str, Any], bytes]] = [
     (CHUNK, {}, b"x"),
@@ -189,7 +192,7 @@ def test_credit_gives_back_and_adds_up(role: str, sender: str) -> None:
 @senders
 def test_credit_at_the_limit(role: str, sender: str) -> None:
     connection = streaming(role)
-    granted = INIT_BYTES if sender == INIT else RUNTIME_BYTES  # to the other one's stream
+    granted = INIT_BYTES if sender == INIT else RUNTIME_BYTES  # the grant to the stream of the other side
     say(connection, sender, CREDIT, 1, bytes=MAX_CREDIT - granted)
     assert refused(connection, sender, CREDIT, 1, bytes=1) == f"CREDIT for id 1 beyond {MAX_CREDIT} bytes"
     connection = streaming(role)
@@ -270,7 +273,7 @@ def test_stream_credit_is_what_one_chunk_may_have(max_frame: int) -> None:
             assert "the peer's limit is" in refused(side, side.role, CHUNK, id, bytes(size + 1))
 
 
-# Which stream there is.
+# Which streams exist.
 
 
 @both
@@ -372,7 +375,7 @@ def test_end_with_half_an_error(role: str) -> None:
     for more in halves:
         error = refused(streaming(role), RUNTIME, END, 1, **more)
         assert error == "END with one of error_type and error_message, without the other"
-    say(streaming(role), INIT, END, 1, error_type="E")  # which means nothing there
+    say(streaming(role), INIT, END, 1, error_type="E")  # the field has no meaning from the init
 
 
 @both
@@ -502,7 +505,7 @@ def test_the_last_word_ends_the_runtimes_streams() -> None:
         assert "in state FAILED" in refused(connection, RUNTIME, CHUNK, 1)
 
 
-# HELLO's and READY's new numbers.
+# The fields of HELLO and READY that are numbers.
 
 
 @both

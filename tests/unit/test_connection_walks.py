@@ -1,6 +1,6 @@
-"""Two connections back to back: long random conversations, read in random pieces, with a ledger of all credit.
+"""Tests of two connections that talk to each other: long random conversations, read in random pieces.
 
-The seed of a walk is its parameter: the same seed, the same walk. Half of what is tried is not allowed.
+A ledger of all credit checks both sides. The parameter of a walk is its seed. Half of what a walk tries is not allowed.
 """
 
 from __future__ import annotations
@@ -43,17 +43,22 @@ from pipe_testing.conversation import METADATA, PAYLOAD, streams
 WALKS = 100
 STEPS = 400
 ALL = 2**40
-"""More bytes than there are."""
+"""More bytes than any walk sends."""
 
 CROSSING = (CANCEL, CHUNK, END, CREDIT)
-"""What the runtime drops when it comes after the request's outcome."""
+"""The kinds that the runtime drops if they arrive after the request's outcome."""
 
 
 class Walk:
-    """One conversation. tried: how often (side, kind, whether it was allowed) came up.
+    """One conversation. Most attributes have a value for each side, which is the side that sends.
 
-    By the side that says it: sent, what has not arrived; wire, the same frames without a connection's mind; granted,
-    given, spent: bytes that its HELLO and its CREDITs have brought, and its CHUNKs have cost, the last two by request.
+    Attributes:
+        sent: The frames that have not arrived yet.
+        wire: A reader of the same bytes that knows nothing of the conversation.
+        granted: The bytes for each stream that the side's HELLO grants.
+        given: The bytes that the side's CREDITs have granted, by request.
+        spent: The bytes that the side's CHUNKs have cost, by request.
+        tried: How often each (side, kind, whether it was allowed) came up.
     """
 
     def __init__(self, seed: int) -> None:
@@ -71,7 +76,7 @@ class Walk:
         self.tried: Counter[tuple[str, int, bool]] = Counter()
 
     def offer(self, role: str, kind: int, id: int = 0, payload: bytes | None = None, **more: Any) -> None:
-        """Send it if that is allowed."""
+        """Try to send a message, and check that the connection refuses it only for a reason."""
         side = self.sides[role]
         metadata = {**METADATA.get(kind, {}), **more}
         said = PAYLOAD.get(kind, b"") if payload is None else payload
@@ -96,7 +101,7 @@ class Walk:
                 self.spent[role][id] += len(said)
 
     def deliver(self, role: str, size: int) -> None:
-        """Let the other side read so many bytes of what `role` has sent, and check what it makes of them."""
+        """Let the other side read `size` bytes of what `role` has sent, and check what it makes of them."""
         data, self.bytes[role] = self.bytes[role][:size], self.bytes[role][size:]
         if not data:
             return
@@ -116,14 +121,14 @@ class Walk:
         assert reader.next_frame() is None
 
     def some(self, role: str) -> int:
-        """The id of a request that is open, or, seldom, of one that may not be."""
+        """Return the id of an open request, or sometimes an id that may not be open."""
         waiting = [*self.sides[role].open_requests]
         if waiting and self.random.random() < 0.9:
             return self.random.choice(waiting)
         return self.random.randrange(self.next_id + 2)
 
     def step(self) -> None:
-        """Say or read something."""
+        """Send or read something at random."""
         choose = self.random.choice
         role = choose([INIT, RUNTIME])
         what = choose([*NAMES, INVOKE, RESULT, *[CHUNK] * 5, *[CREDIT] * 2, *[0] * 8])
@@ -155,7 +160,7 @@ class Walk:
             self.offer(choose([INIT, RUNTIME]), what)
 
     def hello(self, role: str) -> None:
-        """Say HELLO with limits of any kind."""
+        """Send HELLO with random limits."""
         limits = {
             "max_frame": [MIN_MAX_FRAME, 10**6, MAX_FRAME * 2],
             "window_requests": [1, 2, 3, 4],
@@ -169,7 +174,7 @@ class Walk:
         self.offer(role, HELLO, **chosen)
 
     def check(self) -> None:
-        """What must be so at any moment."""
+        """Check what must hold at any moment."""
         init, runtime = self.sides[INIT], self.sides[RUNTIME]
         assert runtime.open_requests.keys() <= init.open_requests.keys()
         for role, side in self.sides.items():
@@ -187,7 +192,7 @@ class Walk:
             assert streams(init) == streams(runtime)
 
     def go(self) -> None:
-        """All of the walk, from HELLO on in most cases, to the last byte."""
+        """Take all steps of the walk and deliver the last byte. Most walks start with HELLO."""
         for role, kind in ((INIT, HELLO), (RUNTIME, HELLO), (RUNTIME, READY)):
             if self.random.random() < 0.95:
                 self.hello(role) if kind == HELLO else self.offer(role, kind)

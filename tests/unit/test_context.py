@@ -1,4 +1,4 @@
-"""The context of a request: every field of both platforms, with everything given and with nothing given."""
+"""Tests of a request's context: every field of both platforms, with all values given and with none given."""
 
 from __future__ import annotations
 
@@ -235,14 +235,14 @@ def test_vars_has_every_field_and_what_was_hung_on() -> None:
 
 
 def test_a_field_is_computed_when_it_is_read() -> None:
-    context = make({"request_id": "r-1", "retry_count": "many"})  # what no init sends
+    context = make({"request_id": "r-1", "retry_count": "many"})  # an init never sends this value
     assert context.aws_request_id == "r-1"
     with pytest.raises(ValueError, match="many"):
         context.retry_count  # noqa: B018
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two contexts say the same, part by part."""
+    """Tell whether two contexts are equal, part by part."""
     return repr(vars(one)) == repr(vars(other)) and vars(one.credentials) == vars(other.credentials)
 
 

@@ -1,4 +1,4 @@
-"""The file of --context: what it may say, what it becomes, and what is wrong with it."""
+"""Tests of the file for --context: what it may hold, what becomes of it, and the messages for wrong files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def describe(file: Path, *arguments: str) -> Function:
 
 
 def refused(file: Path, content: Any) -> str:
-    """What is wrong with a file of this content: bytes as they are, else JSON; the part behind its name."""
+    """Return the error for a file with this content, without the file's name. Content other than bytes becomes JSON."""
     file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(click.UsageError) as caught:
         read_context_file(str(file))

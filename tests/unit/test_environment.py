@@ -1,4 +1,4 @@
-"""Variables for the function: from pairs, from files, and which of them only act when a process starts."""
+"""Tests of the function's variables: from pairs, from files, and those that act only when a process starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plain init decides: which signal goes where, what a status means, and what a command line says."""
+"""Tests of the decisions of a plain init: where each signal goes, what a status means, and how options are read."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TestNames:
 
 
 def slowly(*arguments: str) -> Options:
-    """What click reads. click.UsageError: what is wrong."""
+    """Return the options as click reads them. Raise click.UsageError if they are wrong."""
     return options_of(execute.make_context("exec", list(arguments)).params)
 
 

@@ -1,4 +1,7 @@
-"""Frames: golden bytes, every split, limits, hostile heads. No kinds, no order, no descriptors."""
+"""Tests of frames: golden bytes, every way to split them, limits, and hostile heads.
+
+They know nothing of kinds, of the order of frames, or of descriptors.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,14 @@ MIB = 1024 * 1024
 
 
 class Case(NamedTuple):
-    """One golden case: its name, how it reads (canonical, valid, refused), its bytes, what comes out."""
+    """A golden case.
+
+    Fields:
+        name: The name of the case.
+        how: How the bytes read: canonical, valid or refused.
+        data: The bytes.
+        result: What comes out of them.
+    """
 
     name: str
     how: str
@@ -44,7 +54,7 @@ class Case(NamedTuple):
 
 
 def golden_cases() -> list[Case]:
-    """The cases of frames.golden, whose first lines describe the format."""
+    """Return the cases of frames.golden. The first lines of that file describe its format."""
     cases = []
     for block in GOLDEN.read_text(encoding="utf-8").split("\ncase ")[1:]:
         title, expected, *lines = block.splitlines()
@@ -62,17 +72,17 @@ CANONICAL = [case for case in CASES if case.how == "canonical"]
 
 
 def named(cases: list[Case]) -> pytest.MarkDecorator:
-    """Parametrize over cases, under their names."""
+    """Parametrize a test over cases, with the names of the cases as ids."""
     return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
 
 
 def shown(frame: Frame) -> str:
-    """A frame as a text that is equal for equal frames, NaN included."""
+    """Return a text that is equal for equal frames, even if they hold NaN."""
     return repr((frame.kind, frame.id, frame.metadata, frame.payload))
 
 
 def read(pieces: list[bytes]) -> list[str]:
-    """What a reader makes of the pieces: frames, then what is left of a frame or the error."""
+    """Return what a reader makes of the pieces: frames, then the rest of a frame or the error."""
     reader = FrameReader()
     found = []
     try:
@@ -86,7 +96,7 @@ def read(pieces: list[bytes]) -> list[str]:
 
 
 def read_all_ways(data: bytes) -> list[str]:
-    """What a reader makes of the bytes; the same whole, byte by byte and cut in two anywhere."""
+    """Return what a reader makes of the bytes. Check that any split into pieces gives the same."""
     whole = read([data])
     assert read([data[at : at + 1] for at in range(len(data))]) == whole
     for cut in range(1, len(data)):
@@ -95,22 +105,22 @@ def read_all_ways(data: bytes) -> list[str]:
 
 
 def raw(head: bytes, payload: bytes = b"") -> bytes:
-    """A frame around any head, right or wrong."""
+    """Return a frame around any head, valid or not."""
     return struct.pack(">II", 4 + len(head) + len(payload), len(head)) + head + payload
 
 
 def head_of(value: bytes) -> bytes:
-    """The head [1, 0, {"a": value}], the value given as msgpack."""
+    """Return the head [1, 0, {"a": value}], with the value given as msgpack."""
     return b"\x93\x01\x00\x81\xa1a" + value
 
 
 def plain(kind: int, metadata: dict[str, Any]) -> bool:
-    """A check that allows everything and says what FrameReader wants to know."""
+    """Allow every kind and metadata. Return what FrameReader expects of a check: whether the metadata is flat."""
     return all(type(key) is str and type(value) in (int, str) for key, value in metadata.items())
 
 
 def read_one(data: bytes, *check: Callable[[int, dict[str, Any]], bool]) -> Frame:
-    """The one frame that the bytes are."""
+    """Return the only frame in these bytes."""
     reader = FrameReader(*check)
     reader.feed(data)
     frame = reader.next_frame()
@@ -120,7 +130,7 @@ def read_one(data: bytes, *check: Callable[[int, dict[str, Any]], bool]) -> Fram
 
 
 def refusal(data: bytes, *check: Callable[[int, dict[str, Any]], bool]) -> str:
-    """The error that the bytes give at once."""
+    """Return the text of the error that these bytes cause at once."""
     reader = FrameReader(*check)
     reader.feed(data)
     with pytest.raises(ProtocolError) as caught:
@@ -194,12 +204,12 @@ frames = st.builds(
 
 
 def encoded(frame: Frame) -> bytes:
-    """The frame as a writer of its own writes it."""
+    """Return the bytes of a frame from a writer of its own."""
     return FrameWriter().encode(frame.kind, frame.id, frame.metadata, frame.payload)
 
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
-    """The data in pieces, cut at the places given (each modulo the length)."""
+    """Return the data in pieces, cut at these places (each modulo the length)."""
     places = sorted({place % len(data) for place in cuts} - {0}) if data else []
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
 
@@ -347,11 +357,11 @@ def test_head_fills_the_frame_exactly() -> None:
     assert read_one(struct.pack(">II", 8, 4) + b"\x93\x01\x00\x80") == Frame(1, 0, {}, b"")
 
 
-# Hostile heads. What the golden file has is not repeated here.
+# Hostile heads that the golden file does not have.
 
 
 def nested(levels: int) -> bytes:
-    """Metadata whose value is so many arrays inside one another."""
+    """Return metadata whose value is this many arrays inside one another."""
     return b"\x91" * levels + b"\x00"
 
 
@@ -499,7 +509,7 @@ def test_same_key_in_different_maps_is_no_duplicate() -> None:
 
 @pytest.mark.parametrize("text", ["ff", "c3", "eda080", "c080", "f4908080", "80"])
 def test_text_that_is_not_utf8_is_refused(text: str) -> None:
-    value = msgpack.packb(bytes.fromhex(text).decode("latin-1"))  # only to have a valid one of another size
+    value = msgpack.packb(bytes.fromhex(text).decode("latin-1"))  # a valid text, whose bytes are replaced below
     assert read_one(raw(head_of(value)))
     wrong = bytes((0xA0 + len(bytes.fromhex(text)),)) + bytes.fromhex(text)
     assert refusal(raw(head_of(wrong))).startswith("a head that is not msgpack")
@@ -561,7 +571,7 @@ def test_writer_refuses_what_is_no_unsigned_integer(kind: Any, id: Any) -> None:
 
 
 def endless() -> dict[str, Any]:
-    """A map that contains itself."""
+    """Return a map that contains itself."""
     value: dict[str, Any] = {}
     value["self"] = value
     return value

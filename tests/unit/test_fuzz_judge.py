@@ -1,4 +1,4 @@
-"""The judge of the fuzzer's outcomes can tell right from wrong."""
+"""Tests of the fuzzer's judge: it accepts right outcomes and finds wrong ones."""
 
 from __future__ import annotations
 

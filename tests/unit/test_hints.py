@@ -1,4 +1,4 @@
-"""Hints: one line that says what to do, for functions of other conventions; and no hint where nothing is known."""
+"""Tests of hints: one line that tells what to do about a function of another convention, or no line."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ CLOUD = "annotate the parameter with pipe_runtime.cloudevent.CloudEvent"
 
 
 class Context:
-    """In the place of the runtime's: messages name its class."""
+    """Stands for the runtime's class, whose name is in error messages."""
 
 
 def raised(body: str, parameters: str, event: object, folder: Path) -> dict[str, Any]:
-    """ERROR's metadata of a handler that raises; the file is there, so that the stack has its code."""
+    """Return ERROR's metadata of a handler that raises. The handler's file exists, so that the stack shows its code."""
     file = folder / "index.py"
     file.write_text(f"import base64, json, re\ndef handler({parameters}):\n    return {body}\n")
     scope: dict[str, Any] = {}
@@ -200,7 +200,7 @@ class TestWhileItLoads:
     }
 
     def error_of(self, name: str, folder: Path) -> dict[str, Any]:
-        """What the runtime's own loader says of a name."""
+        """Return the error of the runtime's own loader for a name."""
         sys.path.insert(0, str(folder))
         before = set(sys.modules)
         try:
@@ -334,14 +334,14 @@ class TestWhileItLoads:
 
     def test_a_file_full_of_long_names_is_not_compared_for_minutes(self, tmp_path: Path) -> None:
         names = ["".join(chosen) for chosen in product("ab", repeat=12)]
-        lines = [f"def {name * 16}():\n" for name in names]  # no two of them are easily told apart
+        lines = [f"def {name * 16}():\n" for name in names]  # all of them are hard to tell apart
         (tmp_path / "index.py").write_text("".join(lines) + "def prestop():\n")
         message = f"Handler '{names[5] * 16}b' missing on module 'index'"
         problem = {"error_type": "Runtime.HandlerNotFound", "error_message": message}
         assert hint(problem, Setting("index.handler", str(tmp_path))) == ""
 
     def test_what_is_no_plain_file_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Not even if it was one a moment ago: the function can replace it at any time."""
+        """Check that the hint does not wait for a FIFO, even if the path was a plain file a moment ago."""
         os.mkfifo(tmp_path / "index.py")
         monkeypatch.setattr(os.path, "isfile", lambda path: str(path).endswith("index.py"))
         for name in ("index.handler", "index.handle", "main"):

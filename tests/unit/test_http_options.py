@@ -1,4 +1,4 @@
-"""HTTP on the command line: from options to the request that is sent, and from an answer to what is printed."""
+"""Tests of HTTP on the command line: from options to the request that is sent, and from an answer to the output."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def given(*arguments: str) -> RunOptions:
 
 
 def response_object(http: dict[str, Any], body: bytes) -> Any:
-    """The object that the pieces are together; they are one line."""
+    """Return the object that the pieces make together. They must be one line."""
     line = b"".join(response_pieces(http, body))
     assert len(line.decode().splitlines()) == 1
     return json.loads(line)
 
 
 def refusal(call: Callable[..., object], *arguments: object) -> str:
-    """What the call says is wrong."""
+    """Return the error that the call raises, as text."""
     with pytest.raises(click.UsageError) as caught:
         call(*arguments)
     return caught.value.format_message()

@@ -1,7 +1,7 @@
-"""Results as JSON against Lambda's own encoder: each row of the table in docs/run.md, by both.
+"""Tests of results as JSON: each row of the table in docs/run.md is encoded here and by Lambda's own encoder.
 
-The table is the test's data: what it says of Lambda is compared with awslambdaric, what it says of this runtime with
-codec. A row that says "same" must be the same; one with another answer must give a reason, and must differ.
+The table is the test's data. What it says of Lambda is compared with awslambdaric, and what it says of this runtime
+with codec. A row that says "same" must give the same text. Any other row must give another text and a reason.
 """
 
 from __future__ import annotations
@@ -37,73 +37,73 @@ Point = namedtuple("Point", "x y")
 
 
 class StrKind(str):
-    """Lambda and json look at the text that it is, not at what it says."""
+    """A text whose str() differs from its content. Both encoders must use the content."""
 
     def __str__(self) -> str:
         return "another text"
 
 
 class Money(Decimal):
-    """A Decimal whose text is no number."""
+    """A Decimal whose str() is not a number."""
 
     def __str__(self) -> str:
         return f"${super().__str__()}"
 
 
 class Level(enum.IntEnum):
-    """An int."""
+    """An enumeration whose members are integers."""
 
     HIGH = 3
 
 
 class Colour(enum.Enum):
-    """No int."""
+    """An enumeration whose members are not integers."""
 
     RED = "red"
 
 
 class Row(list):  # type: ignore[type-arg]
-    """A list."""
+    """A class derived from list."""
 
     def _asdict(self) -> dict[str, int]:
         return {"id": 7}
 
 
 class Table(dict):  # type: ignore[type-arg]
-    """A dict."""
+    """A class derived from dict."""
 
     _asdict = Row._asdict
 
 
 class Record:
-    """Neither."""
+    """A class that is neither a list nor a dict."""
 
     _asdict = Row._asdict
 
 
 class Wrong:
-    """Its _asdict() returns no dict."""
+    """A class whose _asdict() does not return a dict."""
 
     def _asdict(self) -> int:
         return 3
 
 
 class Own:
-    """An instance with an _asdict() that its class has not."""
+    """A class whose instances have an _asdict() that the class does not have."""
 
     def __init__(self) -> None:
         self._asdict = lambda: {"id": 7}
 
 
 class Upper(dict):  # type: ignore[type-arg]
-    """A dict that shows other keys than it has."""
+    """A dict whose items() differs from its content."""
 
     def items(self) -> Any:
         return [(key.upper(), value) for key, value in super().items()]
 
 
 class Answer:
-    """Speaks for itself, twice."""
+    """A class with two methods that both return its JSON."""
 
     def to_json(self) -> dict[str, str]:
         return {"to": "json"}
@@ -120,7 +120,7 @@ class User:
 
 
 def circular() -> object:
-    """A list that contains itself."""
+    """Return a list that contains itself."""
     value: list[object] = []
     value.append(value)
     return value
@@ -135,12 +135,12 @@ NAMES = {
     "date": datetime.date,
     "datetime": datetime.datetime,
 }
-"""What the expressions of the table may use."""
+"""The names that the expressions in the table may use."""
 
 
 @pytest.fixture
 def marshal(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Lambda's encoder, as of Python 3.12: since then it writes UTF-8 as it is."""
+    """Return Lambda's encoder as it is since Python 3.12, where it writes UTF-8 unescaped."""
     monkeypatch.setenv("AWS_EXECUTION_ENV", "AWS_Lambda_python3.12")
     marshaller = LambdaMarshaller()
 
@@ -153,7 +153,7 @@ def marshal(monkeypatch: pytest.MonkeyPatch) -> Any:
         if content_type != JSON:
             return "the bytes, not JSON"
         try:
-            payload.encode()  # as its client does before it sends
+            payload.encode()  # Lambda's client does this before it sends
         except UnicodeEncodeError:
             return "no answer"
         return str(payload)
@@ -170,7 +170,7 @@ def ours(value: object) -> str:
 
 
 def rows() -> list[list[str]]:
-    """The cells of the table, without the code marks; a first cell is cut after its code."""
+    """Return the cells of the table without code marks. A first cell ends after its code."""
     section = DOCUMENT.read_text(encoding="utf-8").partition("### Lambda's rules\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `")]
     table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
@@ -230,11 +230,11 @@ def test_any_value_that_lambda_knows_is_written_as_lambda_writes_it(value: objec
     assert ours(value) == (json.dumps(payload.decode(), ensure_ascii=False) if isinstance(value, bytes) else payload)
 
 
-# What the rules cost: the value's own methods run once, and parts that need no rule are written by the C encoder.
+# What the rules may cost: a value's own methods run once, and the C encoder writes the parts that need no rule.
 
 
 class Counted:
-    """Counts how often it is asked."""
+    """A value that counts how often it is asked for its JSON."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -316,7 +316,7 @@ def test_the_place_of_what_has_no_json(value: object, why: str) -> None:
 
 
 def chain(levels: int, link: Any) -> Any:
-    """A value in a value, so many times."""
+    """Return a value that contains a value, and so on, this many times."""
     value: Any = 1
     for _ in range(levels):
         value = link(value)

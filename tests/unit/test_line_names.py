@@ -1,6 +1,6 @@
-"""Which request a line belongs to, from what the runtime sends to what the command line shows.
+"""Tests of which request a log line belongs to, from the runtime's frames to the output of the command line.
 
-The runtime's journal says it with ids, the init's journal writes it before each line.
+The runtime's journal attaches request ids to its lines. The init's journal writes the id before each line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CAP = 1024 * 1024
 
 
 class Shown:
-    """A journal of the init's, and what it has shown."""
+    """A journal of the init, and the text that it has written."""
 
     def __init__(self, path: Path, escape: Callable[[bytes], bytes] | None = None, cap: int = CAP) -> None:
         self._path = path
@@ -34,7 +34,7 @@ class Shown:
         self.journal = init_journal.Journal(self._descriptor, escape, cap)
 
     def text(self) -> str:
-        """All of it, once the journal is not needed any more."""
+        """Return all text that was written. The journal must not be used any more."""
         os.close(self._descriptor)
         return self._path.read_bytes().decode()
 
@@ -92,11 +92,11 @@ def test_names_count_as_what_the_request_logs(tmp_path: Path) -> None:
     assert text.startswith("pipe-init: 5001 log lines (510102 bytes) of this request were dropped") and len(text) < 200
 
 
-# From the runtime's journal on
+# Starting from the runtime's journal
 
 
 class Both:
-    """The runtime's journal, with two requests on this thread, before the init's."""
+    """The runtime's journal with two requests on this thread, connected to the init's journal."""
 
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
@@ -116,7 +116,7 @@ class Both:
 
 
 def _steps() -> st.SearchStrategy[list[tuple[int, str, str]]]:
-    """What two requests do: (request, what, text)."""
+    """Return a strategy for the steps of two requests: (request, what it does, text)."""
     text = st.text("ab\n", max_size=6) | st.just("x" * (logs.PIECE + 5))
     return st.lists(st.tuples(st.integers(1, 2), st.sampled_from(("write", "flush", "record", "log")), text))
 
@@ -166,7 +166,7 @@ def test_threads_of_one_request_do_not_share_a_line(tmp_path: Path) -> None:
     assert shown.text() == "r-1\tof the main thread\nr-1\tof another\nr-1\tthe rest\n"
 
 
-# Through processes
+# Across processes
 
 
 def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None:

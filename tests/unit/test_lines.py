@@ -1,4 +1,4 @@
-"""JSON Lines in and out: lines from real pipes however they are cut, and results in the order of their events."""
+"""Tests of JSON Lines: input lines from real pipes, cut anywhere, and results in the order of their events."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def pipe() -> Iterator[tuple[int, int]]:
     try:
         os.close(writer)
     except OSError:
-        return  # the test has closed it to end the stream
+        return  # the test has closed the pipe to end the stream
 
 
 def lines_of(pieces: list[bytes], limit: int = LIMIT) -> list[bytes | None]:
-    """What a reader makes of these pieces, each of which comes in a read of its own, and the end."""
+    """Return what a reader makes of these pieces, each of which arrives in a read of its own, and of the end."""
     reader, writer = os.pipe()
     try:
         lines = LineReader(reader, limit)
@@ -59,7 +59,7 @@ def lines_of(pieces: list[bytes], limit: int = LIMIT) -> list[bytes | None]:
 
 
 def expected(data: bytes, limit: int = LIMIT) -> list[bytes | None]:
-    """The rule itself: a line that is longer than the limit is None, blank ones are left out."""
+    """Return the lines by the rule itself: a line longer than the limit is None, and blank lines are left out."""
     lines = (None if len(line) > limit else line.strip(b" \t\r") for line in data.split(b"\n"))
     return [line for line in lines if line != b""]
 
@@ -105,7 +105,7 @@ def test_a_line_of_many_reads() -> None:
 
 
 def test_what_is_too_long_is_not_kept() -> None:
-    """A line of 8 MiB against a limit of 8 bytes: nothing of it is held while it comes."""
+    """Check that a line of 8 MiB with a limit of 8 bytes is not kept while it arrives."""
     reader, writer = os.pipe()
     try:
         lines = LineReader(reader, LIMIT)
@@ -150,7 +150,7 @@ def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
 
 
 def given_with(results: InOrder[Result], key: str, result: Result, size: int = 0) -> list[tuple[int, Result]]:
-    """What can be taken when one more result has come."""
+    """Return what can be taken after one more result has come."""
     results.put(key, result, size)
     taken = []
     while (following := results.take()) is not None:

@@ -1,4 +1,4 @@
-"""Kinds and their metadata: numbers that never change, types, what is required, what passes."""
+"""Tests of kinds and their metadata: their numbers, types, and which fields are required or allowed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ROWS = [(kind, key) for kind, fields in FIELDS.items() for key in fields]
 
 
 def name(value: object) -> str:
-    """A kind's name for a test's id, any other value as it is."""
+    """Return a kind's name as the id of a test, and any other value as text."""
     return NAMES.get(value, "") if type(value) is int else str(value)
 
 
 def least(kind: int) -> dict[str, Any]:
-    """The smallest metadata that the kind may have."""
+    """Return the smallest metadata that a kind may have."""
     return {key: EXAMPLES[FIELDS[kind][key]] for key in REQUIRED.get(kind, ())}
 
 
@@ -111,7 +111,7 @@ def test_any_values_pass_or_are_a_protocol_error(kind: int, metadata: dict[str, 
 
 
 def nested(levels: int) -> Any:
-    """So many arrays inside one another."""
+    """Return this many arrays inside one another."""
     value: list[Any] = []
     for _ in range(levels - 1):
         value = [value]

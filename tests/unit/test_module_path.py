@@ -1,4 +1,4 @@
-"""From which folders the init imports: the list that it makes of sys.path."""
+"""Tests of the folders from which the init imports, which it takes from sys.path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestCleaned:
 
     @pytest.mark.parametrize("twice", [LIBRARY, DYNAMIC, SITE])
     def test_what_is_named_twice_stays(self, twice: str) -> None:
-        """PYTHONPATH may name it, too, or the working directory may be the library's."""
+        """Check that a folder stays if PYTHONPATH names it too, or if it is the working directory as well."""
         assert module_path.cleaned([LIBRARY, DYNAMIC, SITE], SITE, [SITE], {twice}) == [LIBRARY, DYNAMIC, SITE]
 
     def test_where_the_package_lies_comes_last(self) -> None:
@@ -48,7 +48,7 @@ class TestCleaned:
         ]
 
     def test_where_it_lies_is_not_added(self) -> None:
-        """An editable install is found by a finder of its own, and its folder holds all kinds of things."""
+        """Check that the package's own folder is not added, since an editable install has a finder for it."""
         assert module_path.cleaned([LIBRARY, SITE], "/tree", [SITE], set()) == [LIBRARY, SITE]
 
 

@@ -1,6 +1,7 @@
-"""Help in groups with examples, a variable for each option, seconds in a range, and options that exclude each other.
+"""Tests of options: help in groups with examples, a variable for each option, ranges, and options that exclude others.
 
-Then what the options of `run` become: HELLO's fields, and how the function is run. HTTP is in test_http_options.py.
+They also test what the options of `run` become: the fields of HELLO, and how the function is run. test_http_options.py
+has the options for HTTP.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def invoke(*arguments: str, command: click.Command = tool, **variables: str) -> 
 
 
 def sections(text: str) -> dict[str, list[str]]:
-    """Heading -> its lines, without indentation."""
+    """Return the lines of each section, without indentation, by its heading."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if re.fullmatch(r"\S.*:", line):
@@ -120,7 +121,7 @@ class TestSeconds:
 
 
 class TestPreferCommandLine:
-    """Two options exclude each other; one in the environment must not forbid the other on the command line."""
+    """Check that an option on the command line wins over an excluded one that comes from the environment."""
 
     @staticmethod
     def chosen(*arguments: str, **variables: str) -> dict[str, Any]:
@@ -154,7 +155,7 @@ class TestPreferCommandLine:
 
 
 def given(*arguments: str) -> RunOptions:
-    """The options of `run` with these arguments, and the variables of this process."""
+    """Return the options of `run` with these arguments and this process's variables."""
     return RunOptions(**run.make_context("run", ["index.handler", *arguments]).params)
 
 
@@ -163,7 +164,7 @@ def describe(*arguments: str) -> Function:
 
 
 def refused(*arguments: str) -> str:
-    """What is wrong with these arguments."""
+    """Return the error for these arguments."""
     with pytest.raises(click.UsageError) as caught:
         describe(*arguments)
     return caught.value.format_message()
@@ -304,14 +305,14 @@ class TestFunction:
 
 
 def connect(function: Function) -> bytes:
-    """HELLO's bytes, with the fields of the supervisor's own at their longest."""
+    """Return the bytes of HELLO, with the longest values in the fields that the supervisor sets."""
     own = {"versions": [VERSION], "software": "x" * 100, "dump_fd": 2**64 - 1, "dump_signal": 2**64 - 1}
     more = {"spin_us": 2**64 - 1, "stream_bytes": MAX_CREDIT, "window_requests": 2**64 - 1}
     return Connection(INIT).send(HELLO, metadata={**own, **more, **function.hello})
 
 
 class TestSize:
-    """HELLO's head has 64 KiB, whatever the options are."""
+    """Check that HELLO's head stays within 64 KiB for all options."""
 
     def test_variables_take_the_room_that_is_left_and_then_exec(self) -> None:
         platform = ("--platform", "none")

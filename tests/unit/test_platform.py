@@ -1,4 +1,4 @@
-"""Who the function is, and its platform's variables: what wins, and that context and variables never differ."""
+"""Tests of the function's identity: which source of a value wins, and that context and variables always agree."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def asked(kind: str = LAMBDA, **more: Any) -> IdentityInputs:
 
 
 def environment_of(asked: IdentityInputs) -> dict[str, str]:
-    """The variables that the function finds."""
+    """Return the variables that the function finds."""
     return {**asked.inherited, **identify(asked).variables, **asked.given}
 
 
@@ -36,7 +36,7 @@ def context_of(identity: Identity) -> Context:
 
 
 def said_by_lambda(shown: Context) -> dict[str, str]:
-    """What a context says, under the names of the variables that say the same."""
+    """Return what a context says, under the names of the variables with the same meaning."""
     return {
         "AWS_REGION": shown.region,
         "AWS_DEFAULT_REGION": shown.region,
@@ -123,7 +123,7 @@ class TestDefaults:
 
 
 class TestWhatWins:
-    """-E before options before --context before the environment before a default, each step for both sides."""
+    """Check the order of sources: -E, options, --context, environment, default. It is the same on both platforms."""
 
     SOURCES: tuple[tuple[str, dict[str, Any]], ...] = (
         ("given", {"given": {"AWS_REGION": "given", "AWS_LAMBDA_FUNCTION_NAME": "given"}}),
@@ -221,7 +221,7 @@ class TestWhatWins:
     def test_context_and_variables_never_differ(self, data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from([LAMBDA, FC]))
         names = sorted(SAYS[kind](context_of(identify(asked(kind)))))
-        own = {"_HANDLER", "FC_FUNCTION_HANDLER"}  # HANDLER is what runs; a variable of the user's is left alone
+        own = {"_HANDLER", "FC_FUNCTION_HANDLER"}  # HANDLER says what runs; the user's own variable stays as it is
         values = st.dictionaries(
             st.sampled_from([name for name in names if name not in own]), st.sampled_from(["1", "22"])
         )
@@ -239,7 +239,7 @@ class TestWhatWins:
         )
         said, found = SAYS[kind](context_of(identify(request))), environment_of(request)
         different = {name for name in said if found[name] != said[name]}
-        # Two variables for one thing: where the same source gives both, each keeps its own value.
+        # Two variables may mean one thing. If one source sets both, each keeps its own value.
         assert different <= {"AWS_DEFAULT_REGION"}
         if different:
             assert any(
@@ -279,7 +279,7 @@ class TestCredentials:
     KEYS = ("access_key_id", "access_key_secret", "security_token")
 
     def of(self, **more: Any) -> tuple[list[str], list[str]]:
-        """What the context says, and what the variables say."""
+        """Return what the context says, and what the variables say."""
         request = asked(FC, **more)
         found, shown = environment_of(request), context_of(identify(request)).credentials
         names = ("ALIBABA_CLOUD_" + key.upper() for key in self.KEYS)
@@ -406,7 +406,7 @@ class TestProfile:
         assert region_of_profile({"HOME": str(tmp_path)}) == ""
 
     def test_a_long_space_costs_no_time(self, tmp_path: Path) -> None:
-        """A minute and more without the rule: the time goes with the square of the length."""
+        """Check that a long blank does not take time that grows with the square of its length."""
         self.write(tmp_path, "config", f"[default]\nregion = eu-1\na{' ' * 500_000}b = c\n")
         assert region_of_profile({"HOME": str(tmp_path)}) == "eu-1"
 

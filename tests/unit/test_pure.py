@@ -1,4 +1,4 @@
-"""The check that the tests in this folder start no process and do not sleep."""
+"""Tests of the check that tests in this folder start no process and do not sleep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rlimits a worker gets, from the limits that were asked for. No process is limited here."""
+"""Tests of which rlimits a worker gets for the limits that were asked for. No process is limited here."""
 
 from __future__ import annotations
 

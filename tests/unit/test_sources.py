@@ -1,4 +1,4 @@
-"""Source lines for the init's own stacks: of plain files below the function's folders, and of nothing else."""
+"""Tests of source lines in the init's own stacks. They come only from plain files below the function's folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL = range(1, 1000)
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A code directory with a module in it, and something next to it."""
+    """Make a code directory that holds a module, with another file next to the directory."""
     folder = tmp_path / "code"
     (folder / "package").mkdir(parents=True)
     (folder / "package" / "module.py").write_text("first\n    second  \nth\xe4rd", encoding="utf-8")
@@ -73,7 +73,7 @@ def test_what_is_no_plain_file_is_not_waited_for(code: Path) -> None:
 
 
 def test_what_is_mounted_there_is_not_read() -> None:
-    """/proc is another file system than /, and its files are plain ones."""
+    """Check with /proc, which is another file system than / and holds plain files."""
     assert Path("/proc/self/status").is_file() and os.path.ismount("/proc")
     assert read_lines("/proc/self/status", ALL, ["/"]) == {}
     assert read_lines("/proc/version", ALL, ["/proc"])

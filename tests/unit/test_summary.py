@@ -1,4 +1,4 @@
-"""The summary of many events: percentiles against the exact ones, failures by kind, and a size that does not grow."""
+"""Tests of the summary of many events: its percentiles, its failures by kind, and its constant size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manners towards a terminal: colours, escaped control characters and the progress line, on real pseudo-terminals."""
+"""Tests of output to a terminal, on real ones: colours, escaped control characters and the progress line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipe_init.log.journal import Journal
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """(the program's side, the side of the person who looks at it)."""
+    """Yield the program's side of a terminal, and the side of the person who looks at it."""
     person, program = os.openpty()
     yield program, person
     os.close(program)
@@ -25,7 +25,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """(the program's end, ours)."""
+    """Yield the program's end of a pipe, and the test's end."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     yield writer, reader
@@ -126,7 +126,7 @@ class TestHarmless:
 
 
 class Clock:
-    """Stands for the module `time`."""
+    """Stand in for the module `time`."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,7 +1,7 @@
-"""Wrong usage of `run`: exit code 2, and words that say what, where, and what to do.
+"""Tests of wrong usage of `run`: the exit code is 2, and the message says what is wrong, where, and what to do.
 
-The command line runs in this process, since nothing is started before all of its options are known to be right; that
-the command itself ends like this, and events that are not right, are in test_run_exit_codes.py.
+The command line runs in this process, since it starts nothing before all options are known to be right. That the
+command itself ends like this is tested in test_run_exit_codes.py, together with wrong events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Refused = Callable[..., list[str]]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current one, with a function in it that must not run."""
+    """Make a folder with a function that must not run, and change into it."""
     (tmp_path / "index.py").write_text("raise SystemExit('it was loaded')")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
-    """refused(*arguments): the lines on stderr that say what is wrong with them."""
+    """Return a function that takes arguments and returns the lines on stderr about what is wrong with them."""
 
     def run(*arguments: str) -> list[str]:
         code = main.main(["run", *arguments])
