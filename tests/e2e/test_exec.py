@@ -1,4 +1,4 @@
-"""`pipe-init exec` with real programs: exit codes, signals, orphans, what is left at the end, what is inherited."""
+"""Tests of `pipe-init exec` with real programs: exit codes, signals, orphans, leftovers and inheritance."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def code_of(*command, before=lambda: None):
         os._exit(run(Options(command), held))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
-"""One process that is a plain init many times: without an interpreter's start for each."""
+"""Code with which one interpreter plays a plain init many times, without a start of the interpreter for each."""
 
 
 def lean(code: str) -> str:
-    """Run this behind LEAN; what it prints."""
+    """Run this code after LEAN and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", LEAN + code], capture_output=True, env=unmeasured(), timeout=LIMIT, check=False
     )
@@ -124,12 +124,12 @@ while True:
     if number == (signal.SIGRTMAX if name == "child" else signal.SIGTERM):
         os._exit(5)
 """
-"""Says which signals come to it and to another member of its group. RTMAX ends the one, TERM the other."""
+"""Reports the signals that it and another member of its group receive. RTMAX ends the member, TERM the program."""
 
 
 @contextmanager
 def listener(*options: str) -> Iterator[Running]:
-    """A LISTENER that listens."""
+    """Yield a running LISTENER that is listening."""
     with running(*options, "--", *python(LISTENER)) as init:
         assert init.line().startswith("ready")
         yield init
@@ -146,7 +146,7 @@ class TestForwarding:
                 init.send(number)
                 assert init.line() == f"child {int(number)}"
             init.send(signal.SIGRTMAX)
-            # The other one has heard nothing before the end.
+            # The other member has received nothing before its end.
             assert init.line() == f"child {int(signal.SIGRTMAX)}"
             assert init.line() == f"member {int(signal.SIGTERM)}"
             assert init.exit_code() == 5
@@ -167,7 +167,7 @@ class TestForwarding:
         with listener() as init:
             for number in (40, 41, 40, 40):
                 init.send(number)
-            # The child takes the lowest first, however they come.
+            # The child takes the signal with the lowest number first, in whatever order they arrive.
             assert sorted(init.line() for _ in range(4)) == ["child 40"] * 3 + ["child 41"]
             init.send(signal.SIGRTMAX)
             assert init.exit_code() == 5
@@ -223,7 +223,7 @@ class TestJobControl:
         with listener(session) as init:
             init.send(number)
             assert init.stopped_by() == signal.SIGSTOP
-            if session == "--no-setsid":  # the signal itself: both say so, since both have blocked it
+            if session == "--no-setsid":  # the whole group gets the signal: both have blocked it and report it
                 assert {init.line(), init.line()} == {f"child {int(number)}", f"member {int(number)}"}
             init.send(signal.SIGCONT)
             woken = {f"child {int(signal.SIGCONT)}", f"member {int(signal.SIGCONT)}"}
@@ -254,7 +254,7 @@ class TestJobControl:
 
 
 def wait_for_state(pid: int, state: str) -> None:
-    """Wait until proc(5) says so."""
+    """Wait until proc(5) shows this state for the process."""
     while processes.describe(pid).split(",")[1].split(":")[0] != f" state {state}":
         os.sched_yield()
 
@@ -362,7 +362,7 @@ class TestRest:
         assert not any(f"pid {member}, state" in line for line in left)
 
     def test_a_zombie_that_is_somebody_elses_is_nobody_to_wait_for(self) -> None:
-        """Its parent, which has left the group, does not collect it."""
+        """Check that a zombie is not waited for if its parent has left the group and does not reap it."""
         code = (
             "import os, signal\n"
             "reader, writer = os.pipe()\n"
@@ -380,7 +380,7 @@ class TestRest:
         assert len(processes.end_children()) == 2
 
     def test_a_long_chain_is_killed_to_its_end(self) -> None:
-        """Each one falls to the init only when the one before it is dead."""
+        """Check that a whole chain is killed. Each process becomes the init's child only after its parent's end."""
         code = (
             "import os, signal\n"
             "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
@@ -418,12 +418,12 @@ class TestRest:
 
 
 def numbers(mask: str) -> set[int]:
-    """The signals of one of proc(5)'s masks."""
+    """Return the signals in a mask of proc(5)."""
     return {bit + 1 for bit in range(64) if int(mask, 16) >> bit & 1}
 
 
 def inherited(init: Running) -> tuple[set[int], set[int]]:
-    """(blocked, ignored) of a program that shows its status."""
+    """Return the blocked and the ignored signals of a program that prints its status."""
     masks = dict(line.split(":\t") for line in init.rest() if line.startswith("Sig"))
     return numbers(masks["SigBlk"]), numbers(masks["SigIgn"])
 
@@ -539,7 +539,7 @@ class TestParentsDeath:
             os.close(key)
             os.waitpid(parent, 0)
             assert lines.readline() == f"child {int(signal.SIGUSR2)}\n"
-            (init,) = processes.children()  # it fell to us, who are a subreaper
+            (init,) = processes.children()  # its parent has ended, so it is now a child of this process
             os.kill(init, signal.SIGRTMAX)
             assert processes.wait_for_children() == {init: 5}
 

@@ -1,6 +1,6 @@
-"""`pipe-init exec` loses no signal: queued real-time signals arrive once each, standard signals at least once.
+"""Tests that `pipe-init exec` loses no signal: each queued real-time signal arrives once, others at least once.
 
-The signals are real, and so are the programs that count them. Nothing here is about which signal goes where.
+The signals are real, and so are the programs that count them. Which signal goes to which process is not tested here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ while not counts.get(signal.SIGRTMAX):
     counts[number] = counts.get(number, 0) + 1
 os.write(1, b"%s\\n" % str(counts).encode())
 """
-"""Counts what comes until RTMAX does, which the kernel gives out last. argv[1]: where to wait before it looks."""
+"""Counts the signals until RTMAX, which the kernel delivers last. If argv[1] is a descriptor, it waits for a byte."""
 
 REAL_TIME = range(signal.SIGRTMIN, signal.SIGRTMAX)
 STANDARD = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM, signal.SIGTERM, signal.SIGWINCH)
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.unmeasured
 
 @contextmanager
 def counter(*options: str, prepare: Callable[[], object] | None = None) -> Iterator[tuple[Running, int]]:
-    """A COUNTER that has everything blocked, and what to write a byte to for it to begin."""
+    """Yield a running COUNTER that blocks all signals, and the descriptor on which a byte lets it begin."""
     gate, key = os.pipe()
     try:
         with running(*options, "--", *python(COUNTER, str(gate)), before=prepare, pass_fds=[gate]) as init:
@@ -60,7 +60,7 @@ def counter(*options: str, prepare: Callable[[], object] | None = None) -> Itera
 
 
 def counted(init: Running, key: int) -> Counter[int]:
-    """Have it count; what it received, without the last one."""
+    """Let the program count, and return the signals that it received, without RTMAX."""
     os.write(key, b"!")
     init.send(signal.SIGRTMAX)
     found: Counter[int] = Counter(eval(init.line()))
@@ -70,25 +70,25 @@ def counted(init: Running, key: int) -> Counter[int]:
 
 
 def real_time(counts: Counter[int]) -> Counter[int]:
-    """Only the real-time signals among them."""
+    """Return only the real-time signals."""
     return Counter({number: count for number, count in counts.items() if number in REAL_TIME})
 
 
 def status(pid: int, field: str) -> str:
-    """A field of proc(5)'s status."""
+    """Return a field of the status file of proc(5)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(line.partition("\t")[2] for line in lines if line.startswith(f"{field}:"))
 
 
 def wait_until_taken(init: Running) -> None:
-    """Wait until it has no signal left to take."""
+    """Wait until the init has taken all pending signals."""
     while int(status(init.pid, "ShdPnd"), 16):
         os.sched_yield()
 
 
 @pytest.mark.parametrize("first", [1, 60, 61, 62, 63, 255, 256, 257, 1000])
 def test_what_was_queued_while_it_was_stopped(first: int) -> None:
-    """As many as it takes in one round, one less and one more, and of another signal the last one."""
+    """Check numbers of signals near those that the init takes in one round, with a last signal of another number."""
     with counter() as (init, key):
         init.send(signal.SIGSTOP)
         assert init.stopped_by() == signal.SIGSTOP
@@ -118,7 +118,7 @@ def test_the_order_is_the_kernels() -> None:
 
 
 def send_many(pid: int, numbers: Sequence[int], processes: int) -> None:
-    """Send all, by several processes at the same time; returns when each of them is done."""
+    """Send all signals from several processes at once, and return when all processes are done."""
     children = []
     for share in range(processes):
         child = os.fork()
@@ -143,7 +143,7 @@ def test_thousands_in_mixed_order(options: Sequence[str], seed: int) -> None:
         send_many(init.pid, numbers, 4)
         wait_until_taken(init)
         for number in STANDARD:
-            init.send(number)  # one sent after those before were delivered, or merged with them
+            init.send(number)  # earlier signals of this number were delivered before, or merge with this one
         wait_until_taken(init)
         found = counted(init, key)
     assert real_time(found) == real_time(Counter(numbers))
@@ -168,7 +168,7 @@ def test_standard_signals_that_the_program_takes_at_once() -> None:
 
 
 def test_from_the_first_moment_on(seed: int) -> None:
-    """What the kernel keeps while the interpreter starts, since the parent had it blocked, is for the program, too."""
+    """Check that the program gets the signals that the parent had blocked while the interpreter started."""
     randomly = random.Random(seed)
     numbers = [randomly.choice(REAL_TIME) for _ in range(2000)]
     gate, key = os.pipe()
@@ -187,7 +187,7 @@ def test_from_the_first_moment_on(seed: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM, signal.SIGRTMIN])
 def test_from_the_first_line_on(number: int) -> None:
-    """While the init's own modules are loaded, signals are for the program, too."""
+    """Check that the program gets the signals that come while the init's own modules are loaded."""
     code = (
         "import os, sys\n"
         "from pipe_init import __main__ as command, module_path\n"
@@ -201,7 +201,7 @@ def test_from_the_first_line_on(number: int) -> None:
 
 
 def queue(pid: int, number: int) -> bool:
-    """Send a signal by sigqueue(3), which says that the queue is full, where kill(2) does not."""
+    """Send a signal by sigqueue(3). Return False if the queue is full, which kill(2) does not report."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.sigqueue(pid, number, None) == 0:
         return True
@@ -210,7 +210,7 @@ def queue(pid: int, number: int) -> bool:
 
 
 def test_what_a_full_queue_has_taken_arrives() -> None:
-    """The queue's limit counts what all of the user's processes have pending: the program's share is full, too."""
+    """Check a full queue. The limit counts the pending signals of all the user's processes, the program's too."""
     limit = int(status(os.getpid(), "SigQ").partition("/")[0]) + 200
 
     def lower() -> None:
@@ -255,7 +255,7 @@ def forked(act):
 
 
 def in_process(code: str) -> str:
-    """Run this after IN_PROCESS; what it prints."""
+    """Run this code after IN_PROCESS and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", IN_PROCESS + code],
         capture_output=True,
@@ -271,7 +271,7 @@ def in_process(code: str) -> str:
 @pytest.mark.parametrize("number", ["SIGTSTP", "SIGTTIN", "SIGTTOU"])
 @pytest.mark.parametrize("rewrites", ["{}", "{20: 23, 21: 0, 22: 19}"])
 def test_a_wake_up_that_comes_right_after_a_stop_is_not_dropped(number: str, rewrites: str) -> None:
-    """A process that stops loses the CONT that is pending, so the init must not stop then."""
+    """Check that the init does not stop while SIGCONT is pending, because a process that stops loses it."""
     printed = in_process(
         "def act():\n"
         "    held = block_all()\n"
@@ -289,7 +289,7 @@ def test_a_wake_up_that_comes_right_after_a_stop_is_not_dropped(number: str, rew
 
 
 def test_a_wait_that_a_stop_interrupts_takes_only_what_came() -> None:
-    """CPython's sigtimedwait returns what was never written, if its time is over when the process goes on."""
+    """Check that a stop does no harm: CPython's sigtimedwait may return garbage if its time is over afterwards."""
     printed = in_process(
         "def act():\n"
         "    block_all()\n"
@@ -337,7 +337,7 @@ def test_giving_up_the_terminal_neither_sends_nor_takes_a_signal() -> None:
 
 
 def test_a_flood_of_signals_does_not_hide_a_death() -> None:
-    """The kernel gives out the lowest number first, and SIGHUP's is the lowest."""
+    """Check that the init sees a death among many SIGHUPs. The kernel delivers the lowest number first."""
     printed = in_process(
         "def act():\n"
         "    held = block_all()\n"
@@ -369,18 +369,18 @@ def test_a_signal_that_may_not_be_sent_is_told_once() -> None:
         "    os._exit(0)\n"
         "code = forked(act)\n"
     )
-    processes.wait_for_children()  # the program fell to us
+    processes.wait_for_children()  # the program has become a child of this process
     assert printed.count("\n") == 1
     assert "cannot send SIGHUP to pid " in printed and printed.endswith("it is another user's\n")
 
 
 def blocking_everything() -> None:
-    """As a supervisor may start us."""
+    """Block all signals, as a supervisor may do before it starts pipe-init."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 class TestRun:
-    """The same for `pipe-init run`, which has handlers."""
+    """Check the same for `pipe-init run`, which uses signal handlers."""
 
     def test_deaths_endings_and_stacks_are_seen_though_all_was_blocked(self, tmp_path: Path) -> None:
         (tmp_path / "index.py").write_text(

@@ -1,5 +1,6 @@
-"""`pipe-init exec` on a terminal: who is in its foreground, keys that interrupt and stop, shells with job control and
-without. Terminal, processes and keys are real; the shell is a few lines of Python.
+"""Tests of `pipe-init exec` on a terminal: the foreground group, keys that interrupt and stop, and kinds of shells.
+
+Terminal, processes and keys are real. The shells, with job control and without, are a few lines of Python.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ READING = PROGRAM + "say('program read:', input())\n"
 
 
 class Screen:
-    """The person's side of a terminal, and what the processes on it report."""
+    """The user's side of a terminal, and the reports of the processes on it."""
 
     def __init__(self, pid: int, keyboard: int, report: int) -> None:
         self.pid = pid
@@ -96,11 +97,11 @@ class Screen:
         self._text = b""
 
     def type(self, keys: bytes) -> None:
-        """Press keys."""
+        """Type keys."""
         os.write(self._keyboard, keys)
 
     def line(self) -> str:
-        """The next report. What is shown on the screen is thrown away meanwhile."""
+        """Return the next report. What the screen shows meanwhile is thrown away."""
         while b"\n" not in self._text:
             ready = select.select([self._report, self._keyboard], [], [], LIMIT)[0]
             assert ready, f"nothing is reported; so far {self._text!r}"
@@ -114,11 +115,11 @@ class Screen:
         return line.decode()
 
     def exit_code(self) -> int:
-        """Wait for the end of the terminal's first process."""
+        """Wait for the end of the terminal's first process, and return its exit code."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def hang_up(self) -> None:
-        """Take the terminal away."""
+        """Close the terminal, as a lost connection does."""
         os.close(self._keyboard)
         self._keyboard = os.open(os.devnull, os.O_WRONLY)
 
@@ -126,16 +127,18 @@ class Screen:
         try:
             os.read(self._keyboard, 65536)
         except OSError:
-            return  # nobody has the other side open just now
+            return  # no process has the other side open just now
 
 
 @contextmanager
 def screen(
     command: Callable[[int], Sequence[str]], changes: Mapping[str, str | None] | None = None
 ) -> Iterator[Screen]:
-    """A terminal whose first process, and session's leader, is this command.
+    """Yield a terminal with a command as its first process and session leader.
 
-    command: takes the report's descriptor. changes: to the environment.
+    Args:
+        command: A function that takes the descriptor for reports and returns the command.
+        changes: Changes to the environment.
     """
     environment = PipeInit().environment(changes)
     report, writer = os.pipe()
@@ -164,12 +167,12 @@ def screen(
 
 
 def init(report: int, program: str, *options: str) -> list[str]:
-    """pipe-init exec OPTIONS on this program."""
+    """Return the command `pipe-init exec OPTIONS` for this program."""
     return [*PipeInit().command, "exec", *options, "--", *python(program, str(report))]
 
 
 def under_shell(script: str, program: str, *options: str) -> Callable[[int], list[str]]:
-    """This script of a shell's, which starts pipe-init on this program."""
+    """Return a function that makes the command of a shell. Its script starts pipe-init for the program."""
     return lambda report: python(SHELL + script, str(report), *init(report, program, *options))
 
 
@@ -177,7 +180,7 @@ SCRIPT = "pid = start()\nsay(wait(pid), is_in_front())\n"
 
 
 class TestScript:
-    """A shell without job control: pipe-init is in its group."""
+    """Check a shell without job control: pipe-init is in the shell's group."""
 
     @pytest.mark.parametrize("dev", [True, False], ids=["", "no /dev/tty"])
     def test_the_terminal_is_handed_over_and_taken_back(self, dev: bool, require_tool: Callable[[str], str]) -> None:
@@ -187,7 +190,7 @@ class TestScript:
             prefix += ['mount -t tmpfs none /dev && exec "$@"', "sh"]
             tools.require(subprocess.run([*prefix, "true"], check=False).returncode == 0, "needs mount namespaces")
         program = ENDING if dev else ENDING.replace('os.open("/dev/tty", os.O_RDWR)', "0")
-        unmeasured = {name: None for name in os.environ if name.startswith("COVERAGE_")}  # it wants a /dev
+        unmeasured = {name: None for name in os.environ if name.startswith("COVERAGE_")}  # coverage needs a /dev
         with screen(lambda report: [*prefix, *under_shell(SCRIPT, program)(report)], unmeasured) as terminal:
             assert terminal.line() == "program in front: True"
             assert terminal.line() == "3 True"
@@ -219,7 +222,7 @@ restore()
 
 
 class TestShell:
-    """A shell with job control: pipe-init is in a group of its own."""
+    """Check a shell with job control: pipe-init is in a group of its own."""
 
     def test_stopped_by_a_key_and_continued(self) -> None:
         with screen(under_shell(JOB, WAITING)) as terminal:
@@ -260,14 +263,14 @@ class TestShell:
 
 
 def pid_of_init(shell: int) -> int:
-    """The only child of the shell."""
+    """Return the only child of the shell."""
     with open(f"/proc/{shell}/task/{shell}/children") as file:
         (pid,) = file.read().split()
     return int(pid)
 
 
 class TestLeader:
-    """No shell at all, as in a container with a terminal: pipe-init is the first process of its session."""
+    """Check without any shell, as in a container with a terminal: pipe-init is the first process of its session."""
 
     @pytest.mark.parametrize("option", ["--setsid", "--no-setsid"])
     def test_the_program_is_in_front_and_interrupted(self, option: str) -> None:
@@ -286,7 +289,7 @@ class TestLeader:
         )
         with screen(lambda report: init(report, program, "--setsid")) as terminal:
             assert terminal.line() == "True True"
-            assert terminal.line() == "set()"  # nothing was forwarded of what giving up the terminal brings
+            assert terminal.line() == "set()"  # the signals of giving up the terminal were not forwarded
             assert terminal.exit_code() == 0
 
     def test_a_stop_where_nobody_could_continue_it_has_no_effect(self) -> None:

@@ -1,4 +1,4 @@
-"""A program that asks its parent to trace it (PTRACE_TRACEME): `exec` lets it go on at each stop, untraced."""
+"""Tests of `exec` with a program that asks its parent to trace it (PTRACE_TRACEME): `exec` detaches at each stop."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def test_a_stop_of_a_program_that_asks_to_be_traced_is_not_its_end(pipe_init: Pi
     try:
         out, _ = program.communicate(timeout=LIMIT)
     finally:
-        program.kill()  # what hangs would not end by a signal that it forwards
+        program.kill()  # a program that hangs would not end by a signal that pipe-init forwards
     assert (program.returncode, out) == (code, b"on")

@@ -1,6 +1,6 @@
-"""There is no network in it: no socket is made, nothing that could make one is loaded, and nothing asks for it.
+"""Tests that pipe-init needs no network: it makes no network socket and loads no module that could make one.
 
-The first part watches system calls, the second reads the sources, the third looks into running processes.
+The first part watches system calls, the second reads the sources, and the third looks into running processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 from pipe_testing import tools
 from pipe_testing.command import Finished, PipeInit
 
-pytestmark = pytest.mark.unmeasured  # coverage loads what it likes, and it is not ours
+pytestmark = pytest.mark.unmeasured  # coverage would load modules of its own
 
 FUNCTIONS = """
 import os, socket_names, subprocess, sys
@@ -60,7 +60,7 @@ NETWORK = frozenset(
     "_socket _ssl asyncio ftplib http httpx imaplib poplib requests smtplib socket socketserver ssl urllib urllib3 "
     "websockets wsgiref xmlrpc".split()
 )
-"""Top-level modules that talk to a network, or load one that does."""
+"""Top-level modules that use a network, or load a module that does."""
 
 SOCKET_NAMES = f"""
 import sys
@@ -85,7 +85,7 @@ print(code, socket_names.loaded(), file=sys.stderr)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The function's folder."""
+    """Make the function's folder."""
     folder = tmp_path_factory.mktemp("function")
     (folder / "index.py").write_text(FUNCTIONS)
     (folder / "socket_names.py").write_text(SOCKET_NAMES)
@@ -96,16 +96,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Tracer:
-    """Runs pipe-init under strace(1)."""
+    """Run pipe-init under strace(1)."""
 
     def __init__(self, strace: str, output: Path, home: Path) -> None:
         self._command = [strace, "-f", "-qq", "-s", "4096", "-e", "trace=network,execve", "-o", str(output)]
         self._output = output
-        # With HOME unset Python asks libc, and libc perhaps a name service, over a socket.
+        # Without HOME, Python asks libc for the home folder, and libc may ask a name service over a socket.
         self._changes = {"HOME": str(home)}
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> tuple[Finished, list[str], set[str]]:
-        """Run `pipe-init ARGUMENTS`: how it ended, what was executed, and the other system calls' names."""
+        """Run `pipe-init ARGUMENTS`. Return how it ended, what was executed, and the names of other system calls."""
         runner = PipeInit()
         runner.command = [*self._command, *runner.command]
         done = runner(*arguments, stdin=stdin, env=self._changes)
@@ -117,7 +117,7 @@ class Tracer:
 
 @pytest.fixture
 def trace(require_tool: Callable[[str], str], tmp_path: Path) -> Tracer:
-    """`trace("run", …)` -> Finished, what was executed, names of network system calls."""
+    """Return a Tracer: `trace("run", …)` gives how it ended, what was executed, and names of network system calls."""
     strace = require_tool("strace")
     why = refusal(strace)
     tools.require(not why, f"needs a strace that may trace: {why}")
@@ -126,13 +126,13 @@ def trace(require_tool: Callable[[str], str], tmp_path: Path) -> Tracer:
 
 @cache
 def refusal(strace: str) -> str:
-    """Why strace cannot trace here; "" if it can."""
+    """Return why strace cannot trace here, or "" if it can."""
     done = subprocess.run([strace, "-qq", "-e", "trace=execve", "true"], capture_output=True, check=False, timeout=60)
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "no reason given"
 
 
 def workers(executed: list[str]) -> int:
-    """How many runtimes were started."""
+    """Return how many runtimes were started."""
     return sum("__main__.py" in line and "pipe_runtime" in line for line in executed)
 
 
@@ -179,7 +179,7 @@ def test_help_makes_no_socket(trace: Tracer, arguments: tuple[str, ...]) -> None
 
 
 def asked_for(source: str) -> Iterator[str]:
-    """The modules that `source` imports, by statement or by a call with the name as its first argument."""
+    """Yield the modules that `source` imports by a statement, or by a call with the name as its first argument."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -192,8 +192,8 @@ def asked_for(source: str) -> Iterator[str]:
                 yield str(first.value)
 
 
-# An event loop for the function's coroutines, which opens nothing but its own pair of sockets; what percent-escapes and
-# status codes mean; the pair of sockets on which a template gets descriptors.
+# Modules that open no network socket: an event loop, which opens only its own pair of sockets; percent escapes and
+# status codes; and the pair of sockets on which a template receives descriptors.
 HARMLESS = {
     "asgi.py": {"asyncio", "urllib.parse"},
     "event_function.py": {"asyncio"},
@@ -207,7 +207,7 @@ HARMLESS = {
 
 
 def for_networks(source: str) -> list[str]:
-    """Those that are for networks."""
+    """Return the imported modules that are for networks."""
     return [name for name in asked_for(source) if name.partition(".")[0] in NETWORK]
 
 

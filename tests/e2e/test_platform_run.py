@@ -1,4 +1,4 @@
-"""`--platform` with real processes: what a function finds while its module loads, and with each request."""
+"""Tests of `--platform` with real processes: what a function finds while its module loads, and with each request."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def handler(event, context):
 
 @pytest.fixture
 def call(pipe_init: PipeInit, tmp_path: Path) -> Any:
-    """`call(source, "run", …)`: of a function in a folder, for a user without any AWS configuration."""
+    """Return `call(source, "run", …)`. It runs a function in a folder, for a user without any AWS configuration."""
 
     def run(source: str, *arguments: str, env: Mapping[str, str | None] | None = None, stdin: bytes = b"") -> Finished:
         (tmp_path / "index.py").write_text(source)

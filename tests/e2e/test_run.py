@@ -1,7 +1,7 @@
-"""`pipe-init run` with real functions: what a function may be and do, and where its event comes from.
+"""Tests of `pipe-init run` with real functions: what a function may be and do, and where its event comes from.
 
-stdout is compared byte for byte. Options, interpreters and exit codes have files of their own; JSON Lines are in
-test_run_events.py.
+stdout is compared byte for byte. Options, interpreters and exit codes are tested in files of their own, and JSON Lines
+in test_run_events.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FUNCTIONS = Path(__file__).parents[1] / "functions"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-# Functions as users have them
+# Functions as users write them
 
 
 def test_result_is_all_there_is_on_stdout(pipe_init: PipeInit) -> None:
@@ -131,7 +131,7 @@ RESULTS = {
 def test_results_of_every_kind(pipe_init: PipeInit, show: Path) -> None:
     events = "\n".join(shown(result) for result in RESULTS)
     finished = pipe_init("run", "index.handler", "-q", "--events", "-", cwd=show, stdin=events.encode())
-    expected = [line.replace("\u2028", "\\u2028") for line in RESULTS.values()]  # some readers take it for a line end
+    expected = [line.replace("\u2028", "\\u2028") for line in RESULTS.values()]  # some readers end a line at U+2028
     assert finished.stdout.decode().split("\n") == [*expected, ""]
     assert (finished.returncode, finished.stderr) == (0, b"")
 
@@ -230,4 +230,4 @@ def test_event_as_large_as_may_be(pipe_init: PipeInit, tmp_path: Path) -> None:
 
 def test_stdin_is_not_touched_unless_asked_for(pipe_init: PipeInit) -> None:
     with popen(pipe_init, "run", "index.handler", "-q", cwd=EXAMPLES / "hello", stdin=subprocess.PIPE) as process:
-        assert process.wait(60) == 0  # while nobody has ended its stdin
+        assert process.wait(60) == 0  # although its stdin is still open

@@ -1,6 +1,7 @@
-"""Runs that end before their time: each event that was read has a line, the reason is told, and no function goes on.
+"""Tests of runs that end early: each event that was read has a line, the reason is reported, and no function goes on.
 
-Of many events: workers that cannot be had, and signals. Of one and of many: a stdout that takes no more.
+For many events the causes are workers that cannot start, and signals. For one or many events, the cause is a stdout
+that takes no more.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ SLOW, EXITS, RAISES = "import time; time.sleep(60)", "os._exit(3)", "raise Value
 
 
 @pytest.mark.unmeasured
-@pytest.mark.modes(modes.EXEC)  # it chooses its own
+@pytest.mark.modes(modes.EXEC)  # the test chooses the mode itself
 @pytest.mark.parametrize(
     ("loading", "options", "code", "kind"),
     [
@@ -99,7 +100,7 @@ def test_quiet_tells_the_reason_if_there_may_be_more_events(pipe_init: PipeInit,
 
 @pytest.mark.parametrize("quiet", [True, False])
 def test_a_signal_leaves_no_event_without_a_line(pipe_init: PipeInit, folder: Path, quiet: bool) -> None:
-    """More events than are on their way to the worker: those that wait in pipe-init have lines, too."""
+    """Check with more events than are on their way to the worker: those that wait in pipe-init have lines, too."""
     (folder / "events").write_text("1\n" + '"hang"\n' + "3\n" * 500)
     arguments = ["run", "index.handler", "--grace", "0.1", "--log-style", "none", *(["-q"] if quiet else [])]
     with popen(pipe_init, *arguments, "--events", "events", cwd=folder) as process:
@@ -147,5 +148,5 @@ def test_the_function_stops_where_stdout_takes_no_more(
     assert process.returncode == 1
     assert said.decode().splitlines()[-1] == f"Error: The result cannot be written to stdout: {why}."
     sent = (folder / "sent").stat().st_size
-    # Of many events the error comes with the first line, when the first one has ended; the second has begun.
+    # With many events, pipe-init sees the error at the first line. The second event has begun by then.
     assert sent < 800 if events else sent < 100

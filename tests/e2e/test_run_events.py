@@ -1,6 +1,6 @@
-"""`pipe-init run --events`: JSON Lines in, JSON Lines out, over real pipes and terminals.
+"""Tests of `pipe-init run --events`: JSON Lines in, JSON Lines out, over real pipes and terminals.
 
-One result line for each event, in order, whatever becomes of the single event.
+Each event has one result line, in order, whatever happens to the event.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ LIMIT = 30.0
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder whose index.handler gives back its event, after doing what the event says."""
+    """Make a folder whose index.handler returns its event, after doing what the event says."""
     (tmp_path / "index.py").write_text(FUNCTION)
     return tmp_path
 
 
 def do(code: str) -> str:
-    """A line with an event that makes index.handler run some code."""
+    """Return a line with an event that makes index.handler run this code."""
     return json.dumps({"do": code}) + "\n"
 
 
 def results(finished: Finished) -> list[object]:
-    """The result lines; of an error its type."""
+    """Return the result lines, with an error's type in place of the error."""
     return [shorten(json.loads(line)) for line in finished.stdout.splitlines()]
 
 
 def shorten(result: object) -> object:
-    """An error object as its type, anything else as it is."""
+    """Return an error object as its type, and anything else unchanged."""
     return result["errorType"] if isinstance(result, dict) and "errorType" in result else result
 
 
@@ -132,7 +132,7 @@ def test_result_with_a_line_break_is_an_error_line(pipe_init: PipeInit, folder: 
     assert results(finished) == [1, "Runtime.MarshalError", 3]
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.REQUEST)  # in the other the lines of both are mixed
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.REQUEST)  # with several workers, the lines of the events mix
 def test_log_lines_surround_each_event(pipe_init: PipeInit, folder: Path) -> None:
     data = (do("print('one')") + do("print('two')")).encode()
     finished = pipe_init("run", "index.handler", "--log-style", "fc", "--events", "-", cwd=folder, stdin=data)
@@ -186,7 +186,7 @@ def test_exit_code_is_the_worst_and_every_other_event_is_answered(
 def test_handler_that_cannot_be_loaded_ends_the_run(pipe_init: PipeInit, folder: Path) -> None:
     reader, writer = os.pipe()
     try:
-        os.write(writer, b"1\n")  # and no end: the run ends without it
+        os.write(writer, b"1\n")  # the input does not end, and the run must end all the same
         arguments = ("run", "nowhere.handler", "-q", "--events", "-")
         with popen(pipe_init, *arguments, cwd=folder, stdin=reader) as process:
             assert process.stdout is not None
@@ -223,7 +223,7 @@ def test_broken_protocol_ends_the_run(pipe_init: PipeInit, folder: Path) -> None
 
 
 def read_line(descriptor: int) -> bytes:
-    """One line; what lies behind it is left there. Fails instead of waiting for ever."""
+    """Read one line and nothing after it. Fail instead of waiting for ever."""
     line = b""
     while not line.endswith(b"\n"):
         assert select.select([descriptor], [], [], LIMIT)[0], f"nothing after {line!r}"
@@ -234,7 +234,7 @@ def read_line(descriptor: int) -> bytes:
 
 
 def read_rest(stream: IO[bytes]) -> bytes:
-    """All that comes until the end. Fails instead of waiting for ever."""
+    """Read to the end. Fail instead of waiting for ever."""
     data = b""
     while True:
         assert select.select([stream], [], [], LIMIT)[0], f"no end after {data!r}"
@@ -257,7 +257,7 @@ def test_results_appear_as_they_are_ready(pipe_init: PipeInit, folder: Path) -> 
         assert process.wait(LIMIT) == 0
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others the worker is not sent the second one behind the first
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the other modes a worker gets the second event only after the first
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_run_answers_what_it_has_taken(
     pipe_init: PipeInit, folder: Path, number: signal.Signals, code: int
@@ -319,22 +319,23 @@ def test_killed_run_takes_its_worker_along(pipe_init: PipeInit, folder: Path) ->
         process.kill()
         process.wait(LIMIT)
     ended = set(processes.wait_for_children(keep=before).values())
-    assert -signal.SIGKILL in ended  # one that stood by, or was just being forked, may have found the end by itself
+    assert -signal.SIGKILL in ended  # a process that stood by, or was being forked, may have ended by itself
     assert modes.chosen == modes.REQUEST or ended == {-signal.SIGKILL}
 
 
 def peak_of(pid: int) -> int:
-    """The most memory that a process has had resident, in KiB."""
+    """Return the highest resident memory of a process in KiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
-@pytest.mark.modes(modes.EXEC)  # it looks at one worker, and takes long
+@pytest.mark.modes(modes.EXEC)  # the test looks at one worker, and takes long
 @pytest.mark.unmeasured  # coverage's own memory grows
 def test_memory_does_not_follow_the_number_of_events(pipe_init: PipeInit, folder: Path) -> None:
     """Run 100,000 events, in blocks so that no pipe fills up. benchmarks/events.py runs a million.
 
-    An object that is left behind for each of the last 90,000 has 28 bytes at least: 2.4 MiB, more than is allowed.
+    An object has at least 28 bytes. If one stayed for each of the last 90,000 events, memory would grow by 2.4 MiB,
+    which is more than the test allows.
     """
     blocks, block = 100, 1000
     early = late = (0, 0)
@@ -352,7 +353,7 @@ def test_memory_does_not_follow_the_number_of_events(pipe_init: PipeInit, folder
                 early = late
         process.stdin.close()
         assert process.wait(LIMIT) == 0
-    allowed = 1024  # KiB: what allocators round up to
+    allowed = 1024  # KiB by which an allocator may round up
     assert late[0] <= early[0] + allowed, f"the worker grew from {early[0]} to {late[0]} KiB"
     assert late[1] <= early[1] + allowed, f"pipe-init grew from {early[1]} to {late[1]} KiB"
 
@@ -362,7 +363,7 @@ def test_memory_does_not_follow_the_number_of_events(pipe_init: PipeInit, folder
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """A new terminal: (what the user sees, what a program writes to)."""
+    """Yield the two sides of a new terminal: what the user sees, and what a program writes to."""
     user, program = pty.openpty()
     try:
         yield user, program
@@ -372,7 +373,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def see(user: int, until: bytes) -> bytes:
-    """What the terminal shows until it ends so."""
+    """Return what the terminal shows until this text ends it."""
     data = b""
     while not data.endswith(until):
         assert select.select([user], [], [], LIMIT)[0], f"only {data!r} was shown"
@@ -431,7 +432,7 @@ def test_progress_and_summary_are_shown_on_a_terminal(
     pipe_init: PipeInit, folder: Path, options: tuple[str, ...], expected: bytes
 ) -> None:
     arguments = ["run", "index.handler", "--events", "-", *options]
-    slow = do("import select\nselect.select([], [], [], 0.11)")  # longer than between two lines of progress
+    slow = do("import select\nselect.select([], [], [], 0.11)")  # longer than the time between two lines of progress
     with terminal() as (user, program), popen(pipe_init, *arguments, cwd=folder, stderr=program) as process:
         assert process.stdin is not None and process.stdout is not None
         os.write(process.stdin.fileno(), (slow + do("1 / 0") + slow).encode())
@@ -451,7 +452,7 @@ def test_a_result_that_cannot_be_written_ends_the_run(pipe_init: PipeInit, folde
         with popen(pipe_init, *arguments, cwd=folder, stdin=subprocess.PIPE, stdout=full) as process:
             assert process.stdin is not None and process.stderr is not None
             os.write(process.stdin.fileno(), ("1\n" + do("import time\ntime.sleep(1000)")).encode())
-            said = read_rest(process.stderr)  # with stdin still open: it does not wait for it either
+            said = read_rest(process.stderr)  # pipe-init ends although stdin is still open
             assert process.wait(LIMIT) == 1
     finally:
         os.close(full)

@@ -1,4 +1,4 @@
-"""The exit codes of `pipe-init run`: wrong usage, failures of the function, interrupts, and broken streams."""
+"""Tests of the exit codes of `pipe-init run`: wrong usage, failures of the function, interrupts, and broken streams."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
     ],
 )
 def test_wrong_usage(pipe_init: PipeInit, show: Path, arguments: tuple[str, ...], says: str) -> None:
-    """Of events; that of options is in test_wrong_usage.py."""
+    """Check wrong events. Wrong options are in test_wrong_usage.py."""
     (show / "utf16").write_bytes("1".encode("utf-16"))
     with open(show / "huge", "wb") as file:
         file.truncate(MAX_EVENT + 1)
@@ -200,7 +200,7 @@ def test_memory_error_that_is_raised_is_an_answer(pipe_init: PipeInit, show: Pat
 
 
 def read_rest(stream: IO[bytes], limit: float = 30.0) -> bytes:
-    """All that comes until the end. Fails instead of waiting for ever."""
+    """Read to the end. Fail instead of waiting for ever."""
     data = b""
     while True:
         assert select.select([stream], [], [], limit)[0], f"no end after {data!r}"

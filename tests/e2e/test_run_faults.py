@@ -1,8 +1,8 @@
-"""Every fault and every death, by command line: each has its type, its words, its exit code and its stack.
+"""Tests of every fault and every death on the command line: the error's type, its text, the exit code and the stack.
 
-One table of faults. Each is met twice: by a `pipe-init run` of its own, and inside one run of `--events` with others,
-where the event behind it must succeed. The functions are in functions/faults; a comment `# <- name` in them marks the
-line that a stack must show.
+There is one table of faults. Each fault is tested twice: in a `pipe-init run` of its own, and among other events in one
+run of `--events`, where the next event must succeed. The functions are in functions/faults. A comment `# <- name` in
+them marks the line that a stack must show.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ NO_STACK = "no stack: the worker did not write one; it blocks signals, or sits i
 
 @dataclass(frozen=True)
 class Fault:
-    """What a request to functions/faults/{module}.py gives.
+    """The outcome of one request to functions/faults/{module}.py.
 
-    message: as in the table, where {id} is the request's id and `…` stands for anything. line: the marker of the
-    stack's most recent line in our files, "" where there must be no stack at all, or the words that stand for it.
+    Attributes:
+        message: The error's text. {id} stands for the request's id, and `…` for any text.
+        line: The marker of the most recent line of our files in the stack. "" means that there must be no stack.
+            Otherwise it is the text in the stack's place.
     """
 
     module: str
@@ -106,7 +108,7 @@ FAULTS = [
     Fault("hangs", "waits_for_a_program", "Sandbox.Timedout", TIMED_OUT, 124, "waits_for_a_program", SHORT),
     Fault("hangs", "answers_late", "Sandbox.Timedout", TIMED_OUT, 124, "answers_late", SHORT),
     Fault("descriptors", "closes_all", "Runtime.ExitError", EXIT + "exit status 1", 1),
-    # How a worker died says more than that it did so inside a frame.
+    # How the worker died tells more than that it died inside a frame.
     Fault("descriptors", "half_a_frame", "Runtime.ExitError", EXIT + "exit status 6", 1),
     Fault("leaves", "default_alarm", "Runtime.ExitError", EXIT + "signal: alarm clock", 142),
 ]
@@ -123,7 +125,7 @@ VIOLATIONS = [
     Fault("descriptors", "depth_bomb", "Runtime.ProtocolError", BROKEN + "a head …", 4),
     Fault("descriptors", "object_bomb", "Runtime.ProtocolError", BROKEN + "a head …", 4),
 ]
-"""With --events these end the run: what follows would fare no better."""
+"""Faults that end a run of --events, because later events would fare no better."""
 
 LOADING: list[tuple[str, str, str, str]] = [
     ("nodot", "Runtime.MalformedHandlerName", "Bad handler 'nodot': …", ""),
@@ -146,23 +148,23 @@ LOADING: list[tuple[str, str, str, str]] = [
     ("raises.nothing", "Runtime.HandlerNotFound", "Handler 'nothing' missing on module 'raises'", ""),
     ("raises.sys", "Runtime.HandlerNotFound", "Handler 'sys' missing on module 'raises'…", ""),
 ]
-"""Handler, type, message, line. Exit code 3; the end of a run of --events."""
+"""Handler, type, message and line of faults with exit code 3. Each ends a run of --events."""
 
 
 class Runs:
-    """Each fault's two runs. Those of one function and the same options go side by side: hanging takes its time."""
+    """The two runs of each fault. All runs of one function and the same options start at once, to save time."""
 
     def __init__(self) -> None:
         self._alone: dict[Fault, Finished] = {}
         self._among: dict[Fault, tuple[Any, Any]] = {}
 
     def alone(self, fault: Fault) -> Finished:
-        """The run with this event only."""
+        """Return the run that has only this event."""
         self._run_group(fault)
         return self._alone[fault]
 
     def among_others(self, fault: Fault) -> tuple[Any, Any]:
-        """The result lines of this event and of the one behind it."""
+        """Return the result lines of this event and of the next one."""
         self._run_group(fault)
         return self._among[fault]
 
@@ -217,14 +219,14 @@ def test_a_broken_protocol_alone(pipe_init: PipeInit, fault: Fault) -> None:
     check(error_of(done), fault)
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others the last event is another worker's
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the other modes another worker gets the last event
 @pytest.mark.parametrize("fault", VIOLATIONS, ids=str)
 def test_a_broken_protocol_ends_a_run_of_events(pipe_init: PipeInit, fault: Fault) -> None:
     done = run_events(pipe_init, f"{fault.module}.handler", [{"n": 1}, {"fault": fault.name}, {"n": 2}])
     before, error, after = results_of(done)
     assert (done.returncode, before) == (4, {"n": 1})
     check(error, fault)
-    # It was sent to the same worker, which may have begun it.
+    # The event was sent to the same worker, which may have begun it.
     assert after["errorType"] == "Runtime.ProtocolError"
 
 
@@ -237,7 +239,7 @@ def test_a_function_that_cannot_be_loaded(
     check(error_of(done), Fault(handler.partition(".")[0], handler, type, message, 3, line))
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.WORKERS)  # in the other one event is taken at a time
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.WORKERS)  # in the other mode one event is taken at a time
 def test_a_function_that_cannot_be_loaded_answers_every_event_so(pipe_init: PipeInit) -> None:
     handler, type, message, line = next(row for row in LOADING if row[3])
     done = run_events(pipe_init, handler, [{"n": 1}, {"n": 2}])
@@ -288,7 +290,7 @@ def test_a_module_that_raises(pipe_init: PipeInit, tmp_path: Path) -> None:
         check(error_of(done), Fault("loading", name, type, message, 3, name))
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others several workers try
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the other modes several workers try to start
 def test_a_crash_at_import_is_tried_again_and_then_given_up(pipe_init: PipeInit, tmp_path: Path) -> None:
     once = load(pipe_init, tmp_path, "exits")
     message = EXIT + "exit status 9 while it was loading the handler"
@@ -303,16 +305,16 @@ def test_a_crash_at_import_is_tried_again_and_then_given_up(pipe_init: PipeInit,
 
 
 def test_an_import_that_hangs_shows_its_line(pipe_init: PipeInit, tmp_path: Path) -> None:
-    # Two seconds: it has to be in that line by then, on a busy machine too.
+    # The worker must reach that line within two seconds, on a busy machine too.
     done = load(pipe_init, tmp_path, "hangs", "--start-timeout", "2")
     message = "RequestId: {id} Error: The function was not ready after 2.00 seconds"
     assert done.returncode == 124
     check(error_of(done), Fault("loading", "hangs", "Sandbox.Timedout", message, 124, "hangs"))
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others the next event is another worker's
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the other modes another worker gets the next event
 def test_the_first_answer_counts_even_a_forged_one_and_a_second_is_a_violation(pipe_init: PipeInit) -> None:
-    # After the first event two are sent together, so the violation has a request to be told to.
+    # After the first event, pipe-init sends two at once. So the violation has a request that can report it.
     done = run_events(pipe_init, "descriptors.handler", [{"n": 1}, {"fault": "forged_twice"}, {"n": 2}])
     first, second, third = results_of(done)
     assert (done.returncode, first, second) == (4, {"n": 1}, "forged")
@@ -336,7 +338,7 @@ def test_a_flood_of_log_is_cut_and_costs_pipe_init_no_memory(pipe_init: PipeInit
     done = run_events(pipe_init, "descriptors.handler", [{"fault": "peak_of_init"}, {"fault": fault}, {"n": 1}])
     before, after, next_one = results_of(done)
     assert (done.returncode, next_one) == (0, {"n": 1})
-    assert after - before < 16 * 1024  # KiB, of 100 MB that were written
+    assert after - before < 16 * 1024  # KiB, while the function writes 100 MB
     assert len(done.stderr) < 1.1 * 2**20
     *_, marker = done.stderr.splitlines()
     assert re.fullmatch(
@@ -359,7 +361,7 @@ def test_what_a_request_leaves_running_holds_up_no_answer_and_is_gone_at_the_end
     fifo.expect_all_gone()
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.REQUEST)  # in the other the events are at it together
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.REQUEST)  # with several workers the events run at the same time
 def test_what_a_killed_worker_leaves_running_is_gone_before_the_next_request(pipe_init: PipeInit, fifo: Fifo) -> None:
     dies = {"fault": "daemon_and_death", "fifo": fifo.path}
     look = {"fault": "read_all", "fifo": fifo.path}
@@ -421,8 +423,8 @@ def test_an_alarm_of_an_earlier_request_kills_no_later_one(pipe_init: PipeInit) 
     done = run_events(pipe_init, "leaves.handler", events)
     first, *rest = results_of(done)
     assert first == "set"
-    # It belongs to the function, so one request may see it, as its own exception, or one while its event is decoded or
-    # its result encoded; it is no death.
+    # The alarm belongs to the function. One later request may get its exception, or fail while its event is decoded or
+    # its result encoded. No worker may die of it.
     seen = [line for line in rest if "errorType" in line]
     kinds = [line["errorType"] for line in seen]
     assert kinds in ([], ["TimeoutError"], ["Runtime.UnmarshalError"], ["Runtime.MarshalError"])
@@ -430,7 +432,7 @@ def test_an_alarm_of_an_earlier_request_kills_no_later_one(pipe_init: PipeInit) 
 
 
 def test_an_old_timeout_does_not_kill_a_later_request(pipe_init: PipeInit) -> None:
-    # Each takes less than the limit and all together more: the clock must start anew for each.
+    # Each event takes less than the limit, and all together take more. The time must start anew for each.
     events = [{"fault": "naps"}] * 4
     done = run_events(pipe_init, "hangs.handler", events, "-t", "1")
     assert (done.returncode, results_of(done)) == (0, ["rested"] * 4)
@@ -464,14 +466,14 @@ def error_of(done: Finished) -> dict[str, Any]:
 
 
 def worst(codes: set[int]) -> int:
-    """README.md: the first present of 137, 128+n, 124, 1, 0."""
+    """Return the exit code of a run as README.md defines it: the first present of 137, 128+n, 124, 1, 0."""
     if 137 in codes:
         return 137
     return min((code for code in codes if code > 128), default=124 if 124 in codes else max(codes))
 
 
 def check(error: dict[str, Any], fault: Fault) -> None:
-    """The error is the one of the table."""
+    """Check that the error is the one in the table."""
     assert error["errorType"] == fault.type
     expected = fault.message.replace("{id}", error.get("requestId", ""))
     pattern = ".*".join(re.escape(part) for part in expected.split("…"))

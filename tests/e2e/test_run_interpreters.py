@@ -1,4 +1,4 @@
-"""The environment and the interpreter of the function: variables, virtual environments, unsuitable interpreters."""
+"""Tests of the function's environment and interpreter: variables, virtual environments, and unsuitable interpreters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODES = modes.ON_REQUEST
 
 
 def environment_of(pipe_init: PipeInit, show: Path, *arguments: str, env: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a function sees."""
+    """Return the variables that a function sees."""
     finished = pipe_init("run", "index.handler", "-q", "-e", shown("dict(os.environ)"), *arguments, cwd=show, env=env)
     assert finished.returncode == 0, finished.stderr
     found = json.loads(finished.stdout)
@@ -86,7 +86,7 @@ def test_loader_variables_are_there_from_the_start(pipe_init: PipeInit, show: Pa
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with nothing in it: neither pipe-init nor msgpack."""
+    """Make a virtual environment in which neither pipe-init nor msgpack is installed."""
     folder = tmp_path_factory.mktemp("bare") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, env=unmeasured())
     return folder
@@ -133,7 +133,7 @@ def test_function_gets_the_msgpack_of_its_own_interpreter(pipe_init: PipeInit, b
 
 
 def other_interpreters() -> Iterator[tuple[Path, tuple[int, int]]]:
-    """Interpreters of other versions, on PATH or beside the one that runs this."""
+    """Yield interpreters of other versions, from PATH or next to the one that runs the tests."""
     beside = Path(sys.base_prefix).parent.glob("*/bin/python3")
     named = (Path(folder) / f"python3.{minor}" for folder in os.get_exec_path() for minor in range(6, 16))
     seen = {sys.version_info[:2]}
@@ -160,7 +160,7 @@ def test_python_of_another_version_runs_on_msgpack_without_its_c_code(pipe_init:
 
 
 def test_python_that_is_too_old_is_told_so(pipe_init: PipeInit, tmp_path: Path) -> None:
-    # Few machines have one that old; where there is none, this one says that it is.
+    # Few machines have an interpreter that old, so this program pretends to be one.
     pretends = tmp_path / "python3.9"
     code = (
         "import runpy, sys; sys.version_info = 3, 9, 2; del sys.argv[0]; runpy.run_path(sys.argv[0], None, '__main__')"

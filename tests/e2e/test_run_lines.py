@@ -1,4 +1,4 @@
-"""What a line of `run --events` can say: each belongs to one event, whatever workers send and whoever reads it."""
+"""Tests of the lines of `run --events`: each belongs to one event, whatever workers send and however it is read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ READERS = {
     "str.splitlines": lambda data: data.decode("utf-8", "replace").splitlines(),
     "line by line": lambda data: data.removesuffix(b"\n").split(b"\n"),
 }
-"""Ways in which programs cut lines. str.splitlines() knows all the ends that Node's readline does, and more."""
+"""Ways in which programs cut text into lines. str.splitlines() knows all the line ends of Node's readline, and more."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def lines(finished: Finished, count: int) -> list[Any]:
-    """The lines, which every reader must find."""
+    """Return the result lines, after checking that every reader finds the same ones."""
     for name, cut in READERS.items():
         assert len(cut(finished.stdout)) == count, name
 

@@ -1,4 +1,4 @@
-"""The most memory that `run` has resident while results are large, against what docs/run.md says."""
+"""Tests of the peak memory of `run` with large results, against what docs/run.md says."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def app(environ, start_response):
 """
 
 LINE = 64
-"""MiB of one result, and of all that wait for it."""
+"""The MiB that one result may have, and all waiting results together."""
 
 SPARE = 12
-"""MiB: a growing buffer's spare eighth, pieces on their way, and what allocators keep."""
+"""The MiB to spare: the unused eighth of a growing buffer, pieces on their way, and what allocators keep."""
 
 
 def peak(pipe_init: PipeInit, folder: Path, *arguments: str) -> float:
-    """Run pipe-init; return its peak in MiB, or that of its worker, if that was larger."""
+    """Run pipe-init and return the larger of its own peak and its worker's, in MiB."""
     (folder / "index.py").write_text(FUNCTION)
     with open(folder / "out", "wb") as out:
         process = subprocess.Popen(
@@ -60,7 +60,7 @@ def base(pipe_init: PipeInit, tmp_path: Path) -> float:
         ("50\n" * 4, ["index.pieces", "--concurrency", "4"], 200, 2 * LINE),
         ("50\n" * 4, ["index.pieces", "-w", "4", "--unordered"], 200, 2 * LINE),
         ("4\n", ["index.many"], 8, 9),
-        ("20\n", ["index.app", "--type", "wsgi"], 120, 20),  # six bytes for each
+        ("20\n", ["index.app", "--type", "wsgi"], 120, 20),  # each byte of the body takes six
     ],
 )
 def test_many_events(

@@ -1,4 +1,4 @@
-"""Every option of `pipe-init run` and its variable: what each changes for the function, the log and the errors."""
+"""Tests of every option of `pipe-init run` and its variable: its effect on the function, the log and the errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEASURED = r"Max Memory Used: \d+ MB\tCPU Time: \d+\.\d\d ms\tInit Duration: \d+
 
 
 EFFECTS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
-    # option: (value, expression, what it gives, further arguments)
+    # option: (value, expression, the expression's result, further arguments)
     "code_dir": ("{folder}", "os.getcwd() == r'{folder}'", "true", ()),
     "env": ("SOME=value", "os.environ['SOME']", '"value"', ()),
     "env_file": ("{folder}/variables", "os.environ['FROM_FILE']", '"1 = 1"', ()),

@@ -1,7 +1,7 @@
-"""pipe-init's own death and its orderly end: whatever the worker does in that moment, no process stays behind.
+"""Tests of pipe-init's own death and of its orderly end: whatever the worker is doing, no process is left over.
 
-A function holds a FIFO open for as long as it lives, and writes to it when it is where a test wants it: the read end
-gives the moment, and its end of file the death. Nothing here sleeps.
+A function holds a FIFO open for as long as it lives, and writes to it when it reaches the point that a test waits for.
+So the reading end tells the test the moment, and the end of the file tells that the function is dead. Nothing sleeps.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MOMENTS = [
 def running(
     pipe_init: PipeInit, *arguments: str, env: dict[str, str] | None = None, stdout: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`pipe-init run stays.handler ARGUMENTS`, with its stdin, stdout and stderr as pipes."""
+    """Yield a running `pipe-init run stays.handler ARGUMENTS`, with pipes for stdin, stdout and stderr."""
     with subprocess.Popen(
         [*pipe_init.command, "run", "stays.handler", "-q", *arguments],
         stdin=subprocess.PIPE,
@@ -63,7 +63,7 @@ def event(fifo: Fifo, where: str, **more: object) -> str:
 
 
 def kill_init(process: subprocess.Popen[bytes], fifo: Fifo, keep: set[int]) -> None:
-    """SIGKILL to pipe-init alone: what held the FIFO must go, and then no process may be left."""
+    """Kill only pipe-init. Check that the processes that held the FIFO end, and that no other process is left."""
     process.kill()
     assert process.wait(LIMIT) == -signal.SIGKILL
     fifo.wait_until_closed()
@@ -110,7 +110,7 @@ def test_kill_of_pipe_init_between_two_events(pipe_init: PipeInit, fifo: Fifo) -
 def test_kill_of_pipe_init_while_it_waits_for_a_worker_to_terminate(pipe_init: PipeInit, fifo: Fifo) -> None:
     keep = processes.children()
     with running(pipe_init, "-t", "0.3", "--grace", "600", "-e", event(fifo, "ladder")) as process:
-        fifo.wait_for(b"here\n")  # it was sent SIGTERM
+        fifo.wait_for(b"here\n")  # the function has received SIGTERM
         kill_init(process, fifo, keep)
 
 
@@ -164,7 +164,7 @@ def test_a_second_signal_skips_the_grace(pipe_init: PipeInit, fifo: Fifo, number
     with running(pipe_init, *PATIENT, "-e", event(fifo, "stubborn")) as process:
         fifo.wait_for(b"here\n")
         process.send_signal(number)
-        # Signals coalesce: the second counts only after pipe-init has seen the first, so it is sent until it does.
+        # Signals merge: the second counts only after pipe-init has seen the first. So it is sent until it counts.
         pidfd = os.pidfd_open(process.pid)
         ended = select.poll()
         ended.register(pidfd, select.POLLIN)
@@ -174,11 +174,11 @@ def test_a_second_signal_skips_the_grace(pipe_init: PipeInit, fifo: Fifo, number
             process.send_signal(number)
         os.close(pidfd)
         stdout, stderr = process.communicate(timeout=LIMIT)
-    # One that comes while the interpreter is being taken down has its default action, which a shell sees as the same.
+    # A signal during the interpreter's shutdown has its default action, which a shell treats as the same.
     assert (process.returncode, stdout) in [(128 + number, b""), (-number, b"")]
     assert error_of(stderr)["errorType"] == "Runtime.Stopped"
     fifo.wait_until_closed()
-    processes.wait_for_children()  # a third signal has ended it wherever it was
+    processes.wait_for_children()  # a third signal has ended pipe-init, wherever it was
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -209,7 +209,7 @@ def test_a_signal_while_the_module_loads(pipe_init: PipeInit, fifo: Fifo) -> Non
 def test_an_ignored_sigint_stays_ignored(pipe_init: PipeInit, fifo: Fifo, tmp_path: Path) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts with &
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for a command that it starts with &
     try:
         with running(pipe_init, *PATIENT, "-e", event(fifo, "until_told", go=str(go))) as process:
             fifo.wait_for(b"here\n")

@@ -1,7 +1,7 @@
-"""The whole command where there is next to nothing: no network, no /proc, /tmp and /dev, no place to write, as PID 1,
-as nobody, with closed standard descriptors, with few descriptors and no more processes.
+"""Tests of the whole command in bare places: without network, /proc, /tmp, /dev, writable folders or known users.
 
-First the places are shown to be as bare as their names say, or every other test here would prove nothing.
+Other places are: as PID 1, with closed standard descriptors, with few descriptors, and without room for more processes.
+The first tests show that each place is as bare as its name says. Otherwise the other tests would prove nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipe_testing.command import Finished, PipeInit
 
 MODES = modes.ON_REQUEST
 
-pytestmark = pytest.mark.unmeasured  # coverage wants to write its data, and there is no place to write
+pytestmark = pytest.mark.unmeasured  # coverage needs a place to write its data, and there is none
 
 FUNCTIONS = '''
 import ctypes, json, os, select, signal, socket, subprocess, sys, time
@@ -164,9 +164,12 @@ EVENTS = [{"do": "hello"}, {"do": "segfault"}, {"do": "hello", "name": "again"}]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a test runs the command. prefix: in front of it. environment: changes to it; None takes one away.
+    """A place in which a test runs the command.
 
-    cwd: None for the test's own.
+    Attributes:
+        prefix: The command that enters the place.
+        environment: Changes to the environment. A value of None removes the variable.
+        cwd: The working directory. None is the test's own.
     """
 
     runner: PipeInit
@@ -176,30 +179,30 @@ class Place:
     cwd: Path | None = None
 
     def __call__(self, handler: str, *options: str, event: Any = None, stdin: bytes = b"", close: str = "") -> Finished:
-        """Run a handler of FUNCTIONS, quietly. close: the numbers of descriptors to close before the exec."""
+        """Run a handler of FUNCTIONS quietly. `close` lists the descriptors to close before the exec."""
         if event is not None:
             options = (*options, "-e", json.dumps(event))
         return self.command("run", f"index.{handler}", "-q", "-C", self.code_dir, *options, stdin=stdin, close=close)
 
     def command(self, *arguments: str, stdin: bytes = b"", close: str = "") -> Finished:
-        """Run pipe-init with these arguments, until all that belongs to it has ended by itself."""
+        """Run pipe-init with these arguments, and wait until all its processes have ended by themselves."""
         others = processes.children()
         program = PipeInit()
         own = self.runner.command
         program.command = [*self.prefix, *(closing(own[0], close) if close else []), *own]
         done = program(*arguments, stdin=stdin, cwd=self.cwd, env=self.environment)
-        processes.wait_for_children(keep=others)  # bwrap's PID 1 outlives bwrap, until its last child has ended
+        processes.wait_for_children(keep=others)  # bwrap's PID 1 outlives bwrap until its last child has ended
         return done
 
 
 def closing(python: str, numbers: str) -> list[str]:
-    """A command to put in front of another: closes descriptors, then becomes the other."""
+    """Return a command prefix that closes descriptors and then becomes the command after it."""
     code = "import os, sys; [os.close(int(digit)) for digit in sys.argv[1]]; os.execv(sys.argv[2], sys.argv[2:])"
     return [python if Path(python).name.startswith("python") else sys.executable, "-S", "-c", code, numbers]
 
 
 def limiting(name: str, value: int) -> list[str]:
-    """A command to put in front of another: sets a resource limit, then becomes the other."""
+    """Return a command prefix that sets a resource limit and then becomes the command after it."""
     code = (
         "import os, resource, sys; name, value = getattr(resource, sys.argv[1]), int(sys.argv[2]); "
         "resource.setrlimit(name, (value, value)); os.execv(sys.argv[3], sys.argv[3:])"
@@ -209,7 +212,7 @@ def limiting(name: str, value: int) -> list[str]:
 
 @cache
 def refusal(*command: str) -> str:
-    """Why `true` cannot be run behind this command; "" if it can."""
+    """Return why `true` cannot be run with this prefix, or "" if it can."""
     others = processes.children()
     done = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=60)
     processes.wait_for_children(keep=others)
@@ -217,7 +220,7 @@ def refusal(*command: str) -> str:
 
 
 def unshare(require_tool: Callable[[str], str], *options: str) -> list[str]:
-    """unshare(1); it takes a user namespace to make the others without being root."""
+    """Return an unshare(1) prefix. It makes a user namespace first, so that root is not needed for the others."""
     user = [] if os.geteuid() == 0 or "--user" in options else ["--map-root-user"]
     command = [require_tool("unshare"), *user, *options]
     why = refusal(*command)
@@ -226,7 +229,7 @@ def unshare(require_tool: Callable[[str], str], *options: str) -> list[str]:
 
 
 def bubblewrap(require_tool: Callable[[str], str], folder: Path, *options: str) -> list[str]:
-    """bwrap(1) with nothing but the interpreter, the system's libraries, the packages and the function."""
+    """Return a bwrap(1) prefix with only the interpreter, the system's libraries, the packages and the function."""
     command = [require_tool("bwrap"), "--unshare-all", *options]
     for name in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"):
         if os.path.islink(name):
@@ -247,12 +250,12 @@ def bubblewrap(require_tool: Callable[[str], str], folder: Path, *options: str) 
 
 
 def interpreter() -> Path:
-    """The interpreter itself, not a virtual environment's link to it."""
+    """Return the interpreter itself, not a virtual environment's link to it."""
     return Path(sys.executable).resolve()
 
 
 def bare(require_tool: Callable[[str], str], folder: Path, *options: str) -> Place:
-    """A sandbox without /proc, /tmp and /dev, in which nothing can be written."""
+    """Return a sandbox without /proc, /tmp and /dev in which no file can be written."""
     runner = PipeInit()
     runner.command = [str(interpreter()), "-m", "pipe_init"]
     environment: dict[str, str | None] = {"PYTHONPATH": PACKAGES_DIR, "HOME": "/", "PATH": "/usr/bin:/bin"}
@@ -261,7 +264,7 @@ def bare(require_tool: Callable[[str], str], folder: Path, *options: str) -> Pla
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The function's folder."""
+    """Make the function's folder."""
     folder = tmp_path_factory.mktemp("function")
     (folder / "index.py").write_text(FUNCTIONS)
     return folder
@@ -269,76 +272,76 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(folder: Path) -> Place:
-    """No sandbox at all."""
+    """Return a place without any sandbox."""
     return Place(PipeInit(), str(folder))
 
 
 @pytest.fixture
 def no_network(here: Place, require_tool: Callable[[str], str]) -> Place:
-    """A network namespace of its own, where not even the loopback interface is up."""
+    """Return a place with a network namespace of its own, in which even the loopback interface is down."""
     return Place(here.runner, here.code_dir, unshare(require_tool, "--net"))
 
 
 @pytest.fixture
 def pid_1(here: Place, require_tool: Callable[[str], str]) -> Place:
-    """As PID 1 of a PID namespace, with that namespace's /proc."""
+    """Return a place where pipe-init is PID 1 of a PID namespace, with that namespace's /proc."""
     options = ("--pid", "--fork", "--kill-child", "--mount-proc")
     return Place(here.runner, here.code_dir, unshare(require_tool, *options))
 
 
 @pytest.fixture
 def nobody(here: Place, require_tool: Callable[[str], str]) -> Place:
-    """In a user namespace where no user and no group has a name."""
+    """Return a place in a user namespace where no user and no group has a name."""
     return Place(here.runner, here.code_dir, unshare(require_tool, "--user"))
 
 
 @pytest.fixture
 def sandbox(folder: Path, require_tool: Callable[[str], str]) -> Place:
-    """A bare sandbox; PID 1 there is bwrap, which collects orphans but ends with the last of them only."""
+    """Return a bare sandbox. Its PID 1 is bwrap, which reaps orphans and ends only after the last of them."""
     return bare(require_tool, folder)
 
 
 @pytest.fixture
 def sandbox_pid_1(folder: Path, require_tool: Callable[[str], str]) -> Place:
-    """A bare sandbox as its PID 1."""
+    """Return a bare sandbox in which pipe-init is PID 1."""
     return bare(require_tool, folder, "--as-pid-1")
 
 
 @pytest.fixture(params=["no_network", "pid_1", "nobody", "sandbox", "sandbox_pid_1"])
 def place(request: pytest.FixtureRequest) -> Place:
-    """Each of the places."""
+    """Return each of the places in turn."""
     value: Place = request.getfixturevalue(request.param)
     return value
 
 
 @pytest.fixture(params=["pid_1", "sandbox", "sandbox_pid_1"])
 def pid_namespace(request: pytest.FixtureRequest) -> Place:
-    """Each of the places with pids of its own."""
+    """Return each place that has a PID namespace of its own."""
     value: Place = request.getfixturevalue(request.param)
     return value
 
 
 def result_of(done: Finished) -> Any:
-    """The result of a run that must have gone well, without a word on stderr."""
+    """Return the result of a run, which must have succeeded with nothing on stderr."""
     assert (done.returncode, done.stderr) == (0, b"")
     return json.loads(done.stdout)
 
 
 def error_of(done: Finished) -> dict[str, Any]:
-    """The error on stderr of a run that must have printed no result."""
+    """Return the error on stderr of a run, which must have printed no result."""
     assert done.stdout == b""
     error: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
     return error
 
 
-# The places are what they are called
+# The places are as bare as their names say
 
 
 def test_a_place_without_network_has_none(no_network: Place) -> None:
     assert result_of(no_network("surroundings"))["interfaces"] == ["lo"]
 
 
-@pytest.mark.modes(modes.EXEC)  # it looks at its parent, which a worker from a template may still have to get
+@pytest.mark.modes(modes.EXEC)  # a worker from a template has another parent at first
 def test_in_a_pid_namespace_pipe_init_is_pid_1(pid_1: Place) -> None:
     assert result_of(pid_1("surroundings"))["init"] == 1
 
@@ -348,7 +351,7 @@ def test_nobody_is_nobody(nobody: Place) -> None:
         assert result_of(nobody("surroundings"))["user"] == int(file.read())
 
 
-@pytest.mark.modes(modes.EXEC)  # it looks at its parent, which a worker from a template may still have to get
+@pytest.mark.modes(modes.EXEC)  # as above
 @pytest.mark.parametrize(("name", "init"), [("sandbox", 2), ("sandbox_pid_1", 1)])
 def test_a_sandbox_is_bare(name: str, init: int, request: pytest.FixtureRequest) -> None:
     place: Place = request.getfixturevalue(name)
@@ -359,7 +362,7 @@ def test_a_sandbox_is_bare(name: str, init: int, request: pytest.FixtureRequest)
     assert not {"proc", "tmp", "dev", "sys", "run", "var", "etc", "home"} & set(found["root"])
 
 
-# Everything works in each of them
+# Everything works in each place
 
 
 def test_an_event_comes_back_as_it_went(place: Place) -> None:
@@ -407,7 +410,7 @@ def test_events_with_a_crash_in_their_midst(place: Place) -> None:
 CLOSED = ["".join(numbers) for count in range(4) for numbers in combinations("012", count)]
 
 
-@pytest.mark.modes(modes.EXEC)  # it looks at its parent, which a worker from a template may still have to get
+@pytest.mark.modes(modes.EXEC)  # as above
 @pytest.mark.parametrize("close", CLOSED)
 def test_closed_descriptors_are_plugged_and_cost_no_result(here: Place, close: str, tmp_path: Path) -> None:
     done = here("big", event={"to": str(tmp_path / "links")}, close=close)
@@ -415,7 +418,7 @@ def test_closed_descriptors_are_plugged_and_cost_no_result(here: Place, close: s
     assert done.stdout == (b"" if "1" in close else b'"' + b"x" * 300_000 + b'"\n')
     links = json.loads((tmp_path / "links").read_text())
     for number, link in links.items():
-        # Those that were open are still the pipes of the test; no pipe of ours is where one was closed.
+        # Open descriptors are still the test's pipes. No pipe of pipe-init took the number of a closed one.
         assert link == "/dev/null" if number in close else link.startswith("pipe:"), links
     assert len({link for number, link in links.items() if number not in close}) == 3 - len(close), links
 
@@ -449,12 +452,12 @@ def test_a_complaint_that_nobody_can_read(sandbox: Place, close: str) -> None:
     assert sandbox.command("run", "--no-such-option", close=close).returncode == 2
 
 
-# As PID 1, and wherever else processes are left behind
+# As PID 1, and in other places where processes are left over
 
 
 @pytest.mark.parametrize(("number", "code"), [(15, 143), (2, 130), (1, 129)], ids=["TERM", "INT", "HUP"])
 def test_signals_end_pid_1(pid_1: Place, number: int, code: int) -> None:
-    # Without a handler the kernel drops a signal to PID 1; then this ends with 124.
+    # Without a handler the kernel drops a signal to PID 1. The run would then end with 124.
     done = pid_1("signal_init", "-t", "30", "--grace", "0.2", event={"number": number})
     assert (done.returncode, error_of(done)["errorType"]) == (code, "Runtime.Stopped")
 
@@ -473,7 +476,7 @@ def test_a_daemon_is_gone_at_the_end(pid_namespace: Place) -> None:
     assert isinstance(result_of(pid_namespace("daemon")), int)
 
 
-@pytest.mark.modes(modes.EXEC)  # it looks at who is there; with a template there are others
+@pytest.mark.modes(modes.EXEC)  # the test looks at all processes, and a template would be one more
 def test_what_a_dead_worker_left_is_gone_before_the_next_request(pid_namespace: Place) -> None:
     events = b'{"do": "daemon_and_death"}\n{"do": "others"}\n'
     done = pid_namespace("by_name", "--events", "-", stdin=events)
@@ -501,10 +504,10 @@ def test_few_descriptors_are_enough(here: Place) -> None:
 
 @pytest.fixture
 def counted(require_tool: Callable[[str], str]) -> Iterator[list[str]]:
-    """A prefix behind which RLIMIT_NPROC counts: it does not for root."""
+    """Return a command prefix for a user whom RLIMIT_NPROC binds, since it does not bind root."""
     prefix = []
     if os.geteuid() == 0:
-        # A user without any process, but with root's way into every folder.
+        # A user without any process of its own, but with root's access to every folder.
         capability = "-all,+dac_override"
         prefix = [require_tool("setpriv"), "--reuid=64123", "--clear-groups"]
         prefix += [f"--inh-caps={capability}", f"--ambient-caps={capability}"]
@@ -514,7 +517,7 @@ def counted(require_tool: Callable[[str], str]) -> Iterator[list[str]]:
 
 
 def test_no_more_processes_is_told(here: Place, counted: list[str]) -> None:
-    # click asks access(2), for which that user's capabilities do not count: no path that leads through root's folders.
+    # click asks access(2), which ignores that user's capabilities. So no path may lead through root's folders.
     folder = Path(here.code_dir)
     folder.chmod(0o755)
     place = Place(here.runner, ".", [*counted, *limiting("RLIMIT_NPROC", 1)], cwd=folder)
@@ -524,6 +527,6 @@ def test_no_more_processes_is_told(here: Place, counted: list[str]) -> None:
 
 
 def line_of(comment: str) -> int:
-    """The number of the line of FUNCTIONS with this comment."""
+    """Return the number of the line of FUNCTIONS with this comment."""
     (number,) = (number for number, line in enumerate(FUNCTIONS.splitlines(), 1) if line.endswith(f"# {comment}"))
     return number

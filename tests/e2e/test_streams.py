@@ -1,6 +1,6 @@
-"""Streams from one end of `pipe-init run` to the other: results as they come, bodies as they are taken, and every end.
+"""Tests of streams through the whole `pipe-init run`: results as they come, bodies as they are taken, and every end.
 
-The functions are in functions/streams. How several pieces and credits may cross is tested where no process is needed.
+The functions are in functions/streams. How pieces and credits may cross is tested in unit tests, without processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODES = modes.ON_REQUEST
 FUNCTIONS = Path(__file__).parents[1] / "functions" / "streams"
 MIB = 1024 * 1024
 FLAT = 64 * 1024
-"""KiB that a process may take which holds no body: well below the bodies here."""
+"""The KiB that a process may take if it does not hold the body: much less than the bodies here."""
 
 ECHOES = [
     ("echo", ()),
@@ -50,7 +50,7 @@ def worker_of(process: subprocess.Popen[bytes]) -> int:
 
 
 def peak(pid: int) -> int:
-    """The highest resident memory so far, in KiB."""
+    """Return the highest resident memory of a process so far, in KiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
@@ -62,7 +62,7 @@ def processor_seconds(pid: int) -> float:
 
 @contextmanager
 def stalled_reader(pipe_init: PipeInit, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An endless result, of which one byte was read."""
+    """Yield a run whose result is endless. One byte of it was read."""
     with popen(pipe_init, *command("endless", "--raw", *options), cwd=FUNCTIONS) as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"x"
@@ -71,7 +71,7 @@ def stalled_reader(pipe_init: PipeInit, *options: str) -> Iterator[subprocess.Po
 
 @contextmanager
 def stalled_writer(pipe_init: PipeInit, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An echo that has given back all of the body that there was, and waits for more."""
+    """Yield a run of an echo that has returned all bytes of the body so far and waits for more."""
     with popen(
         pipe_init, *command("echo", "--raw", "-f", "-", *options), cwd=FUNCTIONS, stdin=subprocess.PIPE
     ) as process:
@@ -190,7 +190,7 @@ class TestBodies:
         arguments = command("echo_asgi", "--type", "asgi", "-i", "-f", "-")
         with popen(pipe_init, *arguments, cwd=FUNCTIONS, stdin=subprocess.PIPE) as process:
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(b"bo")  # an ASGI server holds the head back until the body begins
+            process.stdin.write(b"bo")  # an ASGI server keeps the head until the body begins
             head = b""
             while not head.endswith(b"\r\n\r\n"):
                 head += process.stdout.read(1)
@@ -203,7 +203,7 @@ class TestBodies:
 
     @pytest.mark.parametrize("handler", ["echo", "echo_async"])
     def test_there_and_back_at_once(self, pipe_init: PipeInit, handler: str) -> None:
-        """More than either process may take, through pipes of one page; both sides write while neither has read."""
+        """Check a body larger than either process may hold, in small pipes. Both sides write before either reads."""
         size = 96 * MIB if handler == "echo" else 8 * MIB
         arguments = command(handler, "--raw", "-f", "-")
         with popen(pipe_init, *arguments, cwd=FUNCTIONS, stdin=subprocess.PIPE) as process:
@@ -244,7 +244,7 @@ class TestBodies:
     )
     @pytest.mark.parametrize("size", [3_000_000])
     def test_who_takes_how_much(self, pipe_init: PipeInit, handler: str, result: bytes, size: int) -> None:
-        reader, writer = os.pipe()  # subprocess would take a body that nobody reads for an error
+        reader, writer = os.pipe()  # subprocess would raise an error for a body that the program does not read
         with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb", buffering=0) as body:
             with popen(pipe_init, *command(handler, "--raw", "-f", "-"), cwd=FUNCTIONS, stdin=reader) as process:
                 source.close()
@@ -257,7 +257,7 @@ class TestBodies:
                 assert (process.stdout.read(), process.wait(30)) == (result, 0)
 
     def test_credit_reaches_who_writes_while_a_thread_waits_for_the_body(self, pipe_init: PipeInit) -> None:
-        """The thread reads what came for the writer, and must not keep on reading in its place."""
+        """Check that a thread that waits for the body does not keep the credit that the writing thread needs."""
         arguments = command("writes_while_a_thread_reads", "--raw", "-t", "20", "-f", "-")
         with popen(pipe_init, *arguments, cwd=FUNCTIONS, stdin=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -312,7 +312,7 @@ class TestInterrupted:
     def test_twice(self, pipe_init: PipeInit, where: Where) -> None:
         with where(pipe_init, "--grace", "3600") as process:
             process.send_signal(signal.SIGTERM)
-            process.send_signal(signal.SIGINT)  # another one: two of one kind that are pending are one
+            process.send_signal(signal.SIGINT)  # another signal, because two pending ones of one kind become one
             assert process.wait(30) in (130, 143)
             assert process.stderr is not None
             assert the_error(process.stderr.read()) == "Runtime.Stopped"
@@ -330,7 +330,7 @@ class TestInterrupted:
             assert process.wait(30) == 143
 
     def test_what_a_function_still_gives_is_not_lost(self, pipe_init: PipeInit, tmp_path: Path) -> None:
-        """Its end comes while most of its last item waits for the reader."""
+        """Check a result whose end arrives while most of its last item still waits for the reader."""
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         event = json.dumps({"first": 1, "next": "x" * 200_000, "fifo": str(fifo)})

@@ -1,8 +1,7 @@
-"""Signals before anything is started: the command ends with 128 and the signal's number, and says nothing.
+"""Tests of signals before a worker is started: the command ends with 128 and the signal's number, and prints nothing.
 
-`exec` does not end: it holds them for its program (test_exec_signals.py).
-
-The process sends the signal to itself, at a step that would come next; so no test depends on time.
+`exec` does not end in this case: it keeps the signals for its program (test_exec_signals.py). The process sends the
+signal to itself just before a chosen step, so no test depends on time.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ STEPS = {
 
 
 def interrupted_at(step: str, number: int, *ignored: int) -> subprocess.CompletedProcess[bytes]:
-    """Run a command that gets a signal at one of STEPS. ignored: signals that its parent has had ignored."""
+    """Run a command that gets a signal at one of STEPS. Its parent has set the signals in `ignored` to be ignored."""
     module, name, arguments = STEPS[step]
     code = STEP.format(number=int(number), module=module, step=name, arguments=arguments)
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""`pipe-init exec` as PID 1 and not, with /proc and without: the same promises everywhere."""
+"""Tests of `pipe-init exec` as PID 1 and not, with /proc and without. It keeps the same promises everywhere."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PLACES = ["as PID 1", "as PID 1, no /proc", "as anybody", "as anybody, no /proc"
 
 @cache
 def refusal(*command: str) -> str:
-    """Why `true` cannot be run behind this command; "" if it can."""
+    """Return why `true` cannot be run with this prefix, or "" if it can."""
     done = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=60)
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace") or "no reason given"
 
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, require_tool: Callable[[str], str]) -> list[str]:
-    """A command to put in front of another, which runs it in such a place."""
+    """Return a command prefix that runs a command in each of these places."""
     name: str = request.param
     command = [require_tool("unshare"), "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     if name.startswith("as PID 1"):
@@ -43,11 +43,11 @@ def place(request: pytest.FixtureRequest, require_tool: Callable[[str], str]) ->
 
 
 UNMEASURED: dict[str, str | None] = {name: None for name in os.environ if name.startswith("COVERAGE_")}
-"""Coverage is told of one place only, which differs most from where the other tests are: it slows each start."""
+"""Coverage is measured in one place only, because it slows each start. That place differs most from other tests'."""
 
 
 def run(place: Sequence[str], *arguments: str) -> tuple[int, list[str]]:
-    """Run `exec ARGUMENTS` there: exit code and the program's lines."""
+    """Run `exec ARGUMENTS` in a place. Return the exit code and the program's lines."""
     with running(*arguments, prefix=place, env=None if "--mount-proc" in place else UNMEASURED) as init:
         lines = init.rest()
         code = init.exit_code()
