@@ -25,6 +25,7 @@ from typing import Any
 
 import figures
 import machine
+import readiness
 from arms.case import ANSWER, CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
 
 from pipe_init.engine.supervisor import Supervisor
@@ -34,12 +35,9 @@ from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings
 from pipe_init.workers import launch
-from pipe_init.workers.link import Worker
-from pipe_init.workers.sources import hello_of
-from pipe_init.workers.template_socket import HELLO as TEMPLATE_HELLO
-from pipe_init.workers.template_socket import Template
-from pipe_runtime.wire.connection import End
-from pipe_runtime.wire.messages import HELLO, JSON, READY
+from pipe_init.workers.hello import template_hello, worker_hello
+from pipe_init.workers.template_socket import TemplateSocket
+from pipe_runtime.wire.messages import JSON
 
 LIMIT = 30.0
 """The seconds after which the program gives up waiting."""
@@ -121,39 +119,25 @@ def function(**changes: object) -> Function:
 def forks(count: int) -> list[float]:
     """Return the nanoseconds from the request for a worker to its READY, for one worker after the other."""
     plain = function()
-    template = Template.start(plain.command, plain.environment)
-    parent = Worker(template.process)
-    parent.send(HELLO, metadata={**hello_of(plain), **TEMPLATE_HELLO})
-    until_ready(parent)
-    times = []
+    template = TemplateSocket.start(plain.command, plain.environment)
+    readiness.until_ready(template.process, template_hello(plain), LIMIT)
+    hello, times = worker_hello(plain), []
     for ticket in range(1, count + 1):
         start = time.perf_counter_ns()
-        worker = Worker(template.fork(ticket))
-        worker.send(HELLO, metadata=hello_of(plain))
-        until_ready(worker)
+        worker = template.fork(ticket)
+        readiness.until_ready(worker, hello, LIMIT)
         times.append(float(time.perf_counter_ns() - start))
-        worker.end_input()
+        worker.close_requests()
         while not (reports := template.reports()) or not any(report.ours for report in reports):
             wait_for(template.control)
         os.waitpid(reports[-1].pid, 0)
         template.forget(reports[-1].pid)
         worker.close()
     template.close()
-    parent.end_input()
-    os.waitpid(parent.pid, 0)
-    parent.close()
+    template.process.close_requests()
+    os.waitpid(template.process.pid, 0)
+    template.process.close()
     return times
-
-
-def until_ready(worker: Worker) -> None:
-    """Read a worker's messages until READY. Raise SystemExit if it does not come in time."""
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end and not worker.ended:
-        wait_for(worker.process.answers)
-        for event in worker.events():
-            if not isinstance(event, End) and event.kind == READY:
-                return
-    raise SystemExit("processes.py: a worker did not become ready")
 
 
 def wait_for(descriptor: int) -> None:

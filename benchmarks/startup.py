@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
 import sys
 import sysconfig
 import time
@@ -19,11 +18,11 @@ from pathlib import Path
 
 import figures
 import machine
+import readiness
 from arms.case import CODE_DIR, HANDLER
 
 from pipe_init.workers import launch
-from pipe_init.workers.link import Worker
-from pipe_runtime.wire.messages import HELLO, READY, VERSION
+from pipe_runtime.wire.messages import VERSION
 
 WARM_UP = 3
 START_LIMIT = 30.0
@@ -103,18 +102,10 @@ def until_ready(command: Sequence[str], environment: dict[str, str]) -> float:
     """Return the milliseconds from fork and exec of a worker to its READY. Raise SystemExit if READY does not come."""
     start = time.perf_counter()
     process = launch.start(command, environment)
-    worker = Worker(process)
     configuration = {"handler": HANDLER, "code_dir": CODE_DIR, "environment": {}, "function": {}}
-    worker.send(HELLO, metadata={"versions": [VERSION], **configuration})
-    waiting = select.poll()
-    waiting.register(process.answers, select.POLLIN)
-    ready = False
-    while not ready and not worker.ended and waiting.poll(START_LIMIT * 1000):
-        ready = any(event.kind == READY for event in worker.events())
+    readiness.until_ready(process, {"versions": [VERSION], **configuration}, START_LIMIT)
     elapsed = time.perf_counter() - start
     process.dismiss()  # this closes the alive pipe, and the kernel kills the worker
-    if not ready:
-        raise SystemExit("the worker did not become ready")
     return elapsed * 1000
 
 

@@ -1,7 +1,7 @@
-"""The requests of one lane, from the moment it takes them to their outcomes: exactly one for each.
+"""Keep the requests of one lane from the moment it takes them to their outcomes: exactly one for each.
 
-It turns what a worker has answered, or what is known of a worker that has not, into an outcome. Which of both counts is
-the policy's business; who ran the request, and where, is the lane's.
+An outcome is what a worker has answered, or what is known of a worker that has not answered. This module must not know
+which of the two counts, which is the policy's decision, or which process ran the request.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ if TYPE_CHECKING:
     from ..limits.cgroup import Evidence
 
 UNKNOWN = float("inf")
-"""Microseconds that a request takes as long as none is done: nothing is to wait behind the first one."""
+"""Microseconds that a request takes, before one is done: no other request must wait for the first one."""
 
 NEWEST_SHARE = 0.25
-"""Of the last request, in what requests take of late."""
+"""The weight of the last request in the average of what a request takes."""
 
 
-class Ledger:
-    """requests: by id, those that have no outcome yet. busy_us: microseconds that one takes, of late.
+class OpenRequests:
+    """The requests of one lane that have no outcome yet.
 
-    init_us: microseconds until the worker was ready, for the report of its first request; None: that was made.
+    Attributes:
+        requests: The requests, by id.
+        busy_us: Microseconds that a request takes, as an average that follows recent requests.
+        init_us: Microseconds that the worker took to be ready, for the report of its first request. None after that.
     """
 
     def __init__(
@@ -47,6 +50,16 @@ class Ledger:
         streams: Streams,
         outcomes: deque[Outcome],
     ) -> None:
+        """Begin without a request.
+
+        Args:
+            lane: The lane's number.
+            function: What the requests are for.
+            journal: The init's log.
+            proceedings: Writes the lines around requests.
+            streams: The streams of all lanes.
+            outcomes: Where outcomes go.
+        """
         self.requests: dict[int, Request] = {}
         self.busy_us = UNKNOWN
         self.init_us: int | None = None
@@ -60,16 +73,22 @@ class Ledger:
 
     @property
     def the_one_begun(self) -> int:
-        """The request whose lines raw ones must be; 0 if there are several, or none."""
+        """The id of the request that raw lines must be of; 0 if several requests have begun, or none has."""
         return next(iter(self._begun), 0) if self._function.concurrency == 1 or len(self._begun) == 1 else 0
 
     def begin(self, id: int) -> None:
-        """The worker is at this request now."""
+        """Note that the worker runs this request now."""
         self._begun[id] = time.monotonic()
         self._proceedings.begun(self.requests[id])
 
     def answered(self, frame: Frame, evidence: Callable[[int], Evidence | None], now: float) -> int:
-        """The worker's outcome, which counts. evidence: what its cgroup tells of a request. Returns its peak memory."""
+        """Conclude a request with the worker's outcome. Return the peak memory that the worker reports.
+
+        Args:
+            frame: The outcome.
+            evidence: Returns what the worker's cgroup tells of a request.
+            now: The time.
+        """
         id, metadata, function = frame.id, frame.metadata, self._function
         request_id = self.requests[id].request_id
         measured = {}
@@ -97,7 +116,7 @@ class Ledger:
         return int(measured.get("peak_memory_bytes", 0))
 
     def answer(self, id: int, cause: Cause, end: WorkerEnd) -> None:
-        """The outcome that the init gives in the worker's place. end: what is known of the worker."""
+        """Conclude a request in the worker's place. `end` is what is known of the worker."""
         request, function = self.requests[id], self._function
         measured = self._duration(id, time.monotonic())
         if id in self._begun and end.peak_memory:
@@ -107,7 +126,7 @@ class Ledger:
         self._conclude(id, Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured))
 
     def fail(self, id: int, error_type: str, message: str) -> None:
-        """The outcome of a request that no worker gets."""
+        """Conclude a request that no worker gets."""
         error = problem(error_type, message)
         self._conclude(id, Outcome(self.requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
 
@@ -115,7 +134,7 @@ class Ledger:
         return {"duration_us": int((now - self._begun[id]) * 1e6)} if id in self._begun else {}
 
     def _conclude(self, id: int, outcome: Outcome) -> None:
-        """The one place where a request that was submitted gets its outcome."""
+        """Give a request its outcome. A request that was submitted gets it here and nowhere else."""
         self._journal.request_over(id, self._lane)
         request = self.requests.pop(id)
         self._streams.end(id, outcome)

@@ -1,6 +1,6 @@
-"""Bodies that travel in pieces: what may be sent of a request's, what has come of a result's, and the credit for both.
+"""Send and take bodies that travel in pieces, within the credit of each side.
 
-It writes to a worker and knows requests by number; who runs them, and when, is the lane's business.
+A request is known here by its id. This module must not know which worker runs a request, or when.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from pipe_runtime.wire.connection import MAX_CHUNK, STREAM_BYTES
 from pipe_runtime.wire.messages import CHUNK, CREDIT, END
 
 from ..model import Outcome, Piece
-from ..workers.link import Worker
+from ..workers.link import Link
 
 
 @dataclass(slots=True)
 class _Stream:
-    """The streams of one request. content_type: of its result's, None until that begins. http: the same's.
+    """The streams of one request.
 
-    fed: some of its body was sent. due: bytes of the result that were taken and for which no credit was given yet.
-    came: bytes of the result.
+    Attributes:
+        content_type: The result's content type; None until the result begins.
+        http: The result's HTTP status and headers, if it has any.
+        fed: Whether a part of the request's body was sent.
+        due: Bytes of the result that the caller has taken and for which no credit was given yet.
+        came: Bytes of the result that came.
     """
 
     content_type: str | None = None
@@ -35,54 +39,69 @@ class _Stream:
 class Streams:
     """The streams of all requests that have no outcome yet.
 
-    pieces: of results, in the order in which they came; those of a request come before its outcome.
+    Attributes:
+        pieces: Pieces of results, in the order in which they came. Those of a request come before its outcome.
     """
 
     def __init__(self) -> None:
         self.pieces: deque[Piece] = deque()
         self._of: dict[int, _Stream] = {}
 
-    def feed(self, worker: Worker, id: int, data: bytes) -> None:
-        """Send a piece of a request's body, within its credit; b"": the body is complete."""
+    # The body of a request
+
+    def takes_body(self, link: Link | None, id: int) -> bool:
+        """Return whether a piece of the body, or at least its end, can be fed now."""
+        return link is not None and not link.wants_to_write and id in link.connection.open_requests
+
+    def room(self, link: Link | None, id: int) -> int:
+        """Return the bytes of the body that `feed` takes now."""
+        return link.connection.stream_credit(id) if link is not None and self.takes_body(link, id) else 0
+
+    def feed(self, link: Link | None, id: int, data: bytes) -> None:
+        """Send a piece of the body, at most `room` bytes; b"" says that the body is complete."""
+        if link is None or id not in link.connection.open_requests:
+            return  # the request has its outcome, or soon will have it
         self._of.setdefault(id, _Stream()).fed = True
         for start in range(0, len(data), MAX_CHUNK):
-            worker.send(CHUNK, id, payload=data[start : start + MAX_CHUNK])
+            link.send(CHUNK, id, payload=data[start : start + MAX_CHUNK])
         if not data:
-            worker.send(END, id)
+            link.send(END, id)
 
     def was_fed(self, id: int) -> bool:
-        """Whether some of the request's body was sent to a worker, and cannot be sent to another one."""
+        """Return whether a part of the body was sent to a worker, so that it cannot be sent to another one."""
         return id in self._of and self._of[id].fed
 
+    # The result
+
     def begin(self, id: int, request_id: str, metadata: Mapping[str, Any]) -> None:
-        """RESULT with a stream came. metadata: its."""
+        """Note that a streamed result begins, with the metadata of its RESULT."""
         stream = self._of.setdefault(id, _Stream())
         stream.content_type, stream.http = metadata["content_type"], metadata.get("http")
         self.take(id, request_id, b"")
 
     def size_with(self, id: int, data: bytes) -> int:
-        """Bytes of the request's streamed result, with the CHUNK that came."""
+        """Return the bytes of the result so far, with the piece that came."""
         stream = self._of[id]
         stream.came += len(data)
         return stream.came
 
     def take(self, id: int, request_id: str, data: bytes) -> None:
-        """CHUNK came for a request that has no outcome yet."""
+        """Hand a piece that came to the caller. The request has no outcome yet."""
         stream = self._of[id]
         self.pieces.append(Piece(id, request_id, stream.content_type or "", data, stream.http))
 
-    def taken(self, worker: Worker, piece: Piece) -> None:
-        """The caller is done with a piece; as many bytes more may come."""
+    def taken(self, link: Link | None, piece: Piece) -> None:
+        """Note that the caller has taken a piece: the worker may send as many bytes more."""
         stream = self._of.get(piece.id)
-        if stream is None or piece.id not in worker.connection.open_requests:
+        if stream is None or link is None or piece.id not in link.connection.open_requests:
             return
         stream.due += len(piece.data)
         if stream.due >= STREAM_BYTES // 2:
-            worker.send(CREDIT, piece.id, {"bytes": stream.due})
+            link.send(CREDIT, piece.id, {"bytes": stream.due})
             stream.due = 0
 
     def end(self, id: int, outcome: Outcome) -> None:
-        """The request has its outcome; of a streamed result it gets what that began with."""
+        """Note that the request has its outcome, which gets the content type and HTTP fields of a streamed result."""
         stream = self._of.pop(id, None)
         if stream is not None and stream.content_type is not None:
             outcome.streamed = True

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from signal import SIGKILL
+from typing import TYPE_CHECKING
 
 from ..kernel.death import Death
 from ..kernel.host import Host
@@ -20,10 +21,16 @@ from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outco
 from ..policy.actions import Cause
 from ..policy.errors import WorkerEnd, answer, problem
 from ..workers import launch
-from ..workers.sources import Exec, FromTemplate
+from ..workers.child import Child
+from ..workers.link import Link
+from ..workers.sources import ExecSource, WorkerSource
 from .dispatch import Spread, lanes_for
 from .lane import Lane
 from .streams import Streams
+
+if TYPE_CHECKING:
+    from ..workers.template import TemplateSource
+    from .template_keeper import TemplateKeeper
 
 SWEEP_SECONDS = 1.0
 """How long a new worker waits, at most, for the end of what its predecessor left behind."""
@@ -58,16 +65,21 @@ class Supervisor:
         self._journal = journal
         self._streams = Streams()
         self._poller.add(self._wakeup.descriptor)
-        self._template: FromTemplate | None = None
-        self._exec: Exec | None = None
+        self._template: TemplateSource | None = None
+        self._keeper: TemplateKeeper | None = None
+        self._exec: ExecSource | None = None
+        several = lanes_for(function) > 1
+        source: WorkerSource
         if function.start_method == TEMPLATE:
-            self._template = FromTemplate(function, self._children, self._poller, journal)
+            from ..workers.template import TemplateSource  # most runs need not load these
+            from .template_keeper import TemplateKeeper
+
+            source = self._template = TemplateSource(function, self._children, self._poller, journal, several)
+            self._keeper = TemplateKeeper(self._template, function.settings, journal, self._free)
         else:
-            self._exec = Exec(function, self._children, early)
-        starter = self._template or self._exec
-        assert starter is not None
+            source = self._exec = ExecSource(function, self._children, self._poller, early, several)
         self._lanes = [
-            Lane(number, function, starter, self._poller, journal, self._streams, self.outcomes, self._sweep)
+            Lane(number, function, source, journal, self._streams, self.outcomes, self._free)
             for number in range(lanes_for(function))
         ]
         self._is_alone = len(self._lanes) == 1 and self._template is None
@@ -155,25 +167,19 @@ class Supervisor:
 
     def takes_body(self, id: int) -> bool:
         """Whether the request's streamed body can be fed now, or at least its end."""
-        lane = self._lane_of(id)
-        return lane is not None and lane.takes_body(id)
+        return self._streams.takes_body(self._link_of(id), id)
 
     def room(self, id: int) -> int:
         """Bytes of the request's streamed body that `feed` takes now."""
-        lane = self._lane_of(id)
-        return 0 if lane is None else lane.room(id)
+        return self._streams.room(self._link_of(id), id)
 
     def feed(self, id: int, data: bytes) -> None:
         """A piece of the request's streamed body, at most `room` bytes; b"": it is complete."""
-        lane = self._lane_of(id)
-        if lane is not None:
-            lane.feed(id, data)
+        self._streams.feed(self._link_of(id), id, data)
 
     def taken(self, piece: Piece) -> None:
         """The caller is done with a piece; as many bytes more may come."""
-        lane = self._lane_of(piece.id)
-        if lane is not None:
-            lane.taken(piece)
+        self._streams.taken(self._link_of(piece.id), piece)
 
     def finish(self) -> None:
         """No more requests will come."""
@@ -192,7 +198,8 @@ class Supervisor:
         if self._log_level and self._journal.descriptor in ready:
             self._journal.flush()
         if self._only_owner is not None:
-            self._only_owner.handle(ready)
+            if self._only_owner.link is not None:
+                self._only_owner.link.handle(ready)
         else:
             for owner in self._poller.owners(ready):
                 owner.handle(ready)
@@ -202,6 +209,8 @@ class Supervisor:
         if deadline is not None and (now := time.monotonic()) >= deadline:
             for lane in lanes:
                 lane.tick(now)
+            if self._keeper is not None:
+                self._keeper.tick(now)
             if self._mourning:
                 self._go_on_without(now)
         self._heed_log()
@@ -221,12 +230,10 @@ class Supervisor:
     def close(self) -> None:
         """See the workers, and all that they left, to their end. Afterwards there is no child."""
         self.finish()
-        while not self.ended:
+        while not self.ended or not (self._keeper is None or self._keeper.ended):
             self.step()
         if self._exec is not None and self._exec.early is not None:
             self._exec.early.dismiss()
-        if self._template is not None:
-            self._stop_template(self._template)
         self._end_stragglers()
 
     # How it goes on
@@ -235,9 +242,11 @@ class Supervisor:
     def deadline(self) -> float | None:
         """When `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
         lanes = self._lanes
-        if len(lanes) == 1 and not self._mourning:
+        if self._is_alone and not self._mourning:
             return lanes[0].policy.deadline
         due = [lane.policy.deadline for lane in lanes if lane.policy.deadline is not None]
+        if self._keeper is not None and self._keeper.deadline is not None:
+            due.append(self._keeper.deadline)
         if self._mourning:
             due.append(self._mourning[0][1])
         return min(due, default=None)
@@ -262,6 +271,10 @@ class Supervisor:
                 return lane
         return None
 
+    def _link_of(self, id: int) -> Link | None:
+        lane = self._lane_of(id)
+        return None if lane is None else lane.link
+
     def _go_on(self) -> None:
         """Give out what waits; where nobody is left to give it to, answer it; where nothing more comes, say so."""
         while self._queue and (lane := self._spread.choose()) is not None:
@@ -273,6 +286,8 @@ class Supervisor:
             for lane in self._lanes:
                 if not lane.policy.finishing:
                     lane.finish()
+            if self._keeper is not None and self.ended:
+                self._keeper.finish()
         elif self._ahead and self._begun:
             for lane in self._spread.to_start():
                 lane.begin()
@@ -299,18 +314,18 @@ class Supervisor:
         for death in reaped.deaths:
             self._bury(death)
         if self._template is not None:
-            self._template.look_for_unseen()
+            self._template.check_new_children()
         if self._mourning:
             self._go_on_without(time.monotonic())
 
     def _bury(self, death: Death) -> None:
         """It may be one of ours, or something that a worker has left behind."""
-        template = self._template
-        if template is not None:
+        template, keeper = self._template, self._keeper
+        if template is not None and keeper is not None:
             template.hear_reports()
             template.forget(death.pid)
             if death.pid == template.pid:
-                template.bury(death)
+                keeper.bury(death)
                 if len(self._lanes) > 1:  # else what there is may be the one worker's
                     self._sweep()
                 return
@@ -336,6 +351,8 @@ class Supervisor:
             self._answer_queue(Cause.STOPPED)
             for lane in self._lanes:
                 lane.interrupt() if self._endings == 1 else lane.hurry()
+            if self._keeper is not None and self.in_a_hurry:
+                self._keeper.hurry()
 
     def _request_id(self, id: int) -> str:
         lane = self._lane_of(id)
@@ -372,27 +389,12 @@ class Supervisor:
         while self._mourning and (not patient or now >= self._mourning[0][1]):
             self._mourning.popleft()[0].died()
 
-    def _stop_template(self, template: FromTemplate) -> None:
-        """See it to its end, by force after the grace time; a tracer, or the kernel, may hold on to it even then."""
-        settings = self.function.settings
-        template.stop()
-        kill_at = time.monotonic() + settings.grace
-        lost_at = kill_at + settings.lose_wait
-        while template.pid:
-            ready = self._poller.wait(min(kill_at, lost_at))
-            template.handle(ready)
-            if self._wakeup.descriptor in ready:
-                self._handle_wakeup()
-            now = time.monotonic()
-            if len(self._wakeup.endings) > 1 and lost_at > now + settings.lose_wait:  # somebody is in a hurry
-                kill_at, lost_at = now, now + settings.lose_wait
-            if template.pid and now >= lost_at:
-                template.lose()
-            elif template.pid and now >= kill_at:
-                template.signal(SIGKILL)
-                self._sweep()
-                self._children.sweep_below(template.pid)
-                kill_at = now + settings.kill_wait
+    def _free(self, child: Child) -> None:
+        """Kill what may keep a killed child from ending, such as a tracer that a worker has left behind."""
+        self._sweep()
+        if child.is_own():
+            child.signal(SIGKILL)  # again: a template's worker may have become a child of the init meanwhile
+            self._children.sweep_below(child.pid)
 
     def _end_stragglers(self) -> None:
         """Kill and collect every child that is left: with the workers gone, they have left it behind."""

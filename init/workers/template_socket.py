@@ -1,7 +1,7 @@
-"""A template as the init sees it: a process that was executed, and forks workers when it is asked.
+"""Ask a template for workers over its control socket, and understand what it reports of them.
 
-It never blocks, and what the template says is as hostile as what any worker says. Its conversation, over the ordinary
-pipes, is worker.py's; what is done with its workers is the starters' business.
+The socket never blocks, and what the template reports is as hostile as what any worker says. This module must not know
+the frames of the template's conversation, or what its workers are for.
 """
 
 from __future__ import annotations
@@ -17,24 +17,34 @@ from pipe_runtime.wire.errors import ProtocolError
 
 from ..kernel.reaper import PID_LIMIT
 from . import launch
+from .sources import TemplateBusy
 
-HELLO: Mapping[str, Any] = {"template": {"control_fd": launch.CONTROL_FD}}
-"""What the init's HELLO to a template has besides a worker's."""
+NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+"""Errors of socketpair(2) which say that the system forbids or lacks such sockets."""
 
 REPORT_SIZE = 64
-"""Bytes of a report, at most: three numbers have less."""
+"""The most bytes of a report: three numbers are shorter."""
 
 REPORT_ROUND = 256
-"""Reports read in a row before other things are looked at."""
+"""Reports read in a row before the caller looks at other things."""
+
+
+class SocketsForbidden(OSError):
+    """No control socket can be made on this system."""
 
 
 class Forked(NamedTuple):
-    """What has become of one worker that was asked for.
+    """A report about one worker that was asked for.
 
-    errno: why it could not be forked, else 0, and pid is its pid, as the template says.
-    ours: Each worker is reported twice. First, it was forked, and is not this process's child yet (False): who finds it
-    dead knows whose it was. Then it is (True): unless its death was collected already, reaper.is_own_child(pid) holds,
-    or the template has lied.
+    Each worker is reported twice: when it was forked, so that its death can be told from those of others, and when it
+    has become a child of the init.
+
+    Attributes:
+        ticket: The number that the worker was asked for with.
+        pid: Its pid, as the template says; 0 if it could not be forked.
+        errno: Why it could not be forked, else 0.
+        ours: Whether it is a child of the init now. If its death was not collected yet and it is no child, the template
+            has lied.
     """
 
     ticket: int
@@ -43,25 +53,41 @@ class Forked(NamedTuple):
     ours: bool = False
 
 
-class Template:
-    """A started template. process: its pipes, for a Worker. control: to poll for reports. ended: it says no more."""
+class TemplateSocket:
+    """A template that was started, and the socket on which it reports.
+
+    Attributes:
+        process: The template and its pipes.
+        ended: Whether the template has closed the socket.
+    """
 
     def __init__(self, process: launch.Process, control: Any) -> None:
         self.process = process
         self.ended = False
         self._socket = control
         self._asked: set[int] = set()
-        self._born: dict[int, int] = {}
-        """ticket: pid of those that have not fallen to us yet."""
+        self._born: dict[int, int] = {}  # {ticket: pid} of those that are not children of the init yet
         self._claimed: set[int] = {process.pid, os.getpid()}
 
     @classmethod
-    def start(cls, command: Sequence[str], environment: Mapping[str, str], joins: Sequence[int] = ()) -> Template:
-        """Execute launch.runtime_command(...) as a template; its HELLO must say HELLO above, too.
+    def start(cls, command: Sequence[str], environment: Mapping[str, str], joins: Sequence[int] = ()) -> TemplateSocket:
+        """Execute launch.runtime_command(...) as a template. It becomes one with HELLO (hello.template_hello).
 
-        OSError: as launch.start, or a pair of sockets is forbidden here.
+        Args:
+            command: The command, as for launch.start.
+            environment: The environment, likewise.
+            joins: The cgroups, likewise.
+
+        Raises:
+            SocketsForbidden: There can be no template here.
+            OSError: As launch.start.
         """
-        control, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+        try:
+            control, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+        except OSError as error:
+            if error.errno in NO_SOCKETS:
+                raise SocketsForbidden(error.errno, error.strerror) from None
+            raise
         try:
             process = launch.start(command, environment, theirs.fileno(), joins)
         except BaseException:
@@ -73,15 +99,19 @@ class Template:
 
     @property
     def control(self) -> int:
-        """The descriptor that becomes readable with reports, and at their end; -1 once closed."""
+        """The descriptor to poll for reports and for their end; -1 once closed."""
         return self._socket.fileno()  # type: ignore[no-any-return]
 
     def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.Process:
         """Ask for one worker. Its pid is 0 until it is reported; its HELLO may be written at once.
 
-        ticket: a number of the caller's, not used before. groups: descriptors of cgroup.procs files that it enters
-        before anything else; they stay the caller's.
-        BlockingIOError: the template is behind; ask later. OSError: it is gone, or there are no descriptors left.
+        Args:
+            ticket: A number that was not used before.
+            groups: Descriptors of the cgroup.procs files to which the worker writes first. They stay the caller's.
+
+        Raises:
+            TemplateBusy: The template does not keep up with what it was asked for.
+            OSError: It is gone, or no descriptors are left.
         """
         pipes = launch.make_pipes(True)
         descriptors = [*pipes.for_the_worker, *groups]
@@ -90,16 +120,18 @@ class Template:
             self._socket.sendmsg([b"%d" % ticket], [(SOL_SOCKET, SCM_RIGHTS, data)], MSG_DONTWAIT)
         except OSError as error:
             pipes.close()
-            if error.errno == errno.ETOOMANYREFS:  # of descriptors that lie in sockets a user may have so many only
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+            # ETOOMANYREFS: a user may have so many descriptors on their way through sockets only.
+            if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
+                raise TemplateBusy(error.errno, error.strerror) from None
             raise
         self._asked.add(ticket)
         return pipes.process(0)
 
     def reports(self) -> list[Forked]:
-        """What it has said since the last time, in its order, without waiting.
+        """Return what the template has reported since the last call, in order. Do not wait.
 
-        ProtocolError: it has said what makes no sense. Believe nothing of it any more.
+        Raises:
+            ProtocolError: A report makes no sense. No other report of this template can be believed.
         """
         found: list[Forked] = []
         for _ in range(REPORT_ROUND):
@@ -108,7 +140,7 @@ class Template:
             except BlockingIOError:
                 break
             except ConnectionResetError:
-                continue  # said once, if it has died without reading all; what it had said before comes behind that
+                continue  # comes once if it died before it had read everything; its reports come after that
             if not data:
                 self.ended = True
                 break
@@ -116,11 +148,11 @@ class Template:
         return found
 
     def forget(self, pid: int) -> None:
-        """The death of this worker was collected: the kernel may give its pid to another one."""
+        """Note that a worker's death was collected: the kernel may give its pid to another worker."""
         self._claimed.discard(pid)
 
     def close(self) -> None:
-        """Close our end of the socket: the template ends, its workers do not. Its pipes are the Worker's to close."""
+        """Close the init's end of the socket. The template ends; its workers live on. Its pipes stay open."""
         self._socket.close()
 
     def _understand(self, data: bytes) -> list[Forked]:
@@ -131,21 +163,25 @@ class Template:
             return fallen
         ticket, pid, number = (*numbers, 0, 0)[:3]
         if len(numbers) < 2 or ticket not in self._asked:
-            raise ProtocolError(f"a report of a worker that nobody has asked for: {data!r}")
+            raise ProtocolError(f"a report of a worker that was not asked for: {data!r}")
         if (len(numbers) == 3) == bool(pid) or (not pid and number not in errno.errorcode):
             raise ProtocolError(f"a report without a meaning: {data!r}")
         self._asked.remove(ticket)
         if not pid:
             return [Forked(ticket, 0, number)]
         if pid in self._claimed or not 1 < pid < PID_LIMIT:
-            raise ProtocolError(f"a worker whose pid is another one's, or nobody's: {data!r}")
+            raise ProtocolError(f"a worker whose pid is another's, or cannot be one: {data!r}")
         self._claimed.add(pid)
         self._born[ticket] = pid
         return [Forked(ticket, pid)]
 
 
 def _numbers(data: bytes) -> list[int]:
-    """One to three unsigned decimal numbers with a blank in between. ProtocolError: it is something else."""
+    """Return the unsigned decimal numbers of a report, one to three of them with blanks in between.
+
+    Raises:
+        ProtocolError: The report is something else.
+    """
     words = data.split(b" ")
     if len(data) > REPORT_SIZE or len(words) > 3 or not all(word.isdigit() for word in words):
         raise ProtocolError(f"a report that cannot be read: {data[:REPORT_SIZE]!r}")

@@ -20,7 +20,7 @@ from typing import Any
 
 from pipe_init.kernel import killing
 from pipe_init.workers import launch
-from pipe_init.workers.template_socket import HELLO, Forked, Template
+from pipe_init.workers.template_socket import Forked, TemplateSocket
 from pipe_runtime.wire.connection import INIT, Connection
 from pipe_runtime.wire.frames import Frame
 from pipe_testing import processes
@@ -28,6 +28,9 @@ from pipe_testing.runtime import LIMIT, RuntimeProcess
 
 DUMP = {"dump_fd": launch.DUMP_FD, "dump_signal": int(launch.DUMP_SIGNAL)}
 """The HELLO fields that the init sends to each of its workers."""
+
+TEMPLATE = {"template": {"control_fd": launch.CONTROL_FD}}
+"""The HELLO fields that make a runtime a template."""
 
 
 class Child:
@@ -107,7 +110,7 @@ class Templates:
         (folder / "index.py").write_text(source)
         self.folder = folder
         command = launch.runtime_command(sys.executable)
-        self.template = Template.start(command, dict(os.environ) if environment is None else environment)
+        self.template = TemplateSocket.start(command, dict(os.environ) if environment is None else environment)
         self.runtime = Driven(folder, self.template.process)
         self.workers: dict[int, Driven] = {}
         self.reported: list[Forked] = []
@@ -125,7 +128,7 @@ class Templates:
 
     def start(self, handler: str = "index.handler", **fields: Any) -> Frame:
         """Have the template load the function, and return its READY."""
-        return self.runtime.start(handler, **DUMP, **HELLO, **fields)
+        return self.runtime.start(handler, **DUMP, **TEMPLATE, **fields)
 
     def ask(self, count: int = 1, groups: Sequence[int] = ()) -> list[Driven]:
         """Ask for workers without waiting for anything."""

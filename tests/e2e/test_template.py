@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from pipe_init.kernel import killing, reaper
+from pipe_init.limits.confinement import FORKING
 from pipe_init.workers import launch
-from pipe_init.workers.sources import FORKING
-from pipe_init.workers.template_socket import HELLO, REPORT_ROUND, Forked, Template
+from pipe_init.workers.sources import TemplateBusy
+from pipe_init.workers.template_socket import REPORT_ROUND, Forked, TemplateSocket
 from pipe_runtime.template.control import BATCH
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.messages import DUMP as DUMP_FRAME
@@ -27,7 +28,7 @@ from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
 from pipe_testing.runtime import LIMIT
 from pipe_testing.supervision import few_descriptors
-from pipe_testing.templates import DUMP, Driven, Templates
+from pipe_testing.templates import DUMP, TEMPLATE, Driven, Templates
 
 ECHO = "def handler(event, context):\n    return event\n"
 PID = "import os\ndef handler(event, context):\n    return os.getpid()\n"
@@ -100,7 +101,7 @@ def test_each_is_reported_before_it_is_ours_and_again_then(tmp_path: Path) -> No
 
 def test_it_may_be_asked_before_it_is_ready(tmp_path: Path) -> None:
     with Templates(tmp_path, ECHO) as templates:
-        templates.runtime.hello(**DUMP, **HELLO)
+        templates.runtime.hello(**DUMP, **TEMPLATE)
         workers = templates.ask(2)
         for worker in workers:
             worker.hello(**DUMP)
@@ -114,7 +115,7 @@ def test_it_may_be_asked_before_it_is_ready(tmp_path: Path) -> None:
 
 def test_a_handler_that_cannot_be_loaded(tmp_path: Path) -> None:
     with Templates(tmp_path, "import nothing_of_that_name\n") as templates:
-        templates.runtime.hello(**DUMP, **HELLO)
+        templates.runtime.hello(**DUMP, **TEMPLATE)
         templates.runtime.next()
         frame = templates.runtime.next()
         assert (frame.kind, frame.id) == (ERROR, 0)
@@ -237,7 +238,14 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
             assert found == {key: value for key, value in wanted.items() if key != "modules"}
             ours = {
                 f"pipe_runtime.{name}"
-                for name in ("alive", "conversions", "forking", "jsonwriter", "rehearsal", "template")
+                for name in (
+                    "call.conversions",
+                    "call.json_writer",
+                    "template.control",
+                    "template.process_state",
+                    "template.rehearsal",
+                    "wire.alive",
+                )
             }
             assert more <= {*ours, "_socket", "errno", "gc"}
 
@@ -520,9 +528,9 @@ def test_asking_takes_nothing_if_there_are_no_descriptors(tmp_path: Path) -> Non
 
 
 def test_a_template_that_does_not_listen_is_not_waited_for(tmp_path: Path) -> None:
-    template = Template.start([sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"], {})
+    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"], {})
     asked: list[launch.Process] = []
-    with pytest.raises(BlockingIOError):
+    with pytest.raises(TemplateBusy):
         while True:
             asked.append(template.fork(len(asked)))
     for process in asked:
@@ -543,7 +551,7 @@ for _ in range({tickets}):
 for said in {said}:
     s.send(said)
 """
-    template = Template.start([sys.executable, "-I", "-S", "-c", code], {})
+    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
     processes_asked = [template.fork(ticket) for ticket in range(1, tickets + 1)]
     processes.wait_for_children()
     found: list[Forked] = []
@@ -597,7 +605,7 @@ def test_what_makes_sense_is_not(tmp_path: Path) -> None:
 def test_a_flood_of_reports_that_say_nothing_has_an_end() -> None:
     flood = REPORT_ROUND + 1
     code = f"import _socket\ns = _socket.socket(fileno=7)\nfor _ in range({flood}):\n    s.send(b'0')\n"
-    template = Template.start([sys.executable, "-I", "-S", "-c", code], {})
+    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
     processes.wait_for_children()
     assert template.reports() == [] and not template.ended, "other things are looked at first"
     assert template.reports() == [] and template.ended
@@ -607,7 +615,7 @@ def test_a_flood_of_reports_that_say_nothing_has_an_end() -> None:
 
 def test_a_template_that_dies_is_heard_to_the_end(tmp_path: Path) -> None:
     code = "import _socket, os\ns = _socket.socket(fileno=7)\nos.read(0, 1)\ns.send(b'1 100')\n"
-    template = Template.start([sys.executable, "-I", "-S", "-c", code], {})
+    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
     asked = [template.fork(1), template.fork(2)]
     os.write(template.process.requests, b"x")
     processes.wait_for_children()  # it has read nothing of what it was asked
@@ -619,7 +627,7 @@ def test_a_template_that_dies_is_heard_to_the_end(tmp_path: Path) -> None:
 
 def test_a_pid_may_come_again_once_it_was_collected(tmp_path: Path) -> None:
     code = "import _socket\ns = _socket.socket(fileno=7)\ns.send(b'1 100')\ns.recv(64)\ns.recv(64)\ns.send(b'2 100')\n"
-    template = Template.start([sys.executable, "-I", "-S", "-c", code], {})
+    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
     first = template.fork(1)
     assert select.select([template.control], [], [], LIMIT)[0]
     assert template.reports() == [Forked(1, 100)]

@@ -1,0 +1,84 @@
+"""What the links and the sources of workers report, and to whom: the interface that an observer implements.
+
+It must not know who observes, or what follows from a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipe_runtime.wire.frames import Frame
+
+from ..kernel.death import Death
+
+
+class Observer:
+    """Hears what one process says, at once and in order. A frame has passed the protocol's checks by then.
+
+    A subclass overrides what it has a use for.
+    """
+
+    def hello(self, metadata: Mapping[str, Any]) -> None:
+        """HELLO came."""
+
+    def ready(self, metadata: Mapping[str, Any]) -> None:
+        """READY came."""
+
+    def outcome(self, frame: Frame) -> None:
+        """RESULT, ERROR or END came: the outcome of request `frame.id`."""
+
+    def stream_begun(self, frame: Frame) -> None:
+        """RESULT came whose body follows in pieces."""
+
+    def piece(self, frame: Frame) -> None:
+        """CHUNK came."""
+
+    def lines(self, frame: Frame) -> None:
+        """LOG came."""
+
+    def raw_lines(self, data: bytes) -> None:
+        """The process, or a process that it has started, wrote to the log pipe."""
+
+    def stacks(self, entries: object) -> None:
+        """DUMP came. Any runtime may have made up its entries."""
+
+    def dumped(self) -> None:
+        """A part of the stacks came through the dump pipe; the child's `dump` has all that came."""
+
+    def last_word(self, metadata: Mapping[str, Any]) -> None:
+        """ERROR with id 0 came: the process says why it ends."""
+
+    def closed(self) -> None:
+        """The process has closed its end of the requests or of the answers. This may be told more than once."""
+
+    def violated(self, why: str) -> None:
+        """The process broke the protocol. The link reports no further frame."""
+
+
+class NeverForked(NamedTuple):
+    """Why a worker that a template was to fork will not come.
+
+    Attributes:
+        start_error: Why the template could not fork it.
+        death: How the template died.
+        exec_error: Why the template's program could not be executed.
+        violation: How the template broke the protocol.
+        farewell: What the template said about its end.
+    """
+
+    start_error: OSError | None = None
+    death: Death | None = None
+    exec_error: OSError | None = None
+    violation: str = ""
+    farewell: str = ""
+
+
+class WorkerObserver(Observer):
+    """Also hears what becomes of a worker that a template forks."""
+
+    def never_forked(self, reason: NeverForked) -> None:
+        """No process will be forked for the link."""
+
+    def not_a_child(self) -> None:
+        """The worker is not a child of the init, which therefore cannot see how it ends."""

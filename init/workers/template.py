@@ -1,0 +1,251 @@
+"""Start workers as forks of a template, a process that has loaded the function; start a new template if it is gone.
+
+Where no template can be started, each worker is started by exec. This module must not know when a worker is wanted, or
+what it says. template_socket.py reads what the template reports; what the template says elsewhere is heard here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from signal import SIGKILL
+from typing import Any
+
+from pipe_runtime.wire.errors import ProtocolError
+from pipe_runtime.wire.frames import Frame
+from pipe_runtime.wire.messages import HELLO
+
+from ..kernel import procfs
+from ..kernel.children import Children
+from ..kernel.death import Death
+from ..kernel.poller import Poller
+from ..limits.confinement import PER_PROCESS
+from ..log.journal import Journal
+from ..model import Function
+from . import launch
+from .child import Child
+from .hello import template_hello, worker_hello
+from .link import Link
+from .observer import NeverForked, Observer, WorkerObserver
+from .sources import ExecSource, new_group, take_charge
+from .template_socket import SocketsForbidden, TemplateSocket
+
+JOURNAL_SOURCE = -1
+"""The number of the template's raw lines for the journal; lanes count from 0."""
+
+FAREWELL = 200
+"""The most characters of a template's last words to pass on."""
+
+
+class TemplateSource(Observer):
+    """Forks workers from a template.
+
+    Attributes:
+        link: The conversation with the template; None while there is no template.
+    """
+
+    def __init__(self, function: Function, children: Children, poller: Poller, journal: Journal, several: bool) -> None:
+        """Prepare to start a template, which the first worker needs.
+
+        Args:
+            function: What the workers serve.
+            children: Takes charge of the template's process.
+            poller: Where to wait for pipes and for the control socket.
+            journal: The init's log.
+            several: Whether several workers may be there at a time.
+
+        Raises:
+            LocalProtocolError: As worker_hello.
+        """
+        self.link: Link | None = None
+        self._hello = worker_hello(function, several)
+        self._template_hello = template_hello(function, several)
+        self._function = function
+        self._children = children
+        self._poller = poller
+        self._journal = journal
+        self._several = several
+        self._socket: TemplateSocket | None = None
+        self._instead: ExecSource | None = None
+        self._last_ticket = 0
+        self._expected: dict[int, tuple[WorkerObserver, Child]] = {}  # by ticket, until it is a child of the init
+        self._new_children: list[tuple[WorkerObserver, Child]] = []  # as the template says
+        self._is_heard = False  # what it reports counts
+        self._violation = self._farewell = ""
+
+    @property
+    def pid(self) -> int:
+        """The template's pid; 0 if there is no template."""
+        return 0 if self.link is None else self.link.child.pid
+
+    # Workers
+
+    def start(self, observer: WorkerObserver) -> Link:
+        """Have a worker forked, as WorkerSource.start. Its pid becomes known with the template's report."""
+        if self._socket is None and self._instead is None:
+            self._start_template()
+        if self._socket is None:
+            assert self._instead is not None
+            return self._instead.start(observer)
+        ticket = self._last_ticket = self._last_ticket + 1
+        confinement = self._function.confinement
+        with new_group(confinement) as group:
+            try:
+                process = self._socket.fork(ticket, () if group is None else group.join_descriptors)
+            except ConnectionError:  # the template is dying; how it dies says why there is no worker
+                process = launch.make_pipes(True).process(0)
+        forker = None if self.link is None else self.link.child
+        child = Child(process, confinement, group, forker)
+        link = Link(child, self._poller, observer)
+        self._expected[ticket] = observer, child
+        link.send(HELLO, metadata=self._hello)
+        return link
+
+    def hear_reports(self) -> None:
+        """Learn the pids of the workers that were forked by now."""
+        if self._socket is None or self.link is None or not self._is_heard:
+            return
+        try:
+            reports = self._socket.reports()
+        except ProtocolError as error:
+            self.violated(str(error))
+            return
+        if self._socket.ended:  # no worker will be reported any more
+            self._stop_hearing()
+            if not procfs.is_ending(self.pid):
+                self._violation = "the template closed its control socket; does the function close all descriptors?"
+                self.link.child.signal(SIGKILL)
+        for report in reports:
+            observer, child = self._expected[report.ticket]
+            if report.ours or not report.pid:
+                del self._expected[report.ticket]
+            if child.closed:
+                continue  # it was given up meanwhile, and what there is of it is swept
+            if report.ours:
+                self._new_children.append((observer, child))
+                child.limit()
+            elif report.pid:
+                child.process.pid = report.pid
+            else:
+                observer.never_forked(NeverForked(OSError(report.errno, os.strerror(report.errno))))
+
+    def check_new_children(self) -> None:
+        """Give up workers that are not children of the init, although the template says so.
+
+        Call it after the deaths of all collected children were handled.
+        """
+        children, self._new_children = self._new_children, []
+        for observer, child in children:
+            if not child.closed and not child.is_own():
+                observer.not_a_child()
+
+    def forget(self, pid: int) -> None:
+        """Note that a child of the init was collected: the kernel may give its pid to another worker."""
+        if self._socket is not None:
+            self._socket.forget(pid)
+
+    def _not_forked(self) -> list[tuple[WorkerObserver, Child]]:
+        """Return the workers that the template has not forked yet."""
+        return [expected for expected in self._expected.values() if not expected[1].closed and not expected[1].pid]
+
+    # The template's life
+
+    def _start_template(self) -> None:
+        """Start a template. If the system forbids that, have workers started by exec from now on."""
+        function = self._function
+        try:
+            with new_group(function.confinement, for_template=True) as group:
+                joins = () if group is None else group.join_descriptors
+                socket = TemplateSocket.start(function.command, function.environment, joins)
+                try:
+                    take_charge(socket.process, self._children, function.confinement, group, PER_PROCESS)
+                except OSError:
+                    socket.close()
+                    raise
+        except SocketsForbidden as error:
+            why = error.strerror
+            self._journal.tell(f"pipe-init: a template cannot be started here ({why}); workers start by exec")
+            self._instead = ExecSource(function, self._children, self._poller, several=self._several)
+            return
+        self._socket, self._is_heard = socket, True
+        self._violation = self._farewell = ""
+        self.link = Link(Child(socket.process, function.confinement, group), self._poller, self)
+        self._poller.add(socket.control, owner=self)
+        self.link.send(HELLO, metadata=self._template_hello)
+
+    def handle(self, ready: Mapping[int, int]) -> None:
+        """Deal with reports of the template."""
+        self.hear_reports()
+        self.check_new_children()
+
+    def bury(self, death: Death) -> None:
+        """Let go of the template, which is dead and collected. Its workers live on; no further one will be forked."""
+        link = self.link
+        assert link is not None, "only a template that is there can die"
+        link.read_last_words()
+        self.hear_reports()
+        reason = NeverForked(
+            death=death,
+            exec_error=link.pipes.exec_error(),
+            violation=self._violation if death.signal == SIGKILL else "",  # else it ended before it could be killed
+            farewell=self._farewell,
+        )
+        self._let_go()
+        expected = self._not_forked()
+        self._expected.clear()
+        for observer, _ in expected:
+            observer.never_forked(reason)
+
+    def lose(self) -> None:
+        """Let go of a template that was killed and does not end."""
+        self._journal.tell(f"pipe-init: the template (pid {self.pid}) was killed and does not end; going on without it")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._stop_hearing()
+        self._journal.all_over((), JOURNAL_SOURCE)
+        if self._socket is not None and self.link is not None:
+            self._socket.close()
+            self.link.close()
+        self._socket = self.link = None
+
+    def _stop_hearing(self) -> None:
+        self._is_heard = False
+        self._poller.forget(self)
+
+    # What the template says
+
+    def raw_lines(self, data: bytes) -> None:
+        """Pass lines on to the log."""
+        self._journal.raw(data, 0, JOURNAL_SOURCE)
+
+    def lines(self, frame: Frame) -> None:
+        """Pass lines on to the log."""
+        metadata = frame.metadata
+        self._journal.from_function(frame.payload, metadata["stream"], metadata.get("continues", False), 0)
+
+    def dumped(self) -> None:
+        """Tell the workers that it has not forked yet where it hangs."""
+        assert self.link is not None
+        for observer, child in self._not_forked():
+            child.dump[:] = self.link.child.dump
+            observer.dumped()
+
+    def last_word(self, metadata: Mapping[str, Any]) -> None:
+        """Tell why it ends; or why it has not loaded the function, which is why there will be no worker."""
+        assert self.link is not None
+        if self.link.child.is_ready:
+            self._farewell = ascii(metadata["error_message"][:FAREWELL])[1:-1]
+            self._journal.tell(f"pipe-init: the template (pid {self.pid}) ends: {self._farewell}")
+            return
+        for observer, _ in self._not_forked():
+            observer.last_word(metadata)
+
+    def violated(self, why: str) -> None:
+        """Kill it: nothing that it says or reports counts any more."""
+        assert self.link is not None
+        self._violation = why
+        self._journal.tell(f"pipe-init: the template (pid {self.pid}) broke the protocol and is replaced: {why}")
+        self._stop_hearing()
+        self.link.ignore()
+        self.link.child.signal(SIGKILL)
