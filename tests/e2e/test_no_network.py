@@ -197,7 +197,7 @@ def asked_for(source: str) -> Iterator[str]:
 HARMLESS = {
     "asgi.py": {"asyncio", "urllib.parse"},
     "event_function.py": {"asyncio"},
-    "http.py": {"http"},
+    "http_response.py": {"http"},
     "lifespan.py": {"asyncio"},
     "tasks.py": {"asyncio"},
     "control.py": {"_socket"},
