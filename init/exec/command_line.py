@@ -1,6 +1,7 @@
-"""The short way to a plain init: simple command lines, read without click, whose import is most of a start.
+"""Read simple command lines of `exec` without click, whose import takes longer than everything else.
 
-What it does not know it leaves to the command line proper, which decides what is right and says what is wrong.
+Its memory would also be kept as long as the program runs. A command line that this file does not understand is left to
+cli/exec.py, which decides what is right and says what is wrong. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ _VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Options | None:
-    """The options in what stands behind `exec`; None if that takes the command line proper."""
+    """Return the options of `exec`; None if cli/exec.py has to read them.
+
+    Args:
+        arguments: The command line after `exec`.
+        environment: The variables, of which some may be options.
+    """
     if any(name.startswith("PIPE_INIT_") for name in environment):
         return None
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Which signal goes where, and what a status means: the decisions of a plain init, as pure functions.
+"""Decide where a plain init forwards a signal, and what exit code a status means. Pure functions.
 
 This file knows numbers. It sends nothing, and knows no processes.
 """
@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
-"""What a terminal stops a process group with. (SIGSTOP cannot be caught, and so not be forwarded.)"""
+"""The signals with which a terminal stops a process group. (SIGSTOP cannot be caught, so it cannot be forwarded.)"""
 
 STOPPING = JOB_CONTROL | {signal.SIGSTOP}
 
 FORWARDABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
-"""KILL and STOP never reach a program; CHLD tells of our own children. libc keeps 32 and 33 for its threads."""
+"""The others: nobody can catch KILL and STOP, and CHLD is about our own children. libc uses 32 and 33 for threads."""
 
 HURRYING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-"""Whoever sends one of these while the rest is being ended does not want to wait."""
+"""Signals that skip the grace time, if they come while the init ends what the program has left."""
 
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
@@ -29,8 +29,13 @@ _REALTIME = re.compile(r"RTMIN\+(\d{1,2})|RTMAX-(\d{1,2})")
 
 
 class Decision(NamedTuple):
-    """What a signal leads to. number: the signal to send, 0 for none. group: to the child's whole process group, else
-    to the child alone. stop: whether the init stops itself afterwards."""
+    """What to do about a signal.
+
+    Attributes:
+        number: The signal to send, 0 for none.
+        group: Whether to send it to the child's whole process group, not to the child alone.
+        stop: Whether the init stops itself afterwards.
+    """
 
     number: int
     group: bool = False
@@ -38,8 +43,13 @@ class Decision(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """rewrites: {the signal that came: the one to send, 0 for none}. group: send to the child's group. session: the
-    child has a session of its own."""
+    """How signals are forwarded.
+
+    Attributes:
+        rewrites: {the signal that comes: the signal to send instead, 0 for none}.
+        group: Whether signals go to the child's whole process group.
+        session: Whether the child has a session of its own.
+    """
 
     rewrites: Mapping[int, int]
     group: bool
@@ -48,9 +58,9 @@ class Rules(NamedTuple):
     def decide(self, came: int) -> Decision:
         """Decide what to do about the FORWARDABLE signal `came`.
 
-        Signals that stop or wake always go to the group, because job control knows nothing smaller. The group of a
-        session's leader is orphaned, and there the kernel drops all stops except SIGSTOP, so it gets that one. A stop
-        that comes also stops the init if the program gets another signal instead, or none, as with dumb-init.
+        Signals that stop or wake always go to the group, because job control works on groups. The group of a session's
+        leader is orphaned, and there the kernel drops all stops except SIGSTOP, so the leader gets that one. A stop
+        also stops the init if the program gets another signal instead, or none, as with dumb-init.
         """
         number = self.rewrites.get(came, came)
         if number in JOB_CONTROL and self.session and came not in self.rewrites:
@@ -62,12 +72,16 @@ class Rules(NamedTuple):
 
 
 def exit_code(status: int) -> int:
-    """The exit code that stands for a status of waitpid(2): the child's own, or 128 and its signal's number."""
+    """Return the exit code for a status of waitpid(2): the child's own, or 128 and the number of its signal."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def signal_number(text: str) -> int:
-    """A signal by number or by name: 15, TERM, SIGTERM, RTMIN+3. ValueError: there is none."""
+    """Return the number of a signal that is given by number or name: 15, TERM, SIGTERM, RTMIN+3.
+
+    Raises:
+        ValueError: There is no such signal.
+    """
     name = text.strip().upper().removeprefix("SIG")
     if name.isdecimal() and name.isascii():
         number = int(name)
@@ -84,7 +98,11 @@ def signal_number(text: str) -> int:
 
 
 def rewriting(text: str) -> tuple[int, int]:
-    """`A:B` as (the signal that comes, the one to send instead); B may be 0. ValueError: it is not that."""
+    """Return `A:B` as (the signal that comes, the signal to send instead). B may be 0.
+
+    Raises:
+        ValueError: The text has another form.
+    """
     came, colon, instead = text.partition(":")
     if not colon:
         raise ValueError(f"'{text}' is not of the form A:B, such as TERM:QUIT or 15:3.")
@@ -95,7 +113,7 @@ def rewriting(text: str) -> tuple[int, int]:
 
 
 def signal_name(number: int) -> str:
-    """As kill(1) and signal(7) call it: SIGTERM, SIGRTMIN+3."""
+    """Return a signal's name as kill(1) and signal(7) have it: SIGTERM, SIGRTMIN+3."""
     try:
         return signal.Signals(number).name
     except ValueError:

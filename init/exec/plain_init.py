@@ -1,50 +1,51 @@
-"""A plain init for any program: forwards signals to it, collects orphans, ends what it leaves, exits with its code.
+"""A plain init for any program: forward signals to it, collect orphans, end what it leaves, exit with its code.
 
-All signals are blocked from the first line on and taken one by one: no handler, no race between a look and a sleep,
-and no wake-up while the program runs and nothing happens. This file performs; forwarding.py decides which signal goes
-where. It knows neither the command line nor the protocol.
+All signals are blocked from the first line on, and sigwaitinfo(2) takes them one by one. So there are no handlers, no
+race between a look and a sleep, and no wake-up while the program runs and nothing happens. Only after the program has
+ended, and while something is left that is to end, the init also looks every 50 ms: the kernel sends no signal for a
+grandchild.
+
+This file acts; forwarding.py decides which signal goes where. It knows neither the command line nor the protocol.
 """
 
 from __future__ import annotations
 
 import os
-import resource  # also for wait4(2)'s result: Python would look for it when the first child has died
+import resource  # wait4(2)'s result needs it too: Python would import it when the first child has died
 import signal
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..kernel import killing, procfs, reaper, signals
+from ..kernel import killing, reaper, signals
 from ..kernel.descriptors import keep_only
 from ..kernel.shortage import describe
 from ..kernel.signals import Inherited
 from . import program
 from .forwarding import EXIT_NOT_EXECUTABLE, FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, Rules, exit_code, signal_name
+from .leftovers import FAREWELL, Leftovers
 from .tty import Terminal
 
 GRACE = 2.0
 """Seconds between TERM and KILL for what the program leaves behind."""
 
 KILL_SECONDS = 1.0
-"""How long to wait for what was killed: it may be stuck in the kernel, or be another user's."""
+"""Seconds to wait for killed processes to end. One may be stuck in the kernel, or belong to another user."""
 
 LONGEST_SWEEP = 10.0
-"""Seconds for killing, while there are ever more to kill."""
+"""Seconds for killing processes that fork on and on."""
 
 LOOK_SECONDS = 0.05
-"""How often to look, at the end only, for those who are no children of ours yet, or never: nobody tells of them."""
+"""Seconds between looks, at the end only, for processes that are not our children: no signal tells of their death."""
 
 ROUND = 256
-"""Signals to take before dead children have their turn."""
+"""Signals to take before dead children are collected."""
 
 _ROOM = 4
-"""The init leaves this part of the queued signals that its user may have (RLIMIT_SIGPENDING) to the program."""
+"""The init leaves one part in this many of the signals that its user may have queued (RLIMIT_SIGPENDING) unused."""
 
 _SI_KERNEL = 0x80
-"""siginfo_t's si_code of a signal from the kernel, such as a terminal's signal for a key."""
-
-_FAREWELL = (signal.SIGTERM, signal.SIGCONT)
-"""What is stopped takes its TERM only when it is continued."""
+"""The si_code in siginfo_t of a signal from the kernel, such as the one that a terminal sends for a key."""
 
 
 class Options(NamedTuple):
@@ -74,7 +75,7 @@ class Options(NamedTuple):
 
 
 def run(options: Options, inherited: Inherited) -> int:
-    """Run the program to its end, and end what it leaves; returns the exit code. All signals stay blocked."""
+    """Run the program to its end, end what it leaves, and return the exit code. All signals stay blocked."""
     init = PlainInit(options)
     try:
         init.start(inherited)
@@ -89,33 +90,46 @@ def run(options: Options, inherited: Inherited) -> int:
 
 
 class PlainInit:
-    """One program and all that comes of it. status: how it ended, as of waitpid(2); None while it runs."""
+    """One program and its descendants.
+
+    It runs while `status` is None. After that the init ends what it has left, until a signal hurries it.
+
+    Attributes:
+        status: How the program ended, as waitpid(2) tells it; None while it runs.
+    """
 
     def __init__(self, options: Options) -> None:
         self.status: int | None = None
         self._options = options
         self._rules = Rules(options.rewrites, options.group, options.session)
-        self._pid_1 = os.getpid() == 1
+        self._is_pid_1 = os.getpid() == 1
         self._child = 0
-        self._answers_for_all = False
+        self._leftovers = Leftovers(0, False)
         self._terminal: Terminal | None = None
-        self._more = False
+        self._more_died = False  # more children than one round collects
         self._hurried = False
-        self._refused = False
-        self._dead = 0
-        self._asked: set[int] = set()
+        self._refused = False  # the program may not be signalled, and that was said
+        self._dead = 0  # children that were collected
 
     def start(self, inherited: Inherited) -> None:
-        """Start the program. OSError: there is no process left to do it with."""
+        """Start the program.
+
+        Args:
+            inherited: What this process has inherited.
+
+        Raises:
+            OSError: No further process can be started.
+        """
         options = self._options
         if options.parent_death and not signals.ask_for_parents_death(options.parent_death, inherited.parent):
-            program.say("this system tells nobody of a parent's death; --pdeathsig has no effect")
-        self._answers_for_all = self._claim_orphans()
+            program.say("this system sends no signal when a parent dies; --pdeathsig has no effect")
+        has_all_orphans = self._claim_orphans()
         terminal = Terminal.find()
         if options.session and terminal is not None and not terminal.let_go():
             terminal = None
         folder = _leave_folder()
         self._child = program.start(options.command, inherited.mask, options.session, terminal, folder)
+        self._leftovers = Leftovers(self._child, has_all_orphans)
         self._terminal = None if options.session else terminal
         _leave_room()
         keep_only([2, self._terminal.descriptor] if self._terminal else [2])
@@ -125,14 +139,14 @@ class PlainInit:
         self._tell(f"started {options.command[0]!r} as pid {self._child}, in {where} of its own")
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait for signals, and act on each that is taken.
+        """Wait for signals, and act on each.
 
         Args:
             seconds: How long to wait for the first one; None to wait until one comes. A limit is only given after the
                 program has ended.
         """
-        came = self._first(0 if self._more else seconds)
-        deaths = self._more
+        came = self._first(0 if self._more_died else seconds)
+        deaths = self._more_died
         for left in reversed(range(ROUND)):
             if came is None:
                 break
@@ -142,13 +156,13 @@ class PlainInit:
                 self._forward(came.si_signo, by_kernel=came.si_code == _SI_KERNEL)
             # The loop acts on what is taken here in its next turn, so the last turn takes nothing.
             came = signal.sigtimedwait(FORWARDABLE, 0) if left else None
-        # The kernel gives out the lowest number first. SIGCHLD has a turn of its own, so that neither a flood of other
-        # signals delays it, nor orphans that die all the time delay the others.
+        # The kernel delivers the lowest number first. SIGCHLD is handled separately: so a flood of other signals does
+        # not delay it, and orphans that die all the time do not delay the others.
         if deaths or signal.sigtimedwait({signal.SIGCHLD}, 0) is not None:
             self._collect()
 
     def _first(self, seconds: float | None) -> signal.struct_siginfo | None:
-        """Take a signal; return None if none came in time.
+        """Take the next signal. Return None if none came in time.
 
         An alarm ends the wait, and not the limit of sigtimedwait(2): if the process is stopped, and continued after
         that limit, CPython returns a siginfo that was never filled in.
@@ -165,41 +179,41 @@ class PlainInit:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def end_rest(self) -> None:
-        """End what the program left: TERM, the grace time, KILL. What was asked to hurry does not wait."""
+        """End what the program left: SIGTERM, the grace time, SIGKILL. A signal of HURRYING skips the wait."""
         deadline = time.monotonic() + self._options.grace
-        while self._is_something_left() and not self._hurried and (left := deadline - time.monotonic()) > 0:
-            self._ask_orphans()
-            self.wait(left if self._pid_1 else min(left, LOOK_SECONDS))
-        if not self._is_something_left():
+        while self._leftovers.exist and not self._hurried and (left := deadline - time.monotonic()) > 0:
+            self._leftovers.ask_new_orphans()
+            self.wait(left if self._is_pid_1 else min(left, LOOK_SECONDS))
+        if not self._leftovers.exist:
             return
         self._tell("kills what is left")
         now = time.monotonic()
         deadline, last, dead = now + KILL_SECONDS, now + LONGEST_SWEEP, self._dead
-        while self._is_something_left() and (left := deadline - time.monotonic()) > 0:
-            self._kill()
+        while self._leftovers.exist and (left := deadline - time.monotonic()) > 0:
+            self._leftovers.kill()
             self.wait(min(left, LOOK_SECONDS))
-            if self._dead != dead:  # each round may only bring the children of those that died
+            if self._dead != dead:  # the next round may find children of those that died
                 deadline, dead = min(time.monotonic() + KILL_SECONDS, last), self._dead
-        if self._is_something_left():
-            program.say("what was killed is still there; it is another user's, stuck in the kernel, or forks on and on")
+        if self._leftovers.exist:
+            program.say("killed processes are still there: another user's, stuck in the kernel, or forking on and on")
 
     def _claim_orphans(self) -> bool:
-        """Have orphans fall to us; returns whether they are ours to end, too, when they have left the group."""
-        if self._pid_1:
+        """Adopt orphans. Return whether they are to be ended at the end even if they have left the program's group."""
+        if self._is_pid_1:
             return True
         wanted = self._options.subreaper
         if not reaper.become_subreaper():
-            text = "this system has no subreaper: orphans go to PID 1, and what is left at the end is not waited for"
+            text = "this system has no subreaper: orphans go to PID 1, and the init does not wait for them at the end"
             (program.say if wanted else self._tell)(text)
             return False
         if wanted and reaper.has_children():
-            # They were our predecessor's, before it executed us, and later nobody can tell them from orphans.
+            # The program that executed pipe-init has left them. They could not be told from orphans later.
             program.say("there were children before: at the end only the program's own process group is ended")
             return False
         return wanted
 
     def _forward(self, came: int, by_kernel: bool) -> None:
-        """Send a signal on, and stop with the program if it stops."""
+        """Forward a signal to the program, and stop with it if it stops."""
         number, group, stop = self._rules.decide(came)
         if self.status is not None:
             self._hurried = self._hurried or number in HURRYING
@@ -221,10 +235,14 @@ class PlainInit:
             program.say(f"cannot send {signal_name(number)} to pid {self._child}: it is another user's")
 
     def _stop(self, came: int, by_kernel: bool, wakes: bool) -> None:
-        """Stop ourselves. wakes: where that is impossible, the program is to go on.
+        """Stop this process.
 
-        A CONT that has come since is to wake both. The kernel would drop it, as it does where a process is stopped.
+        Args:
+            came: The signal that came.
+            by_kernel: Whether the kernel sent it.
+            wakes: Whether the program goes on if this process cannot stop.
         """
+        # A CONT that has come since is to wake both. Stopping would make the kernel drop it.
         if signal.SIGCONT in signal.sigpending():
             return
         if by_kernel and came in JOB_CONTROL:
@@ -233,17 +251,17 @@ class PlainInit:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def _bring_to_front(self) -> None:
-        """Where a shell has brought us into the foreground, that is the program's place."""
+        """Put the program into the terminal's foreground if a shell has put this process there."""
         if self._terminal is not None and self._terminal.is_ours():
             self._terminal.hand_to(self._child)
 
     def _stop_as_terminals_do(self, number: int, target: int, wakes: bool = True) -> None:
-        """Stop by a terminal's signal as the kernel does it, so only if a shell is left that can continue us.
+        """Stop by a terminal's signal, as the kernel does it: only if a shell is left that can continue this process.
 
         Args:
             number: The signal, one of JOB_CONTROL.
-            target: As for kill(2): 0 is our whole process group, as with a key.
-            wakes: Continue the program if the stop has no effect on us, as on PID 1 or in an orphaned group.
+            target: As for kill(2). 0 is our whole process group, as when a key is pressed.
+            wakes: Whether to continue the program if this process cannot stop, as PID 1 or in an orphaned group.
         """
         os.kill(target, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # here we stop
@@ -253,30 +271,30 @@ class PlainInit:
             killing.signal_group(self._child, signal.SIGCONT)
 
     def _collect(self) -> None:
-        """Take all that children have to tell: one may have stopped, many may have died."""
+        """Collect children that have died, and follow the program if it has stopped."""
         running = self.status is None
         if running:
             self._follow_stop()
-        farewell = () if self._pid_1 or self._options.leave else _FAREWELL
-        deaths, _, self._more = reaper.reap([self._child] if running else (), farewell=farewell)
+        farewell = () if self._is_pid_1 or self._options.leave else FAREWELL
+        deaths, _, self._more_died = reaper.reap([self._child] if running else (), farewell=farewell)
         self._dead += len(deaths)
         for death in deaths:
-            self._asked.discard(death.pid)
+            self._leftovers.forget(death.pid)
             if death.pid != self._child or self.status is not None:
                 self._tell(f"pid {death.pid}, an orphan, ended: {death.description}")
                 continue
             self._tell(f"pid {death.pid} ended: {death.description}")
             self.status = death.status
             self._take_terminal_back()
-            if self._pid_1 and not self._options.leave:
-                self._signal_everybody(*_FAREWELL)
+            if not self._options.leave:
+                self._leftovers.ask_everybody()
 
     def _follow_stop(self) -> None:
-        """If a terminal has stopped the program, stop too: our shell waits for us, and knows nothing of the program."""
+        """Stop too if a terminal has stopped the program: our shell waits for this process, not for the program."""
         try:
             seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
             if seen is None or seen.si_code == os.CLD_TRAPPED:
-                return  # a program that has asked to be traced: reaper.reap lets it go on
+                return  # the program has asked to be traced: reaper.reap continues it
             seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG)
         except ChildProcessError:
             return  # it is dead by now
@@ -287,39 +305,9 @@ class PlainInit:
                 self._stop_as_terminals_do(seen.si_status, 0)
 
     def _take_terminal_back(self) -> None:
-        """Leave the terminal as it was: a script that started us goes on in the foreground."""
+        """Put our own group back into the terminal's foreground, so that a script that started us goes on there."""
         if self._terminal is not None and self._terminal.group() == self._child:
             self._terminal.hand_to(os.getpgrp())
-
-    def _is_something_left(self) -> bool:
-        return reaper.has_children() if self._answers_for_all else self._is_group_left()
-
-    def _is_group_left(self) -> bool:
-        return reaper.has_child_in(self._child) or procfs.has_member_below(self._child)
-
-    def _ask_orphans(self) -> None:
-        """TERM for each orphan that has not had it: not from its group, nor, as PID 1 sends it, together with all."""
-        if not self._answers_for_all or self._pid_1:
-            return
-        for pid in set(reaper.children()) - self._asked:
-            self._asked.add(pid)
-            if _group_of(pid) != self._child:
-                for number in _FAREWELL:
-                    killing.signal_child(pid, number)
-
-    def _kill(self) -> None:
-        if self._pid_1:
-            self._signal_everybody(signal.SIGKILL)
-            return
-        if self._is_group_left():
-            killing.signal_group(self._child, signal.SIGKILL)
-        if self._answers_for_all:
-            killing.kill(reaper.children())
-
-    def _signal_everybody(self, *numbers: int) -> None:
-        """As PID 1: all processes of this PID namespace but ourselves."""
-        for number in numbers:
-            killing.signal_child(-1, number)
 
     def _tell(self, text: str) -> None:
         if self._options.verbose:
@@ -349,16 +337,9 @@ def _leave_folder() -> int:
 def _leave_room() -> None:
     """Lower our limit of queued signals, so that the kernel refuses signals to us before those to the program.
 
-    The limit is that of the process that a signal is sent to, and it is compared with what is queued for all of the
-    user's processes. So there is room for each real-time signal that we forward; else kill(2) would drop it silently.
+    The kernel compares the limit of the receiving process with the signals that are queued for all processes of the
+    user. So there is room for each real-time signal that we forward. Without room kill(2) would drop it silently.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
     if soft > 0:
         resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft - max(1, soft // _ROOM), hard))
-
-
-def _group_of(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return 0

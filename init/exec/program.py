@@ -1,7 +1,6 @@
-"""Starts a plain program as its parent would have without us: same mask, dispositions, environment and descriptors.
+"""Start a program as its parent would have without pipe-init: same mask, dispositions, environment and descriptors.
 
-This file owns the moment between fork and exec. It knows nothing of pipes and of the protocol; launch.py starts
-workers.
+This file owns the time between fork and exec. It knows neither pipes nor the protocol: workers are started elsewhere.
 """
 
 from __future__ import annotations
@@ -22,14 +21,19 @@ _SHELL = "/bin/sh"
 def start(
     command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int = -1
 ) -> int:
-    """Start a program; returns its pid. Every signal must be blocked.
+    """Start a program and return its pid. Every signal must be blocked.
 
-    command: the program and its arguments. mask: the signals that it has blocked. session: it gets a session of its
-    own, else a process group of its own in ours. terminal: to claim in a new session; else to have in the foreground
-    if we do now. folder: a descriptor of the one to start in; -1: ours.
+    If the program cannot be executed, its process says so on stderr and exits with 127 or 126.
 
-    OSError: there is no process left to do it with. If the program cannot be executed the process says so on its
-    stderr and exits with 127 or 126.
+    Args:
+        command: The program and its arguments.
+        mask: The signals that it has blocked.
+        session: Whether it gets a session of its own; otherwise it gets a process group of its own in ours.
+        terminal: The terminal to claim in a new session, or to pass on the foreground of.
+        folder: A descriptor of the folder to start in; -1 for the current one.
+
+    Raises:
+        OSError: No further process can be started.
     """
     in_front = not session and terminal is not None and terminal.is_ours()
     pid = os.fork()
@@ -37,14 +41,14 @@ def start(
         _become(command, mask, session, terminal if session or in_front else None, folder)
     if not session:
         try:
-            os.setpgid(pid, pid)  # both do it: nobody knows who comes first, and each needs it done
+            os.setpgid(pid, pid)  # both processes do it, because either may come first
         except OSError:
-            return pid  # it has executed its program, and so done it before
+            return pid  # it has executed the program already, and has done this before
     return pid
 
 
 def say(text: str) -> None:
-    """A line on stderr, if somebody takes it now: an init must not wait for a reader."""
+    """Write a line to stderr if that goes without waiting: an init must not wait for a reader."""
     line = f"pipe-init: {text}\n".encode("utf-8", "backslashreplace")
     if len(line) > select.PIPE_BUF:
         line = line[: select.PIPE_BUF - 1] + b"\n"
@@ -54,13 +58,13 @@ def say(text: str) -> None:
         if waiting.poll(0):
             os.write(2, line)
     except OSError:
-        return  # it is closed, or nobody will ever read it
+        return  # it is closed, or has no reader
 
 
 def _become(  # Not measured: it ends in exec, and with it what was counted.
     command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int
 ) -> None:
-    """In the forked child: turn into the program. Does not return."""
+    """Turn the forked child into the program. It does not return."""
     code = EXIT_NOT_EXECUTABLE
     try:
         if session:
@@ -85,20 +89,20 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
 
 
 def _restore_dispositions() -> None:  # Not measured: exec comes next.
-    """Undo what Python did. What else was ignored when we were started stays ignored, as under nohup(1).
+    """Undo what Python did. Other signals that were ignored at the start stay ignored, as under nohup(1).
 
-    Python ignores SIGPIPE and SIGXFSZ, and nobody can tell whether they were ignored before. An ignored SIGCHLD would
+    Python ignores SIGPIPE and SIGXFSZ, and does not tell whether they were ignored before. An ignored SIGCHLD would
     keep the program from waiting for its own children.
     """
     for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):  # SIGINT: a pending one would run Python code, not end the process
+        if callable(signal.getsignal(number)):  # SIGINT: if it is pending, it would run Python code
             signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
 
 
 def _restore_environment() -> None:  # Not measured: exec comes next.
-    """Undo PEP 538: in the C locale Python sets LC_CTYPE. What was there before only proc(5) knows."""
+    """Undo PEP 538: in the C locale Python sets LC_CTYPE. The value from before is only in proc(5)."""
     if "LC_CTYPE" not in os.environ:
         return
     try:
@@ -113,7 +117,11 @@ def _restore_environment() -> None:  # Not measured: exec comes next.
 
 
 def _execute(command: Sequence[str]) -> None:
-    """execvp(3): the program is looked for in PATH unless it has a slash. OSError: why it cannot be executed."""
+    """Execute a program, which is looked up in PATH unless it has a slash, as execvp(3) does.
+
+    Raises:
+        OSError: It cannot be executed.
+    """
     program, missing = command[0], OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     if not program:
         raise missing
@@ -131,7 +139,11 @@ def _execute(command: Sequence[str]) -> None:
 
 
 def _execute_file(path: str, command: Sequence[str]) -> None:
-    """execv(2), and a script without `#!` is the shell's, as POSIX has it. OSError: as above."""
+    """Execute a file. The shell runs a script without `#!`, as POSIX demands.
+
+    Raises:
+        OSError: It cannot be executed.
+    """
     try:
         os.execv(path, list(command))
     except OSError as error:

@@ -1,8 +1,7 @@
-"""The controlling terminal: who is in its foreground, and whose session it belongs to.
+"""The controlling terminal: which process group is in its foreground, and which session it belongs to.
 
-Everything here is an offer to the terminal: where it is gone, or belongs to others, nothing happens. This file knows
-process groups, not what they run. It counts on SIGTTOU being blocked: else a process in the background would be
-stopped by asking.
+If the terminal is gone, or belongs to another session, nothing happens. This file knows process groups, not what they
+run. SIGTTOU must be blocked: otherwise the kernel stops a background process that changes the foreground.
 """
 
 from __future__ import annotations
@@ -13,14 +12,18 @@ import termios
 
 
 class Terminal:
-    """A terminal that controls this process. descriptor: our own, closed by exec."""
+    """The terminal that controls this process.
+
+    Args:
+        descriptor: An open descriptor of it, which exec closes.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
     @classmethod
     def find(cls) -> Terminal | None:
-        """The controlling terminal, if there is one: where /dev/tty is missing, one of fds 0 to 2 may lead to it."""
+        """Return the controlling terminal, if there is one. Without /dev/tty, one of fds 0 to 2 may be it."""
         try:
             return cls(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
         except OSError:
@@ -33,18 +36,18 @@ class Terminal:
         return None
 
     def group(self) -> int:
-        """The foreground's process group; 0 if that cannot be told."""
+        """Return the process group in the foreground; 0 if the terminal does not tell."""
         try:
             return os.tcgetpgrp(self.descriptor)
         except OSError:
             return 0
 
     def is_ours(self) -> bool:
-        """Whether this process is in the foreground."""
+        """Return whether this process is in the foreground."""
         return self.group() == os.getpgrp()
 
     def hand_to(self, group: int) -> bool:
-        """Put a process group of this session into the foreground. False: it is not to be had."""
+        """Put a process group of this session into the foreground. Return False if the terminal refuses."""
         try:
             os.tcsetpgrp(self.descriptor, group)
         except OSError:
@@ -54,14 +57,15 @@ class Terminal:
     def let_go(self) -> bool:
         """As the leader of the session, give up the terminal, so that another session may claim it.
 
-        The kernel sends HUP and CONT to the foreground group of a terminal that is lost. If we were in that group, we
-        could not tell them from signals of other processes. So a group without members is brought to the front first.
+        The kernel sends HUP and CONT to the foreground group of a terminal that is given up. If this process were in
+        that group, it could not tell them from other processes' signals. So a group without members is put into the
+        foreground first.
 
         Returns:
-            Whether it was ours to give.
+            Whether the terminal was ours to give up.
 
         Raises:
-            OSError: there is no process left to do it with.
+            OSError: No further process can be started.
         """
         if os.getsid(0) != os.getpid() or not self.is_ours():
             return False
@@ -69,7 +73,7 @@ class Terminal:
         if empty == 0:
             os._exit(0)
         try:
-            os.setpgid(empty, empty)  # it has its number until it is collected, alive or not
+            os.setpgid(empty, empty)  # its pid is not reused before waitpid, dead or alive
             handed = self.hand_to(empty)
         finally:
             os.waitpid(empty, 0)
@@ -83,7 +87,7 @@ class Terminal:
         return True
 
     def claim(self) -> bool:
-        """As the leader of a session that has no terminal, make it ours. False: it is somebody else's."""
+        """As the leader of a session without a terminal, claim it. Return False if another session has it."""
         try:
             fcntl.ioctl(self.descriptor, termios.TIOCSCTTY, 0)
         except OSError:
