@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..kernel import killing, reaper, signals
-from ..kernel.descriptors import keep_only
+from ..kernel.execution import keep_only
 from ..kernel.shortage import describe
 from ..kernel.signals import Inherited
 from . import program

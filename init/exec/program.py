@@ -5,17 +5,15 @@ This file owns the time between fork and exec. It knows neither pipes nor the pr
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
 from collections.abc import Iterable, Sequence
 
+from ..kernel.execution import execute, restore_dispositions
 from ..kernel.shortage import describe
 from .forwarding import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from .tty import Terminal
-
-_SHELL = "/bin/sh"
 
 
 def start(
@@ -78,27 +76,14 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
         if folder >= 0:
             os.fchdir(folder)
         _restore_environment()
-        _restore_dispositions()
+        restore_dispositions()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _execute(command)
+        execute(command, shell=True)
     except OSError as error:
         code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
         say(f"cannot execute {command[0]!r}: {describe(error)}")
     finally:
         os._exit(code)
-
-
-def _restore_dispositions() -> None:  # Not measured: exec comes next.
-    """Undo what Python did. Other signals that were ignored at the start stay ignored, as under nohup(1).
-
-    Python ignores SIGPIPE and SIGXFSZ, and does not tell whether they were ignored before. An ignored SIGCHLD would
-    keep the program from waiting for its own children.
-    """
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):  # SIGINT: if it is pending, it would run Python code
-            signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _restore_environment() -> None:  # Not measured: exec comes next.
@@ -114,39 +99,3 @@ def _restore_environment() -> None:  # Not measured: exec comes next.
         os.environb[b"LC_CTYPE"] = before[0].partition(b"=")[2]
     else:
         del os.environ["LC_CTYPE"]
-
-
-def _execute(command: Sequence[str]) -> None:
-    """Execute a program, which is looked up in PATH unless it has a slash, as execvp(3) does.
-
-    Raises:
-        OSError: It cannot be executed.
-    """
-    program, missing = command[0], OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if not program:
-        raise missing
-    if "/" in program:
-        _execute_file(program, command)
-    refused = None
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):  # os.get_exec_path would import a module
-        try:
-            _execute_file(os.path.join(folder or ".", program), command)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except PermissionError as error:
-            refused = error
-    raise refused or missing
-
-
-def _execute_file(path: str, command: Sequence[str]) -> None:
-    """Execute a file. The shell runs a script without `#!`, as POSIX demands.
-
-    Raises:
-        OSError: It cannot be executed.
-    """
-    try:
-        os.execv(path, list(command))
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise
-        os.execv(_SHELL, [_SHELL, path, *command[1:]])

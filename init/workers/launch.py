@@ -7,7 +7,6 @@ next to nothing.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import signal
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 from pipe_runtime.wire.alive import ALIVE_FD, arm
 
-from ..kernel.descriptors import keep_only
+from ..kernel.execution import execute, keep_only, restore_dispositions
 
 DUMP_FD = 4
 """In the worker: takes the stacks of a worker that hangs or crashes."""
@@ -276,14 +275,10 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
             from ..limits import rlimits  # whoever starts ahead has no such limit, and need not load it
 
             rlimits.apply(os.getpid(), rlimits.Limits(open_files=open_files))
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)  # Python ignores the first two; a parent may have ignored the third
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if callable(signal.getsignal(number)):
-                signal.signal(number, signal.SIG_DFL)  # or one that comes before exec would be swallowed by a handler
+        restore_dispositions()
         # A parent may have had all blocked. Without its stack nobody could tell why a worker hangs.
         signal.pthread_sigmask(signal.SIG_SETMASK, set(mask) - {DUMP_SIGNAL})
-        os.execve(_find(command[0], environment), list(command), dict(environment))
+        execute(command, environment)
     except OSError as error:
         os.write(failure, b"%d" % (error.errno or 0))
     finally:
@@ -297,23 +292,6 @@ def _join(procs: int, failure: int) -> None:
     except OSError as error:
         os.write(failure, b"-%d" % (error.errno or 0))
         os._exit(_EXEC_FAILED)
-
-
-def _find(program: str, environment: Mapping[str, str]) -> str:
-    """The program's path, looked up in PATH unless it has a slash.
-
-    FileNotFoundError: it is nowhere. PermissionError: it is somewhere, but not executable.
-    """
-    if "/" in program:
-        return program
-    number = errno.ENOENT
-    for folder in environment.get("PATH", os.defpath).split(os.pathsep):  # os.get_exec_path would import a module
-        path = os.path.join(folder, program)
-        if os.path.isfile(path):
-            if os.access(path, os.X_OK):
-                return path
-            number = errno.EACCES
-    raise OSError(number, os.strerror(number), program)
 
 
 def this_python() -> str:
