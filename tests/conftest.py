@@ -1,7 +1,7 @@
-"""What holds for every test: nothing is left behind, and a seed reproduces every failure.
+"""Fixtures and hooks for all tests. No test may leave anything behind, and a seed reproduces every failure.
 
-Helpers that are no fixtures are in testing/pipe_testing. Nothing here imports pipe_init or pipe_runtime, so
-that collecting the tests works where the product itself is broken.
+Helpers that are not fixtures are in testing/pipe_testing. This file imports neither pipe_init nor pipe_runtime, so that
+tests can be collected even if the product is broken.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from pipe_testing import command, descriptors, modes, processes, tools
 from pipe_testing.fifo import Fifo
 
 SEED = int(os.environ.get("PIPE_INIT_SEED") or random.SystemRandom().getrandbits(32))
-os.environ["PIPE_INIT_SEED"] = str(SEED)  # for the processes among which pytest-xdist divides the tests
+os.environ["PIPE_INIT_SEED"] = str(SEED)  # for the processes in which pytest-xdist runs the tests
 
-# No deadline: how long an example takes on a busy machine says nothing about the code.
+# No deadline: the time that an example takes on a busy machine tells nothing about the code.
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Before hypothesis' own plugin reads its option: one seed for it and for the `seed` fixture."""
+    """Set one seed for hypothesis and for the `seed` fixture, before hypothesis reads its own option."""
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = SEED
     processes.become_subreaper()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:  # as in a shell's background job, and so in all that we start
+        if signal.getsignal(number) is signal.SIG_IGN:  # a shell's background job ignores it, and so would our children
             signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_report_header() -> list[str]:
-    """Name the seed, and what is under test."""
+    """Show the seed and what is under test."""
     kind = "pure Python" if os.environ.get("MSGPACK_PUREPYTHON") else "C where it was built"
     found = (util.find_spec(name) for name in ("pipe_init", "pipe_runtime"))
     return [
@@ -55,9 +55,10 @@ def pytest_report_header() -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """No coverage in the children of a test that is marked `unmeasured`, nor in those of its fixtures.
+    """Turn off coverage in the children of a test that is marked `unmeasured`, and in those of its fixtures.
 
-    Nor in other modes than the first: processes that are forked for one request each would only write coverage's data.
+    Also turn it off in all modes except the first. Processes that are forked for one request each would spend their
+    time on writing coverage's data.
     """
     in_another_mode = _params(item).get("process_mode", modes.EXEC) != modes.EXEC
     unmeasured = in_another_mode or item.get_closest_marker("unmeasured")
@@ -74,7 +75,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a process, a zombie, an open descriptor or a signal handler.
 
-    What a wider fixture has made may stay.
+    What a fixture of a wider scope has made may stay.
     """
     children = processes.children()
     before = descriptors.open_descriptors()
@@ -91,13 +92,13 @@ def nothing_left() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test of a module that has MODES can run in each of them, but for those that it is not marked for."""
+    """Let each test of a module with MODES run in each of its modes, except those that the test's mark leaves out."""
     if hasattr(metafunc.module, "MODES"):
         metafunc.parametrize("process_mode", _modes_of(metafunc.definition), indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what modes.py does not want in this run."""
+    """Leave out the tests that modes.py does not want in this run."""
     left_out = []
     for item in items:
         mode = _params(item).get("process_mode")
@@ -111,7 +112,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _modes_of(item: Any) -> tuple[str, ...]:
-    """Those that a test of a module with MODES can run in."""
+    """Return the modes in which a test of a module with MODES can run."""
     mark = item.get_closest_marker("modes")
     allowed: tuple[str, ...] = item.module.MODES
     return allowed if mark is None else tuple(mode for mode in mark.args if mode in allowed)
@@ -123,7 +124,7 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def process_mode(request: pytest.FixtureRequest) -> Iterator[str]:
-    """How the commands of the test start their workers; modes.py says what there is."""
+    """Set how the test's commands start their workers. modes.py lists the modes."""
     modes.chosen = getattr(request, "param", modes.EXEC)
     yield modes.chosen
     modes.chosen = modes.EXEC
@@ -131,20 +132,20 @@ def process_mode(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def seed() -> int:
-    """A number for random.Random(seed); the same for the whole run, and shown with a failure."""
+    """Return a number for random.Random(seed). It is the same for the whole run and is shown with a failure."""
     print(f"PIPE_INIT_SEED={SEED}")
     return SEED
 
 
 @pytest.fixture
 def require_tool() -> Callable[[str], str]:
-    """`require_tool("bwrap")` -> its path. Without it the test skips, or fails where PIPE_INIT_CI=1."""
+    """Return a function that returns the path of a program. Without the program the test skips, or fails under CI."""
     return tools.require_tool
 
 
 @pytest.fixture
 def page() -> Iterator[tuple[int, int]]:
-    """(reader, writer) of a pipe that holds one page. A test may close either."""
+    """Yield the reading and the writing end of a pipe that holds one page. A test may close either."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     yield reader, writer
@@ -155,7 +156,7 @@ def page() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Iterator[Fifo]:
-    """A named pipe for a function to hold open."""
+    """Yield a named pipe that a function can hold open."""
     fifo = Fifo(tmp_path / "fifo")
     yield fifo
     fifo.close()
@@ -163,5 +164,5 @@ def fifo(tmp_path: Path) -> Iterator[Fifo]:
 
 @pytest.fixture
 def pipe_init() -> command.PipeInit:
-    """`pipe_init("run", "index.handler", cwd=folder)` -> returncode, stdout, stderr (bytes); never hangs."""
+    """Return a function that runs the command: `pipe_init("run", "index.handler", cwd=folder)`. It never hangs."""
     return command.PipeInit()

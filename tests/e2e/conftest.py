@@ -11,7 +11,7 @@ from pipe_testing.shown import SHOW, WRONG
 
 @pytest.fixture
 def show(tmp_path: Path) -> Path:
-    """A folder whose index.handler evaluates what the event says, and whose wrong.handler executes it."""
+    """Make a folder whose index.handler evaluates the text in the event, and whose wrong.handler executes it."""
     (tmp_path / "index.py").write_text(SHOW)
     (tmp_path / "wrong.py").write_text(WRONG)
     return tmp_path

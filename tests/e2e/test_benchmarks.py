@@ -1,4 +1,4 @@
-"""The benchmarks run, and say what they should. How fast anything is, no test decides."""
+"""Tests that the benchmarks run and print what they should. No test judges how fast anything is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def run(program: str, *options: str) -> str:
-    """Run a benchmark to its end; return what it printed."""
+    """Run a benchmark to its end and return what it printed."""
     ended = subprocess.run(
         [sys.executable, str(BENCHMARKS / program), *options],
         capture_output=True,

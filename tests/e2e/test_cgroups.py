@@ -1,7 +1,7 @@
-"""Cgroups of workers, by command line, where this machine has hierarchies.
+"""Tests of workers' cgroups on the command line, where this machine has hierarchies.
 
-Version 1 is tested with its controllers, version 2 as far as the machine has it: joining and killing need no
-controller. tests/unit/test_cgroup.py has what the files of a group mean.
+Version 1 is tested with its controllers. Version 2 is tested as far as the machine has it, because joining and killing
+need no controller. tests/unit/test_cgroup.py tests what the files of a group mean.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MIB = 2**20
 LIMITS = ("-m", "100", "--pids", "10", "--cpu-time", "1", "--open-files", "64", "--output-limit", "1", "-t", "5")
 ALL = (*LIMITS, "--grace", "0.2", "-q")
 
-# do: (error type, exit code, the limit's name, its value, its peak)
+# do: (error type, exit code, the limit's name, the limit's value, its peak)
 BROKEN: dict[str, tuple[str, int, str | None, int | None, int | None]] = {
     "memory": ("Runtime.OutOfMemory", 137, "memory", 100 * MIB, 100 * MIB),
     "memory_in_a_child": ("LookupError", 1, "memory", 100 * MIB, 100 * MIB),
@@ -51,20 +51,20 @@ BROKEN: dict[str, tuple[str, int, str | None, int | None, int | None]] = {
 
 @pytest.fixture
 def function(tmp_path: Path) -> Path:
-    """A folder with the functions, to write to."""
+    """Make a folder with the functions in which a test may write."""
     shutil.copy(FUNCTIONS / "breaks.py", tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def version_1() -> Iterator[dict[str, str]]:
-    """The variable that gives pipe-init a folder in each of three hierarchies."""
+    """Yield the variable that gives pipe-init a folder in each of three hierarchies."""
     with groups.folders("memory", "pids", "cpu") as folders:
         yield {"PIPE_INIT_CGROUP": os.pathsep.join(folders)}
 
 
 def check(name: str, error: dict[str, Any]) -> None:
-    """Fail unless `error` is the one that BROKEN has."""
+    """Fail unless `error` is the one in BROKEN."""
     kind, _, limit, value, peak = BROKEN[name]
     assert error["errorType"] == kind, error
     expected = {key: each for key, each in (("name", limit), ("value", value), ("peak", peak)) if each is not None}
@@ -72,7 +72,7 @@ def check(name: str, error: dict[str, Any]) -> None:
 
 
 def case(name: str) -> Any:
-    """Coverage has files open itself, and cannot open more: it is not measured where that is the limit."""
+    """Return a case. Coverage needs descriptors of its own, so it is not measured where their number is the limit."""
     return pytest.param(name, marks=pytest.mark.unmeasured if BROKEN[name][2] == "open_files" else ())
 
 
@@ -87,8 +87,8 @@ class TestVersion1:
         assert finished.returncode == BROKEN[name][1]
 
     def test_one_after_the_other(self, pipe_init: PipeInit, function: Path, version_1: dict[str, str]) -> None:
-        """An event of the cgroup's is told of no request that it may not belong to: the worker runs ahead of us."""
-        first = "would_block"  # it travels alone; from then on the worker is sent events ahead
+        """Check that a request is told only of limits that were hit while it ran. The worker runs ahead of the init."""
+        first = "would_block"  # it is sent alone; after it the worker is sent events ahead
         names = [first, "memory_in_a_child", "would_block", "threads", "would_block", "memory", "would_block"]
         stdin = "\n".join(json.dumps({"do": name}) for name in names).encode()
         arguments = ("--events", "-", *ALL)
@@ -120,7 +120,7 @@ class TestVersion1:
         assert 0 < float(finished.stdout) < 0.5
 
     def test_a_fork_bomb_is_swept(self, pipe_init: PipeInit, function: Path, version_1: dict[str, str]) -> None:
-        """Nothing is left: the fixtures look for processes and for groups."""
+        """Check that nothing is left: the fixtures look for processes and for groups."""
         arguments = ("-e", '{"do": "bomb"}', *ALL, "--pids", "50", "-t", "0.5")
         finished = pipe_init("run", "breaks.handler", *arguments, cwd=function, env=version_1)
         error = json.loads(finished.stderr.splitlines()[-1])
@@ -156,12 +156,12 @@ class TestVersion1:
             assert [line["limit"] for line in lines[::2]] == [{"name": "pids", "value": 1, "peak": 1}] * 2
             assert [type(line) for line in lines[1::2]] == [int, int]
 
-    @pytest.mark.unmeasured  # coverage would need memory that is not left
+    @pytest.mark.unmeasured  # coverage would need more memory than there is
     def test_a_controller_that_is_not_given(self, pipe_init: PipeInit, function: Path) -> None:
         with groups.folders("pids") as folders:
             given = ("-e", '{"do": "memory"}', "-m", "100", "-q", "--cgroup", *folders)
             finished = pipe_init("run", "breaks.handler", *given, cwd=function)
-            assert json.loads(finished.stderr)["errorType"] == "MemoryError"  # RLIMIT_DATA sees to it
+            assert json.loads(finished.stderr)["errorType"] == "MemoryError"  # RLIMIT_DATA limits it instead
             finished = pipe_init("run", "breaks.handler", *given, "--cpus", "1", cwd=function)
             assert finished.returncode == 2
             assert b"controller cpu" in finished.stderr
@@ -197,7 +197,7 @@ class TestGroups:
             assert process.stderr.read(32) == b"r" * 32
             assert len(group.members()) == 32
             group.kill()
-            assert process.stderr.read() == b""  # the last of them has ended, or its end of the pipe would be open
+            assert process.stderr.read() == b""  # all processes have ended, or the pipe would still be open
             process.stderr.close()
             process.wait()
             processes.end_children()
@@ -221,7 +221,7 @@ def _python() -> str:
 
 class TestJoining:
     def test_who_cannot_join_is_not_run(self) -> None:
-        full = os.open("/dev/full", os.O_WRONLY)  # takes nothing, as a group that has no room
+        full = os.open("/dev/full", os.O_WRONLY)  # a write fails, as in a group without room
         process = launch.start(["/bin/sh", "-c", "exit 3"], {}, joins=[full])
         os.close(full)
         assert os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1]) == 127
@@ -257,7 +257,7 @@ class TestFolders:
         assert own_folder(group, mounts) == folder
 
     def test_to_be_able_to_write_is_not_enough(self) -> None:
-        assert own_delegated(["memory", "pids", "cpus"]) is None  # nobody has marked the group that the tests run in
+        assert own_delegated(["memory", "pids", "cpus"]) is None  # the group of the tests is not marked as delegated
 
     def test_the_mark_of_systemd(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with groups.folders("") as folders:
@@ -288,6 +288,6 @@ class TestFolders:
         (tmp_path / "cgroup.controllers").write_text("cpu memory pids hugetlb\n")
         control = tmp_path / "cgroup.subtree_control"
         control.write_text("memory\n")
-        with pytest.raises(CannotLimit):  # a folder below is no cgroup; by then they were switched on
+        with pytest.raises(CannotLimit):  # the folder below is no cgroup; the controllers were switched on before
             Delegation([str(tmp_path)], ["memory", "pids", "cpus"])
         assert control.read_text() == "-cpu -pids"

@@ -1,6 +1,6 @@
-"""Kills, stops and segfaults at random moments, in small; and the moments at which larger runs have found something.
+"""Tests with kills, stops and crashes at random moments, and with the moments at which larger runs found a fault.
 
-benchmarks/chaos.py is the large one, and docs/reliability.md has its figures.
+benchmarks/chaos.py is the large program, and docs/reliability.md has its figures.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def test_strikes_at_random(mode: str, seed: int) -> None:
 
 @contextmanager
 def running(pipe_init: PipeInit, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`pipe-init run --events - ARGUMENTS`, with its stdin and stdout as pipes."""
+    """Yield a running `pipe-init run --events - ARGUMENTS`, with pipes for stdin and stdout."""
     with subprocess.Popen(
         [*pipe_init.command, "run", "-q", "--events", "-", *arguments],
         stdin=subprocess.PIPE,
@@ -57,7 +57,7 @@ def running(pipe_init: PipeInit, *arguments: str) -> Iterator[subprocess.Popen[b
 
 
 def ask(process: subprocess.Popen[bytes], event: object) -> Any:
-    """One event, and its line."""
+    """Send one event and return its result line."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(json.dumps(event).encode() + b"\n")
     process.stdin.flush()
@@ -82,9 +82,9 @@ def test_a_killed_template_leaves_no_descriptor(pipe_init: PipeInit) -> None:
             for victim in victims.below(process.pid):
                 kinds = ("worker", "forking") if victim.pid == worker else ("template", "forking")
                 assert victim.kind in kinds
-                assert victims.strike(victim, 9) or victim.kind == "forking", "only who forks ends by itself"
-            # Its death must be known before the next event, or that one would be lost with it. A worker that was just
-            # falling to pipe-init was on nobody's list of children before.
+                assert victims.strike(victim, 9) or victim.kind == "forking", "only a process that forks ends by itself"
+            # Each death must be known before the next event, or that event would be lost with the worker. A worker that
+            # was just becoming pipe-init's child was in no process's list of children before.
             while left := [victim for victim in victims.below(process.pid) if victims.look(victim.pid)]:
                 for victim in left:
                     victims.strike(victim, 9)
@@ -110,7 +110,7 @@ def test_a_worker_that_nobody_reports(pipe_init: PipeInit, tmp_path: Path) -> No
 
 
 def load_victims() -> Any:
-    """benchmarks/victims.py, which no package has."""
+    """Import benchmarks/victims.py, which is not in any package."""
     spec = util.spec_from_file_location("victims", BENCHMARKS / "victims.py")
     assert spec is not None and spec.loader is not None
     module = util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""Several requests at once in one worker, through the command: they overlap, and each line has its own request's id."""
+"""Tests of several requests at once in one worker, on the command line: they overlap, and each line has its own id."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_line_has_the_id_of_its_own_request(
         marks = set(MARK.findall(line))
         if not marks:
             continue
-        ((number, id),) = marks  # no line has parts of two requests
+        ((number, id),) = marks  # no line holds parts of two requests
         assert id == ids[int(number)]
         said = json.loads(line).get("requestId") if style == "json" else line.replace(f"|{id}>", "")
         assert said is not None and id in said, line

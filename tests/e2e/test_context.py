@@ -1,4 +1,4 @@
-"""The context goes to processes that the function starts."""
+"""Tests that processes that the function starts get its context."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Handlers under awslambdaric, Lambda's own client, and under pipe-init: the same, or a difference with a reason.
+"""Tests that handlers behave the same under pipe-init and under awslambdaric, AWS Lambda's own client.
 
-The handlers are in tests/functions/differential; each entry of a module's CASES is one. docs/lambda.md has the table of
-differences. What differs and is not in the table fails, and what is in the table and does not differ fails too.
+The handlers are in tests/functions/differential: each entry in a module's CASES is one. docs/lambda.md has a table of
+the differences and their reasons. A test fails for a difference that is not in the table. It also fails for an entry in
+the table that does not differ.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ HEADERS = {
     "Lambda-Runtime-Client-Context": json.dumps(CLIENT_CONTEXT),
 }
 EXECUTION = "AWS_Lambda_python3.12"
-"""Since then results are UTF-8 as it is; with an older name awslambdaric writes escapes."""
+"""From this version on, awslambdaric writes results as UTF-8. With an older version it writes escapes."""
 
 VARIABLES = {
     "AWS_EXECUTION_ENV": EXECUTION,
@@ -70,7 +71,7 @@ VARIABLES = {
 
 @dataclass
 class Outcome:
-    """What came of a case: a result's JSON or an error, and the log; ids and times are replaced by words."""
+    """The outcome of a case: the JSON of a result or an error, and the log. Words replace ids and times."""
 
     result: str | None
     error: dict[str, Any] | None
@@ -94,7 +95,7 @@ EVENTS = {
     "values.echo_surrogate": r'"\ud800"',
     "values.echo_nan": "NaN",
 }
-"""Name of a case → its event, as JSON; of all others it is {}."""
+"""The event of a case as JSON, by the case's name. All other cases get {}."""
 
 
 def cases_of(module: str) -> list[str]:
@@ -112,14 +113,14 @@ RUNS: dict[str, tuple[list[str], dict[str, str]]] = {
     "json:": (LOGS, {"AWS_LAMBDA_LOG_FORMAT": "JSON"}),
     "debug:": ([case for case in LOGS if ".level_" in case], {"AWS_LAMBDA_LOG_LEVEL": "DEBUG"}),
 }
-"""Prefix of a case's name → the cases of a run, and what more is in the environment."""
+"""The cases of one run, and variables in addition to the usual ones, by the prefix of the cases' names."""
 
 USED = {
     "": {"place", "hints"},
     "json:": {"milliseconds", "location", "printed"},
     "debug:": set(),
 }
-"""Prefix → the rules of Sameness that have something to do there."""
+"""The rules of Sameness that apply to a run, by the same prefix."""
 
 LOADS = {
     "load:missing": "no_such_module.handler",
@@ -145,11 +146,11 @@ LOADS = {
     "load:three_parameters": "kinds.many",
     "load:optional_parameters": "kinds.optional",
 }
-"""Name of a case → a handler that has a process of its own."""
+"""The handlers that need a process of their own, by the name of the case."""
 
 
 class Lambda:
-    """awslambdaric."""
+    """The side of awslambdaric."""
 
     def __init__(self, folder: Path, sameness: Sameness) -> None:
         self.folder = folder
@@ -176,7 +177,7 @@ class Lambda:
 
 
 class Here:
-    """pipe-init."""
+    """The side of pipe-init."""
 
     def __init__(self, pipe_init: PipeInit, folder: Path, sameness: Sameness) -> None:
         self.pipe_init = pipe_init
@@ -226,23 +227,26 @@ def event_of(case: str) -> str:
 
 
 def requests_of(text: str) -> Iterator[tuple[str, str]]:
-    """Each request's id with its part of the log, from the lines that Lambda's log style puts around it."""
+    """Yield each request's id and its part of the log, which Lambda's log style puts between two lines."""
     pattern = r"^START RequestId: (\S+) Version: 7\n(.*?)^END RequestId: \1\n"
     for found in re.finditer(pattern, text, re.DOTALL | re.MULTILINE):
         yield found[1], found[2]
 
 
 def words(text: str, request_id: str) -> str:
-    """A text without what differs from run to run: the id, the digits of times, addresses."""
+    """Return the text with words in place of what differs between runs: the id, the digits of times, addresses."""
     text = text.replace(request_id, "ID") if request_id else text
     text = re.sub(r" at 0x[0-9a-f]+", " at ADDRESS", text)
     return re.sub(r"\b20\d\d-\d\d-\d\d[T ][\d:.]+", lambda found: re.sub(r"\d", "0", found[0]), text)
 
 
 class Sameness:
-    """What differs everywhere, and so is made the same before a comparison. used: the rules that had something to do.
+    """Make equal what differs everywhere, before outcomes are compared.
 
-    docs/lambda.md has the rules by name, under "Everywhere".
+    docs/lambda.md names the rules under "Everywhere".
+
+    Attributes:
+        used: The rules that have changed something.
     """
 
     RULES = ("place", "hints", "frames", "warning", "milliseconds", "location", "printed")
@@ -251,7 +255,7 @@ class Sameness:
         self.used: set[str] = set()
 
     def lambdas(self, result: str | None, error: dict[str, Any] | None, log: str, request_id: str) -> Outcome:
-        """An outcome of awslambdaric."""
+        """Return an outcome of awslambdaric."""
         found = normal(result, error, log, request_id)
         found.log = [line for line in found.log if not ("LAMBDA_WARNING" in line and self.rule("warning"))]
         if found.error is not None:
@@ -262,7 +266,7 @@ class Sameness:
         return found
 
     def here(self, result: str | None, error: dict[str, Any] | None, log: str, request_id: str) -> Outcome:
-        """An outcome of pipe-init."""
+        """Return an outcome of pipe-init."""
         found = normal(result, error, log, request_id)
         if found.error is not None and found.error["errorType"] == "Runtime.MarshalError":
             message, place = re.fullmatch(r"(.*?)(: result\S*)?", found.error["errorMessage"]).groups()  # type: ignore[union-attr]
@@ -275,7 +279,7 @@ class Sameness:
         return found
 
     def record(self, line: dict[str, Any]) -> Any:
-        """A line of JSON that this runtime has written."""
+        """Return a line of JSON that this runtime has written, as awslambdaric would write it."""
         stamp = line.get("timestamp", "")
         if stamp.endswith(".000Z") and self.rule("milliseconds"):
             line["timestamp"] = stamp.replace(".000Z", "Z")
@@ -286,14 +290,14 @@ class Sameness:
         return line
 
     def rule(self, name: str) -> bool:
-        """Note that a rule had something to do. True."""
+        """Note that a rule has changed something, and return True."""
         assert name in self.RULES
         self.used.add(name)
         return True
 
 
 def normal(result: str | None, error: dict[str, Any] | None, log: str, request_id: str) -> Outcome:
-    """What came of a case; a line of the log that is a JSON object as such."""
+    """Return the outcome of a case. A log line that is a JSON object is decoded."""
 
     def line(text: str) -> Any:
         try:
@@ -313,7 +317,7 @@ def normal(result: str | None, error: dict[str, Any] | None, log: str, request_i
 
 @dataclass
 class Row:
-    """A row of the table: these aspects of these cases differ, for this reason."""
+    """A row of the table: in these aspects these cases differ, for this reason."""
 
     aspects: list[str]
     cases: list[str]
@@ -330,7 +334,7 @@ def table() -> list[Row]:
 
 
 def differences(lambdas: Outcome, here: Outcome) -> list[str]:
-    """The aspects that differ. Of two errors, their fields; else the results, where an error is none."""
+    """Return the aspects that differ. Compare the fields of two errors, or else the results; an error is no result."""
     both_failed = lambdas.error is not None and here.error is not None
     compared = ASPECTS[1:] if both_failed else ("result", "log")
     return [name for name in compared if lambdas.aspect(name) != here.aspect(name)]
@@ -379,7 +383,7 @@ def test_handlers_in_forked_workers(
 
 @pytest.fixture(scope="module")
 def loading(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The modules to load, with one that no tool could read in a folder of sources."""
+    """Make the folder of modules to load. One has a syntax error, which no tool could read among the sources."""
     folder = tmp_path_factory.mktemp("loading")
     for file in LOADING.glob("**/*.py"):
         (folder / file.relative_to(LOADING)).parent.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
-"""Every example does what its own text says: the commands in it are run, and their output is compared.
+"""Tests that every example does what its own text says: its commands are run, and their output is compared.
 
-They are meant to be run from the folder above examples/. Those that docs/functions.md has too are left to its test.
+The commands run in the folder above examples/. Commands that docs/functions.md has too are tested there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAGE = (ROOT / "docs" / "functions.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[tuple[str, Command]]:
-    """(example, command) of all the commands in the examples' module docstrings, each at the start of a paragraph."""
+    """Return all commands in the examples' module docstrings, with the example. A command begins a paragraph."""
     found = []
     for path in sorted(EXAMPLES.rglob("*.py")):
         _, *own = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n$ ")

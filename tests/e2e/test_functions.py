@@ -1,4 +1,4 @@
-"""docs/functions.md: each of its commands prints what the page says, and every example is on it."""
+"""Tests that each command in docs/functions.md prints what the page says, and that the page has every example."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PAGE = (ROOT / "docs" / "functions.md").read_text(encoding="utf-8")
 
 
 def blocks() -> list[str]:
-    """What is in the page's code blocks."""
+    """Return the contents of the page's code blocks."""
     return re.findall(r"^```\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[Command]:
-    """The commands of all the blocks."""
+    """Return the commands in all the blocks."""
     return [command for block in blocks() for command in console.commands(block)]
 
 
@@ -37,7 +37,7 @@ def test_every_block_is_commands() -> None:
 def test_every_example_is_on_the_page() -> None:
     shown = {name for command in commands() for name in re.findall(r"examples/(\w+)", command.line)}
     there = {path.name for path in (ROOT / "examples").iterdir() if path.is_dir()}
-    assert shown == there - {"echo"}  # which is for the tests
+    assert shown == there - {"echo"}  # that example is for the tests
 
 
 def test_no_command_is_there_twice() -> None:
@@ -46,7 +46,7 @@ def test_no_command_is_there_twice() -> None:
 
 
 def in_modes(command: Command) -> Any:
-    """What shows the state of one worker, or requests that share it, is not the same where there are several."""
+    """Return the command as a parameter. With several workers, a command that shows one worker's state is left out."""
     shares = re.search("Counter|--concurrency|examples/lifecycle", command.line)
     marks = pytest.mark.modes(modes.EXEC, modes.TEMPLATE) if shares else ()
     return pytest.param(command, marks=marks, id=command.line[:60])

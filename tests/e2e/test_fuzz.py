@@ -1,4 +1,4 @@
-"""Handlers that misbehave at random, in every mode, break no promise.
+"""Tests that handlers that misbehave at random break no promise, in any mode.
 
 benchmarks/fuzz.py is the program, and docs/reliability.md says what it checks.
 """
@@ -22,10 +22,10 @@ finally:
     sys.path.remove(str(BENCHMARKS))
 
 EVENTS = int(os.environ.get("PIPE_INIT_FUZZ_EVENTS") or 1000)
-"""Events of all modes together."""
+"""The events of all modes together."""
 
 SINGLE_COST = 10
-"""An event with a pipe-init of its own costs as much as so many others."""
+"""An event with a pipe-init of its own costs as much as this many other events."""
 
 NAMES = [fuzz.SINGLE, *(mode.name for mode in fuzz.MODES)]
 

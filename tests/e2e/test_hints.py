@@ -1,4 +1,4 @@
-"""Hints on the command line: one line after the error, said once, that changes nothing else."""
+"""Tests of hints on the command line: one line after the error, shown once, that changes nothing else."""
 
 from __future__ import annotations
 

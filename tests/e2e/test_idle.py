@@ -1,6 +1,6 @@
-"""Who has nothing to do does nothing: no wake-ups and no CPU time in the init, the template and the workers.
+"""Tests that idle processes do nothing: the init, the template and the workers use no CPU time and never wake up.
 
-The kernel's own counters tell. A run is held open, with its standard input, after some events.
+The kernel's own counters tell. After some events the run is kept open by its standard input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipe_testing.command import PipeInit, popen
 pytestmark = pytest.mark.unmeasured
 
 SECONDS = 1.0
-"""How long nothing may happen."""
+"""The seconds in which nothing may happen."""
 
 FUNCTION = """
 import asyncio, os
@@ -66,7 +66,7 @@ def test_nobody_wakes_up_while_there_is_nothing_to_do(pipe_init: PipeInit, tmp_p
 
 
 def settled(pid: int) -> dict[int, list[str]]:
-    """The counters of the process and of what descends from it, once nothing has happened for a moment."""
+    """Return the counters of a process and its descendants, once they have not changed for a moment."""
     ends = time.monotonic() + 30
     before: dict[int, list[str]] = {}
     after: dict[int, list[str]] = {}
@@ -74,19 +74,19 @@ def settled(pid: int) -> dict[int, list[str]]:
         assert time.monotonic() < ends, f"it does not come to rest: {before}, then {after}"
         try:
             before, after = after, look(pid, 0.3)
-        except FileNotFoundError:  # one has just been replaced
+        except FileNotFoundError:  # a process has just been replaced
             continue
     return before
 
 
 def look(pid: int, seconds: float) -> dict[int, list[str]]:
-    """The same after so many seconds in which nobody is disturbed."""
+    """Return the same counters after so many seconds without any request."""
     select.select([], [], [], seconds)
     return {each: counters(each) for each in descendants(pid)}
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The process and all below it."""
+    """Yield the process and all its descendants."""
     yield pid
     for task in os.listdir(f"/proc/{pid}/task"):
         for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
@@ -94,7 +94,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def counters(pid: int) -> list[str]:
-    """Of each of its threads: how often it was put to sleep or interrupted, and its CPU time in ticks."""
+    """Return a text for each thread: how often it slept or was interrupted, and its CPU time in ticks."""
     found = []
     for task in sorted(os.listdir(f"/proc/{pid}/task")):
         status = Path(f"/proc/{pid}/task/{task}/status").read_text().splitlines()

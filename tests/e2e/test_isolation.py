@@ -1,7 +1,8 @@
-"""--isolation request: what one request leaves in its process, the next one does not find, however the first ended.
+"""Tests of --isolation request: a request finds nothing of an earlier request's process, however that one ended.
 
-The function leaves everything that it can, then the next request looks at everything. What it finds is compared with
-what a request in a process of its own finds; and with a process that serves both, to show that each look sees.
+A function leaves behind all that it can, and the next request looks for it. What it finds is compared with what a
+request finds in a process of its own. It is also compared with a process that serves both, to show that each look can
+find something.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ ENDS = {
     "segfault": "Runtime.ExitError",
     "kill": "Runtime.ExitError",
 }
-"""How the request that leaves everything ends: errorType."""
+"""The error type of each way in which the first request ends."""
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a single request finds in a process of its own, which was forked from nothing."""
+    """Return what a request finds in a process of its own that was not forked."""
     fifo = Fifo(tmp_path_factory.mktemp("fresh") / "fifo")
     try:
         done = PipeInit()("run", "index.handler", "-q", "-e", event("look", fifo), cwd=FUNCTION)
@@ -53,31 +54,31 @@ def event(do: str, fifo: Fifo, **more: object) -> str:
 
 
 def of(found: dict[str, Any]) -> dict[str, Any]:
-    """A look without the runtime's own modules: which there are depends on how the process came to be."""
+    """Return a look without the runtime's own modules, which depend on how the process was started."""
     names = [name for name in found["modules"][0] if not name.startswith("pipe_runtime")]
     return {**found, "modules": [names, *found["modules"][1:]]}
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What is not as it should be."""
+    """Return what differs from the expected values."""
     assert found.keys() == expected.keys()
     return {name: (found[name], expected[name]) for name in found if found[name] != expected[name]}
 
 
 class Conversation:
-    """A run of events that are sent one by one."""
+    """A run whose events are sent one by one."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def ask(self, *events: str) -> list[Any]:
-        """Send these in one go; their results."""
+        """Send these events at once and return their results."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write("".join(f"{event}\n" for event in events).encode())
         return [json.loads(self._process.stdout.readline()) for _ in events]
 
     def end(self) -> tuple[int, bytes]:
-        """Exit code and stderr."""
+        """End the run and return its exit code and stderr."""
         _, stderr = self._process.communicate(timeout=30)
         return self._process.returncode, stderr
 
@@ -92,9 +93,9 @@ def test_nothing_is_left_for_the_next_request(
         run = Conversation(process)
         (left,) = run.ask(event("leave", fifo, then=then))
         assert left == "left" if then == "answer" else left["errorType"] == ENDS[then], left
-        assert then != "hang" or "in hang" in "".join(left["stackTrace"])  # and not before it had left everything
-        # As many as there may be processes that were forked ahead, and some that were forked afterwards.
-        # With one worker nothing is there any more; with several, the next request can run beside what is being ended.
+        assert then != "hang" or "in hang" in "".join(left["stackTrace"])  # it hung only after it had left everything
+        # Ten are more requests than processes that were forked ahead. With one worker, all is gone by the next request.
+        # With several workers, the next request can run while the last process is being ended.
         patience = 0.0 if workers == "1" else 10.0
         for found in [run.ask(event("look", fifo, patience=patience))[0] for _ in range(10)]:
             assert differences(of(found), fresh) == {}
@@ -126,12 +127,12 @@ def test_nothing_is_left_where_requests_are_sent_without_waiting(
 
 
 def test_nothing_is_left_by_one_that_breaks_the_protocol(tmp_path: Path, fifo: Fifo, fresh: dict[str, Any]) -> None:
-    # It ends a run of the command; the supervisor underneath goes on.
+    # The violation ends a run of the command. Below it the supervisor goes on, so this test drives the supervisor.
     hello = {"handler": "index.handler", "code_dir": str(FUNCTION)}
     options: dict[str, Any] = {"isolation": REQUEST, "start_method": TEMPLATE, "max_requests": 1, "prestart": True}
     with supervised(tmp_path / "log", launch.runtime_command(sys.executable), hello=hello, **options) as driver:
         expected = json.loads(driver.ask(event("look", fifo).encode()).payload)
-        assert differences(of(expected), fresh).keys() <= {"environment"}  # it is this process's own
+        assert differences(of(expected), fresh).keys() <= {"environment"}  # this process has another environment
         broken = driver.ask(event("leave", fifo, then="nonsense").encode())
         assert broken.problem is not None and broken.problem["error_type"] == "Runtime.ProtocolError"
         assert broken.exit_code == EXIT_PROTOCOL
@@ -152,7 +153,7 @@ NAMES = [
 def test_each_look_sees_what_is_left_in_a_process_that_serves_both(
     pipe_init: PipeInit, fifo: Fifo, fresh: dict[str, Any], name: str
 ) -> None:
-    """Or the tests above would prove nothing."""
+    """Check that each look can find something. Otherwise the tests above would prove nothing."""
     lines = f"{event('leave', fifo, only=[name])}\n{event('look', fifo, only=[name])}\n"
     done = pipe_init("run", "index.handler", "--events", "-", "-q", cwd=FUNCTION, stdin=lines.encode())
     left, found = map(json.loads, done.stdout.splitlines())

@@ -1,4 +1,4 @@
-"""With the JSON log style each line on stderr is one JSON object: the function's, pipe-init's own, errors too."""
+"""Tests of the JSON log style: each line on stderr is one JSON object, from the function or from pipe-init."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def objects(stderr: bytes) -> list[dict[str, Any]]:
-    """The lines, each of which has to be an object with a time."""
+    """Return the lines decoded. Each must be an object with a time."""
     found = [json.loads(line) for line in stderr.splitlines()]
     for entry in found:
         assert isinstance(entry, dict) and MOMENT.fullmatch(entry.get("time") or entry["timestamp"]), entry
@@ -42,7 +42,7 @@ def objects(stderr: bytes) -> list[dict[str, Any]]:
 
 
 def messages(finished: Finished) -> list[tuple[str, str]]:
-    """(level, message) of pipe-init's own; every other line is checked for its form."""
+    """Return level and message of pipe-init's own lines, after checking the form of all other lines."""
     return [
         (entry["level"], entry["message"])
         for entry in objects(finished.stderr)

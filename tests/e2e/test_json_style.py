@@ -1,4 +1,4 @@
-"""`--log-style json` from end to end: each line of stderr is one JSON object, whoever wrote it and however."""
+"""Tests of `--log-style json` for all writers: each line of stderr is one JSON object, however it was written."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def handler(event, context):
 
 
 def objects(stderr: bytes) -> list[dict[str, Any]]:
-    """Each line of it, decoded."""
+    """Return each line, decoded."""
     return [dict(json.loads(line)) for line in stderr.decode().splitlines()]
 
 
 def error_in(stderr: bytes) -> dict[str, Any]:
-    """The one error in it; a hint may follow."""
+    """Return the only error in these lines. A hint may follow it."""
     [line] = [line for line in stderr.splitlines() if b'"errorType"' in line]
     return dict(json.loads(line))
 
@@ -57,7 +57,7 @@ def test_every_line_is_an_object_with_its_time(pipe_init: PipeInit, tmp_path: Pa
     [id] = {line["record"]["requestId"] for line in found if "record" in line}
     own = [line for line in found if "record" not in line]
     assert all(MOMENT.fullmatch(line["timestamp"]) or line["requestId"] == "mine" for line in own)
-    # What comes through fd 2 may be read before the init knows that the worker has begun.
+    # The init may read from fd 2 before it knows that the worker has begun the request.
     assert {line.get("requestId", id) for line in own} == {id, "mine"}
     said = {str(line.get("message", line.get("event"))): line for line in own}
     assert said["printed"] == {**said["printed"], "n": 1, "stream": "stdout"}
@@ -102,7 +102,7 @@ def test_on_a_terminal_it_is_json_too(pipe_init: PipeInit, tmp_path: Path) -> No
         while True:
             try:
                 said += os.read(terminal, 65536)
-            except OSError:  # all has been read, and no program has it any more
+            except OSError:  # all has been read, and no program has the terminal open
                 break
     finally:
         os.close(terminal)

@@ -1,8 +1,8 @@
-"""Every fault and every death for every kind of function: typed error, exit code, stack, and the next event succeeds.
+"""Tests of every fault and every death for every kind of function: the error, the exit code and the stack.
 
-What test_run_faults.py is for plain functions, one event at a time. The functions are in functions/kinds; a comment
-`# <- name` in them marks the line that a stack must show. Most tests are one run of `--events` with many faults; the
-runs of a group go side by side, for hanging takes its time.
+The next event must succeed each time. test_run_faults.py is the same for plain functions with one event at a time. The
+functions are in functions/kinds. A comment `# <- name` in them marks the line that a stack must show. Most tests read
+one run of `--events` with many faults. The runs of a group start at once, because hanging takes time.
 """
 
 from __future__ import annotations
@@ -37,14 +37,19 @@ TIMED_OUT = "RequestId: {id} Error: Task timed out after 0.50 seconds"
 GOOD = {"n": 1}
 
 Error = tuple[str, str, str, str]
-"""Name of a function in functions/kinds, the error's type and message, where `…` stands for anything, and the marker
-of the most recent line of ours in the stack, "" for no stack.
+"""A function in functions/kinds, the error's type and message, and the marker of the most recent line of ours in the
+stack. In the message `…` stands for any text. An empty marker means that there is no stack.
 """
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of function. asynchronous: on an event loop. streams: it can begin its answer, and fail then."""
+    """A kind of function.
+
+    Attributes:
+        asynchronous: Whether it runs on an event loop.
+        streams: Whether it can begin its answer and fail afterwards.
+    """
 
     name: str
     options: tuple[str, ...] = ()
@@ -56,11 +61,11 @@ class Kind:
 
     @property
     def is_http(self) -> bool:
-        """Whether its answers are HTTP's."""
+        """Tell whether its answers are HTTP responses."""
         return "--type" in self.options
 
     def answer(self, line: Any) -> Any:
-        """The value that it was given, or has made, as its result line shows it."""
+        """Return the value in a result line."""
         if self.is_http:
             assert line["statusCode"] == 200
             return json.loads(line["body"])
@@ -124,13 +129,13 @@ def pipe_init(kind: Kind, *options: str, stdin: bytes = b"") -> Finished:
 
 
 class Groups:
-    """The runs of a group, side by side; each is made once."""
+    """The runs of a group. They are started at once, and each is made only once."""
 
     def __init__(self) -> None:
         self._done: dict[tuple[str, Run], Finished] = {}
 
     def result(self, run: Run, group: Sequence[Run]) -> tuple[int, list[Any]]:
-        """The exit code and the result lines of one of a group."""
+        """Return the exit code and the result lines of one run of a group."""
         if (modes.chosen, run) not in self._done:
             with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
                 done_by_now = pool.map(lambda each: each(), group)
@@ -151,19 +156,19 @@ def event(fault: str, started: bool = False) -> str:
 
 
 def faults_of(kind: Kind, errors: Sequence[Error]) -> list[tuple[Error, bool]]:
-    """Each fault that there is for such a function, and whether its answer has begun by then."""
+    """Return each fault that this kind can have, and whether the answer has begun by then."""
     found = []
     for error in errors:
         if (error[0] not in AWAITING or kind.asynchronous) and not (error is UNSERIALISABLE and kind.is_http):
             before_and_behind = (False, True) if kind.streams else (False,)
-            if error in HANGS and kind.streams:  # one of both: each takes its time
+            if error in HANGS and kind.streams:  # only one of both, because each takes time
                 before_and_behind = (HANGS.index(error) % 2 == 0,)
             found += [(error, started) for started in before_and_behind]
     return found
 
 
 def one_by_one(kind: Kind, errors: Sequence[Error], *options: str) -> Run:
-    """Each fault, and behind each an event that is to succeed."""
+    """Return a run with each fault, and after each an event that must succeed."""
     faults = faults_of(kind, errors)
     lines = [line for error, started in faults for line in (event(error[0], started), json.dumps(GOOD))]
     return Run(kind, tuple(lines), options)
@@ -186,10 +191,10 @@ HUNG = [one_by_one(kind, HANGS, *SHORT) for kind in KINDS if kind is not PLAIN]
 
 
 SHARING = pytest.mark.modes(modes.EXEC, modes.TEMPLATE, modes.WORKERS)
-"""For tests of requests that share a worker: with a process for each request none do."""
+"""For tests of requests that share a worker, which never happens with a process for each request."""
 
 ONE_WORKER = pytest.mark.modes(modes.EXEC, modes.TEMPLATE)
-"""For tests of requests that are in one worker together."""
+"""For tests of requests that one worker handles at the same time."""
 
 
 def name_of(run: Run) -> str:
@@ -223,7 +228,7 @@ def test_a_timeout_shows_the_line_and_the_next_request_succeeds(groups: Groups, 
 
 
 def batch(kind: Kind, error: Error) -> list[str]:
-    """As many as are served at once; the last one dies, so all are in flight by then."""
+    """Return as many events as a worker serves at once. The last one dies while all are in progress."""
     return [event("waits" if kind.asynchronous else "sleep")] * (AT_ONCE - 1) + [event(error[0])]
 
 
@@ -244,7 +249,7 @@ def test_a_death_answers_all_in_flight_and_none_behind_them(groups: Groups, run:
 
 
 def neighbours(kind: Kind, hang: str) -> Run:
-    """A hang, naps, naps that begin before its time is over and end behind it, and what comes afterwards."""
+    """Return a run with a hang, naps that overlap it, and events afterwards."""
     naps = event("async_naps" if kind.asynchronous else "naps")
     return Run(kind, (event(hang), *[naps] * 2 * (AT_ONCE - 1), *[event("pid")] * 2), (*TOGETHER, "-t", "2"))
 
@@ -266,8 +271,8 @@ def test_a_timeout_leaves_its_neighbours_alone_and_a_worker_that_it_can(groups: 
     check(hung, (fault, "Sandbox.Timedout", TIMED_OUT.replace("0.50", "2.00"), fault))
     pids = [run.kind.answer(line) for line in rest]
     assert len(set(pids[:-2])) == 1
-    # A task that is cancelled and a thread that comes late have an end; the others can only be killed. An ASGI
-    # application is not cancelled: it is told of a disconnect, and this one does not listen.
+    # A cancelled task and a late thread come to an end. Other hangs end only when the worker is killed. An ASGI
+    # application is not cancelled: it receives a disconnect, and this one does not listen for it.
     stays = fault == "oversleeps" or (fault == "waits" and not run.kind.is_http)
     assert (set(pids[-2:]) == set(pids[:-2])) == stays
 
@@ -277,7 +282,7 @@ def test_the_line_is_shown_though_a_loop_in_c_lets_no_other_thread_run() -> None
     done = Run(PLAIN, (event("loop_in_c"), event("sleep")), (*TOGETHER, *SHORT))()
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["errorType"] for line in lines] == ["Sandbox.Timedout"] * 2
-    for line in lines:  # nobody can tell which thread serves which
+    for line in lines:  # no part of pipe-init can tell which thread serves which request
         assert f"line {marked_line('loop_in_c')}, in loop_in_c" in "".join(line["stackTrace"])
     assert done.returncode == 124
 
@@ -341,7 +346,7 @@ def test_an_application_that_does_not_start_answers_every_event_so(name: str, ty
 
 @SHARING
 def test_a_thread_that_waits_for_its_body_shows_the_line_of_the_application() -> None:
-    # Its stdin stays open and gives nothing more: the body never ends.
+    # Its stdin stays open without more input, so the body never ends.
     kind = Kind("reads_for_ever", ("--type", "wsgi"))
     with popen(
         PipeInit(),
@@ -363,7 +368,7 @@ def test_a_thread_that_waits_for_its_body_shows_the_line_of_the_application() ->
 
 
 def check(error: dict[str, Any], expected: Error) -> None:
-    """The error is the one of the table, and its stack begins and ends in the function's code."""
+    """Check that the error is the one in the table, and that its stack begins and ends in the function's code."""
     _, type, message, line = expected
     assert error.get("errorType") == type, error
     message = message.replace("{id}", error["requestId"])
@@ -375,7 +380,7 @@ def check(error: dict[str, Any], expected: Error) -> None:
     assert stack[0].startswith(f'  File "{FILE}", '), stack
     assert "pipe_runtime" not in "".join(stack)
     ours = [entry for entry in stack if str(FILE) in entry]
-    # A process that stops itself goes on where it was, or in the line behind.
+    # A process that stops itself continues on the same line or on the next one.
     lines = [marked_line(line) + more for more in ((0, 1) if line == "stops" else (0,))]
     assert any(ours[-1].startswith(f'  File "{FILE}", line {number}, in ') for number in lines), ours[-1]
 

@@ -1,6 +1,7 @@
-"""Each limit and a function that breaks it, by command line, all limits given at once: none is taken for another.
+"""Tests of each limit with a function that breaks it, on the command line. No limit is taken for another.
 
-Under rlimits here; test_cgroups.py has the same under a cgroup. The functions are in functions/limits.
+All limits are given at once. They are rlimits here; test_cgroups.py has the same with a cgroup. The functions are in
+functions/limits.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ MIB = 2**20
 LIMITS = ("-m", "150", "--cpu-time", "1", "--open-files", "64", "--file-size", "1", "--output-limit", "1", "-t", "5")
 ALL = (*LIMITS, "--grace", "0.2", "-q")
 
-# do: (error type, exit code, the limit's name, its value, the least and the most peak; None for none)
-# Of memory, which RLIMIT_DATA does not count as what is resident, the last is the resident memory.
+# do: (error type, exit code, the limit's name, its value, the lowest and the highest peak, or None)
+# For memory the last is the resident memory, because RLIMIT_DATA does not count resident memory.
 BROKEN: dict[str, tuple[str, int, str | None, int | None, tuple[float, float] | None]] = {
     "memory": ("MemoryError", 1, "memory", 150 * MIB, (130 * MIB, 250 * MIB)),
     "memory_of_threads": ("RuntimeError", 1, "memory", 150 * MIB, (0, 250 * MIB)),
@@ -45,7 +46,7 @@ BROKEN: dict[str, tuple[str, int, str | None, int | None, tuple[float, float] | 
 
 
 def check(name: str, error: dict[str, Any]) -> None:
-    """Fail unless `error` is the one that BROKEN has."""
+    """Fail unless `error` is the one in BROKEN."""
     kind, _, limit, value, peak = BROKEN[name]
     assert error["errorType"] == kind, error
     found = error.get("limit", {})
@@ -53,20 +54,20 @@ def check(name: str, error: dict[str, Any]) -> None:
     measured = found.get("resident" if limit == "memory" else "peak")
     assert ("counts" in found) == (limit == "memory") and ("peak" in found) <= (limit != "memory")
     if limit == "cpu_time" and measured is None:
-        return  # the kernel's own count was at the limit, and what it tells afterwards is below
+        return  # the kernel's own count was at the limit, and what it reports afterwards is lower
     assert (measured is not None) == (peak is not None)
     assert peak is None or peak[0] <= measured <= peak[1]
 
 
 @pytest.fixture
 def function(tmp_path: Path) -> Path:
-    """A folder with the functions, to write to."""
+    """Make a folder with the functions in which a test may write."""
     shutil.copy(FUNCTIONS / "breaks.py", tmp_path)
     return tmp_path
 
 
 def case(name: str) -> Any:
-    """Coverage opens files itself, and takes memory at the end: it is not measured where one of them is the limit."""
+    """Return a case. Coverage opens files and takes memory, so it is not measured where one of them is the limit."""
     unmeasured = name == "memory" or BROKEN[name][2] == "open_files"
     return pytest.param(name, marks=pytest.mark.unmeasured if unmeasured else ())
 
@@ -77,13 +78,13 @@ def test_each_limit_has_its_own_error(pipe_init: PipeInit, function: Path, name:
     error = json.loads(finished.stderr.splitlines()[-1])
     check(name, error)
     assert finished.returncode == BROKEN[name][1]
-    if name == "cpu":  # where the time went
+    if name == "cpu":  # the stack must show where the time was spent
         assert "in cpu" in error["stackTrace"][-1]
         assert "CPU time exceeded: the limit is 1 second" in error["errorMessage"]
 
 
 def test_one_after_the_other(pipe_init: PipeInit, function: Path) -> None:
-    # Of these it is decided by what the worker has used before: alone, or before all others, each in a new worker.
+    # For these the worker's earlier use decides. So each is tested alone, or before all others, in a new worker.
     alone = ("memory_of_threads", "limit_of_others", "cpu", "cpu_undeterred")
     first = ("killed", "cpu_signal_only")
     names = [*first, *(name for name in BROKEN if name not in (*alone, *first))]
@@ -94,7 +95,7 @@ def test_one_after_the_other(pipe_init: PipeInit, function: Path) -> None:
     for name, result, after in zip(names, results[::2], results[1::2], strict=True):
         check(name, result)
         assert isinstance(after, int), (name, after)
-    assert finished.returncode == 137  # of the worker that was killed
+    assert finished.returncode == 137  # from the worker that was killed
 
 
 def test_too_late_is_no_other_limit(pipe_init: PipeInit, function: Path) -> None:
@@ -107,7 +108,7 @@ def test_too_late_is_no_other_limit(pipe_init: PipeInit, function: Path) -> None
 
 
 def test_a_long_time_that_is_no_cpu_time(pipe_init: PipeInit, function: Path) -> None:
-    """A second of CPU time for a worker that waits for longer."""
+    """Check a worker with a limit of one second of CPU time that waits for longer."""
     (function / "waits.py").write_text("import time\ndef handler(event):\n    time.sleep(1.2)\n    return 'done'\n")
     finished = pipe_init("run", "waits.handler", *ALL, cwd=function)
     assert finished.stdout == b'"done"\n'
@@ -194,13 +195,13 @@ def test_what_cannot_be_had(
 
 @pytest.mark.unmeasured
 class TestProcesses:
-    """RLIMIT_NPROC counts the user's processes, and does not hold for root."""
+    """Check the limit of processes. RLIMIT_NPROC counts all processes of the user and does not bind root."""
 
     def as_another_user(
         self, pipe_init: PipeInit, function: Path, require_tool: Callable[[str], str], *given: str
     ) -> subprocess.CompletedProcess[bytes]:
         require(os.getuid() == 0, "needs to be root, to become another user")
-        # Allowed to read wherever this Python lies, and nothing else.
+        # The user may read wherever this Python is installed, and nothing else.
         caps = "-all,+dac_read_search"
         sets = ("--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", caps)
         user = [require_tool("setpriv"), "--reuid", "64000", "--regid", "64000", "--clear-groups", *sets]
@@ -265,7 +266,7 @@ def test_cpu_time_of_each_process(pipe_init: PipeInit, function: Path, mode: tup
 def test_limits_hold_from_the_functions_first_line_on(
     pipe_init: PipeInit, function: Path, mode: tuple[str, ...]
 ) -> None:
-    """And however many processes there are, the fewest files are enough for each."""
+    """Check that the limits hold in each process, and that the smallest number of files is enough for each."""
     (function / "own.py").write_text(
         "import resource\n"
         "def first(context):\n    global seen\n    seen = look()\n"

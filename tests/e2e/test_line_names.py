@@ -1,4 +1,4 @@
-"""Which request a line belongs to, in what the command line shows of real workers."""
+"""Tests of which request a log line belongs to, on the command line with real workers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is installed is what is tracked, and what the tests test is what is installed.
+"""Tests that the installed files are the tracked files, and that the tests run against the installed files.
 
-Looks at the installed distribution, that is at the wheel that tox built from the tree. Outside tox there need
-not be one; under CI there must.
+They look at the installed distribution, which is the wheel that tox built from the tree. Outside tox there may be none;
+under CI there must be one.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ needs_wheel = pytest.mark.skipif(
 
 @pytest.fixture
 def distribution() -> metadata.Distribution:
-    """The installed pipe-init."""
+    """Return the installed distribution of pipe-init."""
     return metadata.distribution("pipe-init")
 
 
 @pytest.fixture
 def tracked(require_tool: Callable[[str], str]) -> dict[PurePosixPath, Path]:
-    """What git tracks below the packages' folders: path in the wheel -> path in the tree."""
+    """Return the files that git tracks in the packages' folders, by their path in the wheel."""
     if not (TREE / ".git").exists():
         pytest.skip("not a git checkout: nothing to compare the wheel with")
-    # safe.directory: git refuses another user's checkout, such as a clone that a container's root looks at.
+    # safe.directory: git refuses a checkout that another user owns, such as a clone that root uses in a container.
     git = [require_tool("git"), "-c", "safe.directory=*", "-C", str(TREE)]
     listing = subprocess.run([*git, "ls-files", "-z", "--", *PACKAGES], capture_output=True, check=True)
     paths = [PurePosixPath(os.fsdecode(name)) for name in listing.stdout.split(b"\0") if name]
@@ -49,7 +49,7 @@ def tracked(require_tool: Callable[[str], str]) -> dict[PurePosixPath, Path]:
 
 
 def package_files(distribution: metadata.Distribution) -> dict[PurePosixPath, Path]:
-    """Return the files that the wheel put into the packages: path in the wheel -> path here."""
+    """Return the files that the wheel put into the packages, by their path in the wheel."""
     assert distribution.files is not None
     return {
         PurePosixPath(file): Path(str(file.locate()))
@@ -82,7 +82,7 @@ def test_wheel_holds_type_markers_and_licence(distribution: metadata.Distributio
     assert distribution.files is not None
     names = {str(file) for file in distribution.files}
     assert {"pipe_init/py.typed", "pipe_runtime/py.typed"} <= names
-    # Where in the metadata the licence lies depends on setuptools' age.
+    # The place of the licence in the metadata depends on the version of setuptools.
     assert any(re.fullmatch(r"pipe_init-[^/]+\.dist-info/(licenses/)?LICENSE", name) for name in names)
 
 
@@ -94,7 +94,7 @@ def test_wheel_needs_msgpack_and_click_and_no_more(distribution: metadata.Distri
 
 @needs_wheel
 def test_wheel_installs_the_command_as_it_is(distribution: metadata.Distribution) -> None:
-    """No entry point: the script that packaging tools write for one imports a module before ours can run."""
+    """Check that the command is no entry point, whose script imports a module before pipe-init's own code runs."""
     assert not list(distribution.entry_points), "install the wheel again"
     first, _, rest = Path(sys.executable).with_name("pipe-init").read_text().partition("\n")
     assert Path(first.removeprefix("#!")).parent == Path(sys.executable).parent
@@ -120,7 +120,7 @@ def test_runtime_is_the_installed_one(pipe_init: PipeInit, tmp_path: Path) -> No
 
 
 def origin_in_a_child(package: str) -> Path:
-    """Return from where an interpreter, started here as the init starts the runtime's, imports `package`."""
+    """Return from where an interpreter imports `package` if it starts here as the init starts the runtime's."""
     code = f"import {package}; print({package}.__file__)"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     return Path(child.stdout.strip())

@@ -1,7 +1,7 @@
-"""The init imports nothing from PYTHONPATH, the working directory or the user's site-packages.
+"""Tests that the init imports nothing from PYTHONPATH, the working directory or the user's site-packages.
 
-The command runs where each module of the standard library has a namesake in such a folder, and where pipe-init itself
-is installed there. tests/unit/test_module_path.py has the list of folders.
+The command runs where such a folder holds a module with the name of each module of the standard library. It also runs
+where pipe-init itself is installed in such a folder. tests/unit/test_module_path.py tests the list of folders.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.unmeasured
 
 
 def loaded_by_the_interpreter(*arguments: str, cwd: Path) -> set[str]:
-    """The modules that an interpreter imports by itself: nobody else can choose where they come from."""
+    """Return the modules that an interpreter imports by itself. Only the interpreter decides where it finds them."""
     (cwd / "shown.py").write_text("import sys; print(*sys.modules)")
     done = subprocess.run([sys.executable, *arguments, "shown"], cwd=cwd, env=unmeasured(), capture_output=True)
     return set(done.stdout.decode().split())
@@ -32,7 +32,7 @@ def loaded_by_the_interpreter(*arguments: str, cwd: Path) -> set[str]:
 
 @pytest.fixture
 def shadows(tmp_path: Path) -> Path:
-    """A folder with a namesake of every module, which ends the process that imports it."""
+    """Make a folder with a namesake of every module. Each ends the process that imports it."""
     folder = tmp_path / "shadows"
     folder.mkdir()
     early = loaded_by_the_interpreter("-m", cwd=tmp_path)
@@ -42,7 +42,7 @@ def shadows(tmp_path: Path) -> Path:
 
 
 def run(command: Sequence[str | Path], cwd: Path, variables: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
+    """Run a command and return its exit code, stdout and stderr."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -74,7 +74,7 @@ PRINT_DONE = ("exec", "exec, the long way", "run", "run from a template")
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A folder with a function."""
+    """Make a folder with a function."""
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "events").write_text('"done"\n"done"\n')
@@ -98,7 +98,7 @@ def test_nothing_is_imported_from_pythonpath(what: str, shadows: Path, code: Pat
 @pytest.mark.parametrize("what", ["exec", "exec, the long way", "run"])
 @pytest.mark.parametrize("way", ["-m, PYTHONPATH", "-m, working directory", "-I -m"])
 def test_nothing_is_imported_when_started_as_a_module(what: str, way: str, shadows: Path, code: Path) -> None:
-    """Which pipe_init is run is for the interpreter to say, and which modules it needs to run it."""
+    """Check `python -m`: the interpreter decides which pipe_init runs, and imports what it needs for that."""
     arguments = [*RUNS[what][0]]
     if what == "run":
         arguments += ["-C", str(code)]
@@ -149,12 +149,12 @@ def test_a_pythonhome_that_keeps_the_runtime_from_starting_is_the_functions(code
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """The python of a virtual environment in which nothing is installed; it has the user's site-packages."""
+    """Return the Python of a virtual environment in which nothing is installed. It has the user's site-packages."""
     return bare_python(tmp_path / "venv", users=True)
 
 
 class TestInstalledElsewhere:
-    """What is to be avoided may be the only place where pipe-init is."""
+    """Check that pipe-init runs if it is installed only in a folder that it otherwise avoids."""
 
     def check(self, python: Path, code: Path, variables: Mapping[str, str]) -> None:
         for arguments in (RUNS["exec"][0], RUNS["exec, the long way"][0], RUNS["run"][0]):

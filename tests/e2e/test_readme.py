@@ -1,4 +1,4 @@
-"""README.md: its commands work as they stand, in a clone of the project, and the first function prints what it says."""
+"""Tests that README.md's commands work as they stand, in a clone, and that the first function prints what it says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipe_testing.console import Command
 
 ROOT = Path(__file__).parents[2]
 ACTIVATE = ". .venv/bin/activate\n"
-"""The line after which `pipe-init` is on the PATH; console.run puts it there by itself."""
+"""The line after which `pipe-init` is on the PATH. console.run puts it there itself."""
 
 
 def blocks(title: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Too few descriptors, or too little memory, to start: a line that says so, and a documented exit code."""
+"""Tests of a start with too few descriptors or too little memory: a line says so, and the exit code is documented."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.unmeasured
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command, under an interpreter that loads nothing else: a .pth file of setuptools needs descriptors."""
+    """Return the command with an interpreter that loads nothing else. A .pth file of setuptools needs descriptors."""
     python = bare_python(tmp_path_factory.mktemp("bare") / "venv")
     put_into(site_packages(python))
     return [str(python), *PipeInit().command[-1:]]
 
 
 def with_descriptors(count: int, *arguments: str, cwd: Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command that may have so many open."""
+    """Run a command that may have this many open descriptors. Return its exit code, stdout and stderr."""
     done = subprocess.run(
         arguments,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count)),
@@ -54,7 +54,7 @@ COMMANDS = {
 
 
 TRIED = [(what, count) for what in COMMANDS for count in range(3, 21) if what != "run, many" or count in (4, 12, 18)]
-"""Of many events a few only: a run waits between its attempts to start a worker."""
+"""Runs of many events are tried with a few counts only, because they wait between attempts to start a worker."""
 
 
 @pytest.mark.parametrize(("what", "count"), TRIED)
@@ -78,7 +78,7 @@ def test_descriptors(what: str, count: int, command: list[str], tmp_path: Path) 
 
 @pytest.mark.parametrize("what", ["exec", "exec, the long way"])
 def test_a_plain_init_needs_no_more_than_six(what: str, command: list[str], tmp_path: Path) -> None:
-    """Not counting what the program itself needs."""
+    """Check with a program that needs few descriptors itself."""
     for count in (6, 20):
         assert with_descriptors(count, *command, *COMMANDS[what], cwd=tmp_path) == (0, "done\n", "")
 

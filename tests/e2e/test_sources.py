@@ -1,4 +1,4 @@
-"""The stack of a function that timed out has source lines, with one event and with many."""
+"""Tests that the stack of a function that timed out shows source lines, with one event and with many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipe_testing.command import PipeInit
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A code directory with a module in it, and something next to it."""
+    """Make a code directory with a module in it, and another file next to the directory."""
     folder = tmp_path / "code"
     (folder / "package").mkdir(parents=True)
     (folder / "package" / "module.py").write_text("first\n    second  \nth\xe4rd", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""HTTP for event functions in a real runtime, and with the command."""
+"""Tests of HTTP for event functions in a real runtime and with the command."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_with_the_command(pipe_init: PipeInit, tmp_path: Path) -> None:
 
 @pytest.mark.unmeasured
 def test_an_adapter_for_lambda_gets_the_request(pipe_init: PipeInit) -> None:
-    """Mangum makes a request of Lambda's event again: both sides of the form have to agree."""
+    """Check that Mangum, an adapter for Lambda's events, gets the request that was sent."""
     tools.require(util.find_spec("mangum") is not None, "needs the package mangum")
     folder = Path(__file__).parents[2] / "examples" / "mangum"
     finished = pipe_init("run", "app.handler", "-q", "-C", str(folder), "--request", "/items/7?a=1")

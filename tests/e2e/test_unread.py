@@ -1,4 +1,4 @@
-"""stderr and stdout that nobody reads for a while: no event pays for it, nothing is lost, and memory is bounded."""
+"""Tests of a stderr or stdout that is not read for a while: events go on, nothing is lost, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def events(folder: Path) -> Iterator[str]:
 
 
 def available(stream: IO[bytes] | None, seconds: float) -> bytes:
-    """What comes in this time."""
+    """Return what arrives within these seconds."""
     assert stream is not None
     found, ends = b"", time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
@@ -60,7 +60,7 @@ def available(stream: IO[bytes] | None, seconds: float) -> bytes:
 
 
 def peak_memory(pid: int) -> int:
-    """In bytes."""
+    """Return the highest resident memory of a process in bytes."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) * 1024
@@ -169,7 +169,7 @@ def test_a_result_without_a_line_break_does_not_share_a_line_of_the_terminal(pip
     finally:
         os.close(program)
         os.close(person)
-    done, result, stopped = sorted(seen.splitlines())  # the result and the line about it come in either order
+    done, result, stopped = sorted(seen.splitlines())  # the result may come before or after the line about it
     assert (result, stopped) == (b"result", b"stopped") and done.startswith(b"pipe-init: ")
 
 

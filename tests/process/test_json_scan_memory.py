@@ -1,4 +1,4 @@
-"""The scan of a large JSON text needs little memory, whatever the text is. Each case in a process of its own."""
+"""Tests that the scan of a large JSON text needs little memory for any text. Each case has a process of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print(answer, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.parametrize("name", BOMBS)
 def test_memory_does_not_follow_the_text(name: str) -> None:
     data = BOMBS[name]
-    limit = (resource.RLIMIT_CPU, (60, 60))  # linear: less than ten seconds on any machine
+    limit = (resource.RLIMIT_CPU, (60, 60))  # the scan is linear: less than ten seconds on any machine
     child = subprocess.run(
         [sys.executable, "-c", IN_A_CHILD],
         input=data,

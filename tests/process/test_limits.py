@@ -1,4 +1,4 @@
-"""Memory limits of real workers: what fits, what is refused, and that a death for lack of memory is called one."""
+"""Tests of real workers' memory limits: what fits, what is refused, and how a death for lack of memory is reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipe_testing.supervision import Driver, supervised, within
 
 MIB = 2**20
 LIMIT = 512 * MIB
-"""More than this process has ever used: a forked child starts with its parent's peak."""
+"""More than this process has ever used, because a forked child starts with its parent's peak."""
 
 HANDLER = f"""
 import os, signal, subprocess, sys
@@ -46,7 +46,7 @@ def fill_and_die(number):
 
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[Driver]:
-    """A supervisor of HANDLER with LIMIT."""
+    """Yield a driver of a supervisor that runs HANDLER with LIMIT."""
     (tmp_path / "index.py").write_text(HANDLER)
     hello = {"handler": "index.handler", "code_dir": str(tmp_path)}
     command = launch.runtime_command(sys.executable)
@@ -55,7 +55,7 @@ def limited(tmp_path: Path) -> Iterator[Driver]:
 
 
 def code(expression: str) -> bytes:
-    """An event that is this expression."""
+    """Return an event with this expression."""
     return f'"{expression}"'.encode()
 
 
@@ -132,7 +132,7 @@ def test_tasks_of_this_user_are_counted() -> None:
     assert before >= 1
     children = [launch.start([sys.executable, "-I", "-S", "-c", "input()"], {}) for _ in range(20)]
     try:
-        assert rlimits.tasks_of_user() >= before + 20 - 15  # others may have ended meanwhile
+        assert rlimits.tasks_of_user() >= before + 20 - 15  # other processes may have ended meanwhile
     finally:
         with within(30):
             for child in children:

@@ -1,4 +1,4 @@
-"""Tests in this folder are pure: a test that starts a process or sleeps fails. See `pure`."""
+"""Fixtures for pure tests: in this folder, a test that starts a process or sleeps fails. See `pure`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FORBIDDEN = frozenset(
         "subprocess.Popen",
     )
 )
-"""Audit events (sys.addaudithook) of what a pure test does not do."""
+"""The audit events (sys.addaudithook) that a pure test must not cause."""
 
 _found: list[str] | None = None
-"""What the test that runs has tried; None while no test of this folder runs."""
+"""The forbidden things that the running test has tried. It is None while no test of this folder runs."""
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,7 @@
-"""Is it exactly one JSON value? The scan against json.loads: on values, on mutilated ones, and on bombs."""
+"""Tests of the scan that tells whether a text is exactly one JSON value. json.loads gives the expected answers.
+
+The texts are values, broken values, and texts that are deep or large.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pipe_runtime.wire.messages import JSON
 
 
 def by_json(text: str) -> bool:
-    """What Python's own decoder says."""
+    """Return the answer of Python's own decoder."""
     try:
         json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Results on their way to stdout: through real pipes that are read, not read, not read any more, and closed."""
+"""Tests of results on their way to stdout, through real pipes that are read, not read, read too late, or closed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TestInTurns:
             for piece in pieces[:3]:
                 output.add((piece,), lambda: None)
             with within(20):
-                output.write(pieces[3])  # behind what waits
+                output.write(pieces[3])  # it follows the pieces that wait
                 for piece in pieces[4:]:
                     output.write(piece)
             assert os.get_blocking(page[1]) is blocking
@@ -175,7 +175,7 @@ class TestNobodyReads:
 
 
 class TestBesideTheLog:
-    """stdout and stderr are one pipe: neither interrupts a line of the other."""
+    """Check results and log lines on one pipe: neither interrupts a line of the other."""
 
     @pytest.fixture
     def both(self, page: tuple[int, int], signals: Signals) -> tuple[Output, Journal]:

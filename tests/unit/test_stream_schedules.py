@@ -1,7 +1,7 @@
-"""The worst schedule: both streams of an echo at once, over pipes of one page, and an adversary who says who runs.
+"""Tests of both streams of an echo at once, over pipes of one page, with the worst choice of which side runs next.
 
-A model of both sides around the real Connection, without processes: it always completes, and neither side ever holds
-more than it said that it would.
+A model of both sides surrounds the real Connection, without processes. It always completes, and neither side ever holds
+more than it has promised.
 """
 
 from __future__ import annotations
@@ -19,39 +19,41 @@ from pipe_runtime.wire.messages import CHUNK, CREDIT, END, HELLO, INVOKE, READY,
 from pipe_testing.conversation import METADATA
 
 PAGE = 4096
-"""Bytes in a pipe, as small as Linux makes one."""
+"""The bytes that fit into a pipe, the fewest that Linux allows."""
 
 PIECE = 64 * 1024
-"""Bytes of one read, at most."""
+"""The most bytes of one read."""
 
 FRAME = 4 + 4 + MAX_HEAD + MAX_CHUNK
-"""Bytes of the largest frame in these conversations."""
+"""The bytes of the largest frame in these conversations."""
 
 
 class Pipe:
-    """Bytes on their way, a page of them at most."""
+    """Bytes on their way, at most a page."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
     def write(self, data: bytes) -> int:
-        """Take what there is room for."""
+        """Take as many bytes as there is room for, and return their number."""
         taken = data[: PAGE - len(self.data)]
         self.data += taken
         return len(taken)
 
     def read(self, size: int) -> bytes:
-        """Up to so many bytes."""
+        """Return at most this many bytes."""
         taken = bytes(self.data[:size])
         del self.data[:size]
         return taken
 
 
 class Side(ABC):
-    """One side: what it reads it handles at once, one frame at a time waits until the pipe takes it.
+    """One side of the conversation. It handles what it reads at once, and writes one frame at a time.
 
-    credit: bytes that it lets the other send on each stream. chunk: bytes that it puts into one CHUNK at most.
-    deaf: it breaks the rule, and does not read while it cannot write.
+    Attributes:
+        credit: The bytes that it lets the other side send on each stream.
+        chunk: The most bytes that it puts into one CHUNK.
+        deaf: Whether it breaks the rule, and does not read while it cannot write.
     """
 
     def __init__(self, role: str, out: Pipe, into: Pipe, credit: int, chunk: int, deaf: bool) -> None:
@@ -59,27 +61,27 @@ class Side(ABC):
         self.out, self.into = out, into
         self.credit, self.chunk, self.deaf = credit, chunk, deaf
         self.unwritten = b""
-        self.held: dict[int, bytearray] = {}  # what came of each stream and is not used yet
-        self.ended: set[int] = set()  # streams of the other's whose END came
-        self.taken: dict[int, int] = {}  # bytes used of each stream, for which no credit was given back
+        self.held: dict[int, bytearray] = {}  # the bytes of each stream that have arrived and are not used yet
+        self.ended: set[int] = set()  # the streams of the other side whose END has arrived
+        self.taken: dict[int, int] = {}  # the used bytes of each stream for which no credit was given back
         self.largest_held = 0
         self.largest_unwritten = 0
         self.largest_buffered = 0
 
     def post(self, kind: int, id: int = 0, payload: bytes = b"", **more: object) -> None:
-        """Begin to write a frame; there is no other."""
+        """Begin to write a frame. No other frame may be unwritten."""
         assert not self.unwritten
         self.unwritten = self.connection.send(kind, id, {**METADATA.get(kind, {}), **more}, payload)
         self.largest_unwritten = max(self.largest_unwritten, len(self.unwritten))
 
     def write(self, size: int) -> bool:
-        """Let the pipe take up to so many bytes. Whether anything has moved."""
+        """Write at most this many bytes, and tell whether any byte has moved."""
         written = self.out.write(self.unwritten[:size])
         self.unwritten = self.unwritten[written:]
         return written > 0
 
     def read(self, size: int) -> bool:
-        """Read up to so many bytes, and handle all frames in them. Whether anything has moved."""
+        """Read at most this many bytes, handle all frames in them, and tell whether any byte has moved."""
         if self.deaf and self.unwritten:
             return False
         data = self.into.read(min(size, PIECE))
@@ -94,14 +96,14 @@ class Side(ABC):
         return True
 
     def handle(self, event: Frame) -> None:
-        """Keep what came of a stream."""
+        """Keep the bytes of a stream."""
         if event.kind == CHUNK:
             self.held[event.id] += event.payload
         elif event.kind == END:
             self.ended.add(event.id)
 
     def use(self, id: int, size: int) -> bytes:
-        """Take bytes of a stream out of what is held."""
+        """Remove bytes of a stream from those that are held, and return them."""
         held = self.held[id]
         data = bytes(held[:size])
         del held[:size]
@@ -109,7 +111,7 @@ class Side(ABC):
         return data
 
     def give_back(self, id: int) -> bool:
-        """Give credit for what was used, once it is half of all. Whether a frame was posted."""
+        """Give credit back when half of it is used, and tell whether a frame was posted."""
         if self.taken.get(id, 0) * 2 < self.credit or id in self.ended:
             return False
         self.post(CREDIT, id, bytes=self.taken.pop(id))
@@ -117,11 +119,11 @@ class Side(ABC):
 
     @abstractmethod
     def work(self) -> bool:
-        """Post one frame, or use what came. Whether anything was done."""
+        """Post one frame or use bytes that came, and tell whether anything was done."""
 
 
 class Caller(Side):
-    """The init: sends a body for each request, whatever its length, and takes the answer."""
+    """The init. It sends a body of any length with each request, and takes the answer."""
 
     def __init__(self, bodies: dict[int, bytes], out: Pipe, into: Pipe, credit: int, chunk: int, deaf: bool) -> None:
         super().__init__(INIT, out, into, credit, chunk, deaf)
@@ -135,7 +137,7 @@ class Caller(Side):
         ]
 
     def handle(self, event: Frame) -> None:
-        """Also note where an answer begins, and its outcome."""
+        """Handle a frame, and note where an answer begins and what its outcome is."""
         if event.kind == RESULT:
             self.held[event.id] = bytearray()
         super().handle(event)
@@ -143,7 +145,7 @@ class Caller(Side):
             self.outcomes.append(event.id)
 
     def work(self) -> bool:
-        """Take what came of the answers; then say what is next."""
+        """Take what came of the answers, then send what is next."""
         done = False
         for id, held in self.held.items():
             if held:
@@ -157,7 +159,7 @@ class Caller(Side):
         return any(self.give_back(id) for id in self.held) or any(self.send_on(id) for id in self.bodies) or done
 
     def send_on(self, id: int) -> bool:
-        """The next piece of a body, or its end. Whether a frame was posted."""
+        """Send the next piece of a body, or its end, and tell whether a frame was posted."""
         body, start = self.bodies[id], self.sent[id]
         if id not in self.connection.open_requests or start > len(body):
             return False
@@ -173,7 +175,7 @@ class Caller(Side):
 
 
 class Echo(Side):
-    """The runtime: sends each byte back as soon as it may."""
+    """The runtime. It sends each byte back as soon as it may."""
 
     def __init__(self, out: Pipe, into: Pipe, credit: int, chunk: int, deaf: bool) -> None:
         super().__init__(RUNTIME, out, into, credit, chunk, deaf)
@@ -184,13 +186,13 @@ class Echo(Side):
         ]
 
     def handle(self, event: Frame) -> None:
-        """Also note a new request."""
+        """Handle a frame, and note a new request."""
         if event.kind == INVOKE:
             self.held[event.id] = bytearray()
         super().handle(event)
 
     def work(self) -> bool:
-        """Say what is next."""
+        """Send what is next, and tell whether anything was done."""
         if self.unwritten:
             return False
         if self.script:
@@ -199,7 +201,7 @@ class Echo(Side):
         return any(self.give_back(id) or self.answer(id) for id in [*self.held])
 
     def answer(self, id: int) -> bool:
-        """Begin the answer, send on what came, or end it. Whether a frame was posted."""
+        """Begin the answer, send on what came, or end it. Tell whether a frame was posted."""
         if id not in self.begun:
             self.begun.add(id)
             self.post(RESULT, id, stream=True)
@@ -228,41 +230,41 @@ class Echoed:
         self.sides: list[Side] = [self.caller, self.echo]
 
     def step(self, side: int, action: int, size: int) -> bool:
-        """One side works, writes or reads. Whether anything has moved."""
+        """Let one side work, write or read, and tell whether anything has moved."""
         chosen = self.sides[side]
         if action == 0:
             return chosen.work()
         return chosen.write(size) if action == 1 else chosen.read(size)
 
     def exhaust(self, side: int) -> bool:
-        """Let one side run alone until it can do nothing more. Whether anything has moved."""
+        """Let one side run alone until it can do nothing more, and tell whether anything has moved."""
         moved = False
         while sum(self.step(side, action, 2**20) for action in range(3)):
             moved = True
         return moved
 
     def run(self) -> bool:
-        """Let both run in turns until nothing moves. Whether all was answered, each once."""
+        """Let both sides run in turns until nothing moves. Tell whether each request was answered exactly once."""
         while any([self.exhaust(0), self.exhaust(1)]):
             self.check_bounds()
         return sorted(self.caller.outcomes) == sorted(self.caller.bodies)
 
     def check_bounds(self) -> None:
-        """No stream's bytes beyond its credit, one frame to write, less than one frame and a piece to read."""
+        """Check that each stream stays within its credit, and that the buffers hold at most a frame and a piece."""
         for side in self.sides:
             assert side.largest_held <= side.credit
             assert side.largest_unwritten <= FRAME
             assert side.largest_buffered < FRAME
 
     def check_answers(self) -> None:
-        """Each body has come back, and nothing is left anywhere."""
+        """Check that each body has come back and that nothing is left."""
         assert self.caller.answers == self.caller.bodies
         for side in self.sides:
             assert (side.connection.open_requests, side.connection.buffered, side.unwritten) == ({}, 0, b"")
 
 
 def body(size: int, id: int) -> bytes:
-    """Bytes that differ between requests and between places."""
+    """Return bytes that differ between requests and between places."""
     return bytes((id * 7 + at * 31 + at // 251) % 256 for at in range(size))
 
 

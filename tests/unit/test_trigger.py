@@ -1,4 +1,4 @@
-"""HTTP for event functions: the request as a platform's event, and the result as an answer."""
+"""Tests of HTTP for event functions: a request becomes a platform's event, and a result becomes an HTTP answer."""
 
 from __future__ import annotations
 
