@@ -26,8 +26,8 @@ if __name__ == "__main__":
         sys.path[:] = path[start : start + 2] + brought + path[start + 2 :] + path[:start]  # lib-dynload comes second
     else:
         sys.path[:0] = brought
-    from pipe_runtime.serve.loop import leave, main
+    from pipe_runtime.main import main
 
     sys.path[:] = path
     __package__ = "pipe_runtime"  # a stack that the function logs leaves out the calls of this package
-    leave(main(baseline))
+    main(baseline)

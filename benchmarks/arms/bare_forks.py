@@ -22,7 +22,7 @@ from collections import deque
 
 from msgpack import packb, unpackb
 
-import pipe_runtime.serve.loop  # noqa: F401  # for the memory that it takes
+import pipe_runtime.main  # noqa: F401  # for the memory that it takes
 
 from .bare_frames import INVOKE, LENGTHS, RESULT, frame
 from .case import ANSWER, CODE_DIR, EVENT

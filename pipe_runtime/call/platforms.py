@@ -9,7 +9,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
 
     from .context import Context
 
@@ -47,12 +47,12 @@ def xray(trace: str) -> str:
     return f"Root=1-{root[:8]}-{root[8:]};Parent={parent};Sampled={int(flags, 16) & 1}"
 
 
-def fc_headers(context: Context, hello: dict[str, Any]) -> list[tuple[str, str]]:
+def fc_headers(context: Context, hooks: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the headers that Function Compute adds to an HTTP request, without those that have no value.
 
     Args:
         context: The request's context.
-        hello: The metadata of the init's HELLO.
+        hooks: The names of the hooks, by HELLO's fields.
     """
     function, service, credentials = context.function, context.service, context.credentials
     headers = {
@@ -64,9 +64,9 @@ def fc_headers(context: Context, hello: dict[str, Any]) -> list[tuple[str, str]]
         "x-fc-function-handler": function.handler,
         "x-fc-function-memory": str(function.memory),
         "x-fc-function-timeout": str(function.timeout),
-        "x-fc-function-initializer": hello.get("initializer", ""),
-        "x-fc-instance-lifecycle-pre-stop-handler": hello.get("pre_stop", ""),
-        "x-fc-instance-lifecycle-pre-freeze-handler": hello.get("pre_freeze", ""),
+        "x-fc-function-initializer": hooks.get("initializer", ""),
+        "x-fc-instance-lifecycle-pre-stop-handler": hooks.get("pre_stop", ""),
+        "x-fc-instance-lifecycle-pre-freeze-handler": hooks.get("pre_freeze", ""),
         "x-fc-region": context.region,
         "x-fc-account-id": context.account_id,
         "x-fc-service-name": service.name,

@@ -57,14 +57,14 @@ NOBODY = Tag()
 """The tag of a line that belongs to no request."""
 
 
-def log_settings(hello: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the format and the level that are asked for, unchecked: HELLO's fields, else the platforms' variables.
+def log_settings(format: str, level: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the format and the level of the log, unchecked: HELLO's if it has them, else the platform's variables.
 
     ALIYUN_FC_LOG_LEVEL is Function Compute's, the other two are Lambda's.
     """
-    format = hello.get("log_format") or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
-    level = hello.get("log_level") or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL")
-    return format, level or "INFO"
+    format = format or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
+    level = level or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL") or "INFO"
+    return format, level
 
 
 class LogWriter:

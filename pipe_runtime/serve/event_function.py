@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..call.context import Context
-    from .tasks import AsyncExchange
+    from .async_exchange import AsyncExchange
 
 _NOTHING = object()
 
@@ -190,19 +190,19 @@ def _close(items: object) -> None:
 
 def run(value: Any) -> object:
     """What a plain function's awaitable or asynchronous iterator gives, on an event loop of its own."""
-    asyncio = late.asyncio
-
-    async def result(awaitable: Awaitable[object]) -> object:
-        return await awaitable
-
-    loop = asyncio.new_event_loop()
+    loop = late.asyncio.new_event_loop()
     if hasattr(type(value), "__anext__"):
         return _items(loop, value)
     try:
-        found: object = loop.run_until_complete(result(value))
+        found: object = loop.run_until_complete(result_of(value))
         return found
     finally:
         _close_loop(loop)
+
+
+async def result_of(work: Awaitable[Any]) -> Any:
+    """Return what any awaitable gives: an event loop runs coroutines only."""
+    return await work
 
 
 def _items(loop: Any, items: Any) -> Iterator[object]:

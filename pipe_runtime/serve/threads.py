@@ -1,16 +1,21 @@
-"""Several requests at once, each in a thread: for plain functions and WSGI applications.
+"""Serve several requests at once, each in a thread: for plain functions and WSGI applications.
 
-The main thread reads frames and hands them out; a bounded number of threads, started when needed and used again,
-runs the function. Python runs signal handlers in the main thread only, so none interrupts a request here.
+The main thread reads frames and hands them out. A bounded number of threads runs the function; they are started when
+they are needed, and used again. Python runs signal handlers in the main thread only, so none interrupts a request here.
+This module must not know descriptors.
 """
 
 from __future__ import annotations
+
+from _thread import get_ident
+from time import perf_counter_ns, thread_time_ns
 
 from .. import namespace
 from ..namespace import late
 from ..wire.connection import End
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
+from .engine import Engine, microseconds_since, tag_of
 from .exchange import GIVEN_UP, CallerGone, Exchange
 
 TYPE_CHECKING = False
@@ -19,27 +24,23 @@ if TYPE_CHECKING:
 
     from ..wire.frames import Frame
     from .exchange import Incoming
-    from .service import Service
+    from .invoker import Invoker
+    from .process import Process
 
 
-class Threads:
-    """The engine of a worker that runs up to `concurrency` requests at once. It is the exchanges' Line."""
+class Threads(Engine):
+    """Serves each request in a thread. It is the exchanges' Line."""
 
-    def __init__(self, service: Service, concurrency: int) -> None:
-        threading = late.threading
-        self._thread = threading.Thread
-        self._condition = threading.Condition
-        self._service = service
-        self._concurrency = concurrency
-        self._news = threading.Condition()
+    def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
+        self._thread = late.threading.Thread
+        self._condition = late.threading.Condition
+        self._news = self._condition()
         self._exchanges: dict[int, Exchange] = {}
         self._waiting: list[Exchange] = []
-        self._threads: dict[int, int] = {}  # of each running request, the thread that it runs in
+        self._threads: dict[int, int] = {}  # the thread of each running request
         self._idle = self._started = 0
         self._failure: Exception | None = None
-
-    def start(self) -> None:
-        """Nothing: threads start with requests."""
+        super().__init__(process, invoker, concurrency)
 
     def serve(self) -> None:
         """Serve until STOP or the end of the stream, and until every request that came has its outcome."""
@@ -47,40 +48,37 @@ class Threads:
             if frame.kind == INVOKE:
                 self._submit(Exchange(frame.id, frame.metadata, frame.payload, self))
             elif frame.kind == DUMP:
-                self._service.post(DUMP, metadata={"stacks": self._stacks()})
+                self._answer_dump()
             else:
                 self._hand_on(frame)
         if frame is None:
             self._hang_up()
         else:
             self._keep_hearing()
-        self._service.wait(self._all_answered)
+        self._process.guard.wait(self._all_answered)
         if self._failure is not None:
             raise self._failure
 
     def after_fork(self) -> None:
-        """In a forked child: what the thread that forked waits for will not come."""
+        """Tell what waits in a child that the function forked that nothing will come."""
         self._news = self._condition()
         self._hang_up()
 
-    def stop(self) -> None:
-        """Nothing: idle threads do not keep the process."""
-
-    # A Line
+    # The exchanges' Line
 
     def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
-        """As Outbox.post."""
-        self._service.post(kind, id, metadata, payload)
+        """Send a frame."""
+        self._process.outbox.post(kind, id, metadata, payload)
 
     def credit(self, id: int) -> int:
-        """Bytes of its answer's stream that may be sent now."""
-        return self._service.credit(id)
+        """Return how many bytes of the answer's stream may be sent now."""
+        return self._process.connection.stream_credit(id)
 
     def look(self) -> None:
         """Do nothing: the main thread reads frames at any time."""
 
     def wait(self, exchange: Incoming, seen: int) -> None:
-        """Until the main thread has heard something for the exchange."""
+        """Wait until the main thread has heard something for the exchange."""
         with self._news:
             self._news.wait_for(lambda: exchange.news != seen)
 
@@ -91,8 +89,16 @@ class Threads:
             self._news.wait_for(lambda: not self._exchanges)
 
     def _next(self) -> Frame | None:
-        event = self._service.next_frame()
-        return None if isinstance(event, End) else event
+        """Return the next frame as soon as it is there, None at the end of the stream."""
+        process = self._process
+        while True:
+            with process.outbox.lock:
+                event = process.connection.next_frame()
+            if event is not None:
+                return None if isinstance(event, End) else event
+            data = process.guard.wait(process.pipes.read)
+            with process.outbox.lock:
+                process.connection.receive(data)
 
     def _hand_on(self, frame: Frame) -> None:
         with self._news:
@@ -102,7 +108,7 @@ class Threads:
                 self._news.notify_all()
 
     def _hang_up(self) -> None:
-        """Nothing more will come: who waits for it must not wait for ever."""
+        """Tell the requests that nothing more will come, so that none waits for ever."""
         with self._news:
             for exchange in self._exchanges.values():
                 exchange.hang_up()
@@ -118,7 +124,7 @@ class Threads:
             self._hear_the_rest()
 
     def _hear_the_rest(self) -> None:
-        """After STOP: bodies, credit and cancellations of the requests that are still running."""
+        """Read, after STOP, the bodies, credit and cancellations of the requests that are still running."""
         try:
             while (frame := self._next()) is not None:
                 self._hand_on(frame)
@@ -136,23 +142,26 @@ class Threads:
                 return
             self._waiting.remove(exchange)
             del self._exchanges[exchange.id]
-        self._service.refuse(exchange, MemoryError("no thread can be started for this request"))
+        self._refuse(exchange, MemoryError("no thread can be started for this request"))
 
     def _start_thread(self) -> bool:
-        """One more. False: there is none to serve a request, and none can be started (a stack counts as memory)."""
+        """Start one more thread. Return False if there is none at all to serve a request."""
         try:
             self._thread(target=self._work, name=f"request-{self._started + 1}", daemon=True).start()
-        except (RuntimeError, MemoryError):
+        except (RuntimeError, MemoryError):  # a thread's stack counts as memory
             return self._started > 0
         self._started += 1
         return True
 
-    def _stacks(self) -> list[dict[str, Any]]:
+    def _answer_dump(self) -> None:
         with self._news:
             running = dict(self._threads)
         stacks = namespace.own("call.stacks")
-        found = [{"name": f"request {id}", "id": id, "stack": stacks.of_thread(running[id])} for id in running]
-        return list(stacks.fitting(found))
+        self.answer_dump([(id, stacks.of_thread(running[id])) for id in running])
+
+    def _refuse(self, exchange: Exchange, error: BaseException) -> None:
+        """Send the outcome of a request that the function never gets."""
+        self.conclude(exchange, self._process.problem(error), {"duration_us": 0})
 
     # The other threads
 
@@ -163,15 +172,31 @@ class Threads:
                 self._news.wait_for(lambda: self._waiting)
                 self._idle -= 1
                 exchange = self._waiting.pop(0)
-                self._threads[exchange.id] = late.threading.get_ident()
+                self._threads[exchange.id] = get_ident()
             try:
                 if exchange.cancelled:  # while it waited for its turn
-                    self._service.refuse(exchange, CallerGone(GIVEN_UP))
+                    self._refuse(exchange, CallerGone(GIVEN_UP))
                 else:
-                    self._service.serve_in_thread(exchange)
+                    self._serve_one(exchange)
             finally:
                 with self._news:
                     del self._threads[exchange.id], self._exchanges[exchange.id]
-                    exchange.hang_up()  # a thread that it has left behind may wait for the rest of its body
+                    exchange.hang_up()  # a thread that it left behind may wait for the rest of its body
                     self._news.notify_all()
             del exchange
+
+    def _serve_one(self, exchange: Exchange) -> None:
+        """Call the function for a request, and send its outcome."""
+        process = self._process
+        token = process.log.enter(tag_of(exchange))
+        begun, cpu = perf_counter_ns(), thread_time_ns()
+        try:
+            self._invoker.serve(exchange)
+            outcome = exchange.outcome()
+        except BaseException as error:  # the function's code may raise anything, SystemExit too
+            self._invoker.report_unheard(exchange, error)
+            outcome = process.problem(error)
+        process.leave_if_forked()
+        measured = {"duration_us": microseconds_since(begun), "cpu_us": max(0, thread_time_ns() - cpu) // 1000}
+        self.conclude(exchange, outcome, measured)
+        process.log.leave(token)

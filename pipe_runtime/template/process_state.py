@@ -1,8 +1,8 @@
 """Reset in a template the process settings that the function has changed, and restore them in each worker.
 
-While a module is loaded it may ignore or collect children, block signals, start timers or adopt orphans. In the process
-that forks workers such a setting would hide a worker's death from the init, or end the template. This file knows
-neither sockets nor frames.
+While a module is loaded it may ignore or collect children, block signals, start timers or adopt orphans. In the
+process that forks workers such a setting would hide a worker's death from the init, or end the template. This file
+knows neither sockets nor frames.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
 """Modules without which a function cannot call prctl(2)."""
 
 
-class Settings:
+class ProcessState:
     """The settings of this process, such as signal actions and timers, from before and after the function was loaded.
 
     Create it before the function is loaded, in the main thread.

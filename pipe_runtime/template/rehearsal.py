@@ -1,8 +1,8 @@
-"""A request before the first one: touches the memory that a request will touch, while nobody waits for it.
+"""Serve a request of the runtime's own before the first real one, so that the first real one is fast.
 
-A forked process shares all memory with its template until it writes to it, and Python writes wherever it reads (it
-counts references): each page costs a copy. The request here goes its whole way through the loop, on pipes of its own.
-No code of the function's runs, and nothing of it is visible afterwards.
+A forked worker shares all memory with its template until it writes to it. Python writes wherever it reads, because it
+counts references, and each page costs a copy. A rehearsal touches the memory that a request will touch. Its request
+goes the whole way through the loop, on pipes of its own. No code of the function runs, and nothing of it is visible.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from os import close, pipe, write
 from .. import namespace
 from ..io.stdio import Pipes
 from ..log.writer import LogStream
+from ..serve.loop import Loop
 from ..wire.connection import INIT, Connection
 from ..wire.messages import HELLO, INVOKE, JSON, READY, VERSION
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..call.context import Context
-    from ..serve.loop import Runtime
+    from ..serve.function import Function
+    from ..serve.process import Process
 
 EVENT = b'{"text": "rehearsal", "numbers": [0, 1, -2.5], "nested": {"yes": true, "no": false, "nothing": null}}'
 REQUEST = {
@@ -34,11 +36,11 @@ REQUEST = {
 
 
 _said: list[bytes] = []
-"""What an init says: HELLO and a request. Made in the template, and read in each worker."""
+"""What an init sends: HELLO and a request. A template makes it, and its workers use it again."""
 
 
-def rehearse(runtime: Runtime) -> None:
-    """Serve one request as `runtime` will. Its own state stays as it is."""
+def rehearse(process: Process, function: Function) -> None:
+    """Serve one request as `process` will serve one of `function`. The state of both stays as it is."""
     namespace.own("call.json_writer")  # many results need it, and each worker would load it again
     if not _said:
         init = Connection(INIT)
@@ -49,21 +51,23 @@ def rehearse(runtime: Runtime) -> None:
         descriptors += pipe()
         descriptors += pipe()
         requests_out, requests_in, answers_out, answers_in = descriptors
-        stand_in = runtime.stand_in(Pipes(requests_out, answers_in, 0), _echo)
+        stand_in = process.stand_in(Pipes(requests_out, answers_in, 0))
+        loop = Loop(stand_in)
+        loop.function = function.stand_in(_echo)
         stand_in.connection.receive_frame(_said[0])
         stand_in.outbox.post(HELLO, 0, {"versions": [VERSION]})
         stand_in.outbox.post(READY)
         write(requests_in, _said[1])
-        frame = stand_in.next()
+        frame = loop.next_frame()
         assert frame is not None
         LogStream(stand_in.log, "stdout", 1).write(b"rehearsal\n")
-        stand_in.answer(frame)
+        loop.answer(frame)
     finally:
         for descriptor in descriptors:
             close(descriptor)
 
 
 def _echo(event: Any, context: Context) -> Any:
-    """In the handler's place."""
+    """Stand in for the handler."""
     context.get_remaining_time_in_millis()
     return event

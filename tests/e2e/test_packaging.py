@@ -112,7 +112,7 @@ def test_tests_import_the_installed_package(package: str) -> None:
 @needs_wheel
 def test_runtime_is_the_installed_one(pipe_init: PipeInit, tmp_path: Path) -> None:
     (tmp_path / "index.py").write_text(
-        "def handler(event):\n    import pipe_runtime.serve.loop\n    return pipe_runtime.serve.loop.__file__\n"
+        "def handler(event):\n    import pipe_runtime.main\n    return pipe_runtime.main.__file__\n"
     )
     run = pipe_init("run", "index.handler", "-q", "-C", str(tmp_path))
     assert run.returncode == 0, run.stderr.decode()

@@ -19,7 +19,7 @@ from pipe_init.limits.confinement import FORKING
 from pipe_init.workers import launch
 from pipe_init.workers.sources import TemplateBusy
 from pipe_init.workers.template_socket import REPORT_ROUND, Forked, TemplateSocket
-from pipe_runtime.template.control import BATCH
+from pipe_runtime.template.fork_server import BATCH
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.messages import DUMP as DUMP_FRAME
 from pipe_runtime.wire.messages import ERROR
@@ -241,7 +241,8 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                 for name in (
                     "call.conversions",
                     "call.json_writer",
-                    "template.control",
+                    "template",
+                    "template.fork_server",
                     "template.process_state",
                     "template.rehearsal",
                     "wire.alive",

@@ -45,7 +45,7 @@ RUNTIME_IMPORTS = {
 # events are made by a library of its environment.
 IMPORTS_OF = {"pipe_runtime.call.context": {"logging"}, "pipe_runtime.adapters.typed": {"msgspec", "pydantic"}}
 
-# All that `import pipe_runtime.serve.loop` may load into an interpreter started with -I -S. More is a slower start.
+# All that `import pipe_runtime.main` may load into an interpreter started with -I -S. More is a slower start.
 BEFORE_READY = {
     "pipe_runtime",
     *(f"pipe_runtime.{room}" for room in ("call", "io", "load", "log", "serve", "wire")),
@@ -54,8 +54,9 @@ BEFORE_READY = {
     *(f"pipe_runtime.io.{name}" for name in ("outbox", "signal_guard", "stdio")),
     "pipe_runtime.load.handler",
     "pipe_runtime.log.writer",
+    *(f"pipe_runtime.serve.{name}" for name in ("function", "loop", "process")),
+    "pipe_runtime.main",
     "pipe_runtime.namespace",
-    "pipe_runtime.serve.loop",
     "__future__",
     "_signal",
     "_thread",
@@ -208,8 +209,8 @@ def modules_loaded_by(module: str) -> set[str]:
 
 
 def test_runtime_loads_only_these_modules_before_ready() -> None:
-    loaded = modules_loaded_by("pipe_runtime.serve.loop")
-    assert "pipe_runtime.serve.loop" in loaded
+    loaded = modules_loaded_by("pipe_runtime.main")
+    assert "pipe_runtime.main" in loaded
     more = {name for name in loaded - BEFORE_READY if not name.startswith(CYTHON)}
     assert not more, "the cold start grew: import these late, or show that it must be"
 

@@ -11,7 +11,7 @@ from pipe_testing.environment import unmeasured
 
 
 def test_asyncio_comes_with_this_module_only() -> None:
-    code = "import sys, pipe_runtime.serve.loop; print(*({'asyncio', 'pipe_runtime.adapters'} & set(sys.modules)))"
+    code = "import sys, pipe_runtime.main; print(*({'asyncio', 'pipe_runtime.adapters'} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True, cwd="/")
     assert ended.stdout == b"\n"
     assert asgi.asyncio is asyncio

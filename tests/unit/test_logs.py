@@ -357,7 +357,7 @@ def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
 def test_where_the_settings_come_from(
     hello: dict[str, str], environ: dict[str, str], expected: tuple[str, str]
 ) -> None:
-    assert log_settings(hello, environ) == expected
+    assert log_settings(hello.get("log_format", ""), hello.get("log_level", ""), environ) == expected
 
 
 @pytest.mark.parametrize(

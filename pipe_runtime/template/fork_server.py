@@ -1,7 +1,8 @@
-"""The template: a runtime that has loaded the function, and forks workers in place of serving requests.
+"""Load the function once, and fork a worker whenever the init asks for one.
 
-Loaded only where the init's HELLO asks for one. It owns the control socket and what lies between a fork and the
-worker's own conversation. What a worker does from its HELLO on is the loop's business, as in any other.
+This is a template's work, loaded only if HELLO asks for a template. The module owns the control socket, and what
+happens between a fork and the worker's own conversation. It must not know requests: from its HELLO on, a forked
+worker does what every worker does.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from ..wire.alive import ALIVE_FD, arm
 from ..wire.errors import Fault, ProtocolError
 from ..wire.frames import Frame
 from ..wire.messages import DUMP, STOP
-from .process_state import Settings, fork_process
+from .process_state import ProcessState, fork_process
+from .rehearsal import rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..serve.loop import Outcome, Runtime
+    from ..serve.function import Configuration
+    from ..serve.loop import Loop
+    from ..serve.process import Outcome
 
 BATCH = 8
 """Workers that one child of the template forks, at most: the first waits for the last before it falls to the init."""
@@ -52,7 +56,13 @@ NAMED_THREADS = 8
 
 
 class _Wanted:
-    """A worker that the init asks for. descriptors: its pipes, then files of cgroups to enter."""
+    """A worker that the init asks for.
+
+    Attributes:
+        ticket: The init's name for it.
+        pipes: The worker's descriptors, of which there are PIPES.
+        groups: Files of cgroups that the worker enters.
+    """
 
     def __init__(self, ticket: bytes, descriptors: Sequence[int]) -> None:
         self.ticket = ticket
@@ -60,73 +70,79 @@ class _Wanted:
         self.groups = descriptors[PIPES:]
 
 
-class Template:
-    """Forks workers of what `runtime` loads."""
+class ForkServer:
+    """Forks workers that serve what `loop` has loaded."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._settings: Settings
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._process = loop.process
+        self._state: ProcessState
         self._control: socket
         self._news = poll()
 
-    def load(self, hello: dict[str, Any]) -> Outcome:
-        """Load the function, and whatever its workers would import themselves. Raises what that raises."""
-        runtime = self._runtime
-        descriptor = hello["template"].get("control_fd")
+    def load(self, configuration: Configuration) -> Outcome:
+        """Load the function, and what its workers would import themselves. Raises what that raises."""
+        process, loop = self._process, self._loop
+        descriptor = (configuration.template or {}).get("control_fd")
         if type(descriptor) is not int:
             raise Fault("Runtime.ProtocolError", "HELLO whose template has no control_fd")
         set_inheritable(descriptor, False)
-        runtime.control_fd = descriptor
-        self._control = socket(fileno=descriptor)
-        self._settings = Settings(adopts=bool(hello.get("adopts_orphans")))
-        # Now, because the function may replace what they need; under this name, so that workers need no further lookup.
-        gc, rehearsal = late.gc, namespace.own("template.rehearsal")
-        collect, freeze = gc.collect, gc.freeze
-        runtime.load(hello)
-        if not runtime.plain:
-            namespace.own("serve.service").preload(runtime.found, hello, runtime.code_dir)
-        runtime.leave_if_forked(None)
+        self._control = process.control = socket(fileno=descriptor)
+        self._state = ProcessState(adopts=configuration.adopts_orphans)
+        collect, freeze = late.gc.collect, late.gc.freeze  # now, because the function may replace them
+        loop.load(configuration)
+        if not loop.function.is_plain:
+            namespace.own("serve.invoker").Invoker(loop.function, process).preload()
+        process.leave_if_forked()
         self._warn_of_threads()
         for _ in range(REHEARSALS):
-            rehearsal.rehearse(runtime)
+            rehearse(process, loop.function)
         collect()
-        freeze()  # else the first collection in each worker would write to all that was loaded
-        return runtime.ready()
+        freeze()  # otherwise the first collection in each worker would write to all that was loaded
+        return loop.ready()
 
     def serve(self) -> Frame | None:
-        """Fork workers until STOP, or the end of the stream or of the socket; None then. In a worker, too, it returns:
-        with the init's HELLO, or None at the end of its stream.
+        """Fork workers until STOP, or the end of the stream or of the socket.
+
+        Returns:
+            In a worker, the init's HELLO, or None at the end of its stream. In the template, None.
         """
-        runtime = self._runtime
-        self._settings.set_aside()
-        self._news.register(runtime.pipes.requests, POLLIN)
+        process = self._process
+        self._state.set_aside()
+        self._news.register(process.pipes.requests, POLLIN)
         self._news.register(self._control.fileno(), POLLIN)
         while self._hear():
-            ready = dict(runtime.guard.wait(self._news.poll))
-            if runtime.pipes.requests in ready:
-                with runtime.outbox.lock:
-                    runtime.connection.receive(runtime.pipes.read())
+            ready = dict(process.guard.wait(self._news.poll))
+            if process.pipes.requests in ready:
+                with process.outbox.lock:
+                    process.connection.receive(process.pipes.read())
             else:
                 batch, more = self._receive()
                 if batch and self._multiply(batch):
-                    return runtime.next()
+                    return self._loop.next_frame()
                 if not more:
                     return None
         return None
 
+    def reseed(self) -> None:
+        """Seed numpy's generator in a worker. Python's `random` does that itself (os.register_at_fork)."""
+        seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+        if seed is not None:
+            seed()
+
     def _hear(self) -> bool:
-        """Take what the init has said. False: it wants this to end."""
-        runtime = self._runtime
+        """Take what the init has said. Return False if it wants the template to end."""
+        process = self._process
         while True:
-            with runtime.outbox.lock:  # threads of the function's may print
-                event = runtime.connection.next_frame()
+            with process.outbox.lock:  # threads of the function may print
+                event = process.connection.next_frame()
             if event is None:
                 return True
             if not isinstance(event, Frame) or event.kind == STOP:
                 return False
             if event.kind != DUMP:
                 raise ProtocolError("a request to a template")
-            runtime.outbox.post(DUMP, metadata={"stacks": []})
+            process.outbox.post(DUMP, metadata={"stacks": []})
 
     # The socket
 
@@ -162,9 +178,9 @@ class Template:
 
     def _multiply(self, batch: list[_Wanted]) -> bool:
         """Fork a worker for each. True: this process is one of them."""
-        runtime = self._runtime
-        runtime.last_lines()  # or each worker would say again what is not said yet
-        runtime.multiplying = True
+        process = self._process
+        process.write_last_lines()  # otherwise each worker would write again what is still buffered
+        process.forks_workers = True
         try:
             child = fork_process()
         except OSError as error:
@@ -174,12 +190,12 @@ class Template:
         except Exception as error:  # an audit hook of the function's
             why = f"{faults.type_name(error)}: {faults.message_of(error)}"
             raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
-        self._settings.keep()
+        self._state.keep()
         mine = self._bring_forth(batch) if child == 0 else None
         if mine is not None:
             self._become_worker(mine)
         _close([descriptor for wanted in batch for descriptor in (*wanted.pipes, *wanted.groups)])
-        runtime.multiplying = False
+        process.forks_workers = False
         if mine is None and child > 0:
             self._wait_for(child)
         return mine is not None
@@ -198,7 +214,7 @@ class Template:
                     continue
                 if worker == 0:
                     break
-                self._settings.keep()  # at once: the worker may die at any time
+                self._state.keep()  # at once: the worker may die at any time
                 self._say(mine.ticket, worker)
             else:
                 _exit(EXIT_FORKED)  # nothing of the function's may run here
@@ -228,7 +244,7 @@ class Template:
 
     def _become_worker(self, wanted: _Wanted) -> None:
         """Let go of all that is the template's, and take what was sent for this worker in its place."""
-        runtime = self._runtime
+        process = self._process
         requests, answers, log, guard, dump = wanted.pipes
         try:
             for group in wanted.groups:
@@ -237,21 +253,16 @@ class Template:
             setsid()
             dup2(guard, ALIVE_FD)
             arm(ALIVE_FD)
-            if runtime.dump_fd >= 0:
-                dup2(dump, runtime.dump_fd, inheritable=False)  # where faulthandler writes already
-            pipes = replace(runtime.pipes, requests, answers, log)
+            if process.dump_fd >= 0:
+                dup2(dump, process.dump_fd, inheritable=False)  # where faulthandler writes already
+            pipes = replace(process.pipes, requests, answers, log)
         except OSError as error:
             write_all(log, f"pipe_runtime: a forked process cannot become a worker: {error}\n".encode())
             _exit(1)
         self._control.close()
-        runtime.control_fd = -1
-        runtime.restart(pipes)
-        self._settings.give_back()
-
-    def become_ready(self, hello: dict[str, Any]) -> Outcome:
-        """Do what each worker does for itself, so that the function can be called. Raises what its code raises."""
-        _reseed()
-        return self._runtime.become_ready(hello)
+        process.control = None
+        self._loop.restart(pipes)
+        self._state.give_back()
 
     # Before the first fork
 
@@ -259,7 +270,7 @@ class Template:
         count, names = _threads()
         if count:
             known = f" ({', '.join(names)})" if names else ""
-            self._runtime.log.write(
+            self._process.log.write(
                 f"pipe_runtime: {count} thread{'s' * (count > 1)}{known} started while the function was loaded: "
                 "a forked worker has none of them; use pipe_runtime.after_fork",
                 NOBODY,
@@ -278,13 +289,6 @@ def _threads() -> tuple[int, list[str]]:
     except OSError:
         count = len(known)
     return count, known[:NAMED_THREADS]
-
-
-def _reseed() -> None:
-    """What would give the same random numbers in each worker. `random` looks after itself (os.register_at_fork)."""
-    seed = getattr(sys.modules.get("numpy.random"), "seed", None)
-    if seed is not None:
-        seed()
 
 
 def _close(descriptors: Sequence[int]) -> None:

@@ -1,0 +1,106 @@
+"""The life of a runtime process: HELLO, loading, READY, requests, and its exit code.
+
+A template lives another life between its READY and the HELLO of the worker that it has become. This module must not
+know how a request is served.
+"""
+
+from __future__ import annotations
+
+from . import namespace
+from .call import faults
+from .serve.loop import Loop
+from .serve.process import EXIT_STOPPED, Process, complain, exit_code, leave, lost_pipe_code
+from .wire.errors import Fault, ProtocolError
+from .wire.messages import ERROR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import NoReturn
+
+    from .serve.function import Configuration
+    from .serve.process import Outcome
+
+EXIT_HOOK_FAILED = 1
+EXIT_NOT_LOADED = 1
+EXIT_USAGE = 2
+EXIT_PROTOCOL = 4
+
+
+def main(baseline: Collection[str]) -> NoReturn:
+    """Serve until STOP or the end of stdin, then end the process.
+
+    Args:
+        baseline: The names of the modules that were there before the runtime imported any.
+    """
+    try:
+        process = Process(baseline)
+    except OSError as error:
+        complain(f"stdin and stdout must be pipes: {error.strerror}")
+        leave(EXIT_USAGE)
+    try:
+        code = _converse(process)
+    except SystemExit as error:
+        if not process.guard.terminated:
+            raise
+        code = exit_code(error)
+    except OSError as error:
+        leave(lost_pipe_code(error))
+    except ProtocolError as error:
+        if not process.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)}):
+            complain(str(error))
+        leave(EXIT_PROTOCOL)
+    except Fault as fault:  # of a template
+        process.last_word(faults.describe(fault))
+        leave(EXIT_NOT_LOADED)
+    leave(code, process.guard.terminated)
+
+
+def _converse(process: Process) -> int:
+    """Hold the conversation with the init, and return the exit code.
+
+    Raises:
+        ProtocolError: The init broke the protocol.
+        BrokenPipeError: The init is gone.
+    """
+    loop = Loop(process)
+    hello = loop.next_frame()
+    if hello is None:
+        return EXIT_STOPPED  # the init has changed its mind
+    configuration = loop.greet(hello)
+    fork_server = None
+    if configuration.template is not None:
+        fork_server = namespace.own("template.fork_server").ForkServer(loop)
+        if not _announce(process, fork_server.load, configuration):
+            return EXIT_NOT_LOADED
+        hello = fork_server.serve()
+        if hello is None:
+            return EXIT_STOPPED  # or this is a worker that the init no longer wants
+        configuration = loop.greet(hello)
+
+    def prepare(configuration: Configuration) -> Outcome:
+        if fork_server is None:
+            loop.load(configuration)
+        else:
+            fork_server.reseed()
+        if configuration.rehearse:
+            namespace.own("template.rehearsal").rehearse(process, loop.function)
+        return loop.become_ready(configuration)
+
+    if not _announce(process, prepare, configuration):
+        return EXIT_NOT_LOADED
+    loop.serve()
+    return EXIT_STOPPED if loop.stop() else EXIT_HOOK_FAILED
+
+
+def _announce(process: Process, prepare: Callable[[Configuration], Outcome], configuration: Configuration) -> bool:
+    """Call prepare(configuration), and say READY. Return False if it has failed, which is said, too."""
+    kind, metadata, _ = process.guard.call(prepare, configuration, process.problem)
+    process.log.flush()
+    if process.guard.terminated:
+        return False
+    if kind == ERROR:
+        process.last_word(metadata)
+        return False
+    process.outbox.post(kind, 0, metadata)
+    return True

@@ -1,0 +1,154 @@
+"""One request and its answer, for a task of an event loop.
+
+It is exchange.Exchange, with coroutines in place of calls that wait. This module must not know descriptors, nor how
+tasks are run.
+"""
+
+from __future__ import annotations
+
+from time import monotonic, perf_counter_ns
+
+from ..namespace import late
+from ..wire.connection import MAX_CHUNK
+from ..wire.frames import LARGEST_PAYLOAD
+from ..wire.messages import CHUNK, CREDIT, RESULT
+from .exchange import GIVEN_UP, MAX_BODY, CallerGone, Incoming
+from .reader import LOOK_SECONDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any, Protocol
+
+    from ..wire.frames import Frame
+
+    class AsyncLine(Protocol):
+        """The way to the init.
+
+        Attributes:
+            cancels: Whether a CANCEL cancels the task. An ASGI application hears of it by a message instead.
+            looks_at: When the event loop must read again what has come, a time of monotonic().
+        """
+
+        cancels: bool
+        looks_at: float
+
+        def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
+            """Send a frame; as Outbox.post."""
+
+        def credit(self, id: int) -> int:
+            """Return how many bytes of the answer's stream may be sent now."""
+
+
+class AsyncExchange(Incoming):
+    """One request, for a task."""
+
+    def __init__(self, id: int, request: dict[str, Any], payload: bytes, line: AsyncLine) -> None:
+        super().__init__(id, request, payload)
+        self._line = line
+        self._heard: asyncio.Event = late.asyncio.Event()
+        self.started = 0
+        self._large = b""
+
+    def start(self) -> None:
+        """Start the request's clock."""
+        self.started = perf_counter_ns()
+
+    def hear(self, frame: Frame) -> None:
+        """Take a frame, and wake the task that waits."""
+        super().hear(frame)
+        self._heard.set()
+
+    def hang_up(self) -> None:
+        """Tell the task that nothing more will come."""
+        super().hang_up()
+        self._heard.set()
+
+    def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """Begin an answer that comes in pieces."""
+        self._line.post(RESULT, self.id, self._stream_head(content_type, http))
+        self.begun = True
+
+    def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """Set the whole answer. If its body is larger than a frame, begin a stream, which `finish` sends."""
+        if len(body) > LARGEST_PAYLOAD:
+            self.begin(content_type, http)
+            self._large = body
+        else:
+            super().respond(body, content_type, http)
+
+    async def finish(self) -> None:
+        """Send what `respond` could not."""
+        large, self._large = self._large, b""
+        await self.write(large)
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of the answer, as soon as the other side takes it.
+
+        Raises:
+            CallerGone: The request was cancelled.
+        """
+        start, size = 0, len(data)
+        if not size:
+            await self.give_way()
+        while start < size:
+            room = 0 if self.cancelled else min(self._line.credit(self.id), MAX_CHUNK)
+            if room:
+                self._line.post(CHUNK, self.id, {}, data[start : start + room])
+                start += room
+                await late.asyncio.sleep(0)  # other tasks have their turn, however fast the credit comes
+            elif not await self._wait():
+                return
+
+    async def give_way(self) -> None:
+        """Let the event loop read what has come, at most every LOOK_SECONDS, between steps that do not wait."""
+        now = monotonic()
+        if now >= self._line.looks_at:
+            self._line.looks_at = now + LOOK_SECONDS
+            await late.asyncio.sleep(0)
+
+    async def read(self) -> bytes:
+        """Return the next piece of the body as it came, b"" at its end.
+
+        Raises:
+            CallerGone: The piece will not come.
+        """
+        while (piece := self._next_piece()) is None:
+            if not await self._wait():
+                return b""
+        due = self._credit_due()
+        if due:
+            self._line.post(CREDIT, self.id, {"bytes": due})
+        return piece
+
+    async def whole(self) -> bytes:
+        """Return all of the body.
+
+        Raises:
+            MemoryError: It has more than MAX_BODY bytes.
+        """
+        pieces, size = [], 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > MAX_BODY:
+                raise MemoryError(f"the event has more than {MAX_BODY} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def until_cancelled(self) -> None:
+        """Return when the caller has given up on the request."""
+        while not self.cancelled:
+            self._heard.clear()
+            await self._heard.wait()
+
+    async def _wait(self) -> bool:
+        """Wait for something to come. Return False if nothing will, and the adapter learns of that without an error."""
+        if self.cancelled or self.gone:
+            if self._line.cancels:
+                raise CallerGone(GIVEN_UP)
+            self.cancelled = True  # what it waits for cannot come: the application hears of it as of a cancellation
+            self._heard.set()
+            return False
+        self._heard.clear()
+        await self._heard.wait()
+        return True

@@ -1,0 +1,80 @@
+"""What the two engines share: they serve several requests at once, in threads or as tasks of an event loop.
+
+An engine serves in the loop's place. This module must not know how a request is served.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+
+from .. import namespace
+from ..log.writer import NOBODY, Tag
+from ..wire.messages import DUMP
+from .process import leave, lost_pipe_code
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .exchange import Incoming
+    from .invoker import Invoker
+    from .process import Outcome, Process
+
+
+class Engine:
+    """Serves up to `concurrency` requests at once."""
+
+    def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
+        self._process = process
+        self._invoker = invoker
+        self._concurrency = concurrency
+        if concurrency > 1:
+            process.log.per_context()
+        process.pipes.spin(0)  # a thread that spins takes the interpreter from those that work
+        process.on_fork.append(self.after_fork)
+
+    def start(self) -> None:
+        """Get ready to serve, after the initializer."""
+
+    def serve(self) -> None:
+        """Serve until STOP or the end of the stream, and until every request that came has its outcome."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End, after the last request or SIGTERM."""
+
+    def after_fork(self) -> None:
+        """Tell what waits in a child that the function forked that nothing will come."""
+
+    def conclude(self, exchange: Incoming, outcome: Outcome, measured: dict[str, int]) -> None:
+        """Send what a request has printed, then its outcome."""
+        process = self._process
+        if self._concurrency > 1:
+            process.log.flush_request(exchange.id)
+        else:
+            process.log.flush()
+            process.log.current = NOBODY
+            if process.guard.terminated:
+                return  # an outcome tells the init that the worker goes on; the next request would die with it
+        kind, metadata, payload = outcome
+        measured["peak_memory_bytes"] = process.meter.peak_memory()
+        try:
+            process.conclude(kind, exchange.id, {**metadata, **measured}, payload)
+        except OSError as error:
+            leave(lost_pipe_code(error))
+
+    def answer_dump(self, found: list[tuple[int, list[Any]]]) -> None:
+        """Send the stacks of requests, by their ids."""
+        named = [{"name": f"request {id}", "id": id, "stack": stack} for id, stack in found]
+        self._process.outbox.post(DUMP, metadata={"stacks": list(namespace.own("call.stacks").fitting(named))})
+
+
+def tag_of(exchange: Incoming) -> Tag:
+    """Return the tag of what a request prints."""
+    request = exchange.request
+    return Tag(exchange.id, request["request_id"], request.get("tenant_id", ""))
+
+
+def microseconds_since(begun: int) -> int:
+    """Return the time since a perf_counter_ns()."""
+    return max(0, perf_counter_ns() - begun) // 1000

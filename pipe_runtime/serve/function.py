@@ -1,0 +1,137 @@
+"""What the init's HELLO asks for, and the function that is loaded for it.
+
+This is the only place that reads HELLO's fields. It must not know requests, nor how the function is served.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic, tzset  # now: a function may replace the module's
+
+from .. import namespace
+from ..call import codec
+from ..call.context import DEFAULT_TIMEOUT_MS, Context
+from ..load import handler
+from ..log.writer import LoggingHook, log_settings
+from ..wire.connection import MAX_CONCURRENCY
+from ..wire.errors import Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from .process import Process
+
+HOOKS = ("initializer", "pre_stop", "pre_freeze")
+
+_TRACE = "_X_AMZN_TRACE_ID"
+
+
+class Configuration:
+    """HELLO's fields, with their defaults; docs/protocol.md says what each is for.
+
+    Attributes:
+        template: HELLO's field, None in a worker.
+        concurrency: How many requests to serve at once, at most as many as this runtime can.
+        hooks: The names of the hooks, by their fields.
+    """
+
+    def __init__(self, hello: Mapping[str, Any]) -> None:
+        get = hello.get
+        self.handler: str = get("handler", "")
+        self.code_dir: str = get("code_dir", ".")
+        self.layers: Sequence[str] = get("layers", ())
+        self.environment: Mapping[str, str] = get("environment", {})
+        self.function: Mapping[str, Any] = get("function", {})
+        self.platform: str = get("platform", "")
+        self.type: str = get("type", "auto")
+        self.concurrency: int = min(get("concurrency", 1), MAX_CONCURRENCY)
+        self.hooks = {field: hello[field] for field in HOOKS if get(field)}
+        self.init_request_id: str = get("init_request_id", "")
+        self.log_format: str = get("log_format", "")
+        self.log_level: str = get("log_level", "")
+        self.bytes: str | None = get("bytes")
+        self.dump_fd: int = get("dump_fd", -1)
+        self.dump_signal: int = get("dump_signal", 0)
+        self.spin_us: int = get("spin_us", 0)
+        self.cpu_seconds: int | None = get("cpu_seconds")
+        self.open_files: int | None = get("open_files")
+        self.rehearse = bool(get("rehearse"))
+        self.template: Mapping[str, Any] | None = get("template")
+        self.adopts_orphans = bool(get("adopts_orphans"))
+
+
+class Function:
+    """The loaded function.
+
+    Attributes:
+        configuration: What HELLO asked for. A forked worker gets a HELLO of its own.
+        code_dir: The function's folder, absolute.
+        found: What the handler's name stands for.
+        is_plain: Whether the loop serves it by itself.
+        call: The handler as a callable of event and context; only for a plain function.
+    """
+
+    call: Callable[[Any, Any], Any]
+
+    def __init__(self, configuration: Configuration, process: Process) -> None:
+        """Prepare this process for the function, then load it.
+
+        Raises:
+            BaseException: What the function's module raised.
+            Fault: There is no such folder, or no such handler.
+        """
+        self.configuration = configuration
+        self._details, self._handler_name = configuration.function, configuration.handler
+        self._log = process.log.write
+        self._tells_trace = self._trace_is_set = False  # in a variable, as on Lambda
+        self._set_variables()
+        process.log.open_streams()
+        process.log.configure(*log_settings(configuration.log_format, configuration.log_level, os.environ))
+        LoggingHook(process.log).install()
+        codec.write_bytes_as(configuration.bytes)
+        code_dir = self.code_dir = os.path.abspath(configuration.code_dir)
+        try:
+            os.chdir(code_dir)
+        except OSError as error:
+            raise Fault(
+                "Runtime.ImportModuleError", f"Unable to enter the code directory {code_dir}: {error.strerror}"
+            ) from None
+        namespace.prepare(code_dir, configuration.layers, process.baseline, configuration.handler)
+        self.found = handler.find(configuration.handler, code_dir)
+        is_event = configuration.type == "auto" and handler.is_plain(self.found)
+        has_hooks = configuration.hooks or "snapshot_restore_py" in sys.modules
+        self.is_plain = is_event and configuration.concurrency == 1 and not has_hooks
+        if self.is_plain:
+            self.call = handler.adapt(self.found)
+
+    def stand_in(self, call: Callable[[Any, Any], Any]) -> Function:
+        """Return a plain function with the same context, and with `call` for its handler."""
+        other = object.__new__(Function)
+        vars(other).update(vars(self), is_plain=True, call=call, _tells_trace=False)
+        return other
+
+    def context(self, request: Mapping[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:
+        """Make the context of a request, whose time runs from now on.
+
+        Args:
+            request: INVOKE's metadata.
+            cancelled: As in Context.
+        """
+        if self._tells_trace and (self._trace_is_set or "trace" in request):
+            self._trace_is_set = namespace.own("call.platforms").set_trace(request.get("trace"))
+        deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
+        return Context(request, self._details, self._handler_name, deadline, self._log, cancelled)
+
+    def _set_variables(self) -> None:
+        """Set HELLO's variables, and those of the platform whose values only the runtime knows."""
+        variables = self.configuration.environment
+        os.environ.update(variables)
+        if "TZ" in variables:
+            tzset()
+        is_lambda = self.configuration.platform == "lambda"
+        if is_lambda and not os.environ.get("AWS_EXECUTION_ENV"):
+            os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
+        self._tells_trace = is_lambda and self.configuration.concurrency == 1 and _TRACE not in os.environ

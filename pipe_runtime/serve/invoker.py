@@ -1,0 +1,173 @@
+"""Call a function that is more than a plain one: its hooks, its adapter, and which engine it needs.
+
+Loaded only for an engine, an HTTP application, a typed or streamed event, an iterator as a result, or a hook. This
+module must not know frames, nor in which thread or task a request is served.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .. import namespace
+from ..load import handler
+from ..log.writer import NOBODY, Tag
+from ..namespace import late
+from ..wire.errors import Fault
+from ..wire.messages import JSON, PRE_FREEZE
+from .event_function import EventFunction, run
+from .exchange import CallerGone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from .async_exchange import AsyncExchange
+    from .exchange import Exchange, Incoming
+    from .function import Function
+    from .hooks import Hook
+    from .process import Process
+
+TYPES = ("event", "wsgi", "asgi")
+_PHASES = {"initializer": "initialize", "pre_stop": "pre-stop", "pre_freeze": PRE_FREEZE}
+
+
+class Invoker:
+    """Calls the function for a request, and its hooks.
+
+    Attributes:
+        type: "event", "wsgi" or "asgi".
+        engine: The module that serves several requests at once, "tasks" or "threads"; "" if the loop serves them.
+        run: Awaits a value. An engine with an event loop puts its own way here.
+        lifespan: That of an ASGI application; None for any other function.
+        state: What an ASGI application's startup left for its requests.
+    """
+
+    def __init__(self, function: Function, process: Process) -> None:
+        configuration = function.configuration
+        self._function = function
+        self._process = process
+        self.type = _type(function)
+        self.engine = _engine(function, self.type)
+        self.run: Callable[[Any], Any] = run
+        self.lifespan: Any = None
+        self.state: dict[str, Any] = {}
+        self._hooks: dict[str, Hook] = {
+            _PHASES[field]: namespace.own("serve.hooks").Hook(name, function.code_dir)
+            for field, name in configuration.hooks.items()
+        }
+        if self.type == "wsgi":
+            self._adapter = self._wsgi(configuration.concurrency > 1)
+        elif self.type == "asgi":
+            self._async_adapter = self._asgi()
+        else:
+            event_function = _event_function(function)
+            self._adapter, self._async_adapter = event_function.serve, event_function.serve_async
+
+    def preload(self) -> None:
+        """Load in a template what each of its workers needs to serve the function."""
+        if self.engine:
+            namespace.own(f"serve.{self.engine}")
+            getattr(late, "asyncio" if self.engine == "tasks" else "threading")
+
+    def initialize(self) -> None:
+        """Run the initializer and the snapshot hooks. Raises what they raise."""
+        self.run_hook("initialize")
+        if "snapshot_restore_py" in sys.modules:
+            namespace.own("serve.hooks").snapshot(self.run)
+
+    def run_hook(self, phase: str) -> None:
+        """Run the hook for a phase, if there is one. Raises what it raises."""
+        hook = self._hooks.get(phase)
+        if hook is not None:
+            log, id = self._process.log, self._function.configuration.init_request_id
+            token = log.enter(Tag(0, id))
+            try:
+                hook(self._function.context({"request_id": id}), self.run)
+            finally:
+                log.leave(token)
+
+    def serve(self, exchange: Exchange) -> None:
+        """Call the function for one request, which has its answer afterwards. Raises what the function raises."""
+        self._give_context(exchange)
+        if "phase" not in exchange.request:
+            self._adapter(exchange)
+            return
+        work = self._begin_phase(exchange)
+        if work is not None:
+            self.run(work)
+        exchange.respond(b"null", JSON)
+
+    async def serve_async(self, exchange: AsyncExchange) -> None:
+        """Do the same in a task of an event loop."""
+        self._give_context(exchange)
+        if "phase" not in exchange.request:
+            await self._async_adapter(exchange)
+            await exchange.finish()
+            return
+        work = self._begin_phase(exchange)
+        if work is not None:
+            await work
+        exchange.respond(b"null", JSON)
+
+    def report_unheard(self, exchange: Incoming, error: BaseException) -> None:
+        """Log what the function raised while it was tidying up after a cancellation.
+
+        The init has answered the request already and ignores the outcome. The exceptions that tell the function of the
+        cancellation are not logged.
+        """
+        if exchange.cancelled and not isinstance(error, CallerGone) and type(error).__name__ != "CancelledError":
+            tag = Tag(exchange.id, exchange.request["request_id"])
+            self._process.report("the function", error, " after its request was given up", tag)
+
+    def _give_context(self, exchange: Incoming) -> None:
+        exchange.context = self._function.context(exchange.request, lambda: exchange.cancelled)
+
+    def _begin_phase(self, exchange: Incoming) -> Awaitable[Any] | None:
+        """Call a hook in place of the function. Return what is to be awaited, if anything."""
+        phase = exchange.request["phase"]
+        if phase != PRE_FREEZE:
+            raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")
+        hook = self._hooks.get(phase)
+        return None if hook is None else hook.begin(exchange.context)
+
+    def _wsgi(self, multithread: bool) -> Callable[[Exchange], None]:
+        wsgi, found = namespace.own("adapters.wsgi"), self._function.found
+        return lambda exchange: wsgi.serve(found, exchange, multithread, self._more_headers(exchange))
+
+    def _asgi(self) -> Callable[[AsyncExchange], Awaitable[None]]:
+        asgi, found = namespace.own("adapters.asgi"), self._function.found
+        log = self._process.log.write
+        self.lifespan = asgi.Lifespan(found, lambda text: log("pipe_runtime: " + text, NOBODY))
+        return lambda exchange: asgi.serve(found, exchange, self.state, self._more_headers(exchange))
+
+    def _more_headers(self, exchange: Incoming) -> list[tuple[str, str]]:
+        """Return the headers that the platform adds to an HTTP request."""
+        configuration = self._function.configuration
+        if configuration.platform != "fc":
+            return []
+        headers: list[tuple[str, str]] = namespace.own("call.platforms").fc_headers(
+            exchange.context, configuration.hooks
+        )
+        return headers
+
+
+def _type(function: Function) -> str:
+    wanted = function.configuration.type
+    return wanted if wanted in TYPES else handler.type_of(function.found)
+
+
+def _engine(function: Function, type: str) -> str:
+    if type == "asgi" or (type == "event" and handler.is_async(function.found)):
+        return "tasks"
+    return "threads" if function.configuration.concurrency > 1 else ""
+
+
+def _event_function(function: Function) -> EventFunction:
+    """Return the event function, which gets its event as its annotation says."""
+    found, stream, convert = function.found, "", None
+    annotation, scope = handler.event_annotation(found)
+    if not handler.is_plain_annotation(annotation):
+        typed = namespace.own("adapters.typed")
+        stream, convert = typed.wants_stream(annotation, scope), typed.converter(annotation, scope)
+    return EventFunction(handler.adapt(found), stream, convert, function.configuration.platform)

@@ -1,0 +1,282 @@
+"""The worker as a process: its pipes, its log, its signals, its forks, and how it ends.
+
+A child that the function forks must not speak for the worker. This module lets go of the worker's descriptors there,
+and ends the child when it returns from the handler. It must not know requests, handlers or HELLO.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import sys
+from _signal import SIGTERM, SIGXCPU
+from os import _exit, getpid, kill  # now: a function may replace the module's
+
+from .. import namespace
+from ..call import faults
+from ..call.usage import Meter, has_cpu_limit
+from ..io.outbox import Outbox
+from ..io.signal_guard import SignalGuard
+from ..io.stdio import claim, write_all
+from ..log.writer import NAME, NOBODY, LogWriter
+from ..wire.connection import RUNTIME, STREAM_BYTES, Connection
+from ..wire.errors import LocalProtocolError
+from ..wire.frames import MAX_HEAD
+from ..wire.messages import END, ERROR, LOG, MEASURED, RESULT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable, Collection
+    from typing import Any, NoReturn
+
+    from ..io.stdio import Pipes
+    from ..log.writer import Tag
+
+    Outcome = tuple[int, dict[str, Any], bytes]
+    """Kind, metadata and payload of a frame that says how something went."""
+
+WINDOW_REQUESTS = 64
+WINDOW_BYTES = 1024 * 1024
+"""What may wait unanswered: enough that an answer's way back never leaves the runtime without work."""
+
+KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
+"""What the init may have sent of such requests while an answer cannot be written."""
+
+KEPT_BYTES_OF_ONE = 8 + MAX_HEAD + 2 * STREAM_BYTES
+"""The same for each request that may be streamed; small pieces are half frame."""
+
+EXIT_STOPPED = 0
+EXIT_PIPE_LOST = 1
+
+
+class Process:
+    """This process, with its end of the conversation with the init.
+
+    Args:
+        baseline: The names of the modules that were there before the runtime imported any.
+
+    Attributes:
+        forks_workers: Whether a fork is the template's, not the function's.
+        on_fork: Called in each child that the function forks.
+        dump_fd: Where stacks go; -1 for nowhere.
+        control: The socket on which a template is asked for workers; None in a worker.
+    """
+
+    def __init__(self, baseline: Collection[str]) -> None:
+        self.baseline = baseline
+        self.meter = Meter()
+        self.pipes = claim(KEPT_BYTES)
+        self.connection = Connection(RUNTIME)
+        self.outbox = Outbox(self.connection.send, self.pipes.write)
+        self.log = LogWriter(self._send_log, self.outbox.lock)
+        self.guard = SignalGuard(self._signal_handled, lambda error: leave(exit_code(error)))
+        self.forks_workers = False
+        self.on_fork: list[Callable[[], object]] = []
+        self.dump_fd = -1
+        self.control: socket | None = None
+        self._dump_signal = 0
+        self._pid = getpid()
+        self._forked = False
+        atexit.register(self.write_last_lines)  # the first to register is the last to run
+
+    def restart(self, pipes: Pipes) -> None:
+        """Begin another conversation, in a worker that a template has forked."""
+        self._pid = getpid()
+        self.meter = Meter()
+        self.pipes = pipes
+        self.connection = Connection(RUNTIME)
+        self.outbox = Outbox(self.connection.send, pipes.write)  # its lock is not held by a thread of the template
+        self.log.restart(self.outbox.lock)
+
+    def stand_in(self, pipes: Pipes) -> Process:
+        """Return a copy with a conversation and a log of its own, in this very process."""
+        other = object.__new__(Process)
+        vars(other).update(vars(self), log=LogWriter(other._send_log))
+        other.restart(pipes)
+        return other
+
+    # What it says
+
+    def conclude(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes) -> None:
+        """Send a request's outcome. If that is impossible, send the error that says why."""
+        if self.connection.answer_begun(id):
+            kind = END
+        try:
+            self.outbox.post(kind, id, metadata, payload, kind == RESULT and "http" not in metadata)
+            return
+        except LocalProtocolError as error:
+            problem: dict[str, Any] = {
+                "error_type": "Function.ResponseSizeTooLarge",
+                "error_message": f"The result is too large: {error}",
+            }
+        except MemoryError as error:  # making the frame copies the result
+            problem = faults.describe(error)
+        measured = {name: metadata[name] for name in MEASURED if name in metadata}
+        self.outbox.post(END if kind == END else ERROR, id, {**measured, **problem})
+
+    def problem(self, error: BaseException) -> Outcome:
+        """Return the outcome of something that raised `error`."""
+        self.leave_if_forked(error)
+        return ERROR, faults.describe(error), b""
+
+    def last_word(self, problem: dict[str, Any]) -> bool:
+        """Send ERROR with id 0. Return False if the init no longer reads, or HELLO was not sent yet."""
+        try:
+            self.outbox.post(ERROR, 0, problem)
+        except (BrokenPipeError, LocalProtocolError):
+            return False
+        return True
+
+    def report(self, what: str, error: BaseException, when: str = "", tag: Tag = NOBODY) -> None:
+        """Log an exception of the function's code that no outcome reports.
+
+        Args:
+            what: The code that raised it.
+            error: What it raised.
+            when: A phrase that says when.
+            tag: The request that it belongs to, if any.
+        """
+        self.leave_if_forked(error)
+        name, _, rest = faults.in_words(error).partition(":")
+        self.log.write(f"pipe_runtime: {what} raised {name}{when}:{rest}", tag)
+
+    def write_last_lines(self) -> None:
+        """Write what the function has printed and not flushed, which would be lost with the process."""
+        _flush(sys.stdout)
+        _flush(sys.stderr)
+        _flush(self.log)
+
+    def _send_log(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
+        if getpid() != self._pid:  # a fork below Python, which ran no hooks
+            self._after_fork()
+            write_all(2, text if "continues" in metadata else text + b"\n")
+            return
+        try:
+            self.outbox.post(LOG, tag.id, metadata, text)
+        except LocalProtocolError:  # the request's outcome has overtaken this thread, or nothing follows the last word
+            try:
+                self.outbox.post(LOG, 0, {**metadata, "request_id": tag.request_id[:NAME]}, text)
+            except LocalProtocolError:
+                write_all(2, text if "continues" in metadata else text + b"\n")
+
+    def _signal_handled(self, error: BaseException | None) -> None:
+        """Report what a signal handler of the function raised between requests."""
+        self.leave_if_forked(error)
+        if error is not None and not isinstance(error, SystemExit):
+            self.report("a signal handler", error, " between requests")
+
+    # Stacks
+
+    def dump_to(self, descriptor: int, signal: int) -> None:
+        """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""
+        if descriptor < 0:
+            return
+        os.set_inheritable(descriptor, False)
+        self.dump_fd, self._dump_signal = descriptor, signal
+        faulthandler.enable(file=descriptor, all_threads=False)
+        if signal:
+            faulthandler.register(signal, file=descriptor, all_threads=True)
+        if has_cpu_limit():
+            self.dump_at_cpu_limit()
+
+    def dump_at_cpu_limit(self) -> None:
+        """Have the stacks written before the kernel ends the process for its CPU time."""
+        if self.dump_fd >= 0:
+            faulthandler.register(SIGXCPU, file=self.dump_fd, all_threads=True, chain=True)
+
+    # Children that the function forks
+
+    def watch_forks(self) -> None:
+        """From now on let go of the init in each child that is forked."""
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        """Let go of everything that speaks for the worker, in a child that the function forked."""
+        if self._forked or self.forks_workers:
+            return  # in a fork of a fork, those numbers may be the function's own descriptors
+        self._forked = True
+        self.guard.after_fork()
+        self.outbox.after_fork()
+        self.log.after_fork()
+        self.pipes.close()
+        for each in self.on_fork:
+            each()
+        if self.dump_fd >= 0:
+            faulthandler.disable()
+            if self._dump_signal:
+                faulthandler.unregister(self._dump_signal)
+            faulthandler.unregister(SIGXCPU)
+            os.close(self.dump_fd)
+        if self.control is not None:
+            self.control.close()
+
+    def leave_if_forked(self, error: BaseException | None = None) -> None:
+        """End a child that the function forked, which must not return from the handler as a second runtime.
+
+        Args:
+            error: What the handler raised there.
+        """
+        if not self._forked and getpid() == self._pid:
+            return
+        self._after_fork()  # a fork below Python runs no hooks
+        code = 0
+        try:
+            if isinstance(error, SystemExit):
+                code = exit_code(error)
+            elif error is not None:
+                code = 1
+                shown = error.__traceback__
+                while shown is not None and namespace.is_own(shown.tb_frame):
+                    shown = shown.tb_next
+                sys.excepthook(type(error), BaseException.with_traceback(error, shown), shown)
+            self.write_last_lines()
+        finally:
+            _exit(code & 0xFF)
+
+
+# The end
+
+
+def leave(code: int, terminated: bool = False) -> NoReturn:
+    """End the process. Run what the function registered with atexit, and do not wait for the function's threads.
+
+    Args:
+        code: The exit code.
+        terminated: Die of SIGTERM instead, which was sent.
+    """
+    try:
+        atexit._run_exitfuncs()
+    finally:
+        if terminated:
+            kill(getpid(), SIGTERM)  # its handler has put the default back
+        _exit(code & 0xFF)
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except BaseException:  # the function may have replaced or closed it, and it is too late to report that
+        return
+
+
+def lost_pipe_code(error: OSError) -> int:
+    """Return the exit code for a pipe to the init that is of no more use."""
+    if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+        return EXIT_STOPPED  # the init is gone, and with it the caller
+    complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
+    return EXIT_PIPE_LOST
+
+
+def complain(text: str) -> None:
+    """Write a line to stderr, if there is one."""
+    try:
+        write_all(2, f"pipe_runtime: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return
+
+
+def exit_code(error: SystemExit) -> int:
+    """Return what Python would exit with."""
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
