@@ -24,7 +24,7 @@ from ..workers import launch
 from ..workers.child import Child
 from ..workers.link import Link
 from ..workers.sources import ExecSource, WorkerSource
-from .dispatch import Spread, lanes_for
+from .dispatch import Dispatcher, lanes_for
 from .lane import Lane
 from .streams import Streams
 
@@ -86,7 +86,7 @@ class Supervisor:
         """Whether there is one worker at most and no template, so that every other child was left by that worker."""
         self._only_owner = self._lanes[0] if self._is_alone and self._children.adopts else None
         """The lane, if no descriptor that the poller watches belongs to anything else."""
-        self._spread = Spread(self._lanes, function)
+        self._dispatcher = Dispatcher(self._lanes, function)
         self._queue: deque[tuple[int, Request]] = deque()
         self._last_id = 0
         self._endings = 0
@@ -132,7 +132,7 @@ class Supervisor:
 
     def has_room(self) -> bool:
         """Whether another request is worth submitting now; it is queued otherwise."""
-        return not self._queue and not self.finishing and self._spread.has_room()
+        return not self._queue and not self.finishing and self._dispatcher.has_room()
 
     def submit(self, request: Request) -> int:
         """Take a request; its outcome appears in `outcomes`. Returns a number to feed its body by.
@@ -147,7 +147,7 @@ class Supervisor:
         if self.finishing:
             raise ValueError("no request is taken any more")
         id = self._last_id = self._last_id + 1
-        lane = None if self._queue else self._spread.choose()
+        lane = None if self._queue else self._dispatcher.choose()
         if lane is None:
             self._queue.append((id, request))
         else:
@@ -158,7 +158,7 @@ class Supervisor:
 
     def refuse(self, request: Request) -> None:
         """Answer a request that came too late to be taken, with the reason why none is taken."""
-        failed = None if self._finished else self._spread.failed
+        failed = None if self._finished else self._dispatcher.failed
         if failed is None:
             self._answer(request, Cause.STOPPED)
         else:
@@ -277,9 +277,9 @@ class Supervisor:
 
     def _go_on(self) -> None:
         """Give out what waits; where nobody is left to give it to, answer it; where nothing more comes, say so."""
-        while self._queue and (lane := self._spread.choose()) is not None:
+        while self._queue and (lane := self._dispatcher.choose()) is not None:
             lane.submit(*self._queue.popleft())
-        if self._queue and (failed := self._spread.failed) is not None:
+        if self._queue and (failed := self._dispatcher.failed) is not None:
             while self._queue:
                 failed.refuse(*self._queue.popleft(), failed.policy.failure or Cause.START_FAILED)
         if self._finished and not self._queue:
@@ -289,7 +289,7 @@ class Supervisor:
             if self._keeper is not None and self.ended:
                 self._keeper.finish()
         elif self._ahead and self._begun:
-            for lane in self._spread.to_start():
+            for lane in self._dispatcher.to_start():
                 lane.begin()
 
     def _answer_queue(self, cause: Cause) -> None:

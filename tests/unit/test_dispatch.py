@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Spread, lanes_for
+from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Dispatcher, lanes_for
 from pipe_init.model import PROCESS, REQUEST, Function, Settings
 from pipe_init.policy.actions import Cause
 from pipe_init.policy.concurrent import ConcurrentPolicy
@@ -25,7 +25,7 @@ ids = itertools.count(1)
 
 
 class Lane:
-    """A lane as Spread sees it. busy_us: what a request takes here."""
+    """A lane as Dispatcher sees it. busy_us: what a request takes here."""
 
     def __init__(self, settings: Settings = SETTINGS, busy_us: float = SLOW, together: bool = False) -> None:
         self.policy = ConcurrentPolicy(settings) if together else Policy(settings)
@@ -66,9 +66,9 @@ class Lane:
         return self
 
 
-def spread(*lanes: Lane, isolation: str = PROCESS, workers: int = 0, concurrency: int = 1) -> Spread[Lane]:
+def spread(*lanes: Lane, isolation: str = PROCESS, workers: int = 0, concurrency: int = 1) -> Dispatcher:
     settings = lanes[0].policy.settings
-    return Spread(lanes, function(settings, isolation, workers or len(lanes), concurrency))
+    return Dispatcher(lanes, function(settings, isolation, workers or len(lanes), concurrency))
 
 
 def function(settings: Settings, isolation: str = PROCESS, workers: int = 1, concurrency: int = 1) -> Function:
@@ -290,8 +290,8 @@ class TestForGood:
 
 class TestStartingAhead:
     @staticmethod
-    def spread(*lanes: Lane) -> Spread[Lane]:
-        return Spread(lanes, function(ONE_EACH, REQUEST))
+    def spread(*lanes: Lane) -> Dispatcher:
+        return Dispatcher(lanes, function(ONE_EACH, REQUEST))
 
     def test_all_at_the_beginning(self) -> None:
         lanes = [Lane(ONE_EACH) for _ in range(3)]
@@ -312,4 +312,4 @@ class TestStartingAhead:
         assert self.spread(*busy[:2], *(Lane(ONE_EACH).ready() for _ in range(SPARES)), *lanes).to_start() == []
 
     def test_none_for_workers_that_stay(self) -> None:
-        assert Spread([Lane(SETTINGS), Lane(SETTINGS)], function(SETTINGS, workers=2)).to_start() == []
+        assert Dispatcher([Lane(SETTINGS), Lane(SETTINGS)], function(SETTINGS, workers=2)).to_start() == []
