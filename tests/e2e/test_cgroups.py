@@ -97,7 +97,7 @@ class TestVersion1:
         found = [result.get("limit", {}).get("name") for result in results]
         assert found == [None, None, None, "pids", None, "memory", None]
 
-    def test_who_stays_below(self, pipe_init: PipeInit, function: Path, version_1: dict[str, str]) -> None:
+    def test_a_function_below_all_limits(self, pipe_init: PipeInit, function: Path, version_1: dict[str, str]) -> None:
         event = '{"do": "fine"}'
         finished = pipe_init("run", "breaks.handler", "-e", event, *ALL, "--cpus", "0.5", cwd=function, env=version_1)
         assert (finished.returncode, finished.stderr) == (0, b"")
@@ -220,7 +220,7 @@ def _python() -> str:
 
 
 class TestJoining:
-    def test_who_cannot_join_is_not_run(self) -> None:
+    def test_a_worker_that_cannot_join_is_not_run(self) -> None:
         full = os.open("/dev/full", os.O_WRONLY)  # a write fails, as in a group without room
         process = launch.start(["/bin/sh", "-c", "exit 3"], {}, joins=[full])
         os.close(full)

@@ -91,7 +91,7 @@ def test_a_killed_template_leaves_no_descriptor(pipe_init: PipeInit) -> None:
         assert len(set(open_at_first)) == 1
 
 
-def test_a_worker_that_nobody_reports(pipe_init: PipeInit, tmp_path: Path) -> None:
+def test_a_worker_whose_fork_is_not_reported(pipe_init: PipeInit, tmp_path: Path) -> None:
     log = tmp_path / "begun"
     ended = pipe_init(
         "run",

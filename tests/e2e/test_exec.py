@@ -358,10 +358,12 @@ class TestRest:
             member = int(init.line())
             assert init.exit_code() == 0
         left = processes.end_children()
-        assert len([line for line in left if "zombie" not in line]) == 1, "who has left the group is left alone"
+        assert len([line for line in left if "zombie" not in line]) == 1, (
+            "a process that has left the group is left alone"
+        )
         assert not any(f"pid {member}, state" in line for line in left)
 
-    def test_a_zombie_that_is_somebody_elses_is_nobody_to_wait_for(self) -> None:
+    def test_a_zombie_of_another_process_is_not_waited_for(self) -> None:
         """Check that a zombie is not waited for if its parent has left the group and does not reap it."""
         code = (
             "import os, signal\n"
@@ -409,7 +411,7 @@ class TestRest:
             assert init.exit_code() == 0
         assert processes.children() == set()
 
-    def test_children_from_before_are_nobody_we_end(self) -> None:
+    def test_children_that_were_there_before_are_not_ended(self) -> None:
         code = "import os, signal, sys; os.fork() or (os.close(2), signal.pause()); os.execv(sys.argv[1], sys.argv[1:])"
         with running("-s", "--", "sh", "-c", "exit 6", prefix=python(code)) as init:
             assert init.exit_code() == 6

@@ -353,7 +353,7 @@ def test_a_flood_of_signals_does_not_hide_a_death() -> None:
 
 
 def test_a_signal_that_may_not_be_sent_is_told_once() -> None:
-    tools.require(os.geteuid() == 0, "needs root, to become somebody else")
+    tools.require(os.geteuid() == 0, "needs root, to become another user")
     printed = in_process(
         "reader, writer = os.pipe()\n"
         "def act():\n"

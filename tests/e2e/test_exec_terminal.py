@@ -109,7 +109,7 @@ class Screen:
                 self._look()
             if self._report in ready:
                 data = os.read(self._report, 4096)
-                assert data, f"nobody is left to report; so far {self._text!r}"
+                assert data, f"no process is left to report; so far {self._text!r}"
                 self._text += data
         line, _, self._text = self._text.partition(b"\n")
         return line.decode()
@@ -292,7 +292,7 @@ class TestLeader:
             assert terminal.line() == "set()"  # the signals of giving up the terminal were not forwarded
             assert terminal.exit_code() == 0
 
-    def test_a_stop_where_nobody_could_continue_it_has_no_effect(self) -> None:
+    def test_a_stop_has_no_effect_if_no_process_could_continue_it(self) -> None:
         with screen(lambda report: init(report, WAITING)) as terminal:
             assert terminal.line() == "program in front: True"
             terminal.type(b"\x1a")

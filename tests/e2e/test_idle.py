@@ -46,7 +46,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_nobody_wakes_up_while_there_is_nothing_to_do(pipe_init: PipeInit, tmp_path: Path, name: str) -> None:
+def test_no_process_wakes_up_without_requests(pipe_init: PipeInit, tmp_path: Path, name: str) -> None:
     (tmp_path / "index.py").write_text(FUNCTION)
     handler, *options = RUNS[name]
     command = ("run", f"index.{handler}", "--events", "-", "-q", *options)

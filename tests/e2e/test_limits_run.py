@@ -129,7 +129,7 @@ def test_what_came_before_the_cut_is_printed(pipe_init: PipeInit, function: Path
 
 
 @pytest.mark.parametrize("concurrency", ["1", "2"])
-def test_a_stream_that_goes_on_after_the_cut_holds_up_nobody(
+def test_a_stream_that_goes_on_after_the_cut_delays_no_request(
     pipe_init: PipeInit, function: Path, concurrency: str
 ) -> None:
     stdin = b'{"do": "output_for_ever"}\n{"do": "fine"}\n{"do": "fine"}\n'

@@ -238,7 +238,7 @@ def test_exit_code_of_an_interrupted_run(pipe_init: PipeInit, show: Path, number
     assert json.loads(rest)["errorType"] == "Runtime.Stopped"
 
 
-def test_exit_code_141_when_nobody_reads_stdout(pipe_init: PipeInit) -> None:
+def test_exit_code_141_when_stdout_is_closed(pipe_init: PipeInit) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -292,7 +292,7 @@ def test_from_a_folder_that_is_gone(pipe_init: PipeInit, tmp_path: Path) -> None
     assert (finished.returncode, finished.stderr) == (0, b"")
 
 
-def test_nobody_reads_stderr(pipe_init: PipeInit, show: Path) -> None:
+def test_a_closed_stderr(pipe_init: PipeInit, show: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:

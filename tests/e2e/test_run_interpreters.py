@@ -31,7 +31,7 @@ def environment_of(pipe_init: PipeInit, show: Path, *arguments: str, env: Mappin
 
 
 @pytest.mark.parametrize("arguments", [(), ("-E", "LC_TIME=C")], ids=["early worker", "worker of its own"])
-def test_platform_variables_are_removed_but_for_those_that_functions_read(
+def test_platform_variables_are_removed_except_those_that_functions_read(
     pipe_init: PipeInit, show: Path, arguments: tuple[str, ...]
 ) -> None:
     kept = """FC_FUNC_CODE_PATH FC_FUNCTION_MEMORY_SIZE FC_RUNTIME_VERSION FC_ACCOUNT_ID FC_FUNCTION_HANDLER

@@ -64,7 +64,7 @@ def by_name(event):
 
 
 def surroundings(event):
-    """What is here: the root's entries, pids, user, network interfaces, and where a file could be created."""
+    """Return the entries of /, the init's pid, the user, network interfaces, and where files can be created."""
     writable = []
     for folder in event.get("folders", []):
         try:
@@ -82,7 +82,7 @@ def surroundings(event):
 
 
 def big(event):
-    """Too much for a pipe that nobody reads; and, for whom it concerns, what the init's descriptors lead to."""
+    """Return more than a pipe holds. If asked, write to a file what the init's standard descriptors lead to."""
     if "to" in event:
         folder = f"/proc/{os.getppid()}/fd"
         links = {number: os.readlink(f"{folder}/{number}") for number in "012"}
@@ -103,7 +103,7 @@ def kill_itself(event):
 
 
 def orphans(event):
-    """Leave ten orphans that end, and wait until somebody has collected them all; the request's limit is the limit."""
+    """Leave ten orphans that end, and wait until all have been reaped, at most until the request's time limit."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -120,7 +120,7 @@ def orphans(event):
 
 
 def exists(pid):
-    """Whether there is such a process, if only a zombie. It needs no /proc."""
+    """Tell whether there is a process with this pid, zombies included. It needs no /proc."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -129,7 +129,7 @@ def exists(pid):
 
 
 def daemon(event):
-    """A process in a session of its own, whose parent is dead, that stays; this returns once it runs."""
+    """Start an orphan in a session of its own that stays, and return its pid once it runs."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -151,7 +151,7 @@ def daemon_and_death(event):
 
 
 def others(event):
-    """The pids that are taken in this namespace, by nobody we know."""
+    """Return all pids of this namespace except PID 1, this process and its parent."""
     return [pid for pid in range(1, 1000) if exists(pid) and pid not in (1, os.getppid(), os.getpid())]
 '''
 
@@ -346,7 +346,7 @@ def test_in_a_pid_namespace_pipe_init_is_pid_1(pid_1: Place) -> None:
     assert result_of(pid_1("surroundings"))["init"] == 1
 
 
-def test_nobody_is_nobody(nobody: Place) -> None:
+def test_the_user_nobody_has_no_name(nobody: Place) -> None:
     with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
         assert result_of(nobody("surroundings"))["user"] == int(file.read())
 
@@ -448,7 +448,7 @@ def test_a_closed_stdin_holds_no_events(name: str, request: pytest.FixtureReques
 
 
 @pytest.mark.parametrize("close", ["2", "012"])
-def test_a_complaint_that_nobody_can_read(sandbox: Place, close: str) -> None:
+def test_an_error_message_without_a_stderr(sandbox: Place, close: str) -> None:
     assert sandbox.command("run", "--no-such-option", close=close).returncode == 2
 
 

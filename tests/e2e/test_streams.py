@@ -110,7 +110,7 @@ class TestResults:
         assert (finished.returncode, finished.stdout) == (code, b"1\n")
         assert the_error(finished.stderr) == type
 
-    def test_nobody_reads_on(self, pipe_init: PipeInit) -> None:
+    def test_the_reader_stops_reading(self, pipe_init: PipeInit) -> None:
         with stalled_reader(pipe_init) as process:
             assert process.stdout is not None
             process.stdout.close()
@@ -243,7 +243,9 @@ class TestBodies:
         ("handler", "result"), [("ignores", b"ignored"), ("half", b"1000000"), ("in_a_thread", b"3000000")]
     )
     @pytest.mark.parametrize("size", [3_000_000])
-    def test_who_takes_how_much(self, pipe_init: PipeInit, handler: str, result: bytes, size: int) -> None:
+    def test_a_function_takes_as_much_of_a_body_as_it_wants(
+        self, pipe_init: PipeInit, handler: str, result: bytes, size: int
+    ) -> None:
         reader, writer = os.pipe()  # subprocess would raise an error for a body that the program does not read
         with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb", buffering=0) as body:
             with popen(pipe_init, *command(handler, "--raw", "-f", "-"), cwd=FUNCTIONS, stdin=reader) as process:
@@ -256,7 +258,7 @@ class TestBodies:
                 assert process.stdout is not None
                 assert (process.stdout.read(), process.wait(30)) == (result, 0)
 
-    def test_credit_reaches_who_writes_while_a_thread_waits_for_the_body(self, pipe_init: PipeInit) -> None:
+    def test_credit_reaches_the_writer_while_a_thread_waits_for_the_body(self, pipe_init: PipeInit) -> None:
         """Check that a thread that waits for the body does not keep the credit that the writing thread needs."""
         arguments = command("writes_while_a_thread_reads", "--raw", "-t", "20", "-f", "-")
         with popen(pipe_init, *arguments, cwd=FUNCTIONS, stdin=subprocess.PIPE) as process:
@@ -318,7 +320,7 @@ class TestInterrupted:
             assert the_error(process.stderr.read()) == "Runtime.Stopped"
 
     @pytest.mark.parametrize("events", [True, False])
-    def test_while_nobody_reads_a_whole_result(self, pipe_init: PipeInit, events: bool) -> None:
+    def test_while_a_result_is_only_partly_read(self, pipe_init: PipeInit, events: bool) -> None:
         more = ("--events", "-") if events else ("-f", "-")
         arguments = command("large", "--grace", "0.2", *more)
         with popen(pipe_init, *arguments, cwd=FUNCTIONS, stdin=subprocess.PIPE) as process:

@@ -70,7 +70,7 @@ def peak_memory(pid: int) -> int:
     ("options", "begun"),
     [((), 4), (("-w", "3"), 7), (("--isolation", "request", "-w", "2"), 6), (("--concurrency", "3"), 7)],
 )
-def test_an_unread_stderr_is_nobodys_timeout(
+def test_an_unread_stderr_times_out_no_request(
     pipe_init: PipeInit, folder: Path, events: str, options: tuple[str, ...], begun: int
 ) -> None:
     arguments = ("run", "index.handler", "-t", "1", "--events", events, *options)
@@ -120,7 +120,7 @@ def test_a_signal_answers_what_was_not_begun(pipe_init: PipeInit, folder: Path, 
 
 
 @pytest.mark.parametrize("options", [(), ("--concurrency", "4")])
-def test_an_unread_stdout_is_nobodys_timeout(
+def test_an_unread_stdout_times_out_no_request(
     pipe_init: PipeInit, folder: Path, events: str, options: tuple[str, ...]
 ) -> None:
     arguments = ("run", "index.large", "-t", "1", "--events", events, *options)

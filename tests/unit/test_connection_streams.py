@@ -442,7 +442,7 @@ def test_what_is_dropped_is_checked_as_a_frame(data: bytes, why: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [CHUNK, END, CREDIT])
-def test_the_init_says_nothing_behind_an_outcome_that_it_has_read(kind: int) -> None:
+def test_the_init_sends_nothing_after_an_outcome_that_it_has_read(kind: int) -> None:
     connection = streaming(INIT)
     say(connection, RUNTIME, END, 1)
     assert refused(connection, INIT, kind, 1) == f"{NAMES[kind]} for id 1, which is not waiting for an outcome"
@@ -451,7 +451,7 @@ def test_the_init_says_nothing_behind_an_outcome_that_it_has_read(kind: int) -> 
 @both
 @pytest.mark.parametrize("outcome", [RESULT, ERROR, END])
 @pytest.mark.parametrize("kind", [CHUNK, END, CREDIT, RESULT, ERROR, LOG])
-def test_the_runtime_says_nothing_behind_its_own_outcome(role: str, outcome: int, kind: int) -> None:
+def test_the_runtime_sends_nothing_after_its_own_outcome(role: str, outcome: int, kind: int) -> None:
     id = 1 if outcome == END else 2
     connection = streaming(role)
     say(connection, RUNTIME, outcome, id)

@@ -32,7 +32,7 @@ class TestPairs:
         monkeypatch.setenv("PIPE_TEST_A", "ours")
         assert read_pairs(["PIPE_TEST_A"]) == {"PIPE_TEST_A": "ours"}
 
-    def test_a_name_alone_that_nobody_has(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_name_alone_that_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PIPE_TEST_A", raising=False)
         with pytest.raises(click.UsageError, match="--env: there is no variable PIPE_TEST_A to pass on"):
             read_pairs(["PIPE_TEST_A"])
@@ -85,7 +85,7 @@ class TestFile:
             read_env_file(str(file))
         assert str(caught.value) == f"--env-file {file}, line 3: '=1' is not NAME=VALUE."
 
-    def test_a_name_alone_that_nobody_has(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_name_alone_that_is_not_set(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PIPE_TEST_A", raising=False)
         file = tmp_path / "env"
         file.write_text("PIPE_TEST_A\n")

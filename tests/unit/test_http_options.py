@@ -318,7 +318,7 @@ class TestHead:
         st.text(),
         st.lists(st.lists(st.text(max_size=5), min_size=2, max_size=2), max_size=5),
     )
-    def test_nobody_forges_a_line(self, status: int, reason: str, headers: list[list[str]]) -> None:
+    def test_no_header_forges_a_line(self, status: int, reason: str, headers: list[list[str]]) -> None:
         head = response_head({"status": status, "reason": reason, "headers": headers})
         named = sum(bool(name) for name, _ in headers)
         assert head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n") == named + 2

@@ -54,7 +54,7 @@ def test_what_our_runtime_writes_is_accepted(value: Any) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(values, st.sampled_from([None, 1, "\t"]), st.booleans())
-def test_what_json_writes_is_accepted_but_for_line_breaks(value: Any, indent: Any, ascii: bool) -> None:
+def test_what_json_writes_is_accepted_except_line_breaks(value: Any, indent: Any, ascii: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii)
     data = text.encode("utf-8", "backslashreplace")
     assert is_one_value(data.replace(b"\n", b" "))

@@ -137,8 +137,8 @@ class TestNobodyReads:
             output.write(b"later")
         assert not output.pending
         assert os.read(page[0], 9999) == b"x" * 4096
-        assert not is_readable(page[0]), "something was written behind a gap"
-        assert is_readable(signals.descriptor), "nobody else would see to the signals"
+        assert not is_readable(page[0]), "something was written after a gap"
+        assert is_readable(signals.descriptor), "the wake-up for the signals was lost"
 
     def test_after_one_a_reader_has_its_time(self, page: tuple[int, int], signals: Signals) -> None:
         output = Output(page[1], signals, 0.2)

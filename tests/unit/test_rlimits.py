@@ -41,7 +41,7 @@ def test_what_a_cgroup_holds_is_left_to_it() -> None:
 @pytest.mark.parametrize(
     ("hard", "expected"), [(resource.RLIM_INFINITY, (7, 5, 6)), (9, (7, 5, 6)), (5, (7, 5, 5)), (2, (7, 2, 2))]
 )
-def test_somebody_elses_hard_limit(hard: int, expected: tuple[int, int, int]) -> None:
+def test_a_hard_limit_that_pipe_init_did_not_set(hard: int, expected: tuple[int, int, int]) -> None:
     assert rlimits.lowered((7, 5, 6), hard) == expected
 
 

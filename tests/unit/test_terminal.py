@@ -172,7 +172,7 @@ class TestProgress:
         progress.clear()
         assert written(pipe[1]) == b"\r\x1b[K"
 
-    def test_it_is_silent_where_nobody_looks(self, pipe: tuple[int, int], clock: Clock) -> None:
+    def test_it_is_silent_without_a_terminal(self, pipe: tuple[int, int], clock: Clock) -> None:
         progress = Progress(Journal(pipe[0]), False)
         for _ in range(10):
             clock.now += 1.0

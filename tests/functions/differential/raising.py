@@ -173,7 +173,7 @@ def deeper(event, context):
 def long_line(event, context):
     raise ValueError(
         "a line that is longer than others are " + "and longer " * 3
-    )  # with a comment behind it, which is text
+    )  # with a comment after it, which is text
 
 
 def chained(event, context):
