@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipe_testing import modes, processes, tools
-
-HARD_LIMIT = 60.0
+from pipe_testing.patience import HANGS
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class PipeInit:
             for name, value in os.environ.items()
             if not name.startswith(("PIPE_INIT_", "AWS_")) and name not in ("NO_COLOR", "FORCE_COLOR")
         }
+        environment["PIPE_INIT_START_TIMEOUT"] = "60"  # the default is short for a machine that is busy
         environment.update(modes.variables())
         environment.update(changes or {})
         return {name: value for name, value in environment.items() if value is not None}
@@ -67,7 +67,7 @@ class PipeInit:
         stdin: bytes = b"",
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str | None] | None = None,
-        limit: float = HARD_LIMIT,
+        limit: float = HANGS,
     ) -> Finished:
         """Run `pipe-init ARGUMENTS` to its end and return how it ended.
 

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from pipe_testing import tools
 from pipe_testing.command import PipeInit
-
-LIMIT = 60.0
+from pipe_testing.patience import HANGS
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def run(command: Command, root: Path, folder: Path, pipe_init: PipeInit) -> None
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        timeout=LIMIT,
+        timeout=HANGS,
     )
     assert shell.returncode == 0, os.fsdecode(shell.stderr)
     assert shell.stdout.decode().replace("\r\n", "\n").rstrip("\n") == command.output, os.fsdecode(shell.stderr)

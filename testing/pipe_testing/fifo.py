@@ -10,8 +10,7 @@ import os
 import select
 from pathlib import Path
 
-LIMIT = 30.0
-"""The seconds after which a test stops waiting and fails."""
+from pipe_testing.patience import HANGS
 
 
 class Fifo:
@@ -53,7 +52,7 @@ class Fifo:
     def _read(self) -> bytes:
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        if not poll.poll(LIMIT * 1000):
+        if not poll.poll(HANGS * 1000):
             raise TimeoutError(f"nothing happened to {self.path}")
         return os.read(self._reader, 4096)
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pipe_testing.command import PipeInit
-
-LIMIT = 30.0
+from pipe_testing.patience import HANGS
 
 
 class Running:
@@ -35,7 +34,7 @@ class Running:
         """
         while b"\n" not in self._text:
             assert self.process.stdout is not None
-            if not select.select([self.process.stdout], [], [], LIMIT)[0]:
+            if not select.select([self.process.stdout], [], [], HANGS)[0]:
                 raise TimeoutError(f"no line; so far {self._text!r}")
             data = os.read(self.process.stdout.fileno(), 65536)
             if not data:
@@ -65,7 +64,7 @@ class Running:
 
     def exit_code(self) -> int:
         """Wait until pipe-init ends, and return its exit code."""
-        return self.process.wait(LIMIT)
+        return self.process.wait(HANGS)
 
     def stderr(self) -> str:
         """Return what was written to stderr, once every process has closed it."""
@@ -105,7 +104,7 @@ def running(
     with process:
         try:
             yield Running(process)
-            process.wait(LIMIT)
+            process.wait(HANGS)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)

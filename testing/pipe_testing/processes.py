@@ -14,6 +14,8 @@ import signal
 import time
 from collections.abc import Collection
 
+from pipe_testing.patience import HANGS
+
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -44,7 +46,7 @@ def describe(pid: int) -> str:
     return f"pid {pid}, {'zombie' if state == 'Z' else f'state {state}'}: {command or f'[{name}]'}"
 
 
-def wait_for_children(keep: Collection[int] = (), limit: float = 10.0) -> dict[int, int]:
+def wait_for_children(keep: Collection[int] = (), limit: float = HANGS) -> dict[int, int]:
     """Wait until every child outside `keep` has ended, and also the orphans that become children meanwhile.
 
     It is for tests that kill an init and expect its workers to end by themselves.
@@ -63,7 +65,7 @@ def wait_for_children(keep: Collection[int] = (), limit: float = 10.0) -> dict[i
     return ended
 
 
-def end_children(keep: Collection[int] = (), limit: float = 10.0) -> list[str]:
+def end_children(keep: Collection[int] = (), limit: float = HANGS) -> list[str]:
     """Kill and reap every child outside `keep`, and the orphans that become children thereby.
 
     Returns:

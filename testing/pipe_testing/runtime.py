@@ -1,7 +1,7 @@
 """Drive a runtime process over its pipes, in the place of the init.
 
 One test holds one conversation with one process; there is no supervisor. A test never blocks for ever: if something
-takes longer than LIMIT, a TimeoutError shows what the runtime wrote to fd 2.
+takes longer than patience.HANGS, a TimeoutError shows what the runtime wrote to fd 2.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from typing import Any
 from pipe_runtime.wire.connection import INIT, Connection, End
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import ANY, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT, STOP, VERSION
-
-LIMIT = 60.0
+from pipe_testing.patience import HANGS
 
 
 def script() -> str:
@@ -149,10 +148,10 @@ class RuntimeProcess:
 
     def ended(self) -> int:
         """Wait for the process to end, without reading its answers, and return the exit code."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + HANGS
         while self._read(self._log, deadline) != b"":
             continue
-        return self.process.wait(LIMIT)
+        return self.process.wait(HANGS)
 
     def send(self, kind: int, id: int = 0, metadata: Mapping[str, Any] | None = None, payload: bytes = b"") -> None:
         """Send a frame. This side does not read meanwhile, so the runtime must accept it."""
@@ -160,7 +159,7 @@ class RuntimeProcess:
 
     def write(self, data: bytes) -> None:
         """Write bytes. This side does not read meanwhile."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + HANGS
         writable = select.poll()
         writable.register(self.requests, select.POLLOUT)
         while data:
@@ -181,7 +180,7 @@ class RuntimeProcess:
 
     def next_or_end(self) -> Frame | None:
         """Return the next frame, or None at the end."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + HANGS
         while (event := self.connection.next_frame()) is None:
             self.connection.receive(self._read(self.answers, deadline))
         return None if isinstance(event, End) else event
@@ -208,7 +207,7 @@ class RuntimeProcess:
                 readable.register(self._log, select.POLLIN)
             ready = dict(readable.poll(max(0.0, deadline - time.monotonic()) * 1000))
             if not ready:
-                raise TimeoutError(f"nothing from the runtime for {LIMIT:g} s; on fd 2: {self.log!r}")
+                raise TimeoutError(f"nothing from the runtime for {HANGS:g} s; on fd 2: {self.log!r}")
             if wanted in ready:
                 data = os.read(wanted, 65536)
                 self.log += data if wanted == self._log else b""

@@ -23,9 +23,7 @@ from pipe_init.limits.rlimits import NONE, Limits
 from pipe_init.log.journal import Journal
 from pipe_init.model import EXEC, PROCESS, Function, Outcome, Request, Settings
 from pipe_init.workers import launch
-
-HARD_LIMIT = 40
-"""The seconds that one test may supervise. A test that takes longer hangs."""
+from pipe_testing.patience import HANGS
 
 
 @contextmanager
@@ -44,7 +42,7 @@ def installed_signals() -> Iterator[Signals]:
 
 
 @contextmanager
-def within(seconds: int = HARD_LIMIT) -> Iterator[None]:
+def within(seconds: int = int(HANGS)) -> Iterator[None]:
     """Raise TimeoutError inside the block, wherever it is, if it takes longer than `seconds`."""
 
     def expired(number: int, frame: FrameType | None) -> None:
@@ -75,7 +73,7 @@ class Driver:
         self.steps = 0
         self._number = 0
 
-    def submit(self, payload: bytes = b"{}", timeout: float = 20.0) -> str:
+    def submit(self, payload: bytes = b"{}", timeout: float = 60.0) -> str:
         """Submit a JSON event and return its request id: r1, r2 and so on."""
         self._number += 1
         request_id = f"r{self._number}"
@@ -87,7 +85,7 @@ class Driver:
         self.until(lambda: len(self.supervisor.outcomes) >= count)
         return [self.supervisor.outcomes.popleft() for _ in range(count)]
 
-    def ask(self, payload: bytes = b"{}", timeout: float = 20.0) -> Outcome:
+    def ask(self, payload: bytes = b"{}", timeout: float = 60.0) -> Outcome:
         """Submit one event and return its outcome."""
         request_id = self.submit(payload, timeout)
         outcome = self.outcomes()[0]
@@ -139,7 +137,7 @@ def supervised(
         concurrency: How many requests a worker handles at once.
         settings: Fields of policy.Settings. The times are short by default.
     """
-    times = {"grace": 0.5, "backoff": 0.01, "stop_timeout": 5.0, "start_attempts": 2, **settings}
+    times = {"start_timeout": 60.0, "grace": 0.5, "backoff": 0.01, "stop_timeout": 5.0, "start_attempts": 2, **settings}
     function = Function(
         command,
         unlimited(),

@@ -24,7 +24,8 @@ from pipe_init.workers.template_socket import Forked, TemplateSocket
 from pipe_runtime.wire.connection import INIT, Connection
 from pipe_runtime.wire.frames import Frame
 from pipe_testing import processes
-from pipe_testing.runtime import LIMIT, RuntimeProcess
+from pipe_testing.patience import HANGS
+from pipe_testing.runtime import RuntimeProcess
 
 DUMP = {"dump_fd": launch.DUMP_FD, "dump_signal": int(launch.DUMP_SIGNAL)}
 """The HELLO fields that the init sends to each of its workers."""
@@ -140,7 +141,7 @@ class Templates:
 
     def settle(self) -> None:
         """Wait until each worker that was asked for has become our child or has failed to be forked."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + HANGS
         while not self._all_settled():
             ready = select.select([self.template.control], [], [], max(0.0, deadline - time.monotonic()))[0]
             assert ready, f"no report; {self.reported}"

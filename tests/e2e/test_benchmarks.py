@@ -10,6 +10,7 @@ from importlib import util
 from pathlib import Path
 
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -20,7 +21,7 @@ def run(program: str, *options: str) -> str:
         [sys.executable, str(BENCHMARKS / program), *options],
         capture_output=True,
         env=unmeasured(),
-        timeout=60,
+        timeout=HANGS,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, b"")

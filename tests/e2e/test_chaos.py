@@ -18,6 +18,7 @@ import pytest
 
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FUNCTIONS = Path(__file__).parents[1] / "functions" / "chaos"
@@ -33,7 +34,7 @@ def test_strikes_at_random(mode: str, seed: int) -> None:
         [sys.executable, str(BENCHMARKS / "chaos.py"), "--kills=12", "--ends=2", f"--mode={mode}", f"--seed={seed}"],
         capture_output=True,
         env=unmeasured(),
-        timeout=100,
+        timeout=HANGS,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, b""), ended.stdout.decode()
@@ -51,7 +52,7 @@ def running(pipe_init: PipeInit, *arguments: str) -> Iterator[subprocess.Popen[b
     ) as process:
         try:
             yield process
-            process.communicate(timeout=60)
+            process.communicate(timeout=HANGS)
         finally:
             process.kill()
 

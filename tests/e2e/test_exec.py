@@ -18,7 +18,8 @@ from pipe_init.exec.forwarding import FORWARDABLE, JOB_CONTROL
 from pipe_testing import processes
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
-from pipe_testing.plain import LIMIT, Running, python, running
+from pipe_testing.patience import HANGS
+from pipe_testing.plain import Running, python, running
 
 LEAN = """
 import ctypes, os, resource, signal, sys  # ctypes: or each of them would load it
@@ -41,7 +42,7 @@ def code_of(*command, before=lambda: None):
 def lean(code: str) -> str:
     """Run this code after LEAN and return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", LEAN + code], capture_output=True, env=unmeasured(), timeout=LIMIT, check=False
+        [sys.executable, "-c", LEAN + code], capture_output=True, env=unmeasured(), timeout=HANGS, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()

@@ -23,7 +23,8 @@ import pytest
 from pipe_testing import processes, tools
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
-from pipe_testing.plain import LIMIT, Running, python, running
+from pipe_testing.patience import HANGS
+from pipe_testing.plain import Running, python, running
 
 COUNTER = """
 import os, signal, sys
@@ -196,7 +197,7 @@ def test_from_the_first_line_on(number: int) -> None:
         "sys.argv[1:] = ['exec', '--', 'sleep', '60']\n"
         "command.main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code % number], env=unmeasured(), timeout=LIMIT, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code % number], env=unmeasured(), timeout=HANGS, capture_output=True)
     assert (done.returncode, done.stderr) == (128 + number, b"")
 
 
@@ -260,7 +261,7 @@ def in_process(code: str) -> str:
         [sys.executable, "-c", IN_PROCESS + code],
         capture_output=True,
         env=unmeasured(),
-        timeout=LIMIT,
+        timeout=HANGS,
         check=False,
         start_new_session=True,
     )
@@ -402,13 +403,13 @@ class TestRun:
             )
 
         with start("-e", "1", "-t", "30") as died:
-            errors = died.communicate(timeout=LIMIT)[1]
+            errors = died.communicate(timeout=HANGS)[1]
         assert (died.returncode, b"exit status 3" in errors) == (1, True), errors
         with start("-t", "0.5", "--grace", "20") as hung:
-            errors = hung.communicate(timeout=LIMIT)[1]
+            errors = hung.communicate(timeout=HANGS)[1]
         assert (hung.returncode, b"index.py" in errors) == (124, True), errors
         with start("--grace", "0.1") as ended:
             assert ended.stderr is not None and ended.stderr.readline() == b"in\n"
             ended.terminate()
-            ended.communicate(timeout=LIMIT)
+            ended.communicate(timeout=HANGS)
         assert ended.returncode == 143

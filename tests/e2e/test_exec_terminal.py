@@ -19,7 +19,8 @@ import pytest
 
 from pipe_testing import processes, tools
 from pipe_testing.command import PipeInit
-from pipe_testing.plain import LIMIT, python
+from pipe_testing.patience import HANGS
+from pipe_testing.plain import python
 
 SHELL = """
 import os, signal, sys
@@ -103,7 +104,7 @@ class Screen:
     def line(self) -> str:
         """Return the next report. What the screen shows meanwhile is thrown away."""
         while b"\n" not in self._text:
-            ready = select.select([self._report, self._keyboard], [], [], LIMIT)[0]
+            ready = select.select([self._report, self._keyboard], [], [], HANGS)[0]
             assert ready, f"nothing is reported; so far {self._text!r}"
             if self._keyboard in ready:
                 self._look()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pipe_testing.command import PipeInit
-from pipe_testing.runtime import LIMIT
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured
 
@@ -28,7 +28,7 @@ def test_a_stop_of_a_program_that_asks_to_be_traced_is_not_its_end(pipe_init: Pi
     command = [*pipe_init.command, "exec", "--", sys.executable, "-c", PROGRAM.format(end)]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, env=pipe_init.environment())
     try:
-        out, _ = program.communicate(timeout=LIMIT)
+        out, _ = program.communicate(timeout=HANGS)
     finally:
         program.kill()  # a program that hangs would not end by a signal that pipe-init forwards
     assert (program.returncode, out) == (code, b"on")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -38,7 +39,7 @@ def test_random_misbehaviour_breaks_no_promise(name: str, seed: int) -> None:
         [sys.executable, str(BENCHMARKS / "fuzz.py"), f"--events={events}", f"--mode={name}", f"--seed={seed}"],
         capture_output=True,
         env=unmeasured(),
-        timeout=100 + EVENTS,
+        timeout=HANGS + EVENTS,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, b""), ended.stdout.decode()

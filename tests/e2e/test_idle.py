@@ -17,6 +17,7 @@ import pytest
 
 from pipe_testing import processes
 from pipe_testing.command import PipeInit, popen
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured
 
@@ -61,7 +62,7 @@ def test_no_process_wakes_up_without_requests(pipe_init: PipeInit, tmp_path: Pat
         after = look(process.pid, SECONDS)
         changes = {processes.describe(pid): (before.get(pid), after.get(pid)) for pid in before.keys() | after.keys()}
         assert {who: change for who, change in changes.items() if change[0] != change[1]} == {}
-        process.communicate(timeout=30)
+        process.communicate(timeout=HANGS)
     assert process.returncode == 0
 
 

@@ -19,6 +19,7 @@ from pipe_init.model import EXIT_PROTOCOL, REQUEST, TEMPLATE
 from pipe_init.workers import launch
 from pipe_testing.command import PipeInit, popen
 from pipe_testing.fifo import Fifo
+from pipe_testing.patience import HANGS
 from pipe_testing.supervision import supervised
 
 pytestmark = pytest.mark.unmeasured
@@ -79,7 +80,7 @@ class Conversation:
 
     def end(self) -> tuple[int, bytes]:
         """End the run and return its exit code and stderr."""
-        _, stderr = self._process.communicate(timeout=30)
+        _, stderr = self._process.communicate(timeout=HANGS)
         return self._process.returncode, stderr
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipe_testing.command import PipeInit
+from pipe_testing.patience import HANGS
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 SOURCE = r"""
@@ -96,7 +97,7 @@ def test_on_a_terminal_it_is_json_too(pipe_init: PipeInit, tmp_path: Path) -> No
     terminal, own = pty.openpty()
     command = [*pipe_init.command, "run", "index.handler", "--log-style", "json"]
     try:
-        subprocess.run(command, cwd=tmp_path, stderr=own, env=pipe_init.environment(), timeout=60, check=False)
+        subprocess.run(command, cwd=tmp_path, stderr=own, env=pipe_init.environment(), timeout=HANGS, check=False)
         os.close(own)
         said = b""
         while True:

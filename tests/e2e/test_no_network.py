@@ -20,6 +20,7 @@ import pytest
 
 from pipe_testing import tools
 from pipe_testing.command import Finished, PipeInit
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured  # coverage would load modules of its own
 
@@ -127,7 +128,9 @@ def trace(require_tool: Callable[[str], str], tmp_path: Path) -> Tracer:
 @cache
 def refusal(strace: str) -> str:
     """Return why strace cannot trace here, or "" if it can."""
-    done = subprocess.run([strace, "-qq", "-e", "trace=execve", "true"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(
+        [strace, "-qq", "-e", "trace=execve", "true"], capture_output=True, check=False, timeout=HANGS
+    )
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "no reason given"
 
 
@@ -257,6 +260,6 @@ def test_the_init_has_loaded_nothing_for_networks(folder: Path, handler: str, co
         capture_output=True,
         check=True,
         env={**os.environ, "FUNCTION_FOLDER": str(folder)},
-        timeout=60,
+        timeout=HANGS,
     )
     assert done.stderr.splitlines()[-1] == f"{code} []".encode()

@@ -19,6 +19,7 @@ import pytest
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
 from pipe_testing.installed import NEEDED, bare_python, put_into, site_packages
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured
 
@@ -50,7 +51,7 @@ def run(command: Sequence[str | Path], cwd: Path, variables: Mapping[str, str] |
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -20,11 +20,10 @@ import pytest
 from pipe_init.model import EXIT_NOT_FOUND, EXIT_NOT_LOADED, EXIT_TIMED_OUT
 from pipe_testing import command, modes
 from pipe_testing.command import PipeInit
+from pipe_testing.patience import HANGS
 from pipe_testing.tools import require
 
 popen = partial(command.popen, stdin=subprocess.PIPE)
-
-LIMIT = 30.0
 
 FUNCTION = """
 import os, signal, time
@@ -105,10 +104,10 @@ def test_a_signal_leaves_no_event_without_a_line(pipe_init: PipeInit, folder: Pa
     arguments = ["run", "index.handler", "--grace", "0.1", "--log-style", "none", *(["-q"] if quiet else [])]
     with popen(pipe_init, *arguments, "--events", "events", cwd=folder) as process:
         assert process.stdout is not None and process.stderr is not None
-        assert select.select([process.stderr], [], [], LIMIT)[0]
+        assert select.select([process.stderr], [], [], HANGS)[0]
         assert os.read(process.stderr.fileno(), 6) == b"begun\n"
         process.send_signal(signal.SIGTERM)
-        written, said = process.communicate(timeout=LIMIT)
+        written, said = process.communicate(timeout=HANGS)
     found = [json.loads(line) for line in written.splitlines()]
     assert found[0] == 1 and len(found) == 502 and process.returncode == 143
     assert {each["errorType"] for each in found[1:]} == {"Runtime.Stopped"}
@@ -142,7 +141,7 @@ def test_the_function_stops_where_stdout_takes_no_more(
             stderr=subprocess.PIPE,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, size),
         )
-        _, said = process.communicate(timeout=LIMIT)
+        _, said = process.communicate(timeout=HANGS)
     finally:
         os.close(out)
     assert process.returncode == 1

@@ -23,6 +23,7 @@ import pytest
 from pipe_init.model import MAX_PAYLOAD
 from pipe_testing import command, modes, processes
 from pipe_testing.command import Finished, PipeInit
+from pipe_testing.patience import HANGS
 from pipe_testing.tools import require
 
 MODES = modes.ALL
@@ -46,7 +47,6 @@ def peak(event, context):
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 """
-LIMIT = 30.0
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_handler_that_cannot_be_loaded_ends_the_run(pipe_init: PipeInit, folder:
         with popen(pipe_init, *arguments, cwd=folder, stdin=reader) as process:
             assert process.stdout is not None
             written = read_rest(process.stdout)
-            assert process.wait(LIMIT) == 3
+            assert process.wait(HANGS) == 3
     finally:
         os.close(reader)
         os.close(writer)
@@ -212,7 +212,7 @@ def test_broken_protocol_ends_the_run(pipe_init: PipeInit, folder: Path) -> None
         with popen(pipe_init, "run", "index.handler", "-q", "--events", "-", cwd=folder, stdin=reader) as process:
             assert process.stdout is not None
             written = read_rest(process.stdout)
-            assert process.wait(LIMIT) == 4
+            assert process.wait(HANGS) == 4
     finally:
         os.close(reader)
         os.close(writer)
@@ -226,7 +226,7 @@ def read_line(descriptor: int) -> bytes:
     """Read one line and nothing after it. Fail instead of waiting for ever."""
     line = b""
     while not line.endswith(b"\n"):
-        assert select.select([descriptor], [], [], LIMIT)[0], f"nothing after {line!r}"
+        assert select.select([descriptor], [], [], HANGS)[0], f"nothing after {line!r}"
         byte = os.read(descriptor, 1)
         assert byte, f"the end came after {line!r}"
         line += byte
@@ -237,7 +237,7 @@ def read_rest(stream: IO[bytes]) -> bytes:
     """Read to the end. Fail instead of waiting for ever."""
     data = b""
     while True:
-        assert select.select([stream], [], [], LIMIT)[0], f"no end after {data!r}"
+        assert select.select([stream], [], [], HANGS)[0], f"no end after {data!r}"
         piece = os.read(stream.fileno(), 65536)
         if not piece:
             return data
@@ -254,7 +254,7 @@ def test_results_appear_as_they_are_ready(pipe_init: PipeInit, folder: Path) -> 
         process.stdin.close()
         assert read_line(process.stdout.fileno()) == b"5\n"
         assert read_rest(process.stdout) == b""
-        assert process.wait(LIMIT) == 0
+        assert process.wait(HANGS) == 0
 
 
 @pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the other modes a worker gets the second event only after the first
@@ -270,7 +270,7 @@ def test_interrupted_run_answers_what_it_has_taken(
         assert read_line(process.stderr.fileno()) == b"begun\n"
         process.send_signal(number)
         rest = read_rest(process.stdout)
-        assert process.wait(LIMIT) == code
+        assert process.wait(HANGS) == code
     found = [shorten(json.loads(line)) for line in rest.splitlines()]
     assert found == ["Runtime.Stopped", "Runtime.Stopped"]
 
@@ -287,7 +287,7 @@ def test_interrupted_run_lets_the_event_at_hand_finish(pipe_init: PipeInit, fold
         fifo.write_text("go on")
         assert json.loads(read_line(process.stdout.fileno())) == {"do": code}
         assert read_rest(process.stdout) == b""
-        assert process.wait(LIMIT) == 143
+        assert process.wait(HANGS) == 143
 
 
 def test_idle_run_ends_when_it_is_told(pipe_init: PipeInit, folder: Path) -> None:
@@ -296,7 +296,7 @@ def test_idle_run_ends_when_it_is_told(pipe_init: PipeInit, folder: Path) -> Non
         os.write(process.stdin.fileno(), b"1\n")
         assert read_line(process.stdout.fileno()) == b"1\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(LIMIT) == 143
+        assert process.wait(HANGS) == 143
 
 
 def test_stdout_closed_early_ends_it_quietly(pipe_init: PipeInit, folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_stdout_closed_early_ends_it_quietly(pipe_init: PipeInit, folder: Path) 
         process.stdout.close()
         os.write(process.stdin.fileno(), b"2\n" * 100)
         assert read_rest(process.stderr) == b""
-        assert process.wait(LIMIT) == 141
+        assert process.wait(HANGS) == 141
 
 
 def test_killed_run_takes_its_worker_along(pipe_init: PipeInit, folder: Path) -> None:
@@ -317,7 +317,7 @@ def test_killed_run_takes_its_worker_along(pipe_init: PipeInit, folder: Path) ->
         os.write(process.stdin.fileno(), b"1\n")
         assert read_line(process.stdout.fileno()) == b"1\n"
         process.kill()
-        process.wait(LIMIT)
+        process.wait(HANGS)
     ended = set(processes.wait_for_children(keep=before).values())
     assert -signal.SIGKILL in ended  # a process that stood by, or was being forked, may have ended by itself
     assert modes.chosen == modes.REQUEST or ended == {-signal.SIGKILL}
@@ -346,13 +346,13 @@ def test_memory_does_not_follow_the_number_of_events(pipe_init: PipeInit, folder
             os.write(source, b"1\n" * (block - 1) + b"0\n")
             data = b""
             while data.count(b"\n") < block:
-                assert select.select([sink], [], [], LIMIT)[0]
+                assert select.select([sink], [], [], HANGS)[0]
                 data += os.read(sink, 65536)
             late = int(data.splitlines()[-1]), peak_of(process.pid)
             if number == blocks // 10:
                 early = late
         process.stdin.close()
-        assert process.wait(LIMIT) == 0
+        assert process.wait(HANGS) == 0
     allowed = 1024  # KiB by which an allocator may round up
     assert late[0] <= early[0] + allowed, f"the worker grew from {early[0]} to {late[0]} KiB"
     assert late[1] <= early[1] + allowed, f"pipe-init grew from {early[1]} to {late[1]} KiB"
@@ -376,7 +376,7 @@ def see(user: int, until: bytes) -> bytes:
     """Return what the terminal shows until this text ends it."""
     data = b""
     while not data.endswith(until):
-        assert select.select([user], [], [], LIMIT)[0], f"only {data!r} was shown"
+        assert select.select([user], [], [], HANGS)[0], f"only {data!r} was shown"
         data += os.read(user, 4096)
     return data
 
@@ -389,7 +389,7 @@ def test_control_characters_are_escaped_on_a_terminal(pipe_init: PipeInit, folde
         os.write(process.stdin.fileno(), b"x" + event + b"y\n")
         shown = see(user, b"y\r\n")
         process.stdin.close()
-        assert process.wait(LIMIT) == 0
+        assert process.wait(HANGS) == 0
     assert shown == b"x\\x1b[2J\\x9b31m\\x08\\x07 tab\t\\xff \xc3\xa4y\r\n".replace(b"\t", b"\t")
 
 
@@ -403,7 +403,7 @@ def test_what_a_function_writes_cannot_steer_a_terminal(pipe_init: PipeInit, fol
             terminal() as (user, program),
             popen(pipe_init, *arguments, cwd=folder, stderr=program, env={"NO_COLOR": "1"}) as process,
         ):
-            assert process.wait(LIMIT) == 1
+            assert process.wait(HANGS) == 1
             os.write(program, b"the end")
             shown = see(user, b"the end")
         for part in (b"printed \\x1b[2J\\x9b\r\n", b"written \\x1b[2J\r\n", b"raised "):
@@ -438,7 +438,7 @@ def test_progress_and_summary_are_shown_on_a_terminal(
         os.write(process.stdin.fileno(), (slow + do("1 / 0") + slow).encode())
         process.stdin.close()
         assert len(read_rest(process.stdout).splitlines()) == 3
-        assert process.wait(LIMIT) == 0 + 1
+        assert process.wait(HANGS) == 0 + 1
         os.write(program, b"the end")
         shown = see(user, b"the end")
     assert re.fullmatch(expected + b"the end", shown), shown
@@ -453,7 +453,7 @@ def test_a_result_that_cannot_be_written_ends_the_run(pipe_init: PipeInit, folde
             assert process.stdin is not None and process.stderr is not None
             os.write(process.stdin.fileno(), ("1\n" + do("import time\ntime.sleep(1000)")).encode())
             said = read_rest(process.stderr)  # pipe-init ends although stdin is still open
-            assert process.wait(LIMIT) == 1
+            assert process.wait(HANGS) == 1
     finally:
         os.close(full)
     assert said == b"Error: The result cannot be written to stdout: No space left on device.\n"

@@ -20,6 +20,7 @@ from pipe_init.cli.runs.event_input import MAX_EVENT
 from pipe_testing import modes
 from pipe_testing.command import PipeInit, popen
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 from pipe_testing.shown import error, lines, only_unmeasured
 from pipe_testing.tools import require
 
@@ -199,7 +200,7 @@ def test_memory_error_that_is_raised_is_an_answer(pipe_init: PipeInit, show: Pat
     assert (finished.returncode, error(finished)["errorType"]) == (1, "MemoryError")
 
 
-def read_rest(stream: IO[bytes], limit: float = 30.0) -> bytes:
+def read_rest(stream: IO[bytes], limit: float = HANGS) -> bytes:
     """Read to the end. Fail instead of waiting for ever."""
     data = b""
     while True:
@@ -210,7 +211,7 @@ def read_rest(stream: IO[bytes], limit: float = 30.0) -> bytes:
         data += piece
 
 
-def wait_for_line(stream: int, line: bytes, limit: float = 30.0) -> None:
+def wait_for_line(stream: int, line: bytes, limit: float = HANGS) -> None:
     """Read until this line has come."""
     data = b""
     while line + b"\n" not in data:

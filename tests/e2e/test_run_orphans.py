@@ -20,7 +20,8 @@ import pytest
 
 from pipe_testing import modes, processes
 from pipe_testing.command import PipeInit
-from pipe_testing.fifo import LIMIT, Fifo
+from pipe_testing.fifo import Fifo
+from pipe_testing.patience import HANGS
 
 MODES = modes.ALL
 
@@ -65,9 +66,9 @@ def event(fifo: Fifo, where: str, **more: object) -> str:
 def kill_init(process: subprocess.Popen[bytes], fifo: Fifo, keep: set[int]) -> None:
     """Kill only pipe-init. Check that the processes that held the FIFO end, and that no other process is left."""
     process.kill()
-    assert process.wait(LIMIT) == -signal.SIGKILL
+    assert process.wait(HANGS) == -signal.SIGKILL
     fifo.wait_until_closed()
-    processes.wait_for_children(keep=keep, limit=LIMIT)
+    processes.wait_for_children(keep=keep, limit=HANGS)
 
 
 @pytest.mark.parametrize("where", MOMENTS)
@@ -141,7 +142,7 @@ def test_a_signal_lets_the_request_in_flight_finish(
         fifo.wait_for(b"here\n")
         process.send_signal(number)
         go.write_bytes(b"finished")
-        stdout, stderr = process.communicate(timeout=LIMIT)
+        stdout, stderr = process.communicate(timeout=HANGS)
     assert (process.returncode, stdout, stderr) == (128 + number, b'"finished"\n', b"")
     fifo.wait_until_closed()
 
@@ -153,7 +154,7 @@ def test_a_signal_gives_the_request_in_flight_no_more_than_the_grace(
     with running(pipe_init, "-t", "600", "--grace", "0.1", "-e", event(fifo, "stubborn")) as process:
         fifo.wait_for(b"here\n")
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=LIMIT)
+        stdout, stderr = process.communicate(timeout=HANGS)
     assert (process.returncode, stdout) == (128 + number, b"")
     assert error_of(stderr)["errorType"] == "Runtime.Stopped"
     fifo.wait_until_closed()
@@ -168,12 +169,12 @@ def test_a_second_signal_skips_the_grace(pipe_init: PipeInit, fifo: Fifo, number
         pidfd = os.pidfd_open(process.pid)
         ended = select.poll()
         ended.register(pidfd, select.POLLIN)
-        for _ in range(int(LIMIT / 0.05)):
+        for _ in range(int(HANGS / 0.05)):
             if ended.poll(50):
                 break
             process.send_signal(number)
         os.close(pidfd)
-        stdout, stderr = process.communicate(timeout=LIMIT)
+        stdout, stderr = process.communicate(timeout=HANGS)
     # A signal during the interpreter's shutdown has its default action, which a shell treats as the same.
     assert (process.returncode, stdout) in [(128 + number, b""), (-number, b"")]
     assert error_of(stderr)["errorType"] == "Runtime.Stopped"
@@ -191,7 +192,7 @@ def test_a_signal_ends_a_run_of_events_that_waits_for_the_next(
         process.stdin.flush()
         assert process.stdout.readline() == b'"idle"\n'
         process.send_signal(number)
-        assert process.wait(LIMIT) == 128 + number
+        assert process.wait(HANGS) == 128 + number
         assert process.stdout.read() == b""
     fifo.wait_until_closed()
 
@@ -200,7 +201,7 @@ def test_a_signal_while_the_module_loads(pipe_init: PipeInit, fifo: Fifo) -> Non
     with running(pipe_init, "--start-timeout", "600", "--grace", "0.1", env={"AT_IMPORT": fifo.path}) as process:
         fifo.wait_for(b"here\n")
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=LIMIT)
+        stdout, stderr = process.communicate(timeout=HANGS)
     assert (process.returncode, stdout) == (143, b"")
     assert error_of(stderr)["errorType"] == "Runtime.Stopped"
     fifo.wait_until_closed()
@@ -215,7 +216,7 @@ def test_an_ignored_sigint_stays_ignored(pipe_init: PipeInit, fifo: Fifo, tmp_pa
             fifo.wait_for(b"here\n")
             process.send_signal(signal.SIGINT)
             go.write_bytes(b"finished")
-            stdout, _ = process.communicate(timeout=LIMIT)
+            stdout, _ = process.communicate(timeout=HANGS)
     finally:
         signal.signal(signal.SIGINT, before)
     assert (process.returncode, stdout) == (0, b'"finished"\n')
@@ -230,7 +231,7 @@ def test_a_closed_stdout(pipe_init: PipeInit, fifo: Fifo, events: bool) -> None:
     with running(pipe_init, *PATIENT, "--grace", "0.5", *arguments, stdout=writer) as process:
         os.close(writer)
         lines = f"{event(fifo, 'idle')}\n{event(fifo, 'stubborn')}\n".encode() if events else b""
-        _, stderr = process.communicate(lines, timeout=LIMIT)
+        _, stderr = process.communicate(lines, timeout=HANGS)
     assert (process.returncode, stderr) == (141, b"")
     fifo.wait_until_closed()
 

@@ -22,6 +22,7 @@ import pytest
 
 from pipe_testing import modes, processes, tools
 from pipe_testing.command import Finished, PipeInit
+from pipe_testing.patience import HANGS
 
 MODES = modes.ON_REQUEST
 
@@ -214,7 +215,7 @@ def limiting(name: str, value: int) -> list[str]:
 def refusal(*command: str) -> str:
     """Return why `true` cannot be run with this prefix, or "" if it can."""
     others = processes.children()
-    done = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=HANGS)
     processes.wait_for_children(keep=others)
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip() or "no reason given"
 

@@ -18,6 +18,7 @@ from pipe_init.kernel import shortage
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
 from pipe_testing.installed import bare_python, put_into, site_packages
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured
 
@@ -40,7 +41,7 @@ def with_descriptors(count: int, *arguments: str, cwd: Path) -> tuple[int, str, 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -20,6 +20,7 @@ import pytest
 
 from pipe_testing import modes
 from pipe_testing.command import PipeInit, popen
+from pipe_testing.patience import HANGS
 from pipe_testing.processes import wait_for_children
 
 MODES = modes.ON_REQUEST
@@ -123,7 +124,7 @@ class TestResults:
             env=pipe_init.environment(),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            timeout=60,
+            timeout=HANGS,
             check=False,
         )
         assert (ended.returncode, ended.stderr) == (0, b"")

@@ -26,7 +26,7 @@ from pipe_runtime.wire.messages import ERROR
 from pipe_testing import processes
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
-from pipe_testing.runtime import LIMIT
+from pipe_testing.patience import HANGS
 from pipe_testing.supervision import few_descriptors
 from pipe_testing.templates import DUMP, TEMPLATE, Driven, Templates
 
@@ -176,7 +176,7 @@ def test_its_death_leaves_its_workers_alone(tmp_path: Path) -> None:
         (worker,) = templates.fork()
         templates.runtime.process.kill()
         assert templates.runtime.process.wait() == -signal.SIGKILL
-        assert select.select([templates.template.control], [], [], LIMIT)[0]
+        assert select.select([templates.template.control], [], [], HANGS)[0]
         assert templates.template.reports() == [] and templates.template.ended
         assert worker.call("alive") == "alive"
         with pytest.raises(BrokenPipeError):
@@ -189,7 +189,7 @@ def test_a_killed_worker_is_ours_to_collect(tmp_path: Path) -> None:
         templates.start()
         first, second = templates.fork(2)
         killing.signal_group(first.pid, signal.SIGKILL)
-        assert first.process.wait(LIMIT) == -signal.SIGKILL
+        assert first.process.wait(HANGS) == -signal.SIGKILL
         assert not reaper.is_own_child(first.pid)
         assert second.call(1) == 1
 
@@ -200,7 +200,7 @@ def test_a_worker_whose_pipes_close_dies_and_no_other(tmp_path: Path) -> None:
         first, second = templates.fork(2)
         first.invoke(1)
         first.launched.close()
-        assert first.process.wait(LIMIT) == -signal.SIGKILL
+        assert first.process.wait(HANGS) == -signal.SIGKILL
         assert second.call(0) is None
 
 
@@ -219,7 +219,7 @@ pids = [worker.pid for worker in templates.fork(3)]
 print(templates.runtime.pid, *pids, flush=True)
 os.kill(os.getpid(), 9)
 """
-    done = subprocess.run([sys.executable, "-c", init], capture_output=True, timeout=LIMIT, env=unmeasured())
+    done = subprocess.run([sys.executable, "-c", init], capture_output=True, timeout=HANGS, env=unmeasured())
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 4, done.stderr
     ended = processes.wait_for_children()
@@ -459,11 +459,11 @@ def test_stacks_of_a_worker(tmp_path: Path) -> None:
         templates.start()
         (worker,) = templates.fork()
         worker.invoke()
-        assert select.select([worker.launched.log], [], [], LIMIT)[0]
+        assert select.select([worker.launched.log], [], [], HANGS)[0]
         killing.signal_child(worker.pid, launch.DUMP_SIGNAL)
         text = b""
         while b"in handler" not in text:
-            assert select.select([worker.launched.dump], [], [], LIMIT)[0], text
+            assert select.select([worker.launched.dump], [], [], HANGS)[0], text
             text += os.read(worker.launched.dump, 65536)
 
 
@@ -630,7 +630,7 @@ def test_a_pid_may_come_again_once_it_was_collected(tmp_path: Path) -> None:
     code = "import _socket\ns = _socket.socket(fileno=7)\ns.send(b'1 100')\ns.recv(64)\ns.recv(64)\ns.send(b'2 100')\n"
     template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
     first = template.fork(1)
-    assert select.select([template.control], [], [], LIMIT)[0]
+    assert select.select([template.control], [], [], HANGS)[0]
     assert template.reports() == [Forked(1, 100)]
     template.forget(100)
     second = template.fork(2)

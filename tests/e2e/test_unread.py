@@ -18,10 +18,9 @@ import pytest
 
 from pipe_init.kernel.outlet import Outlet
 from pipe_testing.command import PipeInit, popen
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured
-
-LIMIT = 60.0
 
 NOISY = """
 def handler(event, context):
@@ -78,7 +77,7 @@ def test_an_unread_stderr_times_out_no_request(
         early = available(process.stdout, 1.6)
         assert 1 <= len(early.splitlines()) <= begun, "an event was begun while the buffer was full"
         assert peak_memory(process.pid) < 100 * 2**20
-        late, said = process.communicate(timeout=LIMIT)
+        late, said = process.communicate(timeout=HANGS)
     assert (process.returncode, (early + late).split()) == (0, [b"%d" % number for number in range(12)])
     lines = said.decode().splitlines()
     for number in range(12):
@@ -90,7 +89,7 @@ def test_of_a_single_event(pipe_init: PipeInit, folder: Path) -> None:
     with popen(pipe_init, "run", "index.handler", "-t", "0.7", "-e", "7", cwd=folder) as process:
         assert available(process.stdout, 1.0) == b"7\n"
         assert process.poll() is None, "the rest of the log is lost"
-        _, said = process.communicate(timeout=LIMIT)
+        _, said = process.communicate(timeout=HANGS)
     lines = said.decode().splitlines()
     assert (process.returncode, len(lines)) == (0, LINES + 1)
     assert " done in " in lines[-1]
@@ -103,7 +102,7 @@ def test_a_signal_ends_the_wait_for_its_reader(pipe_init: PipeInit, folder: Path
         assert available(process.stdout, 0.5) == b"7\n"
         for number in numbers:
             process.send_signal(number)
-        assert process.wait(LIMIT) in [128 + number for number in numbers]
+        assert process.wait(HANGS) in [128 + number for number in numbers]
         assert process.stderr is not None and process.stderr.read().startswith(b"7 0 x")
 
 
@@ -111,7 +110,7 @@ def test_a_signal_answers_what_was_not_begun(pipe_init: PipeInit, folder: Path, 
     with popen(pipe_init, "run", "index.handler", "--grace", "0.3", "--events", events, cwd=folder) as process:
         early = available(process.stdout, 1.0)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(LIMIT) == 128 + signal.SIGTERM
+        assert process.wait(HANGS) == 128 + signal.SIGTERM
         assert process.stdout is not None
         results = [json.loads(line) for line in (early + process.stdout.read()).splitlines()]
     done = [result for result in results if isinstance(result, int)]
@@ -128,7 +127,7 @@ def test_an_unread_stdout_times_out_no_request(
         assert process.stdout is not None
         assert os.read(process.stdout.fileno(), 1) == b'"'
         assert process.stdin is None and select.select([], [], [], 1.6) == ([], [], [])
-        late, _ = process.communicate(timeout=LIMIT)
+        late, _ = process.communicate(timeout=HANGS)
     assert (process.returncode, (b'"' + late).splitlines()) == (0, [b'"' + b"z" * 100_000 + b'"'] * 12)
 
 
@@ -144,7 +143,7 @@ def test_results_in_the_pipe_of_the_log_are_whole_lines(pipe_init: PipeInit, fol
             os.close(writer)
             while data := os.read(reader, source.choice((100, 1000, 5000, 30000))):
                 found += data
-            assert process.wait(LIMIT) == 0
+            assert process.wait(HANGS) == 0
     finally:
         os.close(reader)
     lines = found.splitlines()
@@ -165,7 +164,7 @@ def test_a_result_without_a_line_break_does_not_share_a_line_of_the_terminal(pip
             seen = b""
             while not seen.endswith(b"stopped\r\n"):
                 seen += os.read(person, 65536)
-            assert run.wait(LIMIT) == 0
+            assert run.wait(HANGS) == 0
     finally:
         os.close(program)
         os.close(person)
@@ -195,7 +194,7 @@ def test_progress_on_a_terminal_that_was_stopped(pipe_init: PipeInit, folder: Pa
             seen = b""
             while b"longest" not in seen:
                 seen += os.read(person, 65536)
-            assert run.wait(LIMIT) == 0
+            assert run.wait(HANGS) == 0
     finally:
         os.close(program)
         os.close(person)

@@ -22,7 +22,8 @@ import pytest
 
 from pipe_testing import processes, tools
 from pipe_testing.command import Finished, PipeInit, popen
-from pipe_testing.fifo import LIMIT, Fifo
+from pipe_testing.fifo import Fifo
+from pipe_testing.patience import HANGS
 
 FUNCTION = Path(__file__).parents[1] / "functions" / "workers"
 
@@ -74,7 +75,7 @@ class Talk:
 
     def _byte(self) -> bytes:
         assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], LIMIT)[0]:
+        if not select.select([self.process.stdout], [], [], HANGS)[0]:
             raise TimeoutError(f"no result; stderr so far: {self.stderr!r}")
         byte = self.process.stdout.read(1)
         assert byte, "pipe-init has closed its output"
@@ -89,7 +90,7 @@ class Talk:
         """Read stderr until it has this."""
         assert self.process.stderr is not None
         while (found := re.search(pattern, self.stderr)) is None:
-            assert select.select([self.process.stderr], [], [], LIMIT)[0], self.stderr
+            assert select.select([self.process.stderr], [], [], HANGS)[0], self.stderr
             data = self.process.stderr.read(65536)
             assert data, self.stderr
             self.stderr += data
@@ -97,7 +98,7 @@ class Talk:
 
     def end(self) -> int:
         """No more events; its exit code. All of stderr is in `stderr` then."""
-        stdout, stderr = self.process.communicate(timeout=LIMIT)
+        stdout, stderr = self.process.communicate(timeout=HANGS)
         assert stdout == b""
         self.stderr += stderr
         return self.process.returncode
@@ -348,7 +349,7 @@ def test_a_template_that_hangs_while_it_loads(pipe_init: PipeInit, mode: tuple[s
     error = json.loads(done.stderr.splitlines()[-1])
     assert (done.returncode, error["errorType"]) == (124, "Sandbox.Timedout")
     lines = (FUNCTION / "index.py").read_text().splitlines()
-    (number,) = (number for number, line in enumerate(lines, 1) if line.endswith("# here it hangs"))
+    (number,) = (number for number, line in enumerate(lines, 1) if line.endswith("# the import hangs here"))
     assert f"line {number}, in hang_at_import" in "".join(error["stackTrace"])
 
 
@@ -417,7 +418,7 @@ def test_kill_of_pipe_init_takes_all_along(
     conversation.send(*(meet(fifo, gate) for _ in range(3)))
     fifo.wait_for(b"here\n" * 3)
     conversation.process.kill()
-    assert conversation.process.wait(LIMIT) == -signal.SIGKILL
+    assert conversation.process.wait(HANGS) == -signal.SIGKILL
     hold.wait_until_closed()
     hold.close()
     processes.wait_for_children(keep=keep)
@@ -440,7 +441,7 @@ def test_a_signal_while_all_are_busy(
     fifo.wait_for(b"here\n" * 4)
     conversation.process.send_signal(number)
     gate.open()
-    stdout, _ = conversation.process.communicate(timeout=LIMIT)
+    stdout, _ = conversation.process.communicate(timeout=HANGS)
     seen = [json.loads(line) for line in stdout.splitlines()]
     assert conversation.process.returncode == 128 + number
     assert len(seen) == len({each["index"] for each in seen})

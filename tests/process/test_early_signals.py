@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipe_testing.environment import unmeasured
-from pipe_testing.runtime import LIMIT
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured
 
@@ -44,7 +44,7 @@ def interrupted_at(step: str, number: int, *ignored: int) -> subprocess.Complete
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
-        timeout=LIMIT,
+        timeout=HANGS,
         env=unmeasured(),
         preexec_fn=lambda: [signal.signal(each, signal.SIG_IGN) for each in ignored],
     )
@@ -79,7 +79,7 @@ def test_the_script_ends_quietly_before_it_has_found_the_package(tmp_path: Path,
     done = subprocess.run(
         [Path(sysconfig.get_path("scripts"), "pipe-init"), "run", "index.handler"],
         capture_output=True,
-        timeout=LIMIT,
+        timeout=HANGS,
         env={**unmeasured(), "PYTHONPATH": str(tmp_path)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, b"", b"")

@@ -14,6 +14,7 @@ import pytest
 from pipe_init.exec.forwarding import FORWARDABLE, JOB_CONTROL
 from pipe_testing import processes, tools
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 from pipe_testing.plain import python, running
 
 PLACES = ["as PID 1", "as PID 1, no /proc", "as anybody", "as anybody, no /proc"]
@@ -22,7 +23,7 @@ PLACES = ["as PID 1", "as PID 1, no /proc", "as anybody", "as anybody, no /proc"
 @cache
 def refusal(*command: str) -> str:
     """Return why `true` cannot be run with this prefix, or "" if it can."""
-    done = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=HANGS)
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace") or "no reason given"
 
 
@@ -94,7 +95,7 @@ def test_all_256_exit_codes_as_pid_1(require_tool: Callable[[str], str]) -> None
     why = refusal(*prefix, require_tool("unshare"), "--pid", "--fork")
     tools.require(not why, f"needs PID namespaces: {why}")
     command = [*prefix, sys.executable, "-c", ALL_CODES]
-    done = subprocess.run(command, capture_output=True, env=unmeasured(), timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, env=unmeasured(), timeout=HANGS, check=False)
     assert (done.stdout.decode(), done.stderr) == (f"{list(range(256))}\n", b"")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import pipe_runtime
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 
 DRIVER = """\
 import sys
@@ -72,7 +73,7 @@ def run(code: Path, body: str, *names: str, layers: tuple[str, ...] = ()) -> str
     # Coverage loads much of the standard library: where a name of its is in question, it would decide the test.
     clash = any(path.stem in sys.stdlib_module_names for path in code.iterdir())
     env = unmeasured() if clash else None
-    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=60, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=HANGS, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -38,7 +38,7 @@ def started(*command: str, environment: dict[str, str] | None = None) -> Iterato
     """The command as a worker; its descriptors are closed at the end, and it is waited for."""
     process = launch.start(command, unmeasured() if environment is None else environment)
     try:
-        with within(30):
+        with within():
             yield process
     finally:
         process.close()
@@ -280,7 +280,7 @@ waiting.poll()
 os.write(1, b"%d\\n" % process.pid)
 time.sleep(1000)
 """
-    with within(30), subprocess.Popen([sys.executable, "-c", init], stdout=subprocess.PIPE) as run:
+    with within(), subprocess.Popen([sys.executable, "-c", init], stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         pid = int(run.stdout.readline())
         run.kill()
@@ -319,7 +319,7 @@ def test_who_leads_no_group_yet_is_killed_alone_even_if_it_is_stopped() -> None:
 
 def test_a_child_that_is_dismissed_at_once_ends_wherever_it_was() -> None:
     for _ in range(20):
-        with within(30):
+        with within():
             launch.start(python("import time; time.sleep(1000)"), {}).dismiss()
     assert processes.children() == set()
 

@@ -104,7 +104,7 @@ def talking(code: str) -> Iterator[Talk]:
     """Yield the Talk with a process that runs `code`."""
     talk = Talk(code)
     try:
-        with within(30):
+        with within():
             yield talk
     finally:
         talk.link.close()

@@ -16,6 +16,7 @@ import pytest
 from pipe_runtime.wire.messages import LOG, RESULT
 from pipe_testing import tools
 from pipe_testing.bodies import RECORD, logs
+from pipe_testing.patience import HANGS
 from pipe_testing.runtime import RuntimeProcess
 
 PREAMBLE = """
@@ -108,7 +109,7 @@ for thread in threads:
 def sent_by(script: str, style: str = "text") -> list[tuple[int, dict[str, Any], str]]:
     """Run a script between PREAMBLE and AT_LAST; return what its log has sent: ids, metadata and texts."""
     command = [sys.executable, "-c", PREAMBLE + script + AT_LAST, style]
-    child = subprocess.run(command, capture_output=True, timeout=100)
+    child = subprocess.run(command, capture_output=True, timeout=HANGS)
     assert child.returncode == 0, child.stderr.decode()
     return [tuple(record) for record in json.loads(child.stdout)]
 

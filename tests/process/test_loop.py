@@ -24,6 +24,7 @@ from pipe_runtime.wire.connection import INIT, Connection
 from pipe_runtime.wire.frames import FrameWriter
 from pipe_runtime.wire.messages import ANY, DUMP, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT, STOP
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 from pipe_testing.runtime import RuntimeProcess, script
 
 ECHO = "def handler(event, context):\n    return event\n"
@@ -354,7 +355,7 @@ def test_dump_signal_of_a_busy_handler(tmp_path: Path, pipe: tuple[int, int]) ->
             os.kill(runtime.process.pid, signal.SIGRTMAX)
             text = b""
             while b"__main__.py" not in text:
-                assert readable.poll(60_000)
+                assert readable.poll(HANGS * 1000)
                 text += os.read(pipe[0], 65536)
             stacks.append(text)
         assert b'index.py", line 6 in handler' in stacks[-1]

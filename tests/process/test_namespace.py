@@ -11,6 +11,7 @@ import pytest
 
 import pipe_runtime
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 
 PRELUDE = """\
 import sys
@@ -39,7 +40,7 @@ def run(code: Path, body: str) -> str:
     script = links / "script.py"
     script.write_text(PRELUDE.format(code=str(code)) + textwrap.dedent(body))
     command = [sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=60, env=unmeasured())
+    done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=HANGS, env=unmeasured())
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -222,7 +223,7 @@ def test_many_threads_at_once(code: Path) -> None:
             locks.append(lock)
             _thread.start_new_thread(work, (names[turn:] + names[:turn], lock))
         for lock in locks:
-            assert lock.acquire(timeout=60)
+            assert lock.acquire(timeout=HANGS)
         assert len(results) == 8 and all(result == results[0] for result in results)
         import token, types, enum
         assert token.MINE and types.MINE and enum.MINE

@@ -43,7 +43,7 @@ def sleep() -> None:
 def collect(*leaders: int) -> list[Death]:
     """Collect until no child is left; each round waits for one death first."""
     deaths: list[Death] = []
-    with within(30):
+    with within():
         while True:
             try:
                 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
@@ -128,7 +128,7 @@ def test_coalesced_signals_hide_no_death() -> None:
 
     def many_deaths() -> None:
         """Write how many signals came, whether all deaths were seen, and whether any child is left."""
-        with installed_signals() as signals, within(30):
+        with installed_signals() as signals, within():
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
             pids = [child(lambda: None) for _ in range(50)]
             for pid in pids:
@@ -267,7 +267,7 @@ print("swept")
 
 
 def test_escaped_daemons_are_swept() -> None:
-    with within(30):
+    with within():
         done = subprocess.run([sys.executable, "-c", SWEEPER], capture_output=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == (b"swept\n", b"", 0)
     assert processes.children() == set()
@@ -368,7 +368,7 @@ def test_below_nobody_there_is_nobody() -> None:
 @pytest.mark.parametrize("first", [False, True], ids=["as anybody", "as PID 1"])
 def test_without_proc(first: bool, require_tool: Callable[[str], str]) -> None:
     command = [require_tool("unshare"), "--mount", "--map-root-user", *(["--pid", "--fork"] if first else [])]
-    with within(30):
+    with within():
         probe = subprocess.run([*command, "true"], capture_output=True, check=False)
         if probe.returncode:
             tools.require(False, f"no namespaces here: {probe.stderr.decode().strip()}")

@@ -16,6 +16,7 @@ import pytest
 
 from pipe_runtime.io.stdio import READ_SIZE, Pipes
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def claimed(code: str, redirection: str = "", stdin: bytes = b"") -> subprocess.
         input=stdin,
         capture_output=True,
         env=unmeasured(),
-        timeout=60,
+        timeout=HANGS,
         cwd="/",  # where -c would look for modules first
     )
 
@@ -187,7 +188,7 @@ def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocki
     writable.register(requests_in, select.POLLOUT)
     taken = 0
     while taken < 2 * READ_SIZE:  # what the pipe holds, and what was read once
-        assert writable.poll(60_000)
+        assert writable.poll(HANGS * 1000)
         taken += os.write(requests_in, b"r" * 4096)
     left = 1_000_000
     while left:
@@ -254,7 +255,7 @@ def test_a_signal_handler_that_raises_loses_no_bytes(seed: int) -> None:
     In an interpreter of its own: what measures coverage does not bear an exception out of nowhere.
     """
     command = [sys.executable, "-c", INTERRUPTED_READS, str(seed)]
-    done = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, timeout=HANGS)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -297,7 +297,7 @@ class TestCap:
 def drained(journal: Journal, reader: int) -> list[str]:
     """Read all that a journal with this pipe has to write; return the lines."""
     data = b""
-    with within(20):
+    with within():
         while select.select([reader], [], [], 0)[0] or journal.level != EMPTY:
             data += os.read(reader, 4096)
             journal.flush()
@@ -341,7 +341,7 @@ class TestBuffer:
 
     def test_it_has_levels(self, page: tuple[int, int]) -> None:
         journal, levels = Journal(page[1], cap=1000), []
-        with within(10):
+        with within():
             for id in range(1, 5):
                 journal.from_function(b"x" * 799, id=id)
                 levels.append(journal.level)
@@ -352,7 +352,7 @@ class TestBuffer:
 
     def test_lines_keep_their_order(self, page: tuple[int, int], seed: int) -> None:
         source, journal, sent, found = random.Random(seed), Journal(page[1]), [], b""
-        with within(20):
+        with within():
             for number in range(3000):
                 line = b"%d " % number + b"x" * source.choice((0, 10, 5000))
                 if number % 3:
@@ -386,7 +386,7 @@ class TestBuffer:
         assert len(journal._buffer) < 50_000
 
     def test_at_the_end_it_is_waited_for(self, page: tuple[int, int]) -> None:
-        with installed_signals() as signals, within(20):
+        with installed_signals() as signals, within():
             journal, found = Journal(page[1]), []
             for number in range(5000):
                 journal.say(f"line {number}")
@@ -397,7 +397,7 @@ class TestBuffer:
             assert journal.level == EMPTY
 
     def test_but_not_for_ever(self, page: tuple[int, int]) -> None:
-        with installed_signals() as signals, within(20):
+        with installed_signals() as signals, within():
             journal = Journal(page[1])
             journal.say("x" * 9999)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -44,7 +44,7 @@ def drained(person: int) -> bytes:
 class TestPipe:
     def test_what_is_not_taken_is_told(self, page: tuple[int, int]) -> None:
         outlet = Outlet(page[1])
-        with within(10):
+        with within():
             assert outlet.write(b"a" * 5000) == 4096
             assert outlet.write(b"a" * 904) == 0
             assert os.read(page[0], 9999) == b"a" * 4096
@@ -62,7 +62,7 @@ class TestPipe:
     def test_a_large_pipe_is_filled_as_far_as_it_goes(self) -> None:
         reader, writer = os.pipe()
         try:
-            with within(10):
+            with within():
                 written = Outlet(writer).write(bytes(10_000_000))
             assert written == fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
         finally:
@@ -107,7 +107,7 @@ class TestTerminal:
         person, program = terminal
         data, outlet = b"".join(b"%06d\n" % number for number in range(30_000)), Outlet(program)
         try:
-            with within(20):
+            with within():
                 written, seen = outlet.write(data), b""
                 assert 0 < written < len(data)
                 assert outlet.write(data[written:]) == 0
@@ -125,7 +125,7 @@ class TestTerminal:
         outlet = Outlet(program)
         try:
             os.write(person, b"\x13")  # Ctrl-S
-            with within(20):
+            with within():
                 while outlet.write(b"."):
                     drained(person)
                 drained(person)
@@ -157,7 +157,7 @@ class TestPatience:
         patience = Patience(signals, 0.2)
         os.kill(os.getpid(), signal.SIGTERM)
         start = time.monotonic()
-        with within(10):
+        with within():
             while patience.wait(page[1]):
                 continue
         assert time.monotonic() - start >= 0.2
@@ -175,7 +175,7 @@ class TestPatience:
         os.write(page[1], bytes(4096))
         patience = Patience(signals, 3600.0)
         signals.wake()
-        with within(10):
+        with within():
             assert patience.wait(page[1])
             for number in (signal.SIGTERM, signal.SIGHUP):
                 os.kill(os.getpid(), number)

@@ -35,7 +35,7 @@ class TestInTurns:
         output, told = Output(page[1], signals, 2.0), list[str]()
         output.add((b"a" * 5000,), lambda: told.append("first"))
         output.add((b"b",), lambda: told.append("second"))
-        with within(10):
+        with within():
             output.write_some()
         assert output.pending and not told
         assert os.read(page[0], 9999) == b"a" * 4096
@@ -56,7 +56,7 @@ class TestInTurns:
             output = Output(page[1], signals, 2.0)
             for piece in pieces[:3]:
                 output.add((piece,), lambda: None)
-            with within(20):
+            with within():
                 output.write(pieces[3])  # it follows the pieces that wait
                 for piece in pieces[4:]:
                     output.write(piece)
@@ -77,7 +77,7 @@ class TestInTurns:
 
         output.add(pieces())
         assert made == []
-        with within(10):
+        with within():
             assert output.write_some()
             assert made == [0, 1] and not output.write_some()
             found = b""
@@ -110,7 +110,7 @@ class TestNobodyReads:
         os.close(page[1])
         output, told = Output(page[1], signals, 2.0), list[int]()
         output.add((b"x" * 5000,), lambda: told.append(1))
-        with within(10):
+        with within():
             output.finish()
             output.write(b"x")
         assert told == [1] and not output.pending
@@ -132,7 +132,7 @@ class TestNobodyReads:
         output = Output(page[1], signals, 3600.0)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        with within(10):
+        with within():
             output.write(b"x" * 10_000)
             output.write(b"later")
         assert not output.pending
@@ -144,7 +144,7 @@ class TestNobodyReads:
         output = Output(page[1], signals, 0.2)
         os.kill(os.getpid(), signal.SIGTERM)
         start = time.monotonic()
-        with within(10):
+        with within():
             output.write(b"x" * 10_000)
         assert time.monotonic() - start >= 0.2
         assert not output.pending
@@ -155,7 +155,7 @@ class TestNobodyReads:
         os.kill(os.getpid(), signal.SIGTERM)
         thread.start()
         try:
-            with within(20):
+            with within():
                 output.write(b"x" * 10_000)
         finally:
             os.close(page[1])
@@ -167,7 +167,7 @@ class TestNobodyReads:
         signals.wake()
         thread = threading.Thread(target=lambda: [os.read(page[0], 4096) for _ in range(3)])
         thread.start()
-        with within(10):
+        with within():
             output.write(b"x" * 10_000)
         thread.join()
         assert not output.pending
@@ -186,7 +186,7 @@ class TestBesideTheLog:
     def drained(self, page: tuple[int, int], both: tuple[Output, Journal]) -> bytes:
         output, journal = both
         found = b""
-        with within(20):
+        with within():
             while output.pending or journal.level or is_readable(page[0]):
                 found += os.read(page[0], 999) if is_readable(page[0]) else b""
                 journal.flush()
