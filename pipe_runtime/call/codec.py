@@ -151,10 +151,10 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
         if kind == MSGPACK:
             return MSGPACK, _encode_msgpack(value)
         if kind == ANY:
-            if _is_bytes(value):
-                return BYTES, _exact_bytes(value)
-            if issubclass(type(value), str):
-                return TEXT, _encode_text(value)  # type: ignore[arg-type]
+            if isinstance(value, (bytes, bytearray, memoryview)):
+                return BYTES, bytes(value)
+            if isinstance(value, str):
+                return TEXT, _encode_text(value)
         return JSON, _encode_json(value)
     except BaseException as error:
         raise _marshal_fault(value, error, kind == MSGPACK) from _user_cause(error)
@@ -296,10 +296,8 @@ def _encode_msgpack(value: object) -> bytes:
 
 
 def _media_type(text: str) -> str:
-    """Without parameters, in lower case; what is no text at all is nothing that anybody knows."""
-    if text == JSON or text == MSGPACK:
-        return text
-    return text.partition(";")[0].strip().lower() if isinstance(text, str) else ""
+    """Return a content type without parameters, in lower case."""
+    return text if text == JSON or text == MSGPACK else text.partition(";")[0].strip().lower()
 
 
 def _require_utf8(content_type: str) -> None:
@@ -313,23 +311,14 @@ def _require_utf8(content_type: str) -> None:
 
 def _encode_text(text: str) -> bytes:
     try:
-        return str.encode(text, "utf-8", "surrogateescape")
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return str.encode(text, "utf-8", "backslashreplace")
-
-
-def _is_bytes(value: object) -> bool:
-    return issubclass(type(value), (bytes, bytearray, memoryview))
-
-
-def _exact_bytes(value: Any) -> bytes:
-    # Through a memoryview, for a subclass may have a __bytes__ of its own.
-    return value if type(value) is bytes else memoryview(value).tobytes()
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _json_default(value: object) -> object:
     """Return the value that json's C encoder encodes in place of one that it does not know."""
-    if _is_bytes(value):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return _bytes_json(value)
     found, stand_in = namespace.own("call.conversions").exact(value)
     if not found:
@@ -337,9 +326,9 @@ def _json_default(value: object) -> object:
     return stand_in
 
 
-def _bytes_json(value: object) -> object:
+def _bytes_json(value: bytes | bytearray | memoryview) -> object:
     """Return what bytes in a JSON result become. Raise NotSerializable if they have to be text and are not UTF-8."""
-    data = _exact_bytes(value)
+    data = bytes(value)
     if _base64:
         return {"base64": late.binascii.b2a_base64(data, newline=False).decode("ascii")}
     try:
@@ -372,24 +361,17 @@ def _why(error: BaseException) -> str:
     return faults.message_of(error) or faults.type_name(error)
 
 
-_ENCODERS = (
-    __name__,
-    *(f"{__name__.rpartition('.')[0]}.{name}" for name in ("conversions", "json_writer")),
-    "json.encoder",
-    "msgpack",
-    "msgpack._cmsgpack",
-    "msgpack.fallback",
-)
-
-
 def _user_cause(error: BaseException) -> BaseException | None:
-    """The exception to show as the cause: one out of the value's own code, where the stack helps."""
-    plain = issubclass(type(error), (unencodable.NotSerializable, RecursionError, MemoryError))
+    """Return the exception if it comes out of the value's own code, where its stack helps; otherwise None."""
     traceback = error.__traceback__
-    # Directly out of the encoder: there is no frame below this file's.
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _ENCODERS:
+    while traceback is not None and _encodes(traceback.tb_frame):
         traceback = traceback.tb_next
+    plain = isinstance(error, (unencodable.NotSerializable, RecursionError, MemoryError))
     return None if plain or traceback is None else error
+
+
+def _encodes(frame: Any) -> bool:
+    return namespace.is_own(frame) or str(frame.f_globals.get("__name__")).partition(".")[0] in ("json", "msgpack")
 
 
 def _marshal_fault(value: object, error: BaseException, as_msgpack: bool) -> Fault:
@@ -402,10 +384,10 @@ def _marshal_fault(value: object, error: BaseException, as_msgpack: bool) -> Fau
 
 
 def _explain(value: object, error: BaseException, as_msgpack: bool) -> str:
-    """Python's and Lambda's words first, for those who parse them; then the place."""
-    if issubclass(type(error), unencodable.NotSerializable):
-        offender = error.value  # type: ignore[attr-defined]
-        return error.why + unencodable.place(value, lambda item, above: item is offender)  # type: ignore[attr-defined, no-any-return]
+    """Return Python's and Lambda's words first, for programs that parse them; then the place."""
+    if isinstance(error, unencodable.NotSerializable):
+        offender = error.value
+        return error.why + unencodable.place(value, lambda item, above: item is offender)
     why = _why(error)
     if _user_cause(error) is not None:
         return f"{faults.type_name(error)}: {why}" if why != faults.type_name(error) else why
@@ -414,6 +396,4 @@ def _explain(value: object, error: BaseException, as_msgpack: bool) -> str:
         return "Circular reference detected" + place
     if isinstance(error, (RecursionError, MemoryError)) or "recursion limit" in why:
         return "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
-    if not as_msgpack:
-        return why + unencodable.place(value, unencodable.is_huge)
-    return why
+    return why if as_msgpack else why + unencodable.place(value, unencodable.is_huge)

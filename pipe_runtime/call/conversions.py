@@ -84,7 +84,7 @@ def as_dict(value: object) -> Any:
         fields = method(value)
     except TypeError:
         return None
-    if not issubclass(type(fields), dict):
+    if not isinstance(fields, dict):
         raise NotSerializable(value, f"_asdict() must return a dict, not {faults.type_name(fields)}")
     return fields
 
@@ -94,7 +94,7 @@ def class_names(value: object) -> list[str]:
 
     Names are used because decimal.Decimal itself would import decimal for functions that never use it.
     """
-    return [f"{cls.__module__}.{cls.__qualname__}" for cls in type.__dict__["__mro__"].__get__(type(value))]
+    return [f"{cls.__module__}.{cls.__qualname__}" for cls in type(value).__mro__]
 
 
 def _embedded(answer: object) -> object:

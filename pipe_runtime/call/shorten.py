@@ -1,6 +1,6 @@
-"""Makes texts, stacks and described errors fit into a head, losing least first. Pure.
+"""Shorten texts, stacks and described errors until they fit into a frame's head. It drops the least important first.
 
-It knows the form of a described error (docs/protocol.md, ERROR), and nothing of exceptions.
+This module is pure. It knows the form of a described error (docs/protocol.md, ERROR), and no exceptions.
 """
 
 from __future__ import annotations
@@ -14,35 +14,34 @@ if TYPE_CHECKING:
     from ..wire.errors import StackEntry
 
 HEAD_LIMIT = 56 * 1024
-"""Bytes that a described error may take when packed: a head has 64 KiB, the rest is for ids, durations and growth."""
+"""Bytes that a packed description of an error may take. A head has 64 KiB: the rest is for ids and durations."""
 
 TEXT_LIMIT = 8 * 1024
 """Bytes of UTF-8 that one text may take, marker included."""
 
 CUT = "… [cut]"
-"""Stands where a text was cut."""
+"""The marker at the place where a text was cut."""
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:
-    """A text that any peer can decode: lone surrogates escaped, at most `limit` bytes of UTF-8, a marker where
-    it was cut.
+    """Return a text that any peer can decode: lone surrogates escaped, and at most `limit` bytes of UTF-8.
 
-    Runs none of a str subclass's own methods; the result is a plain str.
+    If the text was cut, it ends with a marker. The result is a plain str.
     """
     # A character takes a byte at least, so the slice bounds the work for a text of any size.
-    encoded = str.encode(str.__getitem__(text, slice(0, limit + 1)), "utf-8", "backslashreplace")
+    encoded = text[: limit + 1].encode("utf-8", "backslashreplace")
     if len(encoded) <= limit:
         return encoded.decode("utf-8")
     return encoded[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
 
 
 def omitted(count: int) -> StackEntry:
-    """The entry that stands for `count` calls."""
+    """Return the entry that stands for `count` calls."""
     return ["", 0, f"… {count} more frames …", ""]
 
 
 def shorten(stack: list[StackEntry], kept: int) -> list[StackEntry]:
-    """A stack's first and last `kept` frames. A marker that is in the middle already is counted for what it says."""
+    """Return a stack's first and last `kept` frames. A marker in the middle counts for as many calls as it says."""
     if len(stack) <= 2 * kept + 1:
         return stack
     gone = 0
@@ -56,8 +55,8 @@ def shorten(stack: list[StackEntry], kept: int) -> list[StackEntry]:
 def fit(described: dict[str, object], limit: int = HEAD_LIMIT) -> dict[str, object]:
     """Shorten a described error, in place, until it packs into `limit` bytes (at least a few hundred).
 
-    Least is lost first: frames deep inside causes and members, then a group's members, then causes, then the
-    middle of the stack, then the ends of texts.
+    In this order it drops frames deep inside causes and members, a group's members, causes, the middle of the stack,
+    and the ends of texts.
     """
     if _size(described) <= limit:
         return described

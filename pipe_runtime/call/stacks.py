@@ -22,24 +22,21 @@ KEPT = 10
 """Calls kept at either end of a stack: many stacks share one head."""
 
 DEPTH = 1000
-"""Calls looked at; a coroutine may await itself in a circle."""
-
-HEAP_TYPE = 1 << 9
-"""Of a class's __flags__: it is not one of the interpreter's own (Py_TPFLAGS_HEAPTYPE)."""
+"""Calls looked at. A coroutine may await itself in a circle."""
 
 _WAITING = {
     "coroutine": ("cr_frame", "cr_await"),
     "async_generator": ("ag_frame", "ag_await"),
     "generator": ("gi_frame", "gi_yieldfrom"),
 }
-"""By type: the attributes with its frame and with what it waits for."""
+"""{type: the attributes with its frame and with what it waits for}."""
 
 _STEPS = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 """Built-in types that step through a coroutine or an asynchronous generator, and do not say which."""
 
 
 def of_thread(thread: int) -> list[StackEntry]:
-    """The calls of the function's code in a thread, most recent last."""
+    """Return the calls of the function's code in a thread, most recent last."""
     frame: Any = sys._current_frames().get(thread)
     calls: list[tuple[Any, int]] = []
     while frame is not None and len(calls) < DEPTH:
@@ -49,11 +46,9 @@ def of_thread(thread: int) -> list[StackEntry]:
 
 
 def of_coroutine(coroutine: Any) -> list[StackEntry]:
-    """The calls in which a suspended coroutine waits, most recent last."""
+    """Return the calls in which a suspended coroutine waits, most recent last."""
     calls: list[tuple[Any, int]] = []
     for _ in range(DEPTH):
-        if coroutine is None or type(coroutine).__flags__ & HEAP_TYPE:
-            break  # a class of the function's, whose attributes may raise or block
         name = type(coroutine).__name__
         if name in _STEPS:
             coroutine = _stepped_through(coroutine)
@@ -68,7 +63,7 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
 
 
 def _stepped_through(step: Any) -> Any:
-    """What an `async for` or an `anext` waits in. Nothing but the garbage collector tells."""
+    """Return what an `async for` or an `anext` waits in. Only the garbage collector knows."""
     for found in late.gc.get_referents(step):
         if type(found).__name__ in _WAITING or type(found).__name__ in _STEPS:
             return found
@@ -76,7 +71,7 @@ def _stepped_through(step: Any) -> Any:
 
 
 def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many as fit into a head, in order."""
+    """Return as many of the stacks as fit into a head, in order."""
     fit, size = [], 0
     for each in stacks:
         size += 64 + sum(len(clean(str(part)).encode()) + 8 for entry in each["stack"] for part in entry)

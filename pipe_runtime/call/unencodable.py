@@ -1,4 +1,4 @@
-"""Where in a result the value is that cannot be encoded. Runs none of the values' own methods, knows no encoder."""
+"""Say where in a result the value is that cannot be encoded. This module knows no encoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SEARCHED = 20_000
-"""Values looked at, at most, to tell where in a result the offending one is."""
+"""The most values that are searched for the one that cannot be encoded."""
 
 
 class NotSerializable(Exception):
@@ -28,16 +28,18 @@ class NotSerializable(Exception):
 
 
 def is_huge(item: object, above: frozenset[int]) -> bool:
-    """An int with more digits than Python turns into text."""
+    """Return whether a value is an int with more digits than Python turns into text."""
     # 4,300 digits, Python's default limit for an int's text, are some 14,284 bits.
     return isinstance(item, int) and item.bit_length() > 14_000
 
 
 def place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str:
-    """Where in a result the first wanted value is, as `: result.items[3].user`; "" where it was not found.
+    """Return where in a result the first wanted value is, such as ": result.items[3].user"; "" if it is not found.
 
-    wanted: gets a value and the identities of the containers around it. Only builtin containers and plain
-    attributes are looked into; no method of the values' own runs.
+    Args:
+        root: The result.
+        wanted: Gets a value and the identities of the containers around it. Only builtin containers and the attributes
+            of dataclasses are searched.
     """
     todo: list[tuple[object, str, frozenset[int]]] = [(root, "result", frozenset())]
     for _ in range(SEARCHED):
@@ -46,7 +48,7 @@ def place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str
         item, path, above = todo.pop()
         if wanted(item, above):
             return ": " + path
-        # A path this long helps nobody, and it bounds what a deep nesting costs.
+        # A path this long helps no reader, and the limit bounds what a deep nesting costs.
         if id(item) in above or len(path) > 512:
             continue
         parts = list(_parts(item))
@@ -58,23 +60,18 @@ def place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str
 
 def _parts(item: object) -> Iterator[tuple[str, object]]:
     if isinstance(item, dict):
-        for key, part in dict.items(item):
-            yield _step(key), part
+        yield from ((_step(key), part) for key, part in item.items())
     elif isinstance(item, (list, tuple)):
-        own = list if isinstance(item, list) else tuple
-        names = getattr(type(item), "_fields", ()) if isinstance(item, tuple) else ()
-        named = type(names) is tuple and len(names) == own.__len__(item)  # type: ignore[arg-type]
-        for index, part in enumerate(own.__iter__(item)):  # type: ignore[arg-type]
-            yield _step(names[index]) if named else f"[{index}]", part
+        names = getattr(item, "_fields", None)
+        for index, part in enumerate(item):
+            yield _step(names[index]) if names else f"[{index}]", part
     elif isinstance(item, (set, frozenset)):
-        for part in list(item):
-            yield "[…]", part
+        yield from (("[…]", part) for part in item)
     elif hasattr(type(item), "__dataclass_fields__"):
-        for name, part in vars(item).items():
-            yield _step(name), part
+        yield from ((_step(name), part) for name, part in vars(item).items())
 
 
 def _step(key: object) -> str:
-    if type(key) is str:
+    if isinstance(key, str):
         return f".{key}" if key.isidentifier() and len(key) <= 64 else f"[{clean(key, 64)!r}]"
-    return f"[{key!r}]" if key is None or type(key) in (int, float, bool) else f"[{faults.type_name(key)}]"
+    return f"[{key!r}]" if key is None or isinstance(key, (int, float)) else f"[{faults.type_name(key)}]"

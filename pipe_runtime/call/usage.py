@@ -1,5 +1,6 @@
-"""What a piece of work has cost this process: time, CPU time, and the most memory; and which of its limits an exception
-stands for. Knows no requests.
+"""Measure what a request costs this process in time, CPU time and memory, and tell which limit an exception stands for.
+
+This module knows no requests.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ CPU_GRACE = 1
 """Seconds of CPU time between the signal that can be caught and the one that cannot."""
 
 LONGEST_US = 2**63 - 1
-"""What fits into a head; a function may have replaced the clocks."""
+"""The largest duration that fits into a head. A function may have replaced the clocks."""
 
 
 class Meter:
     """Measures this process, all of its threads together.
 
-    Of memory, the most that it has had resident: getrusage(2) also counts what the process was before exec, a copy of
-    a possibly larger parent. Only a peak above the one at the start is surely ours; until then the kernel's VmHWM is
-    asked, where /proc is there, but only after a page fault: without one, nothing has grown.
+    Its memory is the most that was resident. getrusage(2) also counts what the process was before exec: a copy of a
+    parent that may be larger. So only a peak above the one at the start is surely ours. Until then the meter reads the
+    kernel's VmHWM, if /proc is there, but only after a page fault: without one, nothing has grown.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class Meter:
         self._begun, self._cpu = perf_counter_ns(), process_time_ns() // 1000
 
     def read(self) -> dict[str, int]:
-        """What it took since `start`, as in RESULT's metadata: duration_us, cpu_us, peak_memory_bytes."""
+        """Return what it took since start(), as in RESULT's metadata: duration_us, cpu_us, peak_memory_bytes."""
         usage = getrusage(RUSAGE_SELF)
         duration = (perf_counter_ns() - self._begun) // 1000
         cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - self._cpu  # one call tells both, memory and CPU time
@@ -61,7 +62,7 @@ class Meter:
         return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": self._peak_of(usage)}
 
     def peak_memory(self) -> int:
-        """The peak so far, in bytes."""
+        """Return the peak so far, in bytes."""
         return self._peak_of(getrusage(RUSAGE_SELF))
 
     def _peak_of(self, usage: struct_rusage) -> int:
@@ -75,48 +76,45 @@ class Meter:
 
 
 _EAGAIN, _ENOMEM, _EMFILE, _EFBIG = 11, 12, 24, 27
-"""Of Linux, on every machine that Python runs on; the module errno may be the function's own by then."""
+"""Linux's numbers on every machine that Python runs on. The module errno may be the function's own by then."""
 
 _FORKS = frozenset(("fork", "forkpty", "fork_exec", "_fork_exec", "posix_spawn", "posix_spawnp"))
-"""Calls that need a process, of os and of what subprocess stands on."""
+"""Calls that need a process: those of os, and those that subprocess uses."""
 
 _NO_THREAD = "can't start new thread"
-"""What Python says of pthread_create(3), whether it lacked a process or the memory for a stack."""
+"""What Python says if pthread_create(3) fails, whether for want of a process or of memory for a stack."""
 
 _THREAD_STACK = 8 * 1024 * 1024
-"""Bytes that glibc reserves for a thread where RLIMIT_STACK has no limit of its own, at most."""
+"""Bytes that glibc reserves for a thread at most, if RLIMIT_STACK is unlimited."""
 
 
 def limit_behind(error: BaseException, code: CodeType | None) -> dict[str, object] | None:
-    """The limit that an exception stands for, as ERROR's `limit`; None: none, or it cannot be told which.
+    """Return the limit that an exception stands for, as ERROR's `limit`; None if there is none, or if it is unclear.
 
-    code: of the innermost call. Opens no file if descriptors have run out, and runs no code of the exception's.
+    It opens no file if descriptors have run out.
+
+    Args:
+        error: The exception.
+        code: The code of the innermost call.
     """
-    kind = type(error)
-    if issubclass(kind, MemoryError):
+    if isinstance(error, MemoryError):
         return _limit("memory", RLIMIT_DATA)
-    if issubclass(kind, OSError):
-        number = OSError.__dict__["errno"].__get__(error)
-        if type(number) is not int:
-            return None
+    if isinstance(error, OSError):
+        number = error.errno
         if number == _EMFILE:
             limit = _limit("open_files", RLIMIT_NOFILE)
             return limit and {**limit, "peak": limit["value"]}
         if number == _EFBIG:
             return _limit("file_size", RLIMIT_FSIZE)
-        forks = code is not None and not _FORKS.isdisjoint(code.co_names)
         if number == _ENOMEM:
             return _limit("memory", RLIMIT_DATA)
+        forks = code is not None and not _FORKS.isdisjoint(code.co_names)
         return {"name": "pids"} if number == _EAGAIN and forks else None
-    if issubclass(kind, RuntimeError):
-        texts = BaseException.__dict__["args"].__get__(error)
-        if len(texts) == 1 and type(texts[0]) is str and texts[0] == _NO_THREAD:
-            return _no_thread()
-    return None
+    return _no_thread() if isinstance(error, RuntimeError) and error.args == (_NO_THREAD,) else None
 
 
 def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
-    """Hold this process to limits of its own, as far as nobody has set lower ones. None: to none."""
+    """Set limits of this process, unless lower ones are set already. None leaves a limit as it is."""
     for which, value, beyond in ((RLIMIT_CPU, cpu_seconds, CPU_GRACE), (RLIMIT_NOFILE, open_files, 0)):
         if value is not None:
             hard = getrlimit(which)[1]
@@ -125,12 +123,12 @@ def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
 
 
 def has_cpu_limit() -> bool:
-    """Whether the kernel sends this process SIGXCPU after some time."""
+    """Return whether the kernel sends this process SIGXCPU after some time."""
     return getrlimit(RLIMIT_CPU)[0] != RLIM_INFINITY
 
 
 def _no_thread() -> dict[str, object] | None:
-    """Why pthread_create(3) has failed: EAGAIN stands for a process refused, and for no room for the stack."""
+    """Return why pthread_create(3) has failed. EAGAIN stands for a refused process and for no room for a stack."""
     memory = _limit("memory", RLIMIT_DATA)
     if memory is None:
         return {"name": "pids"}
@@ -147,17 +145,17 @@ def _limit(name: str, resource: int) -> dict[str, object] | None:
 
 
 def _data_size() -> int:
-    """Bytes that RLIMIT_DATA counts, 0 where they cannot be read."""
+    """Return the bytes that RLIMIT_DATA counts, 0 if they cannot be read."""
     return _status(b"VmData:") * 1024
 
 
 def _high_water_mark() -> int:
-    """The most memory resident in KiB, 0 where it cannot be read."""
+    """Return the most memory that was resident, in KiB, 0 if it cannot be read."""
     return _status(b"VmHWM:")
 
 
 def _status(name: bytes) -> int:
-    """A figure in KiB of proc(5)'s status, 0 where it cannot be read."""
+    """Return a figure in KiB of proc(5)'s status, 0 if it cannot be read."""
     try:
         status = open_file("/proc/self/status", O_RDONLY | O_CLOEXEC)
     except OSError:

@@ -352,9 +352,7 @@ def test_a_hostile_value_is_a_result_or_a_fault(name: str, accept: str) -> None:
     except Fault as raised:
         fault = raised
     assert fault is None or fault.error_type == "Runtime.MarshalError"
-    if accept == MSGPACK and "fallback" in msgpack.Packer.__module__:
-        return  # msgpack's Python code calls what a subclass of str has overridden, its C code does not
-    assert (fault is None) == (name in ("text", "bytes"))
+    assert fault is not None or name in ("text", "bytes")
 
 
 def test_the_message_is_bounded_however_large_the_reason() -> None:
