@@ -1,6 +1,6 @@
-"""ASGI applications, and an exchange in memory that they answer: no process, no frames.
+"""Run ASGI applications on an exchange in memory: there are no processes and no frames.
 
-Knows pipe_runtime's ASGI adapter, and nothing of who calls it.
+This module knows pipe_runtime's ASGI adapter, and nothing of its callers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ DISCONNECT = {"type": "http.disconnect"}
 class Exchange:
     """An AsyncExchange in memory.
 
-    answer: what the adapter did: ("respond", body, type, http), ("begin", type, http), ("write", data)…
-    pieces: the body's pieces; one that is not there yet is fed later.
+    Attributes:
+        answer: The adapter's calls: ("respond", body, type, http), ("begin", type, http), ("write", data) and so on.
+        pieces: The pieces of the body. A piece that is not there yet is fed later.
     """
 
     def __init__(self, http: Message | None = None, body: Iterable[bytes] | None = (), **request: Any) -> None:
@@ -82,18 +83,18 @@ class Exchange:
 
 
 async def serve_quietly(app: App, exchange: Exchange, state: Scope | None = None) -> None:
-    """Serve one request. What the application raises after its answer, a failed assertion for one, is raised here."""
+    """Serve one request. Raise here what the application raises after its answer, such as a failed assertion."""
     await serve(app, exchange, state or {})
     assert exchange.logged == []
 
 
 def run(app: App, make: Callable[[], Exchange] = lambda: Exchange({}), state: Scope | None = None) -> Exchange:
-    """Serve one request in a loop of its own; no task may be left."""
+    """Serve one request in a loop of its own, and check that no task is left."""
     return asyncio.run(served(app, make, serve_quietly, state))
 
 
 def run_noisily(app: App) -> Exchange:
-    """The same for an application that raises after its answer."""
+    """Serve one request of an application that may raise after its answer."""
     return asyncio.run(served(app, lambda: Exchange({}), serve, {}))
 
 
@@ -113,7 +114,7 @@ def body(data: Any = b"", more: bool = False) -> Message:
 
 
 def scope_of(http: Message | None, *pieces: bytes, **request: Any) -> Scope:
-    """The scope that an application gets."""
+    """Return the scope that an application gets."""
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +132,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def whole_body(receive: Receive) -> tuple[bytes, int]:
-    """The request's body, and in how many messages it came."""
+    """Return the request's body and the number of messages in which it came."""
     parts = []
     while True:
         message = await receive()
@@ -152,7 +153,7 @@ async def fail(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def after(*messages: Message, error: BaseException) -> App:
-    """An application that sends, then raises."""
+    """Return an application that sends these messages and then raises."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:

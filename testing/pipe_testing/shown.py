@@ -1,6 +1,6 @@
-"""A function that evaluates what its event says, and what a run of it wrote. Knows no option of the command line.
+"""Define a function that evaluates the text in its event, and read what a run of it wrote.
 
-The fixture `show` of tests/e2e has a folder with it.
+The fixture `show` of tests/e2e makes a folder with this function. This module knows no options of the command line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def quick(event, context):
     print("a line of the function")
     return "done"
 """
-"""index.py: `handler` evaluates an expression, see `shown`."""
+"""The file index.py. Its `handler` evaluates an expression; see `shown`."""
 
 WRONG = """
 import os, signal, sys
@@ -37,7 +37,7 @@ import os, signal, sys
 def handler(event, context):
     exec(event["do"], globals())
 """
-"""wrong.py: `handler` executes the event's "do"."""
+"""The file wrong.py. Its `handler` executes the event's "do"."""
 
 
 def shown(expression: str) -> str:

@@ -1,6 +1,7 @@
-"""A function that is given up is told, and tidies up: the reader of the results is gone, or pipe-init is to end.
+"""Tests that a function is told when its result is not wanted any more, and can clean up.
 
-Each function says in a named pipe how far it has come, and holds that pipe open as long as it lives.
+The reader of the results is gone, or pipe-init is to end. Each function writes to a named pipe how far it has come, and
+holds that pipe open as long as it lives.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def running(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A run of a function; what it says is to be read from `fifo`."""
+    """Yield a run of a function, which writes to `fifo`."""
     command = ("run", f"index.{handler}", "-q", "--grace", "1", "--pre-stop", "index.hook", *options)
     folder = Path(fifo.path).parent
     with popen(pipe_init, *command, cwd=folder, stdin=stdin, stdout=stdout, env={"FIFO": fifo.path}) as process:
@@ -161,7 +162,7 @@ def running(
 
 
 def said(fifo: Fifo) -> list[str]:
-    """Return what a worker says from here on until nobody holds the pipe."""
+    """Return what a worker writes from now on until no process holds the pipe."""
     text = b""
     while data := fifo._read():
         text += data
@@ -218,7 +219,7 @@ def test_a_device_that_takes_nothing(
 def test_the_reader_of_many_results_is_gone(
     pipe_init: PipeInit, fifo: Fifo, handler: str, options: tuple[str, ...]
 ) -> None:
-    """One event waits for ever; the lines of the others find nobody who reads."""
+    """Check that a waiting event is given up when the lines of the other events find no reader."""
     events = ("--unordered", "--events", "-")
     with running(pipe_init, fifo, handler, *events, *options, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None

@@ -1,4 +1,4 @@
-"""The hooks around a function's life, in a runtime and through the command: once each, in order, with their lines."""
+"""Tests of the hooks around a function's life, in a runtime and on the command line: each runs once, in order."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def handler_async(event, context):
 @pytest.mark.parametrize("handler", ["handler", "handler_async"])
 @pytest.mark.parametrize("kind", ["", "_async"])
 def test_each_hook_of_each_kind_in_each_engine(tmp_path: Path, handler: str, kind: str, concurrency: int) -> None:
-    """An asynchronous pre-freeze hook runs while the loop that serves requests does."""
+    """Check all hooks. An asynchronous pre-freeze hook runs on the loop that serves requests."""
     names = {"initializer": f"initialize{kind}", "pre_freeze": f"freeze{kind}", "pre_stop": f"stop{kind}"}
     fields = {hook: f"index.{name}" for hook, name in names.items()}
     with RuntimeProcess(tmp_path, HOOKS) as runtime:
@@ -145,7 +145,7 @@ def test_snapshot_hooks_of_the_package_itself(tmp_path: Path) -> None:
         assert runtime.stop() == 0
 
 
-# Through the command
+# On the command line
 
 
 @pytest.fixture
@@ -170,9 +170,9 @@ def test_lines_around_hooks(pipe_init: PipeInit, folder: Path, style: str) -> No
     start, printed = (next(i for i, line in enumerate(lines) if text in line) for text in ("initializing", "stopping"))
     if style == "none":
         assert len(lines) == 2
-    elif style == "auto":  # one line, for the event
+    elif style == "auto":  # one line for the event
         assert (len(lines), start, printed) == (3, 0, 2) and " done in " in lines[1] and ", init " in lines[1]
-    else:  # each stands between a line before and a line behind it
+    else:  # each line of a hook stands between two other lines
         assert start >= 1 and printed > start + 1 and len(lines) > printed + 1
     if style == "fc":
         names = [line.split(" RequestId")[0] for line in lines if line.startswith("FC ")]
@@ -180,7 +180,7 @@ def test_lines_around_hooks(pipe_init: PipeInit, folder: Path, style: str) -> No
         assert names == [f"FC {phase} {what}" for phase in phases for what in ("Start", "End")]
 
 
-@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the others several processes may try
+@pytest.mark.modes(modes.EXEC, modes.TEMPLATE)  # in the other modes several processes may try
 @pytest.mark.parametrize("concurrency", ["1", "4"])
 def test_an_initializer_that_fails_is_one_error(pipe_init: PipeInit, folder: Path, concurrency: str) -> None:
     (folder / "events").write_text("{}\n" * 20)

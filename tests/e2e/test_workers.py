@@ -1,6 +1,6 @@
-"""Several workers, the template that they are forked from, and how they are replaced: the whole command.
+"""Tests of several workers, of the template that forks them, and of their replacement, on the command line.
 
-Events that wait for each other show what runs at the same time; nothing here measures time.
+Events that wait for each other show which requests run at the same time. Nothing here measures time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def event(do: str, **more: object) -> str:
 
 
 def run(pipe_init: PipeInit, *arguments: str, events: str = "", env: dict[str, str] | None = None) -> Finished:
-    """`pipe-init run` with these events, without log lines of its own."""
+    """Run `pipe-init run` with these events and without its own log lines."""
     command = ("run", "index.handler", "-q", "--events", "-", *arguments)
     return pipe_init(*command, cwd=FUNCTION, stdin=events.encode(), env=env)
 
@@ -47,12 +47,12 @@ def results(done: Finished) -> list[Any]:
 
 
 def loaded_in(stderr: bytes) -> list[int]:
-    """The processes that have loaded the function."""
+    """Return the processes that have loaded the function."""
     return [int(pid) for pid in re.findall(rb"^loaded in (\d+)$", stderr, re.MULTILINE)]
 
 
 class Talk:
-    """A run of events that the test sends when it likes."""
+    """A run whose events the test sends one by one."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -64,11 +64,11 @@ class Talk:
         self.process.stdin.write("".join(events).encode())
 
     def read(self, count: int = 1) -> list[Any]:
-        """So many results."""
+        """Read this many results."""
         found = []
         for _ in range(count):
             line = b""
-            while not line.endswith(b"\n"):  # the pipe has no buffer here: not a byte too much is read
+            while not line.endswith(b"\n"):  # the pipe has no buffer here, so read no byte after the line
                 line += self._byte()
             found.append(json.loads(line))
         return found
@@ -87,7 +87,7 @@ class Talk:
         return self.read(len(events))
 
     def wait_for(self, pattern: bytes) -> re.Match[bytes]:
-        """Read stderr until it has this."""
+        """Read stderr until it matches this pattern."""
         assert self.process.stderr is not None
         while (found := re.search(pattern, self.stderr)) is None:
             assert select.select([self.process.stderr], [], [], HANGS)[0], self.stderr
@@ -97,7 +97,7 @@ class Talk:
         return found
 
     def end(self) -> int:
-        """No more events; its exit code. All of stderr is in `stderr` then."""
+        """End the input and return the exit code. `stderr` has all of stderr then."""
         stdout, stderr = self.process.communicate(timeout=HANGS)
         assert stdout == b""
         self.stderr += stderr
@@ -106,7 +106,7 @@ class Talk:
 
 @pytest.fixture
 def talk(pipe_init: PipeInit) -> Iterator[Callable[..., Talk]]:
-    """`talk("-w", "2", HOLD="…")`: a run that takes events from the test."""
+    """Return a function that starts a run for events from the test: `talk("-w", "2", HOLD="…")`."""
     contexts = []
 
     def start(*arguments: str, **env: str) -> Talk:
@@ -121,7 +121,7 @@ def talk(pipe_init: PipeInit) -> Iterator[Callable[..., Talk]]:
 
 
 class Gate:
-    """A FIFO at which events wait while it is closed. It keeps the other one open, or that would end in between."""
+    """A FIFO at which events wait while it is closed. It holds the other FIFO open, which would end otherwise."""
 
     def __init__(self, path: Path, fifo: Fifo) -> None:
         os.mkfifo(path)
@@ -129,11 +129,11 @@ class Gate:
         self._descriptors = [os.open(fifo.path, os.O_WRONLY)]
 
     def open(self) -> None:
-        """Let all pass."""
+        """Let all events pass."""
         self._descriptors.append(os.open(self.path, os.O_WRONLY))
 
     def close(self) -> None:
-        """Have those wait that come from now on."""
+        """Let events wait that come from now on."""
         os.close(self._descriptors.pop())
 
 
@@ -146,7 +146,7 @@ def gate(tmp_path: Path, fifo: Fifo) -> Iterator[Gate]:
 
 
 def meet(fifo: Fifo, gate: Gate, **more: object) -> str:
-    """An event that says `here` and waits for the gate."""
+    """Return an event that writes `here` and waits for the gate."""
     return event("meet", fifo=fifo.path, go=gate.path, **more)
 
 
@@ -248,7 +248,7 @@ def test_a_worker_that_has_grown_is_replaced(talk: Callable[..., Talk], mode: tu
 def test_a_neighbour_that_breaks_the_protocol_ends_the_run_and_no_request(
     pipe_init: PipeInit, tmp_path: Path, mode: tuple[str, ...]
 ) -> None:
-    """The other one is at its request when it happens, and is let finish."""
+    """Check that the other worker, which is handling a request at that moment, may finish it."""
     (tmp_path / "index.py").write_text(
         "import os\n"
         "def handler(event):\n"
@@ -284,7 +284,7 @@ def test_what_a_worker_has_left_lives_until_it_is_dead_and_no_neighbour(
     fifo.wait_for(b"here\n")
     (died,) = conversation.ask(event("die"))
     assert died["error"]["errorType"] == "Runtime.ExitError"
-    (other,) = conversation.ask(event("pid"))  # the neighbour's dead body was collected, and another one started
+    (other,) = conversation.ask(event("pid"))  # the neighbour was reaped, and another worker started
     assert other["result"] != first
     with pytest.raises(BlockingIOError):
         os.read(left._reader, 1)
@@ -360,7 +360,7 @@ def test_a_template_that_dies_while_it_loads(pipe_init: PipeInit, number: int, h
     assert done.returncode == 3
     assert {each["errorType"] for each in results(done)} == {"Runtime.ExitError"}
     assert all(how in each["errorMessage"] for each in results(done))
-    assert 2 <= len(results(done)) <= 3  # the third may not have been read by then
+    assert 2 <= len(results(done)) <= 3  # the run may have ended before it read the third
     assert 5 <= len(loaded_in(done.stderr)) <= 10
 
 
@@ -372,7 +372,7 @@ def test_a_template_that_cannot_load_the_function(pipe_init: PipeInit) -> None:
 
 
 def forbidding(call: str) -> list[str]:
-    """A prefix behind which a system call fails with EPERM: a seccomp filter."""
+    """Return a command prefix under which a system call fails with EPERM, by a seccomp filter."""
     numbers = {("socketpair", "x86_64"): (0xC000003E, 53), ("socketpair", "aarch64"): (0xC00000B7, 199)}
     tools.require((call, platform.machine()) in numbers, f"needs {call}'s number on {platform.machine()}")
     machine, number = numbers[call, platform.machine()]

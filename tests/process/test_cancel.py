@@ -1,6 +1,6 @@
-"""CANCEL, DUMP and STOP for a function that is busy and always has credit: each is heard between two of its steps.
+"""Tests of CANCEL, DUMP and STOP for a busy function that always has credit: it is reached between two steps.
 
-Each function here would go on for ever. It says when it is at it, and when it is told to end.
+Each function here would go on for ever. It reports when it has begun, and when it is told to end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipe_testing.runtime import RuntimeProcess
 pytestmark = pytest.mark.unmeasured
 
 ENDLESS = 2**31 - 1
-"""Bytes of credit: more than any function here sends before its test has failed."""
+"""The bytes of credit: more than any function here sends before its test would have failed."""
 
 FUNCTIONS = """\
 import asyncio, itertools
@@ -135,7 +135,7 @@ EVENT: dict[str, Any] = {"request_id": "r", "content_type": "application/json", 
 
 
 def begin(runtime: RuntimeProcess, handler: str, **fields: Any) -> None:
-    """Start a request that goes on for ever, and wait until it is at it."""
+    """Start a request that goes on for ever, and wait until it has begun."""
     runtime.start(f"index.{handler}", stream_bytes=ENDLESS, **fields)
     streamed = {"stream": True} if "reader" in handler else {}
     runtime.send(INVOKE, 1, {**EVENT, **streamed}, b"" if streamed else b"{}")
@@ -192,7 +192,7 @@ def test_a_busy_function_hears_of_cancel(tmp_path: Path, handler: str, fields: d
         runtime.send(CANCEL, 1)
         outcome, lines = read_outcome(runtime, 1)
         assert "told" in " ".join(lines)
-        assert ("error_type" in outcome) == ("asgi" not in handler)  # an application has answered, and returned
+        assert ("error_type" in outcome) == ("asgi" not in handler)  # an ASGI application has answered and returned
         if not stopped:
             runtime.send(STOP)
         assert runtime.exit_code() == 0
@@ -205,7 +205,7 @@ def test_an_answer_to_head_that_never_ends_does_not_stop_the_event_loop(tmp_path
         runtime.send(INVOKE, 1, head)
         read_until_line(runtime, "begun")
         runtime.send(DUMP)
-        answered = False  # the first piece of the body makes the answer, and may come before or after DUMP
+        answered = False  # the first piece of the body begins the answer, and may come before or after DUMP
         while (frame := runtime.next()).kind != DUMP:
             assert frame.kind in (LOG, RESULT)
             answered = answered or frame.kind == RESULT

@@ -1,7 +1,7 @@
-"""The engine as a guest: inside a program with children, signal handlers and an asyncio loop of its own.
+"""Tests of the engine as a guest in a program that has children, signal handlers and an asyncio loop of its own.
 
 Each test runs in a forked process, the host. It drives the engine from its own loop and compares its state before and
-after. Nothing of the host's may change, and the engine may never need more than one call to make progress.
+after. The engine may change nothing of the host's, and each call of it must return without waiting.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def hang():
 """
 
 SHORT = 0.3
-"""Seconds that a request gets that hangs on purpose."""
+"""The seconds that a request gets that hangs on purpose."""
 
 PR_GET_CHILD_SUBREAPER = 37
 
@@ -100,7 +100,7 @@ class Guest:
             await self._came.wait()
 
     async def close(self) -> None:
-        """End the workers from the loop, then close the engine, which has nothing to wait for any more."""
+        """End the workers from the loop, then close the engine, which then has nothing left to wait for."""
         self.supervisor.finish()
         self._arm()
         await self.until(lambda: self.supervisor.ended)
@@ -144,7 +144,7 @@ def in_a_host(body: Callable[[], None]) -> None:
 
 
 def state() -> dict[str, object]:
-    """Return all that the engine could change of the process that it is a guest in."""
+    """Return everything of the process that the engine could change."""
     with open("/proc/self/status", encoding="ascii") as file:
         lines = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     subreaper = ctypes.c_int(-1)
@@ -172,7 +172,7 @@ def state() -> dict[str, object]:
 
 
 def target(descriptor: str) -> str:
-    """Return what a descriptor refers to; "" if it was only open for the listing."""
+    """Return what a descriptor refers to, or "" if it was open only for the listing."""
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     except FileNotFoundError:
@@ -180,7 +180,7 @@ def target(descriptor: str) -> str:
 
 
 class Children:
-    """Three children of the host: one is a zombie, one exits when it is told to, one goes on until it is killed."""
+    """Three children of the host: a zombie, one that exits when it is told to, and one that runs until it is killed."""
 
     def __init__(self) -> None:
         self._ends = [os.pipe() for _ in range(3)]
@@ -198,11 +198,11 @@ class Children:
         return pid
 
     def tell(self, number: int) -> None:
-        """Let one go on to its exit."""
+        """Let one child exit."""
         os.write(self._ends[number][1], b"x")
 
     def check(self) -> None:
-        """Collect all three: the exit codes are still there, and no signal has reached the one that goes on."""
+        """Collect all three. Check that their exit codes are there and that no signal reached the one that runs."""
         with open(f"/proc/{self.lasting}/status", encoding="ascii") as file:
             pending = [line for line in file if line.startswith("ShdPnd")]
         assert int(pending[0].split()[1], 16) == 0
@@ -218,7 +218,7 @@ class Children:
 
 @contextmanager
 def untouched() -> Iterator[Children]:
-    """Check that the block has changed nothing of the process, and that its children are as they were."""
+    """Check that the block changes nothing of the process and leaves its children as they are."""
     children, before = Children(), state()
     assert before["subreaper"] == 0
     yield children
@@ -229,7 +229,7 @@ def untouched() -> Iterator[Children]:
 
 @pytest.fixture
 def page() -> Iterator[tuple[int, int]]:
-    """A pipe that holds one page, for a log that nobody reads."""
+    """Yield a pipe that holds one page, for a log that is not read."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     yield reader, writer
@@ -238,7 +238,7 @@ def page() -> Iterator[tuple[int, int]]:
 
 
 def test_a_program_with_all_of_its_own_stays_as_it_was(tmp_path: Path, page: tuple[int, int], fifo: Fifo) -> None:
-    """Several requests, one that the host must help, a timeout, a crash, a log that nobody reads, and the end."""
+    """Check several requests, one that needs the host, a timeout, a crash, a log that is not read, and the end."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None = None) -> None:
@@ -263,7 +263,7 @@ def test_a_program_with_all_of_its_own_stays_as_it_was(tmp_path: Path, page: tup
         before = beats
         gate = tmp_path / "gate"
         os.mkfifo(gate)
-        guest.submit(f"open('{gate}').read()")  # it ends when the host's loop gets round to it, and no earlier
+        guest.submit(f"open('{gate}').read()")  # it ends only when the host's loop has run and opened the gate
         while beats <= before + 3:
             await asyncio.sleep(0)
         assert not guest.supervisor.outcomes
@@ -284,7 +284,7 @@ def test_a_program_with_all_of_its_own_stays_as_it_was(tmp_path: Path, page: tup
         assert crashed.exit_code == 128 + signal.SIGABRT
         assert int((await guest.ask()).payload) != second
 
-        for _ in range(4):  # more than the pipe and the buffer hold: a log that holds requests back would stop the run
+        for _ in range(4):  # more than pipe and buffer hold: the run would stop if the log held requests back
             assert (await guest.ask("print('x' * 9999)")).problem is None
         os.kill(os.getpid(), signal.SIGTERM)
         await guest.close()
@@ -371,7 +371,7 @@ def test_several_workers(tmp_path: Path, page: tuple[int, int]) -> None:
 
 
 def test_closing_it_waits_for_what_runs(tmp_path: Path, page: tuple[int, int]) -> None:
-    """A host without a loop: `step` and `close` may wait, as on the command line."""
+    """Check a host without a loop, where `step` and `close` may wait, as on the command line."""
 
     def host() -> None:
         with untouched() as children:

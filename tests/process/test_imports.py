@@ -1,7 +1,7 @@
-"""Who may import whom, and what a runtime process imports before it is ready.
+"""Tests of which module may import which, and of what a runtime process imports before it is ready.
 
-The first half reads the sources, so that a late import inside a function counts too. The second half runs a
-fresh interpreter: those imports are the cold start, and what a function could find under a name of its own.
+The first half reads the sources, so it also sees late imports inside functions. The second half runs a fresh
+interpreter, because those imports are the cost of a cold start, and a function could have modules of the same names.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from pipe_testing.environment import unmeasured
 from pipe_testing.runtime import RuntimeProcess
 
-# What `import` may name in pipe_runtime, late or not: built in, frozen, or loaded before the function's path
-# is in place. Whatever else it needs it gets from namespace.stdlib(), safe from a function's own json.py.
+# What `import` may name in pipe_runtime, late or not: modules that are built in, frozen, or loaded before the
+# function's path is set. Anything else comes from namespace.stdlib(), where a function's json.py cannot take its place.
 RUNTIME_IMPORTS = {
     "__future__",
     "_frozen_importlib",
@@ -41,11 +41,11 @@ RUNTIME_IMPORTS = {
     "sys",
     "time",
 }
-# What is imported as the function would import it: context.logger is a logger of the function's own logging, and typed
-# events are made by a library of its environment.
+# What is imported as the function would import it. context.logger belongs to the function's own logging, and a library
+# of the function's environment makes typed events.
 IMPORTS_OF = {"pipe_runtime.call.context": {"logging"}, "pipe_runtime.adapters.typed": {"msgspec", "pydantic"}}
 
-# All that `import pipe_runtime.main` may load into an interpreter started with -I -S. More is a slower start.
+# All that `import pipe_runtime.main` may load into an interpreter started with -I -S. More would make starts slower.
 BEFORE_READY = {
     "pipe_runtime",
     *(f"pipe_runtime.{room}" for room in ("call", "io", "load", "log", "serve", "wire")),
@@ -66,7 +66,7 @@ BEFORE_READY = {
     "resource",
     "select",
     "time",
-    # os, which site would have loaded
+    # os, which `site` would have loaded
     "_collections_abc",
     "_stat",
     "genericpath",
@@ -74,7 +74,7 @@ BEFORE_READY = {
     "os.path",
     "posixpath",
     "stat",
-    # msgpack, and what it imports itself
+    # msgpack, and what it imports
     "_collections",
     "_datetime",
     "_operator",
@@ -94,14 +94,14 @@ BEFORE_READY = {
     "reprlib",
     "struct",
 }
-if sys.version_info >= (3, 14):  # older interpreters load these themselves, before their first line
+if sys.version_info >= (3, 14):  # older interpreters load these themselves before the first line
     BEFORE_READY |= {"_abc", "abc", "collections.abc", "errno", "io"}
-CYTHON = "_cython_"  # its shared module's name ends with its version
+CYTHON = "_cython_"  # the name of its shared module ends with its version
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import: the module that does it, what it names, and whether only a type checker sees it."""
+    """One import: the importing module, the name, and whether only a type checker sees it."""
 
     importer: str
     line: int
@@ -159,7 +159,7 @@ def targets(node: ast.Import | ast.ImportFrom, inside: str, known: Container[str
 
 
 def within(target: str, package: str) -> bool:
-    """Whether `target` is `package` or something in it."""
+    """Tell whether `target` is `package` or something inside it."""
     return target == package or target.startswith(f"{package}.")
 
 
@@ -186,8 +186,8 @@ def test_runtime_names_only_light_modules() -> None:
 def modules_loaded_by(module: str) -> set[str]:
     """Return what `import module` adds to sys.modules in a fresh interpreter.
 
-    -I -S: nothing comes in through site, a .pth file or the environment, so nothing hides what the import
-    adds, not even what measures coverage. The packages' folders are named instead.
+    The options -I -S keep out site, .pth files and the environment, coverage included, so nothing hides what the import
+    adds. The packages' folders are on the path instead.
     """
     folders = []
     for package in ("pipe_runtime", "msgpack"):

@@ -1,4 +1,4 @@
-"""Between fork and exec: what a worker finds open, blocked and ignored, and what kills it when the init is gone."""
+"""Tests of a worker's start between fork and exec: open descriptors, signals, and death with the init."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IDENTITY = "import os; print(os.getpid(), os.getpgrp(), os.getsid(0))"
 
 @contextmanager
 def started(*command: str, environment: dict[str, str] | None = None) -> Iterator[launch.Process]:
-    """The command as a worker; its descriptors are closed at the end, and it is waited for."""
+    """Yield the command as a worker. At the end its descriptors are closed and it is reaped."""
     process = launch.start(command, unmeasured() if environment is None else environment)
     try:
         with within():
@@ -46,12 +46,12 @@ def started(*command: str, environment: dict[str, str] | None = None) -> Iterato
 
 
 def python(code: str) -> list[str]:
-    """A command that runs `code` with nothing but the standard library."""
+    """Return a command that runs `code` with only the standard library."""
     return [sys.executable, "-I", "-S", "-c", code]
 
 
 def read_line(descriptor: int) -> bytes:
-    """The next line, however it comes; what there is, at the end of the stream."""
+    """Return the next line, whatever pieces it arrives in, or the rest at the end of the stream."""
     line = b""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
@@ -65,7 +65,7 @@ def read_line(descriptor: int) -> bytes:
 
 
 def read_all(descriptor: int) -> str:
-    """Everything up to the end of the stream."""
+    """Return all text up to the end of the stream."""
     lines = []
     while line := read_line(descriptor):
         lines.append(line)
@@ -73,7 +73,7 @@ def read_all(descriptor: int) -> str:
 
 
 def status_of_child() -> dict[str, int]:
-    """The signal sets of a worker that is no Python: proc(5)'s SigBlk, SigIgn and SigCgt."""
+    """Return the signal sets SigBlk, SigIgn and SigCgt of proc(5) for a worker that is not Python."""
     with started("cat", "/proc/self/status") as process:
         text = read_all(process.answers)
     fields = dict(line.split(":\t", 1) for line in text.splitlines())
@@ -81,13 +81,13 @@ def status_of_child() -> dict[str, int]:
 
 
 def bit(number: int) -> int:
-    """The bit of a signal in proc(5)'s sets."""
+    """Return the bit of a signal in the sets of proc(5)."""
     return 1 << (number - 1)
 
 
 @contextmanager
 def action(number: int, wanted: signal.Handlers) -> Iterator[None]:
-    """While the block runs this process treats the signal so."""
+    """Set this process's action for a signal while the block runs."""
     before = signal.signal(number, wanted)
     try:
         yield
@@ -105,10 +105,10 @@ def test_inherited_descriptors_are_closed_wherever_they_are() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     reader, writer = os.pipe()
     high = 500
-    os.dup2(reader, high)  # inheritable, as what a shell leaves open
+    os.dup2(reader, high)  # inheritable, like a descriptor that a shell leaves open
     os.set_inheritable(writer, True)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))  # lowered afterwards: `high` is above it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))  # the limit is now below the descriptor `high`
         with started(*python(LIST_DESCRIPTORS)) as process:
             found = read_all(process.answers)
     finally:
@@ -147,9 +147,9 @@ def test_the_childs_descriptors_block() -> None:
 
 
 def test_only_the_answers_of_our_runtime_do_not_block() -> None:
-    # In its place a program that leaves its descriptors as they are, and stays.
+    # In the runtime's place runs a program that leaves its descriptors as they are, and stays.
     with started(*launch.runtime_command("tail"), "-f") as process:
-        assert select.select([process._failure], [], [], 60)[0]  # it closes with exec
+        assert select.select([process._failure], [], [], 60)[0]  # the exec closes it
         flags = [Path(f"/proc/{process.pid}/fdinfo/{fd}").read_text().split()[3] for fd in range(5)]
         assert [bool(int(each, 8) & os.O_NONBLOCK) for each in flags] == [False, True, False, False, False]
 
@@ -162,7 +162,7 @@ def test_the_child_leads_a_session_of_its_own() -> None:
 
 
 def test_dispositions_are_the_defaults_again() -> None:
-    with action(signal.SIGCHLD, signal.SIG_IGN):  # as a careless parent may have left it
+    with action(signal.SIGCHLD, signal.SIG_IGN):  # as a careless parent may leave it
         process = launch.start(["cat", "/proc/self/status"], unmeasured())
     text = read_all(process.answers)
     process.close()
@@ -170,7 +170,7 @@ def test_dispositions_are_the_defaults_again() -> None:
     ignored = int(dict(line.split(":\t", 1) for line in text.splitlines())["SigIgn"], 16)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         assert not ignored & bit(number), signal.Signals(number).name
-    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # here it was ignored, or nothing was tested
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # this process ignores it: otherwise nothing was tested
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
@@ -260,7 +260,7 @@ def test_without_descriptors_nothing_is_started_and_nothing_leaks(spare: int) ->
 def test_closing_kills_the_whole_group_whatever_it_blocks(hang: str) -> None:
     code = BLOCK_ALL + f"pid = os.fork(); os.write(1, b'%d\\n' % (pid or os.getpid())); {hang}"
     with started(*python(code)) as process:
-        said = {int(read_line(process.answers)) for _ in range(2)}  # each writes the child's pid
+        said = {int(read_line(process.answers)) for _ in range(2)}  # each of both writes the child's pid
         process.close()
         ended = processes.wait_for_children()
     assert ended == dict.fromkeys({process.pid, *said}, -signal.SIGKILL)
@@ -329,7 +329,7 @@ def test_closing_twice_is_harmless() -> None:
         process.close_requests()
         process.close()
         process.close()
-        process.dismiss()  # it is closed: somebody else has waited for it, or will
+        process.dismiss()  # it is closed: its pid may have been reaped elsewhere
 
 
 def test_function_environment() -> None:

@@ -1,4 +1,4 @@
-"""The link to one process: nothing that the process does with its pipes makes the link block, grow or raise."""
+"""Tests of the link to one process. The link never blocks, grows or raises, whatever the process does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ signal.sigwait({signal.SIGUSR1})
 
 
 class Recorder(Observer):
-    """Keeps what the link reports."""
+    """An observer that keeps what the link reports."""
 
     def __init__(self) -> None:
         self.reports: list[str] = []
@@ -80,7 +80,7 @@ class Talk:
         self.pid = process.pid
 
     def step(self) -> None:
-        """Wait until a pipe of the process is ready, and have the link deal with it."""
+        """Wait until a pipe of the process is ready, and let the link handle it."""
         self.link.handle(self.poller.wait(None))
 
     def said(self) -> bytes:
@@ -91,7 +91,7 @@ class Talk:
         return self.heard.raw
 
     def wait_dead(self) -> None:
-        """Wait until the process is dead, without collecting it."""
+        """Wait until the process is dead, without reaping it."""
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def send_usr1(self) -> None:
@@ -127,11 +127,11 @@ def test_what_a_process_does_not_read_waits_here_and_arrives_whole_and_in_order(
         assert talk.said() == b"ready"
         link.send(HELLO, metadata={"versions": [1]})
         assert not link.wants_to_write
-        link.invoke(1, EVENT, payload, trusted=True)  # returns although the process does not read
+        link.invoke(1, EVENT, payload, trusted=True)  # it returns although the process does not read
         link.stop()
         assert link.wants_to_write
         talk.send_usr1()
-        said = talk.said()  # the process reads to the end of its input, which comes when everything was written
+        said = talk.said()  # the process reads to the end of its input, which comes after everything was written
         stream = encoded(HELLO, 0, {"versions": [1]}) + encoded(INVOKE, 1, dict(EVENT), payload) + encoded(STOP)
         assert said.decode() == hashlib.sha256(stream).hexdigest()
         assert not link.wants_to_write
@@ -154,7 +154,7 @@ def test_a_flood_is_taken_in_rounds() -> None:
     with talking(code) as talk:
         for _ in range(3):
             before = talk.heard.logged
-            talk.step()  # returns although there is always more
+            talk.step()  # it returns although there is always more to read
             assert talk.heard.logged - before <= READ_ROUND + READ_SIZE
         assert talk.link.connection.buffered <= len(line)
 
@@ -223,7 +223,7 @@ def test_half_a_frame_is_told_apart_from_a_wrong_one() -> None:
 
 
 def test_raw_lines_come_before_the_outcome_of_the_only_request() -> None:
-    """What the request wrote below Python is in the log pipe by the time that its outcome is read."""
+    """Check that what a request wrote below Python is read from the log pipe before its outcome."""
     outcome = encoded(RESULT, 1, {"content_type": "a/b"})
     code = WAIT_FOR_USR1 + f"os.write(1, {GREETING!r}); os.write(2, b'raw'); os.write(1, {outcome!r}); signal.pause()"
     with talking(code) as talk:
@@ -246,8 +246,8 @@ def test_the_dump_does_not_grow() -> None:
 
 @pytest.mark.parametrize("size", [4096, 65536, 2**20])
 def test_the_last_words_have_a_bound(size: int) -> None:
-    """A process that lives on may write for ever: no more is read than its pipe held."""
-    begun = bytes.fromhex("00f00000 00000004")  # a frame that is still to come
+    """Check that no more is read than the pipe held, although a process that lives on writes for ever."""
+    begun = bytes.fromhex("00f00000 00000004")  # the beginning of a frame
     more = "\nif os.fork() == 0:\n while True: os.write(1, bytes(4096))"
     code = f"import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, {size}); os.write(1, {begun!r} + bytes({size - 8}))"
     with talking(code + more) as talk:
@@ -300,7 +300,7 @@ def test_a_signal_right_after_the_start_is_not_lost() -> None:
 
 
 def test_a_collected_process_is_not_signalled() -> None:
-    """The kernel may have given its pid to another process."""
+    """Check that a reaped pid gets no signal, because the kernel may have given it to another process."""
     with talking("pass") as talk:
         os.waitpid(talk.pid, 0)
         other = os.fork()

@@ -1,4 +1,4 @@
-"""The function's modules and the runtime's, side by side: every case in an interpreter of its own."""
+"""Tests that the function's modules and the runtime's do not mix. Each case runs in an interpreter of its own."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def code(tmp_path: Path) -> Path:
 
 
 def run(code: Path, body: str) -> str:
-    """What `body` prints, run in a new interpreter that has imported namespace; its errors fail the test."""
+    """Return what `body` prints in a new interpreter that has imported namespace. Its errors fail the test."""
     links = code.parent / "site"
     links.mkdir(exist_ok=True)
     link = links / "pipe_runtime"
     if not link.exists():
         link.symlink_to(Path(pipe_runtime.__file__).resolve().parent)
-    # A file, as the runtime is one: with -c the interpreter itself may import linecache first.
+    # A file, because the runtime is one. With -c the interpreter itself may import linecache first.
     script = links / "script.py"
     script.write_text(PRELUDE.format(code=str(code)) + textwrap.dedent(body))
     command = [sys.executable, str(script)]
@@ -135,7 +135,7 @@ def test_without_a_clash_module_and_function_share_one_copy(code: Path) -> None:
 
 
 def test_neither_the_functions_packages_nor_its_finders_are_asked(code: Path) -> None:
-    # copy and pickle try an optional org.python.core, which may well be a folder of the function's.
+    # copy and pickle try to import an optional org.python.core, and the function may have a folder `org`.
     (code / "org").mkdir()
     (code / "org" / "__init__.py").write_text("raise SystemExit('the function ran')\n")
     run(

@@ -1,4 +1,4 @@
-"""The report's memory where the worker has not answered: it timed out, died, or was ended. Real workers."""
+"""Tests of the memory that is reported for a worker that has timed out, died or been ended. The workers are real."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipe_testing.supervision import Driver, supervised
 
 MB = 2**20
 MORE = 40 * MB
-"""What an interpreter with our runtime has at most beside what the handler holds."""
+"""The most that an interpreter with the runtime has in addition to what the handler holds."""
 
 CODE = """
 import os, signal, time
@@ -93,7 +93,7 @@ def test_one_that_is_stopped_has_it_too(driver: Driver) -> None:
 
 @pytest.mark.unmeasured
 def test_memory_of_the_init_is_not_the_dead_workers(driver: Driver) -> None:
-    held = b"x" * (2 * MORE)  # a fork of this process begins with a copy of it
+    held = b"x" * (2 * MORE)  # a forked worker begins with a copy of it
     assert procfs.resident() > 2 * MORE
     for _ in range(2):
         outcome = driver.ask(event("exit", 0))

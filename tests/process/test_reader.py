@@ -1,4 +1,4 @@
-"""Streams of a function that is served one request at a time: whoever waits reads, and nobody waits for ever."""
+"""Tests of streams of a function that serves one request at a time: a thread that waits also reads, and none hangs."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_reader_does_not_wait_for_ever(tmp_path: Path, what: str) -> None:
         elif what == "end of input":
             runtime.close_input()
         outcome = outcomes(runtime, 1)[1]
-        if what == "fork":  # the child's read has failed, and the parent has seen it
+        if what == "fork":  # the read has failed in the child, and the parent has seen it
             assert outcome.payload == b"1"
         else:
             assert outcome.metadata["error_type"] == ("TimeoutError" if what == "alarm" else "CallerGone")
@@ -163,7 +163,7 @@ def test_what_a_plain_function_may_return(tmp_path: Path) -> None:
                 pieces.append(frame.payload.strip())
             assert (frame.kind, pieces, "error_type" in frame.metadata) == (END, expected, False)
         assert runtime.call("value") == "value"
-        assert runtime.logged() == ["ended"]  # what its loop had left was cancelled
+        assert runtime.logged() == ["ended"]  # the tasks that were left on its loop were cancelled
         assert runtime.stop() == 0
 
 
@@ -194,7 +194,7 @@ def test_a_large_answer_goes_in_pieces_as_credit_comes(tmp_path: Path) -> None:
 
 
 class CountedPipes(Pipes):
-    """Counts how often it is asked whether something has come."""
+    """Pipes that count how often they are asked whether something has come."""
 
     asked = 0
 
@@ -207,7 +207,7 @@ def test_a_look_costs_a_system_call_once_in_a_while() -> None:
     requests, ours = os.pipe()
     try:
         pipes, connection = CountedPipes(requests, ours, 0), Connection(RUNTIME)
-        guard: Any = SimpleNamespace(during=lambda step: step())  # there is no function here, and no signal of its own
+        guard: Any = SimpleNamespace(during=lambda step: step())  # there is no function here that could get a signal
         heard: list[Frame | None] = []
         reader = Reader(connection, pipes, Outbox(connection.send, pipes.write), guard, heard.append)
         begun = monotonic()

@@ -1,4 +1,7 @@
-"""Collecting the dead: all of them, how they died, and who goes with them. The children are real."""
+"""Tests of the collection of dead children: all of them, how each died, and who is killed with them.
+
+The children are real processes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from pipe_testing.supervision import installed_signals, within
 
 
 def child(body: Callable[[], object]) -> int:
-    """Fork a child that does `body` and exits with 0, in a process group of its own."""
+    """Fork a child that runs `body` and exits with 0, in a process group of its own."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -32,7 +35,7 @@ def child(body: Callable[[], object]) -> int:
 
 
 def wait_dead(pid: int) -> None:
-    """Wait until the child is dead, without collecting it."""
+    """Wait until the child is dead, without reaping it."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
@@ -41,7 +44,7 @@ def sleep() -> None:
 
 
 def collect(*leaders: int) -> list[Death]:
-    """Collect until no child is left; each round waits for one death first."""
+    """Collect until no child is left. Each round first waits for a death."""
     deaths: list[Death] = []
     with within():
         while True:
@@ -80,7 +83,7 @@ assert ctypes.CDLL(None).ptrace(0, 0, None, None) == 0  # PTRACE_TRACEME
     ],
 )
 def test_a_stop_of_a_child_that_asks_to_be_traced_is_no_death(body: str, description: str) -> None:
-    """Its parent is the tracer then, and waitid(2) reports each stop. It goes on with the signal."""
+    """Check that the child goes on with the signal. Its parent is its tracer, so waitid(2) reports each stop."""
     traced = subprocess.Popen([sys.executable, "-c", TRACED.format(body)])
     (death,) = collect()
     assert (death.pid, death.description) == (traced.pid, description)
@@ -100,7 +103,7 @@ def test_every_signal_is_described() -> None:
         assert description.startswith("signal: ")
         assert description == description.lower()
         assert Death(1, number, 0).signal == number
-        assert Death(1, number | 0x80, 0).description == description  # with a core dump
+        assert Death(1, number | 0x80, 0).description == description  # with the bit for a core dump
     assert Death(1, signal.SIGKILL, 0).description == "signal: killed"
     assert Death(1, signal.SIGSEGV, 0).description == "signal: segmentation fault"
 
@@ -142,13 +145,13 @@ def test_coalesced_signals_hide_no_death() -> None:
         seen = sorted(death.pid for death in reaped.deaths) == sorted(pids)
         os.write(writer, f"{came} {seen} {reaped.left}".encode())
 
-    # In a child, which has one thread: another one, as pytest-xdist's, could take each signal as it comes.
+    # In a child with a single thread. Otherwise another thread, such as one of pytest-xdist, could take the signals.
     pid = child(many_deaths)
     os.close(writer)
     with open(reader) as told:
         came, seen, left = told.read().split()
     os.waitpid(pid, 0)
-    assert 0 < int(came) < 50  # far fewer signals than deaths
+    assert 0 < int(came) < 50  # many deaths share one signal
     assert (seen, left) == ("True", "False")
 
 
@@ -193,7 +196,7 @@ def test_the_group_of_another_child_is_left_alone() -> None:
 
 def test_a_group_that_is_not_made_yet_is_signalled_through_its_leader() -> None:
     pid = os.fork()
-    if pid == 0:  # still in our own group: as a worker is between fork and setsid
+    if pid == 0:  # the child is still in this process's group, like a worker between fork and setsid
         sleep()
         os._exit(0)
     killing.signal_group(pid, signal.SIGKILL)
@@ -213,7 +216,7 @@ def test_signalling_the_dead_and_the_gone_is_harmless() -> None:
 
 
 def test_another_users_processes_are_left_alone() -> None:
-    """A process of user 65534 that kills: root's child must live."""
+    """Check with a killing process of user 65534 that root's child survives."""
     tools.require(os.geteuid() == 0, "needs root, to be another user")
     victim = child(sleep)
 
@@ -296,7 +299,7 @@ print("swept")
 
 
 def test_all_below_a_child_is_killed_and_not_the_child() -> None:
-    """Two generations, each in a process group of its own."""
+    """Check with two generations, each in a process group of its own."""
     source, sink = os.pipe()
 
     def family() -> None:
@@ -313,11 +316,11 @@ def test_all_below_a_child_is_killed_and_not_the_child() -> None:
     os.close(sink)
     assert os.read(source, 1) == b"x"
     killing.sweep_below(pid)
-    assert os.read(source, 1) == b""  # nobody is left who could write to it
+    assert os.read(source, 1) == b""  # no process is left that could write to it
     os.close(source)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
     os.kill(pid, signal.SIGKILL)
-    assert pid in {death.pid for death in collect()}  # with those below it, which have fallen to us
+    assert pid in {death.pid for death in collect()}  # with its descendants, which have become our children
 
 
 def test_those_to_keep_are_kept_with_all_below_them() -> None:

@@ -1,4 +1,4 @@
-"""The function's `logging` in a real runtime: our handler on its root logger, and configurations of the function's."""
+"""Tests of the function's `logging` in a real runtime: the root logger's handler, and the function's own settings."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ format=<%(message)s>
         ("logging.info('first'); logging.basicConfig(format='%(message)s!')", ["i!", "w!"], ["first"]),
         ("logging.basicConfig(); logging.basicConfig(format='never')", ["INFO:root:i", "WARNING:named:w"], []),
         ("logging.basicConfig(force=True, format='%(message)s!')", ["i!", "w!"], []),
-        # A second handler on the root logger prints what ours has printed, as on Lambda.
+        # A second handler on the root logger prints again what ours has printed, as on Lambda.
         ("logging.getLogger().addHandler(logging.StreamHandler())", ["i", "w"], ["i", "w"]),
         ("logging.getLogger().addHandler(logging.StreamHandler()); logging.basicConfig()", ["i", "w"], []),
         ("logging.getLogger('named').addHandler(logging.StreamHandler())", ["w"], ["i", "w"]),
@@ -100,13 +100,13 @@ format=<%(message)s>
         ("dictConfig(CONFIG | {'loggers': {'': ROOT}})", ["<i>", "<w>"], []),
         ("dictConfig(CONFIG | {'loggers': {'named': {'handlers': ['h']}}})", ["<w>"], ["i", "w"]),
         ("fileConfig(io.StringIO(INI))", ["<i>", "<w>"], []),
-        # Without any handler logging does what it does in a script: basicConfig(), for its module's functions.
+        # Without any handler, logging's own functions call basicConfig(), as in a script.
         ("logging.getLogger().handlers.clear()", ["INFO:root:i", "WARNING:named:w"], []),
         ("logging.root.removeHandler(logging.root.handlers[0])", ["INFO:root:i", "WARNING:named:w"], []),
         ("logging.root.handlers = []", ["INFO:root:i", "WARNING:named:w"], []),
         ("logging.root.handlers = []; logging.getLogger().info('lost'); logging.root.warning('last')",
          ["last", "INFO:root:i", "WARNING:named:w"], []),
-        # What libraries and examples ask first.
+        # Libraries and examples ask this first.
         ("logging.root.handlers or logging.basicConfig()", [], ["i", "w"]),
         ("logging.getLogger().hasHandlers() or logging.basicConfig()", [], ["i", "w"]),
         ("logging.root.handlers[0].setLevel('WARNING')", [], ["w"]),
@@ -138,7 +138,7 @@ FORMATS = [
     ("logging.Formatter('%(levelname)s|%(message)s')", "INFO|hello"),
     ("logging.Formatter('%(aws_request_id)s|%(message)s')", "r-1|hello"),
     ("logging.Formatter('{aws_request_id} {message}', style='{')", "r-1 hello"),
-    ("logging.Formatter('%(message)s\\n')", "hello"),  # on Lambda a format brings its line break along
+    ("logging.Formatter('%(message)s\\n')", "hello"),  # on Lambda a format ends with a line break of its own
     ("logging.Formatter('%(message)s\\n\\n')", "hello\n"),
     ("None", "hello"),
     ("Json()", '{"said": "hello"}'),
@@ -230,7 +230,7 @@ def test_structlog(tmp_path: Path) -> None:
     assert re.fullmatch(RECORD % ("INFO", '{"b": 2, "event": "logged", "level": "info"}'), logged.payload.decode())
 
 
-# No calls of ours
+# No calls of the runtime's own
 
 SHOWN = """
     import logging, threading

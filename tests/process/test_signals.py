@@ -1,4 +1,4 @@
-"""Which signals are collected, and that the descriptor tells of each. Real signals, to this very process."""
+"""Tests of which signals are collected, and that the descriptor reports each. The signals are real."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipe_testing.supervision import installed_signals
 
 
 def readable(descriptor: int, milliseconds: int = 0) -> bool:
-    """Whether there is something to read, now or in that time."""
+    """Tell whether there is something to read now or within these milliseconds."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     return bool(waiting.poll(milliseconds))
@@ -105,7 +105,7 @@ def test_the_descriptors_are_not_inherited() -> None:
 
 
 def test_what_the_parent_has_blocked_is_collected() -> None:
-    """A supervisor may start us with every signal blocked."""
+    """Check with every signal blocked, as a supervisor may start pipe-init."""
     wanted = {signal.SIGCHLD, *ENDING}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*wanted, signal.SIGUSR1})
     try:

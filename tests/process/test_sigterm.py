@@ -1,4 +1,4 @@
-"""SIGTERM for a worker: SystemExit in the function's code, then what belongs to the end, then death of the signal."""
+"""Tests of SIGTERM for a worker: SystemExit in the function's code, then the exit hooks, then death by SIGTERM."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ EVENT: dict[str, Any] = {"request_id": "r", "content_type": "application/json", 
 
 
 def begin(runtime: RuntimeProcess, handler: str, **fields: Any) -> None:
-    """Start two requests, and wait until the function is at the first."""
+    """Start two requests, and wait until the function has begun the first."""
     runtime.start(f"index.{handler}", pre_stop="index.hook", stream_bytes=1000, **fields)
     runtime.send(INVOKE, 1, EVENT, b"{}")
     runtime.send(INVOKE, 2, EVENT, b"{}")
@@ -157,7 +157,7 @@ def test_the_function_tidies_up_and_the_worker_dies_of_the_signal(
         begin(runtime, handler, **fields)
         os.kill(runtime.process.pid, signal.SIGTERM)
         lines = [line for line in rest(runtime) if line in ("begun", "finally", "hook", "atexit")]
-        while "begun" in lines:  # the other one was at it, too
+        while "begun" in lines:  # the other request had begun, too
             lines.remove("begun")
             lines.remove("finally")
         assert sorted(lines) == ["atexit", "finally", "hook"]

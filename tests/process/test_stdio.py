@@ -1,6 +1,6 @@
-"""The runtime's descriptors, in a process of their own: what claim() leaves on fds 0-2, and reads and writes.
+"""Tests of the runtime's descriptors: what claim() leaves on fds 0 to 2, and how it reads and writes.
 
-The children here run pipe_runtime.stdio alone, without a conversation.
+The children here run pipe_runtime's stdio module alone, without a conversation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipe_testing.patience import HANGS
 
 @pytest.fixture
 def ends() -> Iterator[tuple[int, int, int, int]]:
-    """Two pipes: (requests to read, to write, answers to read, to write)."""
+    """Yield two pipes: requests to read and to write, answers to read and to write."""
     requests_out, requests_in = os.pipe()
     answers_out, answers_in = os.pipe()
     yield requests_out, requests_in, answers_out, answers_in
@@ -33,7 +33,7 @@ def ends() -> Iterator[tuple[int, int, int, int]]:
 
 
 def claimed(code: str, redirection: str = "", stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run `code` behind a claim(): `pipes` is what it returned."""
+    """Run `code` after a claim(). `pipes` is what claim() returned."""
     program = "import os, sys\nfrom pipe_runtime.io.stdio import claim\npipes = claim(65536)\n" + dedent(code)
     return subprocess.run(
         ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, program],
@@ -41,7 +41,7 @@ def claimed(code: str, redirection: str = "", stdin: bytes = b"") -> subprocess.
         capture_output=True,
         env=unmeasured(),
         timeout=HANGS,
-        cwd="/",  # where -c would look for modules first
+        cwd="/",  # with -c the interpreter looks for modules here first
     )
 
 
@@ -132,7 +132,7 @@ def test_read_waits_on_a_description_that_somebody_made_non_blocking(ends: tuple
     pipes.spin(50)
     pid = os.fork()
     if not pid:
-        # Only when the parent sleeps in its poll, or is about to: it has nothing else to wait for.
+        # Write only when the parent sleeps in its poll, or is about to: it has nothing else to wait for.
         os.write(ends[1], b"late")
         os._exit(0)
     assert pipes.read() == b"late"
@@ -154,7 +154,7 @@ def test_a_write_that_must_wait_reads_and_keeps_the_order(
             os.set_blocking(requests_in, True)
             os.set_blocking(answers_out, True)
             view = memoryview(sent)
-            while view:  # all of it, before the first byte is read
+            while view:  # write all of it before the first byte is read
                 view = view[os.write(requests_in, view[:READ_SIZE]) :]
             left = len(sent)
             while left:
@@ -181,13 +181,13 @@ def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocki
     pid = os.fork()
     if not pid:
         pipes.write(b"a" * 1_000_000)
-        # One read, above which nothing was kept; the rest is still in the pipe.
+        # Only one read was kept. The rest is still in the pipe.
         os._exit(len(pipes._kept) == 1 and len(pipes._kept[0]) <= READ_SIZE)
     os.set_blocking(requests_in, False)
     writable = select.poll()
     writable.register(requests_in, select.POLLOUT)
     taken = 0
-    while taken < 2 * READ_SIZE:  # what the pipe holds, and what was read once
+    while taken < 2 * READ_SIZE:  # what the pipe holds, and one read
         assert writable.poll(HANGS * 1000)
         taken += os.write(requests_in, b"r" * 4096)
     left = 1_000_000
@@ -250,9 +250,9 @@ assert b"".join(got) == b"".join(b"%07d\\n" % number for number in range(2000))
 
 
 def test_a_signal_handler_that_raises_loses_no_bytes(seed: int) -> None:
-    """While a write waits, each read is interrupted at another moment; nothing may be missing in the end.
+    """Check that no byte is missing if a signal handler raises at random moments while a write waits.
 
-    In an interpreter of its own: what measures coverage does not bear an exception out of nowhere.
+    This runs in an interpreter of its own, since coverage does not bear an exception at any moment.
     """
     command = [sys.executable, "-c", INTERRUPTED_READS, str(seed)]
     done = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, timeout=HANGS)

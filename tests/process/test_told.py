@@ -1,4 +1,4 @@
-"""What the function raises where no outcome tells of it: said once, with class, text, place and request."""
+"""Tests of exceptions that no outcome can carry: the log has each once, with class, text, place and request."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ EVENT: dict[str, Any] = {"request_id": "r-1", "content_type": "application/json"
 
 
 def frames_until(runtime: RuntimeProcess, *kinds: int) -> list[Frame]:
-    """Return the LOG frames until a frame of one of these kinds, and that."""
+    """Return the LOG frames until a frame of one of these kinds, and that frame."""
     kept = []
     while (frame := runtime.next()).kind not in kinds:
         if frame.kind == LOG:
@@ -115,7 +115,7 @@ def text_of(frames: list[Frame]) -> str:
 
 
 def check(text: str) -> None:
-    """It is said once, with class, text and place."""
+    """Check that the log has the exception once, with class, text and place."""
     assert len(re.findall(r"^.*ValueError\b[^\n]*: mine$", text, re.MULTILINE)) == 1
     assert 'index.py", line 6, in fail' in text
 
@@ -186,7 +186,7 @@ def test_what_is_left_to_the_end_and_fails(tmp_path: Path, handler: str) -> None
 @pytest.mark.parametrize("hook", ["hook", "async_hook"])
 @pytest.mark.parametrize("handler", ["at_exit", "lifespan_shutdown"])
 def test_a_pre_stop_hook_that_fails(tmp_path: Path, handler: str, hook: str) -> None:
-    """A lifespan whose shutdown fails too is told with it."""
+    """Check a hook, and a lifespan whose shutdown fails too."""
     with RuntimeProcess(tmp_path, FUNCTIONS) as runtime:
         runtime.start(f"index.{handler}", type="asgi" if handler != "at_exit" else "event", pre_stop=f"index.{hook}")
         assert runtime.stop() == 1

@@ -1,4 +1,4 @@
-"""What a process says about its own cost."""
+"""Tests of what a process reports about its own cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipe_testing.environment import unmeasured
 
 
 def peak_of(code: str) -> int:
-    """Run `code` and return the peak that the process then reports."""
+    """Run `code` and return the peak that its process reports afterwards."""
     program = f"from pipe_runtime.call.usage import Meter\nmeter = Meter()\n{code}\nprint(meter.peak_memory())"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, env=unmeasured(), check=True, cwd="/")
     return int(ended.stdout)
@@ -27,7 +27,7 @@ def test_peak_stays_after_the_memory_was_given_back() -> None:
 
 
 def test_peak_is_not_that_of_a_larger_parent() -> None:
-    # A preexec_fn makes it a fork, whose child is first a copy of all that.
+    # With a preexec_fn the child is a fork, and starts as a copy of the large parent.
     code = (
         "import subprocess, sys; block = b'x' * (200 << 20); "
         "code = 'from pipe_runtime.call.usage import Meter; print(Meter().peak_memory())'; "
@@ -74,7 +74,7 @@ def test_duration_and_cpu_time_since_the_start() -> None:
         pass
     measured = meter.read()
     assert measured["duration_us"] > 0
-    # One thread gets no more CPU than time passes, and the spin took at least this much of it.
+    # One thread cannot use more CPU time than passes, and the spin used at least this much of it.
     assert 19_000 <= measured["cpu_us"] <= measured["duration_us"] + 1000
 
 
@@ -99,7 +99,7 @@ def test_replaced_clocks_give_what_fits_into_a_head(monkeypatch: pytest.MonkeyPa
 
 
 def behind(code: str, *limits: str) -> object:
-    """What `error` stands for, which `code` has set in a process with these limits (RLIMIT_…=value)."""
+    """Return the limit for which `error` stands, after `code` has set it under these limits (RLIMIT_…=value)."""
     set_limits = "".join(
         f"resource.setrlimit(resource.{name}, ({value}, {value}))\n"
         for name, value in (each.split("=") for each in limits)

@@ -1,4 +1,4 @@
-"""What a runtime answers to DUMP, as far as the init believes it, since anything may have sent it."""
+"""Tests of a runtime's answer to DUMP, and how far the init believes it. The function may have forged it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_who_was_killed_by_us_has_hit_no_limit() -> None:
     assert answered(Cause.DIED, end) == ("Runtime.ProtocolError", broken, 4)
     assert answered(Cause.START_FAILED, end) == ("Runtime.ProtocolError", broken, 4)
     assert answered(Cause.DIED, WorkerEnd(death=KILLED))[0] == "Runtime.CpuTimeExceeded"
-    end.evidence = Evidence(100 * MIB, 1, 1, 0, True)  # the kernel says that it was the first to kill
+    end.evidence = Evidence(100 * MIB, 1, 1, 0, True)  # the kernel reports that it killed the worker first
     assert answered(Cause.DIED, end)[0] == "Runtime.OutOfMemory"
 
 

@@ -1,4 +1,4 @@
-"""CloudEvents: the JSON envelope in and out, and what is none. The examples are after the specification's own."""
+"""Tests of CloudEvents: the JSON envelope in both directions, and refused ones, as in the specification."""
 
 from __future__ import annotations
 

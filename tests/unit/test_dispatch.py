@@ -1,6 +1,6 @@
-"""Which lane gets the next request: idle first, then a new worker, then one that is done soon.
+"""Tests of which lane gets the next request: an idle one, then a new worker, then one that is done soon.
 
-Lanes are real policies, told what happened; no process, no clock.
+The lanes are real policies that are told what happened. There is no process and no clock.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ ids = itertools.count(1)
 
 
 class Lane:
-    """A lane as Dispatcher sees it. busy_us: what a request takes here."""
+    """A lane as Dispatcher sees it.
+
+    Attributes:
+        busy_us: The microseconds that a request takes here.
+    """
 
     def __init__(self, settings: Settings = SETTINGS, busy_us: float = SLOW, together: bool = False) -> None:
         self.policy = ConcurrentPolicy(settings) if together else Policy(settings)
         self.busy_us = busy_us
 
     def submit(self, count: int = 1) -> Lane:
-        """Give it requests; a worker is started where there is none."""
+        """Give requests to the lane. If it has no worker, it starts one."""
         for _ in range(count):
             self.policy.submit(Ticket(next(ids), 60.0), 0.0)
         return self
 
     def ready(self) -> Lane:
-        """Its worker is there."""
+        """Report that the lane's worker is ready."""
         self.policy.begin(0.0)
         if self.policy.phase is Phase.NONE:
             self.submit()
@@ -50,18 +54,18 @@ class Lane:
         return self
 
     def paced(self, limit: int) -> Lane:
-        """The log is not read as fast as it is written."""
+        """Report that the log is read more slowly than it is written."""
         self.policy.pace(limit, 0.0)
         return self
 
     def dies(self) -> Lane:
-        """Its worker dies."""
+        """Report that the worker has died."""
         self.policy.gone()
         self.policy.died(0.0)
         return self
 
     def ends(self) -> Lane:
-        """It takes nothing more."""
+        """Tell the lane to take no more requests."""
         self.policy.finish(0.0)
         return self
 
@@ -83,7 +87,7 @@ def test_a_lane_for_each_worker_and_for_those_that_stand_by(workers: int) -> Non
 
 
 class TestASingleLane:
-    """It takes everything; its own policy lets requests wait."""
+    """Check that a single lane takes everything. Its own policy lets requests wait."""
 
     def test_it_is_chosen_however_much_it_has(self) -> None:
         lane = Lane()
@@ -112,7 +116,7 @@ class TestASingleLane:
 
 
 class TestSeveralLanes:
-    """Workers that serve many requests each."""
+    """Check workers that serve many requests each."""
 
     def test_none_is_chosen_while_the_log_waits_in_a_full_buffer(self) -> None:
         assert spread(Lane().ready().paced(0), Lane().paced(0)).choose() is None
@@ -209,7 +213,7 @@ class TestSeveralLanes:
 
 
 class TestAProcessForEachRequest:
-    """Never more than `workers` at a time."""
+    """Check that there are never more than `workers` processes at a time."""
 
     def test_one_that_is_ready_comes_before_one_that_starts_and_a_new_one(self) -> None:
         new, starting, ready = Lane(), Lane(ONE_EACH), Lane(ONE_EACH).ready()
@@ -239,14 +243,14 @@ class TestAProcessForEachRequest:
         assert served.policy.phase is Phase.STOPPING
         fresh = Lane(ONE_EACH).ready()
         assert spread(served, fresh, isolation=REQUEST, workers=2).choose() is fresh
-        assert spread(served, fresh, isolation=REQUEST, workers=1).choose() is None  # its process may still be there
+        assert spread(served, fresh, isolation=REQUEST, workers=1).choose() is None  # the process may still be there
         assert spread(served, served, isolation=REQUEST, workers=1).choose() is None
 
     def test_one_that_stood_by_and_is_on_its_way_out_takes_no_place(self) -> None:
         leaving, fresh = Lane(ONE_EACH).ready(), Lane(ONE_EACH).ready()
         leaving.policy.closed(0.0)
         assert spread(leaving, fresh, isolation=REQUEST, workers=1).choose() is fresh
-        assert spread(leaving, leaving, isolation=REQUEST, workers=1).choose() is None  # nor a request
+        assert spread(leaving, leaving, isolation=REQUEST, workers=1).choose() is None  # there is no request either
 
     def test_one_that_backs_off_comes_last(self) -> None:
         failed, new = Lane(ONE_EACH), Lane(ONE_EACH)
@@ -258,7 +262,7 @@ class TestAProcessForEachRequest:
 
 
 class TestForGood:
-    """Lanes that have no worker and will have none."""
+    """Check lanes that have no worker and will never have one."""
 
     def broken(self) -> Lane:
         lane = Lane().submit()

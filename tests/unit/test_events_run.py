@@ -1,8 +1,8 @@
-"""Every history of a run of many events comes to its end: the real EventsRun, with a supervisor that is played.
+"""Tests that every history of a run of many events comes to an end: the real EventsRun with a simulated supervisor.
 
-The supervisor's model says what its workers do, an adversary who is next, how the input comes and how the output is
-read. A wait that nothing can end fails the test. So does an event without a line, or with two, and more in memory than
-the documentation says.
+The simulated supervisor says what its workers do. An adversary chooses which side is next, how the input comes and how
+the output is read. A test fails if a wait can never end, if an event has no line or two lines, or if more is kept in
+memory than the documentation says.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from pipe_runtime.wire.messages import JSON, JSON_LINES
 INPUT, OUTPUT = 0, 1
 
 CREDIT = 40
-"""Bytes that a worker may send of each stream before it gets credit."""
+"""The bytes that a worker may send of each stream before it gets credit."""
 
 MAX_LINE = MAX_HELD = 200
 
 
 @dataclass(frozen=True)
 class Event:
-    """What becomes of an event. size: of its result, in bytes. streamed: in pieces of so many, 0 for none.
+    """The outcome of one event.
 
-    code: the exit code of an error that comes at the end, 0 for a result.
+    Attributes:
+        size: The bytes of its result.
+        streamed: The bytes of each piece of the result, or 0 if it does not come in pieces.
+        code: The exit code of an error that comes at the end, or 0 for a result.
     """
 
     size: int
@@ -51,7 +54,12 @@ class Event:
 
 @dataclass
 class Work:
-    """A request in a worker. sent: bytes of its result. credit: bytes that may be sent."""
+    """A request in a worker.
+
+    Attributes:
+        sent: The bytes of its result that were sent.
+        credit: The bytes that may be sent.
+    """
 
     id: int
     request: Request
@@ -63,9 +71,13 @@ class Work:
 
 @dataclass
 class World:
-    """A supervisor, its input and its output, as EventsRun sees them. choose: gives numbers below its argument.
+    """A supervisor, its input and its output, as EventsRun sees them.
 
-    workers, together: processes, and requests that each of them is at. window: requests that may wait in one.
+    Args:
+        choose: A function that returns a number below its argument.
+        workers: The number of processes.
+        together: The requests that each process handles at once.
+        window: The requests that may wait in a process.
     """
 
     events: list[Event]
@@ -82,7 +94,7 @@ class World:
     def __post_init__(self) -> None:
         self.lanes: list[list[Work]] = [[] for _ in range(self.workers)]
         self.finishing = False
-        self.lines: list[bytes] = []  # input that was read and not taken
+        self.lines: list[bytes] = []  # lines that were read and not taken yet
         self.unread = len(self.events)
         self.ended = False
         self.error = None
@@ -138,14 +150,14 @@ class World:
         self.finishing = True
 
     def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
-        """Let one thing happen, of those that can."""
+        """Let one thing happen, out of those that can."""
         watch = watch or {}
         assert not wait or (not self.outcomes and not self.pieces), "it waits for what has come"
         self.steps += 1
         if self.stop_after is not None and self.steps > self.stop_after and not self.interrupted_by:
             self.interrupted_by, self.finishing = signal.SIGTERM, True
             for lane in self.lanes:
-                for work in lane[self.together :]:  # the others have the grace time
+                for work in lane[self.together :]:  # the others get the grace time
                     self._fail(work.request, EXIT_STOPPED)
                 del lane[self.together :]
             return {}
@@ -175,7 +187,7 @@ class World:
         return not work.event.streamed or work.sent == work.event.size or work.credit > 0 or not work.begun
 
     def _work(self, lane: list[Work], work: Work) -> Mapping[int, int]:
-        """Go on with a request: the start of its stream, a piece of it, or its outcome."""
+        """Continue a request: the start of its stream, a piece of it, or its outcome."""
         event, request = work.event, work.request
         if event.streamed and not work.begun:
             work.begun = True
@@ -200,7 +212,7 @@ class World:
         return {}
 
     def _stop(self, lane: list[Work], work: Work) -> Mapping[int, int]:
-        """The grace time of a request is over."""
+        """End the grace time of a request."""
         lane.remove(work)
         self._fail(work.request, EXIT_STOPPED)
         return {}
@@ -213,7 +225,7 @@ class World:
 
 
 class Screen:
-    """An output that writes what its reader takes: all of it, or nothing until the run waits for that."""
+    """An output whose reader takes everything, or nothing until the run waits for it."""
 
     descriptor = OUTPUT
 
@@ -242,7 +254,7 @@ class Screen:
 
 
 class SlowLines(ResultLines):
-    """Lines whose check takes several turns, as that of a large result does."""
+    """Result lines whose check takes several turns, like that of a large result."""
 
     def __init__(self, world: World, unordered: bool) -> None:
         super().__init__(False, unordered, "lambda", max_line=MAX_LINE)
@@ -255,7 +267,7 @@ class SlowLines(ResultLines):
 
 
 def play(world: World, unordered: bool, lines: ResultLines | None = None) -> list[object]:
-    """Run all events of a world, and check what holds in every history; return what the lines say."""
+    """Run all events of a world, check what holds in every history, and return the contents of the lines."""
     screen = Screen(world)
     lines = lines or SlowLines(world, unordered)
     numbers = {}
@@ -323,7 +335,7 @@ def test_every_history_ends_with_a_line_for_each_event(
 
 
 def last(number: int) -> int:
-    """The worker that comes last, and never the reader of the output before it must."""
+    """Choose the last worker, and choose the reader of the output only if nothing else can happen."""
     return number - 1
 
 

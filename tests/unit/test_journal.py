@@ -1,4 +1,4 @@
-"""The init's log: lines through a real pipe, the cap per request, pieces of lines, and descriptors that go away."""
+"""Tests of the init's log: lines through a real pipe, the cap for each request, and descriptors that are closed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Log = Callable[[], bytes]
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, Log]]:
-    """(where to write, a function that gives what has been written since)."""
+    """Yield the descriptor to write to, and a function that returns what was written since the last call."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
 
@@ -41,7 +41,11 @@ def pipe() -> Iterator[tuple[int, Log]]:
 
 
 class Reader:
-    """Collects on a thread of its own all that comes through a pipe until it is closed. descriptor: to write to."""
+    """Collect in a thread all that comes through a pipe until it is closed.
+
+    Attributes:
+        descriptor: The descriptor to write to.
+    """
 
     def __init__(self) -> None:
         self._source, self.descriptor = os.pipe()
@@ -61,7 +65,7 @@ class Reader:
 
 
 def logged(write: Callable[[Journal], None], cap: int = LOG_CAP) -> bytes:
-    """What a journal has written when `write` is done with it."""
+    """Return what a journal has written after `write` was called with it."""
     reader = Reader()
     try:
         journal = Journal(reader.descriptor, cap=cap)
@@ -295,7 +299,7 @@ class TestCap:
 
 
 def drained(journal: Journal, reader: int) -> list[str]:
-    """Read all that a journal with this pipe has to write; return the lines."""
+    """Read all that a journal has to write to this pipe, and return the lines."""
     data = b""
     with within():
         while select.select([reader], [], [], 0)[0] or journal.level != EMPTY:
@@ -337,7 +341,7 @@ class TestDescriptors:
 
 
 class TestBuffer:
-    """Nobody reads the log. The buffer is bounded; nobody is to begin a request while it is full."""
+    """Check a log that is not read. The buffer has a bound, and no lane may begin a request while it is full."""
 
     def test_it_has_levels(self, page: tuple[int, int]) -> None:
         journal, levels = Journal(page[1], cap=1000), []
@@ -345,7 +349,7 @@ class TestBuffer:
             for id in range(1, 5):
                 journal.from_function(b"x" * 799, id=id)
                 levels.append(journal.level)
-            assert levels == [EMPTY, WAITING, FULL, FULL]  # the pipe's one page is taken by the first
+            assert levels == [EMPTY, WAITING, FULL, FULL]  # the pipe's only page takes the first line
             assert os.read(page[0], 9999) == b"x" * 799 + b"\n"
             journal.flush()
             assert journal.level == EMPTY
@@ -453,7 +457,7 @@ class TestBuffer:
             journal = Journal(writer)
             journal.say("x" * 4999)
             os.close(reader)
-            journal.say("y")  # with what waited
+            journal.say("y")  # it is dropped with the lines that waited
             journal.say("z")
             os.dup2(other.descriptor, writer)
             journal.say("seen")

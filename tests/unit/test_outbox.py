@@ -1,4 +1,4 @@
-"""Frames leave whole and in order, whoever posts them and whatever interrupts it. No process but the test's own."""
+"""Tests that frames leave whole and in order, from any thread and in spite of interrupts, in the test's own process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipe_runtime.wire.messages import HELLO, LOG, READY
 
 
 class Line:
-    """An outbox on a pipe, and the frames that came out of it so far."""
+    """An outbox on a pipe, and the frames that have come out of it so far."""
 
     def __init__(self) -> None:
         self.requests, self.requests_in = os.pipe()
@@ -57,7 +57,7 @@ def line() -> Iterator[Line]:
 
 @pytest.fixture
 def on_signal() -> Iterator[Callable[[Callable[[int, FrameType | None], Any]], None]]:
-    """`on_signal(handler)` installs it for SIGUSR1 until the test is over."""
+    """Yield a function that installs a handler for SIGUSR1: `on_signal(handler)`. It is removed at the end."""
     before = signal.getsignal(signal.SIGUSR1)
     yield lambda handler: (signal.signal(signal.SIGUSR1, handler), None)[1]
     signal.signal(signal.SIGUSR1, before)
@@ -71,7 +71,7 @@ def test_what_is_not_allowed_is_not_sent(line: Line) -> None:
 
 
 def test_a_signal_handler_that_posts_at_every_moment(line: Line) -> None:
-    """The handler runs behind each line of Python of a post: between lock, send and release."""
+    """Run the handler after each line of Python in a post: between lock, send and release."""
     import sys
 
     moments = 0
@@ -106,7 +106,7 @@ def test_a_signal_handler_posts_while_a_write_waits(line: Line, on_signal: Calla
     assert main is not None
 
     def drain() -> None:
-        first = line.receive()  # by then the next ones fill the pipe, and the main thread waits
+        first = line.receive()  # the next frames already fill the pipe, and the main thread waits
         received.append(first.payload)
         signal.pthread_kill(main, signal.SIGUSR1)
         while received[-1] != b"end":
@@ -161,7 +161,7 @@ def guarded() -> tuple[SignalGuard, list[BaseException | None], list[SystemExit]
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """SignalGuard replaces the handlers of SIGINT and SIGTERM for good."""
+    """Restore the handlers of SIGINT and SIGTERM, which SignalGuard replaces for good."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -227,7 +227,7 @@ def test_a_signal_at_the_end_of_the_functions_code_loses_no_result(on_signal: Ca
         if len(tries) == 1:
             raise Late
 
-    guard._replace_handlers = interrupted  # type: ignore[method-assign]  # as if one came there
+    guard._replace_handlers = interrupted  # type: ignore[method-assign]  # as if a signal came at that moment
     assert guard.call(lambda action: on_signal(action) or "result", raise_late, repr) == "result"
     assert signal.getsignal(signal.SIGUSR1) is not raise_late
 

@@ -1,4 +1,4 @@
-"""Writing to shared descriptors without waiting: pipes, files and terminals that are read, or not, and patience."""
+"""Tests of writing to shared descriptors without waiting: pipes, files and terminals, whether they are read or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def signals() -> Iterator[Signals]:
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """(the side of the person who looks at it, the program's)."""
+    """Yield the user's side of a terminal, and the program's side."""
     person, program = os.openpty()
     os.set_blocking(person, False)
     yield person, program
@@ -34,7 +34,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def drained(person: int) -> bytes:
-    """What a person sees now and until nothing more comes."""
+    """Return what the user sees until nothing more comes."""
     found = b""
     while select.select([person], [], [], 0.05)[0]:
         found += os.read(person, 65536)
@@ -74,7 +74,7 @@ class TestPipe:
         data = kind(b"data")
         assert Outlet(page[1]).write(data) == 4
         if isinstance(data, bytearray):
-            del data[:4]  # it is not held on to
+            del data[:4]  # the outlet does not keep a view of it
 
     def test_its_reader_is_gone(self) -> None:
         reader, writer = os.pipe()
@@ -101,7 +101,7 @@ class TestFile:
 
 
 class TestTerminal:
-    """poll(2) calls a terminal writable when it takes one byte; a write of more would wait for the person."""
+    """Check terminals. poll(2) calls one writable when it takes a byte; a longer write would wait for the user."""
 
     def test_one_that_is_not_read_does_not_block(self, terminal: tuple[int, int]) -> None:
         person, program = terminal

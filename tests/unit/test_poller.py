@@ -1,4 +1,4 @@
-"""Both pollers, with bare pipes: what is ready, what is no longer waited for, and deadlines."""
+"""Tests of both pollers with bare pipes: what is ready, what has stopped waiting, and deadlines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ each_kind = pytest.mark.parametrize("kind", [Poller, EpollPoller])
 
 
 class Owner:
-    """Something that descriptors belong to."""
+    """An object that owns descriptors."""
 
     def handle(self, ready: Mapping[int, int]) -> None:
         raise AssertionError("a poller calls no owner")
@@ -26,7 +26,7 @@ class Owner:
 
 @pytest.fixture
 def pipes() -> Iterator[list[Ends]]:
-    """Two pipes, each (to read, to write)."""
+    """Yield two pipes, each as (end to read, end to write)."""
     pipes = [os.pipe(), os.pipe()]
     yield pipes
     for end in (*pipes[0], *pipes[1]):
@@ -35,13 +35,13 @@ def pipes() -> Iterator[list[Ends]]:
 
 @pytest.fixture
 def one(pipes: list[Ends]) -> Ends:
-    """A pipe."""
+    """Return the first pipe."""
     return pipes[0]
 
 
 @pytest.fixture
 def other(pipes: list[Ends]) -> Ends:
-    """Another one."""
+    """Return the second pipe."""
     return pipes[1]
 
 
@@ -51,7 +51,7 @@ def test_it_returns_what_is_ready(kind: type[Poller], one: Ends, other: Ends, sp
     poller = kind(spin)
     poller.add(one[0])
     poller.add(other[0])
-    for _ in range(3):  # from the second time on, it looks before it sleeps
+    for _ in range(3):  # from the second time on, the poller spins before it sleeps
         os.write(other[1], b"x")
         assert poller.wait(None) == poller.look() == {other[0]: select.POLLIN}
         os.read(other[0], 1)
@@ -122,18 +122,18 @@ def test_it_does_not_spin_when_events_are_rare(kind: type[Poller], one: Ends) ->
     poller = kind(1000)
     poller.add(one[0])
     os.write(one[1], b"x")
-    poller.wait(None)  # that was fast
+    poller.wait(None)  # something came at once
     os.read(one[0], 1)
-    poller.wait(time.monotonic() + 0.01)  # that was not
+    poller.wait(time.monotonic() + 0.01)  # nothing came
     before = time.thread_time()
     for _ in range(50):
         poller.wait(time.monotonic() + 0.003)
-    # Spinning, each wait would take a millisecond of CPU.
+    # If it spun, each wait would take a millisecond of CPU time.
     assert time.thread_time() - before < 0.025
 
 
 def test_a_caller_may_wait_for_a_file(tmp_path: Path) -> None:
-    """`run --events FILE` does."""
+    """Check with a file, as with `run --events FILE`."""
     with open(tmp_path / "file", "wb") as file:
         assert Poller().wait(None, {file.fileno(): select.POLLIN}) == {file.fileno(): select.POLLIN}
 

@@ -1,4 +1,4 @@
-"""docs/protocol.md against the code: tables, diagrams, limits, and the conversation that it prints."""
+"""Tests of docs/protocol.md against the code: its tables, diagrams, limits, and the conversation that it prints."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ STEPS = {**NAMES, EOF: "EOF", FATAL: "FATAL"}
 
 
 def section(title: str) -> str:
-    """The text under a heading of any level, up to the next heading."""
+    """Return the text below a heading of any level, up to the next heading."""
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", DOCUMENT, re.M | re.S)
     assert found, f"no section {title}"
     return found[1]
 
 
 def table(text: str) -> list[list[str]]:
-    """The cells of the first table in a text, without its first two lines."""
+    """Return the cells of the first table in a text, without its first two lines."""
     rows = []
     for line in text.splitlines():
         if line.startswith("|"):
@@ -137,7 +137,7 @@ def test_links_lead_to_headings() -> None:
 
 
 def printed(title: str) -> list[tuple[str, str, bytes]]:
-    """The conversation under this heading of the document."""
+    """Return the conversation below this heading of the document."""
     return turns(DOCUMENT.partition(f"## {title}\n")[2].partition("```text\n")[2].partition("```")[0])
 
 
@@ -154,7 +154,7 @@ CONVERSATIONS = {
         "runtime CHUNK, init CANCEL, runtime END, init STOP, init EOF, runtime EOF",
     ),
 }
-"""name of the golden file: (heading in the document, who says what)."""
+"""The heading in the document and the roles of the sides, by the name of the golden file."""
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)

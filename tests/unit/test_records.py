@@ -1,4 +1,4 @@
-"""The JSON style of the log: lines and records as objects, whatever the function puts into them."""
+"""Tests of the JSON style of the log: lines and records become objects, whatever the function puts into them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def record(extra: dict[Any, object] | None = None, **attributes: object) -> dict[str, Any]:
-    """A record with these attributes as its JSON says it, the request being r-1."""
+    """Return the JSON of a record with these attributes, for the request r-1."""
     made = logging.makeLogRecord({"msg": "text", "levelname": "INFO", **attributes})
     made.__dict__.update(extra or {})
     line = records.record_line(made, Tag(1, "r-1"), made.levelname, KNOWN)
@@ -29,12 +29,12 @@ def record(extra: dict[Any, object] | None = None, **attributes: object) -> dict
 
 
 def printed(message: bytes, request_id: str = "r-1") -> dict[str, Any]:
-    """A printed line, as its JSON says it."""
+    """Return the JSON of a printed line."""
     return dict(json.loads(records.printed_line(message, "stdout", request_id)))
 
 
 def failure(error: BaseException) -> Any:
-    """exc_info of an error that was raised."""
+    """Raise an error and return its exc_info."""
     try:
         raise error
     except BaseException:
@@ -70,7 +70,7 @@ def test_a_printed_object_passes_through(message: str, added: str) -> None:
     assert {name: fields[name] for name in own} == own
     assert [name for name in fields if name not in own] == added.split()
     assert MOMENT.fullmatch(str(fields["timestamp"])) or fields["timestamp"] == "5"
-    assert message.strip()[1:-1].partition("\u2028")[0].rstrip("\x85") in line  # as it was written, to the letter
+    assert message.strip()[1:-1].partition("\u2028")[0].rstrip("\x85") in line  # exactly as it was written
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Words for people and tools: lines around a request, error objects and texts, and stacks out of hostile text."""
+"""Tests of text for people and tools: lines around a request, error objects, and stacks from hostile input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROBLEM: dict[str, Any] = {"error_type": "ValueError", "error_message": "no", "s
 
 
 def record(line: str, type: str) -> Any:
-    """The record of a JSON line, whose other fields are checked here."""
+    """Return the record of a JSON line, after checking its other fields."""
     entry = json.loads(line)
     assert list(entry) == ["time", "type", "record"] and entry["type"] == type
     assert MOMENT.fullmatch(entry["time"])
@@ -297,7 +297,7 @@ Current thread's C stack trace (most recent call first):
         assert len(parse_stacks(dump, "/site/pipe_runtime")) == 2
 
     def test_our_own_calls_below_the_functions_stay(self) -> None:
-        """A handler that is called back by us, while it imports or logs, say: the order must not get holes."""
+        """Check that the stack has no holes if the runtime calls back into the function, for example while it logs."""
         dump = DUMP.replace("/code/lib.py", "/site/pipe_runtime/log/logs.py")
         assert [call[0] for call in parse_stacks(dump, "/site/pipe_runtime")] == [
             "/code/index.py",
@@ -331,7 +331,7 @@ Current thread's C stack trace (most recent call first):
         ]
 
     def test_as_faulthandler_writes_it(self) -> None:
-        """A real dump of this very thread, while another one waits."""
+        """Check a real dump of this thread while another thread waits."""
         reader, writer = os.pipe()
         begun, over = threading.Event(), threading.Event()
 

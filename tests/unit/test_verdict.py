@@ -1,4 +1,4 @@
-"""Which limit it was, from facts alone: every pair of limits that could be mistaken for each other."""
+"""Tests of which limit ended a worker, told from facts alone: every pair of limits that could be confused."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def death(number: int, peak: int = 10 * MIB, cpu: float = 0.1) -> Death:
 
 
 def of_memory(peak: int) -> dict[str, Any]:
-    """The limit of a cgroup, which counts resident memory."""
+    """Return the limit of a cgroup, which counts resident memory."""
     return {"name": "memory", "value": FULL, "peak": peak}
 
 
 def of_data(resident: int) -> dict[str, Any]:
-    """The limit of setrlimit(2), which counts something else than what was measured."""
+    """Return the limit of setrlimit(2), which does not count the resident memory that was measured."""
     return {"name": "memory", "value": FULL, "counts": "allocated data", "resident": resident}
 
 
 @pytest.mark.parametrize(
     ("dead", "evidence", "kind", "code", "limit"),
     [
-        # rlimits: memory by its peak, CPU time by its signal and what was used
+        # rlimits: memory by its peak, CPU time by its signal and by the time used
         (death(9, 95 * MIB), None, MEMORY, 137, of_data(95 * MIB)),
         (death(11, FULL), None, MEMORY, 137, of_data(FULL)),
         (death(24, cpu=2.01), None, CPU, 152, {"name": "cpu_time", "value": 2000, "peak": 2010}),
@@ -59,7 +59,7 @@ def of_data(resident: int) -> dict[str, Any]:
         (death(24, 95 * MIB, 2.01), None, CPU, 152, {"name": "cpu_time", "value": 2000, "peak": 2010}),
         (death(9, 95 * MIB, 2.0), None, MEMORY, 137, of_data(95 * MIB)),
         (death(25), None, FILE, 153, {"name": "file_size", "value": MIB}),
-        # a cgroup: memory by the kernel's word alone
+        # a cgroup: memory by the kernel's report alone
         (death(9), Evidence(FULL, 3, 1, 0, True), MEMORY, 137, of_memory(FULL)),
         (death(9, cpu=9.0), Evidence(99 * MIB, 3, 1, 0, True), MEMORY, 137, {"name": "memory", "value": FULL}),
         (death(9, cpu=3.01), Evidence(9, 3, 0, 7, True), CPU, 152, {"name": "cpu_time", "value": 2000, "peak": 3010}),
