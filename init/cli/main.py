@@ -93,12 +93,12 @@ def _asks_for_json(arguments: list[str]) -> bool:
 
 def _complain(error: click.ClickException, signals: Signals | None, as_json: bool) -> None:
     from ..kernel.outlet import Patience
-    from ..log import formats
     from ..log.journal import ERROR, Journal
+    from ..log.json_lines import json_line
 
     journal, lines = Journal(2), []
     if as_json:
-        journal.json_line = formats.json_line
+        journal.json_line = json_line
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
         lines.append(error.format_message())
     else:

@@ -18,7 +18,7 @@ from pipe_runtime.wire.messages import CANCEL
 
 from ..kernel.death import Death
 from ..log.journal import EMPTY, FULL, Journal
-from ..log.request_lines import INITIALIZE, PRE_STOP, Proceedings
+from ..log.request_lines import INITIALIZE, PRE_STOP, RequestLines
 from ..model import Function, Outcome, Request, invoke_metadata
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from ..policy.errors import WorkerEnd, stacks_by_request
@@ -77,8 +77,8 @@ class Lane(WorkerObserver):
         self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
         self._memory = PeakMemory(executed=False)
         self._end = WorkerEnd()
-        self._proceedings = Proceedings(function, journal)
-        self._open = OpenRequests(number, function, journal, self._proceedings, streams, outcomes)
+        self._request_lines = RequestLines(function, journal)
+        self._open = OpenRequests(number, function, journal, self._request_lines, streams, outcomes)
         self.requests = self._open.requests
         self._lines = WorkerLines(number, function, journal, self._open)
         self._actions: deque[Action] = deque()
@@ -206,7 +206,7 @@ class Lane(WorkerObserver):
         self._end.dump = bytes(link.child.dump)
         self._lines.worker_gone(link.connection.open_requests)
         failed = self._end.death is None or self._end.death.description != "exit status 0"
-        self._proceedings.hook_over(failed, self._end.forced)
+        self._request_lines.hook_over(failed, self._end.forced)
         self.link = None
         link.close()
 
@@ -222,7 +222,7 @@ class Lane(WorkerObserver):
         self._open.init_us = metadata.get("init_us")
         self._memory.ready(metadata.get("peak_memory_bytes", 0))
         self.policy.cooperative = metadata.get("answers_dump", False)
-        self._proceedings.hook_over(failed=False)
+        self._request_lines.hook_over(failed=False)
         self.policy.serves(metadata.get("concurrency", 1))
         self._perform(self.policy.ready(time.monotonic()))
 
@@ -359,7 +359,7 @@ class Lane(WorkerObserver):
     def _start(self) -> None:
         """Start a worker. If that is impossible, the policy is told that it has died."""
         self._end = WorkerEnd()
-        self._proceedings.hook_begun(INITIALIZE)
+        self._request_lines.hook_begun(INITIALIZE)
         try:
             link = self._source.start(self)
         except TemplateBusy:
@@ -404,7 +404,7 @@ class Lane(WorkerObserver):
     def _expect_hook(self, link: Link) -> None:
         """Note that the pre-stop hook begins: it runs after STOP, as soon as no request is open."""
         if link.stopping and not link.connection.open_requests:
-            self._proceedings.hook_begun(PRE_STOP)
+            self._request_lines.hook_begun(PRE_STOP)
 
 
 def _policy_for(function: Function) -> Policy:

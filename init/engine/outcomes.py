@@ -15,7 +15,7 @@ from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import END, MEASURED, RESULT
 
 from ..log.journal import Journal
-from ..log.request_lines import Proceedings
+from ..log.request_lines import RequestLines
 from ..model import EXIT_FUNCTION_FAILED, Function, Outcome, Request
 from ..policy import limit_hit
 from ..policy.actions import Cause
@@ -46,7 +46,7 @@ class OpenRequests:
         lane: int,
         function: Function,
         journal: Journal,
-        proceedings: Proceedings,
+        request_lines: RequestLines,
         streams: Streams,
         outcomes: deque[Outcome],
     ) -> None:
@@ -56,7 +56,7 @@ class OpenRequests:
             lane: The lane's number.
             function: What the requests are for.
             journal: The init's log.
-            proceedings: Writes the lines around requests.
+            request_lines: Writes the lines around requests.
             streams: The streams of all lanes.
             outcomes: Where outcomes go.
         """
@@ -66,7 +66,7 @@ class OpenRequests:
         self._lane = lane
         self._function = function
         self._journal = journal
-        self._proceedings = proceedings
+        self._request_lines = request_lines
         self._streams = streams
         self._outcomes = outcomes
         self._begun: dict[int, float] = {}
@@ -79,7 +79,7 @@ class OpenRequests:
     def begin(self, id: int) -> None:
         """Note that the worker runs this request now."""
         self._begun[id] = time.monotonic()
-        self._proceedings.begun(self.requests[id])
+        self._request_lines.begun(self.requests[id])
 
     def answered(self, frame: Frame, evidence: Callable[[int], Evidence | None], now: float) -> int:
         """Conclude a request with the worker's outcome. Return the peak memory that the worker reports.
@@ -141,5 +141,5 @@ class OpenRequests:
         if self._begun.pop(id, None) is not None:
             if self.init_us is not None:
                 outcome.measured["init_us"], self.init_us = self.init_us, None
-            self._proceedings.ended(request, outcome)
+            self._request_lines.ended(request, outcome)
         self._outcomes.append(outcome)

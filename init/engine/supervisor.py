@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from ..kernel.death import Death
 from ..kernel.host import Host
-from ..log.formats import json_line
 from ..log.journal import EMPTY, Journal
+from ..log.json_lines import json_line
 from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request
 from ..policy.actions import Cause
 from ..policy.errors import WorkerEnd, answer, problem

@@ -1,32 +1,48 @@
-"""The log lines around what a worker does: start, end and report of each request, start and end of each hook.
+"""Write the log lines around requests and hooks: start, end and report, in the styles of --log-style.
 
-It knows the function and the journal, not workers; formats.py knows what the lines look like.
+The styles are those of Alibaba Function Compute and AWS Lambda, and one of our own. This module knows the function and
+the journal, not workers.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from ..model import Function, Outcome, Request
-from . import formats
 from .journal import INFO, Journal
+from .json_lines import timestamp, to_line
 
-PRE_STOP = "pre-stop"
-INITIALIZE = "initialize"
+AUTO = "auto"
+LOG_STYLES = (AUTO, "fc", "lambda", "json", "none")
+"""The values of --log-style. AUTO stands for SHORT or SUMMARY, or for a platform's style."""
+
+SHORT = "short"
+"""The style with one line after a request and none around hooks."""
+
+SUMMARY = "summary"
+"""The style without lines for a request: the command line writes a summary at the end."""
+
+INVOKE = "invoke"
+"""The phase that is a request."""
+
+INITIALIZE, PRE_STOP = "initialize", "pre-stop"
+"""The phases that are hooks."""
 
 
-class Proceedings:
-    """Of one worker after the other."""
+class RequestLines:
+    """Write the lines of one lane, whose workers run one after the other."""
 
     def __init__(self, function: Function, journal: Journal) -> None:
         self._function = function
         self._journal = journal
-        self._silent = function.log_style in ("none", formats.SUMMARY)
+        self._silent = function.log_style in ("none", SUMMARY)
         self._hook = ""
 
     def begun(self, request: Request) -> None:
-        """The worker is at a request now."""
+        """Write the line before a request that the worker begins."""
         if not self._silent:
-            function, phase = self._function, _phase_of(request)
-            self._journal.say(formats.start_line(function.log_style, request.request_id, function.version, phase))
+            self._start(request.request_id, _phase_of(request))
 
     def ended(self, request: Request, outcome: Outcome) -> None:
         """Write the lines after a request that had begun and has its outcome."""
@@ -34,33 +50,135 @@ class Proceedings:
             return
         style, id, failed = self._function.log_style, outcome.request_id, outcome.problem is not None
         phase = _phase_of(request)
-        if style != formats.SHORT:
-            self._journal.say(formats.end_line(style, id, failed, phase))
-            self._journal.say(formats.report_line(style, id, outcome.measured, self._function.memory_mb))
-        elif phase == formats.INVOKE:
+        if style != SHORT:
+            self._journal.say(end_line(style, id, failed, phase))
+            self._journal.say(report_line(style, id, outcome.measured, self._function.memory_mb))
+        elif phase == INVOKE:
             limit = self._function.limits.memory
             limit_mb = None if limit is None else limit // 2**20
-            self._journal.tell(formats.short_line(id, failed, outcome.measured, limit_mb), INFO, id)
+            self._journal.tell(short_line(id, failed, outcome.measured, limit_mb), INFO, id)
 
     def hook_begun(self, phase: str) -> None:
-        """The worker will run a hook, if the function has this one; its lines stand before those of `hook_over`."""
+        """Write the line before a hook that the worker is about to run, if the function has that hook."""
         if {INITIALIZE: "initializer", PRE_STOP: "pre_stop"}[phase] in self._function.hooks:
             self._hook = phase
-            function = self._function
-            self._journal.say(formats.start_line(function.log_style, self._init_request_id, function.version, phase))
+            self._start(self._init_request_id, phase)
 
     def hook_over(self, failed: bool, forced: bool = False) -> None:
-        """The hook that had begun, if any, is over, perhaps with its worker. forced: which was ended by us."""
+        """Write the lines after the hook that had begun, if any. It may have ended together with its worker.
+
+        Args:
+            failed: The hook has failed.
+            forced: The init has ended the worker by force.
+        """
         phase, self._hook = self._hook, ""
         if phase and failed and forced and phase == PRE_STOP:
             self._journal.tell("pipe-init: the pre-stop hook did not end in time, and was ended")
         if phase:
-            self._journal.say(formats.end_line(self._function.log_style, self._init_request_id, failed, phase))
+            self._journal.say(end_line(self._function.log_style, self._init_request_id, failed, phase))
+
+    def _start(self, request_id: str, phase: str) -> None:
+        self._journal.say(start_line(self._function.log_style, request_id, self._function.version, phase))
 
     @property
     def _init_request_id(self) -> str:
         return str(self._function.hello.get("init_request_id", ""))
 
 
+def start_line(style: str, request_id: str, version: str, phase: str = INVOKE) -> str:
+    """Return the line before a request or a hook, without a line break; "" for none."""
+    if style == "fc":
+        return f"FC {_camel_case(phase)} Start RequestId: {request_id}"
+    if style == "lambda":
+        return f"START RequestId: {request_id} Version: {version}{_lambda_phase(phase)}"
+    return _record(style, "platform.start", {"requestId": request_id, "version": version}, phase)
+
+
+def end_line(style: str, request_id: str, failed: bool, phase: str = INVOKE) -> str:
+    """Return the line after a request or a hook, without a line break; "" for none."""
+    if style == "fc":
+        error = ", Error: Unhandled function error" if failed else ""
+        return f"FC {_camel_case(phase)} End RequestId: {request_id}{error}"
+    if style == "lambda":
+        return f"END RequestId: {request_id}{_lambda_phase(phase)}"
+    status = "failure" if failed else "success"
+    return _record(style, "platform.runtimeDone", {"requestId": request_id, "status": status}, phase)
+
+
+def report_line(style: str, request_id: str, measured: Mapping[str, int], memory_mb: int) -> str:
+    """Return the line with what was measured of a request, without a line break; "" for none.
+
+    Args:
+        style: One of LOG_STYLES.
+        request_id: The request's id.
+        measured: duration_us, cpu_us, init_us and peak_memory_bytes, each if it is known.
+        memory_mb: The memory that the function is said to have.
+    """
+    duration, cpu, init = (
+        measured[key] / 1000 if key in measured else None for key in ("duration_us", "cpu_us", "init_us")
+    )
+    metrics = (
+        ("durationMs", "Duration", duration),
+        ("billedDurationMs", "Billed Duration", None if duration is None else math.ceil(duration)),
+        ("memorySizeMB", "Memory Size", memory_mb),
+        ("maxMemoryUsedMB", "Max Memory Used", _megabytes(measured)),
+        ("cpuMs", "CPU Time", cpu),
+        ("initDurationMs", "Init Duration", init),
+    )
+    known = [(name, label, value) for name, label, value in metrics if value is not None]
+    if style not in ("fc", "lambda"):
+        rounded = {name: round(value, 3) for name, _, value in known}
+        return _record(style, "platform.report", {"requestId": request_id, "metrics": rounded})
+    fields = [f"REPORT RequestId: {request_id}"]
+    for name, label, value in known:
+        shown = f"{value:.2f}" if isinstance(value, float) else str(value)
+        fields.append(f"{label}: {shown} {'MB' if name.endswith('MB') else 'ms'}")
+    return "\t".join(fields) + "\t"
+
+
+def short_line(request_id: str, failed: bool, measured: Mapping[str, int], limit_mb: int | None) -> str:
+    """Return the one line that follows a request in the style SHORT, without a line break.
+
+    Args:
+        request_id: The request's id.
+        failed: Whether its outcome is an error.
+        measured: As for report_line.
+        limit_mb: The function's memory limit in MB, None if it has none.
+    """
+    parts = [f"pipe-init: {request_id} {'failed' if failed else 'done'}"]
+    if "duration_us" in measured:
+        parts[0] += f" {'after' if failed else 'in'} {measured['duration_us'] / 1000:.2f} ms"
+    used, of = _megabytes(measured), "" if limit_mb is None else f" of {limit_mb}"
+    if used is not None:
+        parts.append(f"memory {used}{of} MB")
+    elif limit_mb is not None:
+        parts.append(f"memory limit {limit_mb} MB")
+    if "init_us" in measured:
+        parts.append(f"init {measured['init_us'] / 1000:.2f} ms")
+    return ", ".join(parts)
+
+
+def _megabytes(measured: Mapping[str, int]) -> int | None:
+    peak = measured.get("peak_memory_bytes")
+    return None if peak is None else math.ceil(peak / 2**20)
+
+
 def _phase_of(request: Request) -> str:
-    return str((request.metadata or {}).get("phase", formats.INVOKE))
+    return str((request.metadata or {}).get("phase", INVOKE))
+
+
+def _camel_case(phase: str) -> str:
+    """Return a phase as Function Compute writes it: PreStop."""
+    return "".join(part.capitalize() for part in phase.split("-"))
+
+
+def _lambda_phase(phase: str) -> str:
+    return "" if phase == INVOKE else f" Phase: {phase}"
+
+
+def _record(style: str, type: str, record: Mapping[str, object], phase: str = INVOKE) -> str:
+    """Return a record as Lambda's JSON log has it; "" for another style."""
+    if style != "json":
+        return ""
+    more = {} if phase == INVOKE else {"phase": phase}
+    return to_line({"time": timestamp(), "type": type, "record": {**record, **more}}).decode()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipe_init.log.formats import json_line
 from pipe_init.log.journal import INFO, Journal
+from pipe_init.log.json_lines import json_line
 from pipe_testing.command import Finished, PipeInit, popen
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

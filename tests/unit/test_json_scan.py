@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipe_init.cli.results.json_scan import MAX_DEPTH, STEP, is_one_value, scan
 from pipe_init.cli.results.json_text import is_utf8
-from pipe_init.log.formats import one_line
+from pipe_init.log.json_lines import one_line
 from pipe_runtime.call.codec import encode_result
 from pipe_runtime.wire.messages import JSON
 

@@ -13,18 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.log.formats import (
-    ERROR_STYLES,
-    LOG_STYLES,
-    end_line,
-    error_object,
-    error_text,
-    json_line,
-    parse_stacks,
-    report_line,
-    short_line,
-    start_line,
-)
+from pipe_init.log.error_formats import ERROR_STYLES, error_object, error_text
+from pipe_init.log.formats import parse_stacks
+from pipe_init.log.json_lines import json_line
+from pipe_init.log.request_lines import LOG_STYLES, end_line, report_line, short_line, start_line
 
 ID = "b3d1c0de-0000-4000-8000-000000000001"
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

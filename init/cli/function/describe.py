@@ -16,7 +16,7 @@ import msgpack
 
 from ...limits import rlimits
 from ...limits.confinement import Confinement
-from ...log import formats
+from ...log.request_lines import AUTO, SHORT, SUMMARY
 from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
 from ...workers import launch
 from ..options.platforms import LAMBDA, NONE
@@ -113,9 +113,9 @@ def log_style(options: RunOptions) -> str:
     """Return the style of the lines around requests (log/formats.py) that the options ask for."""
     if options.quiet:
         return "none"
-    if options.log_style != formats.AUTO:
+    if options.log_style != AUTO:
         return options.log_style
-    return formats.SHORT if options.events is None else formats.SUMMARY
+    return SHORT if options.events is None else SUMMARY
 
 
 def identity_inputs(

@@ -15,7 +15,8 @@ from click.core import ParameterSource
 
 from pipe_runtime.wire.connection import MAX_CONCURRENCY
 
-from ...log import formats
+from ...log.error_formats import ERROR_STYLES
+from ...log.request_lines import AUTO, LOG_STYLES
 from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
 from .grouped import Decorated, Line, Number, Seconds, option
 from .platforms import MEANS, PLATFORMS
@@ -277,9 +278,9 @@ class RunOptions:
         "Lines about events on stderr: fc, lambda, json or none. Default: auto, one short line after a single event, "
         "and a summary of --events on a terminal. json also makes JSON of what the function logs and prints.",
         metavar="STYLE",
-        type=click.Choice(formats.LOG_STYLES),
+        type=click.Choice(LOG_STYLES),
         callback=of_platform,
-        default=formats.AUTO,
+        default=AUTO,
     )
     log_level: str | None = _output(
         "The lowest level that is logged: TRACE, DEBUG, INFO, WARN, ERROR or FATAL. Default: INFO, or as the "
@@ -290,7 +291,7 @@ class RunOptions:
     error_style: str = _output(
         "A failure on stderr: text, or JSON as lambda or fc gives it. Default: auto, text on a terminal, else lambda.",
         metavar="STYLE",
-        type=click.Choice(formats.ERROR_STYLES),
+        type=click.Choice(ERROR_STYLES),
         callback=of_platform,
         default="auto",
     )

@@ -10,12 +10,12 @@ import os
 
 import click
 
-from ...log import formats
+from ...log.error_formats import error_object, error_text, logged
 from ...log.journal import ERROR, INFO, Journal
+from ...log.json_lines import to_line
 from ...model import Function, Outcome
 from ..options.platforms import LAMBDA
 from ..options.run_options import RunOptions
-from .json_text import dumped
 from .terminal import for_stderr, is_terminal, wants_colour
 
 MAX_HINTED = 100
@@ -51,10 +51,10 @@ class Failures:
         self.find_source(outcome)
         style, failure = self._options.error_style, outcome.problem or {}
         if style == "text" or (style == "auto" and is_terminal(2) and not self._is_json):
-            text = formats.error_text(failure).rstrip("\n")
+            text = error_text(failure).rstrip("\n")
         else:
-            error = formats.error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
-            text = dumped(formats.logged(error) if self._is_json else error).decode()
+            error = error_object("fc" if style == "fc" else "lambda", failure, outcome.request_id)
+            text = to_line(logged(error) if self._is_json else error).decode()
         text = for_stderr(text)
         if text.startswith("{"):
             self._journal.say(text)

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .json_text import dumped, text_pieces
+from ...log.json_lines import to_line
+from .json_text import text_pieces
 
 _NO_TOKEN = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
@@ -63,7 +64,7 @@ def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterato
     which.
     """
     pieces, is_base64 = text_pieces(body)
-    yield dumped(response_object(http))[:-1] + b', "body": '
+    yield to_line(response_object(http))[:-1] + b', "body": '
     yield from pieces
     yield b', "isBase64Encoded": true}' if is_base64 else b', "isBase64Encoded": false}'
 

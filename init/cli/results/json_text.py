@@ -7,22 +7,15 @@ and U+2029 (str.splitlines and Node's readline). They are written as escapes. Th
 from __future__ import annotations
 
 import codecs
-import json
 from binascii import b2a_base64
 from collections.abc import Iterator
-from typing import Any
 
-from ...log.formats import LINE_ENDS, one_line
+from ...log.json_lines import LINE_ENDS, one_line, to_line
 
 PIECE = 48 * 1024
 """Bytes that are handled at a time: a multiple of three, so that the base64 of pieces is the base64 of the whole."""
 
 Data = bytes | bytearray
-
-
-def dumped(value: Any) -> bytes:
-    """Return a value of pipe-init's own as JSON for a line. A lone surrogate becomes its escape."""
-    return one_line(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def is_utf8(data: Data) -> bool:
@@ -65,7 +58,7 @@ def _string(data: Data) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     yield b'"'
     for piece in slices(data, len(data)):
-        yield dumped(decoder.decode(piece))[1:-1]
+        yield to_line(decoder.decode(piece))[1:-1]
     yield b'"'
 
 

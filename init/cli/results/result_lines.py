@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from pipe_runtime.wire.messages import JSON, JSON_LINES
 
-from ...log import formats
+from ...log.error_formats import error_object
+from ...log.json_lines import one_line, to_line
 from ...model import EXIT_FUNCTION_FAILED, Outcome
 from ...policy.errors import problem
 from .http_response import response_pieces
-from .json_text import PIECE, Data, dumped, is_utf8, slices, text_pieces, value_pieces
+from .json_text import PIECE, Data, is_utf8, slices, text_pieces, value_pieces
 from .terminal import harmless_pieces
 
 MAX_LINE = 64 * 1024 * 1024
@@ -89,7 +90,7 @@ class ResultLines:
         """
         outcome, data = result.outcome, result.data
         if outcome.content_type == JSON and self._is_short(result):  # the frequent case, and the fastest
-            return (formats.one_line(bytes(data)) + b"\n",)
+            return (one_line(bytes(data)) + b"\n",)
         pieces = self._pieces(result, index)
         if self._terminal:
             pieces = harmless_pieces(pieces)
@@ -158,7 +159,7 @@ class ResultLines:
     def _value(self, result: Result) -> Iterator[bytes | memoryview]:
         outcome, data = result.outcome, result.data
         if outcome.problem is not None:
-            yield dumped(formats.error_object(self._style, outcome.problem, outcome.request_id))
+            yield to_line(error_object(self._style, outcome.problem, outcome.request_id))
         elif outcome.http is not None:
             yield from response_pieces(outcome.http, data)
         elif outcome.content_type == JSON_LINES and not self._raw:

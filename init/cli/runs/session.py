@@ -20,8 +20,10 @@ from ...kernel.host import SoleHost
 from ...kernel.outlet import Patience, same_file
 from ...kernel.reaper import become_subreaper
 from ...limits.confinement import cgroup_folders
-from ...log import formats
+from ...log.error_formats import error_line
 from ...log.journal import INFO, LOG_CAP, Journal
+from ...log.json_lines import json_line
+from ...log.request_lines import SUMMARY
 from ...model import MAX_PAYLOAD, Outcome, Request, new_request_id
 from ...workers.early import EarlyStart, start_early
 from ..function.aws_region import note_about_region
@@ -89,7 +91,7 @@ class Session:
         if shared:
             self.output.share(journal)
         if self.logs_json:
-            journal.json_line = formats.json_line
+            journal.json_line = json_line
         return journal
 
     def run(self) -> int:
@@ -124,7 +126,7 @@ class Session:
         from .lines import LineReader
 
         options, reader = self.options, LineReader(self.source, MAX_PAYLOAD)
-        summary = Summary() if self.function.log_style == formats.SUMMARY and is_terminal(2) else None
+        summary = Summary() if self.function.log_style == SUMMARY and is_terminal(2) else None
 
         def count(outcome: Outcome) -> None:
             self._show_failure(outcome)
@@ -175,7 +177,7 @@ class Session:
         ending = self.supervisor.interrupted_by
         if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
-        why = signal.Signals(ending).name if ending else for_stderr(formats.error_line(run.reason))
+        why = signal.Signals(ending).name if ending else for_stderr(error_line(run.reason))
         read = f"It read {run.read} event{'' if run.read == 1 else 's'}"
         lines = "Lines are missing, because stdout was not read" if self.output.given_up else "Each has a line"
         rest = "" if reader.exhausted else "; later events, if any, were not read"

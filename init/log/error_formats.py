@@ -1,0 +1,136 @@
+"""Show an error to people and tools: as an object in the platforms' forms, as text, or within one line.
+
+An error is ERROR's metadata (docs/protocol.md), and its texts come from a hostile process. So a field of another type
+than it should have counts as missing. This module does not know where the error goes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .json_lines import timestamp
+
+ERROR_STYLES = ("auto", "text", "lambda", "fc")
+"""The values of --error-style."""
+
+LINE_LENGTH = 1000
+"""The most characters of an error within a line."""
+
+_DEPTH = 16
+"""How deep causes and groups may be nested. Our runtime sends fewer, but another one may have sent them."""
+
+
+def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    """Return an error as Lambda's clients ("lambda") or Function Compute's ("fc") give it, with its causes added."""
+    limit = _limit(problem)
+    return {**_object(style, problem, 0), "requestId": request_id, **({"limit": limit} if limit else {})}
+
+
+def logged(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an error object with a time and a level in front, as Lambda's JSON log has it."""
+    return {"timestamp": timestamp(), "level": "ERROR", **error}
+
+
+def error_text(problem: Mapping[str, Any]) -> str:
+    """Return an error as Python prints one: causes first, most recent call last, ending in a line break."""
+    lines, limit = _text(problem, 0), _limit(problem)
+    if limit:
+        lines.append(_limit_text(limit))
+    return "\n".join(lines) + "\n"
+
+
+def error_line(problem: Mapping[str, Any]) -> str:
+    """Return an error's type and message as a part of one line, without the request's id before it."""
+    message = re.sub(r"^RequestId: \S* Error: ", "", _string(problem, "error_message"))
+    return " ".join(_title(problem, message).split()).rstrip(".")[:LINE_LENGTH]
+
+
+def _object(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    stack = _stack(problem)
+    result: dict[str, Any] = {
+        "errorMessage": _string(problem, "error_message"),
+        "errorType": _string(problem, "error_type"),
+        "stackTrace": stack if style == "fc" else [_stack_line(*entry) for entry in stack],
+    }
+    causes, members = _inner(problem, depth)
+    for cause in causes:
+        result["cause"] = _object(style, cause, depth + 1)
+    if members:
+        result["exceptions"] = [_object(style, member, depth + 1) for member in members]
+    return result
+
+
+def _text(problem: Mapping[str, Any], depth: int) -> list[str]:
+    lines: list[str] = []
+    causes, members = _inner(problem, depth)
+    for cause in causes:
+        lines += [*_text(cause, depth + 1), "", "which led to:", ""]
+    stack = _stack(problem)
+    if stack:
+        lines.append("Traceback (most recent call last):")
+        lines += [_stack_line(*entry).rstrip("\n") for entry in stack]
+    lines.append(_title(problem, _string(problem, "error_message")))
+    for number, member in enumerate(members, 1):
+        lines += [f"  +-- {number} of {len(members)}:"]
+        lines += ["  | " + line for text in _text(member, depth + 1) for line in text.split("\n")]
+    return lines
+
+
+def _title(problem: Mapping[str, Any], message: str) -> str:
+    """Return an error's type and, if there is one, its message, as Python prints them."""
+    kind = _string(problem, "error_type")
+    return f"{kind}: {message}" if message else kind
+
+
+def _inner(problem: Mapping[str, Any], depth: int) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return an error's cause, if it has one, and the members of a group. The innermost error has neither."""
+    if depth == _DEPTH:
+        return [], []
+    members = problem.get("exceptions")
+    found = [problem.get("cause")], members if isinstance(members, list) else []
+    causes, members = ([each for each in errors if isinstance(each, Mapping)] for errors in found)
+    return causes, members
+
+
+def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
+    """Return the limit that was hit; {} for none."""
+    found = problem.get("limit")
+    types = {"name": str, "value": int, "peak": int, "counts": str, "resident": int}
+    known = found if isinstance(found, Mapping) and type(found.get("name")) is str else {}
+    return {key: known[key] for key, wanted in types.items() if type(known.get(key)) is wanted}
+
+
+def _limit_text(limit: Mapping[str, object]) -> str:
+    """Return the line about a limit: its name, its value and what was measured."""
+    unit = {"time": " ms", "cpu_time": " ms", "pids": "", "open_files": ""}.get(str(limit["name"]), " bytes")
+    parts = [f"Limit: {limit['name']}" + (f" {limit['value']}{unit}" if "value" in limit else "")]
+    if "counts" in limit:
+        parts[0] += f" of {limit['counts']}"
+        parts.append("beyond which allocations are refused")
+    if "peak" in limit:
+        parts.append(f"peak {limit['peak']}{unit}")
+    if "resident" in limit:
+        parts.append(f"at most {limit['resident']} bytes were resident")
+    return ", ".join(parts)
+
+
+def _stack(problem: Mapping[str, Any]) -> list[list[Any]]:
+    """Return the calls of a stack: [file, line, function, code]."""
+    entries = problem.get("stack")
+    calls = [entry for entry in entries if isinstance(entry, list)] if isinstance(entries, list) else []
+    return [call for call in calls if [type(part) for part in call] == [str, int, str, str]]
+
+
+def _stack_line(file: str, line: int, function: str, code: str) -> str:
+    """Return a call as traceback.format_list() writes it, or the marker of calls that were left out."""
+    if not file:
+        return f"  {function}\n"
+    text = f'  File "{file}", line {line}, in {function}\n'
+    return text + f"    {code.strip()}\n" if code.strip() else text
+
+
+def _string(problem: Mapping[str, Any], key: str) -> str:
+    value = problem.get(key)
+    return value if isinstance(value, str) else ""
