@@ -1,6 +1,7 @@
 """`pipe-init exec`: the command's options and their help.
 
-What they do stands in plain_init.py. Simple command lines do not come here: quick.py reads them without click.
+What they do is in exec/plain_init.py. Simple command lines do not come here: exec/command_line.py reads them without
+click.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ pipe-init exec -s -v --pdeathsig TERM -- make test
 
 
 def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A conversion for click of one that says with ValueError what is wrong with a text."""
+    """Return a conversion for click that reports a ValueError of `convert` as wrong usage."""
 
     def converted(text: str) -> Any:
         try:
@@ -46,6 +47,7 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 )
 @option(
     "--rewrite",
+    "rewrites",
     group="Signals",
     metavar="A:B",
     type=checked(rewriting),
@@ -54,6 +56,7 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 )
 @option(
     "--pdeathsig",
+    "parent_death",
     group="Signals",
     metavar="SIGNAL",
     type=checked(signal_number),
@@ -61,6 +64,7 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 )
 @option(
     "--setsid/--no-setsid",
+    "session",
     group="Processes",
     default=False,
     help="Give the program a session of its own. Default: a process group of its own, in the foreground of the "
@@ -76,13 +80,13 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 @option(
     "--grace",
     group="Processes",
-    metavar="SECONDS",
     type=Seconds(0.0, 3600.0),
     default=plain_init.GRACE,
     help="Between TERM and KILL for what the program leaves behind. Default: 2.",
 )
 @option(
     "--leave-rest",
+    "leave",
     group="Processes",
     is_flag=True,
     help="At the end, leave alone what the program leaves behind. As PID 1 the kernel kills it.",
@@ -104,17 +108,12 @@ def execute(context: click.Context, /, **given: Any) -> int:
 
 
 def options_of(given: Mapping[str, Any]) -> plain_init.Options:
-    """Return what the command line says, as the init takes it. click.UsageError: it contradicts itself."""
-    if given["subreaper"] and given["leave_rest"]:
+    """Return the options as the init takes them.
+
+    Raises:
+        click.UsageError: They contradict each other.
+    """
+    if given["subreaper"] and given["leave"]:
         raise click.UsageError("--subreaper ends what --leave-rest leaves alone: choose one.")
-    return plain_init.Options(
-        command=tuple(given["command"]),
-        group=given["group"],
-        subreaper=given["subreaper"],
-        verbose=given["verbose"],
-        rewrites=dict(given["rewrite"]),
-        session=given["setsid"],
-        parent_death=given["pdeathsig"] or 0,
-        grace=given["grace"],
-        leave=given["leave_rest"],
-    )
+    changed = {"rewrites": dict(given["rewrites"]), "parent_death": given["parent_death"] or 0}
+    return plain_init.Options(**{**given, **changed})

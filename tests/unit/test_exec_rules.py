@@ -184,5 +184,6 @@ class TestCommandLine:
         options = [parameter for parameter in execute.params if isinstance(parameter, click.Option)]
         for option in options:
             assert isinstance(option, GroupedOption) and option.group and option.help
-            assert option.envvar == f"PIPE_INIT_{str(option.name).upper()}"
+            long = max(option.opts, key=len).removeprefix("--")
+            assert option.envvar == f"PIPE_INIT_{long.upper().replace('-', '_')}"
         assert len({option.envvar for option in options}) == len(options) == 8

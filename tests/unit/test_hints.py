@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import hypothesis.strategies as st
 import pytest
 
 from pipe_init.cli.options.platforms import FC, NONE
+from pipe_init.cli.options.run_options import RunOptions
 from pipe_init.cli.results.hints import hint
-from pipe_init.cli.results.load_hints import MAX_ENTRIES, Setting
+from pipe_init.cli.results.load_hints import MAX_ENTRIES
+from pipe_init.cli.run import run
 from pipe_runtime.call.codec import decode_event, encode_result
 from pipe_runtime.call.faults import describe
 from pipe_runtime.load import handler
@@ -29,6 +32,23 @@ PARSED = "the event is parsed already; with --raw, or --platform fc, the handler
 SWAPPED = "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
 REQUEST = "the handler wants a web request"
 CLOUD = "annotate the parameter with pipe_runtime.cloudevent.CloudEvent"
+
+
+DEFAULTS = RunOptions(**run.make_context("run", ["index.handler"]).params)
+
+
+def options(
+    handler: str,
+    code_dir: str = ".",
+    platform: str | None = None,
+    raw: bool = False,
+    http: bool = False,
+    concurrency: int = 1,
+) -> RunOptions:
+    """Return the options of a run."""
+    kind = "wsgi" if http else "auto"
+    given = {"platform": platform, "raw": raw, "type": kind, "concurrency": concurrency}
+    return replace(DEFAULTS, handler=handler, code_dir=Path(code_dir), **given)
 
 
 class Context:
@@ -83,7 +103,7 @@ class TestWhileItRuns:
         ],
     )
     def test_parsed_events(self, tmp_path: Path, body: str, parameters: str, event: object, expected: str) -> None:
-        found = hint(raised(body, parameters, event, tmp_path), Setting("index.handler"))
+        found = hint(raised(body, parameters, event, tmp_path), options("index.handler"))
         assert expected in found and bool(found) == bool(expected)
         assert "\n" not in found
 
@@ -104,8 +124,8 @@ class TestWhileItRuns:
     )
     def test_bytes(self, tmp_path: Path, body: str, expected: str) -> None:
         problem = raised(body, "event, context", b"no JSON", tmp_path)
-        assert hint(problem, Setting("index.handler", raw=True)).startswith(expected)
-        with_platform = hint(problem, Setting("index.handler", platform=FC, raw=True))
+        assert hint(problem, options("index.handler", raw=True)).startswith(expected)
+        with_platform = hint(problem, options("index.handler", platform=FC, raw=True))
         assert ("--platform fc" in with_platform) == bool(expected)
 
     @pytest.mark.parametrize(
@@ -119,7 +139,7 @@ class TestWhileItRuns:
         ],
     )
     def test_an_event_of_a_rest_api(self, tmp_path: Path, body: str, http: bool, expected: str) -> None:
-        found = hint(raised(body, "event, context", {}, tmp_path), Setting("index.handler", http=http))
+        found = hint(raised(body, "event, context", {}, tmp_path), options("index.handler", http=http))
         assert expected in found and bool(found) == bool(expected)
 
     @pytest.mark.parametrize(
@@ -128,12 +148,12 @@ class TestWhileItRuns:
     )
     def test_no_room_for_the_stacks_of_threads(self, limit: object, expected: str) -> None:
         problem = {"error_type": "RuntimeError", "error_message": "can't start new thread", "limit": limit}
-        found = hint(problem, Setting("index.handler"))
+        found = hint(problem, options("index.handler"))
         assert found.startswith(expected) and bool(found) == bool(expected)
 
     @pytest.mark.parametrize(("kind", "message"), [("EOFError", "EOF when reading a line"), ("BdbQuit", "")])
     def test_nothing_to_read(self, kind: str, message: str) -> None:
-        found = hint({"error_type": kind, "error_message": message}, Setting("index.handler"))
+        found = hint({"error_type": kind, "error_message": message}, options("index.handler"))
         assert found.startswith("a function's stdin is empty")
 
     def test_an_event_that_is_not_json(self) -> None:
@@ -141,22 +161,22 @@ class TestWhileItRuns:
             decode_event(b"no JSON", JSON)
         except Fault as fault:
             problem = describe(fault)
-        assert hint(problem, Setting("index.handler")).startswith("with --raw the handler gets bytes")
-        assert not hint(problem, Setting("index.handler", raw=True))
+        assert hint(problem, options("index.handler")).startswith("with --raw the handler gets bytes")
+        assert not hint(problem, options("index.handler", raw=True))
 
     def test_no_region(self) -> None:
         problem = {"error_type": "NoRegionError", "error_message": "You must specify a region."}
-        assert "--platform lambda sets" in hint(problem, Setting("index.handler", platform=NONE))
-        assert "-E AWS_REGION" in hint(problem, Setting("index.handler"))
+        assert "--platform lambda sets" in hint(problem, options("index.handler", platform=NONE))
+        assert "-E AWS_REGION" in hint(problem, options("index.handler"))
 
     def test_a_result_of_bytes(self) -> None:
         try:
             encode_result({"a": b"\xff"}, JSON)
         except Fault as fault:
             problem = describe(fault)
-        assert "--bytes base64" in hint(problem, Setting("index.handler"))
-        assert not hint(problem, Setting("index.handler", raw=True))
-        assert not hint({**problem, "error_message": "another"}, Setting("index.handler"))
+        assert "--bytes base64" in hint(problem, options("index.handler"))
+        assert not hint(problem, options("index.handler", raw=True))
+        assert not hint({**problem, "error_message": "another"}, options("index.handler"))
 
     @pytest.mark.parametrize("work", [lambda: signal.signal(signal.SIGUSR1, signal.SIG_DFL), asyncio.get_event_loop])
     def test_what_only_the_main_thread_can(self, work: Callable[[], object]) -> None:
@@ -171,21 +191,21 @@ class TestWhileItRuns:
         thread = threading.Thread(target=run)
         thread.start()
         thread.join()
-        assert "use --workers instead" in hint(problems[0], Setting("index.handler", concurrency=2))
-        assert not hint(problems[0], Setting("index.handler"))
+        assert "use --workers instead" in hint(problems[0], options("index.handler", concurrency=2))
+        assert not hint(problems[0], options("index.handler"))
 
     def test_too_many_parameters(self) -> None:
         message = "handler() missing 1 required positional argument: 'callback'"
         problem = {"error_type": "TypeError", "error_message": message, "stack": []}
-        assert "a handler takes (event, context)" in hint(problem, Setting("index.handler"))
-        assert not hint(problem, Setting("index.other"))
+        assert "a handler takes (event, context)" in hint(problem, options("index.handler"))
+        assert not hint(problem, options("index.other"))
 
     def test_http_for_an_event_function(self) -> None:
         message = "Unable to unmarshal input: it is an HTTP request, and this function takes an event (…)"
         problem = {"error_type": "Runtime.UnmarshalError", "error_message": message}
-        assert "--platform lambda or fc" in hint(problem, Setting("index.handler", platform=NONE, http=True))
-        assert not hint(problem, Setting("index.handler", http=True))
-        assert not hint(problem, Setting("index.handler", platform=NONE))
+        assert "--platform lambda or fc" in hint(problem, options("index.handler", platform=NONE, http=True))
+        assert not hint(problem, options("index.handler", http=True))
+        assert not hint(problem, options("index.handler", platform=NONE))
 
 
 class TestWhileItLoads:
@@ -256,26 +276,26 @@ class TestWhileItLoads:
     )
     def test_names(self, folder: Path, name: str, command: str) -> None:
         name, command = name.format(folder=folder), command.format(folder=folder)
-        found = hint(self.error_of(name, folder), Setting(name, str(folder)))
+        found = hint(self.error_of(name, folder), options(name, str(folder)))
         wanted = f"try `pipe-init run {command or 'index.handler'}`"
         assert found.partition(" (HANDLER")[0] == wanted
 
     def test_a_file_is_told_from_a_name(self, folder: Path) -> None:
-        found = hint(self.error_of("index.py", folder), Setting("index.py", str(folder)))
+        found = hint(self.error_of("index.py", folder), options("index.py", str(folder)))
         assert found.endswith(" (HANDLER is module.function, not a file)")
 
     def test_nothing_is_there(self, tmp_path: Path) -> None:
         for name in ("index.handler", "index", "/", "..", "index.py", "a/../b.c", " "):
-            assert hint(self.error_of(name, tmp_path), Setting(name, str(tmp_path))) == ""
+            assert hint(self.error_of(name, tmp_path), options(name, str(tmp_path))) == ""
 
     def test_a_hook_is_not_the_handler(self, folder: Path) -> None:
-        setting = Setting("index.handler", str(folder))
+        setting = options("index.handler", str(folder))
         assert hint(self.error_of("index.initialise", folder), setting) == ""
         assert hint(self.error_of("index.helpr", folder), setting) == "there is index.helper"
 
     def test_a_dependency_that_is_missing(self, folder: Path) -> None:
         (folder / "index.py").write_text("import no_such_package.part\n")
-        found = hint(self.error_of("index.handler", folder), Setting("index.handler", str(folder)))
+        found = hint(self.error_of("index.handler", folder), options("index.handler", str(folder)))
         assert found.startswith("install no_such_package into the function's Python, or name the one")
 
     @pytest.mark.parametrize(
@@ -295,7 +315,7 @@ class TestWhileItLoads:
         problem = self.error_of("index.handler", folder)
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
-        assert hint(problem, Setting("index.handler", str(folder))).startswith(expected.format(folder=folder))
+        assert hint(problem, options("index.handler", str(folder))).startswith(expected.format(folder=folder))
 
     @pytest.mark.parametrize(
         ("name", "command"),
@@ -309,10 +329,10 @@ class TestWhileItLoads:
     def test_a_module_beside_the_handler(self, folder: Path, name: str, command: str) -> None:
         (folder / "src" / "app.py").write_text("import beside\n")
         problem = self.error_of(name, folder)
-        assert hint(problem, Setting(name, str(folder))).startswith("install beside ")
+        assert hint(problem, options(name, str(folder))).startswith("install beside ")
         (folder / "src" / "beside.py").touch()
         expected = f"beside is beside the handler; try `pipe-init run {command} -C {folder}/src`"
-        assert hint(problem, Setting(name, str(folder))) == expected
+        assert hint(problem, options(name, str(folder))) == expected
 
     @pytest.mark.parametrize(
         ("name", "statement"), [("index.handler", "from . import near"), ("pkg.mod.handler", "from .. import far")]
@@ -322,14 +342,14 @@ class TestWhileItLoads:
         (folder / "pkg").mkdir(parents=True)
         for file in ("index.py", "pkg/mod.py"):
             (folder / file).write_text(f"{statement}\n")
-        found = hint(self.error_of(name, folder), Setting(name, str(folder)))
+        found = hint(self.error_of(name, folder), options(name, str(folder)))
         assert found.endswith(f"; try `pipe-init run function.{name} -C {tmp_path}`")
 
     def test_what_the_module_itself_does_wrong(self, folder: Path) -> None:
         for text in ("def handler(:\n", "import json.nothing\n", "from json import nothing\n"):
             (folder / "index.py").write_text(text)
             assert "pipe-init run" not in hint(
-                self.error_of("index.handler", folder), Setting("index.handler", str(folder))
+                self.error_of("index.handler", folder), options("index.handler", str(folder))
             )
 
     def test_a_file_full_of_long_names_is_not_compared_for_minutes(self, tmp_path: Path) -> None:
@@ -338,24 +358,24 @@ class TestWhileItLoads:
         (tmp_path / "index.py").write_text("".join(lines) + "def prestop():\n")
         message = f"Handler '{names[5] * 16}b' missing on module 'index'"
         problem = {"error_type": "Runtime.HandlerNotFound", "error_message": message}
-        assert hint(problem, Setting("index.handler", str(tmp_path))) == ""
+        assert hint(problem, options("index.handler", str(tmp_path))) == ""
 
     def test_what_is_no_plain_file_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Check that the hint does not wait for a FIFO, even if the path was a plain file a moment ago."""
         os.mkfifo(tmp_path / "index.py")
         monkeypatch.setattr(os.path, "isfile", lambda path: str(path).endswith("index.py"))
         for name in ("index.handler", "index.handle", "main"):
-            assert hint(self.error_of(name, tmp_path), Setting(name, str(tmp_path))) == ""
+            assert hint(self.error_of(name, tmp_path), options(name, str(tmp_path))) == ""
         message = "Handler 'stop' missing on module 'index'"
         problem = {"error_type": "Runtime.HandlerNotFound", "error_message": message}
-        assert hint(problem, Setting("main.handler", str(tmp_path))) == ""
+        assert hint(problem, options("main.handler", str(tmp_path))) == ""
 
     def test_a_large_tree_is_not_searched(self, tmp_path: Path) -> None:
         for number in range(MAX_ENTRIES + 1):
             (tmp_path / f"a{number}").mkdir()
         (tmp_path / "zz").mkdir()
         (tmp_path / "zz" / "index.py").write_text("def handler(event):\n    pass\n")
-        assert hint(self.error_of("index.handler", tmp_path), Setting("index.handler", str(tmp_path))) == ""
+        assert hint(self.error_of("index.handler", tmp_path), options("index.handler", str(tmp_path))) == ""
 
 
 JUNK = st.recursive(
@@ -380,5 +400,5 @@ KINDS = [
 )
 def test_whatever_an_error_holds(kind: object, message: object, stack: object, name: str) -> None:
     problem = {"error_type": kind, "error_message": message, "stack": stack}
-    found = hint(problem, Setting(name, "/nowhere"))
+    found = hint(problem, options(name, "/nowhere"))
     assert found == "" or found.isprintable()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe_init.cli.runs.body import READ_SIZE
-from pipe_init.cli.runs.lines import MAX_HELD, MAX_WAITING, AsTheyCome, InOrder, LineReader
+from pipe_init.cli.runs.lines import MAX_HELD, MAX_WAITING, LineReader, ResultQueue
 
 LIMIT = 8
 
@@ -149,7 +149,7 @@ def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
     assert found == [b"1", b"2"]
 
 
-def given_with(results: InOrder[Result], key: str, result: Result, size: int = 0) -> list[tuple[int, Result]]:
+def given_with(results: ResultQueue[Result], key: str, result: Result, size: int = 0) -> list[tuple[int, Result]]:
     """Return what can be taken after one more result has come."""
     results.put(key, result, size)
     taken = []
@@ -161,7 +161,7 @@ def given_with(results: InOrder[Result], key: str, result: Result, size: int = 0
 class TestInOrder:
     @given(order=st.permutations(range(8)))
     def test_results_come_out_in_the_order_of_their_announcement(self, order: list[int]) -> None:
-        results: InOrder[int] = InOrder()
+        results: ResultQueue[int] = ResultQueue()
         for number in range(8):
             results.announce(str(number))
         given: list[int] = []
@@ -174,7 +174,7 @@ class TestInOrder:
             assert len(results) == 8 - len(given)
 
     def test_announcements_and_results_may_alternate(self) -> None:
-        results: InOrder[str] = InOrder()
+        results: ResultQueue[str] = ResultQueue()
         results.announce("a")
         assert given_with(results, "a", "A") == [(0, "A")]
         results.announce("b")
@@ -187,7 +187,7 @@ class TestInOrder:
         assert not results
 
     def test_so_many_may_wait(self) -> None:
-        results: InOrder[int] = InOrder()
+        results: ResultQueue[int] = ResultQueue()
         for number in range(MAX_WAITING):
             assert not results.full
             results.announce(str(number))
@@ -196,7 +196,7 @@ class TestInOrder:
         assert not results.full
 
     def test_so_many_bytes_may_wait(self) -> None:
-        results: InOrder[int] = InOrder()
+        results: ResultQueue[int] = ResultQueue()
         for number in range(3):
             results.announce(str(number))
         assert given_with(results, "1", 1, MAX_HELD - 1) == []
@@ -209,7 +209,7 @@ class TestInOrder:
 
 class TestAsTheyCome:
     def test_each_comes_with_its_place(self) -> None:
-        results: AsTheyCome[str] = AsTheyCome()
+        results: ResultQueue[str] = ResultQueue(unordered=True)
         for key in "abc":
             results.announce(key)
         assert given_with(results, "c", "C") == [(2, "C")]
@@ -222,7 +222,7 @@ class TestAsTheyCome:
         assert results.first is None and not results
 
     def test_so_many_may_be_awaited(self) -> None:
-        results: AsTheyCome[int] = AsTheyCome()
+        results: ResultQueue[int] = ResultQueue(unordered=True)
         for number in range(MAX_WAITING):
             assert not results.full
             results.announce(str(number))

@@ -19,7 +19,7 @@ from ...limits.confinement import Confinement
 from ...log.request_lines import AUTO, SHORT, SUMMARY
 from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
 from ...workers import launch
-from ..options.platforms import LAMBDA, NONE
+from ..options.platforms import NONE
 from ..options.run_options import RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size, packed_size
@@ -130,7 +130,7 @@ def identity_inputs(
         inherited: The variables that the function inherits.
     """
     return IdentityInputs(
-        platform=options.platform or LAMBDA,
+        platform=options.effective_platform,
         spelled_out=options.platform is not None,
         handler=options.handler,
         code_dir=str(options.code_dir.absolute()),
@@ -173,7 +173,7 @@ def configuration(options: RunOptions, identity: Identity, variables: Mapping[st
     if options.layer:
         fields["layers"] = [str(folder.absolute()) for folder in options.layer]
     if options.platform != NONE:
-        fields["platform"] = options.platform or LAMBDA
+        fields["platform"] = options.effective_platform
     if options.log_style == "json" or variables.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json":
         fields["log_format"] = "json"
     if options.log_level is not None:

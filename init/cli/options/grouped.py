@@ -23,6 +23,7 @@ class GroupedOption(click.Option):
     """An option that stands under a heading of its command's help."""
 
     def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
+        settings.setdefault("metavar", getattr(settings.get("type"), "metavar", None))
         super().__init__(*names, **settings)
         self.group = group
 
@@ -60,13 +61,27 @@ class Line(click.types.StringParamType):
         return [line for line in rv.splitlines() if line.strip()]
 
 
+class Count(click.IntRange):
+    """A whole number in a range. `metavar` is what the help calls the value."""
+
+    metavar = "N"
+
+
+class Megabytes(Count):
+    """A number of megabytes in a range."""
+
+    metavar = "MB"
+
+
 class Number(click.FloatRange):
     """A number in a range. NaN is in no range.
 
     Attributes:
+        metavar: What the help calls the value.
         what: What an error message calls it.
     """
 
+    metavar = "N"
     what = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -84,6 +99,7 @@ class Number(click.FloatRange):
 class Seconds(Number):
     """A number of seconds in a range."""
 
+    metavar = "SECONDS"
     what = "number of seconds"
 
 

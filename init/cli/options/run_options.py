@@ -18,8 +18,8 @@ from pipe_runtime.wire.connection import MAX_CONCURRENCY
 from ...log.error_formats import ERROR_STYLES
 from ...log.request_lines import AUTO, LOG_STYLES
 from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
-from .grouped import Decorated, Line, Number, Seconds, option
-from .platforms import MEANS, PLATFORMS
+from .grouped import Count, Decorated, Line, Megabytes, Number, Seconds, option
+from .platforms import LAMBDA, MEANS, PLATFORMS
 
 TYPES = ("auto", "event", "wsgi", "asgi")
 """The kinds of function. With auto the runtime looks at the handler."""
@@ -172,47 +172,34 @@ class RunOptions:
     include: bool = _http("Print status and headers before the body. (A line of --events always has them.)", "-i")
 
     # Limits
-    timeout: float = _limit(
-        "For each event. Default: 60.", "-t", metavar="SECONDS", type=Seconds(0.001, 86400.0), default=60.0
-    )
+    timeout: float = _limit("For each event. Default: 60.", "-t", type=Seconds(0.001, 86400.0), default=60.0)
     memory: int | None = _limit(
-        "The function's memory, at least 16. Default: no limit.",
-        "-m",
-        metavar="MB",
-        type=click.IntRange(MIN_MEMORY_MB, MAX_MEMORY_MB),
+        "The function's memory, at least 16. Default: no limit.", "-m", type=Megabytes(MIN_MEMORY_MB, MAX_MEMORY_MB)
     )
     pids: int | None = _limit(
-        "Processes and threads at the same time, the worker among them. Default: no limit.",
-        metavar="N",
-        type=click.IntRange(1, MAX_COUNT),
+        "Processes and threads at the same time, the worker among them. Default: no limit.", type=Count(1, MAX_COUNT)
     )
     cpu_time: int | None = _limit(
         "CPU time of each process of the function in its whole life. Default: no limit.",
         metavar="SECONDS",
-        type=click.IntRange(1, 10**9),
+        type=Count(1, 10**9),
     )
     cpus: float | None = _limit(
-        "Its share of CPU time, in CPUs: 0.5 is half of one. Needs a cgroup. Default: no limit.",
-        metavar="N",
-        type=Number(0.01, 1e6),
+        "Its share of CPU time, in CPUs: 0.5 is half of one. Needs a cgroup. Default: no limit.", type=Number(0.01, 1e6)
     )
     open_files: int | None = _limit(
-        "Descriptors of each process, at least 16. Default: no limit.",
-        metavar="N",
-        type=click.IntRange(MIN_OPEN_FILES, MAX_COUNT),
+        "Descriptors of each process, at least 16. Default: no limit.", type=Count(MIN_OPEN_FILES, MAX_COUNT)
     )
     file_size: int | None = _limit(
-        "The largest file that it may write. Default: no limit.", metavar="MB", type=click.IntRange(0, MAX_MEMORY_MB)
+        "The largest file that it may write. Default: no limit.", type=Megabytes(0, MAX_MEMORY_MB)
     )
     output_limit: int | None = _limit(
-        "How large a result may be, streamed or not. Default: no limit of its own.",
-        metavar="MB",
-        type=click.IntRange(1, MAX_MEMORY_MB),
+        "How large a result may be, streamed or not. Default: no limit of its own.", type=Megabytes(1, MAX_MEMORY_MB)
     )
     log_limit: int | None = _limit(
         "What an event may log; more is counted and dropped. Default: 1024.",
         metavar="KB",
-        type=click.IntRange(1, MAX_MEMORY_MB),
+        type=Megabytes(1, MAX_MEMORY_MB),
     )
     cgroup: tuple[Path, ...] = _limit(
         "A cgroup that was delegated to you: workers get groups below it, for --memory, --pids and --cpus. Of "
@@ -220,31 +207,19 @@ class RunOptions:
         metavar="DIR",
         type=FOLDER,
     )
-    start_timeout: float = _limit(
-        "For loading the handler. Default: 10.", metavar="SECONDS", type=Seconds(0.001, 86400.0), default=10.0
-    )
+    start_timeout: float = _limit("For loading the handler. Default: 10.", type=Seconds(0.001, 86400.0), default=10.0)
     grace: float = _limit(
-        "Between asking a worker to end and forcing it. Default: 2.",
-        metavar="SECONDS",
-        type=Seconds(0.0, 3600.0),
-        default=2.0,
+        "Between asking a worker to end and forcing it. Default: 2.", type=Seconds(0.0, 3600.0), default=2.0
     )
-    max_requests: int | None = _limit(
-        "Replace a worker after so many events. Default: never.", metavar="N", type=click.IntRange(1)
-    )
+    max_requests: int | None = _limit("Replace a worker after so many events. Default: never.", type=Count(1))
     max_growth: int | None = _limit(
         "Replace a worker whose memory has grown by so much since it was ready. Default: never.",
-        metavar="MB",
-        type=click.IntRange(1, MAX_MEMORY_MB),
+        type=Megabytes(1, MAX_MEMORY_MB),
     )
 
     # Speed
     workers: int = _speed(
-        "Processes among which the events are spread. Default: 1.",
-        "-w",
-        metavar="N",
-        type=click.IntRange(1, MAX_WORKERS),
-        default=1,
+        "Processes among which the events are spread. Default: 1.", "-w", type=Count(1, MAX_WORKERS), default=1
     )
     isolation: str = _speed(
         "process: a worker serves many events. request: each event has a process of its own, forked ahead. Default: "
@@ -262,14 +237,13 @@ class RunOptions:
     )
     concurrency: int = _speed(
         "How many events one worker handles at once: in threads, or in tasks if the handler is async. Default: 1.",
-        metavar="N",
-        type=click.IntRange(1, MAX_CONCURRENCY),
+        type=Count(1, MAX_CONCURRENCY),
         default=1,
     )
     spin: int = _speed(
         "How long to look for the next message before sleeping, while they come fast. Default: 50.",
         metavar="MICROSECONDS",
-        type=click.IntRange(0, 1000),
+        type=Count(0, 1000),
         default=50,
     )
 
@@ -296,6 +270,11 @@ class RunOptions:
         default="auto",
     )
     quiet: bool = _output("On stderr only what the function writes, and its error.", "-q")
+
+    @property
+    def effective_platform(self) -> str:
+        """The platform whose function it is."""
+        return self.platform or LAMBDA
 
     @property
     def has_event(self) -> bool:

@@ -14,7 +14,6 @@ from ...log.error_formats import error_object, error_text, logged
 from ...log.journal import ERROR, INFO, Journal
 from ...log.json_lines import to_line
 from ...model import Function, Outcome
-from ..options.platforms import LAMBDA
 from ..options.run_options import RunOptions
 from .terminal import for_stderr, is_terminal, wants_colour
 
@@ -69,12 +68,8 @@ class Failures:
             return
         self._hinted += 1
         from .hints import hint  # a run without errors does not need it
-        from .load_hints import Setting
 
-        platform = options.platform or LAMBDA
-        folder, together = str(options.code_dir), options.concurrency
-        setting = Setting(options.handler, folder, platform, options.raw, options.is_http, together)
-        text = hint(problem, setting)
+        text = hint(problem, options)
         if text and text not in self._hints:
             self._hints.add(text)
             self._journal.tell(for_stderr(f"pipe-init: hint: {text}"), INFO)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..options.platforms import FC, LAMBDA, NONE
-from .load_hints import Setting, of_loading
+from ..options.run_options import RunOptions
+from .load_hints import of_loading
 
 MAX_TEXT = 1024
 """Characters of a message or of a line of code that are looked at."""
@@ -57,64 +58,64 @@ _WANTS_REQUEST = (
 )
 
 
-def hint(problem: Mapping[str, Any], setting: Setting) -> str:
+def hint(problem: Mapping[str, Any], options: RunOptions) -> str:
     """Return what to do about an error, one line without a line break; "" if nothing is known.
 
     Args:
         problem: ERROR's metadata.
-        setting: What was asked for.
+        options: The options of the run.
     """
     kind, message = _text(problem.get("error_type")), _text(problem.get("error_message"))
     if kind == "Runtime.UnmarshalError":
-        return _of_event(message, setting)
+        return _of_event(message, options)
     if kind == "Runtime.MarshalError":
-        return _of_result(message, setting)
+        return _of_result(message, options)
     if kind.startswith("Runtime."):
-        return of_loading(kind, message, setting)
+        return of_loading(kind, message, options)
     if kind == "BdbQuit" or message == "EOF when reading a line":
         return "a function's stdin is empty, so it cannot ask, and a debugger gets no commands; print() goes to stderr"
     lines = list(_code(problem))
     if kind in ("KeyError", "NoRegionError"):
-        return _of_variable(kind, message, setting) or _of_rest_api(message, lines, setting)
+        return _of_variable(kind, message, options) or _of_rest_api(message, lines, options)
     return (
-        _of_event_form(message, lines, setting)
+        _of_event_form(message, lines, options)
         or _of_request(message, lines)
         or _of_order(message, lines)
-        or _of_wsgi(message, lines, setting)
-        or _of_thread(message, setting)
+        or _of_wsgi(message, lines, options)
+        or _of_thread(message, options)
         or _of_thread_stacks(message, problem)
     )
 
 
-def _of_event(message: str, setting: Setting) -> str:
-    if not setting.raw and not setting.http and _NOT_JSON.search(message):
+def _of_event(message: str, options: RunOptions) -> str:
+    if not options.raw and not options.is_http and _NOT_JSON.search(message):
         return "with --raw the handler gets bytes, which need not be JSON"
-    if "this function takes an event" not in message or not setting.http:
+    if "this function takes an event" not in message or not options.is_http:
         return ""
-    if setting.platform != NONE:
+    if options.effective_platform != NONE:
         return ""  # the function reads its event as a stream
     return "with --platform lambda or fc a handler gets the request as the event of that platform's HTTP trigger"
 
 
-def _of_result(message: str, setting: Setting) -> str:
-    if "codec can't decode byte" not in message or setting.raw or setting.http:
+def _of_result(message: str, options: RunOptions) -> str:
+    if "codec can't decode byte" not in message or options.raw or options.is_http:
         return ""
     return 'with --bytes base64 bytes become {"base64": …}, and with --raw they go out as they are'
 
 
-def _of_variable(kind: str, message: str, setting: Setting) -> str:
+def _of_variable(kind: str, message: str, options: RunOptions) -> str:
     found = _VARIABLE.search(message)
     name = "AWS_REGION" if kind == "NoRegionError" else found[1] if found else ""
     if not name:
         return ""
     theirs = FC if name.startswith(("FC_", "ALIBABA_")) else LAMBDA
-    if theirs != setting.platform:
+    if theirs != options.effective_platform:
         return f"--platform {theirs} sets the variables of that platform"
     return f"-E {name}=… gives the function this variable"
 
 
-def _of_rest_api(message: str, lines: list[str], setting: Setting) -> str:
-    if not setting.http or not _OF_REST_API.fullmatch(message) or not any(_EVENT.search(line) for line in lines):
+def _of_rest_api(message: str, lines: list[str], options: RunOptions) -> str:
+    if not options.is_http or not _OF_REST_API.fullmatch(message) or not any(_EVENT.search(line) for line in lines):
         return ""
     return (
         "--request makes an event with rawPath and requestContext.http.method, as function URLs and HTTP APIs do; give "
@@ -122,15 +123,15 @@ def _of_rest_api(message: str, lines: list[str], setting: Setting) -> str:
     )
 
 
-def _of_event_form(message: str, lines: list[str], setting: Setting) -> str:
-    if not setting.raw and _NOT_TEXT.search(message):
+def _of_event_form(message: str, lines: list[str], options: RunOptions) -> str:
+    if not options.raw and _NOT_TEXT.search(message):
         for line in lines:
             found = _WHOLE_EVENT.search(line)
             if found and (found[1] or found[2]) in _EVENT_NAMES:
-                how = "--platform fc" if setting.http else "--raw, or --platform fc,"
+                how = "--platform fc" if options.is_http else "--raw, or --platform fc,"
                 return f"the event is parsed already; with {how} the handler gets bytes to parse"
-    if setting.raw and _NOT_PARSED.search(message) and any(_EVENT.search(line) for line in lines):
-        what = "--platform fc" if setting.platform == FC else "--raw"
+    if options.raw and _NOT_PARSED.search(message) and any(_EVENT.search(line) for line in lines):
+        what = "--platform fc" if options.effective_platform == FC else "--raw"
         return f"the event is bytes with {what}; without it the handler gets parsed JSON"
     return ""
 
@@ -163,17 +164,17 @@ def _of_request(message: str, lines: list[str]) -> str:
     return ""
 
 
-def _of_wsgi(message: str, lines: list[str], setting: Setting) -> str:
+def _of_wsgi(message: str, lines: list[str], options: RunOptions) -> str:
     if "'Context' object is not callable" in message:
         return "a WSGI application whose second parameter is not called start_response needs --type wsgi"
     missing = re.search(r"(\w+)\(\) missing \d required positional arguments?: '(\w+)'", message)
-    if missing and missing[1] == re.split(r"[.:]", setting.handler)[-1] and not lines:
+    if missing and missing[1] == re.split(r"[.:]", options.handler)[-1] and not lines:
         return "a handler takes (event, context), (event) or nothing; for an application there is --type wsgi or asgi"
     return ""
 
 
-def _of_thread(message: str, setting: Setting) -> str:
-    if setting.concurrency > 1 and re.search(r"only works in main thread|no current event loop in thread", message):
+def _of_thread(message: str, options: RunOptions) -> str:
+    if options.concurrency > 1 and re.search(r"only works in main thread|no current event loop in thread", message):
         return "with --concurrency a plain function runs in a thread; for the main thread use --workers instead"
     return ""
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from ...kernel.plain_files import read_plain
-from ..options.platforms import LAMBDA
+from ..options.run_options import RunOptions
 
 MAX_FILE = 2**20
 """Bytes of a source file that are looked at."""
@@ -37,45 +36,24 @@ _DEFINED = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(|(app|applica
 _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The options that a hint depends on.
-
-    Attributes:
-        handler: HANDLER as given.
-        code_dir: --code-dir as given.
-        platform: The effective platform.
-        raw: Whether the function gets bytes.
-        http: Whether it is sent HTTP requests.
-        concurrency: How many events a worker runs at once.
-    """
-
-    handler: str
-    code_dir: str = "."
-    platform: str = LAMBDA
-    raw: bool = False
-    http: bool = False
-    concurrency: int = 1
-
-
-def of_loading(kind: str, message: str, setting: Setting) -> str:
+def of_loading(kind: str, message: str, options: RunOptions) -> str:
     """Return what to do about an error of the runtime, as one line; "" if nothing is known.
 
     Args:
         kind: Its type.
         message: Its text.
-        setting: What was asked for.
+        options: The options of the run.
     """
     if kind == "Runtime.ImportModuleError" and "(looked for" not in message:
         missing = _NO_MODULE.search(message)
         if missing is not None:
-            return _of_missing(missing[1], setting)
-        return _of_relative_import(setting) if "attempted relative import" in message else ""
+            return _of_missing(missing[1], options)
+        return _of_relative_import(options) if "attempted relative import" in message else ""
     if kind not in ("Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.MalformedHandlerName"):
         return ""
-    if not _is_about_handler(kind, message, setting.handler):
-        return _of_hook(message, setting)
-    found = _find(setting)
+    if not _is_about_handler(kind, message, options.handler):
+        return _of_hook(message, options)
+    found = _find(options)
     if found is None:
         return ""
     folder, module, function = found
@@ -84,18 +62,18 @@ def of_loading(kind: str, message: str, setting: Setting) -> str:
         return ""
     from shlex import quote  # something has failed already: time does not matter any more
 
-    place = "" if os.path.normpath(folder) == os.path.normpath(setting.code_dir) else f" -C {quote(folder)}"
-    if name == setting.handler and not place:
+    place = "" if os.path.normpath(folder) == os.path.normpath(options.code_dir) else f" -C {quote(folder)}"
+    if name == options.handler and not place:
         return ""
-    what = " (HANDLER is module.function, not a file)" if ".py" in setting.handler else ""
+    what = " (HANDLER is module.function, not a file)" if ".py" in options.handler else ""
     return f"try `pipe-init run {name}{place}`{what}"
 
 
-def _of_missing(module: str, setting: Setting) -> str:
+def _of_missing(module: str, options: RunOptions) -> str:
     """Return how to make a module importable that the function imports and Python did not find."""
     from shlex import quote  # something has failed already: time does not matter any more
 
-    code_dir = setting.code_dir
+    code_dir = str(options.code_dir)
     for name in ENVIRONMENTS:
         path = os.path.normpath(os.path.join(code_dir, name))
         if os.path.isfile(os.path.join(path, "bin", "python")) and path.isprintable():
@@ -104,11 +82,11 @@ def _of_missing(module: str, setting: Setting) -> str:
         path = os.path.normpath(os.path.join(code_dir, name))
         if _is_module(os.path.join(path, module)) and path.isprintable():
             return f"`--layer {quote(path)}` has {module}"
-    beside = _beside(setting)
+    beside = _beside(options)
     if beside and _is_module(os.path.join(beside[0], module)):
         return f"{module} is beside the handler; try `pipe-init run {beside[1]} -C {quote(beside[0])}`"
-    command = _from_above(setting)
-    if command and _is_module(os.path.join(setting.code_dir, os.pardir, module)):
+    command = _from_above(options)
+    if command and _is_module(os.path.join(options.code_dir, os.pardir, module)):
         return f"{module} is in the folder above; try {command}"
     return (
         f"install {module} into the function's Python, or name the one that has it with --python, or a folder that has "
@@ -116,47 +94,47 @@ def _of_missing(module: str, setting: Setting) -> str:
     )
 
 
-def _of_relative_import(setting: Setting) -> str:
-    command = _from_above(setting)
+def _of_relative_import(options: RunOptions) -> str:
+    command = _from_above(options)
     return f"a relative import needs the package that it is in; try {command}" if command else ""
 
 
-def _beside(setting: Setting) -> tuple[str, str] | None:
+def _beside(options: RunOptions) -> tuple[str, str] | None:
     """Return the folder of the handler's module, and HANDLER as named from there; None if it is the code directory."""
-    path, colon, function = setting.handler.partition(":")
+    path, colon, function = options.handler.partition(":")
     if not colon:
         path, _, function = path.rpartition(".")
     *folders, module = re.split(r"[./]", path.removeprefix("./"))
-    folder = os.path.normpath(os.path.join(setting.code_dir, *folders))
+    folder = os.path.normpath(os.path.join(options.code_dir, *folders))
     name = f"{module}{colon or '.'}{function}"
     if not folders or not all(folders) or not f"{folder}{name}".isprintable():
         return None
     return folder, name
 
 
-def _from_above(setting: Setting) -> str:
+def _from_above(options: RunOptions) -> str:
     """Return the command that runs the handler as part of the package that its code directory is; "" if it is none."""
     from shlex import quote
 
-    below = os.path.basename(os.path.abspath(setting.code_dir))
-    above = os.path.normpath(os.path.join(setting.code_dir, os.pardir))
-    if not below.isidentifier() or not f"{above}{setting.handler}".isprintable() or "/" in setting.handler:
+    below = os.path.basename(os.path.abspath(options.code_dir))
+    above = os.path.normpath(os.path.join(options.code_dir, os.pardir))
+    if not below.isidentifier() or not f"{above}{options.handler}".isprintable() or "/" in options.handler:
         return ""
-    return f"`pipe-init run {below}.{setting.handler} -C {quote(above)}`"
+    return f"`pipe-init run {below}.{options.handler} -C {quote(above)}`"
 
 
 def _is_module(path: str) -> bool:
     return os.path.isfile(f"{path}.py") or os.path.isdir(path)
 
 
-def _of_hook(message: str, setting: Setting) -> str:
+def _of_hook(message: str, options: RunOptions) -> str:
     """Return the defined name that resembles the name of a hook that was not found."""
     found = re.match(r"Handler '(\w+)' missing on module '([\w.]+)'", message)
     if found is None:
         return ""
     from difflib import get_close_matches  # something has failed already: time does not matter any more
 
-    names = _functions(os.path.join(setting.code_dir, *found[2].split(".")) + ".py")
+    names = _functions(os.path.join(options.code_dir, *found[2].split(".")) + ".py")
     close = get_close_matches(found[1][:MAX_NAME], names, 1)
     return f"there is {found[2]}.{close[0]}" if close else ""
 
@@ -169,22 +147,22 @@ def _is_about_handler(kind: str, message: str, handler: str) -> bool:
     return quoted is not None and quoted[1].rpartition(".")[2] in re.split(r"[./:]", handler)
 
 
-def _find(setting: Setting) -> tuple[str, str, str] | None:
+def _find(options: RunOptions) -> tuple[str, str, str] | None:
     """Return (folder, module, function) of what HANDLER most likely means."""
-    for place, modules, function in _readings(setting):
+    for place, modules, function in _readings(options):
         chosen = _choose(_functions(os.path.join(place, *modules) + ".py"), function)
         if chosen:
             return os.path.normpath(place), ".".join(modules), chosen
     return None
 
 
-def _readings(setting: Setting) -> Iterator[tuple[str, list[str], str]]:
+def _readings(options: RunOptions) -> Iterator[tuple[str, list[str], str]]:
     """Yield each (folder, modules, function) that HANDLER may mean, however it is spelled, likely ones first."""
-    handler = setting.handler.strip()
+    handler = options.handler.strip()
     if "\0" in handler:
         return
     place, _, last = handler.rstrip("/").rpartition("/")
-    folder = os.path.join(setting.code_dir, place or ("/" if handler.startswith("/") else ""))
+    folder = os.path.join(options.code_dir, place or ("/" if handler.startswith("/") else ""))
     parts = [part for part in re.split(r"[.:()]+", last) if part]
     if "py" in parts[1:]:
         parts.remove("py")  # it is a file's name
@@ -195,11 +173,11 @@ def _readings(setting: Setting) -> Iterator[tuple[str, list[str], str]]:
     for usual in USUAL_MODULES:
         yield os.path.join(folder, last), [usual], ""
     if parts:
-        below = list(islice(_folders_with(setting.code_dir, f"{parts[0]}.py"), 2))
+        below = list(islice(_folders_with(str(options.code_dir), f"{parts[0]}.py"), 2))
         if len(below) == 1:  # one of several would be a guess
             yield below[0], parts[:1], "".join(parts[1:2])
     for usual in USUAL_MODULES:
-        yield setting.code_dir, [usual], ""
+        yield str(options.code_dir), [usual], ""
 
 
 def _folders_with(code_dir: str, name: str) -> Iterator[str]:

@@ -8,6 +8,20 @@ READ_SIZE = 64 * 1024
 """Bytes to read at a time."""
 
 
+def read_some(descriptor: int) -> tuple[bytes | None, OSError | None]:
+    """Read once from a descriptor.
+
+    Returns:
+        The bytes, b"" at the end and None if there are none yet; and the error that is the end, if it is one.
+    """
+    try:
+        return os.read(descriptor, READ_SIZE), None
+    except BlockingIOError:
+        return None, None
+    except OSError as error:
+        return b"", error
+
+
 class Body:
     """The bytes of an event: some that are in memory, then those of a descriptor.
 
@@ -43,14 +57,9 @@ class Body:
 
     def read_ahead(self) -> None:
         """Read the next piece into memory, if there is one now."""
-        try:
-            piece = os.read(self._descriptor, READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.error, piece = error, b""
-        self._data = memoryview(piece)
-        if not piece:
+        piece, self.error = read_some(self._descriptor)
+        self._data = memoryview(piece or b"")
+        if piece == b"":
             if self._descriptor > 0:
                 os.close(self._descriptor)
             self._descriptor = -1

@@ -15,7 +15,7 @@ import click
 from ...kernel.signals import Signals
 from ...model import MAX_PAYLOAD
 from ..options.run_options import RunOptions
-from .body import READ_SIZE, Body
+from .body import Body, read_some
 
 MAX_EVENT = 1024 * 1024 * 1024
 """Bytes of a single event that is read before it is sent."""
@@ -104,15 +104,12 @@ def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> by
         if descriptor not in ready:
             signals.drain()  # a child has died: the supervisor collects it later
             continue
-        try:
-            data = os.read(descriptor, READ_SIZE)
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            raise click.UsageError(f"Cannot read {source}: {error.strerror}.") from None
-        if not data:
+        data, error = read_some(descriptor)
+        if error is not None:
+            raise click.UsageError(f"Cannot read {source}: {error.strerror}.")
+        if data == b"":
             break
-        pieces.append(data)
-        size += len(data)
+        pieces.append(data or b"")
+        size += len(pieces[-1])
     signals.wake()
     return b"".join(pieces)

@@ -17,7 +17,7 @@ from ...policy.errors import problem
 from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines
-from .lines import MAX_HELD, AsTheyCome, InOrder, LineReader
+from .lines import MAX_HELD, LineReader, ResultQueue
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class EventsRun:
         self._request = request
         self._counted = counted
         self._max_held = max_held
-        self._order: InOrder[Result] = AsTheyCome() if unordered else InOrder()
+        self._order: ResultQueue[Result] = ResultQueue(unordered)
         self._collected: dict[str, _Collected] = {}
         self._collected_size = 0
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()

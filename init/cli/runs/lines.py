@@ -1,20 +1,26 @@
-"""JSON Lines: cut a descriptor's bytes into lines, and put results back into the order of their events."""
+"""Cut the bytes of a descriptor into lines, and put results back into the order of their events."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from typing import Generic, TypeVar
 
-from .body import READ_SIZE
+from .body import read_some
 
 Result = TypeVar("Result")
 
 
 class LineReader:
-    """The lines of a descriptor, at most `limit` bytes each; blank ones are left out.
+    """Read the lines of a descriptor. Blank lines are left out.
 
-    A longer line is dropped as it comes and given as `None`: memory does not follow the input.
+    Args:
+        descriptor: The descriptor.
+        limit: The longest line, in bytes. A longer one is dropped while it is read, so memory does not grow with it.
+
+    Attributes:
+        descriptor: The descriptor.
+        ended: Whether everything was read.
+        error: Why it could not be read to its end; None if it could.
     """
 
     def __init__(self, descriptor: int, limit: int) -> None:
@@ -28,29 +34,24 @@ class LineReader:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last line was given."""
+        """Whether the last line was taken."""
         return self.ended and not self._lines
 
     def has_line(self) -> bool:
-        """Whether `next_line` can be called."""
+        """Return whether `next_line` can be called."""
         return bool(self._lines)
 
     def next_line(self) -> bytes | None:
-        """A line without its line break, or None for one that is too long."""
+        """Return a line without its line break; None for one that is too long."""
         return self._lines.popleft()
 
     def fill(self) -> None:
-        """Read once; blocks unless the descriptor is readable. `error` is why it ended, if it could not be read."""
-        try:
-            data = os.read(self.descriptor, READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.error, self.ended = error, True
-            return
+        """Read once. This waits unless the descriptor is readable."""
+        data, self.error = read_some(self.descriptor)
         if not data:
-            self.ended = True
-            self._end_line()
+            self.ended = data is not None
+            if self.error is None and self.ended:
+                self._end_line()
             return
         *whole, rest = data.split(b"\n")
         for piece in whole:
@@ -83,78 +84,40 @@ MAX_HELD = 64 * 1024 * 1024
 """Bytes of results that may wait to be printed. While there are more, no further events are announced."""
 
 
-class InOrder(Generic[Result]):
-    """Return results, each with its place, in the order in which their keys were announced.
+class ResultQueue(Generic[Result]):
+    """Return results, each with the place of its event, in the order of the events or in that in which they come.
+
+    Args:
+        unordered: Whether results are returned in the order in which they come.
 
     Attributes:
         size: Bytes of the results that are held.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unordered: bool = False) -> None:
         self.size = 0
-        self._order: deque[str] = deque()
-        self._given = 0
-        self._results: dict[str, tuple[Result, int]] = {}
+        self._unordered = unordered
+        self._places: dict[str, int] = {}  # of the events whose results have not come, in their order
+        self._came: dict[int, tuple[Result, int]] = {}  # place: result and size
+        self._announced = self._taken = 0
 
     def __len__(self) -> int:
-        """Return how many were announced and not taken."""
-        return len(self._order)
+        """Return how many events were announced whose results were not taken."""
+        return self._announced - self._taken
 
     @property
     def full(self) -> bool:
-        """Whether results have to be taken before more is announced."""
+        """Whether results have to be taken before more events are announced."""
         return len(self) >= MAX_WAITING or self.size >= MAX_HELD
 
     @property
     def awaited(self) -> int:
-        """How many were announced and have not come."""
-        return len(self._order) - len(self._results)
-
-    @property
-    def first(self) -> str | None:
-        """The key of the result that `take` returns next; None if no result is awaited."""
-        return self._order[0] if self._order else None
-
-    def announce(self, key: str) -> None:
-        """Note that a result with this key will come."""
-        self._order.append(key)
-
-    def put(self, key: str, result: Result, size: int = 0) -> None:
-        """Accept a result that holds `size` bytes."""
-        self._results[key] = result, size
-        self.size += size
-
-    def take(self) -> tuple[int, Result] | None:
-        """Return the next result with its place, counted from 0; None if it has not come yet."""
-        if not self._order or self._order[0] not in self._results:
-            return None
-        result, size = self._results.pop(self._order.popleft())
-        self.size -= size
-        self._given += 1
-        return self._given - 1, result
-
-
-class AsTheyCome(InOrder[Result]):
-    """Return results, each with its place, in the order in which they come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._places: dict[str, int] = {}
-        self._came: deque[tuple[int, Result, int]] = deque()
-        self._announced = 0
-
-    def __len__(self) -> int:
-        """Return how many were announced and not taken."""
-        return len(self._places) + len(self._came)
-
-    @property
-    def awaited(self) -> int:
-        """How many were announced and have not come."""
+        """How many results have not come."""
         return len(self._places)
 
     @property
     def first(self) -> str | None:
-        """The key, of those whose result has not come, that was announced first; None if there is none."""
+        """The key of the first event whose result has not come; None if all have."""
         return next(iter(self._places), None)
 
     def announce(self, key: str) -> None:
@@ -164,13 +127,15 @@ class AsTheyCome(InOrder[Result]):
 
     def put(self, key: str, result: Result, size: int = 0) -> None:
         """Accept a result that holds `size` bytes."""
-        self._came.append((self._places.pop(key), result, size))
+        self._came[self._places.pop(key)] = result, size
         self.size += size
 
     def take(self) -> tuple[int, Result] | None:
-        """Return the next result with its place; None if all that came were taken."""
-        if not self._came:
+        """Return the next result with its place, counted from 0; None if it has not come yet."""
+        place = next(iter(self._came), -1) if self._unordered else self._taken
+        if place not in self._came:
             return None
-        place, result, size = self._came.popleft()
+        result, size = self._came.pop(place)
         self.size -= size
+        self._taken += 1
         return place, result
