@@ -98,7 +98,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that modes.py does not want in this run."""
+    """Leave out the tests that modes.py does not want in this run, and let the heavy ones run last."""
     left_out = []
     for item in items:
         mode = _params(item).get("process_mode")
@@ -109,6 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
+    items.sort(key=lambda item: item.get_closest_marker("heavy") is not None)
 
 
 def _modes_of(item: Any) -> tuple[str, ...]:

@@ -9,10 +9,14 @@ import sys
 from importlib import util
 from pathlib import Path
 
+import pytest
+
 from pipe_testing.environment import unmeasured
 from pipe_testing.patience import HANGS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+pytestmark = pytest.mark.heavy
 
 
 def run(program: str, *options: str) -> str:

@@ -23,7 +23,7 @@ from pipe_testing.patience import HANGS
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FUNCTIONS = Path(__file__).parents[1] / "functions" / "chaos"
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.heavy, pytest.mark.unmeasured]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ FOLDER = TREE / "tests" / "functions" / "differential"
 LOADING = TREE / "tests" / "functions" / "differential_loading"
 DOCUMENT = TREE / "docs" / "lambda.md"
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.heavy, pytest.mark.unmeasured]
 
 CLIENT_CONTEXT = {
     "custom": {"a": "b", "n": [1]},

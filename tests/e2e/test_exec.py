@@ -49,6 +49,7 @@ def lean(code: str) -> str:
 
 
 class TestExitCodes:
+    @pytest.mark.heavy
     def test_all_256(self) -> None:
         printed = lean("print([code_of('/bin/sh', '-c', f'exit {code}') for code in range(256)])")
         assert printed == f"{list(range(256))}\n"

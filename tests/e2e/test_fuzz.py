@@ -31,6 +31,7 @@ SINGLE_COST = 10
 NAMES = [fuzz.SINGLE, *(mode.name for mode in fuzz.MODES)]
 
 
+@pytest.mark.heavy
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("name", NAMES)
 def test_random_misbehaviour_breaks_no_promise(name: str, seed: int) -> None:

@@ -24,7 +24,7 @@ from pipe_testing.command import Finished, PipeInit, popen
 
 MODES = modes.ON_REQUEST
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.heavy, pytest.mark.unmeasured]
 
 FUNCTIONS = Path(__file__).parents[1] / "functions" / "kinds"
 FILE = FUNCTIONS / "kinds.py"

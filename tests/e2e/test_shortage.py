@@ -20,7 +20,7 @@ from pipe_testing.environment import unmeasured
 from pipe_testing.installed import bare_python, put_into, site_packages
 from pipe_testing.patience import HANGS
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.heavy, pytest.mark.unmeasured]
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,7 @@ print(codes)
 """
 
 
+@pytest.mark.heavy
 def test_all_256_exit_codes_as_pid_1(require_tool: Callable[[str], str]) -> None:
     prefix = [] if os.geteuid() == 0 else [require_tool("unshare"), "--map-root-user"]
     why = refusal(*prefix, require_tool("unshare"), "--pid", "--fork")
