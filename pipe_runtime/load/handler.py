@@ -1,13 +1,12 @@
-"""From a handler's name to something that can be called with an event and a context.
+"""Find the handler by its name, and tell what kind of function it is.
 
-The function's module loads through the ordinary import system, under its dotted name. This file knows
-nothing of requests, pipes or results; namespace.prepare() must have run.
+The ordinary import system loads the function's module, under its dotted name. This module knows no requests, pipes or
+results. namespace.prepare() must have run.
 """
 
 from __future__ import annotations
 
 import _frozen_importlib
-import _frozen_importlib_external
 import os
 import sys
 
@@ -18,55 +17,48 @@ from ..wire.errors import Fault
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType, TracebackType
+    from types import ModuleType
     from typing import Any
-
-    from ..wire.errors import StackEntry
 
 _FunctionType = type(lambda: None)
 _MethodType: type = type(namespace.own_library.__enter__)
-_ModuleType = type(sys)
 _import = __import__
-_NEAR_MISSES = 5  # a hint, not a listing
 _MAX_WRAPPERS = 100  # functions that wrap each other in a circle must not hang the load
 _VARARGS = 0x04  # inspect.CO_VARARGS, and so on
 _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x100, 0x200
 _PLAIN_TYPES = (None, dict, list, str, int, float, bool, bytes, object)
 _PLAIN_NAMES = frozenset(("dict", "list", "str", "int", "float", "bool", "bytes", "object", "Any", "typing.Any"))
 _accepted: set[str] = set()
-"""Top-level modules loaded here before; a function's hooks often live in the module of its handler."""
-
-# By identity: a function's file or module may be called like ours.
-_MACHINERY = (globals(), vars(namespace), vars(_frozen_importlib), vars(_frozen_importlib_external))
+"""Top-level modules that were loaded here before: a function's hooks are often in the module of its handler."""
 
 
 class _NotFound(Fault):
-    """The module itself is nowhere; an import that fails inside it is another matter."""
+    """The module itself does not exist. An import that fails inside it is another error."""
 
 
 def find(name: str, code_dir: str) -> Callable[..., object]:
-    """Find what is called `name`, importing its module.
+    """Return the callable with this name. It imports the callable's module.
 
-    name: ``index.handler``, ``pkg.mod.func``, ``dir/index.handler``, ``index:Class.method`` …
-    code_dir: the folder that the name is relative to.
-    Raises Fault with the error names of docs/protocol.md; whatever else the module raises while it is
-        imported (SystemExit too) passes through.
+    Args:
+        name: ``index.handler``, ``pkg.mod.func``, ``dir/index.handler``, ``index:Class.method`` …
+        code_dir: The folder that the name is relative to.
+
+    Raises:
+        Fault: An error of docs/protocol.md's table.
+        BaseException: Any other exception that the module raises while it is imported, SystemExit too.
     """
     code_dir = os.path.abspath(code_dir)
     certain, guesses, attributes = _parse(name)
-    before = set(sys.modules)
-    undo: list[Callable[[], None]] = []
-    try:
-        shown, module, rest = _import_chain(certain, guesses, attributes, code_dir, undo)
-        return _resolve(shown, module, rest)
-    except BaseException:  # SystemExit as well: whatever ended it, no half-imported module may stay
-        _clean_up(before, undo)
-        raise
+    shown, module, rest = _import_chain(certain, guesses, attributes, code_dir)
+    return _resolve(shown, module, rest)
 
 
 def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
-    """Split into the parts that must be folders and modules, those behind them that may be modules or
-    attributes (of index.Class.method only the import of index tells), and all that may be attributes."""
+    """Split a name into three lists.
+
+    They are the parts that must be folders and modules, the parts after them that may be modules or attributes (of
+    index.Class.method only the import of index tells), and all parts that may be attributes.
+    """
 
     def malformed(why: str) -> Fault:
         return Fault("Runtime.MalformedHandlerName", f"Bad handler '{name}': {why}")
@@ -93,17 +85,13 @@ def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
 
 
 def _import_chain(
-    certain: list[str],
-    guesses: list[str],
-    attributes: list[str],
-    code_dir: str,
-    undo: list[Callable[[], None]],
+    certain: list[str], guesses: list[str], attributes: list[str], code_dir: str
 ) -> tuple[str, ModuleType, list[str]]:
-    """Import step by step; returns the innermost module's name, the module, and the attributes behind it."""
+    """Import step by step. Return the innermost module's name, the module, and the attributes after it."""
     parts = [*certain, *guesses]
     _refuse_builtin(parts, code_dir)
     module: ModuleType | None = None
-    full, place = "", code_dir
+    full, place, is_added = "", code_dir, False
     for index, part in enumerate(parts):
         guess = index - len(certain)
         if module is not None and guess >= 0 and not hasattr(module, "__path__"):
@@ -115,7 +103,8 @@ def _import_chain(
         try:
             path = os.path.join(place, part)
             if index + 1 < len(parts) and os.path.isdir(path):
-                module = _import_folder(full, shown, path, code_dir, undo)
+                module, added = _import_folder(full, shown, path, code_dir)
+                is_added |= added
             else:
                 module = _import_one(full, shown, place)
         except _NotFound:
@@ -124,7 +113,7 @@ def _import_chain(
             raise
         place = path
     assert module is not None  # _parse leaves no name without a module
-    if undo and not _within(module, code_dir):
+    if is_added and not _within(module, code_dir):
         raise _conflict(full)
     _accepted.add(full.partition(".")[0])
     return full, module, attributes[len(guesses) :]
@@ -141,7 +130,7 @@ def _refuse_builtin(parts: list[str], code_dir: str) -> None:
         return
     loaded = sys.modules[top]
     spec = namespace.spec_of(loaded)
-    # A module from a layer that something else has imported already is still what its name means.
+    # If something has imported a module from a layer already, that module is still what its name means.
     foreign = spec is None or bool(spec.origin) and not namespace.same_origin(spec, found)
     if namespace.is_standard(spec) or (foreign and not _within(loaded, code_dir)):
         raise _conflict(".".join(parts))
@@ -156,12 +145,14 @@ def _within(module: ModuleType, code_dir: str) -> bool:
     return spec is not None and bool(spec.origin) and str(spec.origin).startswith(os.path.join(code_dir, ""))
 
 
-def _import_folder(full: str, shown: str, path: str, code_dir: str, undo: list[Callable[[], None]]) -> ModuleType:
-    """Import the package that a folder of the function is, whatever else bears its name.
+def _import_folder(full: str, shown: str, path: str, code_dir: str) -> tuple[ModuleType, bool]:
+    """Import the package that a folder of the function is, even if another package has its name.
 
-    A folder ``test`` without ``__init__.py`` loses to the standard library's package, and ``v1.2`` is no
-    module's name. The first is added to the package that won, so that both keep working; the second gets a
-    package made for it.
+    A folder ``test`` without ``__init__.py`` loses to the standard library's package, so it is added to that package,
+    and both keep working. ``v1.2`` is no module's name, so a package is made for it.
+
+    Returns:
+        The package, and whether the folder had to be added.
     """
     try:
         module = _import_one(full, shown, os.path.dirname(path))
@@ -172,114 +163,24 @@ def _import_folder(full: str, shown: str, path: str, code_dir: str, undo: list[C
         parent, _, child = full.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
-        undo.append(lambda: _forget(full))
-        return module
-    paths = getattr(module, "__path__", None)
-    if _within(module, code_dir) or (paths is not None and path in paths):
-        return module
-    module.__path__ = [*(paths or ()), path]
-    undo.append(lambda: _restore_path(module, paths))
-    return module
-
-
-def _forget(full: str) -> None:
-    sys.modules.pop(full, None)
-    parent, _, child = full.rpartition(".")
-    if parent in sys.modules:
-        vars(sys.modules[parent]).pop(child, None)
-
-
-def _restore_path(module: ModuleType, paths: object) -> None:
-    if paths is None:
-        del module.__path__
-    else:
-        module.__path__ = paths  # type: ignore[assignment]  # a namespace package's is no list
-
-
-def _clean_up(before: set[str], undo: list[Callable[[], None]]) -> None:
-    for step in reversed(undo):
-        step()
-    # The import system drops the module that failed, but not what a failed package had imported of itself.
-    for name in sorted(set(sys.modules) - before):
-        parent = name.rpartition(".")[0]
-        if parent and parent not in sys.modules:
-            sys.modules.pop(name, None)
+        return module, True
+    paths = getattr(module, "__path__", ())
+    if _within(module, code_dir) or path in paths:
+        return module, False
+    module.__path__ = [*paths, path]
+    return module, True
 
 
 def _import_one(full: str, shown: str, place: str) -> ModuleType:
+    """Import one module. `place` is the folder where it should be."""
     try:
         _import(full)
         return sys.modules[full]
-    except SyntaxError as error:
-        raise _syntax_fault(shown, error, full, place) from None
-    except ImportError as error:
-        failed = f"Unable to import module '{shown}'"
-        stack = _stack(error.__traceback__)
-        if not stack and isinstance(error, ModuleNotFoundError) and f"{full}.".startswith(f"{error.name}."):
-            why = f"{error} ({_looked_for(full, place)})"
-            raise _NotFound("Runtime.ImportModuleError", f"{failed}: {why}") from None
-        raise Fault("Runtime.ImportModuleError", f"{failed}: {error}", stack) from None
-    except ValueError as error:
-        # Before 3.12 a null byte in a source file is no SyntaxError.
-        if "null bytes" in str(error):
-            raise _syntax_fault(shown, error, full, place) from None
-        raise
-    except OSError as error:
-        stack = _stack(error.__traceback__)
-        if stack:  # the module's own failure
+    except (ImportError, SyntaxError, ValueError, OSError) as error:
+        fault, is_missing = namespace.own("load.failures").of_import(error, full, shown, place)
+        if fault is None:
             raise
-        raise Fault("Runtime.ImportModuleError", f"Unable to import module '{shown}': {error}") from None
-
-
-def _looked_for(full: str, place: str) -> str:
-    part = full.rpartition(".")[2]
-    text = f"looked for {part}.py and {part}/__init__.py in {place}"
-    try:
-        there = sorted(file for file in os.listdir(place) if file.endswith(".py"))
-    except OSError as error:
-        return f"{text}: {error.strerror}"
-    if len(there) > _NEAR_MISSES:
-        there[_NEAR_MISSES:] = ["…"]
-    return f"{text}; there is: {', '.join(there)}" if there else f"{text}, which has no .py file"
-
-
-def _syntax_fault(shown: str, error: SyntaxError | ValueError, full: str, place: str) -> Fault:
-    file = getattr(error, "filename", None)
-    line = getattr(error, "lineno", None)
-    text = getattr(error, "text", None)
-    if file is None:
-        # A file with null bytes: no error names it. Where it was imported is the next best.
-        stack = _stack(error.__traceback__)
-        if stack:
-            file, line, _, text = stack[-1]
-        else:
-            path = os.path.join(place, full.rpartition(".")[2])
-            file = os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
-            line = _line_of_null(file)
-    entry: StackEntry = [str(file), int(line or 1), "<module>", str(text or "").strip()]
-    return Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{shown}': {error}", [entry])
-
-
-def _line_of_null(file: str) -> int:
-    try:
-        with open(file, "rb") as source:
-            return source.read().partition(b"\0")[0].count(b"\n") + 1
-    except OSError:
-        return 1
-
-
-def _stack(traceback: TracebackType | None) -> list[StackEntry]:
-    """The calls in the function's own code, most recent last; empty where nothing of it was running."""
-    stack: list[StackEntry] = []
-    while traceback is not None:
-        frame, line = traceback.tb_frame, traceback.tb_lineno
-        traceback = traceback.tb_next
-        if any(frame.f_globals is machinery for machinery in _MACHINERY):
-            continue
-        file = frame.f_code.co_filename
-        code = namespace.source_line(file, line, frame.f_globals)
-        stack.append([file, line, frame.f_code.co_name, code])
-    return stack
+        raise (_NotFound(fault.error_type, fault.message) if is_missing else fault) from None
 
 
 def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[..., object]:
@@ -292,7 +193,7 @@ def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[
         except AttributeError:
             raise Fault("Runtime.HandlerNotFound", missing) from None
         except TypeError as error:
-            if _stack(error.__traceback__):
+            if namespace.own("load.failures").stack_of(error.__traceback__):
                 raise
             raise Fault("Runtime.HandlerNotFound", f"{missing}: no instance can be made: {error}") from None
     if not callable(found):
@@ -302,7 +203,7 @@ def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[
 
 
 def _step(owner: object, attribute: str) -> object:
-    """getattr, but a plain method of a class is that of an instance, made without arguments."""
+    """Return an attribute. A plain method of a class is that of an instance, which is made without arguments."""
     if isinstance(owner, type):
         for base in owner.__mro__:
             if attribute in base.__dict__:
@@ -313,8 +214,9 @@ def _step(owner: object, attribute: str) -> object:
 
 
 def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
-    """A callable of (event, context). Where the handler takes fewer arguments it is a wrapper, whose
-    ``__wrapped__`` is the handler itself.
+    """Return a callable of (event, context).
+
+    If the handler takes fewer arguments, it is a wrapper whose ``__wrapped__`` is the handler itself.
     """
     count = positional(handler)
     if count >= 2:
@@ -334,7 +236,7 @@ def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
 
 
 def type_of(handler: object) -> str:
-    """What kind of function it is, as far as the object tells: "asgi", "wsgi" or "event".
+    """Return what kind of function it is, as far as the object tells: "asgi", "wsgi" or "event".
 
     WSGI's callables take (environ, start_response), ASGI's (scope, receive, send); frameworks keep to these names.
     """
@@ -410,7 +312,7 @@ def _function_of(handler: object, stops_at_event: bool = False) -> tuple[Any, in
 
 
 def _called(kind: type) -> object:
-    """The `__call__` that instances of a class have, of its own or inherited."""
+    """Return the `__call__` of a class's instances, its own or an inherited one."""
     for base in kind.__mro__:
         if "__call__" in base.__dict__:
             return base.__dict__["__call__"]
@@ -418,7 +320,7 @@ def _called(kind: type) -> object:
 
 
 def positional(handler: Callable[..., object]) -> int:
-    """How many positional arguments the handler takes, 2 for any number and where nobody can tell."""
+    """Return how many positional arguments the handler takes; 2 for any number, and if it cannot be told."""
     function: Any = handler
     bound = 0
     if isinstance(type(handler).__dict__.get("__call__"), _FunctionType):
@@ -433,7 +335,7 @@ def positional(handler: Callable[..., object]) -> int:
             return code.co_argcount - bound
         if "__wrapped__" not in function.__dict__:
             return 2
-        # functools.wraps around (*args, **kwargs): what counts is what lies within.
+        # functools.wraps around (*args, **kwargs): the wrapped function counts.
         function = function.__dict__["__wrapped__"]
     inspect = late.inspect
     try:

@@ -1,0 +1,83 @@
+"""Say why a function's module could not be imported. It is loaded when an import has failed, and knows no handlers."""
+
+from __future__ import annotations
+
+import _frozen_importlib
+import _frozen_importlib_external
+import os
+
+from .. import namespace
+from ..wire.errors import Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..wire.errors import StackEntry
+
+_NEAR_MISSES = 5  # names of files in a message: a hint, not a listing
+_IMPORT_SYSTEM = (vars(_frozen_importlib), vars(_frozen_importlib_external))
+
+
+def of_import(error: Exception, full: str, shown: str, place: str) -> tuple[Fault | None, bool]:
+    """Return what to say about an import that failed, and whether the module itself does not exist.
+
+    There is nothing to say if the module's own code has raised something else.
+
+    Args:
+        error: What the import raised.
+        full: The module's name.
+        shown: Its name in a message.
+        place: The folder where it should be.
+    """
+    stack = stack_of(error.__traceback__)
+    if isinstance(error, SyntaxError) or (isinstance(error, ValueError) and "null bytes" in str(error)):
+        # Before Python 3.12 a null byte in a source file was a ValueError.
+        return _of_syntax(error, stack, full, shown, place), False
+    failed = f"Unable to import module '{shown}'"
+    if isinstance(error, ImportError):
+        if not stack and isinstance(error, ModuleNotFoundError) and f"{full}.".startswith(f"{error.name}."):
+            why = f"{error} ({_looked_for(full, place)})"
+            return Fault("Runtime.ImportModuleError", f"{failed}: {why}"), True
+        return Fault("Runtime.ImportModuleError", f"{failed}: {error}", stack), False
+    if isinstance(error, OSError) and not stack:
+        return Fault("Runtime.ImportModuleError", f"{failed}: {error}"), False
+    return None, False
+
+
+def _of_syntax(error: SyntaxError | ValueError, stack: list[StackEntry], full: str, shown: str, place: str) -> Fault:
+    entry = stack[-1] if stack else [_source_of(full, place), 1, "<module>", ""]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        entry = [error.filename, error.lineno or 1, "<module>", (error.text or "").strip()]
+    return Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{shown}': {error}", [entry])
+
+
+def _source_of(full: str, place: str) -> str:
+    """Return where the source of a module should be."""
+    path = os.path.join(place, full.rpartition(".")[2])
+    return os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
+
+
+def _looked_for(full: str, place: str) -> str:
+    part = full.rpartition(".")[2]
+    text = f"looked for {part}.py and {part}/__init__.py in {place}"
+    try:
+        there = sorted(file for file in os.listdir(place) if file.endswith(".py"))
+    except OSError as error:
+        return f"{text}: {error.strerror}"
+    if len(there) > _NEAR_MISSES:
+        there[_NEAR_MISSES:] = ["…"]
+    return f"{text}; there is: {', '.join(there)}" if there else f"{text}, which has no .py file"
+
+
+def stack_of(traceback: TracebackType | None) -> list[StackEntry]:
+    """Return the calls in the function's own code, most recent last; none if nothing of it was running."""
+    stack: list[StackEntry] = []
+    while traceback is not None:
+        frame, line = traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+        # By identity: a module of the function's may have the name of one of the import system's.
+        if not namespace.is_own(frame) and not any(frame.f_globals is variables for variables in _IMPORT_SYSTEM):
+            file = frame.f_code.co_filename
+            stack.append([file, line, frame.f_code.co_name, namespace.source_line(file, line, frame.f_globals)])
+    return stack
