@@ -131,7 +131,6 @@ def forks(count: int) -> list[float]:
         while not (reports := template.reports()) or not any(report.ours for report in reports):
             wait_for(template.control)
         os.waitpid(reports[-1].pid, 0)
-        template.forget(reports[-1].pid)
         worker.close()
     template.close()
     template.process.close_requests()

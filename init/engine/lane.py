@@ -43,6 +43,7 @@ class Lane(WorkerObserver):
         policy: Decides what to do.
         link: The conversation with the worker; None while there is no worker.
         requests: The requests that have no outcome yet, by id.
+        end: What is known of the end of the worker, or of the last one.
     """
 
     def __init__(
@@ -55,17 +56,7 @@ class Lane(WorkerObserver):
         outcomes: deque[Outcome],
         free: Callable[[Child], object],
     ) -> None:
-        """Make a lane without a worker.
-
-        Args:
-            number: As the attribute.
-            function: As the attribute.
-            source: Starts its workers.
-            journal: The init's log.
-            streams: The streams of all lanes.
-            outcomes: Where the outcomes go.
-            free: Kills what keeps a killed worker from ending.
-        """
+        """Make a lane without a worker. `free` kills what keeps a killed worker from ending."""
         self.number = number
         self.function = function
         self.policy = _policy_for(function)
@@ -76,7 +67,7 @@ class Lane(WorkerObserver):
         self._free = free
         self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
         self._memory = PeakMemory(executed=False)
-        self._end = WorkerEnd()
+        self.end = WorkerEnd()
         self._request_lines = RequestLines(function, journal)
         self._open = OpenRequests(number, function, journal, self._request_lines, streams, outcomes)
         self.requests = self._open.requests
@@ -99,9 +90,9 @@ class Lane(WorkerObserver):
         """Return the worker's pid; 0 if there is no worker, or its pid is not known yet."""
         return 0 if self.link is None else self.link.child.pid
 
-    def begin(self) -> None:
-        """Start a worker now if one is wanted before it is needed."""
-        self._perform(self.policy.begin(time.monotonic()))
+    def tell(self, event: Callable[[float], list[Action]]) -> None:
+        """Tell the policy of something that happens now, by one of its methods, and perform what it decides."""
+        self._perform(event(time.monotonic()))
 
     def submit(self, id: int, request: Request) -> None:
         """Take a request, whose id is higher than those before. ValueError: none is taken any more."""
@@ -124,38 +115,13 @@ class Lane(WorkerObserver):
         self._level = level
         self._perform(self.policy.pace(0 if level == FULL else 1, time.monotonic()))
 
-    def refuse(self, id: int, request: Request, cause: Cause) -> None:
-        """Answer a request that was not submitted, with what is known of the last worker."""
-        self.requests[id] = request
-        self._open.answer(id, cause, self._end)
-
-    def finish(self) -> None:
-        """Note that no more requests will come."""
-        self._perform(self.policy.finish(time.monotonic()))
-
-    def interrupt(self) -> None:
-        """End within the grace time, because of a signal."""
-        self._perform(self.policy.interrupt(time.monotonic()))
-
-    def abandon(self) -> None:
-        """Give up all requests: answer each as stopped, and give the worker the grace time to tidy up."""
-        self._perform(self.policy.abandon(time.monotonic()))
-
-    def hurry(self) -> None:
-        """End at once, because of a second signal: answer all requests as stopped."""
-        self._perform(self.policy.hurry(time.monotonic()))
-
-    def tick(self, now: float) -> None:
-        """Let the policy act on the time."""
-        self._perform(self.policy.tick(now))
-
     # How a worker ends
 
     def bury(self, death: Death) -> None:
         """Read the last words of a worker that is dead and collected, and let go of it. Call `died` next."""
         link = self.link
         assert link is not None, "only a worker that is there can die"
-        end = self._end
+        end = self.end
         end.death, end.peak_memory, end.stage = death, self._memory.of_the_dead(death), link.child.stage
         end.evidence = None if link.child.group is None else link.child.group.evidence()
         self.policy.gone()
@@ -166,15 +132,14 @@ class Lane(WorkerObserver):
 
     def died(self) -> None:
         """Go on after a worker's death, once the processes that it has left behind are dead, too."""
-        now = time.monotonic()
-        self._perform(self.policy.exec_failed(now) if self._end.exec_error else self.policy.died(now))
+        self.tell(self.policy.exec_failed if self.end.exec_error else self.policy.died)
 
     def never_forked(self, reason: NeverForked) -> None:
         """Go on without a worker that a template was to fork."""
-        end, link = self._end, self.link
-        end.death, end.start_error, end.exec_error = reason.death, reason.start_error, reason.exec_error
-        end.joining = isinstance(end.exec_error, JoinError)
+        end, link = self.end, self.link
         if link is not None:
+            end.death, end.start_error, end.exec_error = reason.death, reason.start_error, reason.exec_error
+            end.joining = isinstance(end.exec_error, JoinError)
             end.stage, end.of_template, end.farewell = link.child.stage, True, reason.farewell
             # The template may have died between the fork and its report. Then the worker lives, and may have begun.
             self._renounce(link)
@@ -184,7 +149,7 @@ class Lane(WorkerObserver):
     def not_a_child(self) -> None:
         """Go on without a worker that is not a child of the init, which therefore cannot see how it ends."""
         if self.link is not None:
-            self._end.unseen = True
+            self.end.unseen = True
             self._renounce(self.link)
             self.died()
 
@@ -200,13 +165,13 @@ class Lane(WorkerObserver):
         )
         self.policy.gone()
         self._let_go(link)
-        self._perform(self.policy.died(time.monotonic()))
+        self.tell(self.policy.died)
 
     def _let_go(self, link: Link) -> None:
-        self._end.dump = bytes(link.child.dump)
+        self.end.dump = bytes(link.child.dump)
         self._lines.worker_gone(link.connection.open_requests)
-        failed = self._end.death is None or self._end.death.description != "exit status 0"
-        self._request_lines.hook_over(failed, self._end.forced)
+        failed = self.end.death is None or self.end.death.description != "exit status 0"
+        self._request_lines.hook_over(failed, self.end.forced)
         self.link = None
         link.close()
 
@@ -224,7 +189,7 @@ class Lane(WorkerObserver):
         self.policy.cooperative = metadata.get("answers_dump", False)
         self._request_lines.hook_over(failed=False)
         self.policy.serves(metadata.get("concurrency", 1))
-        self._perform(self.policy.ready(time.monotonic()))
+        self.tell(self.policy.ready)
 
     def outcome(self, frame: Frame) -> None:
         """Take the worker's outcome of a request, if it counts."""
@@ -244,9 +209,9 @@ class Lane(WorkerObserver):
         self._lines.over(frame.id)
         self._expect_hook(link)
         if policy.phase is Phase.SERVING:
-            self._end.forced = False  # the worker was only slow, and goes on
-        elif actions and policy.phase is Phase.KILLED and not self._end.violation:
-            self._end.violation = f"an outcome for id {frame.id}, whose turn it was not"
+            self.end.forced = False  # the worker was only slow, and goes on
+        elif actions and policy.phase is Phase.KILLED and not self.end.violation:
+            self.end.violation = f"an outcome for id {frame.id}, whose turn it was not"
             link.ignore()
         self._perform(actions)
 
@@ -266,7 +231,7 @@ class Lane(WorkerObserver):
             return  # it was answered in the worker's place
         request_id, limit = self.requests[id].request_id, self.function.limits.output_bytes
         if limit is not None and (size := self._streams.size_with(id, data)) > limit:
-            self._end.sizes.setdefault(request_id, size)
+            self.end.sizes.setdefault(request_id, size)
             self._perform(self.policy.cut(id, time.monotonic()))
         else:
             self._streams.take(id, request_id, data)
@@ -281,32 +246,32 @@ class Lane(WorkerObserver):
 
     def stacks(self, entries: object) -> None:
         """Take the stacks that the worker has sent."""
-        self._end.stacks = stacks_by_request(entries)
-        if self._end.stacks:  # otherwise the signal may tell more
-            self._perform(self.policy.dumped(time.monotonic()))
+        self.end.stacks = stacks_by_request(entries)
+        if self.end.stacks:  # otherwise the signal may tell more
+            self.tell(self.policy.dumped)
 
     def dumped(self) -> None:
         """Note that stacks came through the dump pipe."""
-        self._perform(self.policy.dumped(time.monotonic()))
+        self.tell(self.policy.dumped)
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
         """Take the reason why the handler cannot be loaded. A worker that is ready must not end like that."""
         if self.policy.loading:
-            self._end.last_word = metadata
-            self._perform(self.policy.not_loaded(time.monotonic()))
+            self.end.last_word = metadata
+            self.tell(self.policy.not_loaded)
         elif self.link is not None and self.link.child.is_ready:
             self.violated(str(metadata["error_message"]))
 
     def closed(self) -> None:
         """Expect the worker's end."""
-        self._perform(self.policy.closed(time.monotonic()))
+        self.tell(self.policy.closed)
 
     def violated(self, why: str) -> None:
         """End a worker that broke the protocol."""
-        self._end.violation = why
+        self.end.violation = why
         if self.link is not None:
             self.link.ignore()
-        self._perform(self.policy.violation(time.monotonic()))
+        self.tell(self.policy.violation)
 
     # What the policy decides
 
@@ -337,7 +302,7 @@ class Lane(WorkerObserver):
 
     def _act_on(self, link: Link, action: Action) -> None:
         """Perform an action that only a worker needs which is not done in time, or is to end."""
-        end = self._end
+        end = self.end
         if isinstance(action, Dump):
             end.stacks, end.stage = {}, link.child.stage
             end.asked = link.ask_for_stacks(action.by_signal) or end.asked
@@ -358,15 +323,15 @@ class Lane(WorkerObserver):
 
     def _start(self) -> None:
         """Start a worker. If that is impossible, the policy is told that it has died."""
-        self._end = WorkerEnd()
+        self.end = WorkerEnd()
         self._request_lines.hook_begun(INITIALIZE)
         try:
             link = self._source.start(self)
         except TemplateBusy:
-            self._perform(self.policy.postponed(time.monotonic()))
+            self.tell(self.policy.postponed)
         except OSError as error:  # a later attempt may find a process, descriptors and memory
-            self._end.start_error = error
-            self._perform(self.policy.died(time.monotonic()))
+            self.end.start_error = error
+            self.tell(self.policy.died)
         else:
             self.link = link
             self._memory = PeakMemory(executed=link.child.forker is None)
@@ -394,12 +359,12 @@ class Lane(WorkerObserver):
         """Answer a request in the worker's place."""
         link = self.link
         if link is not None:
-            self._end.dump = bytes(link.child.dump)
-            self._end.peak_memory = link.child.peak_memory() or self._end.peak_memory
+            self.end.dump = bytes(link.child.dump)
+            self.end.peak_memory = link.child.peak_memory() or self.end.peak_memory
             if id in link.connection.open_requests:
                 self._lines.answered_in_its_place(id)
         self._unsendable.pop(id, None)
-        self._open.answer(id, cause, self._end)
+        self._open.answer(id, cause, self.end)
 
     def _expect_hook(self, link: Link) -> None:
         """Note that the pre-stop hook begins: it runs after STOP, as soon as no request is open."""

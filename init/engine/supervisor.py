@@ -162,8 +162,7 @@ class Supervisor:
         if failed is None:
             self._answer(request, Cause.STOPPED)
         else:
-            self._last_id += 1
-            failed.refuse(self._last_id, request, failed.policy.failure or Cause.START_FAILED)
+            self._answer(request, failed.policy.failure or Cause.START_FAILED, failed.end)
 
     def takes_body(self, id: int) -> bool:
         """Whether the request's streamed body can be fed now, or at least its end."""
@@ -208,7 +207,7 @@ class Supervisor:
         deadline = self.deadline
         if deadline is not None and (now := time.monotonic()) >= deadline:
             for lane in lanes:
-                lane.tick(now)
+                lane.tell(lane.policy.tick)
             if self._keeper is not None:
                 self._keeper.tick(now)
             if self._mourning:
@@ -225,7 +224,7 @@ class Supervisor:
         self._finished = True
         self._answer_queue(Cause.STOPPED)
         for lane in self._lanes:
-            lane.abandon()
+            lane.tell(lane.policy.abandon)
 
     def close(self) -> None:
         """See the workers, and all that they left, to their end. Afterwards there is no child."""
@@ -281,24 +280,24 @@ class Supervisor:
             lane.submit(*self._queue.popleft())
         if self._queue and (failed := self._dispatcher.failed) is not None:
             while self._queue:
-                failed.refuse(*self._queue.popleft(), failed.policy.failure or Cause.START_FAILED)
+                self._answer(self._queue.popleft()[1], failed.policy.failure or Cause.START_FAILED, failed.end)
         if self._finished and not self._queue:
             for lane in self._lanes:
                 if not lane.policy.finishing:
-                    lane.finish()
+                    lane.tell(lane.policy.finish)
             if self._keeper is not None and self.ended:
                 self._keeper.finish()
         elif self._ahead and self._begun:
             for lane in self._dispatcher.to_start():
-                lane.begin()
+                lane.tell(lane.policy.begin)
 
     def _answer_queue(self, cause: Cause) -> None:
         while self._queue:
             self._answer(self._queue.popleft()[1], cause)
 
-    def _answer(self, request: Request, cause: Cause) -> None:
-        """Answer a request that no lane has."""
-        error, exit_code = answer(self.function, request, cause, WorkerEnd())
+    def _answer(self, request: Request, cause: Cause, end: WorkerEnd | None = None) -> None:
+        """Answer a request that no lane has, with what is known of the end of a worker."""
+        error, exit_code = answer(self.function, request, cause, end or WorkerEnd())
         self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
 
     # What happens outside
@@ -323,7 +322,6 @@ class Supervisor:
         template, keeper = self._template, self._keeper
         if template is not None and keeper is not None:
             template.hear_reports()
-            template.forget(death.pid)
             if death.pid == template.pid:
                 keeper.bury(death)
                 if len(self._lanes) > 1:  # else what there is may be the one worker's
@@ -350,7 +348,7 @@ class Supervisor:
             self._finished = True
             self._answer_queue(Cause.STOPPED)
             for lane in self._lanes:
-                lane.interrupt() if self._endings == 1 else lane.hurry()
+                lane.tell(lane.policy.interrupt if self._endings == 1 else lane.policy.hurry)
             if self._keeper is not None and self.in_a_hurry:
                 self._keeper.hurry()
 

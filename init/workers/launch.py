@@ -1,8 +1,7 @@
-"""Starts a worker: pipes, fork, descriptors, exec.
+"""Start a worker or a template: make its pipes, fork, arrange its descriptors, execute the program.
 
-This file owns the moment between fork and exec. It knows which descriptor is for what, and nothing of frames or of
-requests. What a template forks gets its pipes here too. It is loaded before the command line is read, so it imports
-next to nothing.
+This module knows which descriptor is for what. It must not know frames or requests. It is loaded before the command
+line is read, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +11,20 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from pipe_runtime.wire.alive import ALIVE_FD, arm
 
 from ..kernel.execution import execute, keep_only, restore_dispositions
 
 DUMP_FD = 4
-"""In the worker: takes the stacks of a worker that hangs or crashes."""
+"""The worker's descriptor for its stacks when it hangs or crashes."""
 
 CONTROL_FD = 7
-"""In a template: where the init asks for workers. Not 5 or 6, which the runtime takes for 0 and 1: in its workers a
-function is to find the numbers that it finds in any other."""
+"""The template's descriptor for requests for workers. 5 and 6 are left to the runtime, which moves 0 and 1 there. So a
+function finds the same numbers in a forked worker as in an executed one."""
 
 DUMP_SIGNAL = signal.SIGRTMAX
-"""Asks for the stacks. The last real-time signal: neither libc nor any known library uses it."""
+"""The signal that asks for the stacks: the last real-time signal, which neither libc nor a known library uses."""
 
 _FIRST_FREE = 10
 _EXEC_FAILED = 127
@@ -51,33 +49,57 @@ KEPT_FC_VARIABLES = frozenset(
 
 
 class JoinError(OSError):
-    """A worker could not join its cgroup."""
+    """A process could not join its cgroup, and has not executed its program."""
 
 
 class Process:
-    """A started worker and the init's ends of its pipes. All descriptors are non-blocking and closed by exec.
+    """A process and the pipes to it. The init's descriptors are closed by exec.
 
-    requests: to write to. answers, log, dump: to read from. alive, guard: to hold; both ends of the pipe whose closing
-    kills. The worker has the guard too, but may close it.
-    pid: 0 while a worker that a template forks has none that is known; to be assigned then.
+    Attributes:
+        pid: The process's pid; 0 while it is not known.
+        requests: Where the init writes frames. It does not block; -1 once closed.
+        answers: Where the init reads frames. It does not block, like the next two.
+        log: Where the init reads what the process writes to its fd 2.
+        dump: Where the init reads the stacks of the process.
+        alive: When this is closed, the kernel kills the process; -1 once closed.
+        theirs: The process's ends, in the order of its descriptors from 0 on.
+        closed: Whether `close` was called.
     """
 
-    def __init__(
-        self, pid: int, requests: int, answers: int, log: int, dump: int, alive: int, guard: int, failure: int = -1
-    ) -> None:
-        self.pid = pid
-        self.requests = requests
-        self.answers = answers
-        self.log = log
-        self.dump = dump
-        self.alive = alive
-        self.guard = guard
+    def __init__(self, for_our_runtime: bool) -> None:
+        """Make the pipes.
+
+        Args:
+            for_our_runtime: Make the process's fd 1 non-blocking. That saves our runtime a poll before each write; no
+                other program can be expected to be prepared for it.
+
+        Raises:
+            OSError: No descriptors are left.
+        """
+        ends: list[int] = []
+        try:
+            for _ in range(5):
+                ends += os.pipe()
+        except OSError:
+            for descriptor in ends:
+                os.close(descriptor)
+            raise
+        requests, self.requests, self.answers, answers, self.log, log, self.dump, dump, guard, self.alive = ends
+        for descriptor in (self.requests, self.answers, self.log, self.dump):
+            os.set_blocking(descriptor, False)
+        if for_our_runtime:
+            os.set_blocking(answers, False)
+        self.pid = 0
+        self.theirs = requests, answers, log, guard, dump
         self.closed = False
-        self._failure = failure
+        self._guard = guard
+        self._failure = -1
 
     def exec_error(self) -> OSError | None:
-        """Why the program could not be executed, once the process is dead; None if it could, or was forked only.
-        JoinError: it was not even tried.
+        """Return why the program could not be executed, once the process is dead.
+
+        Returns:
+            A JoinError if it was not even tried. None if the program was executed, or none was to be.
         """
         if self._failure < 0:
             return None
@@ -90,40 +112,53 @@ class Process:
         kind = JoinError if number.startswith(b"-") else OSError
         return kind(abs(int(number)), os.strerror(abs(int(number))))
 
+    def started(self, pid: int = 0, failure: int = -1) -> None:
+        """Close the process's ends, which the process has now.
+
+        Args:
+            pid: Its pid; 0 if a template was asked to fork it.
+            failure: The pipe in which `exec_error` finds the reason.
+        """
+        self.pid, self._failure = pid, failure
+        for descriptor in self.theirs:
+            if descriptor != self._guard:
+                os.close(descriptor)
+
     def close(self) -> None:
-        """Close the init's ends. What still lives in the worker's process group dies of it."""
+        """Close the init's ends. The kernel kills what still lives in the process's group."""
         if self.closed:
             return
         self.closed = True
         self.close_requests()
-        # `alive` before the guard: while that is open, the closing of the other kills. The kernel lets go of the
-        # descriptors of a process that dies in the same order, the highest first.
+        # `alive` goes before the guard, the other end of its pipe: only while that is open does the closing kill, even
+        # if the process has closed its own copy. The kernel closes a dead init's descriptors in the same order, the
+        # highest first.
         self.disown()
-        for descriptor in (self.answers, self.log, self.dump, self._failure, self.guard):
+        for descriptor in (self.answers, self.log, self.dump, self._failure, self._guard):
             if descriptor >= 0:
                 os.close(descriptor)
 
     def disown(self) -> None:
-        """Have the kernel kill what was started, whose pid need not be known."""
+        """Have the kernel kill the process and its group. The pid need not be known."""
         if self.alive >= 0:
             os.close(self.alive)
             self.alive = -1
 
     def dismiss(self) -> None:
-        """End a started worker to which nothing was said, unless it has ended already."""
+        """End a process to which nothing was said, and collect it, unless `close` was called."""
         if not self.closed:
             self.close()
             os.waitpid(self.pid, 0)
 
     def close_requests(self) -> None:
-        """The end of the worker's input."""
+        """End the process's input."""
         if self.requests >= 0:
             os.close(self.requests)
             self.requests = -1
 
 
 def function_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of the init's own environment a function inherits: all but the platform's private variables."""
+    """Return what a function inherits of the init's environment: all except the platform's private variables."""
     return {
         name: value
         for name, value in environment.items()
@@ -132,9 +167,11 @@ def function_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
-    """The command that runs our runtime under `python`, whether or not pipe-init is installed there.
+    """Return the command that runs our runtime under `python`, whether or not pipe-init is installed there.
 
-    brought: folders with what the runtime imports, besides the one that it lies in itself.
+    Args:
+        python: The interpreter.
+        brought: Folders with what the runtime imports, besides the runtime's own.
     """
     return [python, _runtime_script(), *brought]
 
@@ -145,58 +182,6 @@ def _runtime_script() -> str:
     return os.path.join(os.path.dirname(os.path.abspath(pipe_runtime.__file__)), "__main__.py")
 
 
-class Pipes(NamedTuple):
-    """The pipes of a worker, both ends, in the order in which they were made."""
-
-    requests_in: int
-    requests: int
-    answers: int
-    answers_out: int
-    log: int
-    log_out: int
-    dump: int
-    dump_out: int
-    guard: int
-    alive: int
-
-    @property
-    def for_the_worker(self) -> tuple[int, int, int, int, int]:
-        """The worker's ends, in the order of its descriptors from 0 on."""
-        return self.requests_in, self.answers_out, self.log_out, self.guard, self.dump_out
-
-    def process(self, pid: int, failure: int = -1) -> Process:
-        """Close the ends that are the worker's alone, and keep the init's."""
-        for descriptor in (self.requests_in, self.answers_out, self.log_out, self.dump_out):
-            os.close(descriptor)
-        for descriptor in (self.requests, self.answers, self.log, self.dump):
-            os.set_blocking(descriptor, False)
-        return Process(pid, self.requests, self.answers, self.log, self.dump, self.alive, self.guard, failure)
-
-    def close(self) -> None:
-        """Close both ends of all."""
-        for descriptor in self:
-            os.close(descriptor)
-
-
-def make_pipes(for_our_runtime: bool) -> Pipes:
-    """The pipes of one worker. OSError: there are no descriptors left.
-
-    for_our_runtime: its fd 1 does not block, which saves it a poll before each write. Nobody else need be prepared.
-    """
-    ends: list[int] = []
-    try:
-        for _ in range(5):
-            ends += os.pipe()
-    except OSError:
-        for descriptor in ends:
-            os.close(descriptor)
-        raise
-    pipes = Pipes(*ends)
-    if for_our_runtime:
-        os.set_blocking(pipes.answers_out, False)
-    return pipes
-
-
 def start(
     command: Sequence[str],
     environment: Mapping[str, str],
@@ -205,43 +190,46 @@ def start(
     adopts: bool = False,
     open_files: int | None = None,
 ) -> Process:
-    """Start `command` with protocol pipes on fds 0 and 1, a log pipe on fd 2, in a session of its own.
+    """Start a program in a session of its own, with the protocol on its fds 0 and 1 and a log pipe on its fd 2.
 
-    Where it is runtime_command's, fd 1 does not block.
-    control: becomes CONTROL_FD there; it stays the caller's here. -1: there is none.
-    joins: where it writes 0 to first, so that it and all that comes of it are in these cgroups.
-    adopts: whether its orphans fall to it, where the system has that, and not to us before it is dead.
-    open_files: how many it may have open, ours that it closes first not counted.
+    Args:
+        command: The program and its arguments. For that of `runtime_command`, fd 1 does not block.
+        environment: The program's environment.
+        control: The descriptor that becomes CONTROL_FD there, and stays the caller's here; -1 for none.
+        joins: The cgroup.procs files to which the process writes "0" first, so that it is in these cgroups.
+        adopts: Whether the process gets its own orphans, where the system can do that. Otherwise they fall to the init.
+        open_files: The limit of open files.
 
-    OSError: there is no process or no descriptor left to do it with. That the program cannot be executed is only
-    known later: see Process.exec_error.
+    Raises:
+        OSError: No process or descriptor is left. An error of exec is known later, from Process.exec_error.
     """
-    pipes = make_pipes(len(command) > 1 and command[1] == _runtime_script())
+    process = Process(len(command) > 1 and command[1] == _runtime_script())
     failure = failure_out = -1
     try:
         failure, failure_out = os.pipe()
+        os.set_blocking(failure, False)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
             if pid == 0:
-                _become(command, environment, pipes, failure_out, control, joins, adopts, open_files, before)
+                _become(command, environment, process, failure_out, control, joins, adopts, open_files, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError:
-        pipes.close()
-        for descriptor in (failure, failure_out):
-            if descriptor >= 0:
-                os.close(descriptor)
+        process.started(0, failure)
+        process.close()
         raise
-    os.close(failure_out)
-    os.set_blocking(failure, False)
-    return pipes.process(pid, failure)
+    finally:
+        if failure_out >= 0:
+            os.close(failure_out)
+    process.started(pid, failure)
+    return process
 
 
 def _become(  # Not measured: it ends in exec, and with it what was counted.
     command: Sequence[str],
     environment: Mapping[str, str],
-    pipes: Pipes,
+    process: Process,
     failure: int,
     control: int,
     joins: Sequence[int],
@@ -249,20 +237,22 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
     open_files: int | None,
     mask: Iterable[int],
 ) -> None:
-    """In the forked child: turn into the worker. Does not return."""
+    """Become the program, in the forked child. This does not return."""
+    sign = -1  # it has not joined its cgroups yet
     try:
-        os.setsid()
         for descriptor in joins:
-            _join(descriptor, failure)
+            os.write(descriptor, b"0")
+        sign = 1
+        os.setsid()
         if adopts:
             from ..kernel.prctl import SET_CHILD_SUBREAPER, prctl  # most runs need not load it
 
             prctl(SET_CHILD_SUBREAPER, 1)  # it stays so after exec
-        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in pipes.for_the_worker]
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in process.theirs]
         failure = fcntl.fcntl(failure, fcntl.F_DUPFD, _FIRST_FREE)
         if control >= 0:
             control = fcntl.fcntl(control, fcntl.F_DUPFD, _FIRST_FREE)
-        os.close(pipes.alive)  # or the alive pipe would never close
+        os.close(process.alive)  # otherwise the alive pipe would never close
         arm(high[ALIVE_FD])
         for target, descriptor in enumerate(high):
             os.dup2(descriptor, target)
@@ -272,28 +262,19 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
             kept.add(os.dup2(control, CONTROL_FD))
         keep_only(kept)
         if open_files is not None:
-            from ..limits import rlimits  # whoever starts ahead has no such limit, and need not load it
+            from ..limits import rlimits  # an early worker has no such limit
 
             rlimits.apply(os.getpid(), rlimits.Limits(open_files=open_files))
         restore_dispositions()
-        # A parent may have had all blocked. Without its stack nobody could tell why a worker hangs.
+        # A parent may have blocked every signal. Without DUMP_SIGNAL no stack would say where a worker hangs.
         signal.pthread_sigmask(signal.SIG_SETMASK, set(mask) - {DUMP_SIGNAL})
         execute(command, environment)
     except OSError as error:
-        os.write(failure, b"%d" % (error.errno or 0))
+        os.write(failure, b"%d" % (sign * (error.errno or 0)))
     finally:
         os._exit(_EXEC_FAILED)
 
 
-def _join(procs: int, failure: int) -> None:
-    """Join the cgroup whose cgroup.procs is open; without it nothing is run."""
-    try:
-        os.write(procs, b"0")
-    except OSError as error:
-        os.write(failure, b"-%d" % (error.errno or 0))
-        os._exit(_EXEC_FAILED)
-
-
 def this_python() -> str:
-    """The interpreter that runs the init, which is the function's unless another one is asked for."""
+    """Return the interpreter that runs the init. It is the function's, too, unless another one is asked for."""
     return sys.executable or "python3"

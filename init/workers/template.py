@@ -22,7 +22,6 @@ from ..kernel.poller import Poller
 from ..limits.confinement import PER_PROCESS
 from ..log.journal import Journal
 from ..model import Function
-from . import launch
 from .child import Child
 from .hello import template_hello, worker_hello
 from .link import Link
@@ -90,10 +89,7 @@ class TemplateSource(Observer):
         ticket = self._last_ticket = self._last_ticket + 1
         confinement = self._function.confinement
         with new_group(confinement) as group:
-            try:
-                process = self._socket.fork(ticket, () if group is None else group.join_descriptors)
-            except ConnectionError:  # the template is dying; how it dies says why there is no worker
-                process = launch.make_pipes(True).process(0)
+            process = self._socket.fork(ticket, () if group is None else group.join_descriptors)
         forker = None if self.link is None else self.link.child
         child = Child(process, confinement, group, forker)
         link = Link(child, self._poller, observer)
@@ -138,11 +134,6 @@ class TemplateSource(Observer):
         for observer, child in children:
             if not child.closed and not child.is_own():
                 observer.not_a_child()
-
-    def forget(self, pid: int) -> None:
-        """Note that a child of the init was collected: the kernel may give its pid to another worker."""
-        if self._socket is not None:
-            self._socket.forget(pid)
 
     def _not_forked(self) -> list[tuple[WorkerObserver, Child]]:
         """Return the workers that the template has not forked yet."""

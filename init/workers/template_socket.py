@@ -7,7 +7,7 @@ the frames of the template's conversation, or what its workers are for.
 from __future__ import annotations
 
 import errno
-import os
+import re
 import struct
 from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,8 @@ NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno
 
 REPORT_SIZE = 64
 """The most bytes of a report: three numbers are shorter."""
+
+_REPORT = re.compile(rb"[0-9]{1,20}(?: [0-9]{1,20}){0,2}")
 
 REPORT_ROUND = 256
 """Reports read in a row before the caller looks at other things."""
@@ -67,7 +69,6 @@ class TemplateSocket:
         self._socket = control
         self._asked: set[int] = set()
         self._born: dict[int, int] = {}  # {ticket: pid} of those that are not children of the init yet
-        self._claimed: set[int] = {process.pid, os.getpid()}
 
     @classmethod
     def start(cls, command: Sequence[str], environment: Mapping[str, str], joins: Sequence[int] = ()) -> TemplateSocket:
@@ -105,27 +106,33 @@ class TemplateSocket:
     def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.Process:
         """Ask for one worker. Its pid is 0 until it is reported; its HELLO may be written at once.
 
+        If the template is dying, no report will come.
+
         Args:
             ticket: A number that was not used before.
             groups: Descriptors of the cgroup.procs files to which the worker writes first. They stay the caller's.
 
         Raises:
             TemplateBusy: The template does not keep up with what it was asked for.
-            OSError: It is gone, or no descriptors are left.
+            OSError: No descriptors are left.
         """
-        pipes = launch.make_pipes(True)
-        descriptors = [*pipes.for_the_worker, *groups]
+        process = launch.Process(for_our_runtime=True)
+        descriptors = [*process.theirs, *groups]
         data = struct.pack(f"{len(descriptors)}i", *descriptors)
         try:
             self._socket.sendmsg([b"%d" % ticket], [(SOL_SOCKET, SCM_RIGHTS, data)], MSG_DONTWAIT)
+        except ConnectionError:
+            return process  # how the template dies says why there is no worker
         except OSError as error:
-            pipes.close()
+            process.close()
             # ETOOMANYREFS: a user may have so many descriptors on their way through sockets only.
             if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
                 raise TemplateBusy(error.errno, error.strerror) from None
             raise
+        finally:
+            process.started()
         self._asked.add(ticket)
-        return pipes.process(0)
+        return process
 
     def reports(self) -> list[Forked]:
         """Return what the template has reported since the last call, in order. Do not wait.
@@ -147,42 +154,21 @@ class TemplateSocket:
             found += self._understand(data)
         return found
 
-    def forget(self, pid: int) -> None:
-        """Note that a worker's death was collected: the kernel may give its pid to another worker."""
-        self._claimed.discard(pid)
-
     def close(self) -> None:
         """Close the init's end of the socket. The template ends; its workers live on. Its pipes stay open."""
         self._socket.close()
 
     def _understand(self, data: bytes) -> list[Forked]:
-        numbers = _numbers(data)
+        numbers = [int(word) for word in data.split()] if _REPORT.fullmatch(data) else []
         if numbers == [0]:
             fallen = [Forked(ticket, pid, ours=True) for ticket, pid in self._born.items()]
             self._born.clear()
             return fallen
-        ticket, pid, number = (*numbers, 0, 0)[:3]
-        if len(numbers) < 2 or ticket not in self._asked:
-            raise ProtocolError(f"a report of a worker that was not asked for: {data!r}")
-        if (len(numbers) == 3) == bool(pid) or (not pid and number not in errno.errorcode):
-            raise ProtocolError(f"a report without a meaning: {data!r}")
+        ticket, pid, number = (*numbers, 0, 0, 0)[:3]
+        makes_sense = 1 < pid < PID_LIMIT if len(numbers) == 2 else not pid and number in errno.errorcode
+        if ticket not in self._asked or not makes_sense:
+            raise ProtocolError(f"a report without a meaning: {data[:REPORT_SIZE]!r}")
         self._asked.remove(ticket)
-        if not pid:
-            return [Forked(ticket, 0, number)]
-        if pid in self._claimed or not 1 < pid < PID_LIMIT:
-            raise ProtocolError(f"a worker whose pid is another's, or cannot be one: {data!r}")
-        self._claimed.add(pid)
-        self._born[ticket] = pid
-        return [Forked(ticket, pid)]
-
-
-def _numbers(data: bytes) -> list[int]:
-    """Return the unsigned decimal numbers of a report, one to three of them with blanks in between.
-
-    Raises:
-        ProtocolError: The report is something else.
-    """
-    words = data.split(b" ")
-    if len(data) > REPORT_SIZE or len(words) > 3 or not all(word.isdigit() for word in words):
-        raise ProtocolError(f"a report that cannot be read: {data[:REPORT_SIZE]!r}")
-    return [int(word) for word in words]
+        if pid:
+            self._born[ticket] = pid
+        return [Forked(ticket, pid, number)]

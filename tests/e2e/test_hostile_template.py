@@ -94,9 +94,11 @@ def test_reports_that_make_no_sense(serving: Serving, word: bytes) -> None:
     assert ("broke the protocol and is replaced" in log) == bool(word)  # a packet of no bytes is the socket's end
 
 
-def test_a_pid_that_is_not_the_workers(serving: Serving) -> None:
-    """That of a process that nobody may signal: the request fails, or a later worker answers; nobody else is hurt."""
-    with serving(f"if once():\n    tell(b'1 {os.getppid()}')", stop_timeout=0.3) as driver:
+@pytest.mark.parametrize("whose", [str(os.getppid()), "os.getppid()", "os.getpid()"], ids=["other", "init", "template"])
+def test_a_pid_that_is_not_the_workers(serving: Serving, whose: str) -> None:
+    """The request fails, or a later worker answers it. The init signals no process that is not its child."""
+    harm = f"if once():\n    tell(b'1 %d' % {whose})"
+    with serving(harm, stop_timeout=0.3) as driver:
         outcome = driver.ask()
         assert outcome.problem is None or outcome.exit_code == EXIT_NOT_LOADED
     os.kill(os.getppid(), 0)

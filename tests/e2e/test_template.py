@@ -179,8 +179,8 @@ def test_its_death_leaves_its_workers_alone(tmp_path: Path) -> None:
         assert select.select([templates.template.control], [], [], HANGS)[0]
         assert templates.template.reports() == [] and templates.template.ended
         assert worker.call("alive") == "alive"
-        with pytest.raises(BrokenPipeError):
-            templates.ask()
+        (late,) = templates.ask()
+        assert templates.template.reports() == [] and late.pid == 0
         assert worker.stop() == 0
 
 
@@ -573,7 +573,6 @@ for said in {said}:
     [
         "[b'3 100']",
         "[b'1 100', b'1 101']",
-        "[b'1 100', b'2 100']",
         "[b'1 1']",
         "[b'1 4194304']",
         "[b'1']",
@@ -588,7 +587,6 @@ for said in {said}:
         "['1 \u0664'.encode()]",
         "[b'9' * 65]",
         "[b'9' * 100000]",
-        "[b'1 %d' % __import__('os').getppid()]",
     ],
 )
 def test_what_makes_no_sense_is_refused(said: str) -> None:
@@ -623,21 +621,6 @@ def test_a_template_that_dies_is_heard_to_the_end(tmp_path: Path) -> None:
     assert template.reports() == [Forked(1, 100)] and template.ended
     template.close()
     for process in (template.process, *asked):
-        process.close()
-
-
-def test_a_pid_may_come_again_once_it_was_collected(tmp_path: Path) -> None:
-    code = "import _socket\ns = _socket.socket(fileno=7)\ns.send(b'1 100')\ns.recv(64)\ns.recv(64)\ns.send(b'2 100')\n"
-    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
-    first = template.fork(1)
-    assert select.select([template.control], [], [], HANGS)[0]
-    assert template.reports() == [Forked(1, 100)]
-    template.forget(100)
-    second = template.fork(2)
-    processes.wait_for_children()
-    assert template.reports() == [Forked(2, 100)]
-    template.close()
-    for process in (template.process, first, second):
         process.close()
 
 
