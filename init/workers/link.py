@@ -234,7 +234,7 @@ class Link:
                     data = os.read(answers, READ_SIZE)
                 except BlockingIOError:
                     return
-                event = connection.receive_frame(data)
+                event = connection.next_frame(data)
                 while event is not None:
                     if not first and log_left > 0 and self._is_of_the_only_request(event):
                         log_left -= self._read_log()

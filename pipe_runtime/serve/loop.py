@@ -89,7 +89,7 @@ class Loop:
                 self._receive(self._inline)
                 continue
             connection = process.connection
-            event = connection.next_frame() or connection.receive_frame(process.guard.wait(process.pipes.read))
+            event = connection.next_frame() or connection.next_frame(process.guard.wait(process.pipes.read))
             if isinstance(event, Frame):
                 if event.kind == INVOKE:
                     if "stream" not in event.metadata:
@@ -151,7 +151,7 @@ class Loop:
             if event is None:
                 data = process.guard.wait(process.pipes.read)
                 with process.outbox.lock:
-                    event = process.connection.receive_frame(data)
+                    event = process.connection.next_frame(data)
             if event is not None:
                 inline.hear(event if isinstance(event, Frame) else None)
 

@@ -54,7 +54,7 @@ def rehearse(process: Process, function: Function) -> None:
         stand_in = process.stand_in(Pipes(requests_out, answers_in, 0))
         loop = Loop(stand_in)
         loop.function = function.stand_in(_echo)
-        stand_in.connection.receive_frame(_said[0])
+        stand_in.connection.next_frame(_said[0])
         stand_in.outbox.post(HELLO, 0, {"versions": [VERSION]})
         stand_in.outbox.post(READY)
         write(requests_in, _said[1])

@@ -1,4 +1,7 @@
-"""The pipe by which a process dies with its init. Both sides use this, and it knows nothing of either."""
+"""Arm the alive pipe, by which a process dies with its init.
+
+Both the init and the runtime use this module. It must not know either.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from os import O_ASYNC, _exit, getpid
 from select import poll
 
 ALIVE_FD = 3
-"""In a runtime: the read end of a pipe that only the init could write to. When it closes, the kernel kills."""
+"""In a runtime: the read end of a pipe whose write end only the init has. When that closes, the kernel kills."""
 
 EXIT_ALONE = 127
 """The exit code of a process whose init was gone before this could be armed."""
@@ -20,8 +23,11 @@ EXIT_ALONE = 127
 def arm(descriptor: int, alone: bool = False) -> None:
     """Have the kernel kill this process's group, which it leads, when the write end closes, for whatever reason.
 
-    descriptor: the read end. If the write end is closed already, this does not return. alone: kill this process only,
-    which does not lead its group yet.
+    If the write end is closed already, the process exits.
+
+    Args:
+        descriptor: The read end.
+        alone: Kill this process only, which does not lead its group yet.
     """
     fcntl(descriptor, F_SETOWN, getpid() if alone else -getpid())
     fcntl(descriptor, F_SETSIG, SIGKILL)

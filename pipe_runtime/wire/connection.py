@@ -1,9 +1,8 @@
-"""One conversation, without input or output: bytes in, frames out, and who may say what when.
+"""Hold one conversation without input or output: bytes in, frames out, and which side may send what, and when.
 
-Both ends use the same class; the two transition tables below are the protocol's whole order. Whatever bytes
-come, in whatever pieces, the result is a frame, "more, please", the end, or one ProtocolError that every
-later call repeats.
-This file knows nothing of descriptors, processes or time.
+Both sides use the same class; the transition tables below are the whole order of the protocol. For any bytes, in any
+pieces, the result is a frame, None until more bytes come, the end of the stream, or one ProtocolError that every later
+call repeats. This module must not know descriptors, processes or time.
 """
 
 from __future__ import annotations
@@ -45,84 +44,61 @@ FAILED = "FAILED"
 CLOSED = "CLOSED"
 
 EOF = -1
-"""In the tables: the side has closed its stream."""
+"""In the tables: the side closed its stream."""
 FATAL = -2
 """In the tables: ERROR with id 0, the runtime's last word."""
+
+_FOR_REQUESTS = (CHUNK, END, CREDIT, CANCEL, DUMP)
+_OUTCOMES_AND_STREAMS = (LOG, RESULT, ERROR, CHUNK, END, CREDIT, DUMP)
 
 TRANSITIONS: dict[str, dict[str, dict[int, str]]] = {
     INIT: {
         NEW: {HELLO: OPEN, EOF: CLOSED},
-        OPEN: {
-            INVOKE: OPEN,
-            CHUNK: OPEN,
-            END: OPEN,
-            CREDIT: OPEN,
-            CANCEL: OPEN,
-            DUMP: OPEN,
-            STOP: STOPPING,
-            EOF: CLOSED,
-        },
-        STOPPING: {
-            CHUNK: STOPPING,
-            END: STOPPING,
-            CREDIT: STOPPING,
-            CANCEL: STOPPING,
-            DUMP: STOPPING,
-            EOF: CLOSED,
-        },
+        OPEN: {INVOKE: OPEN, **dict.fromkeys(_FOR_REQUESTS, OPEN), STOP: STOPPING, EOF: CLOSED},
+        STOPPING: {**dict.fromkeys(_FOR_REQUESTS, STOPPING), EOF: CLOSED},
         CLOSED: {},
     },
     RUNTIME: {
         NEW: {HELLO: STARTING, EOF: CLOSED},
         STARTING: {LOG: STARTING, READY: SERVING, FATAL: FAILED, EOF: CLOSED},
-        SERVING: {
-            LOG: SERVING,
-            RESULT: SERVING,
-            ERROR: SERVING,
-            CHUNK: SERVING,
-            END: SERVING,
-            CREDIT: SERVING,
-            DUMP: SERVING,
-            FATAL: FAILED,
-            EOF: CLOSED,
-        },
+        SERVING: {**dict.fromkeys(_OUTCOMES_AND_STREAMS, SERVING), FATAL: FAILED, EOF: CLOSED},
         FAILED: {EOF: CLOSED},
         CLOSED: {},
     },
 }
-"""role: {state of that side: {what that side sends: its next state}}. The rest is a protocol error."""
+"""role: {state of that side: {what that side sends: its next state}}. Everything else is a protocol error."""
 
 BASE_WINDOW_REQUESTS = 1
 BASE_WINDOW_BYTES = 1024 * 1024
-"""What may wait unanswered before the runtime's HELLO says how much. One request always may, of any size."""
+"""How many requests, and how many bytes of them, may wait unanswered before the runtime's HELLO sets its window. One
+request may always wait, of any size."""
 
 MAX_CHUNK = 64 * 1024
-"""Bytes of a stream in one CHUNK, at most."""
+"""The most bytes of a stream in one CHUNK."""
 
 MAX_CONCURRENCY = 1024
-"""Requests that our own runtime serves at once, at most."""
+"""The most requests that this package's runtime serves at once."""
 
 STREAM_BYTES = 256 * 1024
-"""Bytes of a stream that wait unread at either of our sides, at most: what their HELLOs grant."""
+"""The most bytes of a stream that wait unread at the init or the runtime: the credit that their HELLOs grant."""
 
 CHUNK_OVERHEAD = 16
-"""What a CHUNK's frame length counts beside its payload, at most: the head's length, and a head with an id of 64 bits.
-With it, a CHUNK of MAX_CHUNK bytes is larger than the smallest max_frame."""
+"""The most that a CHUNK's frame length counts beside its payload: the head's length, and a head with a 64-bit id. With
+it, a CHUNK of MAX_CHUNK bytes is larger than the smallest max_frame."""
 
 MAX_CREDIT = 2**31 - 1
-"""Bytes that a side may be allowed to send on a stream at a time: HTTP/2 has the same limit (RFC 9113, 6.9.1)."""
+"""The most credit of a stream, in bytes: HTTP/2 has the same limit (RFC 9113, 6.9.1)."""
 
 CROSSING = frozenset((CANCEL, CHUNK, END, CREDIT))
-"""What the init may have sent for a request before it read that request's outcome: the runtime drops it then."""
+"""Frames that the init may send for a request before it reads that request's outcome. The runtime then drops them."""
 
 MIN_MAX_FRAME = 4 + MAX_HEAD
-"""No side may announce a limit that cannot hold the largest head. A runtime that has not read the init's
-HELLO sends nothing larger; the init may send its first INVOKE, of MAX_FRAME at most, before it reads the
-runtime's."""
+"""The smallest max_frame that a HELLO may have, so that the largest head fits. A runtime that has not read the init's
+HELLO sends nothing larger. The init may send its first INVOKE, of at most MAX_FRAME, before it reads the runtime's."""
 
 
 class End:
-    """The event at the end of the peer's stream, between two frames."""
+    """The event that the peer's stream has ended, between two frames."""
 
     def __repr__(self) -> str:
         return "END_OF_STREAM"
@@ -132,7 +108,12 @@ END_OF_STREAM = End()
 
 
 class _Stream:
-    """One body in one direction. open: END has not been sent. credit: bytes that its sender may send now."""
+    """One body in one direction.
+
+    Attributes:
+        open: Whether END has not been sent.
+        credit: The bytes that its sender may send now.
+    """
 
     __slots__ = ("open", "credit")
 
@@ -144,8 +125,9 @@ class _Stream:
 class Connection:
     """One side's view of a conversation.
 
-    role: INIT or RUNTIME, the side that this object is.
-    open_requests: {id: payload size in bytes} of what was invoked and has no outcome yet, oldest first.
+    Attributes:
+        role: INIT or RUNTIME, the side that this object is.
+        open_requests: {id: payload size in bytes} of the requests that have no outcome yet, oldest first.
     """
 
     def __init__(self, role: str) -> None:
@@ -158,7 +140,7 @@ class Connection:
         self._last_id = 0
         self._window = (BASE_WINDOW_REQUESTS, BASE_WINDOW_BYTES)
         self._versions: dict[str, list[int]] = {}
-        # By the side that sends them. What a side's HELLO grants to each stream of the other's stands in _granted.
+        # By the side that sends them. _granted has the credit that a side's HELLO grants to each stream of its peer.
         self._streams: dict[str, dict[int, _Stream]] = {INIT: {}, RUNTIME: {}}
         self._granted = {INIT: 0, RUNTIME: 0}
         self._concurrency = 1
@@ -172,14 +154,14 @@ class Connection:
 
     @property
     def version(self) -> int | None:
-        """The version that both sides speak, None until both have said HELLO."""
+        """The version that both sides speak, None until both have sent HELLO."""
         if len(self._versions) < 2:
             return None
         return max(set(self._versions[INIT]) & set(self._versions[RUNTIME]))
 
     @property
     def buffered(self) -> int:
-        """Bytes that were received and not yet given out as events."""
+        """Bytes that were received and not yet returned as frames."""
         return self._reader.buffered
 
     def send(
@@ -190,10 +172,13 @@ class Connection:
         payload: bytes = b"",
         trusted: bool = False,
     ) -> bytes:
-        """The bytes of a frame that this side may send now.
+        """Return the bytes of a frame that this side may send now.
 
-        trusted: the caller answers for the metadata's keys and types; the peer refuses wrong ones.
-        LocalProtocolError: it may not, or not so. Nothing has changed then.
+        Args:
+            trusted: Skip the check of the metadata's keys and types. The peer refuses wrong ones.
+
+        Raises:
+            LocalProtocolError: The protocol does not allow this frame now. Nothing has changed.
         """
         fields = {} if metadata is None else metadata
         try:
@@ -208,65 +193,61 @@ class Connection:
         return data
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that came from the peer; b"" says that its stream has ended. Then ask for events."""
+        """Take bytes that came from the peer; b"" means that its stream has ended. Then call `next_frame`."""
         if data:
             if not self._failure:
                 self._reader.feed(data)
         else:
             self._ended = True
 
-    def receive_frame(self, data: bytes) -> Frame | End | None:
-        """`receive`, then `next_frame`: quicker than the two when `data` is just one frame."""
-        frame = None if self._failure else self._reader.only_frame(data)
-        if frame is None or (frame.kind in CROSSING and self._crossed(frame)):
-            self.receive(data)
-            return self.next_frame()
-        try:
-            self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
-        except ProtocolError as error:
-            self._failure = error
-            raise
-        return frame
+    def next_frame(self, data: bytes | None = None) -> Frame | End | None:
+        """Return the next frame, END_OF_STREAM once after the last one, or None until more bytes come.
 
-    def next_frame(self) -> Frame | End | None:
-        """The next frame, END_OF_STREAM once after the last, or None: more bytes are needed.
+        Args:
+            data: Bytes that came from the peer, taken first as by `receive`.
 
-        ProtocolError: the peer broke the protocol; from then on every call raises the same.
+        Raises:
+            ProtocolError: The peer broke the protocol. From then on every call raises the same.
         """
         if self._failure:
             raise self._failure.with_traceback(None)  # each raise would add to the traceback
+        if data is None:
+            data = b""
+        elif not data:
+            self._ended = True
         try:
             while True:
-                frame = self._reader.next_frame()
+                frame = self._reader.next_frame(data)
                 if frame is None:
                     return self._end_of_stream() if self._ended else None
                 self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
                 if frame.kind not in CROSSING or not self._crossed(frame):
                     return frame
+                data = b""
         except ProtocolError as error:
             self._failure = error
             raise
 
     def room_for(self, size: int) -> bool:
-        """Whether a request with a payload of `size` bytes may be sent now without waiting for an outcome."""
+        """Return whether a request with `size` bytes of payload may be sent now, without waiting for an outcome."""
         if not self.open_requests:
             return True
         requests, total = self._window
         return len(self.open_requests) < requests and self._open_bytes + size <= total
 
     def stream_credit(self, id: int) -> int:
-        """Bytes that this side's next CHUNK for the request may have now; 0: none, or it has no stream there."""
+        """Return how many bytes this side's next CHUNK for the request may have now; 0 if it has no stream there."""
         stream = self._streams[self.role].get(id)
         if stream is None or not stream.open or CHUNK not in self._allowed[self.role]:
             return 0
         return min(stream.credit, MAX_CHUNK, self._writer.max_frame - CHUNK_OVERHEAD)
 
     def answer_begun(self, id: int) -> bool:
-        """Whether the runtime has begun a streamed result for the request: then only END is its outcome."""
+        """Return whether the runtime has begun a streamed result for the request. Then only END is its outcome."""
         return id in self._streams[RUNTIME]
 
     def _crossed(self, frame: Frame) -> bool:
-        """Whether a frame of kind CROSSING comes after its request's outcome, with which it has crossed."""
+        """Return whether a frame of a kind in CROSSING has crossed with its request's outcome."""
         return self.role == RUNTIME and frame.id not in self.open_requests
 
     def _end_of_stream(self) -> End | None:
@@ -278,9 +259,10 @@ class Connection:
         return END_OF_STREAM
 
     def _advance(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """`role` sends a frame of this kind and id, with this much payload.
+        """Take note of a frame that `role` sends, with `size` bytes of payload.
 
-        ProtocolError: it may not; nothing has changed then.
+        Raises:
+            ProtocolError: It may not send that. Nothing has changed.
         """
         following = self._allowed[role].get(kind if id or kind != ERROR else FATAL)
         if following is None:
@@ -313,7 +295,7 @@ class Connection:
         elif kind == CHUNK or kind == END or kind == CREDIT:
             self._advance_stream(role, kind, id, size, metadata)
         else:
-            self._advance_seldom(role, kind, id, size, metadata)
+            self._advance_rare(role, kind, id, size, metadata)
         if following is not self.states[role]:
             self._enter(role, following)
 
@@ -322,7 +304,7 @@ class Connection:
         self._allowed[role] = TRANSITIONS[role][state]
 
     def _check_room(self, id: int, size: int) -> None:
-        """ProtocolError: no request with this id and so many bytes may be sent now."""
+        """Raise ProtocolError if no request with this id and `size` bytes may be sent now."""
         if id <= self._last_id:
             raise ProtocolError(f"INVOKE with id {id}, which is not above the last one, {self._last_id}")
         if not self.room_for(size):
@@ -330,7 +312,7 @@ class Connection:
             raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
 
     def _advance_answer(self, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """RESULT or ERROR while there are streams: the outcome, or the beginning of one."""
+        """Take note of RESULT or ERROR while there are streams: the outcome, or the beginning of a stream."""
         if id in self._streams[RUNTIME]:
             raise ProtocolError(f"{NAMES[kind]} for id {id}, whose RESULT has a stream")
         if kind == RESULT and metadata.get("stream"):
@@ -341,7 +323,7 @@ class Connection:
             self._end_request(id)
 
     def _advance_stream(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """CHUNK, END and CREDIT. ProtocolError: they do not go with the request's streams."""
+        """Take note of CHUNK, END or CREDIT. Raise ProtocolError if it does not fit the request's streams."""
         if kind == CHUNK:
             if not 0 < size <= MAX_CHUNK:
                 raise ProtocolError(f"CHUNK with {size} bytes instead of 1 to {MAX_CHUNK}")
@@ -349,7 +331,7 @@ class Connection:
             raise ProtocolError(f"{NAMES[kind]} with a payload")
         if id not in self.open_requests:
             if role == INIT and self.role == RUNTIME and 0 < id <= self._last_id:
-                return  # it has crossed with the outcome
+                return  # it crossed with the outcome
             raise ProtocolError(f"{NAMES[kind]} for id {id}, which is not waiting for an outcome")
         sender = role if kind != CREDIT else (RUNTIME if role == INIT else INIT)
         stream = self._streams[sender].get(id)
@@ -371,13 +353,13 @@ class Connection:
             self._end_request(id)
 
     def _end_request(self, id: int) -> None:
-        """It has its outcome; with it end its streams."""
+        """Forget a request that has its outcome, and its streams."""
         self._open_bytes -= self.open_requests.pop(id)
         for streams in self._streams.values():
             streams.pop(id, None)
 
-    def _advance_seldom(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """The kinds that no request needs: without a payload, and without an id but for CANCEL."""
+    def _advance_rare(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
+        """Take note of a rare kind. None of them has a payload, and only CANCEL has an id."""
         if size:
             raise ProtocolError(f"{NAMES[kind]} with a payload")
         if kind == CANCEL:
@@ -392,7 +374,7 @@ class Connection:
             raise ProtocolError(f"READY whose concurrency is not between 1 and HELLO's {self._concurrency}")
 
     def _check_hello(self, role: str, metadata: Mapping[str, Any]) -> None:
-        """ProtocolError unless the two sides have a version in common and the limits make sense."""
+        """Raise ProtocolError unless the two sides have a version in common and the limits make sense."""
         versions = metadata["versions"]
         if not versions or any(type(version) is not int or version < 0 for version in versions):
             raise ProtocolError("HELLO whose versions are not unsigned integers")

@@ -1,6 +1,6 @@
-"""The errors that have a meaning on the wire.
+"""Define the errors that have a meaning on the wire.
 
-This file knows neither frames nor handlers; every other module of the runtime may import it.
+Every other module of the runtime may import this one. It must not know frames or handlers.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ if TYPE_CHECKING:
 
 
 class ProtocolError(Exception):
-    """The peer sent what the protocol does not allow. The connection is of no further use."""
+    """The peer sent something that the protocol does not allow. The connection can no longer be used."""
 
 
 class TruncatedStream(ProtocolError):
-    """The peer's stream ended inside a frame: a rule was broken, or the peer died while it wrote."""
+    """The peer's stream ended inside a frame: the peer broke a rule, or died while it wrote."""
 
 
 class LocalProtocolError(ProtocolError):
-    """This side tried to send what the protocol does not allow. Nothing was sent, nothing has changed."""
+    """This side tried to send something that the protocol does not allow. Nothing was sent, and nothing changed."""
 
 
 class Fault(Exception):
-    """An answer with a typed name, such as ``Runtime.HandlerNotFound``.
+    """An error with a name for the caller, such as ``Runtime.HandlerNotFound``.
 
-    error_type: the name, from docs/protocol.md's table of errors.
-    message: one line for a person.
-    stack: calls to show, most recent last, each [file, line, function, source line]; empty where none helps.
+    Attributes:
+        error_type: The name, from docs/protocol.md's table of errors.
+        message: One line for a person.
+        stack: Calls to show, most recent last, each [file, line, function, source line]; empty if none helps.
     """
 
     def __init__(self, error_type: str, message: str, stack: Sequence[StackEntry] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Frames: length-prefixed pieces of a byte stream, each a msgpack head and an opaque payload.
+"""Encode and decode frames: length-prefixed pieces of a byte stream, each a msgpack head and an opaque payload.
 
      0               4               8               8+H
      +---------------+---------------+---------------+------------------+
@@ -6,8 +6,8 @@
      | u32, big-end. | u32, big-end. | msgpack array | opaque bytes     |
      +---------------+---------------+---------------+------------------+
 
-The frame length counts everything after its own four bytes. This file does no input or output, does not know
-which kinds of frame there are, and never looks into a payload. Normative text: docs/protocol.md.
+The frame length counts everything after its own four bytes. docs/protocol.md is the normative text. This module does
+no input or output. It must not know which kinds of frame there are, and never looks into a payload.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_HEAD = 64 * 1024
-"""Bytes in a head. nginx and Node.js give a request's headers 8-32 KiB and 16 KiB; stack traces need more."""
+"""Bytes in a head. nginx and Node.js limit a request's headers to 8-32 KiB and 16 KiB; stack traces need more."""
 
 MAX_FRAME = 16 * 1024 * 1024
-"""What the frame length may say unless HELLO negotiated otherwise, in bytes."""
+"""The largest frame length unless HELLO negotiated another one, in bytes."""
 
 LARGEST_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
-"""Bytes of a payload that surely fit into one frame. A larger one is streamed."""
+"""Bytes of a payload that fit into one frame with any head. A larger payload is streamed."""
 
 MIN_HEAD = 4
 """The smallest head: an array of three, two small integers, an empty map."""
 
 MAX_DEPTH = 64
-"""Arrays and maps inside one another in a head, itself included; .NET's JSON reader has the same limit. What
-is deeper could be read, but neither printed nor turned into JSON on the usual stack."""
+"""Arrays and maps inside one another in a head, itself included; .NET's JSON reader has the same limit. A deeper head
+could be read, but neither printed nor turned into JSON on the usual stack."""
 
 MAX_ITEMS = 1024
-"""Items in an array in a head. A reader makes room for the items when it sees their number: nested numbers
-without items behind them turn 5 KiB of head into 70 MiB of memory otherwise."""
+"""Items in an array in a head. A reader makes room for the items when it sees their number. Without a limit, nested
+numbers without any items turn 5 KiB of head into 70 MiB of memory."""
 
 _LENGTHS = Struct(">II")
 _pack_lengths, _unpack_lengths = _LENGTHS.pack, _LENGTHS.unpack_from
@@ -53,10 +53,11 @@ _SHOWN = 32
 class Frame:
     """One frame. Two frames are equal when all four parts are.
 
-    kind: what the frame is for, an integer of messages.py.
-    id: the request it belongs to, 0 for the connection itself.
-    metadata: str keys; values are nil, bool, int, float, str, bytes, and arrays and maps of these.
-    payload: bytes that only a handler, or its caller, can read.
+    Attributes:
+        kind: What the frame is for, an integer of messages.py.
+        id: The request that it belongs to, 0 for the connection itself.
+        metadata: A map with str keys. Values are nil, bool, int, float, str, bytes, and arrays and maps of these.
+        payload: Bytes that only a handler, or its caller, can read.
     """
 
     __slots__ = ("kind", "id", "metadata", "payload")
@@ -83,9 +84,10 @@ class Frame:
 
 
 class FrameWriter:
-    """Makes frames. Holds a packer, so one writer belongs to one thread at a time.
+    """Makes frames. It holds a packer, so one writer belongs to one thread at a time.
 
-    max_frame: the largest frame length that the peer accepts, in bytes; may be changed between frames.
+    Attributes:
+        max_frame: The largest frame length that the peer accepts, in bytes. It may change between frames.
     """
 
     def __init__(self) -> None:
@@ -93,7 +95,11 @@ class FrameWriter:
         self._pack = Packer().pack
 
     def encode(self, kind: int, id: int, metadata: Mapping[str, Any], payload: bytes = b"") -> bytes:
-        """One frame as bytes. LocalProtocolError: it cannot be packed, or is larger than the limits."""
+        """Return one frame as bytes.
+
+        Raises:
+            LocalProtocolError: It cannot be packed, or is larger than the limits.
+        """
         if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
             raise LocalProtocolError("a head whose kind and id are not unsigned integers")
         try:
@@ -110,11 +116,15 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames. Buffers at most one frame and what was fed behind it.
+    """Cuts a byte stream into frames. It buffers at most one frame and what was fed after it.
 
-    check: called with the kind and the metadata of each frame; ProtocolError: they do not go together. True: each key
-    is a str, each value a str or an int; then a second look at the head, for what unpacking hides, is not needed.
-    max_frame: the largest frame length to accept, in bytes; may be changed between frames.
+    Args:
+        check: Called with the kind and the metadata of each frame. It raises ProtocolError if they do not go together.
+            It returns whether each key is a str and each value a str or an int. Then unpacking cannot have hidden
+            anything except a duplicate key.
+
+    Attributes:
+        max_frame: The largest frame length to accept, in bytes. It may change between frames.
     """
 
     def __init__(self, check: Callable[[int, dict[str, Any]], bool] = lambda kind, metadata: False) -> None:
@@ -126,7 +136,7 @@ class FrameReader:
 
     @property
     def buffered(self) -> int:
-        """Bytes that were fed and not yet given out as frames."""
+        """Bytes that were fed and not yet returned as frames."""
         return len(self._buffer) - self._start
 
     def feed(self, data: bytes) -> None:
@@ -142,32 +152,21 @@ class FrameReader:
             buffer = self._buffer = bytearray(buffer[start:])
         buffer += data
 
-    def only_frame(self, data: bytes) -> Frame | None:
-        """`feed` and `next_frame` for the frequent case: bytes that are just one ordinary frame, and none before them.
+    def next_frame(self, data: bytes = b"") -> Frame | None:
+        """Return the next frame, or None until more is fed.
 
-        None: they are not, and nothing has changed; the other two know what they are.
+        Args:
+            data: Bytes to feed first.
+
+        Raises:
+            ProtocolError: The bytes cannot be, or become, a frame within the limits. It is raised as soon as the
+                lengths say so, before the rest arrives.
         """
-        if self._buffer:
-            return None
-        try:
-            length, head_length = _unpack_lengths(data)
-            head_end = 8 + head_length
-            if length != len(data) - 4 or length > self.max_frame or head_end - 4 > length or head_length > MAX_HEAD:
-                return None
-            head = data[8:head_end]
-            kind, id, metadata = unpackb(head, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
-            if type(id) is not int or id < 0 or _entries(head) != len(metadata) or not self._check(kind, metadata):
-                return None
-        except Exception:  # msgpack's two implementations raise a dozen types for hostile bytes
-            return None
-        return Frame(kind, id, metadata, data[head_end:])
-
-    def next_frame(self) -> Frame | None:
-        """The next frame, or None until more is fed.
-
-        ProtocolError: what is here can not be, or become, a frame within the limits. It is raised as soon as
-        the lengths say so, before the rest is waited for.
-        """
+        if data:
+            if self._start == len(self._buffer):  # as `feed`, in the usual case
+                self._buffer, self._start = data, 0
+            else:
+                self.feed(data)
         buffer, start = self._buffer, self._start
         available = len(buffer) - start
         if available < 8:
@@ -187,18 +186,38 @@ class FrameReader:
             head = bytes(buffer[start + 8 : head_end])
             with memoryview(buffer) as view:  # one copy of a large payload, not two
                 payload = bytes(view[head_end:end])
-        parts = kind, id, metadata = _decode_head(head)
+        try:
+            kind, id, metadata = unpackb(head, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
+            is_head = type(kind) is int and type(id) is int and kind >= 0 and id >= 0 and type(metadata) is dict
+        except Exception:  # msgpack's two implementations raise a dozen types for hostile bytes
+            is_head = False
+        if not is_head:
+            raise _fault_of(head)
         try:
             if not self._check(kind, metadata) or _entries(head) != len(metadata):
-                metadata = _look_again(head, parts, self._pack)
+                self._look_again(head, [kind, id, metadata])
         except ProtocolError:
-            _look_again(head, parts, self._pack)  # what is wrong with the head itself is said first
+            self._look_again(head, [kind, id, metadata])  # what is wrong with the head itself is said first
             raise
         if available == 4 + length:
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
         else:
             self._start = end
         return Frame(kind, id, metadata, payload)
+
+    def _look_again(self, head: bytes, parts: list[Any]) -> None:
+        """Check a head for what unpacking hides.
+
+        Raises:
+            ProtocolError: There is a key twice, a key that is no string, or an extension type.
+        """
+        try:
+            is_odd = 0xFF in head or 0xC4 in head or (len(head) > 255 and _long_binary(head))
+            is_odd = is_odd or self._pack(parts) != head
+        except Exception:  # as above; what cannot be packed is no head either
+            is_odd = True
+        if is_odd:  # not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's
+            _unpack(head, list_hook=_plain_list, object_pairs_hook=_plain_map)
 
     def _check_lengths(self, length: int, head_length: int) -> None:
         self._check_length(length)
@@ -214,7 +233,11 @@ class FrameReader:
 
 
 def _unpack(data: bytes, **hooks: Any) -> Any:
-    """Any msgpack value, of extension types timestamps only. ProtocolError: it is none, or not within the limits."""
+    """Return a msgpack value.
+
+    Raises:
+        ProtocolError: The bytes are not one, or it is not within the limits.
+    """
     try:
         return unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS, **hooks)
     except ProtocolError:
@@ -223,26 +246,24 @@ def _unpack(data: bytes, **hooks: Any) -> Any:
         raise ProtocolError(f"a head that is not msgpack: {str(error) or type(error).__name__}") from None
 
 
-def _decode_head(data: bytes) -> tuple[int, int, dict[str, Any]]:
-    """(kind, id, metadata) of a head's bytes, with what must not be there: see _look_again.
-
-    ProtocolError: anything but an array of these three.
-    """
-    head = _unpack(data)
+def _fault_of(data: bytes) -> ProtocolError:
+    """Return what is wrong with a head that is not an array of two unsigned integers and a map."""
+    try:
+        head = _unpack(data)
+    except ProtocolError as error:
+        return error
     if type(head) is not list or len(head) != 3:
-        raise ProtocolError("a head that is not an array of three")
-    kind, id, metadata = head
+        return ProtocolError("a head that is not an array of three")
+    kind, id, _ = head
     if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
-        raise ProtocolError("a head whose kind and id are not unsigned integers")
-    if type(metadata) is not dict:
-        raise ProtocolError("a head whose metadata is not a map")
-    return kind, id, metadata
+        return ProtocolError("a head whose kind and id are not unsigned integers")
+    return ProtocolError("a head whose metadata is not a map")
 
 
 def _entries(data: bytes) -> int:
-    """How many entries a head that _decode_head takes says that its metadata has; -1 unless that is quickly told.
+    """Return how many entries a head says that its metadata has; -1 unless that is quickly told.
 
-    More than there are in the map that it was unpacked to: one has come twice.
+    If there are more than in the map that it was unpacked to, a key has come twice.
     """
     if data[0] != 0x93 or data[1] >= 0x80:
         return -1
@@ -252,29 +273,20 @@ def _entries(data: bytes) -> int:
 
 
 _AFTER_ID = (4, 5, 7, 11)
-"""Where the metadata begins in a head whose kind takes one byte, by the two low bits of the byte before its id:
-msgpack's uint 8, 16, 32 and 64 are 0xCC to 0xCF, its int 8, 16, 32 and 64 are 0xD0 to 0xD3."""
+"""Where the metadata begins in a head whose kind takes one byte, by the two low bits of the byte before its id.
 
-
-def _look_again(data: bytes, head: tuple[int, int, dict[str, Any]], pack: Callable[[Any], bytes]) -> dict[str, Any]:
-    """The metadata of a head that _decode_head takes.
-
-    ProtocolError: there is something that unpacking has hidden, a key twice, or that must not be there, a key that is
-    no string, an extension type.
-    """
-    try:
-        odd = 0xFF in data or 0xC4 in data or (len(data) > 255 and _long_binary(data)) or pack(head) != data
-    except Exception:  # as above; what cannot be packed is no head either
-        odd = True
-    if odd:  # not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's
-        head = _unpack(data, list_hook=_plain_list, object_pairs_hook=_plain_map)
-    return head[2]
+In msgpack, uint 8, 16, 32 and 64 are 0xCC to 0xCF; int 8, 16, 32 and 64 are 0xD0 to 0xD3.
+"""
 
 
 def check_plain(value: Any, depth: int = 3) -> None:
-    """ProtocolError unless `value` may stand in a head: plain types, string keys, MAX_DEPTH, MAX_ITEMS.
+    """Check that `value` may stand in a head: plain types, string keys, MAX_DEPTH, MAX_ITEMS.
 
-    depth: how many arrays and maps lie around each other here, the value included; the metadata's are at 3.
+    Args:
+        depth: How many arrays and maps lie around each other here, the value included; the metadata's are at 3.
+
+    Raises:
+        ProtocolError: It may not.
     """
     kind = type(value)
     if kind in _SCALARS:
@@ -297,7 +309,7 @@ def check_plain(value: Any, depth: int = 3) -> None:
 
 
 def _long_binary(data: bytes) -> bool:
-    """Whether a binary of 256 bytes or more, which may be a key, can be in a head."""
+    """Return whether a binary of 256 bytes or more, which may be a key, can be in a head."""
     return 0xC5 in data or 0xC6 in data
 
 

@@ -1,7 +1,7 @@
-"""The kinds of frame, and the metadata that each may carry.
+"""Define the kinds of frame, and the metadata that each may carry.
 
-One table, FIELDS, says all of it; the reader checks against it and docs/protocol.md prints it. This file does
-not know in which order frames may come (connection.py does) nor what anybody does with them.
+The table FIELDS has all of it. The reader checks frames against it, and docs/protocol.md prints it. This module must
+not know in which order frames may come (connection.py does), nor what they are used for.
 """
 
 from __future__ import annotations
@@ -30,20 +30,9 @@ CANCEL = 10
 DUMP = 11
 STOP = 12
 
-NAMES = {
-    HELLO: "HELLO",
-    READY: "READY",
-    INVOKE: "INVOKE",
-    RESULT: "RESULT",
-    ERROR: "ERROR",
-    LOG: "LOG",
-    CHUNK: "CHUNK",
-    END: "END",
-    CREDIT: "CREDIT",
-    CANCEL: "CANCEL",
-    DUMP: "DUMP",
-    STOP: "STOP",
-}
+_NAMES = ("HELLO", "READY", "INVOKE", "RESULT", "ERROR", "LOG", "CHUNK", "END", "CREDIT", "CANCEL", "DUMP", "STOP")
+NAMES = dict(enumerate(_NAMES, 1))
+"""The kinds' names, by their numbers."""
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -51,10 +40,10 @@ BYTES = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
 ANY = "*/*"
 JSON_LINES = "application/jsonl"
-"""Of a streamed result: for each of its items one JSON value and a line break."""
+"""A streamed result that has a JSON value and a line break for each item."""
 
 MSGPACK_SEQUENCE = "application/msgpack-seq"
-"""The same with msgpack values, and nothing in between."""
+"""A streamed result that has a msgpack value for each item, and nothing in between."""
 
 PRE_FREEZE = "pre-freeze"
 """INVOKE's `phase` of the hook that runs before a worker is frozen."""
@@ -64,7 +53,7 @@ MEASURED = {
     "cpu_us": int,
     "peak_memory_bytes": int,
 }
-"""What a runtime tells of a request's cost."""
+"""What a runtime measures of a request."""
 
 _PROBLEM = {
     "error_type": str,
@@ -148,10 +137,15 @@ REQUIRED: dict[int, tuple[str, ...]] = {
 
 
 def check(kind: int, metadata: Mapping[str, Any]) -> bool:
-    """ProtocolError unless `kind` is known and every key that it knows has the right type.
+    """Check that `kind` is known, and that every key that it knows has the right type.
 
-    Unknown keys pass, with any value that a head may hold (frames.check_plain). True: there are none, and each value is
-    a str or an int: what FrameReader wants to know.
+    Unknown keys pass, with any value that a head may hold (frames.check_plain).
+
+    Returns:
+        Whether there are no unknown keys, and each value is a str or an int, as FrameReader asks.
+
+    Raises:
+        ProtocolError: The kind is unknown, or a field is wrong or missing.
     """
     fields = FIELDS.get(kind)
     if fields is None:
@@ -169,7 +163,7 @@ def check(kind: int, metadata: Mapping[str, Any]) -> bool:
 
 
 def _check_field(kind: int, wanted: type | None, key: Any, value: Any) -> None:
-    """What is neither a text nor an unsigned integer where one is expected."""
+    """Check a value that is not simply the text or the unsigned integer that is expected."""
     if type(key) is not str:
         raise ProtocolError("a head with a map key that is not a string")
     if wanted is int and (type(value) is not int or value < 0):

@@ -110,7 +110,7 @@ def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
             connection.next_frame()
         assert caught.value is error
         with pytest.raises(ProtocolError) as caught:
-            connection.receive_frame(more)
+            connection.next_frame(more)
         assert caught.value is error
     assert connection.buffered == kept
 

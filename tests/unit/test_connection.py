@@ -75,7 +75,7 @@ def outcome(role: str, prefix: list[tuple[str, int, int]], pieces: list[bytes], 
         role: The connection's role.
         prefix: The messages before the pieces.
         pieces: The bytes that the connection receives.
-        at_once: Whether it receives each piece by `receive_frame`.
+        at_once: Whether it receives each piece by `next_frame`.
     """
     connection = Connection(role)
     for sender, kind, id in prefix:
@@ -84,7 +84,7 @@ def outcome(role: str, prefix: list[tuple[str, int, int]], pieces: list[bytes], 
     try:
         for piece in pieces:
             if at_once:
-                event = connection.receive_frame(piece)
+                event = connection.next_frame(piece)
             else:
                 connection.receive(piece)
                 event = connection.next_frame()

@@ -87,7 +87,7 @@ def test_frame_whole(sender: str, kind: int, metadata: dict[str, Any], payload: 
     reader, quick, writer = streaming(peer(sender)), streaming(peer(sender)), streaming(sender)
     reader.receive(data)
     assert events(reader) == [expected]
-    assert quick.receive_frame(data) == expected
+    assert quick.next_frame(data) == expected
     assert writer.send(kind, 1, metadata, payload) == data
     assert streams(reader) == streams(quick) == streams(writer)
 
@@ -100,7 +100,7 @@ def test_frame_byte_by_byte(sender: str, kind: int, metadata: dict[str, Any], pa
     for at in range(len(data)):
         assert reader.next_frame() is None
         reader.receive(data[at : at + 1])
-        event = quick.receive_frame(data[at : at + 1])
+        event = quick.next_frame(data[at : at + 1])
         assert (event is None) == (at < len(data) - 1)
     assert events(reader) == [event] == [Frame(kind, 1, metadata, payload)]
     assert reader.buffered == quick.buffered == 0
@@ -114,7 +114,7 @@ def test_frame_with_trailing_data(sender: str, kind: int, metadata: dict[str, An
     data = frame(kind, 1, metadata, payload) + frame(DUMP) + frame(DUMP)[:7]
     reader.receive(data)
     assert events(reader) == [expected, Frame(DUMP, 0, {})]
-    assert [quick.receive_frame(data), *events(quick)] == [expected, Frame(DUMP, 0, {})]
+    assert [quick.next_frame(data), *events(quick)] == [expected, Frame(DUMP, 0, {})]
     assert reader.buffered == quick.buffered == 7
 
 
@@ -413,7 +413,7 @@ def test_what_crosses_with_the_outcome_is_dropped(kind: int, late: int) -> None:
         data = frame(late, id, payload=bytes(MAX_CHUNK) if late == CHUNK else None)
         for _ in range(3):
             if at_once:
-                assert connection.receive_frame(data) is None
+                assert connection.next_frame(data) is None
             else:
                 connection.receive(data)
                 assert connection.next_frame() is None
