@@ -42,8 +42,8 @@ def serve(arm: Arm) -> None:
     """Carry out the orders on stdin until it ends.
 
     An order is `{"requests": how many, "pause": seconds between two}`. The reply has three fields. "times" lists the
-    nanoseconds of each request. "elapsed" is the nanoseconds of all. "cpu" is the CPU nanoseconds of both processes, or
-    null if the kernel does not tell.
+    nanoseconds of each request. "elapsed" is the nanoseconds of all. "cpu" is the CPU nanoseconds of
+    both processes, or null if the kernel does not tell.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; an arm ends when stdin ends
     child = only_child()

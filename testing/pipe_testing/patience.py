@@ -1,11 +1,11 @@
-"""How long a test waits for what must happen. Knows nothing else."""
+"""Define how long a test waits for something that must happen."""
 
 from __future__ import annotations
 
 HANGS = 300.0
-"""Seconds after which a test takes what it waits for to hang.
+"""The seconds after which a test decides that something hangs.
 
-Only a test that fails waits that long, so the limit is for a slow machine: beside 14 busy processes on two CPUs, with
-coverage in the children, a step of five seconds takes more than a minute. setup.cfg's faulthandler_timeout is longer,
-so that the test itself can tell what it was waiting for.
+Only a test that fails waits that long, so the limit is made for a slow machine. With 14 other busy processes on two
+CPUs, and coverage in the children, a step of five seconds takes more than a minute. The faulthandler_timeout in
+setup.cfg is longer, so that the test itself can tell what it was waiting for.
 """

@@ -1,8 +1,8 @@
 """List the test process's children, wait for them, and end those that a test left behind.
 
 This module knows nothing of pytest, nor of what runs in the processes. The test process is a subreaper, so each orphan
-among its descendants becomes its child. Only own children are signalled here. Their pids cannot be reused until this
-process has waited for them; a pid that was found in any other way might belong to another process by then.
+among its descendants becomes its child. Only own children are signalled here. The kernel cannot reuse their pids until
+this process has waited for them. Any other pid might belong to a new process by the time of the signal.
 """
 
 from __future__ import annotations

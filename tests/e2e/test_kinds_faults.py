@@ -240,7 +240,7 @@ DEAD_TOGETHER = [
 
 @ONE_WORKER
 @pytest.mark.parametrize("run", DEAD_TOGETHER, ids=name_of)
-def test_a_death_answers_all_in_flight_and_none_behind_them(groups: Groups, run: Run) -> None:
+def test_a_death_answers_all_in_flight_and_none_after_them(groups: Groups, run: Run) -> None:
     code, lines = groups.result(run, DEAD_TOGETHER)
     assert code == 137
     assert run.kind.answer(lines.pop()) == GOOD

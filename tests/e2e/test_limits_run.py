@@ -114,7 +114,7 @@ def test_a_long_time_that_is_no_cpu_time(pipe_init: PipeInit, function: Path) ->
     assert finished.stdout == b'"done"\n'
 
 
-def test_all_limits_are_kept_by_who_stays_below(pipe_init: PipeInit, function: Path) -> None:
+def test_a_function_below_all_limits(pipe_init: PipeInit, function: Path) -> None:
     finished = pipe_init("run", "breaks.handler", "-e", '{"do": "fine"}', *ALL, cwd=function)
     assert (finished.returncode, finished.stderr) == (0, b"")
 

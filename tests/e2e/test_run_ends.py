@@ -1,7 +1,7 @@
 """Tests of runs that end early: each event that was read has a line, the reason is reported, and no function goes on.
 
-For many events the causes are workers that cannot start, and signals. For one or many events, the cause is a stdout
-that takes no more.
+Runs of many events end early because workers cannot start, or because of a signal. Any run ends early if stdout takes
+no more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tests of every fault and every death on the command line: the error's type, its text, the exit code and the stack.
 
 There is one table of faults. Each fault is tested twice: in a `pipe-init run` of its own, and among other events in one
-run of `--events`, where the next event must succeed. The functions are in functions/faults. A comment `# <- name` in
+run of `--events`. There the next event must succeed. The functions are in functions/faults. A comment `# <- name` in
 them marks the line that a stack must show.
 """
 

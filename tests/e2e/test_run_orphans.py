@@ -1,7 +1,7 @@
 """Tests of pipe-init's own death and of its orderly end: whatever the worker is doing, no process is left over.
 
-A function holds a FIFO open for as long as it lives, and writes to it when it reaches the point that a test waits for.
-So the reading end tells the test the moment, and the end of the file tells that the function is dead. Nothing sleeps.
+A function holds a FIFO open for as long as it lives. It writes to the FIFO at the point that a test waits for. So the
+reading end tells the test the moment, and the end of the file tells that the function is dead. Nothing sleeps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tests of which module may import which, and of what a runtime process imports before it is ready.
 
 The first half reads the sources, so it also sees late imports inside functions. The second half runs a fresh
-interpreter, because those imports are the cost of a cold start, and a function could have modules of the same names.
+interpreter. Those imports are the cost of a cold start, and a function could have modules of the same names.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def test_what_a_plain_function_may_return(tmp_path: Path) -> None:
         assert runtime.stop() == 0
 
 
-def test_a_stream_that_nobody_reads_waits_and_is_cancelled(tmp_path: Path) -> None:
+def test_an_unread_stream_waits_and_is_cancelled(tmp_path: Path) -> None:
     with RuntimeProcess(tmp_path, ANSWERS) as runtime:
         runtime.start(stream_bytes=STREAM)
         id = runtime.invoke("endless")

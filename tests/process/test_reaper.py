@@ -364,7 +364,7 @@ def test_the_cpu_time_of_a_child_is_not_its_parents() -> None:
     assert death.signal == signal.SIGKILL and death.cpu_seconds < 0.2
 
 
-def test_below_nobody_there_is_nobody() -> None:
+def test_a_sweep_below_an_unused_pid_does_nothing() -> None:
     killing.sweep_below(reaper.PID_LIMIT)
 
 

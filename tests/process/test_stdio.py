@@ -126,7 +126,7 @@ def test_read_gives_what_there_is(ends: tuple[int, int, int, int]) -> None:
     assert [pipes.read(), pipes.read(), pipes.read()] == [b"y", b"", b""]
 
 
-def test_read_waits_on_a_description_that_somebody_made_non_blocking(ends: tuple[int, int, int, int]) -> None:
+def test_read_waits_on_a_description_that_was_made_non_blocking(ends: tuple[int, int, int, int]) -> None:
     pipes = Pipes(ends[0], ends[3], 0)
     os.set_blocking(ends[0], False)
     pipes.spin(50)
@@ -197,7 +197,7 @@ def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocki
 
 
 @pytest.mark.parametrize("nonblocking", [False, True])
-def test_nobody_reads(ends: tuple[int, int, int, int], nonblocking: bool) -> None:
+def test_a_write_without_a_reader(ends: tuple[int, int, int, int], nonblocking: bool) -> None:
     pipes = Pipes(ends[0], ends[3], 65536, nonblocking)
     os.close(ends[2])
     with pytest.raises(BrokenPipeError):

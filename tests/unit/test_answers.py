@@ -69,7 +69,9 @@ def test_whatever_comes(entries: object) -> None:
         (signal.SIGKILL, "Runtime.ExitError", 137),
     ],
 )
-def test_who_closed_the_stream_was_killed_by_somebody_else(status: int, error_type: str, exit_code: int) -> None:
+def test_a_worker_that_closed_the_stream_and_was_killed_by_another_process(
+    status: int, error_type: str, exit_code: int
+) -> None:
     end = WorkerEnd(death=Death(1, status, 0), forced=True, closed=True, sent={signal.SIGTERM})
     function = Function([], {}, {}, Settings())
     error, code = answer(function, Request("id", b"", "", "", 1.0), Cause.DIED, end)

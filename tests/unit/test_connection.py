@@ -705,7 +705,7 @@ def test_an_error_does_not_grow_when_it_is_asked_for_again() -> None:
     assert depths[1] == depths[2]
 
 
-def test_depth_bomb_is_refused_before_anybody_prints_it() -> None:
+def test_depth_bomb_is_refused_before_it_is_printed() -> None:
     head = b"\x93\x0b\x00\x81\xa6stacks" + b"\x91" * 900 + b"\x00"
     connection = talking(INIT)
     connection.receive(struct.pack(">II", 4 + len(head), len(head)) + head)

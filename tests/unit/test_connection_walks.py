@@ -1,6 +1,7 @@
 """Tests of two connections that talk to each other: long random conversations, read in random pieces.
 
-A ledger of all credit checks both sides. The parameter of a walk is its seed. Half of what a walk tries is not allowed.
+Both sides are compared with a ledger of all credit. The parameter of a walk is its seed. Half of what a walk tries is
+not allowed.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class TestSeveralLanes:
         new = Lane()
         assert spread(Lane(busy_us=QUICK).ready().submit(), new).choose() is new
 
-    def test_a_worker_that_starts_for_nobody_is_as_good_as_a_new_one(self) -> None:
+    def test_a_worker_that_starts_without_a_request_is_as_good_as_a_new_one(self) -> None:
         starting = Lane(replace(SETTINGS, prestart=True))
         starting.policy.begin(0.0)
         assert starting.policy.phase is Phase.STARTING
@@ -149,7 +149,7 @@ class TestSeveralLanes:
     def test_one_that_starts_is_given_no_second_request(self) -> None:
         assert spread(Lane(busy_us=QUICK).submit(), Lane(busy_us=QUICK).submit()).choose() is None
 
-    def test_requests_queue_behind_short_ones_only(self) -> None:
+    def test_requests_queue_after_short_ones_only(self) -> None:
         quick, slow = Lane(busy_us=QUICK).ready().submit(), Lane(busy_us=SLOW).ready().submit()
         assert spread(slow, quick).choose() is quick
         assert spread(slow, slow).choose() is None
@@ -168,7 +168,7 @@ class TestSeveralLanes:
             given += 1
         assert given == min(SETTINGS.window_requests, 1 + int(AHEAD_US / busy_us)) * len(lanes)
 
-    def test_nothing_queues_behind_the_first_request_of_a_lane(self) -> None:
+    def test_nothing_queues_after_the_first_request_of_a_lane(self) -> None:
         first = Lane(busy_us=float("inf")).ready().submit()
         assert spread(first, Lane(busy_us=SLOW).ready().submit()).choose() is None
 
@@ -233,7 +233,7 @@ class TestAProcessForEachRequest:
         assert spread(*lanes, isolation=REQUEST, workers=workers).choose() is None
         assert not spread(*lanes, isolation=REQUEST, workers=workers).has_room()
 
-    def test_nothing_waits_behind_another_one(self) -> None:
+    def test_no_request_waits_for_another_one(self) -> None:
         busy = Lane(ONE_EACH, busy_us=QUICK).ready().submit()
         assert spread(busy, Lane(ONE_EACH).ready().submit(), isolation=REQUEST, workers=9).choose() is None
 

@@ -1,8 +1,8 @@
 """Tests that every history of a run of many events comes to an end: the real EventsRun with a simulated supervisor.
 
 The simulated supervisor says what its workers do. An adversary chooses which side is next, how the input comes and how
-the output is read. A test fails if a wait can never end, if an event has no line or two lines, or if more is kept in
-memory than the documentation says.
+the output is read. A test fails if a wait can never end, or if an event has no line or two lines. It also fails if more
+is kept in memory than the documentation says.
 """
 
 from __future__ import annotations

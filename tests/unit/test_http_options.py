@@ -33,7 +33,7 @@ def given(*arguments: str) -> RunOptions:
 
 
 def response_object(http: dict[str, Any], body: bytes) -> Any:
-    """Return the object that the pieces make together. They must be one line."""
+    """Return the JSON object that the pieces form. They must be one line."""
     line = b"".join(response_pieces(http, body))
     assert len(line.decode().splitlines()) == 1
     return json.loads(line)

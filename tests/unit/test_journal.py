@@ -96,7 +96,7 @@ class TestLines:
         journal.say("\x1b[31mred\x1b[0m")
         assert pipe[1]() == b"ESC[2J\nESC[3J\n\x1b[31mred\x1b[0m\n"
 
-    def test_somebody_makes_room_before_each_line(self, pipe: tuple[int, Log]) -> None:
+    def test_the_callback_runs_before_each_line(self, pipe: tuple[int, Log]) -> None:
         journal = Journal(pipe[0])
         seen: list[bytes] = []
         journal.before_line = lambda: seen.append(pipe[1]())
@@ -309,7 +309,7 @@ def drained(journal: Journal, reader: int) -> list[str]:
 
 
 class TestDescriptors:
-    def test_nobody_reads_any_more(self) -> None:
+    def test_the_reader_is_gone(self) -> None:
         reader, writer = os.pipe()
         os.close(reader)
         try:

@@ -163,7 +163,7 @@ class TestPatience:
         assert time.monotonic() - start >= 0.2
         assert not select.select([signals.descriptor], [], [], 0)[0]
         patience.over()
-        assert select.select([signals.descriptor], [], [], 0)[0], "nobody else would see to the signal"
+        assert select.select([signals.descriptor], [], [], 0)[0], "the wake-up for the signal was lost"
 
     def test_a_second_one_is(self, page: tuple[int, int], signals: Signals) -> None:
         os.write(page[1], bytes(4096))

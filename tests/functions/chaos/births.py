@@ -36,7 +36,7 @@ def begins_unreported(event: Any) -> Any:
     return event
 
 
-def reported_by_nobody() -> None:
+def dies_unreported() -> None:
     if os.environ.get("CHAOS_LOG") and os.getpid() != template and first():
         os.read(begun_out, 1)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -50,5 +50,5 @@ def first() -> bool:
     return True
 
 
-hook: Callable[[], None] = reported_by_nobody
+hook: Callable[[], None] = dies_unreported
 os.register_at_fork(after_in_parent=hook)

@@ -1,6 +1,6 @@
 """A function that answers, prints, forks, crashes, exits or stops, as its event says.
 
-benchmarks/chaos.py chooses the events. First of all, the function notes that the request has begun: it writes a line
+benchmarks/chaos.py chooses the events. First of all, the function notes that the request has begun. It writes a line
 with number, pid and request id to the file that CHAOS_LOG names. It does not know which processes are killed from
 outside.
 """
