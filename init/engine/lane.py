@@ -22,7 +22,7 @@ from ..log.request_lines import INITIALIZE, PRE_STOP, RequestLines
 from ..model import Function, Outcome, Request, invoke_metadata
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from ..policy.errors import WorkerEnd, stacks_by_request
-from ..policy.policy import MANY, Phase, Policy, Ticket
+from ..policy.policy import Phase, Policy, Ticket
 from ..workers.child import Child
 from ..workers.launch import JoinError
 from ..workers.link import Link
@@ -59,7 +59,7 @@ class Lane(WorkerObserver):
         """Make a lane without a worker. `free` kills what keeps a killed worker from ending."""
         self.number = number
         self.function = function
-        self.policy = _policy_for(function)
+        self.policy = Policy(function.settings, function.concurrency)
         self.link: Link | None = None
         self._source = source
         self._journal = journal
@@ -75,8 +75,7 @@ class Lane(WorkerObserver):
         self._actions: deque[Action] = deque()
         self._performing = False
         self._level = journal.level
-        self._limit = function.settings.window_requests if function.concurrency == 1 else MANY
-        self.policy.limit = 1 if function.concurrency == 1 else MANY
+        self.policy.limit = function.concurrency
 
     # For the supervisor
 
@@ -194,8 +193,9 @@ class Lane(WorkerObserver):
     def outcome(self, frame: Frame) -> None:
         """Take the worker's outcome of a request, if it counts."""
         policy, now = self.policy, time.monotonic()
-        if policy.limit < self._limit and self._level == EMPTY:
-            policy.limit = min(2 * policy.limit, self._limit)
+        window = policy.settings.window_requests
+        if policy.limit < window and self._level == EMPTY:
+            policy.limit = min(2 * policy.limit, window)
         link = self.link
         assert link is not None, "a link is heard only while it is the lane's"
         counts, actions = policy.outcome(frame.id, now)
@@ -370,11 +370,3 @@ class Lane(WorkerObserver):
         """Note that the pre-stop hook begins: it runs after STOP, as soon as no request is open."""
         if link.stopping and not link.connection.open_requests:
             self._request_lines.hook_begun(PRE_STOP)
-
-
-def _policy_for(function: Function) -> Policy:
-    if function.concurrency == 1:
-        return Policy(function.settings)
-    from ..policy.concurrent import ConcurrentPolicy  # most runs need not load it
-
-    return ConcurrentPolicy(function.settings)

@@ -1,15 +1,14 @@
-"""What to do when: the supervisor's decisions about one worker and the requests for it.
+"""Decide what to do about one worker and its requests: when to start it, send to it, give up on it, and end it.
 
 A Policy is told what happened and at what time, and answers with actions. It has no clock, no descriptor, no process
-and no payload, so every history can be replayed in a test. Times are seconds on any monotonic clock.
+and no payload, so a test can replay every history. Times are seconds on any monotonic clock.
 """
 
 from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from ..model import Settings
@@ -22,12 +21,20 @@ class Phase(Enum):
     NONE = "no worker"
     STARTING = "started, READY not yet seen"
     SERVING = "ready"
-    DRAINING = "ready, but sent nothing new: the time of one of several requests is over"
-    STOPPING = "told to stop, or gone from its pipe"
-    DUMPING = "asked where it hangs"
-    CANCELLING = "asked to give up on its request, whose time is over or whose answer is too large"
+    DRAINING = "sent nothing new, since a request or the start ran out of time, or a result is too large"
+    STOPPING = "told to stop, or its stream is closed"
     TERMINATING = "sent SIGTERM"
     KILLED = "sent SIGKILL"
+
+
+class State(Enum):
+    """Where a request is."""
+
+    WAITING = "not sent, or to be sent again"
+    SENT = "in the worker's window, not begun"
+    BEGUN = "the worker is at it, and its time runs"
+    LATE = "its time is over; its answer waits for the worker's stacks"
+    ANSWERED = "answered in the worker's place; the worker's own outcome has not come"
 
 
 MANY = 2**63
@@ -36,74 +43,93 @@ MANY = 2**63
 NEVER = float("inf")
 
 UNUSED_BACKOFF_LIMIT = 1.0
-"""Seconds, at most, until there is another one after a worker that stood by and ended by itself, again and again."""
+"""The longest back-off, in seconds, after workers in a row that ended before they were sent a request."""
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A request as the policy sees it. id: above 0. timeout: seconds. size: bytes of its payload.
+    """A request as the policy sees it.
 
-    moved: it was sent behind another one, on whose account the worker died.
+    Attributes:
+        id: A number above 0, higher than those of earlier requests.
+        timeout: Seconds from Begin to the end of its time.
+        size: Bytes of its payload.
+        moved: Whether it was in the window of a worker that died before it began the request.
+        streams: Whether its result is on its way in pieces.
+        state: Where it is.
+        ends: When its time is over, once it has begun.
+        cause: Why it is LATE.
     """
 
     id: int
     timeout: float
     size: int = 0
     moved: bool = False
+    streams: bool = False
+    state: State = State.WAITING
+    ends: float = 0.0
+    cause: Cause | None = None
 
 
 class Policy:
-    """One worker after the other, which serve requests one at a time and in order.
+    """One worker after the other, each of which runs up to `concurrency` requests at a time.
 
-    Each method that is told an event takes the time `now` and returns the actions to perform, in order. What a worker
-    does is told between its Start and its death only. A request has exactly one end: an outcome that counts, or an
+    Each method that is told an event takes the time `now` and returns the actions to perform, in order. An event of a
+    worker is told only between its Start and its death. A request has exactly one end: an outcome that counts, or an
     Answer. It is sent to a second worker only if the first cannot have begun it.
+
+    A worker begins requests in the order in which it was sent them. A request that it was sent beyond `concurrency`
+    waits in its window. If the worker dies, such a request goes to the next worker, once, and is sent alone.
+    A policy without requests runs a template: `begin`, `ready` and `finish` are enough.
+
+    Attributes:
+        settings: How long things may take, and how many requests a worker may have.
+        concurrency: Requests that a worker runs at once, at most.
+        phase: Where the worker is.
+        ended: Whether no worker is there and none will be started.
+        finishing: Whether no further request is taken.
+        failure: Why no worker can be had, once that is certain.
+        cooperative: Whether the worker answers DUMP and hears CANCEL while requests run. To be set before `ready`. Any
+            other worker hears CANCEL only while it streams a result.
+        deadline: When `tick` is due; None if only an event counts.
+        limit: Requests that the worker may have at once. See `pace`.
+        in_flight: Requests that have no outcome yet, sent or not.
     """
 
-    _begins_each = False
-    """Whether the worker begins a request as soon as it is sent it, not when those before are answered."""
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, concurrency: int = 1) -> None:
         self.settings = settings
+        self.concurrency = concurrency
         self.phase = Phase.NONE
         self.ended = False
-        """No worker is there and none will be started."""
         self.finishing = False
-        """No further request is taken."""
         self.failure: Cause | None = None
-        """Why no worker can be had, once that is certain."""
         self.cooperative = False
-        """Whether the worker answers DUMP and hears CANCEL while requests run. To be set before `ready`. Any other
-        worker hears CANCEL only while it streams a result."""
         self.deadline: float | None = None
-        """When the phase, or in SERVING the oldest request, is over and `tick` is due; None: only an event counts."""
         self.limit = MANY
-        """The number of requests that the worker may have at once. See `pace`."""
+        self.in_flight = 0
         self._waiting: deque[Ticket] = deque()
-        self._sent: deque[Ticket] = deque()
-        self._sent_bytes = 0
+        self._queued: deque[Ticket] = deque()  # SENT
+        self._running: dict[int, Ticket] = {}  # BEGUN, LATE or ANSWERED
+        self._sent_bytes = 0  # of the queued and the running
+        self._alone = False  # the last one that was sent had been moved: none is sent after it
+        self._slots = concurrency  # of this worker
         self._window = settings.window_requests, settings.window_bytes
-        self._condemned: _Condemned | None = None
         self._was_ready = False
-        self._gone = False
+        self._closed = False  # its stream is at its end
+        self._gone = False  # it is dead
         self._taken = 0  # requests that this worker was sent
         self._retiring = False  # it is sent nothing more, and stops after what it has
-        self._failed_starts = 0
-        self._force_at = NEVER  # somebody wants an end: when the worker is sent SIGTERM
+        self._fault: Cause | None = None  # why this worker is ended, if its start failed
+        self._force_at = NEVER  # an end was asked for: when the worker is sent SIGTERM
         self._tell_at = NEVER  # before that, when one that hears of it is told to give up its requests
-        self._streaming = 0  # the request whose result is on its way in pieces
-        self._missing: set[int] = set()  # answered in the worker's place; its own outcome has not come
-        self._dump_ends = 0.0
-        self._signal_at: float | None = None  # of a worker that answers DUMP: when it is asked by signal, too
+        self._answer_at: float | None = None  # the stacks were asked for: when the late requests are answered
+        self._dump_ends = 0.0  # the latest time for that
+        self._signal_at: float | None = None  # of a cooperative worker: when it is asked by signal, too
+        self._cancel_ends = 0.0  # when the answered requests must have come to their end
         self._lost_at = 0.0
+        self._failed_starts = 0
         self._postponed_at: float | None = None  # since when none can be started
-        self._unused = 0  # workers in a row that stood by, and ended by themselves
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that have no outcome yet, sent or not."""
-        unanswered = self._condemned is not None and not self._condemned.answered
-        return len(self._waiting) + len(self._sent) + unanswered
+        self._unused = 0  # workers in a row that ended before they were sent a request
 
     @property
     def was_used(self) -> bool:
@@ -112,51 +138,64 @@ class Policy:
 
     @property
     def loading(self) -> bool:
-        """Whether the worker may still say that it cannot load the handler; it may have stopped reading by then."""
+        """Whether the worker may still say that it cannot load the handler. It may have closed its stream by then."""
         return self.phase in (Phase.STARTING, Phase.STOPPING) and not self._was_ready
 
     # What happens outside
 
     def begin(self, now: float) -> list[Action]:
-        """Start a worker before it is needed, if that is wanted and there is none."""
+        """Start a worker before a request needs it, if `settings.prestart` says so and there is none."""
         if not self.settings.prestart or self.finishing or self.phase is not Phase.NONE or self.deadline is not None:
             return []
         return self._start(now)
 
     def submit(self, ticket: Ticket, now: float) -> list[Action]:
-        """A new request. ValueError: none is taken any more."""
+        """Take a request.
+
+        Raises:
+            ValueError: No request is taken any more.
+        """
         if self.finishing:
             raise ValueError("no request is taken any more")
         self._waiting.append(ticket)
+        self.in_flight += 1
         return self._go_on(now)
 
     def submit_if_idle(self, ticket: Ticket, now: float) -> bool:
-        """`submit` for the frequent case, a ready worker that is idle.
+        """Take a request if a ready worker begins it at once: `submit` for the frequent case.
 
-        True: its actions are Send and Begin. False: nothing has changed, and `submit` is to be called.
+        Returns:
+            True: The actions are Send and Begin. False: Nothing has changed, and `submit` is to be called.
         """
-        if self.phase is not Phase.SERVING or self._sent or self._waiting or self.finishing or self._gone:
+        if self.phase is not Phase.SERVING or self._waiting or self.finishing or self._gone or self._retiring:
             return False
-        if self._retiring or not self.limit:
+        running = self._running
+        if len(running) >= self._slots or len(running) >= self.limit or (running and not self._has_room(ticket)):
             return False
-        self._sent.append(ticket)
-        self._sent_bytes = ticket.size
-        self._count()
-        self.deadline = now + ticket.timeout
+        self.in_flight += 1
+        self._count(ticket)
+        ticket.state = State.BEGUN
+        ends = ticket.ends = now + ticket.timeout
+        running[ticket.id] = ticket
+        if self.deadline is None or ends < self.deadline:
+            self.deadline = ends
         return True
 
     def pace(self, limit: int, now: float) -> list[Action]:
-        """Set how many requests the worker may have at once. It keeps those that it was sent already."""
-        self.limit = limit
+        """Set how many requests the worker may have at once, or at least as many as it runs; 0: it is sent no more.
+
+        It keeps those that it was sent already.
+        """
+        self.limit = max(limit, self.concurrency) if limit else 0
         return self._go_on(now) if self._waiting else []
 
     def finish(self, now: float) -> list[Action]:
-        """No more requests will come: stop the worker once what is there is answered."""
+        """Take no more requests, and stop the worker once those that are there have their outcomes."""
         self.finishing = True
         return self._go_on(now)
 
     def interrupt(self, now: float) -> list[Action]:
-        """End because of a signal: answer what was not sent; all that was sent has the grace time, together.
+        """End because of a signal: answer what was not sent. All that was sent has the grace time, together.
 
         A worker that hears CANCEL is told after half of that time, so that it can tidy up in the other half.
         """
@@ -164,46 +203,41 @@ class Policy:
         if self._force_at == NEVER:
             self._force_at = now + self.settings.grace
             self._tell_at = now + self.settings.grace / 2
-        if self.phase in (Phase.STARTING, Phase.SERVING) and self.deadline is not None:
-            self.deadline = min(self.deadline, self._patience())
-        return [*self._answer_waiting(Cause.STOPPED), *self._go_on(now)]
+        actions = [*self._answer_waiting(Cause.STOPPED), *self._go_on(now)]
+        if self.phase is Phase.STARTING:
+            self._due_by(self._force_at)
+        elif self._is_serving():
+            self.deadline = self._due()
+        return actions
 
     def abandon(self, now: float) -> list[Action]:
         """End because no result can be written: answer everything, and give the worker the grace time to tidy up."""
         self.finishing = True
-        self._force_at = min(self._force_at, now + self.settings.grace)
+        hears = self._hears()
+        self._force_at = min(self._force_at, now + self.settings.grace if hears else now)
         self._tell_at = now
-        actions = [*self._answer_waiting(Cause.STOPPED)]
-        if self.phase is Phase.SERVING and not self._sent:
+        actions = self._answer_waiting(Cause.STOPPED)
+        idle = self.phase is Phase.SERVING and not self._running and not self._queued
+        if idle or self.phase is Phase.NONE:
             return [*actions, *self._go_on(now)]
-        if self.phase is Phase.STARTING or (self._is_serving() and not self._hears()):
-            self._condemn(Cause.STOPPED)
+        if self._is_serving() and hears:
+            return [*actions, *self._tell(now)]
+        actions += self._give_up_all(Cause.STOPPED)
+        if self.phase is Phase.STARTING or self._is_serving():
             actions += self._terminate(now)
-        elif self._is_serving():
-            actions += self._tell(now)
-        elif self.phase is Phase.NONE:
-            actions += self._go_on(now)
-        behind = [ticket.id for ticket in self._sent]
-        actions += self._answer_sent(Cause.STOPPED)
-        ending = self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.TERMINATING)
-        if ending and self._was_ready and not self._gone:
-            self._missing.update(behind)
-            actions += map(Cancel, behind)  # or it would go on to them when it is done with the one that is late
-        return [*actions, *self._answer_condemned()]
+        return actions
 
     def hurry(self, now: float) -> list[Action]:
-        """Somebody wants an end at once."""
+        """End at once: answer everything and kill the worker."""
         actions = self.interrupt(now)
-        if self.phase is Phase.NONE:
-            return actions
-        return [*actions, *self._break_off(Cause.STOPPED, now)]
-
-    # What the worker does
+        return actions if self.phase is Phase.NONE else [*actions, *self._break_off(Cause.STOPPED, now)]
 
     def retire(self, now: float) -> list[Action]:
-        """The worker is to be replaced, after what it has been sent."""
+        """Replace the worker after what it has been sent."""
         self._retiring = True
         return self._go_on(now)
+
+    # What the worker does
 
     def hello(self, window_requests: int, window_bytes: int) -> None:
         """HELLO came, and says how much the worker lets wait unanswered."""
@@ -211,7 +245,10 @@ class Policy:
         self._window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
     def serves(self, requests: int) -> None:
-        """READY says how many requests the worker serves at once. Here more than that may wait in it."""
+        """READY says how many requests the worker runs at once. One of several gets no more than that."""
+        if self.concurrency > 1:
+            self._slots = min(self.concurrency, max(requests, 1))
+            self._window = min(self._window[0], self._slots), self._window[1]
 
     def ready(self, now: float) -> list[Action]:
         """READY came."""
@@ -221,68 +258,84 @@ class Policy:
         self._failed_starts = 0
         self._postponed_at = None
         self._enter(Phase.SERVING)
-        return self._next(now)
+        return self._go_on(now)
 
     def outcome(self, id: int, now: float) -> tuple[bool, list[Action]]:
-        """RESULT or ERROR came for request `id`: (whether it counts as that request's outcome, actions)."""
-        condemned = self._condemned
-        if condemned is None and self._sent and self._sent[0].id == id and self._was_ready:
-            self._sent_bytes -= self._sent.popleft().size
-            return True, self._next(now)
-        if id in self._missing:
-            self._missing.remove(id)
-            return False, []
-        if condemned is not None and condemned.id == id and not condemned.late:
-            condemned.late = True  # it has gone on to the request behind, if there is one
-            return False, self._recover(now)
-        oldest = self._sent[0].id if self._sent and self._was_ready else None
-        if oldest != id or (condemned is not None and not condemned.late):
+        """RESULT, ERROR or END came for request `id`.
+
+        Returns:
+            Whether it counts as that request's outcome, and the actions.
+        """
+        ticket = self._running.pop(id, None)
+        if ticket is None:
             return False, self.violation(now)
-        self._take_oldest()
-        return True, self._next(now)
+        self._sent_bytes -= ticket.size
+        actions: list[Action] = []
+        counts = ticket.state is State.BEGUN
+        if counts:
+            self.in_flight -= 1
+        else:
+            if ticket.state is State.LATE:
+                actions.append(self._answer(ticket))
+            self._recover(now)
+        if self.phase is Phase.SERVING:
+            self.deadline = self._due() if self._running else None
+        elif self.phase is Phase.DRAINING:
+            self.deadline = self._due()
+        if self._queued or self._waiting or self.finishing or self._retiring:
+            actions += self._go_on(now)
+        return counts, actions
 
     def streams(self, id: int) -> None:
-        """Note that the worker has begun to stream the result of request `id`. It hears CANCEL between two pieces."""
-        self._streaming = id
-        if self._is_serving() and self.deadline is not None:
-            self.deadline = min(self.deadline, self._patience())
+        """Note that the worker streams the result of request `id`. It hears CANCEL between two pieces."""
+        ticket = self._running.get(id)
+        if ticket is not None:
+            ticket.streams = True
+            if self._is_serving():
+                self.deadline = self._due()
 
     def cut(self, id: int, now: float) -> list[Action]:
-        """The streamed answer of request `id` is too large: it gets no further, and is answered in the worker's place.
+        """Answer request `id`, whose streamed result is too large, and cancel it. Its neighbours go on.
 
-        The worker is told, and has the grace time to come to the stream's end.
+        The worker has the grace time to come to the stream's end.
         """
-        if self._condemned is not None or not self._sent or self._sent[0].id != id:
+        ticket = self._running.get(id)
+        if ticket is None or ticket.state is not State.BEGUN:
             return []  # its end is decided
-        self._condemn(Cause.TOO_LARGE)
-        actions = list(self._answer_condemned())
-        if self.phase is Phase.SERVING and not self._gone:
-            self._enter(Phase.CANCELLING, now + self.settings.grace)
+        actions: list[Action] = [self._answer(ticket, Cause.TOO_LARGE)]
+        if self._is_serving() and not self._gone:
             actions.append(Cancel(id))
+            self._cancel_ends = now + self.settings.grace
+            self.phase = Phase.DRAINING
+            self.deadline = self._due()
         return actions
 
     def not_loaded(self, now: float) -> list[Action]:
-        """The runtime's last word while it was STARTING: it cannot load the handler. To try again would not help."""
+        """The worker's last word is that it cannot load the handler. To try again would not help."""
         self.finishing = True
         self.failure = Cause.NOT_LOADED
         self._enter(Phase.STOPPING, now + self.settings.grace)
         return [*self._answer_sent(Cause.NOT_LOADED), *self._answer_waiting(Cause.NOT_LOADED)]
 
     def violation(self, now: float) -> list[Action]:
-        """The worker broke the protocol: nothing that it says counts any more, nor what it may have begun since."""
-        return list(self._break_off(Cause.VIOLATION, now))
+        """The worker broke the protocol: nothing counts that it says from here on, or may have begun before."""
+        return self._break_off(Cause.VIOLATION, now)
 
     def closed(self, now: float) -> list[Action]:
-        """The worker's answers are at their end; it must be about to end itself."""
-        if self.phase in (Phase.STARTING, Phase.SERVING):
-            self._enter(Phase.STOPPING, now + self.settings.grace)
+        """The worker has closed its stream, or reads no more: it must be about to end."""
+        self._closed = True
+        if self.phase is Phase.STARTING or self._is_serving():
+            self.phase, self.deadline = Phase.STOPPING, now + self.settings.grace
+            if self._answer_at is not None:
+                self._due_by(self._answer_at)
         return []
 
     def dumped(self, now: float) -> list[Action]:
-        """A part of the stacks came; when no more does for a while, they are complete."""
-        if self.phase is Phase.DUMPING:
+        """A part of the stacks came. When no more does for a while, they are complete."""
+        if self._answer_at is not None:
             self._signal_at = None
-            self.deadline = min(self._dump_ends, now + self.settings.dump_quiet)
+            self._answer_at = min(self._dump_ends, now + self.settings.dump_quiet)
+            self.deadline = self._due() if self.phase is Phase.DRAINING else self._answer_at
         return []
 
     def gone(self) -> None:
@@ -291,36 +344,26 @@ class Policy:
 
     def died(self, now: float) -> list[Action]:
         """The worker is dead, and everything that it had written before has been told."""
-        actions = list(self._answer_condemned())
-        condemned, self._condemned = self._condemned, None
+        tickets = list(self._running.values())
+        actions: list[Action] = [self._answer(each, Cause.DIED) for each in tickets if each.state is not State.ANSWERED]
+        self._take_back(moved=self._was_ready)
         self._postponed_at = None
-        self._enter(Phase.NONE)
-        self._gone = False
-        if self._sent and self._was_ready and (condemned is None or condemned.late):
-            actions.append(Answer(self._take_oldest().id, Cause.DIED))
-        while self._sent:
-            ticket = self._sent.pop()
-            self._waiting.appendleft(replace(ticket, moved=ticket.moved or self._was_ready))
-        self._sent_bytes = 0
-        self._missing.clear()
+        fault, self._fault = self._fault, None
         if self._force_at != NEVER:
             actions += self._answer_waiting(Cause.STOPPED)
         elif not self._was_ready:
-            actions += self._failed_start(condemned.cause if condemned else Cause.START_FAILED, now)
-        elif self.settings.prestart and not self._taken:
-            # Nobody has used it: the next one may end like that, too.
+            actions += self._failed_start(fault or Cause.START_FAILED, now)
+        elif self.settings.prestart and not self._taken:  # the next one may end like that, too
             self.deadline = now + min(self.settings.backoff * 2**self._unused, UNUSED_BACKOFF_LIMIT)
             self._unused = min(self._unused + 1, 16)
         return [*actions, *self._go_on(now)]
 
     def postponed(self, now: float) -> list[Action]:
-        """None could be started just now, through nobody's fault: try again soon, but not for ever."""
-        while self._sent:
-            self._waiting.appendleft(self._sent.pop())
-        self._sent_bytes = 0
+        """No worker can be started just now, and none has failed: try again soon, but not for ever."""
+        self._take_back(moved=False)
         if self._postponed_at is None:
             self._postponed_at = now
-        self._enter(Phase.NONE, now + self.settings.backoff)
+        self.deadline = now + self.settings.backoff
         actions: list[Action] = []
         if now - self._postponed_at >= self.settings.start_timeout:
             self._postponed_at = None
@@ -328,7 +371,7 @@ class Policy:
         return [*actions, *self._go_on(now)]
 
     def exec_failed(self, now: float) -> list[Action]:
-        """The worker's program could not be executed, and it is dead; trying again would not help."""
+        """The worker's program could not be executed, and the worker is dead. To try again would not help."""
         self.finishing = True
         self.failure = Cause.START_FAILED
         answers = [*self._answer_sent(Cause.START_FAILED), *self._answer_waiting(Cause.START_FAILED)]
@@ -341,17 +384,15 @@ class Policy:
         if self.phase is Phase.NONE:
             self.deadline = None
             return self._go_on(now)
-        return list(self._phase_over(now))
+        if self.phase is Phase.STARTING:
+            return self._give_up_start(now)
+        if self._is_serving():
+            return self._overdue(now)
+        if self.phase is Phase.STOPPING:
+            return self._terminate(now)
+        return self._kill(now) if self.phase is Phase.TERMINATING else self._still_there(now)
 
     # How it goes on
-
-    def _next(self, now: float) -> list[Action]:
-        """The worker goes on to what it was sent behind, if anything; then as _go_on."""
-        if self._sent:
-            return [*self._begin(self._sent[0], now), *self._go_on(now)]
-        if self.phase is Phase.SERVING:
-            self.deadline = None
-        return self._go_on(now) if self._waiting or self.finishing or self._retiring else []
 
     def _go_on(self, now: float) -> list[Action]:
         """Start, feed or stop a worker, as the requests ask for it."""
@@ -362,217 +403,251 @@ class Policy:
             elif self.finishing and not self._waiting:
                 self.ended = True
                 self.deadline = None
+        if self._queued and self._was_ready:
+            actions += self._begin_queued(now)
         if (self.phase is Phase.SERVING or self.phase is Phase.STARTING) and not self._gone:
             while self._waiting and self._may_send():
                 ticket = self._waiting.popleft()
-                self._sent.append(ticket)
-                self._sent_bytes += ticket.size
-                self._count()
+                ticket.state = State.SENT
+                self._queued.append(ticket)
+                self._count(ticket)
                 actions.append(Send(ticket.id))
-                if self._begins_each or len(self._sent) == 1:
-                    actions += self._begin(ticket, now)
-            if not self._sent and (self._retiring or (self.finishing and not self._waiting)):
+                if self._was_ready:
+                    actions += self._begin_queued(now)
+            idle = not self._running and not self._queued
+            if idle and (self._retiring or (self.finishing and not self._waiting)):
                 self._enter(Phase.STOPPING, now + self.settings.stop_timeout)
                 actions.append(Stop())
         return actions
 
     def _start(self, now: float) -> list[Action]:
-        self._was_ready = self.cooperative = self._retiring = False
-        self._taken = self._streaming = 0
+        self._was_ready = self._closed = self.cooperative = self._retiring = False
+        self._taken = 0
+        self._slots = self.concurrency
         self._enter(Phase.STARTING, now + self.settings.start_timeout)
         return [Start()]
 
-    def _count(self) -> None:
-        """One more request was sent to this worker."""
-        self._taken += 1
+    def _count(self, ticket: Ticket) -> None:
+        """Count a request that is sent to this worker."""
+        self._sent_bytes += ticket.size
+        self._alone = ticket.moved
         self._unused = 0
+        self._taken += 1
         if self._taken == self.settings.max_requests:
             self._retiring = True
 
     def _may_send(self) -> bool:
         """Return whether the worker may be sent the first of the waiting requests."""
-        if self._retiring or len(self._sent) >= self.limit:
-            return False
-        return not self._sent or self._has_room(self._waiting[0])
+        inside = len(self._running) + len(self._queued)
+        return not self._retiring and inside < self.limit and (not inside or self._has_room(self._waiting[0]))
 
     def _has_room(self, ticket: Ticket) -> bool:
-        """Whether it may wait in the worker, behind another one.
+        """Return whether the worker may have this request besides those that it has.
 
         A request that lost one worker to its neighbour is never again sent behind another one, nor before one.
         """
-        if self.phase is Phase.STARTING or ticket.moved or self._sent[0].moved:
+        if self.phase is Phase.STARTING or ticket.moved or self._alone:
             return False
         requests, size = self._window
-        return len(self._sent) < requests and self._sent_bytes + ticket.size <= size
+        return len(self._running) + len(self._queued) < requests and self._sent_bytes + ticket.size <= size
 
-    def _begin(self, ticket: Ticket, now: float) -> list[Action]:
-        """This request is now what the worker is at."""
-        if self.phase is not Phase.SERVING:
-            # A worker that has closed its stream is about to end, and has no clock; what it answers until then counts.
-            return [Begin(ticket.id)] if self._was_ready and self._condemned is None else []
-        self.deadline = min(now + ticket.timeout, self._patience())
-        return [Begin(ticket.id)]
+    def _begin_queued(self, now: float) -> list[Action]:
+        """Let the requests begin for which the worker has a slot: it begins them in the order of their sending."""
+        actions: list[Action] = []
+        while self._queued and len(self._running) < self._slots:
+            ticket = self._queued.popleft()
+            ticket.state = State.BEGUN
+            ticket.ends = now + ticket.timeout
+            self._running[ticket.id] = ticket
+            if self._is_serving():
+                self._due_by(min(ticket.ends, self._patience()))
+            # Any other worker is about to end and has no clock. What it answers until then counts.
+            if self.phase is not Phase.KILLED:
+                actions.append(Begin(ticket.id))
+        return actions
 
-    def _take_oldest(self) -> Ticket:
-        ticket = self._sent.popleft()
-        self._sent_bytes -= ticket.size
-        return ticket
+    def _take_back(self, moved: bool) -> None:
+        """Forget the worker, and let the requests wait again that it has not begun."""
+        while self._queued:
+            ticket = self._queued.pop()
+            ticket.state, ticket.moved = State.WAITING, ticket.moved or moved
+            self._waiting.appendleft(ticket)
+        self._running.clear()
+        self._sent_bytes = 0
+        self._gone = False
+        self._enter(Phase.NONE)
 
-    def _failed_start(self, cause: Cause, now: float) -> Iterator[Action]:
+    def _failed_start(self, cause: Cause, now: float) -> list[Action]:
         self._failed_starts += 1
         if self._failed_starts >= self.settings.start_attempts:
             self.finishing = True
             self.failure = cause
-            yield from self._answer_waiting(cause)
-        else:
-            delay = self.settings.backoff * 2 ** (self._failed_starts - 1)
-            self.deadline = now + min(delay, self.settings.backoff_limit)
+            return self._answer_waiting(cause)
+        delay = self.settings.backoff * 2 ** (self._failed_starts - 1)
+        self.deadline = now + min(delay, self.settings.backoff_limit)
+        return []
 
-    # How it ends
-
-    def _phase_over(self, now: float) -> Iterator[Action]:
-        if self.phase is Phase.STARTING:
-            yield from self._give_up(Cause.START_TIMED_OUT, now)
-        elif self.phase is Phase.SERVING and self._hears() and now >= self._tell_at:
-            yield from self._tell(now)
-        elif self.phase is Phase.SERVING:
-            yield from self._give_up(Cause.TIMED_OUT, now)
-        elif self.phase is Phase.DUMPING and self._signal_at is not None:
-            self._signal_at, self.deadline = None, self._dump_ends
-            yield Dump()
-        elif self.phase is Phase.DUMPING and self._may_give_up_alone():
-            yield from self._cancel(now)
-        elif self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.STOPPING):
-            yield from self._terminate(now)
-        elif self.phase is Phase.TERMINATING:
-            yield from self._kill(now)
-        elif self.phase is Phase.KILLED:
-            yield from self._still_there(now)
-
-    def _give_up(self, cause: Cause, now: float) -> Iterator[Action]:
-        """The worker does not get done with the oldest request, or with its start: the first step of the ladder."""
-        self._condemn(Cause.STOPPED if now >= self._force_at else cause)
-        self._enter(Phase.DUMPING, self._ask(now))
-        yield Dump(by_signal=self._signal_at is None)
-
-    def _hears(self) -> bool:
-        """Return whether the worker would hear a CANCEL for the request that it runs."""
-        return self.cooperative or (len(self._sent) > 0 and self._sent[0].id == self._streaming)
+    # When something is due
 
     def _is_serving(self) -> bool:
         return self.phase is Phase.SERVING or self.phase is Phase.DRAINING
 
+    def _hears(self) -> bool:
+        """Return whether the worker hears a CANCEL for what it runs."""
+        running = self._running.values()
+        all_stream = len(running) > 0 and all(ticket.streams for ticket in running)
+        return self._was_ready and (self.cooperative or all_stream)
+
     def _patience(self) -> float:
         """Return when the worker's requests are given up because of an end; NEVER if no end was asked for."""
-        return self._tell_at if self._hears() else self._force_at
+        return NEVER if self._force_at == NEVER else self._tell_at if self._hears() else self._force_at
 
-    def _tell(self, now: float) -> Iterator[Action]:
-        """Tell the worker to give up all requests, tidy up and end, before it is sent SIGTERM."""
-        cancelled = set(self._missing)
-        yield from self._answer_condemned()
-        self._missing.update(ticket.id for ticket in self._sent)
-        yield from self._answer_sent(Cause.STOPPED)
-        self._enter(Phase.STOPPING, max(now, self._force_at))
-        if not self._gone:
-            yield from map(Cancel, sorted(self._missing - cancelled))
-            yield Stop()
+    def _due(self) -> float | None:
+        """Return when something is due about a worker that serves or drains; None if only an event counts."""
+        due = [ticket.ends for ticket in self._running.values() if ticket.state is State.BEGUN]
+        if due:
+            due.append(self._patience())
+        if self._answer_at is not None:
+            due.append(self._answer_at if self._signal_at is None else self._signal_at)
+        elif self.phase is Phase.DRAINING and not due:
+            due = [self._cancel_ends, self._patience()]
+        return min(due, default=None)
 
-    def _ask(self, now: float) -> float:
-        """The stacks are asked for: when to go on if they do not come.
+    def _due_by(self, moment: float) -> None:
+        """Bring the deadline forward to this moment, if it is later or there is none."""
+        self.deadline = moment if self.deadline is None else min(self.deadline, moment)
+
+    def _overdue(self, now: float) -> list[Action]:
+        """The time is over of requests, of the wait for their stacks, or of an end that was asked for."""
+        if now >= self._tell_at and self._hears():
+            return self._tell(now)
+        patience = self._patience()
+        for ticket in self._running.values():
+            if ticket.state is State.BEGUN and min(ticket.ends, patience) <= now:
+                ticket.state = State.LATE
+                ticket.cause = Cause.TIMED_OUT if ticket.ends <= patience else Cause.STOPPED
+        actions: list[Action] = []
+        if self._answer_at is None:
+            if not self._late():  # those that were answered and cancelled ignore it
+                return self._terminate(now)
+            actions += self._ask(now)
+        elif self._signal_at is not None and now >= self._signal_at:
+            self._signal_at = None
+            actions.append(Dump())
+        elif now >= self._answer_at:
+            # One that serves several at once reads while they run. To end it would end the neighbours, too.
+            if not self._was_ready or not (self._slots > 1 or self._hears()):
+                return self._terminate(now)
+            answers = self._answer_late()
+            actions += [*answers, *(Cancel(answer.id) for answer in answers)]
+            self._answer_at = None
+            self._cancel_ends = now + self.settings.grace
+        self.deadline = self._due()
+        return actions
+
+    def _give_up_start(self, now: float) -> list[Action]:
+        """The worker is not ready in time. The request that waits in it, if one does, gets the error."""
+        self._fault = Cause.STOPPED if now >= self._force_at else Cause.START_TIMED_OUT
+        for ticket in self._queued:
+            ticket.state, ticket.cause = State.LATE, self._fault
+            self._running[ticket.id] = ticket
+        self._queued.clear()
+        actions = self._ask(now)
+        self.deadline = self._due()
+        return actions
+
+    def _ask(self, now: float) -> list[Action]:
+        """Ask for the stacks.
 
         A signal can crash an interpreter (faulthandler, in a frame that is just being entered), so one that can answer
         a frame has half of the time for that.
         """
-        self._dump_ends = now + self.settings.dump_wait
+        self._answer_at = self._dump_ends = now + self.settings.dump_wait
         self._signal_at = now + self.settings.dump_wait / 2 if self.cooperative else None
-        return self._dump_ends if self._signal_at is None else self._signal_at
+        self.phase = Phase.DRAINING
+        return [Dump(by_signal=self._signal_at is None)]
 
-    def _may_give_up_alone(self) -> bool:
-        """Whether the worker hears of a cancellation and need not be ended, if its request comes to an end then."""
-        condemned = self._condemned
-        if condemned is None or condemned.cause is not Cause.TIMED_OUT or not condemned.id:
-            return False
-        return self.cooperative or condemned.id == self._streaming
+    def _recover(self, now: float) -> None:
+        """Go on with a worker that was only slow: the last of its late requests has come to an end.
 
-    def _cancel(self, now: float) -> Iterator[Action]:
-        assert self._condemned is not None
-        yield from self._answer_condemned()
-        self._enter(Phase.CANCELLING, now + self.settings.grace)
-        yield Cancel(self._condemned.id)
+        One that serves several at once does not survive SIGTERM: it gives up all of them and ends.
+        """
+        if not self._was_ready or now >= self._force_at:
+            return
+        if not self._late():
+            self._answer_at = None  # no answer waits for the stacks any more
+        asked = self.phase is Phase.DRAINING or (self.phase is Phase.TERMINATING and self._slots == 1)
+        if not asked or self._closed:
+            return
+        if all(ticket.state is State.BEGUN for ticket in self._running.values()):
+            self._enter(Phase.SERVING)
 
-    def _recover(self, now: float) -> list[Action]:
-        """The late outcome of a condemned request: a worker that was only slow need not take those behind with it."""
-        asked = self.phase in (Phase.DUMPING, Phase.CANCELLING, Phase.TERMINATING)
-        condemned = self._condemned
-        if not asked or condemned is None or condemned.cause not in (Cause.TIMED_OUT, Cause.TOO_LARGE):
-            return []
-        answer = list(self._answer_condemned())
-        self._condemned = None
-        self._enter(Phase.SERVING)
-        return [*answer, *self._next(now)]
+    # How it ends
 
-    def _break_off(self, cause: Cause, now: float) -> Iterator[Action]:
-        """End the worker by force, and with it all that it was sent: it is not asked how far it has come."""
+    def _tell(self, now: float) -> list[Action]:
+        """Tell the worker to give up all requests, tidy up and end, before it is sent SIGTERM."""
+        actions = self._give_up_all(Cause.STOPPED)
+        self._enter(Phase.STOPPING, max(now, self._force_at))
+        return actions if self._gone else [*actions, Stop()]
+
+    def _give_up_all(self, cause: Cause) -> list[Action]:
+        """Answer all that the worker was sent, and cancel it, or a worker that survives SIGTERM would begin it."""
+        answers = self._answer_sent(cause)
+        if self._gone or not self._was_ready or self.phase not in (Phase.SERVING, Phase.DRAINING, Phase.TERMINATING):
+            return [*answers]
+        return [*answers, *(Cancel(answer.id) for answer in answers)]
+
+    def _break_off(self, cause: Cause, now: float) -> list[Action]:
+        """Kill the worker and answer all that it was sent: it is not asked how far it has come."""
+        actions: list[Action] = [*self._answer_sent(cause)]
         if self.phase is not Phase.KILLED:
-            self._condemn(cause)
-            yield from self._kill(now)
-        yield from self._answer_sent(cause)
+            self._fault = self._fault or cause
+            actions += self._kill(now)
+        return actions
 
-    def _condemn(self, cause: Cause) -> None:
-        """The worker must go because of the oldest request, or of none."""
-        if self._condemned is None:
-            id = self._take_oldest().id if self._sent else 0
-            self._condemned = _Condemned(cause, id, answered=not id)
-
-    def _terminate(self, now: float) -> Iterator[Action]:
-        yield from self._answer_condemned()
+    def _terminate(self, now: float) -> list[Action]:
+        actions: list[Action] = [*self._answer_late()]
         self._enter(Phase.TERMINATING, now + self.settings.grace)
-        if not self._gone:
-            yield Signal(signal.SIGTERM)
+        return actions if self._gone else [*actions, Signal(signal.SIGTERM)]
 
-    def _kill(self, now: float) -> Iterator[Action]:
-        yield from self._answer_condemned()
+    def _kill(self, now: float) -> list[Action]:
         self._enter(Phase.KILLED, now + self.settings.kill_wait)
         self._lost_at = now + self.settings.lose_wait
-        if not self._gone:
-            yield Signal(signal.SIGKILL)
+        return [] if self._gone else [Signal(signal.SIGKILL)]
 
-    def _still_there(self, now: float) -> Iterator[Action]:
+    def _still_there(self, now: float) -> list[Action]:
         """A tracer, or the kernel, holds on to the worker that was killed."""
         if now < self._lost_at:
             self.deadline = now + self.settings.kill_wait
-            yield Sweep()
-        else:
-            self.deadline = None
-            yield Lose()
+            return [Sweep()]
+        self.deadline = None
+        return [Lose()]
 
-    def _answer_condemned(self) -> Iterator[Action]:
-        condemned = self._condemned
-        if condemned is not None and not condemned.answered:
-            condemned.answered = True
-            yield Answer(condemned.id, condemned.cause)
+    def _late(self) -> list[Ticket]:
+        return [ticket for ticket in self._running.values() if ticket.state is State.LATE]
 
-    def _answer_sent(self, cause: Cause) -> Iterator[Action]:
-        while self._sent:
-            yield Answer(self._take_oldest().id, cause)
+    def _answer(self, ticket: Ticket, cause: Cause = Cause.STOPPED) -> Answer:
+        """Give a request its end. A cause of its own comes first."""
+        ticket.state = State.ANSWERED
+        self.in_flight -= 1
+        return Answer(ticket.id, ticket.cause or cause)
 
-    def _answer_waiting(self, cause: Cause) -> Iterator[Action]:
-        while self._waiting:
-            yield Answer(self._waiting.popleft().id, cause)
+    def _answer_late(self) -> list[Answer]:
+        return [self._answer(ticket) for ticket in self._late()]
+
+    def _answer_sent(self, cause: Cause) -> list[Answer]:
+        self._running.update((ticket.id, ticket) for ticket in self._queued)
+        self._queued.clear()
+        tickets = list(self._running.values())
+        return [self._answer(ticket, cause) for ticket in tickets if ticket.state is not State.ANSWERED]
+
+    def _answer_waiting(self, cause: Cause) -> list[Action]:
+        actions: list[Action] = [self._answer(ticket, cause) for ticket in self._waiting]
+        self._waiting.clear()
+        return actions
 
     def _enter(self, phase: Phase, deadline: float | None = None) -> None:
+        """Go over to a phase in which the worker's stacks are not awaited."""
         self.phase = phase
         self.deadline = deadline
-
-
-@dataclass
-class _Condemned:
-    """Why the worker must go, and the request that it went wrong with, 0 for none.
-
-    answered: that request needs no answer of ours any more. late: the worker has answered it too, in vain.
-    """
-
-    cause: Cause
-    id: int
-    answered: bool
-    late: bool = False
+        self._answer_at = None

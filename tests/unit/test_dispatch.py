@@ -13,7 +13,6 @@ import pytest
 from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Dispatcher, lanes_for
 from pipe_init.model import PROCESS, REQUEST, Function, Settings
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.concurrent import ConcurrentPolicy
 from pipe_init.policy.policy import Phase, Policy, Ticket
 
 SETTINGS = Settings(backoff=0.25, start_attempts=2, window_requests=4)
@@ -32,7 +31,7 @@ class Lane:
     """
 
     def __init__(self, settings: Settings = SETTINGS, busy_us: float = SLOW, together: bool = False) -> None:
-        self.policy = ConcurrentPolicy(settings) if together else Policy(settings)
+        self.policy = Policy(settings, settings.window_requests if together else 1)
         self.busy_us = busy_us
 
     def submit(self, count: int = 1) -> Lane:
@@ -47,7 +46,7 @@ class Lane:
         if self.policy.phase is Phase.NONE:
             self.submit()
             self.ready()
-            self.policy.outcome(self.policy._sent[0].id, 0.0)
+            self.policy.outcome(next(iter(self.policy._running)), 0.0)
         self.policy.hello(64, 1 << 20)
         self.policy.serves(64)
         self.policy.ready(0.0)
@@ -239,7 +238,7 @@ class TestAProcessForEachRequest:
 
     def test_one_that_has_served_is_not_chosen(self) -> None:
         served = Lane(ONE_EACH).ready().submit()
-        served.policy.outcome(served.policy._sent[0].id, 0.0)
+        served.policy.outcome(next(iter(served.policy._running)), 0.0)
         assert served.policy.phase is Phase.STOPPING
         fresh = Lane(ONE_EACH).ready()
         assert spread(served, fresh, isolation=REQUEST, workers=2).choose() is fresh
