@@ -97,7 +97,6 @@ class Function:
         workers: Processes that serve at once.
         isolation: PROCESS, or REQUEST for a process per request.
         start_method: EXEC or TEMPLATE.
-        max_growth: Bytes by which a worker's peak memory may grow after READY before it is replaced; None for any.
         metadata: INVOKE's fields that are the same for every request. A request's own fields win.
     """
 
@@ -116,7 +115,6 @@ class Function:
     workers: int = 1
     isolation: str = PROCESS
     start_method: str = EXEC
-    max_growth: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -200,7 +200,7 @@ class Lane(WorkerObserver):
         assert link is not None, "a link is heard only while it is the lane's"
         counts, actions = policy.outcome(frame.id, now)
         if counts:
-            peak, limit = self._open.answered(frame, link.child.evidence, now), self.function.max_growth
+            peak, limit = self._open.answered(frame, link.child.evidence, now), self.function.limits.growth
             self._memory.answered(peak)
             self._perform(actions)
             if limit is not None and self._memory.growth(peak) > limit:

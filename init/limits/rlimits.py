@@ -43,6 +43,7 @@ class Limits:
         file_bytes: Size of a file that it writes.
         output_bytes: Size of one request's result. The init counts it.
         log_bytes: Size of what one request logs. The init counts it.
+        growth: Bytes by which a worker's peak memory may grow after READY. The init then replaces the worker.
     """
 
     memory: int | None = None
@@ -53,6 +54,7 @@ class Limits:
     file_bytes: int | None = None
     output_bytes: int | None = None
     log_bytes: int | None = None
+    growth: int | None = None
 
     def for_cgroup(self) -> frozenset[str]:
         """Return the names of the given limits that a cgroup enforces better, or that only a cgroup enforces."""

@@ -12,11 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe_init.cli.results.json_scan import MAX_DEPTH, STEP, is_one_value, scan
+from pipe_init.cli.results.json_scan import MAX_DEPTH, STEP, scan
 from pipe_init.cli.results.json_text import is_utf8
 from pipe_init.log.json_lines import one_line
 from pipe_runtime.call.codec import encode_result
 from pipe_runtime.wire.messages import JSON
+
+
+def is_one_value(data: bytes | bytearray, start: int = 0, end: int | None = None) -> bool:
+    """Return whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
+
+    It does not check that the bytes are UTF-8.
+    """
+    *_, answer = scan(data, start, len(data) if end is None else end)
+    return answer
 
 
 def by_json(text: str) -> bool:

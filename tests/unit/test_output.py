@@ -20,6 +20,12 @@ from pipe_init.log.journal import Journal
 from pipe_testing.supervision import installed_signals, within
 
 
+def write(output: Output, data: bytes) -> None:
+    """Append data, and write everything that waits."""
+    output.add((data,))
+    output.finish()
+
+
 @pytest.fixture
 def signals() -> Iterator[Signals]:
     with installed_signals() as signals:
@@ -57,9 +63,9 @@ class TestInTurns:
             for piece in pieces[:3]:
                 output.add((piece,), lambda: None)
             with within():
-                output.write(pieces[3])  # it follows the pieces that wait
+                write(output, pieces[3])  # it follows the pieces that wait
                 for piece in pieces[4:]:
-                    output.write(piece)
+                    write(output, piece)
             assert os.get_blocking(page[1]) is blocking
         finally:
             os.close(page[1])
@@ -94,8 +100,8 @@ class TestInTurns:
         with open(path, "wb") as file:
             output = Output(file.fileno(), signals, 2.0)
             output.add((b"one",), lambda: None)
-            output.write(b"two")
-            output.write(b"three" * 100_000)
+            write(output, b"two")
+            write(output, b"three" * 100_000)
         assert path.read_bytes() == b"onetwo" + b"three" * 100_000
 
 
@@ -104,7 +110,7 @@ class TestNobodyReads:
         os.close(page[0])
         output = Output(page[1], signals, 2.0)
         with pytest.raises(BrokenPipeError):
-            output.write(b"x")
+            write(output, b"x")
 
     def test_closed_from_the_start(self, page: tuple[int, int], signals: Signals) -> None:
         os.close(page[1])
@@ -112,29 +118,29 @@ class TestNobodyReads:
         output.add((b"x" * 5000,), lambda: told.append(1))
         with within():
             output.finish()
-            output.write(b"x")
+            write(output, b"x")
         assert told == [1] and not output.pending
 
     def test_a_full_disk(self, signals: Signals) -> None:
         full = os.open("/dev/full", os.O_WRONLY)
         try:
             with pytest.raises(click.ClickException, match="cannot be written to stdout: No space left"):
-                Output(full, signals, 2.0).write(b"x")
+                write(Output(full, signals, 2.0), b"x")
         finally:
             os.close(full)
 
     def test_not_open_for_writing(self, tmp_path: Path, signals: Signals) -> None:
         (tmp_path / "results").touch()
         with open(tmp_path / "results") as file, pytest.raises(OutputError, match="Bad file descriptor"):
-            Output(file.fileno(), signals, 2.0).write(b"x")
+            write(Output(file.fileno(), signals, 2.0), b"x")
 
     def test_a_second_signal_ends_the_wait_at_once(self, page: tuple[int, int], signals: Signals) -> None:
         output = Output(page[1], signals, 3600.0)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         with within():
-            output.write(b"x" * 10_000)
-            output.write(b"later")
+            write(output, b"x" * 10_000)
+            write(output, b"later")
         assert not output.pending
         assert os.read(page[0], 9999) == b"x" * 4096
         assert not is_readable(page[0]), "something was written after a gap"
@@ -145,7 +151,7 @@ class TestNobodyReads:
         os.kill(os.getpid(), signal.SIGTERM)
         start = time.monotonic()
         with within():
-            output.write(b"x" * 10_000)
+            write(output, b"x" * 10_000)
         assert time.monotonic() - start >= 0.2
         assert not output.pending
 
@@ -156,7 +162,7 @@ class TestNobodyReads:
         thread.start()
         try:
             with within():
-                output.write(b"x" * 10_000)
+                write(output, b"x" * 10_000)
         finally:
             os.close(page[1])
             thread.join()
@@ -168,7 +174,7 @@ class TestNobodyReads:
         thread = threading.Thread(target=lambda: [os.read(page[0], 4096) for _ in range(3)])
         thread.start()
         with within():
-            output.write(b"x" * 10_000)
+            write(output, b"x" * 10_000)
         thread.join()
         assert not output.pending
         assert is_readable(signals.descriptor)

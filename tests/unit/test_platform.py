@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,27 @@ from pipe_init.cli.function.aws_region import MAX_SOURCES, mentions_aws, region_
 from pipe_init.cli.function.context_file import traceparent
 from pipe_init.cli.function.platform import Identity, IdentityInputs, identify
 from pipe_init.cli.options.platforms import FC, LAMBDA, NONE
+from pipe_init.cli.options.run_options import RunOptions
+from pipe_init.cli.run import run
 from pipe_runtime.call import context
 from pipe_runtime.call.context import Context
 from pipe_runtime.call.platforms import fc_headers, xray
 
+DEFAULTS = RunOptions(**run.make_context("run", ["index.handler"]).params)
 
-def asked(kind: str = LAMBDA, **more: Any) -> IdentityInputs:
-    return IdentityInputs(kind, "index.handler", "/code", "/runtime", **more)
+
+def asked(
+    kind: str = LAMBDA,
+    spelled_out: bool = False,
+    name: str | None = None,
+    region: str | None = None,
+    memory_mb: int | None = None,
+    **more: Any,
+) -> IdentityInputs:
+    """Return what identify() is told by a command line with these options, and by what is around it."""
+    platform = kind if spelled_out or kind != LAMBDA else None
+    options = replace(DEFAULTS, platform=platform, name=name, region=region, memory=memory_mb)
+    return IdentityInputs(options, "/code", "/runtime", **more)
 
 
 def environment_of(asked: IdentityInputs) -> dict[str, str]:

@@ -28,6 +28,7 @@ def limits_of(options: RunOptions) -> Limits:
         file_bytes=_times(options.file_size, MIB),
         output_bytes=_times(options.output_limit, MIB),
         log_bytes=_times(options.log_limit, KIB),
+        growth=_times(options.max_growth, MIB),
     )
 
 

@@ -66,7 +66,6 @@ def describe_function(options: RunOptions) -> Function:
         workers=1 if options.events is None else options.workers,
         isolation=options.isolation,
         start_method=start_method(options),
-        max_growth=None if options.max_growth is None else options.max_growth * 2**20,
         hooks=frozenset(options.hooks),
         metadata=metadata,
     )
@@ -130,14 +129,9 @@ def identity_inputs(
         inherited: The variables that the function inherits.
     """
     return IdentityInputs(
-        platform=options.effective_platform,
-        spelled_out=options.platform is not None,
-        handler=options.handler,
+        options=options,
         code_dir=str(options.code_dir.absolute()),
         runtime_dir=os.path.dirname(launch.runtime_command("")[1]),
-        name=options.name,
-        region=options.region,
-        memory_mb=options.memory,
         machine_mb=rlimits.physical_memory() // 2**20,
         context=context,
         given=given,

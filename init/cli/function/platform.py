@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..options.platforms import FC, LAMBDA, NONE
+from ..options.run_options import RunOptions
 
 DEFAULT_NAME = "function"
 DEFAULT_ACCOUNT = "000000000000"
@@ -70,14 +71,9 @@ class IdentityInputs:
     """What the options, the files and the environment say about the function, and facts about the machine.
 
     Attributes:
-        platform: One of PLATFORMS.
-        spelled_out: Whether --platform was given.
-        handler: The handler's name.
+        options: The options of the run.
         code_dir: Absolute path of the function's folder.
         runtime_dir: Absolute path of the runtime's folder.
-        name: The value of --name.
-        region: The value of --region.
-        memory_mb: The value of --memory.
         machine_mb: The memory of the machine in MB.
         context: HELLO's `function` map as --context gives it.
         given: The variables of -E and --env-file.
@@ -87,14 +83,9 @@ class IdentityInputs:
         profile_region: Returns the region of the user's AWS profile, or "". Called only if nothing else names one.
     """
 
-    platform: str
-    handler: str
+    options: RunOptions
     code_dir: str
     runtime_dir: str
-    spelled_out: bool = False
-    name: str | None = None
-    region: str | None = None
-    memory_mb: int | None = None
     machine_mb: int = 128
     context: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
@@ -126,9 +117,10 @@ def identify(inputs: IdentityInputs) -> Identity:
     then --context, then the environment, then a default.
     """
     choice = _Choice(inputs)
-    if inputs.platform == LAMBDA:
+    platform = inputs.options.effective_platform
+    if platform == LAMBDA:
         choice.for_lambda()
-    elif inputs.platform == FC:
+    elif platform == FC:
         choice.for_fc()
     return choice.identity()
 
@@ -137,13 +129,14 @@ class _Choice:
     """Choose a value for one field after the other. A field within a map has a name such as `service.name`."""
 
     def __init__(self, inputs: IdentityInputs) -> None:
-        options = {"name": inputs.name, "region": inputs.region, "memory_mb": inputs.memory_mb}
+        options = inputs.options
+        said = {"name": options.name, "region": options.region, "memory_mb": options.memory}
         self._inputs = inputs
-        self._names = _VARIABLES[inputs.platform]
+        self._names = _VARIABLES[options.effective_platform]
         self._fields: dict[str, Any] = {
             **_fields_of_arn(str(inputs.context.get("arn", ""))),
             **_flat(inputs.context),
-            **{name: value for name, value in options.items() if value is not None},
+            **{name: value for name, value in said.items() if value is not None},
         }
         self._variables: dict[str, str] = {}
         self._assumed_region = ""
@@ -164,7 +157,7 @@ class _Choice:
         self._add("LAMBDA_RUNTIME_DIR", inputs.runtime_dir)
         self._add("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
         self._add("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR")
-        if inputs.spelled_out:
+        if inputs.options.platform is not None:
             self._add("TZ", ":UTC")
 
     def for_fc(self) -> None:
@@ -185,7 +178,7 @@ class _Choice:
     def identity(self) -> Identity:
         """Return what was chosen."""
         for name in self._names.get("handler", ()):
-            self._replace(name, self._inputs.handler)
+            self._replace(name, self._inputs.options.handler)
         self._fields["memory_mb"] = int(self._fields.get("memory_mb") or self._inputs.machine_mb)
         if "arn" in self._fields:
             self._fields["arn"] = _corrected_arn(self._fields)
@@ -228,7 +221,7 @@ class _Choice:
         return region if is_name(region) else ""
 
     def _assume_region(self) -> str:
-        region = DEFAULT_REGIONS[self._inputs.platform]
+        region = DEFAULT_REGIONS[self._inputs.options.effective_platform]
         if not any(variable in self._inputs.given for variable in self._names["region"]):
             self._assumed_region = region  # else the function's variables say what the user gave, whatever it is
         return region

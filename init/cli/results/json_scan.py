@@ -56,19 +56,11 @@ STEP = 256 * 1024
 """Bytes that are scanned at a time: a tenth of a second at most, whatever they are."""
 
 
-def is_one_value(data: bytes | bytearray, start: int = 0, end: int | None = None) -> bool:
-    """Return whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
-
-    It does not check that the bytes are UTF-8.
-    """
-    *_, answer = scan(data, start, len(data) if end is None else end)
-    return answer
-
-
 def scan(data: bytes | bytearray, start: int, end: int) -> Iterator[bool]:
-    """Yield whether data[start:end] is one JSON value: the last item is the answer, those before are pauses.
+    """Yield whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
 
-    Something else can be done in each pause. There is none in the scan of a short text.
+    The last item is the answer, those before are pauses, in which something else can be done. The scan of a short text
+    has none. Whether the bytes are UTF-8 is not checked.
     """
     match = _value(data, start, end)
     if match is not None and match.end() == end:

@@ -112,11 +112,6 @@ class Output:
         written()
         return False
 
-    def write(self, data: bytes) -> None:
-        """Append data, and write everything, as `finish` does."""
-        self.add((data,))
-        self.finish()
-
     def finish(self) -> None:
         """Write what waits. From when the patience is at its end, nothing is written any more, not even later."""
         waited = False
