@@ -1,7 +1,7 @@
-"""The server's half of ASGI 3, without HTTP: each request as scope, receive and send.
+"""Be the server for an ASGI 3 application, without HTTP: each request is a scope, receive and send.
 
-A function of type asgi gets each request through an AsyncExchange; this file puts ASGI's order and types on top of it.
-It must not know frames, descriptors or how a request is cancelled, and it sets no time limits: whoever waits does.
+An application gets each request through an AsyncExchange. This module puts ASGI's order and types on top of it. It must
+not know frames, descriptors or how a request is cancelled. It sets no time limits: its callers do.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = ["Lifespan", "LifespanFailed", "serve"]
 
 asyncio = late.asyncio
 
-# 2.3 has sends after a disconnect ignored. From 2.4 on they raise OSError, and frameworks that are told 2.4 wait for
+# In 2.3 a send after a disconnect is ignored. From 2.4 on it raises OSError, and frameworks that are told 2.4 wait for
 # that instead of listening for http.disconnect.
 VERSIONS = {"version": "3.0", "spec_version": "2.3"}
 
 NO_EVENT = b"{}"
-"""The event of a request that was given none: to an application that is the same as no body."""
+"""The event of a request whose caller gave none. To an application that is the same as no body."""
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PORTS = {"https": 443, "wss": 443}
@@ -56,25 +56,29 @@ async def serve(
 ) -> None:
     """Run an application for one request, until it returns.
 
-    state: what Lifespan.startup() gave; the scope's `state` is a shallow copy of it. added: the platform's own headers;
-    those of the request win.
+    The scope is that of ASGI's HTTP, without extensions. Two more keys hold the request's context object:
+    `pipe_init.context`, and `aws.context`, where applications written for Lambda look for it. A request without `http`
+    metadata is GET / if its payload is empty or `{}`, else POST / with the payload as the body and its content type as
+    the only header.
 
-    The scope is that of ASGI's HTTP, without extensions. Two keys more give the application the request's context
-    object (context.py): `pipe_init.context`, and `aws.context`, where applications written for Lambda look for it.
-    A request without `http` metadata is GET / if its payload is empty or `{}`, else POST / with the payload as the
-    body and its content type as the only header.
+    An answer that is sent in one message goes to exchange.respond, any other to exchange.begin and exchange.write. An
+    answer to HEAD is complete with the first message of its body; the others are ignored. After the request is
+    cancelled, receive gives http.disconnect, and what the application sends is ignored; it may return without an
+    answer. An exception after a complete answer goes to the log, with its stack.
 
-    An answer that is sent in one message goes to exchange.respond, any other to exchange.begin and exchange.write.
-    Once the request is cancelled, receive gives http.disconnect and what the application sends is ignored; it may
-    then return without an answer.
+    Args:
+        app: The application.
+        exchange: The request and its answer.
+        state: What Lifespan.startup() returned. The scope's `state` is a shallow copy of it.
+        added: The platform's own headers. Those of the request win.
 
-    Raises what the application raises, and RuntimeError if it returns before its answer is complete. What it raises
-    after that has no answer to go into: one record in the log tells of it, with its stack, and serve returns. An answer
-    to HEAD is complete with the first message of its body; the others are ignored.
+    Raises:
+        RuntimeError: The application returned before its answer was complete.
+        BaseException: What the application raises before that.
     """
     request = exchange.request
     http = request.get("http")
-    log = exchange.context.log  # now: an application may hang a `log` of its own on the context
+    log = exchange.context.log  # now, because an application may put a `log` of its own on the context
     streamed = bool(request.get("stream"))
     body, more = b"", True
     if http is None or not streamed:
@@ -95,7 +99,7 @@ async def serve(
         await app(scope, cycle.receive, cycle.send)
     except (asyncio.CancelledError, GeneratorExit):
         raise
-    except BaseException as error:  # SystemExit, too: there is no answer left that it could be
+    except BaseException as error:  # SystemExit, too: the answer is complete, so it cannot say so
         if not cycle.complete:
             raise
         log("the ASGI application raised after its response was complete: " + in_words(error))
@@ -106,7 +110,7 @@ async def serve(
 
 
 async def _read(exchange: AsyncExchange, enough: int | None) -> tuple[bytes, bool]:
-    """The body until more than `enough` bytes are there, or all of it; and whether there may be more."""
+    """Return the body, or its beginning with more than `enough` bytes, and whether there may be more."""
     pieces: list[bytes] = []
     size = 0
     while enough is None or size <= enough:
@@ -152,8 +156,11 @@ def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
 class _Cycle:
     """One request's receive and send, and how far its answer is.
 
-    headless: the answer's body is not wanted.
-    body, more: what was read of the request's body, and whether there may be more to read.
+    Args:
+        exchange: The request and its answer.
+        headless: Whether the answer's body is not wanted.
+        body: What was read of the request's body.
+        more: Whether there may be more to read.
     """
 
     def __init__(self, exchange: AsyncExchange, headless: bool, body: bytes, more: bool) -> None:
@@ -183,7 +190,7 @@ class _Cycle:
         return "starting its response" if self._http is None else "completing its response"
 
     async def receive(self) -> Message:
-        """The next message for the application, in any of its tasks; a call that is given up loses nothing."""
+        """Return the next message for the application, in any of its tasks. A cancelled call loses nothing."""
         while not (self.complete or self._disconnected()):
             if self._received:
                 await self._wait()
@@ -203,7 +210,7 @@ class _Cycle:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Take one message; those of several tasks one after the other, each whole."""
+        """Take one message. Messages of several tasks are taken one after the other."""
         async with self._turn:
             if self._disconnected():
                 await asyncio.sleep(0)  # as in receive
@@ -226,7 +233,7 @@ class _Cycle:
         more = bool(message.get("more_body", False))
         data = body if type(body) is bytes else bytes(body)
         if self._headless:
-            # At once: a stream that nobody reads would never be held back, and may have no end.
+            # Now, and not at its end: a stream without a reader is never held back, and may have no end.
             if self.complete:
                 await asyncio.sleep(0)
             else:
@@ -247,13 +254,13 @@ class _Cycle:
         return self._closed or watched or self._exchange.cancelled
 
     async def _wait(self, *reading: Task[bytes]) -> None:
-        """Until the answer is complete, the request is cancelled or, if given, `reading` is done."""
+        """Wait until the answer is complete, the request is cancelled or, if given, `reading` is done."""
         if self._watching is None:
             self._watching = asyncio.ensure_future(self._exchange.until_cancelled())
         await asyncio.wait((self._over, self._watching, *reading), return_when=asyncio.FIRST_COMPLETED)
 
     def close(self) -> None:
-        """Let go of what is still waited for. To tasks that the application left behind the client is gone."""
+        """Cancel what is still waited for. Tasks that the application left running see a disconnected client."""
         self._closed = True
         for task in (self._reading, self._watching):
             if task is not None:
@@ -261,7 +268,11 @@ class _Cycle:
 
 
 def _response(message: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The `http` map of an http.response.start, and its content type. TypeError, ValueError: what is wrong with it."""
+    """Return the `http` map of an http.response.start, and its content type.
+
+    Raises:
+        TypeError, ValueError: The message is not valid.
+    """
     status = message.get("status")
     if not isinstance(status, int) or isinstance(status, bool):
         raise TypeError(f"http.response.start: status must be an int, not {type_name(status)}")

@@ -1,6 +1,6 @@
-"""An ASGI application's lifespan: its startup before the first request, its shutdown after the last.
+"""Run an ASGI application's lifespan: its startup before the first request, its shutdown after the last.
 
-It must not know requests, hooks or the protocol, and it sets no time limits: whoever waits does.
+This module must not know requests, hooks or the protocol. It sets no time limits: its callers do.
 """
 
 from __future__ import annotations
@@ -90,7 +90,11 @@ class Lifespan:
             raise LifespanFailed(f"ASGI application raised {type_name(error)} {when} lifespan shutdown") from error
 
     async def _ask(self, phase: str, task: Task[None]) -> bool:
-        """Send one event; False if the application ends without an answer. LifespanFailed: its answer."""
+        """Send one event. Return False if the application ends without an answer.
+
+        Raises:
+            LifespanFailed: The application has answered that it failed.
+        """
         self._phase, self._answer = phase, asyncio.get_running_loop().create_future()
         self._inbox.put_nowait({"type": f"lifespan.{phase}"})
         await asyncio.wait((self._answer, task), return_when=asyncio.FIRST_COMPLETED)

@@ -1,20 +1,21 @@
-"""The server's half of WSGI (PEP 3333) for one request, without HTTP: environ in, status, headers and blocks out.
+"""Be the server for one request to a WSGI application (PEP 3333), without HTTP.
 
-Not built on wsgiref.handlers.BaseHandler: that takes an application's BrokenPipeError for a client that went away and
-drops it, calls close() twice after an error, sends the headers at an empty block, checks with `assert` only, answers a
-HEAD with a body, and copies os.environ. This file knows neither frames nor threads nor what an error looks like to the
-caller: the application's own exceptions pass through it unchanged.
+It does not use wsgiref.handlers.BaseHandler. That class drops an application's BrokenPipeError, because it takes it for
+a client that has disconnected. It also calls close() twice after an error, sends the headers at an empty block, checks
+only with `assert`, answers a HEAD with a body, and copies os.environ.
+
+This module knows neither frames nor threads nor what an error looks like to the caller. The application's own
+exceptions pass through it unchanged.
 """
 
 from __future__ import annotations
 
-import io
-import sys
-
 from ..wire.errors import Fault
+from .environ import make_environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Any, Protocol
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
     class Exchange(Protocol):
         """The part of a request that serve() uses.
 
-        request: INVOKE's metadata. body: what the caller sent; read() waits, and returns b"" at the end.
-        An answer is one respond(), or one begin() and any number of write(). After a cancellation write() raises;
+        An answer is one respond(), or one begin() and any number of write(). After a cancellation write() raises.
         check() raises the same, for steps in which nothing is sent.
+
+        Attributes:
+            request: INVOKE's metadata.
+            context: The function's context.
+            body: What the caller sent. Its read() waits, and returns b"" at the end.
         """
 
         @property
@@ -48,21 +53,25 @@ _HOP_BY_HOP = frozenset((
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
     "te", "trailer", "trailers", "transfer-encoding", "upgrade",
 ))  # fmt: skip
-_HEX = b"0123456789abcdefABCDEF"
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# HTTP allows a tab inside a value; PEP 3333 takes all control characters together, and servers let the tab pass.
+# PEP 3333 forbids all control characters in a value. HTTP allows a tab, and servers let it pass.
 _CONTROLS = bytes(code for code in (*range(32), 127) if code != 9)
 
 
 def serve(
     app: Callable[..., Any], exchange: Exchange, multithread: bool, added: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Call a WSGI application for one request; returns when its answer is given out and its close() has run.
+    """Call a WSGI application for one request. Return when its answer is sent and its close() has run.
 
-    multithread: whether another thread may call `app` at the same time. added: the platform's own headers; those of the
-    request win.
-    Raises what the application raises, and what `exchange` raises after a cancellation. Else Fault:
-    Runtime.UnmarshalError for an `http` map that cannot be used, Runtime.MarshalError for an answer that is none.
+    Args:
+        app: The application.
+        exchange: The request and its answer.
+        multithread: Whether another thread may call `app` at the same time.
+        added: The platform's own headers. Those of the request win.
+
+    Raises:
+        Fault: Runtime.UnmarshalError if the `http` map cannot be used, Runtime.MarshalError if the answer is not valid.
+        BaseException: What the application raises, and what `exchange` raises after a cancellation.
     """
     environ = make_environ(exchange, multithread)
     for name, value in added:
@@ -70,116 +79,13 @@ def serve(
     _Answer(exchange, environ["REQUEST_METHOD"]).run(app, environ)
 
 
-def make_environ(exchange: Exchange, multithread: bool) -> dict[str, Any]:
-    """The request as WSGI's environ: a new dict, without anything of os.environ's.
-
-    Without an `http` map it is GET / where the payload is empty or {}, else POST / with the payload as its body.
-    """
-    request = exchange.request
-    http = request.get("http")
-    body: io.BytesIO | io.BufferedReader
-    if request.get("stream"):
-        body, length = io.BufferedReader(exchange.body), -1
-        empty = http is None and not body.peek(1)
-    else:
-        whole = exchange.body.read() or b""
-        if http is None and whole == b"{}":  # the event of a caller that named none
-            whole = b""
-        body, length, empty = io.BytesIO(whole), len(whole), not whole
-    if http is None:
-        http = {} if empty else {"method": "POST", "headers": [["Content-Type", request.get("content_type", "")]]}
-    try:
-        environ: dict[str, Any] = _variables(http)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: the http map: {error}") from None
-    if length >= 0:  # whatever the header says: some frameworks read just so much, and nothing where it is missing
-        environ["CONTENT_LENGTH"] = str(length)
-    environ.update({
-        "wsgi.version": (1, 0),
-        "wsgi.input": body,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": multithread,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-        "wsgi.input_terminated": True,
-        "fc.context": exchange.context,
-        "fc.request_uri": environ["REQUEST_URI"],
-    })  # fmt: skip
-    return environ
-
-
-def _variables(http: dict[str, Any]) -> dict[str, str]:
-    """What the `http` map stands for. AttributeError, TypeError, ValueError: it is not as the protocol has it."""
-    path, query = _native(http.get("path") or "/"), _native(http.get("query", ""))
-    scheme = _native(http.get("scheme", "http"))
-    rooted = path if path.startswith("/") else "/" + path
-    variables = {
-        "REQUEST_METHOD": _native(http.get("method", "GET")),
-        "SCRIPT_NAME": "",
-        "PATH_INFO": _unquote(rooted.encode("latin-1")).decode("latin-1"),
-        "QUERY_STRING": query,
-        "REQUEST_URI": f"{path}?{query}" if query else path,
-        "SERVER_NAME": _native(http.get("host") or "localhost"),
-        "SERVER_PORT": str(http.get("port") or (443 if scheme == "https" else 80)),
-        "SERVER_PROTOCOL": "HTTP/" + _native(http.get("version", "1.1")),
-        "wsgi.url_scheme": scheme,
-    }
-    # Nothing stands in for an address that is not known: applications trust 127.0.0.1.
-    client = http.get("client")
-    if client:
-        host, port = client
-        variables.update(REMOTE_ADDR=_native(host), REMOTE_PORT=str(port))
-    for name, value in http.get("headers", ()):
-        _add_header(variables, name, _native(value))
-    return variables
-
-
-def _add_header(variables: dict[str, str], name: str, value: str) -> None:
-    # X_User and X-User would become one variable: a caller could so forge what a proxy in front has set.
-    if "_" in name or not name.isascii():
-        return
-    key = name.upper().replace("-", "_")
-    if key == "CONTENT_LENGTH":
-        if value.isascii() and value.isdigit():
-            variables.setdefault(key, value)
-    elif key == "CONTENT_TYPE":
-        variables.setdefault(key, value)
-    else:
-        key = "HTTP_" + key
-        known = variables.get(key)
-        separator = "; " if key == "HTTP_COOKIE" else ","
-        variables[key] = value if known is None else known + separator + value
-
-
-def _native(text: str) -> str:
-    """A text as WSGI wants it, each character a byte; what is not latin-1 becomes the bytes of its UTF-8."""
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return text.encode("utf-8").decode("latin-1")
-    return text
-
-
-def _unquote(path: bytes) -> bytes:
-    """The percent-decoded path. Not urllib.parse's: loading that takes longer than a small application."""
-    first, *rest = path.split(b"%")
-    parts = [first]
-    for part in rest:
-        code = part[:2]
-        if len(code) == 2 and not code.strip(_HEX):
-            parts += bytes((int(code, 16),)), part[2:]
-        else:
-            parts += b"%", part
-    return b"".join(parts)
-
-
 class _Answer:
-    """One answer: start_response(), write(), and what the application returns."""
+    """One answer: start_response(), write(), and the blocks that the application returns."""
 
     def __init__(self, exchange: Exchange, method: str) -> None:
         self._exchange = exchange
         self._method = method
-        self._status = 0  # 0: start_response() was not called
+        self._status = 0  # 0 until start_response() was called
         self._reason = ""
         self._headers: list[list[str]] = []
         self._length: int | None = None  # the Content-Length that the application has declared
@@ -202,9 +108,11 @@ class _Answer:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """PEP 3333's callable: takes status and headers, which go out with the first bytes of the body.
+        """Take status and headers, which are sent with the first bytes of the body (PEP 3333).
 
-        RuntimeError: called once too often. TypeError, ValueError: not what HTTP or PEP 3333 allows; nothing changes.
+        Raises:
+            RuntimeError: It was called once too often.
+            TypeError, ValueError: HTTP or PEP 3333 does not allow the arguments. Nothing changes.
         """
         error = exc_info[1] if exc_info else None
         if self._sent and error is not None and exc_info:
@@ -223,12 +131,12 @@ class _Answer:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """PEP 3333's callable for applications that push their body; returns when the data is taken."""
+        """Send a part of the body, for applications that push it (PEP 3333). Return when the data is taken."""
         if not isinstance(data, bytes):
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
         if self._ended:
             raise RuntimeError("write() was called after the request's end")
-        self._exchange.check()  # the answer to a HEAD takes any number of them, and sends none
+        self._exchange.check()  # an answer to HEAD takes any number of writes, and sends none
         if data and not self._send(data, False) and not self._bodiless():
             raise ValueError(f"write() of more bytes than Content-Length: {self._length}")
 
@@ -238,19 +146,18 @@ class _Answer:
             raise _fault(f"the WSGI application returned {kind.__name__}, not an iterable of bytes")
         last = kind in (list, tuple) and len(result) == 1
         for block in result:
-            if not issubclass(type(block), bytes):
+            if not isinstance(block, bytes):
                 raise _fault(f"the WSGI application returned a block of type {type(block).__name__}, not bytes")
             if not block:
                 self._exchange.check()
-            # Once there is enough the next block is still asked for: a generator's code behind its last yield must
-            # run. What gives yet more than may be sent is not asked again.
+            # When the body is complete, the next block is still asked for, so that a generator's code after its last
+            # yield runs. An application that then gives more than may be sent is not asked again.
             if block and not self._send(block, last):
                 break
         self._finish()
 
     def _send(self, block: bytes, last: bool) -> bool:
-        """Give out a block that is not empty, at once. last: nothing follows. False: not all of it had room."""
-        block = b"".join((block,))  # bytes itself, whatever a subclass says of its length
+        """Send a block that is not empty. Return whether all of it had room. If it is the `last`, nothing follows."""
         if not self._sent:
             self._room = self._first_room()
         room = self._room
@@ -287,7 +194,7 @@ class _Answer:
         return 0 if self._bodiless() else self._length
 
     def _bodiless(self) -> bool:
-        """Whether HTTP allows the answer no body; its Content-Length then is about another answer."""
+        """Return whether HTTP allows the answer no body. Its Content-Length is then about another answer."""
         return self._method == "HEAD" or self._status in (204, 304) or self._status < 200
 
     def _head(self) -> tuple[str, dict[str, Any]]:
@@ -312,7 +219,7 @@ def _parse_status(status: str) -> tuple[int, str]:
 
 
 def _check_headers(headers: list[tuple[str, str]]) -> list[list[str]]:
-    """A copy as plain lists: the application may go on using its own."""
+    """Return a copy as plain lists, because the application may go on using its own."""
     if not isinstance(headers, list):
         raise TypeError(f"the headers must be a list, not {type(headers).__name__}")
     checked = []
@@ -338,13 +245,13 @@ def _content_length(headers: list[list[str]]) -> int | None:
 
 
 def _plain(text: str, what: str) -> str:
-    """The text as an exact str; its class's own methods are not asked."""
+    """Return the text if it may be in a header. `what` names it in an error."""
     if not isinstance(text, str):
         raise TypeError(f"{what} must be a str, not {type(text).__name__}")
     try:
-        encoded = str.encode(text, "latin-1")
+        encoded = text.encode("latin-1")
     except UnicodeEncodeError:
         raise ValueError(f"{what} has a character beyond latin-1") from None
     if len(encoded.translate(None, _CONTROLS)) != len(encoded):
         raise ValueError(f"{what} has a control character")
-    return encoded.decode("latin-1")
+    return encoded.decode("latin-1")  # a plain str

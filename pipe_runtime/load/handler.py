@@ -321,22 +321,9 @@ def _called(kind: type) -> object:
 
 def positional(handler: Callable[..., object]) -> int:
     """Return how many positional arguments the handler takes; 2 for any number, and if it cannot be told."""
-    function: Any = handler
-    bound = 0
-    if isinstance(type(handler).__dict__.get("__call__"), _FunctionType):
-        function, bound = type(handler).__dict__["__call__"], 1
-    elif isinstance(handler, _MethodType):
-        function, bound = function.__func__, 1
-    for _ in range(_MAX_WRAPPERS):
-        if not isinstance(function, _FunctionType):
-            break
-        code = function.__code__
-        if not code.co_flags & _VARARGS:
-            return code.co_argcount - bound
-        if "__wrapped__" not in function.__dict__:
-            return 2
-        # functools.wraps around (*args, **kwargs): the wrapped function counts.
-        function = function.__dict__["__wrapped__"]
+    function, bound = _function_of(handler)
+    if isinstance(function, _FunctionType) and not getattr(handler, "keywords", None):
+        return 2 if function.__code__.co_flags & _VARARGS else function.__code__.co_argcount - bound
     inspect = late.inspect
     try:
         parameters = inspect.signature(handler).parameters.values()
