@@ -17,8 +17,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from pipe_init.cli.options.platforms import FC, NONE
-from pipe_init.cli.options.run_options import RunOptions
+from pipe_init.cli.options.run_options import FC, NONE, RunOptions
 from pipe_init.cli.results.hints import hint
 from pipe_init.cli.results.load_hints import MAX_ENTRIES
 from pipe_init.cli.run import run

@@ -16,8 +16,7 @@ from pipe_init.cli.function import platform
 from pipe_init.cli.function.aws_region import MAX_SOURCES, mentions_aws, region_of_profile
 from pipe_init.cli.function.context_file import traceparent
 from pipe_init.cli.function.platform import Identity, IdentityInputs, identify
-from pipe_init.cli.options.platforms import FC, LAMBDA, NONE
-from pipe_init.cli.options.run_options import RunOptions
+from pipe_init.cli.options.run_options import FC, LAMBDA, NONE, RunOptions
 from pipe_init.cli.run import run
 from pipe_runtime.call import context
 from pipe_runtime.call.context import Context

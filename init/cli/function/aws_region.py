@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 from ...kernel.plain_files import read_plain
 from ...model import Function
-from ..options.platforms import FC
-from ..options.run_options import RunOptions
+from ..options.run_options import FC, RunOptions
 
 MAX_FILE = 2**20
 """Bytes of a file that are read: such files have a few lines for each profile."""

@@ -54,9 +54,10 @@ _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16})(?
 
 
 def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(HELLO's `function` map, INVOKE's fields) of the JSON object in the file.
+    """Return (HELLO's `function` map, INVOKE's fields) from the JSON object in a file.
 
-    click.UsageError: it cannot be read or is no such object; it names the key and what is wrong with it.
+    Raises:
+        click.UsageError: The file cannot be read, or the object is wrong. The error names the key.
     """
     where = f"--context {path!r}"
     given = _read_object(path, where)

@@ -19,8 +19,7 @@ from ...limits.confinement import Confinement
 from ...log.request_lines import AUTO, SHORT, SUMMARY
 from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
 from ...workers import launch
-from ..options.platforms import NONE
-from ..options.run_options import RunOptions
+from ..options.run_options import NONE, RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size, packed_size
 from .confine import limits_of

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..options.platforms import FC, LAMBDA, NONE
-from ..options.run_options import RunOptions
+from ..options.run_options import FC, LAMBDA, NONE, RunOptions
 
 DEFAULT_NAME = "function"
 DEFAULT_ACCOUNT = "000000000000"

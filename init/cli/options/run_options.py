@@ -5,6 +5,7 @@ What the options mean for a function is decided in cli/function/, and what a run
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,16 @@ from ...log.error_formats import ERROR_STYLES
 from ...log.request_lines import AUTO, LOG_STYLES
 from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
 from .grouped import Count, Decorated, Line, Megabytes, Number, Seconds, option
-from .platforms import LAMBDA, MEANS, PLATFORMS
+
+LAMBDA, FC, NONE = "lambda", "fc", "none"
+PLATFORMS = (LAMBDA, FC, NONE)
+
+MEANS: Mapping[str, Mapping[str, object]] = {
+    LAMBDA: {"log_style": "lambda", "error_style": "lambda"},
+    FC: {"raw": True, "log_style": "fc", "error_style": "fc"},
+    NONE: {},
+}
+"""Platform: {option: its value if --platform is given and the option is not}."""
 
 TYPES = ("auto", "event", "wsgi", "asgi")
 """The kinds of function. With auto the runtime looks at the handler."""
@@ -93,7 +103,7 @@ class RunOptions:
         "Another interpreter, or a virtual environment; pipe-init need not be installed in it.", metavar="PATH"
     )
     env: tuple[str, ...] = _function(
-        "A variable for the function; K alone passes on ours. Repeatable.", "-E", metavar="K=V"
+        "A variable for the function; K alone passes on pipe-init's own. Repeatable.", "-E", metavar="K=V"
     )
     env_file: tuple[str, ...] = _function(
         "Variables from a file, a K=V or K per line, # for comments. Repeatable.", metavar="FILE"

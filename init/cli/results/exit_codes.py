@@ -15,7 +15,6 @@ from ...model import (
     EXIT_USAGE,
     Outcome,
 )
-from .http_response import response_status
 
 ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
 """Exit codes that end a run, because every further event would fail in the same way."""
@@ -25,6 +24,8 @@ def exit_code(outcome: Outcome) -> int:
     """Return an outcome's exit code. An HTTP status of 500 or more is a failure of the function."""
     if outcome.exit_code or outcome.http is None:
         return outcome.exit_code
+    from .http_response import response_status  # late: most functions do not answer HTTP requests
+
     return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
 
 
@@ -32,7 +33,11 @@ def kind_of_failure(outcome: Outcome) -> str:
     """Return the type of an outcome's error, or an HTTP status of 500 or more; "" if the outcome is no failure."""
     if outcome.problem is not None:
         return str(outcome.problem.get("error_type", "")) or "unknown"
-    return f"HTTP {response_status(outcome.http)}" if outcome.http is not None and exit_code(outcome) else ""
+    if outcome.http is None or not exit_code(outcome):
+        return ""
+    from .http_response import response_status  # late, as above
+
+    return f"HTTP {response_status(outcome.http)}"
 
 
 def worst(codes: Collection[int]) -> int:

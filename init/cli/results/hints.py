@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..options.platforms import FC, LAMBDA, NONE
-from ..options.run_options import RunOptions
+from ..options.run_options import FC, LAMBDA, NONE, RunOptions
 from .load_hints import of_loading
 
 MAX_TEXT = 1024

@@ -13,7 +13,6 @@ from pipe_runtime.wire.messages import JSON
 
 from ...engine.supervisor import Supervisor
 from ...model import Outcome, Piece, Request
-from ..results.http_response import response_head
 from ..results.output import Output
 from ..results.terminal import harmless, is_terminal
 from .body import Body
@@ -95,5 +94,9 @@ class SingleRun:
 
     def _head(self, http: Mapping[str, Any]) -> bytes:
         """Return the status and headers that --include prints before a body."""
-        head = response_head(http) if self._include else b""
+        if not self._include:
+            return b""
+        from ..results.http_response import response_head  # late: most functions do not answer HTTP requests
+
+        head = response_head(http)
         return head.replace(b"\r\n", b"\n") if self._is_terminal else head
