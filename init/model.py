@@ -157,6 +157,11 @@ class Outcome:
     streamed: bool = False
 
 
+def problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
+    """Return an error in the form of ERROR's metadata (docs/protocol.md), as Outcome has it."""
+    return {"error_type": error_type, "error_message": message, "stack": stack or []}
+
+
 @dataclass(slots=True)
 class Piece:
     """A part of a streamed result. The first one has no data: it says that a stream begins.

@@ -16,10 +16,10 @@ from pipe_runtime.wire.messages import END, MEASURED, RESULT
 
 from ..log.journal import Journal
 from ..log.request_lines import RequestLines
-from ..model import EXIT_FUNCTION_FAILED, Function, Outcome, Request
+from ..model import EXIT_FUNCTION_FAILED, Function, Outcome, Request, problem
 from ..policy import limit_hit
 from ..policy.actions import Cause
-from ..policy.errors import WorkerEnd, answer, problem
+from ..policy.errors import WorkerEnd, answer
 from .streams import Streams
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from ..kernel.death import Death
 from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
 from ..log.json_lines import json_line
-from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request
+from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request, problem
 from ..policy.actions import Cause
-from ..policy.errors import WorkerEnd, answer, problem
+from ..policy.errors import WorkerEnd, answer
 from ..workers import launch
 from ..workers.child import Child
 from ..workers.link import Link

@@ -29,6 +29,7 @@ from ..model import (
     WHILE_LOADING,
     Function,
     Request,
+    problem,
 )
 from . import limit_hit
 from .actions import Cause
@@ -135,11 +136,6 @@ def answer(
         missing = isinstance(end.exec_error, FileNotFoundError)
         return problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
     return _died(function, prefix, cause, end)
-
-
-def problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
-    """An error in the form of ERROR's metadata."""
-    return {"error_type": error_type, "error_message": message, "stack": stack or []}
 
 
 def stacks_by_request(entries: object) -> dict[int, list[list[object]]]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import click
 
-from ...engine.dispatch import lanes_for
 from ...limits.confinement import Confinement
 from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
 from ...log.journal import Journal
@@ -61,7 +60,7 @@ def confined(options: RunOptions, function: Function, folders: list[str], journa
         raise click.UsageError(f"The limits cannot be set: {error}.") from None
     method = function.start_method
     if not confinement.counts_each_worker:
-        several = lanes_for(function) > 1
+        several = function.workers > 1 or function.settings.prestart
         if several or options.start_method == TEMPLATE:
             confinement.close()
             which = "several processes that serve" if several else "--start-method template"

@@ -14,8 +14,7 @@ from pipe_runtime.wire.messages import JSON, JSON_LINES
 
 from ...log.error_formats import error_object
 from ...log.json_lines import one_line, to_line
-from ...model import EXIT_FUNCTION_FAILED, Outcome
-from ...policy.errors import problem
+from ...model import EXIT_FUNCTION_FAILED, Outcome, problem
 from .http_response import response_pieces
 from .json_text import PIECE, Data, is_utf8, slices, text_pieces, value_pieces
 from .terminal import harmless_pieces

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ...engine.supervisor import Supervisor
-from ...model import EXIT_FUNCTION_FAILED, EXIT_STOPPED, MAX_PAYLOAD, Outcome, Piece, Request
-from ...policy.errors import problem
+from ...model import EXIT_FUNCTION_FAILED, EXIT_STOPPED, MAX_PAYLOAD, Outcome, Piece, Request, problem
 from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines
