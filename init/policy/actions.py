@@ -1,6 +1,6 @@
-"""What a Policy can ask for: one small object for each thing to do.
+"""What a policy can ask for: one small object for each thing to do.
 
-Plain classes: made by dataclasses, they would take several milliseconds of every start. This file knows no policy.
+They are plain classes, because dataclasses would take several milliseconds of every start. This module knows no policy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Cause(Enum):
-    """Why the init answers a request in the runtime's place."""
+    """Why the init answers a request in the worker's place: the worker …"""
 
     TIMED_OUT = "timed out"
     DIED = "died"
@@ -17,26 +17,23 @@ class Cause(Enum):
     NOT_LOADED = "could not load the handler"
     START_TIMED_OUT = "was not ready in time"
     START_FAILED = "could not be started"
-    STOPPED = "stopped"
+    STOPPED = "was to end, because pipe-init is"
     TOO_LARGE = "answered more than it may"
 
 
 class Action:
-    """One thing to do. Two are equal when kind and parts are."""
+    """One thing to do."""
 
     __slots__ = ()
 
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self._parts() == other._parts()
 
-    __hash__ = None  # type: ignore[assignment]  # its parts can be changed
+class RequestAction(Action):
+    """One thing to do about request `id`."""
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self._parts()))})"
+    __slots__ = ("id",)
 
-    def _parts(self) -> list[object]:
-        names: tuple[str, ...] = self.__slots__
-        return [getattr(self, name) for name in names]
+    def __init__(self, id: int) -> None:
+        self.id = id
 
 
 class Start(Action):
@@ -45,45 +42,36 @@ class Start(Action):
     __slots__ = ()
 
 
-class Send(Action):
-    """Write request `id` to the worker."""
+class Send(RequestAction):
+    """Write the request to the worker."""
 
-    __slots__ = ("id",)
-
-    def __init__(self, id: int) -> None:
-        self.id = id
+    __slots__ = ()
 
 
-class Begin(Action):
-    """Request `id` is now the one that the worker works on; its time runs."""
+class Begin(RequestAction):
+    """Note that the worker works on the request now, and that its time runs."""
 
-    __slots__ = ("id",)
-
-    def __init__(self, id: int) -> None:
-        self.id = id
+    __slots__ = ()
 
 
-class Answer(Action):
-    """Answer request `id` in the runtime's place."""
+class Answer(RequestAction):
+    """Answer the request in the worker's place."""
 
-    __slots__ = ("id", "cause")
+    __slots__ = ("cause",)
 
     def __init__(self, id: int, cause: Cause) -> None:
         self.id = id
         self.cause = cause
 
 
-class Cancel(Action):
-    """Tell the worker that nobody waits for request `id` any more."""
+class Cancel(RequestAction):
+    """Tell the worker that no caller waits for the request any more."""
 
-    __slots__ = ("id",)
-
-    def __init__(self, id: int) -> None:
-        self.id = id
+    __slots__ = ()
 
 
 class Dump(Action):
-    """Ask the worker for its stacks: by a signal, and wake it if it is stopped, or by a frame that it can answer."""
+    """Ask the worker for its stacks: by a signal, which also wakes a stopped worker, or by a frame."""
 
     __slots__ = ("by_signal",)
 
@@ -92,13 +80,13 @@ class Dump(Action):
 
 
 class Stop(Action):
-    """Tell the worker to finish: STOP, and the end of its input."""
+    """Tell the worker to finish: send STOP, then the end of its input."""
 
     __slots__ = ()
 
 
 class Signal(Action):
-    """Send signal `number` to the worker's process group (and wake it, so that it can act)."""
+    """Send signal `number` to the worker's process group, and wake it, so that it can act."""
 
     __slots__ = ("number",)
 
@@ -107,12 +95,12 @@ class Signal(Action):
 
 
 class Sweep(Action):
-    """The killed worker is still there: kill whatever may keep it, such as a tracer that it has left behind."""
+    """Kill whatever may keep the killed worker from ending, such as a tracer that it has left behind."""
 
     __slots__ = ()
 
 
 class Lose(Action):
-    """The killed worker does not end: go on without it."""
+    """Go on without the worker: it was killed and does not end."""
 
     __slots__ = ()

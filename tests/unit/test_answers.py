@@ -1,4 +1,4 @@
-"""Tests of a runtime's answer to DUMP, and how far the init believes it. The function may have forged it."""
+"""Tests of the init's own answers: the error and the exit code for what is known of a worker's end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import errno
 import signal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipe_init.kernel.death import Death
 from pipe_init.limits.cgroup import Evidence
@@ -15,50 +13,7 @@ from pipe_init.limits.confinement import Confinement
 from pipe_init.limits.rlimits import Limits
 from pipe_init.model import AFTER_FORK, BEFORE_FORK, Function, Request, Settings
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import UNSEEN, WorkerEnd, answer, stacks_by_request
-
-CALL: list[object] = ["/code/index.py", 3, "handler", "    work()"]
-
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.binary(max_size=4),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["id", "stack", "name", 1]), inner, max_size=3)
-        | st.fixed_dictionaries({"id": inner, "stack": inner})
-    ),
-    max_leaves=24,
-)
-
-
-def test_each_request_has_its_own() -> None:
-    entries = [{"name": "request 4", "id": 4, "stack": [CALL]}, {"id": 9, "stack": [CALL, CALL]}]
-    assert stacks_by_request(entries) == {4: [CALL], 9: [CALL, CALL]}
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"id": 1},
-        {"stack": [CALL]},
-        {"id": 1, "stack": []},
-        {"id": 1, "stack": ["a call"]},
-        {"id": 1, "stack": {"0": CALL}},
-        {"id": True, "stack": [CALL]},
-        {"id": "1", "stack": [CALL]},
-        {"id": [1], "stack": [CALL]},
-        [1, [CALL]],
-        None,
-    ],
-)
-def test_what_is_none_is_left_out(entry: object) -> None:
-    assert stacks_by_request([entry, {"id": 2, "stack": [None, CALL]}]) == {2: [CALL]}
-
-
-@given(entries=ANYTHING)
-def test_whatever_comes(entries: object) -> None:
-    for id, stack in stacks_by_request(entries).items():
-        assert type(id) is int
-        assert stack and all(isinstance(call, list) for call in stack)
+from pipe_init.policy.errors import UNSEEN, WorkerEnd, answer
 
 
 @pytest.mark.parametrize(
@@ -138,21 +93,3 @@ def test_a_template_has_no_limit_of_cpu_time() -> None:
 )
 def test_a_failed_start_says_what_has_happened(end: WorkerEnd, expected: str) -> None:
     assert answered(Cause.START_FAILED, end, Limits())[1] == expected
-
-
-@pytest.mark.parametrize(
-    ("end", "why"),
-    [
-        (WorkerEnd(), "the runtime has not said that it can write one"),
-        (WorkerEnd(asked=True), "the worker did not write one; it blocks signals, or sits in the kernel"),
-        (WorkerEnd(asked=True, dump=b"Fatal Python error"), "the interpreter crashed while it wrote one"),
-        (WorkerEnd(asked=True, dump=b"  File x\n"), "the worker was not in the function's code"),
-        (
-            WorkerEnd(asked=True, stage=BEFORE_FORK, dump=b'  File "template.py", line 1 in _wait_for\n'),
-            "the template was forking the worker; a fork hook of the function's (os.register_at_fork) may hang",
-        ),
-    ],
-)
-def test_a_start_that_is_late_without_a_stack_says_why(end: WorkerEnd, why: str) -> None:
-    error, _ = answer(Function([], {}, {}, Settings()), Request("id", b"", "", "", 1.0), Cause.START_TIMED_OUT, end)
-    assert error["stack"] == [["", 0, f"no stack: {why}", ""]]

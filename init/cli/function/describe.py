@@ -108,7 +108,7 @@ def settings_of(options: RunOptions) -> Settings:
 
 
 def log_style(options: RunOptions) -> str:
-    """Return the style of the lines around requests (log/formats.py) that the options ask for."""
+    """Return the style of the lines around requests (log/request_lines.py) that the options ask for."""
     if options.quiet:
         return "none"
     if options.log_style != AUTO:
