@@ -25,13 +25,12 @@ from ..policy.errors import WorkerEnd
 from ..policy.policy import Phase, Policy, Ticket
 from ..policy.stackdump import stacks_by_request
 from ..workers.child import Child
-from ..workers.launch import JoinError
 from ..workers.link import Link
 from ..workers.observer import NeverForked, WorkerObserver
 from ..workers.sources import TemplateBusy, WorkerSource
-from .memory import PeakMemory
 from .outcomes import OpenRequests
 from .streams import Streams
+from .worker import Worker
 from .worker_lines import WorkerLines
 
 
@@ -66,8 +65,7 @@ class Lane(WorkerObserver):
         self._journal = journal
         self._streams = streams
         self._free = free
-        self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
-        self._memory = PeakMemory(executed=False)
+        self._worker: Worker | None = None
         self.end = WorkerEnd()
         self._request_lines = RequestLines(function, journal)
         self._open = OpenRequests(number, function, journal, self._request_lines, streams, outcomes)
@@ -75,6 +73,7 @@ class Lane(WorkerObserver):
         self._lines = WorkerLines(number, function, journal, self._open)
         self._actions: deque[Action] = deque()
         self._performing = False
+        self._growth_limit = function.limits.growth
         self._level = journal.level
         self.policy.limit = function.concurrency
 
@@ -119,16 +118,10 @@ class Lane(WorkerObserver):
 
     def bury(self, death: Death) -> None:
         """Read the last words of a worker that is dead and collected, and let go of it. Call `died` next."""
-        link = self.link
-        assert link is not None, "only a worker that is there can die"
-        end = self.end
-        end.death, end.peak_memory, end.stage = death, self._memory.of_the_dead(death), link.child.stage
-        end.evidence = None if link.child.group is None else link.child.group.evidence()
+        assert self._worker is not None, "only a worker that is there can die"
         self.policy.gone()
-        link.read_last_words()
-        end.exec_error = link.pipes.exec_error()
-        end.joining = isinstance(end.exec_error, JoinError)
-        self._let_go(link)
+        self._worker.bury(death)
+        self._let_go(self._worker)
 
     def died(self) -> None:
         """Go on after a worker's death, once the processes that it has left behind are dead, too."""
@@ -136,43 +129,35 @@ class Lane(WorkerObserver):
 
     def never_forked(self, reason: NeverForked) -> None:
         """Go on without a worker that a template was to fork."""
-        end, link = self.end, self.link
-        if link is not None:
-            end.death, end.start_error, end.exec_error = reason.death, reason.start_error, reason.exec_error
-            end.joining = isinstance(end.exec_error, JoinError)
-            end.stage, end.of_template, end.farewell = link.child.stage, True, reason.farewell
-            # The template may have died between the fork and its report. Then the worker lives, and may have begun.
-            self._renounce(link)
-            end.violation = end.violation or reason.violation
+        if self._worker is not None:
+            self.policy.gone()
+            self._worker.never_forked(reason)
+            self._let_go(self._worker)
             self.died()
 
     def not_a_child(self) -> None:
         """Go on without a worker that is not a child of the init, which therefore cannot see how it ends."""
-        if self.link is not None:
-            self.end.unseen = True
-            self._renounce(self.link)
+        if self._worker is not None:
+            self.policy.gone()
+            self._worker.not_a_child()
+            self._let_go(self._worker)
             self.died()
 
-    def _renounce(self, link: Link) -> None:
-        self.policy.gone()
-        link.renounce()
-        self._let_go(link)
-
-    def _lose(self, link: Link) -> None:
+    def _lose(self, worker: Worker) -> None:
         """Go on without a worker that was killed and does not end."""
-        self._journal.tell(
-            f"pipe-init: the worker (pid {link.child.pid}) was killed and does not end; going on without it"
-        )
+        pid = worker.link.child.pid
+        self._journal.tell(f"pipe-init: the worker (pid {pid}) was killed and does not end; going on without it")
         self.policy.gone()
-        self._let_go(link)
-        self.tell(self.policy.died)
+        self._let_go(worker)
+        self.died()
 
-    def _let_go(self, link: Link) -> None:
-        self.end.dump = bytes(link.child.dump)
+    def _let_go(self, worker: Worker) -> None:
+        end, link = self.end, worker.link
+        end.dump = bytes(link.child.dump)
         self._lines.worker_gone(link.connection.open_requests)
-        failed = self.end.death is None or self.end.death.description != "exit status 0"
-        self._request_lines.hook_over(failed, self.end.forced)
-        self.link = None
+        failed = end.death is None or end.death.description != "exit status 0"
+        self._request_lines.hook_over(failed, end.forced)
+        self.link = self._worker = None
         link.close()
 
     # What the link reports
@@ -185,7 +170,8 @@ class Lane(WorkerObserver):
     def ready(self, metadata: Mapping[str, Any]) -> None:
         """Begin to send requests."""
         self._open.init_us = metadata.get("init_us")
-        self._memory.ready(metadata.get("peak_memory_bytes", 0))
+        if self._worker is not None:
+            self._worker.ready(metadata.get("peak_memory_bytes", 0))
         self.policy.cooperative = metadata.get("answers_dump", False)
         self._request_lines.hook_over(failed=False)
         self.policy.serves(metadata.get("concurrency", 1))
@@ -197,23 +183,23 @@ class Lane(WorkerObserver):
         window = policy.settings.window_requests
         if policy.limit < window and self._level == EMPTY:
             policy.limit = min(2 * policy.limit, window)
-        link = self.link
-        assert link is not None, "a link is heard only while it is the lane's"
+        worker = self._worker
+        assert worker is not None, "a link is heard only while it is the lane's"
         counts, actions = policy.outcome(frame.id, now)
         if counts:
-            peak, limit = self._open.answered(frame, link.child.evidence, now), self.function.limits.growth
-            self._memory.answered(peak)
+            growth = worker.answered(self._open.answered(frame, worker.link.child.evidence, now))
+            limit = self._growth_limit
             self._perform(actions)
-            if limit is not None and self._memory.growth(peak) > limit:
+            if limit is not None and growth > limit:
                 self._perform(policy.retire(now))
             return
         self._lines.over(frame.id)
-        self._expect_hook(link)
+        self._expect_hook(worker.link)
         if policy.phase is Phase.SERVING:
             self.end.forced = False  # the worker was only slow, and goes on
         elif actions and policy.phase is Phase.KILLED and not self.end.violation:
             self.end.violation = f"an outcome for id {frame.id}, whose turn it was not"
-            link.ignore()
+            worker.link.ignore()
         self._perform(actions)
 
     def stream_begun(self, frame: Frame) -> None:
@@ -296,75 +282,66 @@ class Lane(WorkerObserver):
                     self._answer(action.id, action.cause)
                 elif isinstance(action, Start):
                     self._start()
-                elif self.link is not None:
-                    self._act_on(self.link, action)
+                elif self._worker is not None:
+                    self._act_on(self._worker, action)
         finally:
             self._performing = False
 
-    def _act_on(self, link: Link, action: Action) -> None:
-        """Perform an action that only a worker needs which is not done in time, or is to end."""
-        end = self.end
+    def _act_on(self, worker: Worker, action: Action) -> None:
+        """Perform an action that needs a worker."""
+        link = worker.link
         if isinstance(action, Dump):
-            end.stacks, end.stage = {}, link.child.stage
-            end.asked = link.ask_for_stacks(action.by_signal) or end.asked
+            worker.ask_for_stacks(action.by_signal)
         elif isinstance(action, Cancel):
             if action.id in link.connection.open_requests:
                 link.send(CANCEL, action.id)
         elif isinstance(action, Signal):
-            end.forced, end.closed = True, link.ended or link.deaf
-            end.sent.add(int(action.number))
-            link.child.signal(action.number)
+            worker.signal(action.number)
         elif isinstance(action, Stop):
             link.stop()
             self._expect_hook(link)
         elif isinstance(action, Sweep):
             self._free(link.child)
         elif isinstance(action, Lose):
-            self._lose(link)
+            self._lose(worker)
 
     def _start(self) -> None:
         """Start a worker. If that is impossible, the policy is told that it has died."""
         self.end = WorkerEnd()
-        self._request_lines.hook_begun(INITIALIZE)
         try:
-            link = self._source.start(self)
+            self.link = link = self._source.start(self)
         except TemplateBusy:
             self.tell(self.policy.postponed)
         except OSError as error:  # a later attempt may find a process, descriptors and memory
             self.end.start_error = error
             self.tell(self.policy.died)
         else:
-            self.link = link
-            self._memory = PeakMemory(executed=link.child.forker is None)
+            self._worker = Worker(link, self.end)
+            self._request_lines.hook_begun(INITIALIZE)
 
     def _send(self, link: Link, id: int) -> None:
         request = self.requests[id]
         metadata, is_plain = invoke_metadata(self.function, request)
         if self._streams.was_fed(id):
-            self._unsendable[id] = "Runtime.ExitError", "The worker that was reading the event is gone"
+            self._open.cannot_send(id, "Runtime.ExitError", "The worker that was reading the event is gone")
             return
         try:
             link.invoke(id, metadata, request.payload, is_plain)
         except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
-            self._unsendable[id] = "RequestTooLargeException", f"The runtime cannot take it: {error}"
+            self._open.cannot_send(id, "RequestTooLargeException", f"The runtime cannot take it: {error}")
 
     def _begin(self, id: int) -> None:
-        self._open.begin(id)
-        if id in self._unsendable:  # its turn has come, and the worker does not know it
-            counts, actions = self.policy.outcome(id, time.monotonic())
-            assert counts, "the policy has just begun this request"
-            self._open.fail(id, *self._unsendable.pop(id))
+        if not self._open.begin(id):  # its turn has come, and the worker does not know it
+            _, actions = self.policy.outcome(id, time.monotonic())
+            self._open.fail(id)
             self._perform(actions)
 
     def _answer(self, id: int, cause: Cause) -> None:
         """Answer a request in the worker's place."""
-        link = self.link
-        if link is not None:
-            self.end.dump = bytes(link.child.dump)
-            self.end.peak_memory = link.child.peak_memory() or self.end.peak_memory
-            if id in link.connection.open_requests:
+        if self._worker is not None:
+            self._worker.look()
+            if id in self._worker.link.connection.open_requests:
                 self._lines.answered_in_its_place(id)
-        self._unsendable.pop(id, None)
         self._open.answer(id, cause, self.end)
 
     def _expect_hook(self, link: Link) -> None:

@@ -65,21 +65,28 @@ class OpenRequests:
         self.init_us: int | None = None
         self._lane = lane
         self._function = function
+        self._limits = function.limits
         self._journal = journal
         self._request_lines = request_lines
         self._streams = streams
         self._outcomes = outcomes
         self._begun: dict[int, float] = {}
+        self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
 
     @property
     def the_one_begun(self) -> int:
         """The id of the request that raw lines must be of; 0 if several requests have begun, or none has."""
         return next(iter(self._begun), 0) if self._function.concurrency == 1 or len(self._begun) == 1 else 0
 
-    def begin(self, id: int) -> None:
-        """Note that the worker runs this request now."""
+    def cannot_send(self, id: int, error_type: str, message: str) -> None:
+        """Keep the error for a request that could not be sent. It gets that when its turn comes."""
+        self._unsendable[id] = error_type, message
+
+    def begin(self, id: int) -> bool:
+        """Note that it is this request's turn. Return whether the worker was sent it, and so runs it now."""
         self._begun[id] = time.monotonic()
         self._request_lines.begun(self.requests[id])
+        return id not in self._unsendable
 
     def answered(self, frame: Frame, evidence: Callable[[int], Evidence | None], now: float) -> int:
         """Conclude a request with the worker's outcome. Return the peak memory that the worker reports.
@@ -89,7 +96,7 @@ class OpenRequests:
             evidence: Returns what the worker's cgroup tells of a request.
             now: The time.
         """
-        id, metadata, function = frame.id, frame.metadata, self._function
+        id, metadata = frame.id, frame.metadata
         request_id = self.requests[id].request_id
         measured = {}
         for key in MEASURED:
@@ -97,7 +104,7 @@ class OpenRequests:
                 measured[key] = metadata[key]
         if "duration_us" not in measured:
             measured.update(self._duration(id, now))
-        limit = function.limits.output_bytes
+        limit = self._limits.output_bytes
         if limit is not None and len(frame.payload) > limit:
             error = limit_hit.too_large(len(frame.payload), limit, streamed=False)
             outcome = Outcome(request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
@@ -108,7 +115,7 @@ class OpenRequests:
         elif frame.kind == END and "error_type" not in metadata:
             outcome = Outcome(request_id, measured=measured)
         else:
-            error = dict(limit_hit.completed(metadata, function.limits, evidence(id), measured))
+            error = dict(limit_hit.completed(metadata, self._limits, evidence(id), measured))
             outcome = Outcome(request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
         took = float(measured.get("duration_us", 0))
         self.busy_us = took if self.busy_us == UNKNOWN else self.busy_us + (took - self.busy_us) * NEWEST_SHARE
@@ -117,17 +124,18 @@ class OpenRequests:
 
     def answer(self, id: int, cause: Cause, end: WorkerEnd) -> None:
         """Conclude a request in the worker's place. `end` is what is known of the worker."""
-        request, function = self.requests[id], self._function
+        self._unsendable.pop(id, None)
+        request = self.requests[id]
         measured = self._duration(id, time.monotonic())
         if id in self._begun and end.peak_memory:
             measured["peak_memory_bytes"] = end.peak_memory
-        error, exit_code = answer(function, request, cause, end, end.stacks.get(id))
+        error, exit_code = answer(self._function, request, cause, end, end.stacks.get(id))
         error = limit_hit.timed(error, measured)
         self._conclude(id, Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured))
 
-    def fail(self, id: int, error_type: str, message: str) -> None:
-        """Conclude a request that no worker gets."""
-        error = problem(error_type, message)
+    def fail(self, id: int) -> None:
+        """Conclude a request that could not be sent."""
+        error = problem(*self._unsendable.pop(id))
         self._conclude(id, Outcome(self.requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
 
     def _duration(self, id: int, now: float) -> dict[str, int]:
