@@ -66,7 +66,7 @@ def plug_standard_descriptors() -> None:
         try:
             descriptor = os.open("/dev/null", os.O_RDWR)
         except OSError:
-            descriptor, writer = os.pipe()  # no /dev: a pipe that is at its end for readers and broken for writers
+            descriptor, writer = os.pipe()  # no /dev: a pipe without data for readers, and broken for writers
             os.close(writer)  # at once: it could be one of the three, and a reader would wait for ever
         if descriptor > 2:
             os.close(descriptor)

@@ -17,7 +17,7 @@ JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 STOPPING = JOB_CONTROL | {signal.SIGSTOP}
 
 FORWARDABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
-"""The others: nobody can catch KILL and STOP, and CHLD is about our own children. libc uses 32 and 33 for threads."""
+"""The others: KILL and STOP cannot be caught, and CHLD is about our own children. libc uses 32 and 33 for threads."""
 
 HURRYING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 """Signals that skip the grace time, if they come while the init ends what the program has left."""

@@ -198,7 +198,7 @@ class PlainInit:
             program.say("killed processes are still there: another user's, stuck in the kernel, or forking on and on")
 
     def _claim_orphans(self) -> bool:
-        """Adopt orphans. Return whether they are to be ended at the end even if they have left the program's group."""
+        """Adopt orphans. Return whether the init ends them at the end even if they have left the program's group."""
         if self._is_pid_1:
             return True
         wanted = self._options.subreaper

@@ -1,6 +1,6 @@
 """Make workers' cgroups in folders that a user or systemd has delegated to pipe-init.
 
-Being able to write to a cgroup that somebody else manages is not enough: as root that is every cgroup of the machine,
+Being able to write to a cgroup that another program manages is not enough: as root that is every cgroup of the machine,
 and its manager would find processes moved and settings changed. So a folder is used only if the user names it, or if
 systemd has marked it as delegated.
 
@@ -36,7 +36,7 @@ class Delegation:
     """Delegated folders, in which each worker gets a cgroup of its own.
 
     Args:
-        folders: One folder of version 2, or one in each hierarchy of version 1 that is to be used.
+        folders: One folder of version 2, or one in each wanted hierarchy of version 1.
         wanted: Names of the limits whose controllers are needed.
 
     Attributes:

@@ -27,7 +27,7 @@ class EarlyStart(NamedTuple):
         signals: The signals that pipe-init handles.
         process: A worker that was started early; None if none was.
         command: The command that the worker was, or would be, started with.
-        environment: The environment, likewise.
+        environment: The environment that it was, or would be, started with.
     """
 
     signals: Signals

@@ -23,9 +23,7 @@ _FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "c
 MAX_SOURCES = 50
 """Source files of a folder that are searched."""
 
-_LONG_SPACE = re.compile(r"(?<=\S)[^\S\n]{3,}")
-"""Space after the first word of a line, for which configparser, which tries each part of it, may take minutes."""
-
+_REGION = re.compile(r"region\s*[=:](.*)")
 _SIGNS = (b"boto", b"AWS_")
 
 
@@ -46,21 +44,16 @@ def region_of_profile(environment: Mapping[str, str]) -> str:
 
 
 def _region_in(path: str, profile: str) -> str:
-    source = read_plain(path, MAX_FILE)
-    if source is None:
-        return ""
-    import configparser  # late: only machines with such a file need it
-
-    parser = configparser.RawConfigParser(default_section="", strict=False)
-    try:
-        parser.read_string(_LONG_SPACE.sub("  ", source.decode("utf-8-sig")))
-    except (ValueError, configparser.Error):
-        return ""
-    for section in parser.sections():
-        kind, _, rest = section.partition(" ")
-        name = rest.strip(" \t'\"") if kind == "profile" else section
-        if name == profile and parser.has_option(section, "region"):
-            return parser.get(section, "region").strip()
+    """Return the region of a profile in a file of the SDK's form: sections of `key = value`, nested keys indented."""
+    inside = False
+    for line in (read_plain(path, MAX_FILE) or b"").decode("utf-8-sig", "replace").splitlines():
+        if line.startswith("["):
+            section, closed, _ = line[1:].partition("]")
+            kind, _, rest = section.partition(" ")
+            name = rest.strip(" \t'\"") if kind == "profile" else section
+            inside = bool(closed) and name == profile
+        elif inside and (found := _REGION.match(line)):
+            return found[1].strip()
     return ""
 
 

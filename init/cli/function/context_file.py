@@ -39,7 +39,7 @@ REQUEST_KEYS: Mapping[str, Any] = {
     "identity": dict,
     "tracing": _TRACING,
 }
-"""INVOKE's fields: likewise. What is in a `dict` is the function's affair."""
+"""INVOKE's fields, in the same form. What a `dict` contains is up to the function."""
 
 _OPTIONS = {"memory_mb": "--memory", "timeout_ms": "--timeout"}
 _KINDS = {str: "a text", dict: "an object", int: "an integer from 0 to 2^64 - 1"}

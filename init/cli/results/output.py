@@ -73,7 +73,7 @@ class Output:
         return bool(self._waiting)
 
     def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None] | None = None) -> None:
-        """Append pieces to what is to be written.
+        """Append pieces to those that wait to be written.
 
         Args:
             pieces: The pieces. The next one is requested only after the one before it was written, so that they need
@@ -113,7 +113,7 @@ class Output:
         return False
 
     def finish(self) -> None:
-        """Write what waits. From when the patience is at its end, nothing is written any more, not even later."""
+        """Write everything that waits. Once the patience is over, nothing is written any more, not even later."""
         waited = False
         while self._waiting and not self.given_up:
             self.write_some()

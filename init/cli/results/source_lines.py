@@ -7,10 +7,11 @@ folders are read, and only up to a limit. This file knows no requests.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
 from typing import Any
+
+from ...kernel.plain_files import read_plain
 
 MAX_BYTES = 1024 * 1024
 """Bytes of a file in which a line is looked up; a longer file is not read."""
@@ -76,7 +77,7 @@ def read_lines(file: str, numbers: Collection[int], folders: Sequence[str]) -> d
 
 
 def _read(folder: str, names: Sequence[str]) -> bytes | None:
-    """Return the content of the file to which `names` lead from `folder`; None if it is not to be read."""
+    """Return the content of the file to which `names` lead from `folder`; None if it must not be read."""
     if not all(names) or "." in names or ".." in names:
         return None
     opened: list[int] = []
@@ -88,12 +89,9 @@ def _read(folder: str, names: Sequence[str]) -> bytes | None:
             opened.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
             if not mount or _mount(opened[-1]) != mount:
                 return None
-        status = os.fstat(opened[-1])
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            return None
         # By descriptor, because the name may stand for another file by now.
-        opened.append(os.open(f"/proc/self/fd/{opened[-1]}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        return os.read(opened[-1], MAX_BYTES)
+        data = read_plain(f"/proc/self/fd/{opened[-1]}", MAX_BYTES + 1)
+        return data if data is not None and len(data) <= MAX_BYTES else None
     except (OSError, ValueError):
         return None
     finally:

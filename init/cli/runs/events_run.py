@@ -48,6 +48,7 @@ class EventsRun:
 
     Attributes:
         codes: Exit codes of the events so far.
+        held: Bytes of results in memory: unfinished streams, results to check, waiting ones, the one being written.
         read: The number of events that were read so far.
         reason: The error that ended the run early; empty if it did not end early, or a signal ended it.
     """
@@ -64,6 +65,7 @@ class EventsRun:
         max_held: int = MAX_HELD,
     ) -> None:
         self.codes: set[int] = set()
+        self.held = 0
         self.read = 0
         self.reason: Mapping[str, object] = {}
         self._supervisor = supervisor
@@ -75,17 +77,10 @@ class EventsRun:
         self._max_held = max_held
         self._order: ResultQueue[Result] = ResultQueue(unordered)
         self._collected: dict[str, _Collected] = {}
-        self._collected_size = 0
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
-        self._unchecked_size = 0
         self._withheld: list[Piece] = []
         self._printing_size = 0
         self._ended = False
-
-    @property
-    def held(self) -> int:
-        """Bytes of results in memory: unfinished streams, results to check, waiting ones, the one being written."""
-        return self._collected_size + self._unchecked_size + self._order.size + self._printing_size
 
     def run(self) -> None:
         """Run until each event that was read has its line."""
@@ -154,12 +149,12 @@ class EventsRun:
             piece = pieces.popleft()
             collected = self._collected.setdefault(piece.request_id, _Collected())
             collected.size += len(piece.data)
-            self._collected_size -= len(collected.data)
+            self.held -= len(collected.data)
             if collected.size <= self._lines.max_line:
                 collected.data += piece.data
             else:
                 collected.data = bytearray()
-            self._collected_size += len(collected.data)
+            self.held += len(collected.data)
             self._withheld.append(piece)
         return True
 
@@ -173,12 +168,11 @@ class EventsRun:
             collected = self._collected.pop(outcome.request_id, None)
             if collected is None:
                 result = Result(outcome, outcome.payload, len(outcome.payload))
+                self.held += len(result.data)
             else:
-                self._collected_size -= len(collected.data)
                 result = Result(outcome, collected.data, collected.size)
             outcome.payload = b""
             self._unchecked.append((result, self._lines.check(result)))
-            self._unchecked_size += len(result.data)
         return True
 
     def _check(self) -> bool:
@@ -195,7 +189,7 @@ class EventsRun:
                 result.data = b""
                 break
             self._unchecked.popleft()
-            self._unchecked_size -= size
+            self.held += len(result.data) - size  # a result that failed is dropped
             self._order.put(result.outcome.request_id, result, len(result.data))
             self.codes.add(exit_code(result.outcome))
             self._look_for_an_end(result)
@@ -219,6 +213,7 @@ class EventsRun:
         order, output = self._order, self._output
         done = output.write_some()
         while not output.pending:
+            self.held -= self._printing_size
             self._printing_size = 0
             following = order.take()
             if following is None:
