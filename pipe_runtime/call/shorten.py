@@ -52,80 +52,52 @@ def shorten(stack: list[StackEntry], kept: int) -> list[StackEntry]:
     return [*stack[:kept], omitted(gone), *stack[len(stack) - kept :]]
 
 
-def fit(described: dict[str, object], limit: int = HEAD_LIMIT) -> dict[str, object]:
-    """Shorten a described error, in place, until it packs into `limit` bytes (at least a few hundred).
+_LADDER = (
+    *(("inner_frames", kept) for kept in (10, 3)),
+    *(("members", kept) for kept in (8, 4, 2, 1, 0)),
+    *(("causes", kept) for kept in (4, 2, 1, 0)),
+    *(("frames", kept) for kept in (25, 12, 6, 3)),
+    *(("text", limit) for limit in (1024, 256)),
+)
+"""What is limited further in each step, and to how much, until an error fits."""
+
+
+def fit(described: dict[str, Any], limit: int = HEAD_LIMIT) -> dict[str, object]:
+    """Return a described error that packs into `limit` bytes (at least a few hundred).
 
     In this order it drops frames deep inside causes and members, a group's members, causes, the middle of the stack,
     and the ends of texts.
     """
-    if _size(described) <= limit:
-        return described
-    for shrink, measure in _STEPS:
-        shrink(described, measure)
-        if _size(described) <= limit:
-            return described
+    limits = {"inner_frames": 1000, "members": 1000, "causes": 1000, "frames": 1000, "text": TEXT_LIMIT}
+    fitted = described
+    for name, value in _LADDER:
+        if len(msgpack.packb(fitted)) <= limit:
+            return fitted
+        limits[name] = value
+        fitted = _limited(fitted, limits, limits["causes"], limits["frames"])
+    if len(msgpack.packb(fitted)) <= limit:
+        return fitted
     return {
-        "error_type": clean(str(described["error_type"]), 128),
-        "error_message": clean(str(described["error_message"]), 128),
+        "error_type": clean(described["error_type"], 128),
+        "error_message": clean(described["error_message"], 128),
         "stack": [],
     }
 
 
-def _size(described: dict[str, object]) -> int:
-    return len(msgpack.packb(described))
-
-
-def _related(described: dict[str, Any]) -> list[dict[str, Any]]:
-    cause = [described["cause"]] if "cause" in described else []
-    return [*cause, *described.get("exceptions", [])]
-
-
-def _shorten_related_stacks(described: dict[str, Any], kept: int) -> None:
-    for related in _related(described):
-        _shorten_stacks(related, kept)
-
-
-def _shorten_stacks(described: dict[str, Any], kept: int) -> None:
-    described["stack"] = shorten(described["stack"], kept)
-    _shorten_related_stacks(described, kept)
-
-
-def _drop_members(described: dict[str, Any], kept: int) -> None:
-    for related in _related(described):
-        _drop_members(related, kept)
-    members = described.get("exceptions", [])
-    if len(members) > kept:
-        del members[kept:]
-        if not members:
-            del described["exceptions"]
-
-
-def _drop_causes(described: dict[str, Any], kept: int) -> None:
-    for member in described.get("exceptions", []):
-        _drop_causes(member, kept)
-    if "cause" not in described:
-        return
-    if kept == 0:
-        del described["cause"]
-    else:
-        _drop_causes(described["cause"], kept - 1)
-
-
-def _cut_texts(described: dict[str, Any], limit: int) -> None:
-    described["error_type"] = clean(described["error_type"], limit)
-    described["error_message"] = clean(described["error_message"], limit)
-    described["stack"] = [
-        [clean(value, limit) if isinstance(value, str) else value for value in entry] for entry in described["stack"]
-    ]
-    for related in _related(described):
-        _cut_texts(related, limit)
-
-
-_STEPS = (
-    (_shorten_related_stacks, 10),
-    (_shorten_related_stacks, 3),
-    *((_drop_members, kept) for kept in (8, 4, 2, 1, 0)),
-    *((_drop_causes, kept) for kept in (4, 2, 1, 0)),
-    *((_shorten_stacks, kept) for kept in (25, 12, 6, 3)),
-    *((_cut_texts, limit) for limit in (1024, 256)),
-)
+def _limited(described: dict[str, Any], limits: dict[str, int], causes: int, frames: int) -> dict[str, Any]:
+    """Return a described error with at most `causes` links to causes and `frames` frames at either end of its stack."""
+    text, inner = limits["text"], min(frames, limits["inner_frames"])
+    limited: dict[str, Any] = {
+        "error_type": clean(described["error_type"], text),
+        "error_message": clean(described["error_message"], text),
+        "stack": [
+            [clean(value, text) if isinstance(value, str) else value for value in entry]
+            for entry in shorten(described["stack"], frames)
+        ],
+    }
+    if "cause" in described and causes:
+        limited["cause"] = _limited(described["cause"], limits, causes - 1, inner)
+    members = described.get("exceptions", [])[: limits["members"]]
+    if members:
+        limited["exceptions"] = [_limited(member, limits, limits["causes"], inner) for member in members]
+    return limited
