@@ -1,9 +1,9 @@
-"""Values to bytes and back: the event by its content type, the result by what the caller accepts.
+"""Decode the event by its content type, and encode the result in a form that the caller accepts.
 
-Only the runtime encodes and decodes; the init relays the bytes unread. A handler may return anything, and
-whatever does not encode is one kind of Fault. This file knows the content types, but neither frames nor handlers.
+Only the runtime encodes and decodes. The init relays the bytes unread. A handler may return anything; a value that
+cannot be encoded is one kind of Fault. This module knows the content types, but neither frames nor handlers.
 
-What becomes of a value:
+A value becomes:
 
     =========================  ==============================  ============================================
     value                      JSON                            msgpack
@@ -37,11 +37,11 @@ What becomes of a value:
                                None become text; else an error
     =========================  ==============================  ============================================
 
-An object with a `to_json()` of its class is what that returns; text that is JSON is embedded as such.
-Iterators and generators are no values: as a result, each of their items is one.
+An object whose class has a `to_json()` becomes what that returns. If that is a text of JSON, it is embedded as such.
+Iterators and generators are no values: as a result, each of their items is a value.
 
-JSON is what Lambda's encoder (simplejson) writes, where Lambda has an answer; docs/run.md tells the rest. json's C
-encoder writes most results. It cannot write all: what it leaves, or would write unlike Lambda, `jsonwriter` writes.
+JSON is what Lambda's encoder (simplejson) writes, if Lambda can encode the value; docs/run.md has the other rules.
+json's C encoder writes most results. The module `json_writer` writes those that it cannot write as Lambda does.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from .. import namespace
 from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import ANY, BYTES, JSON, JSON_LINES, MSGPACK, MSGPACK_SEQUENCE, TEXT
-from . import faults, unencodable
+from . import faults
 from .shorten import clean
 
 TYPE_CHECKING = False
@@ -60,63 +60,63 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-
 _SPACES = " \t\n\r"
-"""What may stand around a JSON value (RFC 8259)."""
+"""White space around a JSON value (RFC 8259)."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 KEPT_BUFFER = 1024 * 1024
-"""Bytes of a result after which its Packer is let go: a Packer never gives its buffer back."""
-CONVERSIONS = 64
-"""Objects that may stand for one another in a row (to_json() returning something with a to_json())."""
+"""Bytes of the largest result whose Packer is used again: a Packer never frees its buffer."""
 
 
 class _NotQuick(TypeError):
-    """json's C encoder met a value that `jsonwriter` has to write."""
+    """json's C encoder met a value that `json_writer` has to write."""
 
 
-# Loaded at first use and held: json must not slow a start down that needs none, and looking it up again costs
-# more than encoding a small result.
+# Loaded at first use, because a start that needs no json must not wait for it. Kept here, because looking it up again
+# costs more than encoding a small result.
 _json_decode: Callable[[str], object] | None = None
-# JSONDecoder looks for spaces around a value with two regular expressions, JSONEncoder makes a C encoder for every
-# value: both cost more than a small value itself. So what they use is used without them.
+# JSONDecoder looks for spaces around a value with two regular expressions, and JSONEncoder makes a C encoder for every
+# value. Both cost more than a small value itself, so this module uses what they use.
 _json_scan: Callable[[str, int], tuple[object, int]] | None = None
-# An encoder marks the containers that it is in. Each use takes one out of here, as with the Packers below.
+# An encoder marks the containers that it is in, so two threads cannot share one. Each use takes one out of the list.
 _json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
-# A Packer cannot be used by two threads, nor again while its own `default` runs; so each use takes one out of
-# here.
+# Two threads cannot share a Packer, nor can one be used again while its `default` runs. Each use takes one out of the
+# list.
 _packers: list[Any] = []
-# The classes whose values hold no others; what becomes of bytes does not depend on their class.
+# The classes whose values contain no others.
 _ATOMS = frozenset((str, int, float, bool, type(None), bytes, bytearray, memoryview))
 _PYTHON_FUNCTION = type(lambda: None)
 _base64 = False
-_PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))
 
 
 def warm_up(content_type: str, accept: str) -> None:
-    """Load what events and results of these types need, so that it is not the first request that takes the time."""
+    """Load what events and results of these types need, so that the first request does not take the time."""
     if _json_scan is None and JSON in (_media_type(content_type), _media_type(accept)):
         try:
             _load_json()
             _json_encoders.append(_new_json_encoder())
-        except Exception:  # the function has broken imports, say: the request itself will tell
+        except Exception:  # the function has broken imports, for example: the request itself will say so
             return
 
 
 def write_bytes_as(form: str | None) -> None:
-    """Choose what bytes in a JSON result become: "base64", an object {"base64": "…"}; anything else, their text."""
+    """Choose what bytes in a JSON result become: with "base64" an object {"base64": "…"}, otherwise their text."""
     global _base64
     _base64 = form == "base64"
 
 
 def decode_event(payload: bytes, content_type: str) -> object:
-    """A request's payload as the event that the handler gets.
+    """Return a request's payload as the event that the handler gets.
 
-    content_type: application/json (UTF-8, a byte order mark tolerated), application/msgpack (timestamps
-    become datetimes in UTC; no other ext type), application/octet-stream (the bytes) or text/plain (UTF-8);
-    parameters are tolerated, other charsets than UTF-8 are not.
-    Raises Fault Runtime.UnmarshalError.
+    Args:
+        payload: The payload.
+        content_type: application/json (UTF-8, with or without a byte order mark), application/msgpack (timestamps
+            become datetimes in UTC; no other ext type), application/octet-stream (the bytes) or text/plain (UTF-8).
+            It may have parameters, but no other charset than UTF-8.
+
+    Raises:
+        Fault: Runtime.UnmarshalError.
     """
     # Exception: the decoders raise a dozen types for bad input, among them RecursionError and MemoryError.
     try:
@@ -137,16 +137,20 @@ def decode_event(payload: bytes, content_type: str) -> object:
 
 
 def encode_result(value: object, accept: str) -> tuple[str, bytes]:
-    """What a handler returned as (content type, payload).
+    """Return what a handler returned as (content type, payload).
 
-    accept: application/json, application/msgpack, or */* for raw: bytes-likes as they are, a str as text,
-    anything else as JSON. Anything unknown means JSON. In raw text a lone surrogate that stands for an
-    undecodable byte (as in file names) becomes that byte again, any other its escape, such as \\ud800.
-    Raises Fault Runtime.MarshalError and nothing else, whatever the value's own code does.
+    Args:
+        value: What it returned.
+        accept: application/json, application/msgpack, or */* for raw: bytes-likes as they are, a str as text, anything
+            else as JSON. Anything unknown means JSON. In raw text a lone surrogate that stands for an undecodable byte
+            (as in file names) becomes that byte again, any other its escape, such as \\ud800.
+
+    Raises:
+        Fault: Runtime.MarshalError, and nothing else, whatever the value's own code does.
     """
     kind = accept if accept == JSON else _media_type(accept)
-    # BaseException: to_json() and its like are user code, which may raise SystemExit or KeyboardInterrupt;
-    # that is a result which does not encode, and no reason to end the runtime.
+    # BaseException: to_json() and the like are the function's code, which may raise SystemExit or KeyboardInterrupt.
+    # Such a result cannot be encoded; the runtime does not end.
     try:
         if kind == MSGPACK:
             return MSGPACK, _encode_msgpack(value)
@@ -157,13 +161,14 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
                 return TEXT, _encode_text(value)
         return JSON, _encode_json(value)
     except BaseException as error:
-        raise _marshal_fault(value, error, kind == MSGPACK) from _user_cause(error)
+        fault = namespace.own("call.unencodable").fault(value, error, _why(error), kind == MSGPACK)
+        raise fault from fault.__cause__
 
 
 def encode_item(value: object, accept: str) -> tuple[str, bytes]:
-    """One item of a streamed result as (content type of the whole stream, piece), otherwise as encode_result.
+    """Return one item of a streamed result as (content type of the whole stream, piece). See encode_result.
 
-    In JSON an item is a line. Raw pieces and msgpack values follow each other without anything in between.
+    In JSON an item is a line. Raw pieces and msgpack values follow each other without a separator.
     """
     content_type, payload = encode_result(value, accept)
     if content_type == JSON:
@@ -172,7 +177,7 @@ def encode_item(value: object, accept: str) -> tuple[str, bytes]:
 
 
 def stream_type(accept: str) -> str:
-    """The content type of a stream without an item."""
+    """Return the content type of a stream without an item."""
     kind = _media_type(accept)
     return MSGPACK_SEQUENCE if kind == MSGPACK else BYTES if kind == ANY else JSON_LINES
 
@@ -204,7 +209,7 @@ def _encode_json(value: object) -> bytes:
 def _quick_json(value: object) -> str | None:
     """Return the value as JSON, or None if json's C encoder cannot write it as Lambda does.
 
-    It calls no methods of the function's classes: objects that have such methods are left to `jsonwriter`.
+    It calls no methods of the function's classes. It leaves objects that have such methods to `json_writer`.
     """
     try:
         pieces = _json_encoders.pop()
@@ -221,8 +226,7 @@ def _quick_json(value: object) -> str | None:
 def _all_plain(value: object) -> bool:
     """Return whether no list, tuple or dict in the value has an _asdict(), which json's C encoder would ignore.
 
-    Args:
-        value: A value that was encoded already, so it has no cycles.
+    The value was encoded already, so it has no cycles.
     """
     kind = type(value)
     level: Iterable[Any] = value.values() if kind is dict else value if kind is list else (value,)  # type: ignore[attr-defined, assignment]
@@ -287,9 +291,10 @@ def _encode_msgpack(value: object) -> bytes:
     try:
         packer = _packers.pop()
     except IndexError:
-        packer = msgpack.Packer(datetime=True, default=_msgpack_default, unicode_errors="surrogatepass")
+        convert: Any = lambda value: namespace.own("call.conversions").for_msgpack(value)  # noqa: E731
+        packer = msgpack.Packer(datetime=True, default=convert, unicode_errors="surrogatepass")
     payload: bytes = packer.pack(value)
-    # Not after an exception: then the Packer is left to die.
+    # Not after an exception: its state is unknown then.
     if len(payload) <= KEPT_BUFFER:
         _packers.append(packer)
     return payload
@@ -335,65 +340,11 @@ def _bytes_json(value: bytes | bytearray | memoryview) -> object:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:
         why = str(error)
-    raise unencodable.NotSerializable(value, why)
-
-
-def _msgpack_default(value: object) -> object:
-    """What msgpack may encode in a value's place. The Packer asks once per value, so this goes on to the
-    end.
-    """
-    conversions = namespace.own("call.conversions")
-    for _ in range(CONVERSIONS):
-        if isinstance(value, int):
-            raise unencodable.NotSerializable(value, "Integer beyond the 64 bits of msgpack")
-        if "datetime.datetime" in conversions.class_names(value) and value.tzinfo is not None:  # type: ignore[attr-defined]
-            return msgpack.Timestamp.from_datetime(value)
-        value = conversions.convert(value)
-        if isinstance(value, _PACKED) and not (isinstance(value, int) and not -(2**63) <= value < 2**64):
-            return value
-    raise unencodable.NotSerializable(value, f"Object of type {faults.type_name(value)} is converted without end")
+    raise namespace.own("call.unencodable").NotSerializable(value, why)
 
 
 def _why(error: BaseException) -> str:
-    """A reason on one line, for errors of the decoders' and encoders' own."""
+    """Return the reason for an error of a decoder or an encoder, on one line."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     return faults.message_of(error) or faults.type_name(error)
-
-
-def _user_cause(error: BaseException) -> BaseException | None:
-    """Return the exception if it comes out of the value's own code, where its stack helps; otherwise None."""
-    traceback = error.__traceback__
-    while traceback is not None and _encodes(traceback.tb_frame):
-        traceback = traceback.tb_next
-    plain = isinstance(error, (unencodable.NotSerializable, RecursionError, MemoryError))
-    return None if plain or traceback is None else error
-
-
-def _encodes(frame: Any) -> bool:
-    return namespace.is_own(frame) or str(frame.f_globals.get("__name__")).partition(".")[0] in ("json", "msgpack")
-
-
-def _marshal_fault(value: object, error: BaseException, as_msgpack: bool) -> Fault:
-    # BaseException: telling the place is a courtesy, and looks at a value that is known to be odd.
-    try:
-        why = _explain(value, error, as_msgpack)
-    except BaseException:
-        why = _why(error)
-    return Fault("Runtime.MarshalError", clean(f"Unable to marshal response: {why}"))
-
-
-def _explain(value: object, error: BaseException, as_msgpack: bool) -> str:
-    """Return Python's and Lambda's words first, for programs that parse them; then the place."""
-    if isinstance(error, unencodable.NotSerializable):
-        offender = error.value
-        return error.why + unencodable.place(value, lambda item, above: item is offender)
-    why = _why(error)
-    if _user_cause(error) is not None:
-        return f"{faults.type_name(error)}: {why}" if why != faults.type_name(error) else why
-    place = unencodable.place(value, lambda item, above: id(item) in above)
-    if place:
-        return "Circular reference detected" + place
-    if isinstance(error, (RecursionError, MemoryError)) or "recursion limit" in why:
-        return "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
-    return why if as_msgpack else why + unencodable.place(value, unencodable.is_huge)

@@ -6,6 +6,8 @@ tuple and dict, which the encoders handle themselves.
 
 from __future__ import annotations
 
+import msgpack
+
 from ..namespace import late
 from . import faults
 from .unencodable import NotSerializable
@@ -14,6 +16,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+CONVERSIONS = 64
+"""Conversions of one value in a row (a to_json() that returns something with a to_json())."""
+
+_PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))  # what msgpack takes
 
 DECIMAL_DIGITS = 4300
 """Digits of the largest integral Decimal that becomes an int: Python's own limit for the text of an int."""
@@ -69,6 +76,23 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
     if isinstance(value, abc.Collection):
         return list(value)
     raise NotSerializable(value, f"Object of type {faults.type_name(value)} is not JSON serializable")
+
+
+def for_msgpack(value: Any) -> object:
+    """Return what msgpack encodes in place of a value. The Packer asks once for a value, so it converts to the end.
+
+    Raises:
+        NotSerializable: There is no conversion for the value.
+    """
+    for _ in range(CONVERSIONS):
+        if isinstance(value, int):
+            raise NotSerializable(value, "Integer beyond the 64 bits of msgpack")
+        if "datetime.datetime" in class_names(value) and value.tzinfo is not None:
+            return msgpack.Timestamp.from_datetime(value)
+        value = convert(value)
+        if isinstance(value, _PACKED) and not (isinstance(value, int) and not -(2**63) <= value < 2**64):
+            return value
+    raise NotSerializable(value, f"Object of type {faults.type_name(value)} is converted without end")
 
 
 def as_dict(value: object) -> Any:
@@ -174,7 +198,7 @@ RULES: dict[str, Callable[[Any], object]] = {
 """Name of a class: the conversion of its values and of those of its subclasses."""
 
 JSON_RULES = {**RULES, "decimal.Decimal": _decimal_digits, "simplejson.raw_json.RawJSON": _raw_json}
-"""The same for `jsonwriter`, which can write Raw."""
+"""The same for `json_writer`, which can write Raw."""
 
 _EXACT: dict[str, Callable[[Any], tuple[bool, object]]] = {
     "decimal.Decimal": _exact_decimal,

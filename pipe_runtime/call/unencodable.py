@@ -1,13 +1,16 @@
-"""Say where in a result the value is that cannot be encoded. This module knows no encoder."""
+"""Say why a result could not be encoded, and where in it the value is. It is loaded when that has happened."""
 
 from __future__ import annotations
 
+from .. import namespace
+from ..wire.errors import Fault
 from . import faults
 from .shorten import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 SEARCHED = 20_000
 """The most values that are searched for the one that cannot be encoded."""
@@ -27,13 +30,60 @@ class NotSerializable(Exception):
         self.why = why
 
 
-def is_huge(item: object, above: frozenset[int]) -> bool:
+def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fault:
+    """Return a Fault Runtime.MarshalError for a result. If the value's own code has raised, that is its cause.
+
+    Args:
+        value: The result.
+        error: What its encoding has raised.
+        why: The text of `error`.
+        as_msgpack: Whether it was encoded as msgpack.
+    """
+    cause = _user_cause(error)
+    try:
+        text = _explain(value, error, why, cause, as_msgpack)
+    except BaseException:  # the place is a courtesy, and finding it reads a value that is known to be odd
+        text = why
+    found = Fault("Runtime.MarshalError", clean(f"Unable to marshal response: {text}"))
+    found.__cause__ = cause
+    return found
+
+
+def _user_cause(error: BaseException) -> BaseException | None:
+    """Return the exception if it comes out of the value's own code, where its stack helps; otherwise None."""
+    traceback = error.__traceback__
+    while traceback is not None and _encodes(traceback.tb_frame):
+        traceback = traceback.tb_next
+    plain = isinstance(error, (NotSerializable, RecursionError, MemoryError))
+    return None if plain or traceback is None else error
+
+
+def _encodes(frame: FrameType) -> bool:
+    return namespace.is_own(frame) or str(frame.f_globals.get("__name__")).partition(".")[0] in ("json", "msgpack")
+
+
+def _explain(value: object, error: BaseException, why: str, cause: BaseException | None, as_msgpack: bool) -> str:
+    """Return Python's and Lambda's words first, for programs that parse them; then the place."""
+    if isinstance(error, NotSerializable):
+        offender = error.value
+        return error.why + _place(value, lambda item, above: item is offender)
+    if cause is not None:
+        return f"{faults.type_name(error)}: {why}" if why != faults.type_name(error) else why
+    circle = _place(value, lambda item, above: id(item) in above)
+    if circle:
+        return "Circular reference detected" + circle
+    if isinstance(error, (RecursionError, MemoryError)) or "recursion limit" in why:
+        return "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
+    return why if as_msgpack else why + _place(value, _is_huge)
+
+
+def _is_huge(item: object, above: frozenset[int]) -> bool:
     """Return whether a value is an int with more digits than Python turns into text."""
     # 4,300 digits, Python's default limit for an int's text, are some 14,284 bits.
     return isinstance(item, int) and item.bit_length() > 14_000
 
 
-def place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str:
+def _place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str:
     """Return where in a result the first wanted value is, such as ": result.items[3].user"; "" if it is not found.
 
     Args:
