@@ -1,6 +1,6 @@
-"""Runs a function: spreads requests over lanes, waits for all of them, collects the dead.
+"""Run a function: spread requests over lanes, wait for all of them, and pass on signals that ask for an end.
 
-The caller's own thread drives it: submit requests, call `step` until their outcomes are there. Exactly one outcome
+The caller's own thread drives it: submit requests, and call `step` until their outcomes are there. Exactly one outcome
 comes for each request. What happens to a request in its lane, and to a worker, is that lane's business.
 """
 
@@ -10,10 +10,8 @@ import select
 import time
 from collections import deque
 from collections.abc import Mapping
-from signal import SIGKILL
 from typing import TYPE_CHECKING
 
-from ..kernel.death import Death
 from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
 from ..log.json_lines import json_line
@@ -21,19 +19,15 @@ from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outco
 from ..policy.actions import Cause
 from ..policy.errors import WorkerEnd, answer
 from ..workers import launch
-from ..workers.child import Child
 from ..workers.link import Link
 from ..workers.sources import ExecSource, WorkerSource
+from .collector import Collector
 from .dispatch import Dispatcher, lanes_for
 from .lane import Lane
 from .streams import Streams
 
 if TYPE_CHECKING:
-    from ..workers.template import TemplateSource
     from .template_keeper import TemplateKeeper
-
-SWEEP_SECONDS = 1.0
-"""How long a new worker waits, at most, for the end of what its predecessor left behind."""
 
 
 class Supervisor:
@@ -60,31 +54,29 @@ class Supervisor:
         self.function = function
         self.outcomes: deque[Outcome] = deque()
         self._wakeup = host.wakeup
-        self._children = host.children
         self._poller = host.poller
         self._journal = journal
         self._streams = Streams()
-        self._poller.add(self._wakeup.descriptor)
-        self._template: TemplateSource | None = None
+        self._lanes: list[Lane] = []
         self._keeper: TemplateKeeper | None = None
-        self._exec: ExecSource | None = None
-        several = lanes_for(function) > 1
-        source: WorkerSource
-        if function.start_method == TEMPLATE:
+        count = lanes_for(function)
+        is_alone = count == 1 and function.start_method != TEMPLATE
+        if function.start_method != TEMPLATE:
+            self._source: WorkerSource = ExecSource(function, host.children, self._poller, early, count > 1)
+            self._collector = Collector(host, self._source, self._lanes, journal, is_alone)
+        else:
             from ..workers.template import TemplateSource  # most runs need not load these
             from .template_keeper import TemplateKeeper
 
-            source = self._template = TemplateSource(function, self._children, self._poller, journal, several)
-            self._keeper = TemplateKeeper(self._template, function.settings, journal, self._free)
-        else:
-            source = self._exec = ExecSource(function, self._children, self._poller, early, several)
-        self._lanes = [
-            Lane(number, function, source, journal, self._streams, self.outcomes, self._free)
-            for number in range(lanes_for(function))
-        ]
-        self._is_alone = len(self._lanes) == 1 and self._template is None
-        """Whether there is one worker at most and no template, so that every other child was left by that worker."""
-        self._only_owner = self._lanes[0] if self._is_alone and self._children.adopts else None
+            self._source = template = TemplateSource(function, host.children, self._poller, journal, count > 1)
+            self._collector = Collector(host, template, self._lanes, journal, is_alone)
+            self._keeper = TemplateKeeper(template, function.settings, journal, self._collector.free)
+            self._collector.keeper = self._keeper
+        self._lanes += (
+            Lane(number, function, self._source, journal, self._streams, self.outcomes, self._collector.free)
+            for number in range(count)
+        )
+        self._only_owner = self._lanes[0] if is_alone and host.children.adopts else None
         """The lane, if no descriptor that the poller watches belongs to anything else."""
         self._dispatcher = Dispatcher(self._lanes, function)
         self._queue: deque[tuple[int, Request]] = deque()
@@ -94,7 +86,7 @@ class Supervisor:
         self._begun = False
         self._ahead = function.settings.prestart
         self._log_level = EMPTY
-        self._mourning: deque[tuple[Lane, float]] = deque()  # lanes without a worker, and when they go on at last
+        self._poller.add(self._wakeup.descriptor)
         if function.hello.get("log_format") == "json":
             journal.json_line, journal.request_id = json_line, self._request_id
 
@@ -203,15 +195,18 @@ class Supervisor:
             for owner in self._poller.owners(ready):
                 owner.handle(ready)
         if self._wakeup.descriptor in ready:
-            self._handle_wakeup()
+            self._wakeup.drain()
+            self._heed_endings()
+            self._collector.collect()
+            self._heed_endings()  # one that has come meanwhile, and whose wake-up that may have used up
+            self._collector.resume(time.monotonic())
         deadline = self.deadline
         if deadline is not None and (now := time.monotonic()) >= deadline:
             for lane in lanes:
                 lane.tell(lane.policy.tick)
             if self._keeper is not None:
                 self._keeper.tick(now)
-            if self._mourning:
-                self._go_on_without(now)
+            self._collector.resume(now)
         self._heed_log()
         self._go_on()
         return ready
@@ -231,24 +226,21 @@ class Supervisor:
         self.finish()
         while not self.ended or not (self._keeper is None or self._keeper.ended):
             self.step()
-        if self._exec is not None and self._exec.early is not None:
-            self._exec.early.dismiss()
-        self._end_stragglers()
+        self._source.close()
+        self._collector.end_all()
 
     # How it goes on
 
     @property
     def deadline(self) -> float | None:
         """When `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
-        lanes = self._lanes
-        if self._is_alone and not self._mourning:
+        lanes, waiting = self._lanes, self._collector.deadline
+        if waiting is None and self._only_owner is not None:
             return lanes[0].policy.deadline
-        due = [lane.policy.deadline for lane in lanes if lane.policy.deadline is not None]
-        if self._keeper is not None and self._keeper.deadline is not None:
+        due = [waiting, *(lane.policy.deadline for lane in lanes)]
+        if self._keeper is not None:
             due.append(self._keeper.deadline)
-        if self._mourning:
-            due.append(self._mourning[0][1])
-        return min(due, default=None)
+        return min((each for each in due if each is not None), default=None)
 
     def _heed_log(self) -> None:
         """While log lines wait, watch for the log's reader, and begin fewer requests or none."""
@@ -300,48 +292,6 @@ class Supervisor:
         error, exit_code = answer(self.function, request, cause, end or WorkerEnd())
         self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
 
-    # What happens outside
-
-    def _handle_wakeup(self) -> None:
-        self._wakeup.drain()
-        self._heed_endings()
-        if self._template is not None:
-            self._template.hear_reports()  # before the dead are looked at: they may be among them
-        reaped = self._children.collect(self._pids())
-        if reaped.more:
-            self._wakeup.wake()
-        for death in reaped.deaths:
-            self._bury(death)
-        if self._template is not None:
-            self._template.check_new_children()
-        if self._mourning:
-            self._go_on_without(time.monotonic())
-
-    def _bury(self, death: Death) -> None:
-        """It may be one of ours, or something that a worker has left behind."""
-        template, keeper = self._template, self._keeper
-        if template is not None and keeper is not None:
-            template.hear_reports()
-            if death.pid == template.pid:
-                keeper.bury(death)
-                if len(self._lanes) > 1:  # else what there is may be the one worker's
-                    self._sweep()
-                return
-        elif self._exec is not None and self._exec.early is not None and death.pid == self._exec.early.pid:
-            self._exec.early.close()
-            self._exec.early = None
-            return
-        for lane in self._lanes:
-            if lane.pid == death.pid:
-                lane.bury(death)
-                if self._is_alone:
-                    self._end_stragglers()
-                    self._heed_endings()  # one may have come meanwhile, and its wake-up is used up
-                    lane.died()
-                else:
-                    self._mourning.append((lane, time.monotonic() + SWEEP_SECONDS))
-                return
-
     def _heed_endings(self) -> None:
         while self._endings < len(self._wakeup.endings):
             self._endings += 1
@@ -355,46 +305,3 @@ class Supervisor:
     def _request_id(self, id: int) -> str:
         lane = self._lane_of(id)
         return "" if lane is None else lane.requests[id].request_id
-
-    # What workers leave behind
-
-    def _pids(self) -> set[int]:
-        """Of the children that are ours, as far as they are known."""
-        pids = set(self.worker_pids)
-        if self._template is not None:
-            pids.add(self._template.pid)
-        elif self._exec is not None and self._exec.early is not None:
-            pids.add(self._exec.early.pid)
-        pids.discard(0)
-        return pids
-
-    def _sweep(self) -> bool:
-        """Kill what dead workers have left behind. Return whether there was anything.
-
-        With several workers, each one keeps its own orphans until it dies, so none of a neighbour's is among them.
-        """
-        return self._children.sweep(self._known_pids, self._is_alone)
-
-    def _known_pids(self) -> set[int]:
-        """Return the pids of our workers, and of the template, after hearing which it has forked by now."""
-        if self._template is not None:
-            self._template.hear_reports()
-        return self._pids()  # a worker may still be the child of the process that forked it
-
-    def _go_on_without(self, now: float) -> None:
-        """Lanes without workers go on when nothing is left of these: the next request is not to meet it."""
-        patient = self._sweep()
-        while self._mourning and (not patient or now >= self._mourning[0][1]):
-            self._mourning.popleft()[0].died()
-
-    def _free(self, child: Child) -> None:
-        """Kill what may keep a killed child from ending, such as a tracer that a worker has left behind."""
-        self._sweep()
-        if child.is_own():
-            child.signal(SIGKILL)  # again: a template's worker may have become a child of the init meanwhile
-            self._children.sweep_below(child.pid)
-
-    def _end_stragglers(self) -> None:
-        """Kill and collect every child that is left: with the workers gone, they have left it behind."""
-        if not self._children.end_all():
-            self._journal.tell("pipe-init: processes that the function left behind do not end")

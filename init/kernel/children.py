@@ -98,13 +98,13 @@ class SoleChildren(Children):
             if reaped.deaths:
                 limit = min(now + LAST_WAIT, last)
             if now >= limit:
-                return False
+                break
             if not reaped.more:
                 waiting = select.poll()
                 waiting.register(self._wakeup.descriptor, select.POLLIN)
                 waiting.poll((limit - now) * 1000)
                 self._wakeup.drain()
-        return True
+        return not reaped.left
 
 
 class SharedChildren(Children):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pipe_runtime.wire.messages import HELLO
 
 from ..kernel.children import Children
+from ..kernel.death import Death
 from ..kernel.poller import Poller
 from ..limits.confinement import Confinement
 from ..limits.rlimits import OPEN_FILES
@@ -30,8 +31,13 @@ class TemplateBusy(OSError):
     """The template takes no further request for a worker now, and nothing is wrong with it: ask again soon."""
 
 
-class WorkerSource(Protocol):
-    """Where workers come from."""
+class WorkerSource:
+    """Where workers come from. A subclass that forks them from a process of its own answers for that, too."""
+
+    @property
+    def pid(self) -> int:
+        """The pid of a child that is no worker yet, or that forks them; 0 if there is none."""
+        return 0
 
     def start(self, observer: WorkerObserver) -> Link:
         """Start a worker and send it HELLO.
@@ -43,14 +49,23 @@ class WorkerSource(Protocol):
             TemplateBusy: None can be started just now.
             OSError: No process, descriptor or memory is left.
         """
+        raise NotImplementedError
+
+    def hear_reports(self) -> None:
+        """Learn the pids of the workers that were forked by now."""
+
+    def check_new_children(self) -> None:
+        """Give up workers that are not children of the init. Call it after all deaths were handled."""
+
+    def bury(self, death: Death) -> None:
+        """Let go of the child `pid`, which is dead and collected."""
+
+    def close(self) -> None:
+        """End what was started and no worker needs."""
 
 
-class ExecSource:
-    """Starts each worker as a program of its own.
-
-    Attributes:
-        early: A process that was started ahead and is not used yet.
-    """
+class ExecSource(WorkerSource):
+    """Starts each worker as a program of its own."""
 
     def __init__(
         self,
@@ -72,16 +87,21 @@ class ExecSource:
         Raises:
             LocalProtocolError: As worker_hello.
         """
-        self.early = early
+        self._early = early
         self._function = function
         self._children = children
         self._poller = poller
         self._several = several
         self._hello = worker_hello(function, several)
 
+    @property
+    def pid(self) -> int:
+        """The pid of the process that was started ahead; 0 once it is a worker, or if there was none."""
+        return 0 if self._early is None else self._early.pid
+
     def start(self, observer: WorkerObserver) -> Link:
         """Start a worker, as WorkerSource.start. Its pid is known."""
-        function, (process, self.early) = self._function, (self.early, None)
+        function, (process, self._early) = self._function, (self._early, None)
         confinement = function.confinement
         with new_group(confinement) as group:
             already = () if process is not None else (OPEN_FILES,)
@@ -97,6 +117,18 @@ class ExecSource:
         link = Link(Child(process, confinement, group), self._poller, observer)
         link.send(HELLO, metadata=self._hello)
         return link
+
+    def bury(self, death: Death) -> None:
+        """Let go of the process that was started ahead, which is dead and collected."""
+        if self._early is not None:
+            self._early.close()
+            self._early = None
+
+    def close(self) -> None:
+        """End the process that was started ahead, if no worker came of it."""
+        if self._early is not None:
+            self._early.dismiss()
+            self._early = None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from .child import Child
 from .hello import template_hello, worker_hello
 from .link import Link
 from .observer import NeverForked, Observer, WorkerObserver
-from .sources import ExecSource, new_group, take_charge
+from .sources import ExecSource, WorkerSource, new_group, take_charge
 from .template_socket import SocketsForbidden, TemplateSocket
 
 JOURNAL_SOURCE = -1
@@ -36,7 +36,7 @@ FAREWELL = 200
 """The most characters of a template's last words to pass on."""
 
 
-class TemplateSource(Observer):
+class TemplateSource(WorkerSource, Observer):
     """Forks workers from a template.
 
     Attributes:

@@ -1,0 +1,122 @@
+"""Collect the dead children of one function, kill what they left behind, and let each lane go on.
+
+The next request must not meet what a dead worker has left, so a lane without a worker waits until that is gone. This
+module knows no requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from signal import SIGKILL
+from typing import TYPE_CHECKING
+
+from ..kernel.death import Death
+from ..kernel.host import Host
+from ..log.journal import Journal
+from ..workers.child import Child
+from ..workers.sources import WorkerSource
+from .lane import Lane
+
+if TYPE_CHECKING:
+    from .template_keeper import TemplateKeeper
+
+SWEEP_SECONDS = 1.0
+"""How long a lane waits, at most, for the end of what its worker left behind."""
+
+
+class Collector:
+    """Answers for the processes of one function.
+
+    Attributes:
+        keeper: Ends the template, if the source has one.
+    """
+
+    def __init__(
+        self, host: Host, source: WorkerSource, lanes: Sequence[Lane], journal: Journal, is_alone: bool
+    ) -> None:
+        """Prepare to collect.
+
+        Args:
+            host: How the engine lives in this process.
+            source: Where the workers come from.
+            lanes: The lanes, each with its worker.
+            journal: The init's log.
+            is_alone: Whether there is one worker at most and no template, so that every other child was left by that
+                worker.
+        """
+        self.keeper: TemplateKeeper | None = None
+        self._children = host.children
+        self._wakeup = host.wakeup
+        self._source = source
+        self._lanes = lanes
+        self._journal = journal
+        self._is_alone = is_alone
+        self._waiting: deque[tuple[Lane, float]] = deque()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `resume` is due at the latest; None if no lane waits."""
+        return self._waiting[0][1] if self._waiting else None
+
+    def collect(self) -> None:
+        """Collect the children that are dead by now. Call this after each wake-up, and then `resume`."""
+        self._source.hear_reports()  # a worker that was just forked may be among the dead
+        reaped = self._children.collect(self._known())
+        if reaped.more:
+            self._wakeup.wake()
+        for death in reaped.deaths:
+            self._bury(death)
+        self._source.check_new_children()
+
+    def resume(self, now: float) -> None:
+        """Let lanes go on if nothing is left of their workers, or if they have waited long enough for that."""
+        is_left = bool(self._waiting) and self._sweep()
+        while self._waiting and (not is_left or now >= self._waiting[0][1]):
+            self._waiting.popleft()[0].died()
+
+    def free(self, child: Child) -> None:
+        """Kill what may keep a killed child from ending, such as a tracer that a worker has left behind."""
+        self._sweep()
+        if child.is_own():
+            child.signal(SIGKILL)  # again: a template's worker may have become a child of the init meanwhile
+            self._children.sweep_below(child.pid)
+
+    def end_all(self) -> None:
+        """Kill and collect every child that is left, because no worker is there any more."""
+        if not self._children.end_all():
+            self._journal.tell("pipe-init: processes that the function left behind do not end")
+
+    def _bury(self, death: Death) -> None:
+        """Tell of a death whoever had the child, unless a worker left that behind."""
+        self._source.hear_reports()
+        if death.pid == self._source.pid:
+            (self.keeper or self._source).bury(death)
+            if len(self._lanes) > 1:  # what a single worker left may still be in use
+                self._sweep()
+            return
+        for lane in self._lanes:
+            if lane.pid == death.pid:
+                lane.bury(death)
+                patience = SWEEP_SECONDS
+                if self._is_alone:
+                    self.end_all()
+                    patience = 0.0
+                self._waiting.append((lane, time.monotonic() + patience))
+                return
+
+    def _sweep(self) -> bool:
+        """Kill what dead workers have left behind. Return whether there was anything.
+
+        With several workers, each one keeps its own orphans until it dies, so none of a neighbour's is among them.
+        """
+        return self._children.sweep(self._known_now, self._is_alone)
+
+    def _known_now(self) -> set[int]:
+        self._source.hear_reports()  # a worker may still be the child of the process that forked it
+        return self._known()
+
+    def _known(self) -> set[int]:
+        """Return the pids of our workers and of the template, as far as they are known."""
+        return {self._source.pid, *(lane.pid for lane in self._lanes)} - {0}
