@@ -28,7 +28,11 @@ class Exchange:
 
     Attributes:
         answer: The adapter's calls: ("respond", body, type, http), ("begin", type, http), ("write", data) and so on.
-        pieces: The pieces of the body. A piece that is not there yet is fed later.
+
+    Args:
+        http: The HTTP part of the request, if there is one.
+        body: The pieces of the body, or None if `feed` gives them later.
+        request: Other fields of the request.
     """
 
     def __init__(self, http: Message | None = None, body: Iterable[bytes] | None = (), **request: Any) -> None:

@@ -40,11 +40,11 @@ MIB = 1024 * 1024
 class Case(NamedTuple):
     """A golden case.
 
-    Fields:
+    Attributes:
         name: The name of the case.
         how: How the bytes read: canonical, valid or refused.
         data: The bytes.
-        result: What comes out of them.
+        expected: The frame, or for a refused case a part of the error.
     """
 
     name: str
