@@ -1,6 +1,6 @@
 """Tests of which request a log line belongs to, from the runtime's frames to the output of the command line.
 
-The runtime's journal attaches request ids to its lines. The init's journal writes the id before each line.
+The runtime's log writer attaches request ids to its lines. The init's journal writes the id before each line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe_init.log import journal as init_journal
-from pipe_runtime.log import logs
+from pipe_runtime.log import writer as log_writer
+from pipe_runtime.log.root_handler import LEVEL_NAME
 from pipe_runtime.wire.frames import FrameWriter
 from pipe_runtime.wire.messages import LOG
 
@@ -92,24 +93,24 @@ def test_names_count_as_what_the_request_logs(tmp_path: Path) -> None:
     assert text.startswith("pipe-init: 5001 log lines (510102 bytes) of this request were dropped") and len(text) < 200
 
 
-# Starting from the runtime's journal
+# Starting from the runtime's log writer
 
 
 class Both:
-    """The runtime's journal with two requests on this thread, connected to the init's journal."""
+    """The runtime's log writer with two requests on this thread, connected to the init's journal."""
 
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
-        self.journal = logs.Journal(self._send)
-        self.raw = logs.LogStream(self.journal, "stdout", 1)
+        self.journal = log_writer.LogWriter(self._send)
+        self.raw = log_writer.LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
         self.journal.per_context()
         self.contexts: dict[int, Context] = {}
         for id in (1, 2):
             self.contexts[id] = copy_context()
-            self.contexts[id].run(self.journal.enter, logs.Tag(id, f"r-{id}"))
+            self.contexts[id].run(self.journal.enter, log_writer.Tag(id, f"r-{id}"))
 
-    def _send(self, tag: logs.Tag, metadata: dict[str, Any], text: bytes) -> None:
+    def _send(self, tag: log_writer.Tag, metadata: dict[str, Any], text: bytes) -> None:
         name = "" if metadata.get("named") else metadata.get("request_id") or tag.request_id
         continues = metadata.get("continues", False)
         self._shown.journal.from_function(text, metadata["stream"], continues, tag.id, name)
@@ -117,7 +118,7 @@ class Both:
 
 def _steps() -> st.SearchStrategy[list[tuple[int, str, str]]]:
     """Return a strategy for the steps of two requests: (request, what it does, text)."""
-    text = st.text("ab\n", max_size=6) | st.just("x" * (logs.PIECE + 5))
+    text = st.text("ab\n", max_size=6) | st.just("x" * (log_writer.PIECE + 5))
     return st.lists(st.tuples(st.integers(1, 2), st.sampled_from(("write", "flush", "record", "log")), text))
 
 
@@ -136,7 +137,7 @@ def test_every_line_is_named_and_nothing_is_lost(tmp_path_factory: pytest.TempPa
         elif what == "record":
             run(both.journal.record, "INFO", f"r-{id}\trecord".encode())
         else:
-            run(both.journal.log, "log")
+            run(both.journal.write, "log")
     for id in (1, 2):
         both.journal.flush_request(id)
     seen = {1: "", 2: ""}
@@ -172,10 +173,10 @@ def test_threads_of_one_request_do_not_share_a_line(tmp_path: Path) -> None:
 def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None:
     sent: list[bytes] = []
     writer = FrameWriter()
-    journal = logs.Journal(lambda tag, metadata, text: sent.append(writer.encode(LOG, tag.id, metadata, text)))
+    journal = log_writer.LogWriter(lambda tag, metadata, text: sent.append(writer.encode(LOG, tag.id, metadata, text)))
     journal.per_context()
     context = copy_context()
-    context.run(journal.enter, logs.Tag(0, "😀" * 1000))
-    context.run(journal.record, "L" * logs.LEVEL_NAME, b"x" * 10 * logs.PIECE)
-    context.run(journal.printed, "stdout", logs.Tag(0, "😀" * 1000), b"x" * 10 * logs.PIECE)
+    context.run(journal.enter, log_writer.Tag(0, "😀" * 1000))
+    context.run(journal.record, "L" * LEVEL_NAME, b"x" * 10 * log_writer.PIECE)
+    context.run(journal.printed, "stdout", log_writer.Tag(0, "😀" * 1000), b"x" * 10 * log_writer.PIECE)
     assert len(sent) == 20 and max(map(len, sent)) <= select.PIPE_BUF
