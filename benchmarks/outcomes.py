@@ -178,8 +178,9 @@ class Outcomes:
         crashed = sum(tally.unplanned.values()) - expired
         if crashed > self._may_crash or expired > self._may_expire:
             raise Failure(
-                f"{crashed} requests ended with their workers, but strikes explain only {self._may_crash}; "
-                f"{expired} timed out, but strikes explain only {self._may_expire}: {tally}"
+                "more failed requests than the strikes explain: "
+                f"{crashed} ended with their workers (explained: {self._may_crash}), "
+                f"{expired} timed out (explained: {self._may_expire}): {tally}"
             )
         if exit_code != worst(self._codes):
             raise Failure(f"the exit code is {exit_code} and should be {worst(self._codes)}")

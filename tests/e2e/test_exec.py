@@ -169,7 +169,7 @@ class TestForwarding:
         with listener() as init:
             for number in (40, 41, 40, 40):
                 init.send(number)
-            # The child takes the signal with the lowest number first, in whatever order they arrive.
+            # The child takes the signal with the lowest number first, in any order of arrival.
             assert sorted(init.line() for _ in range(4)) == ["child 40"] * 3 + ["child 41"]
             init.send(signal.SIGRTMAX)
             assert init.exit_code() == 5

@@ -461,7 +461,7 @@ def test_after_the_grace_time_those_that_are_busy_are_stopped(
     assert conversation.end() == 143
 
 
-# What it says
+# Log lines and messages
 
 
 @in_each_mode

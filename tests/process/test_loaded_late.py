@@ -1,4 +1,4 @@
-"""What is not loaded before it is needed: each case in an interpreter of its own."""
+"""Tests of modules that are loaded only when they are needed. Each case runs in an interpreter of its own."""
 
 from __future__ import annotations
 

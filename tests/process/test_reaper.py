@@ -1,4 +1,4 @@
-"""Tests of the collection of dead children: all of them, how each died, and who is killed with them.
+"""Tests of the collection of dead children: all of them, how each died, and what is killed with them.
 
 The children are real processes.
 """

@@ -1,4 +1,4 @@
-"""The JSON style of the log in a real runtime: whatever the function logs, each line is an object."""
+"""Tests of the JSON style of the log in a real runtime: each line is an object, whatever the function logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def printed(message: bytes, request_id: str = "r-1") -> dict[str, Any]:
-    """A printed line, as its JSON says it."""
+    """Return the JSON of a printed line."""
     return dict(json.loads(records.printed_line(message, "stdout", request_id)))
 
 
@@ -82,7 +82,7 @@ def test_a_function(tmp_path: Path, hello: dict[str, Any]) -> None:
     assert said[1]["location"] == f"{tmp_path}/index.py:handler:7"
     assert (said[3]["errorType"], said[3]["errorMessage"]) == ("ZeroDivisionError", "division by zero")
     assert len(said[3]["stackTrace"]) == 3
-    # The init makes objects of what comes through fd 2.
+    # The init turns the lines on fd 2 into objects.
     printed, logged = runtime.log.decode().splitlines()
     assert printed == "in a child" and re.fullmatch(RECORD % ("WARNING", "logged there"), logged)
 

@@ -33,7 +33,7 @@ def asked(
     memory_mb: int | None = None,
     **more: Any,
 ) -> IdentityInputs:
-    """Return what identify() is told by a command line with these options, and by what is around it."""
+    """Return the inputs of identify() for a command line with these options and this environment."""
     platform = kind if spelled_out or kind != LAMBDA else None
     options = replace(DEFAULTS, platform=platform, name=name, region=region, memory=memory_mb)
     return IdentityInputs(options, "/code", "/runtime", **more)

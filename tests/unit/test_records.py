@@ -198,7 +198,7 @@ def test_the_stack() -> None:
 
 
 class Hostile(Exception):
-    """Raises whatever it is asked."""
+    """An exception whose methods and attributes all raise."""
 
     def __str__(self) -> str:
         raise RuntimeError("no")
@@ -215,7 +215,7 @@ class Hostile(Exception):
 
 
 class Text(str):
-    """A text that pretends to be another."""
+    """A text that formats as another text."""
 
     def __str__(self) -> str:
         return self
@@ -232,14 +232,14 @@ def test_a_hostile_exception() -> None:
 
 
 def circle() -> list[object]:
-    """A list that holds itself."""
+    """Return a list that contains itself."""
     found: list[object] = []
     found.append(found)
     return found
 
 
 def deep() -> list[object]:
-    """Lists inside one another, more than anything that recurses can take."""
+    """Return lists inside one another, deeper than any recursion can follow."""
     found: list[object] = []
     for _ in range(100_000):
         found = [found]
@@ -290,13 +290,13 @@ def test_extra_fields_do_not_replace_ours() -> None:
 
 
 class Unhashable(str):
-    """A text that cannot be a key."""
+    """A text that has no hash, so that it cannot be a key."""
 
     __hash__ = None  # type: ignore[assignment]
 
 
 class Named:
-    """An object whose text is such a one."""
+    """An object whose str() is an Unhashable."""
 
     def __str__(self) -> str:
         return Unhashable("named")
@@ -309,7 +309,12 @@ def test_names_of_extra_fields_that_are_no_texts() -> None:
 
 
 class Sent:
-    """A log in the JSON style. objects: what it has sent, decoded. pieces: the same, as it was sent."""
+    """A log in the JSON style.
+
+    Attributes:
+        objects: The objects that it has sent, decoded.
+        pieces: The same as it was sent: request, bytes, and whether the line continues.
+    """
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes, bool]] = []
