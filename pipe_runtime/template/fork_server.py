@@ -12,7 +12,7 @@ from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, SCM_RI
 from errno import EAGAIN, EMFILE
 
 # These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
-from os import _exit, close, closerange, dup2, listdir, set_inheritable, setsid, waitpid, waitstatus_to_exitcode, write
+from os import _exit, close, dup2, listdir, set_inheritable, setsid, waitpid, waitstatus_to_exitcode, write
 from select import POLLIN, poll
 
 from .. import namespace
@@ -292,10 +292,5 @@ def _threads() -> tuple[int, list[str]]:
 
 
 def _close(descriptors: Sequence[int]) -> None:
-    """Those of a batch mostly lie side by side: then one system call does."""
-    ordered = sorted(descriptors)
-    if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:
-        closerange(ordered[0], ordered[-1] + 1)
-    else:
-        for descriptor in ordered:
-            close(descriptor)
+    for descriptor in descriptors:
+        close(descriptor)

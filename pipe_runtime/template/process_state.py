@@ -1,8 +1,9 @@
 """Reset in a template the process settings that the function has changed, and restore them in each worker.
 
-While a module is loaded it may ignore or collect children, block signals, start timers or adopt orphans. In the
-process that forks workers such a setting would hide a worker's death from the init, or end the template. This file
-knows neither sockets nor frames.
+While a module is loaded, it may ignore or collect children, block signals, start timers or adopt orphans. In the
+process that forks workers, such a setting would hide a worker's death from the init, or end the template. A signal
+action that code in C has set, past Python, is reset for SIGCHLD and not restored. This module must not know sockets or
+frames.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from _signal import (
 )
 
 # These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
-from os import O_CLOEXEC, O_RDONLY, close, fork, read
-from os import open as open_file
+from os import fork
 
 from ..namespace import late
 
@@ -38,9 +38,6 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 """prctl(2); from <linux/prctl.h>."""
 
-ACTION_SIZE = 512
-"""Bytes of a buffer for sigaction(2), several times the size of the structure on any system."""
-
 _TIMERS = (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF)
 _SIGNALS = tuple(sorted(valid_signals()))
 _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
@@ -48,7 +45,7 @@ _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
 
 
 class ProcessState:
-    """The settings of this process, such as signal actions and timers, from before and after the function was loaded.
+    """The signal actions, timers and the like of this process, from before and after the function was loaded.
 
     Create it before the function is loaded, in the main thread.
 
@@ -65,7 +62,6 @@ class ProcessState:
         self._mask = self._own_mask
         self._wakeup = -1
         self._timers: list[tuple[float, float]] = []
-        self._child_action: Any = None
 
     def set_aside(self) -> None:
         """Save the function's settings and reset them. The template calls it once, after loading the function."""
@@ -74,8 +70,6 @@ class ProcessState:
         self._mask = pthread_sigmask(SIG_BLOCK, ())
         if self._libc is None and any(name in sys.modules for name in _CALLS_C):
             self._libc = late.ctypes.CDLL(None)
-        if _is_set_below_python():
-            self._child_action = self._sigaction(None)
         for number, own in self._own:
             action = getsignal(number)
             if action is not own and own is not None:
@@ -94,8 +88,6 @@ class ProcessState:
 
     def give_back(self) -> None:
         """Restore the function's settings in a worker, except those that its fork hooks have just changed."""
-        if self._child_action is not None and getsignal(SIGCHLD) is SIG_DFL:
-            self._sigaction(self._child_action)
         for number, own, action in self._actions:
             if getsignal(number) is own:
                 signal(number, action)
@@ -116,14 +108,6 @@ class ProcessState:
             self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
             self._adopts = True
 
-    def _sigaction(self, new: Any) -> Any:
-        """Call sigaction(2) for SIGCHLD with `new`, and return the action before."""
-        ctypes = late.ctypes
-        self._libc = self._libc or ctypes.CDLL(None)
-        before = ctypes.create_string_buffer(ACTION_SIZE)
-        self._libc.sigaction(SIGCHLD, new, before)
-        return before
-
 
 def fork_process() -> int:
     """Fork without the warning that Python 3.12 and newer issue in processes with threads.
@@ -136,19 +120,3 @@ def fork_process() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fork()
-
-
-def _is_set_below_python() -> bool:
-    """Return whether code in C has set an action for SIGCHLD, which Python's own table does not have."""
-    if getsignal(SIGCHLD) is not SIG_DFL:
-        return False
-    try:
-        status = open_file("/proc/self/status", O_RDONLY | O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        text = read(status, 8192)
-    finally:
-        close(status)
-    masks = [int(line.split()[1], 16) for line in text.splitlines() if line.startswith((b"SigIgn:", b"SigCgt:"))]
-    return any(mask >> (SIGCHLD - 1) & 1 for mask in masks)
