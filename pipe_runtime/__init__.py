@@ -1,6 +1,6 @@
 """The child's side of pipe-init: the protocol, and the runtime that serves a Python handler.
 
-Importing the package imports nothing else. It must not know `pipe_init`, the supervisor. What is here is for functions.
+A function may import what is here. Importing the package imports nothing else. It must not know `pipe_init`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ if TYPE_CHECKING:
     Hook = TypeVar("Hook", bound=Callable[[], object])
 
 _hooks: list[Callable[[], object]] | None = []
-"""None: they have run."""
+"""The functions of `after_fork`; None after they have run."""
 
 _COROUTINE = 0x80
-"""inspect.CO_COROUTINE; importing the package imports nothing else."""
+"""inspect.CO_COROUTINE."""
 
 
 def after_fork(function: Hook) -> Hook:
-    """Have `function()` called once in each process that serves requests, before the initializer. A decorator too.
+    """Have `function()` called once in each process that serves requests, before the initializer. Also a decorator.
 
-    A function is loaded once, in a template, and its workers are forked from there. Connections, threads and random
-    generators are for each worker to make; this is the place, whether or not there is a template. What `function`
-    raises is a fault of loading. In a process that serves already it is called at once.
-    Outside of a runtime nothing is called.
+    With a template, a function's module is loaded once, and its workers are forked. Each worker must make connections,
+    threads and random generators of its own; `function` is the place for that, with or without a template. If it
+    raises, loading has failed. In a process that already serves requests it is called at once. Outside of a runtime
+    nothing calls it.
 
-    TypeError: it cannot be called, or is a coroutine function: no event loop runs yet.
+    Returns:
+        `function`.
+
+    Raises:
+        TypeError: It cannot be called, or it is a coroutine function, and no event loop runs yet.
     """
     if not callable(function) or getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE:
         raise TypeError(f"after_fork takes a plain function of no parameters, not {function!r}")
@@ -39,7 +43,7 @@ def after_fork(function: Hook) -> Hook:
 
 
 def run_hooks() -> None:
-    """For the runtime: this process is one that serves requests. Raises what the function's code raises."""
+    """Call the functions of `after_fork`, in a process that will serve requests. Raises what they raise."""
     global _hooks
     hooks, _hooks = _hooks or [], None
     for function in hooks:

@@ -1,6 +1,7 @@
-"""`python -m pipe_runtime`, and the script that the init starts: the runtime on stdin and stdout.
+"""Start the runtime on stdin and stdout: `python -m pipe_runtime`, or as the script that the init starts.
 
-It does as little as it can before the runtime takes over: the process belongs to the function.
+Python compiles a script at each start, so this module does little more than find the package. It must leave sys.path
+and sys.modules as the function expects them.
 """
 
 import os
@@ -9,13 +10,13 @@ import sys
 baseline = frozenset(sys.modules)
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):  # noqa: UP036  # whoever starts us may name any interpreter, even Python 2
+    if sys.version_info < (3, 10):  # noqa: UP036  # the user may name any interpreter, even Python 2
         sys.exit("pipe_runtime: Python {}.{} is too old, 3.10 or newer is needed".format(*sys.version_info))
     brought = []
     if __spec__ is None:  # started as a script
         if not getattr(sys.flags, "safe_path", False):
             del sys.path[0]  # the script's folder, with links resolved
-        # This very package, wherever it lies, before any other of its name; then what its init has brought along.
+        # This package, wherever it lies, before any other of its name; then the folders that the init names.
         brought = [__file__.rpartition("/")[0].rpartition("/")[0], *sys.argv[1:]]
     elif not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         del sys.path[:1]  # -m has put the current folder there, which need not be the function's

@@ -1,1 +1,1 @@
-"""The runtime's descriptors: bytes in, bytes out, and signals between requests. It does not know what frames mean."""
+"""The runtime's descriptors and signals: bytes in, bytes out. It must not know what frames mean."""

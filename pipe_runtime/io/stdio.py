@@ -1,7 +1,7 @@
-"""The runtime's descriptors: takes fds 0 and 1 for the protocol, and gives the function harmless ones in their place.
+"""Take fds 0 and 1 for the protocol, and give the function harmless ones in their place.
 
 Replacing sys.stdout would not be enough: C extensions, os.write(1, …) and subprocesses write to the descriptor. This
-file knows no frames and no handler; it moves bytes. It must work without /dev/null, /proc and /tmp.
+module moves bytes. It must not know frames or handlers. It must work without /dev/null, /proc and /tmp.
 """
 
 from __future__ import annotations
@@ -20,29 +20,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ_SIZE = 64 * 1024
-"""Bytes asked for in one read: what a pipe holds by default (pipe(7))."""
+"""The size of one read in bytes: what a pipe holds by default (pipe(7))."""
 
 PIPE_BUF = 4096
-"""Bytes that a pipe takes whole or not at all, on Linux; one that polls writable takes them without blocking."""
+"""Bytes that a pipe on Linux takes whole or not at all. A pipe that polls writable takes them without blocking."""
 
 READER_MS = 100
-"""How often a thread that cannot write looks whether it should read, while the main thread does. Only in that case."""
+"""Milliseconds after which a thread that cannot write checks whether it must read, while the main thread reads."""
 
 FAST_SECONDS = 0.001
-"""A request that comes this soon after the last answer makes it worth spinning for the next one."""
+"""After a request that comes this soon after the last answer, spin for the next one."""
 
 
 class Pipes:
     """The two private descriptors that carry the protocol.
 
-    requests, answers: descriptors that only the runtime knows, closed by exec.
-    limit: bytes that may be kept while a write has to wait; what arrives then is given out by read().
-    nonblocking: whether whoever made `answers` has made it so that a write returns when there is no room. Else each
-    piece is polled for.
+    The main thread reads. Any thread may write, one at a time. While a write has to wait, the writer reads and keeps
+    what arrives, so that the init never waits for the runtime; `read` returns it later.
 
-    One thread reads, the main thread; any thread writes, one at a time.
-    on_kept: called by a thread that writes, before and after it keeps something: an event loop waits for the
-    descriptor only. Before it, because in the main thread a signal handler may raise behind it.
+    Args:
+        nonblocking: Whether a write to `answers` returns when there is no room. The init makes its pipes so. Otherwise
+            the descriptor is polled before each PIPE_BUF bytes.
+
+    Attributes:
+        requests: The descriptor to read from. Only the runtime knows it, and exec closes it.
+        answers: The descriptor to write to, likewise.
+        limit: How many bytes may be kept while a write has to wait.
+        on_kept: Called by a thread that writes, before and after it keeps something, because an event loop waits for
+            the descriptor only. It is called before, too, because in the main thread a signal handler may raise after.
     """
 
     def __init__(self, requests: int, answers: int, limit: int, nonblocking: bool = False) -> None:
@@ -52,8 +57,8 @@ class Pipes:
         self._nonblocking = nonblocking
         self.on_kept: Callable[[], object] | None = None
         self._kept: list[bytes] = []
-        # Whoever waits for requests, so that no two threads do. Reentrant: a signal handler may raise behind the
-        # acquire, and the main thread must not lock itself out.
+        # Held by the thread that reads. It is reentrant: a signal handler may raise after the acquire, and the main
+        # thread must not lock itself out.
         self._reading = RLock()
         self._idle = False
         self._spin = 0.0
@@ -67,11 +72,11 @@ class Pipes:
         self._out.register(answers, POLLOUT)
 
     def spin(self, microseconds: int) -> None:
-        """How long to look for a request before sleeping; 0: never. Used only while requests come fast."""
+        """Set how long to look for a request before sleeping, while requests come fast; 0 for never."""
         self._spin = microseconds / 1e6
 
     def read(self) -> bytes:
-        """The next bytes, as soon as there are any; b"" at the end of the stream. No signal handler may raise here."""
+        """Return the next bytes, b"" at the end of the stream. No signal handler may raise here."""
         with self._reading:
             self._idle = True
             try:
@@ -80,13 +85,13 @@ class Pipes:
                     try:
                         return read(self.requests, READ_SIZE)
                     except BlockingIOError:
-                        continue  # the function made the description non-blocking; the poll above waits
+                        continue  # the function made the descriptor non-blocking; the poll above waits
                 return self._kept.pop(0)
             finally:
                 self._idle = False
 
     def wait(self) -> None:
-        """Until read() has something to give at once. A signal handler may raise here."""
+        """Wait until `read` would return at once. A signal handler may raise here."""
         with self._reading:
             self._idle = True
             try:
@@ -96,18 +101,19 @@ class Pipes:
                 self._idle = False
 
     def ready(self) -> bool:
-        """Whether read() has something to give at once."""
+        """Return whether `read` would return at once."""
         return bool(self._kept or self._waiting.poll(0))
 
     @property
     def kept(self) -> bool:
-        """Whether bytes that came while a write had to wait are to be read."""
+        """Whether there are bytes that came while a write had to wait."""
         return bool(self._kept)
 
     def write(self, data: bytes) -> None:
-        """Write all of `data`. While the other side does not read, keep reading from it (nobody may wait for us).
+        """Write all of `data`. While the init does not read, read from it, so that it does not wait for this side.
 
-        BrokenPipeError: nobody reads the answers any more.
+        Raises:
+            BrokenPipeError: The init no longer reads the answers.
         """
         size = len(data)
         step = size if self._nonblocking else PIPE_BUF
@@ -139,7 +145,7 @@ class Pipes:
                 self._reading.release()
 
     def _keep_or_writable(self) -> bool:
-        """Wait until there is something to do: True if that is to write, False if bytes were read and kept."""
+        """Wait. Return True when a write is possible, False when bytes were read and kept instead."""
         ended = self._kept[-1:] == [b""]
         room = not ended and sum(map(len, self._kept)) < self.limit
         ready = dict((self._both if room else self._out).poll())
@@ -148,7 +154,7 @@ class Pipes:
         if self.on_kept is not None:
             self.on_kept()
         try:
-            # Read and kept without a line of Python in between, where a signal handler could raise and lose it.
+            # Read and keep without a line of Python in between, where a signal handler could raise and lose bytes.
             self._kept.extend(map(read, (self.requests,), (READ_SIZE,)))
         except BlockingIOError:
             return False
@@ -164,14 +170,14 @@ class Pipes:
             while clock() < limit:
                 if poll(0):
                     return
-                sched_yield()  # the init may wait for this very CPU
+                sched_yield()  # the init may be waiting for this CPU
         poll()
         self._fast = clock() - start < FAST_SECONDS
 
     def close(self) -> None:
-        """Forget both descriptors. For a forked child, whose bytes would mix with the runtime's."""
+        """Close and forget both descriptors in a forked child, whose bytes would mix with the worker's."""
         descriptors = self.requests, self.answers
-        self.requests = self.answers = -1  # what a signal handler's fork has interrupted must not go on elsewhere
+        self.requests = self.answers = -1  # a write that the fork interrupted must not go on to another file
         for descriptor in descriptors:
             try:
                 close(descriptor)
@@ -180,10 +186,13 @@ class Pipes:
 
 
 def claim(limit: int) -> Pipes:
-    """Take fds 0 and 1 for the protocol. Afterwards fd 0 is at its end and fd 1 writes where fd 2 does.
+    """Take fds 0 and 1 for the protocol. Afterwards fd 0 is at its end, and fd 1 writes where fd 2 does.
 
-    limit: as in Pipes.
-    OSError: fd 0 or 1 is not open.
+    Args:
+        limit: As in Pipes.
+
+    Raises:
+        OSError: fd 0 or 1 is not open.
     """
     requests = fcntl(0, F_DUPFD_CLOEXEC, 3)
     answers = fcntl(1, F_DUPFD_CLOEXEC, 3)
@@ -197,7 +206,7 @@ def claim(limit: int) -> Pipes:
 
 
 def end_input() -> None:
-    """Put the end of an empty stream on fd 0: a description of this process's own."""
+    """Make fd 0 the end of an empty stream, which no other process shares."""
     empty, writer = pipe()
     close(writer)
     dup2(empty, 0)
@@ -205,9 +214,9 @@ def end_input() -> None:
 
 
 def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
-    """In a forked worker: put other pipes under the numbers that the template has for its own. Returns them.
+    """Put a forked worker's pipes in the place of the template's, under the same numbers, and return them.
 
-    requests, answers, log: descriptors of the new ones, which are not closed. Of fds 0 to 2 it makes what claim() does.
+    The given descriptors stay open. Fds 0 to 2 become what `claim` makes of them.
     """
     dup2(requests, pipes.requests, inheritable=False)
     dup2(answers, pipes.answers, inheritable=False)
@@ -218,7 +227,7 @@ def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
 
 
 def _plug(descriptor: int) -> None:
-    """Open `descriptor` on something that takes writes and drops them, or at least refuses them."""
+    """Open `descriptor` on something that drops what is written to it, or at least refuses it."""
     try:
         sink = os.open("/dev/null", os.O_RDWR)
     except OSError:

@@ -1,1 +1,1 @@
-"""The runtime's side of the conversation: which requests run, and in what."""
+"""The runtime's side of the conversation: it reads requests, has the function called, and sends outcomes."""

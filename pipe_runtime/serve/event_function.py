@@ -1,7 +1,7 @@
-"""An event function on an exchange: its event, whole or as a stream; its result, whole or item by item.
+"""Call an event function for an exchange: its event whole or as a stream, its result whole or item by item.
 
-Loaded only where the loop's own short way does not do. It knows values and exchanges; not how frames travel, and
-neither WSGI nor ASGI.
+Loaded only for a function that the loop does not serve by itself. This module knows values and exchanges. It must not
+know how frames travel, nor WSGI or ASGI.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from typing import Any
 
-    from ..call.context import Context
     from .async_exchange import AsyncExchange
+    from .exchange import Incoming
 
 _NOTHING = object()
 
 
 class EventFunction:
-    """A handler of (event, context), and how it wants its event.
+    """A handler of (event, context), and how it takes its event.
 
     Attributes:
         stream: "file", "iterator" or "async" if it reads the event as it arrives; "" if it gets the whole event.
@@ -48,42 +48,51 @@ class EventFunction:
         self._platform = platform
 
     def serve(self, exchange: Exchange) -> None:
-        """Call the handler and answer with what it returns; raises what it raises."""
-        if "http" in exchange.request:
-            trigger = self._trigger()
-            event = self._http_event(trigger, exchange.request, exchange.body.whole(), exchange.context)
-            value = self._handler(event, exchange.context)
-            value = run(value) if hasattr(type(value), "__await__") else value
-            exchange.respond(*trigger.answer_of(self._platform, _one(value)))
-            return
-        if self._stream == "iterator":
+        """Call the handler and answer with what it returns. Raises what it raises."""
+        event: object
+        if self._takes_whole(exchange):
+            event = self._event(exchange.body.whole(), exchange)
+        elif self._stream == "iterator":
             event = iter(lambda: exchange.take(-1), b"")
-        elif self._stream:
-            event = io.BufferedReader(exchange.body)
         else:
-            event = self._event(exchange.body.whole(), exchange.request)
-        answer(exchange, self._handler(event, exchange.context))
+            event = io.BufferedReader(exchange.body)
+        value = self._handler(event, exchange.context)
+        if "http" in exchange.request:
+            self._respond_http(exchange, run(value) if hasattr(type(value), "__await__") else value)
+        else:
+            answer(exchange, value)
 
     async def serve_async(self, exchange: AsyncExchange) -> None:
-        """The same for a coroutine function or an asynchronous generator."""
-        if "http" in exchange.request:
-            trigger = self._trigger()
-            event = self._http_event(trigger, exchange.request, await exchange.whole(), exchange.context)
-            value = self._handler(event, exchange.context)
-            value = await value if hasattr(type(value), "__await__") else value
-            exchange.respond(*trigger.answer_of(self._platform, _one(value)))
-            return
-        if self._stream:
-            event = AsyncBody(exchange)
+        """Do the same for a coroutine function or an asynchronous generator."""
+        event: object
+        if self._takes_whole(exchange):
+            event = self._event(await exchange.whole(), exchange)
         else:
-            event = self._event(await exchange.whole(), exchange.request)
+            event = AsyncBody(exchange)
         value = self._handler(event, exchange.context)
         if hasattr(type(value), "__await__"):
             value = await value
-        await answer_async(exchange, value)
+        if "http" in exchange.request:
+            self._respond_http(exchange, value)
+        else:
+            await answer_async(exchange, value)
 
-    def _event(self, payload: bytes, request: dict[str, Any]) -> object:
-        event = codec.decode_event(payload, request["content_type"])
+    def _takes_whole(self, exchange: Incoming) -> bool:
+        """Return whether the event is made of a whole body. Raise Fault if the function cannot take an HTTP request."""
+        if "http" not in exchange.request:
+            return not self._stream
+        self._trigger()
+        return True
+
+    def _event(self, payload: bytes, exchange: Incoming) -> object:
+        """Make the event of a whole body. Raise Fault if that is impossible."""
+        request = exchange.request
+        if "http" in request:
+            event = self._trigger().event_of(self._platform, request, payload, exchange.context)
+            if self._convert is not None and isinstance(event, bytes):
+                event = codec.decode_event(event, JSON)
+        else:
+            event = codec.decode_event(payload, request["content_type"])
         return event if self._convert is None else self._convert(event)
 
     def _trigger(self) -> Any:
@@ -94,64 +103,39 @@ class EventFunction:
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {why}")
         return trigger
 
-    def _http_event(self, trigger: Any, request: dict[str, Any], body: bytes, context: Context) -> object:
-        event: object = trigger.event_of(self._platform, request, body, context)
-        if self._convert is None:
-            return event
-        if isinstance(event, bytes):
-            event = codec.decode_event(event, JSON)
-        return self._convert(event)
-
-
-def _one(value: object) -> object:
-    """Return the value of an HTTP answer. Raise Fault if it is a stream of items."""
-    if hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
-        why = "the HTTP answer is an iterator; only an application (WSGI, ASGI) streams one"
-        raise Fault("Runtime.MarshalError", f"Unable to marshal response: {why}")
-    return value
+    def _respond_http(self, exchange: Incoming, value: object) -> None:
+        """Answer an HTTP request with a value. Raise Fault if it is a stream of items."""
+        if hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
+            why = "the HTTP answer is an iterator; only an application (WSGI, ASGI) streams one"
+            raise Fault("Runtime.MarshalError", f"Unable to marshal response: {why}")
+        exchange.respond(*self._trigger().answer_of(self._platform, value))
 
 
 def answer(exchange: Exchange, value: object) -> None:
-    """Answer with a value; an iterator's items go out one by one, as they come."""
+    """Answer with a value. The items of an iterator are sent one by one, as they come."""
     accept = exchange.request["accept"]
     if hasattr(type(value), "__await__") or hasattr(type(value), "__anext__"):
         answer(exchange, run(value))
     elif hasattr(type(value), "__next__"):
         items: Iterator[object] = value  # type: ignore[assignment]
         try:
-            _answer_items(exchange, items, accept)
+            for item in items:
+                exchange.write(_encode_item(exchange, item))
+            _begin_empty(exchange)
         finally:
             _close(items)
     else:
         send_whole(exchange, *codec.encode_result(value, accept))
 
 
-def send_whole(exchange: Exchange, content_type: str, payload: bytes) -> None:
-    """Answer with an encoded result, in pieces if it is larger than a frame."""
-    check_size(payload)
-    exchange.respond(payload, content_type)
-
-
-def _answer_items(exchange: Exchange, items: Iterator[object], accept: str) -> None:
-    first = next(items, _NOTHING)
-    if first is _NOTHING:
-        exchange.begin(codec.stream_type(accept))
-        return
-    content_type, piece = codec.encode_item(first, accept)
-    exchange.begin(content_type)
-    exchange.write(piece)
-    del first, piece
-    for item in items:
-        exchange.write(codec.encode_item(item, accept)[1])
-
-
 async def answer_async(exchange: AsyncExchange, value: object) -> None:
-    """As `answer`, for what a coroutine function returned or an asynchronous generator yields."""
-    accept = exchange.request["accept"]
+    """Do the same with what a coroutine function returned, or with what an asynchronous generator yields."""
     if hasattr(type(value), "__anext__"):
         items: AsyncIterator[object] = value  # type: ignore[assignment]
         try:
-            await _answer_async_items(exchange, items, accept)
+            async for item in items:
+                await exchange.write(_encode_item(exchange, item))
+            _begin_empty(exchange)
         finally:
             close: Any = getattr(type(items), "aclose", None)
             if close is not None:
@@ -159,19 +143,27 @@ async def answer_async(exchange: AsyncExchange, value: object) -> None:
     elif hasattr(type(value), "__next__"):
         await answer_async(exchange, _asynchronous(value))  # type: ignore[arg-type]
     else:
-        content_type, payload = codec.encode_result(value, accept)
-        check_size(payload)
-        exchange.respond(payload, content_type)
+        send_whole(exchange, *codec.encode_result(value, exchange.request["accept"]))
 
 
-async def _answer_async_items(exchange: AsyncExchange, items: AsyncIterator[object], accept: str) -> None:
-    async for item in items:
-        content_type, piece = codec.encode_item(item, accept)
-        if not exchange.begun:
-            exchange.begin(content_type)
-        await exchange.write(piece)
+def send_whole(exchange: Incoming, content_type: str, payload: bytes) -> None:
+    """Answer with an encoded result, in pieces if it is larger than a frame."""
+    check_size(payload)
+    exchange.respond(payload, content_type)
+
+
+def _encode_item(exchange: Exchange | AsyncExchange, item: object) -> bytes:
+    """Encode an item of a result. The first one begins the answer."""
+    content_type, piece = codec.encode_item(item, exchange.request["accept"])
     if not exchange.begun:
-        exchange.begin(codec.stream_type(accept))
+        exchange.begin(content_type)
+    return piece
+
+
+def _begin_empty(exchange: Exchange | AsyncExchange) -> None:
+    """Begin an answer that has no items."""
+    if not exchange.begun:
+        exchange.begin(codec.stream_type(exchange.request["accept"]))
 
 
 async def _asynchronous(items: Iterator[object]) -> AsyncIterator[object]:
@@ -188,8 +180,11 @@ def _close(items: object) -> None:
         close(items)
 
 
+# Awaitables of plain functions
+
+
 def run(value: Any) -> object:
-    """What a plain function's awaitable or asynchronous iterator gives, on an event loop of its own."""
+    """Return what a plain function's awaitable or asynchronous iterator gives, on an event loop of its own."""
     loop = late.asyncio.new_event_loop()
     if hasattr(type(value), "__anext__"):
         return _items(loop, value)
@@ -207,7 +202,7 @@ async def result_of(work: Awaitable[Any]) -> Any:
 
 def _items(loop: Any, items: Any) -> Iterator[object]:
     async def following() -> object:
-        return await anext(items, _NOTHING)
+        return await anext(items, _NOTHING)  # in the loop, which then closes an asynchronous generator that is left
 
     try:
         while (item := loop.run_until_complete(following())) is not _NOTHING:
@@ -242,7 +237,7 @@ def _close_loop(loop: Any) -> None:
 
 
 class AsyncBody:
-    """The event of an asynchronous function that takes it as a stream: `async for piece in body`, `await read()`."""
+    """The event of an asynchronous function that reads it as a stream: `async for piece in body`, `await read()`."""
 
     def __init__(self, exchange: AsyncExchange) -> None:
         self._exchange = exchange
@@ -258,9 +253,10 @@ class AsyncBody:
         return piece
 
     async def read(self, size: int = 0) -> bytes:
-        """The next piece, as it came; at most `size` bytes of it if that is above 0; -1: all that is left.
+        """Return the next piece as it came, b"" at the end.
 
-        b"" at the end.
+        Args:
+            size: At most how many bytes, if above 0; -1 for all that is left.
         """
         await self._exchange.give_way()
         if size < 0:

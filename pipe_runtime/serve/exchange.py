@@ -1,8 +1,7 @@
 """One request and its answer, where either is more than one payload: streamed bodies, HTTP functions, iterators.
 
-Loaded only for functions that need it. What the request means is for its adapter to say (wsgi.py, asgi.py, events.py);
-this file moves bodies in pieces, within the credit that each side has. It knows no descriptors and no threads: a Line
-posts frames and waits.
+This module moves bodies in pieces, within the credit that each side has. It must not know descriptors or threads: a
+Line sends frames and waits. What a request means is the adapters' and event_function.py's part.
 """
 
 from __future__ import annotations
@@ -30,39 +29,44 @@ if TYPE_CHECKING:
             """Send a frame; as Outbox.post."""
 
         def credit(self, id: int) -> int:
-            """Bytes of its answer's stream that may be sent now."""
+            """Return how many bytes of the answer's stream may be sent now."""
 
         def look(self) -> None:
             """Read the frames that have come, without waiting. It is cheap enough to be called for every item."""
 
         def wait(self, exchange: Incoming, seen: int) -> None:
-            """Return when something may have come for `exchange`, at once if its news are not `seen` any more."""
+            """Wait until something may have come for `exchange`: until its `news` is no longer `seen`."""
 
 
 MAX_BODY = 1024 * 1024 * 1024
-"""Bytes of a streamed event that a function takes whole, and of a result that is sent in pieces."""
-
+"""The most bytes of a streamed event that a function takes whole, and of a result that is sent in pieces."""
 
 GIVEN_UP = "the caller has given up on this request"
 
 
 def check_size(payload: bytes) -> None:
-    """Fault Function.ResponseSizeTooLarge: a whole result that nobody should be sent."""
+    """Raise Fault if an encoded result has more than MAX_BODY bytes."""
     if len(payload) > MAX_BODY:
         message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
         raise Fault("Function.ResponseSizeTooLarge", message)
 
 
 class CallerGone(BrokenPipeError):
-    """The caller has given up on the request: its body will not come, its answer is not wanted."""
+    """The caller has given up on the request: its body will not come, and its answer is not wanted."""
 
 
 class Incoming:
-    """What the init sends for one request. The loop that reads frames fills it.
+    """What the init sends for one request, and the answer so far. The code that reads frames hands them to it.
 
-    id: the frame's. request: INVOKE's metadata. payload: the whole body unless it is streamed. news: counts what came.
-    begun: a streamed answer has begun. gone: nothing more will come, as the init's stream has ended or the request has
-    its outcome.
+    Args:
+        payload: The whole body, unless it is streamed.
+
+    Attributes:
+        id: The id of the request's frames.
+        request: INVOKE's metadata.
+        news: How many times something has come.
+        begun: Whether a streamed answer has begun.
+        gone: Whether nothing more will come, because the init's stream has ended or the request has its outcome.
     """
 
     def __init__(self, id: int, request: dict[str, Any], payload: bytes) -> None:
@@ -90,12 +94,12 @@ class Incoming:
         self.news += 1
 
     def hang_up(self) -> None:
-        """What has not come will not come; who waits for it is to be told."""
+        """Take note that nothing more will come."""
         self.gone = True
         self.news += 1
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """The whole answer; it is sent once the adapter has returned."""
+        """Set the whole answer. It is sent when the adapter has returned."""
         self._answer_once()
         metadata: dict[str, Any] = {"content_type": content_type}
         if http is not None:
@@ -103,7 +107,11 @@ class Incoming:
         self._outcome = RESULT, metadata, body
 
     def outcome(self) -> tuple[int, dict[str, Any], bytes]:
-        """What ends the exchange, once the adapter has returned. RuntimeError: it has not answered."""
+        """Return the frame that ends the exchange, when the adapter has returned.
+
+        Raises:
+            RuntimeError: The adapter has not answered.
+        """
         if self._outcome is None:
             raise RuntimeError("the adapter has returned without an answer")
         return self._outcome
@@ -121,7 +129,7 @@ class Incoming:
         return metadata
 
     def _next_piece(self, size: int = -1) -> bytes | None:
-        """Up to `size` bytes of the body that have come, b"" at its end, None: nothing is here yet."""
+        """Return up to `size` bytes of the body, b"" at its end, None if nothing has come yet."""
         if not self._pieces:
             return b"" if self._ended else None
         piece = self._pieces.popleft()
@@ -132,7 +140,7 @@ class Incoming:
         return piece
 
     def _credit_due(self) -> int:
-        """Bytes that the sender may be told to go on with: not for every piece, or half of all frames were these."""
+        """Return how much credit to give for what was taken. It is not given for every piece, to save frames."""
         if not self.streamed or self._ended or self.gone or self._taken < STREAM_BYTES // 2:
             return 0
         due, self._taken = self._taken, 0
@@ -153,7 +161,7 @@ class Exchange(Incoming):
         self.begun = True
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """As Incoming.respond; a body that is larger than a frame is streamed at once."""
+        """Set the whole answer. A body that is larger than a frame is streamed at once."""
         if len(body) > LARGEST_PAYLOAD:
             self.begin(content_type, http)
             self.write(body)
@@ -171,7 +179,11 @@ class Exchange(Incoming):
             raise CallerGone(GIVEN_UP)
 
     def write(self, data: bytes) -> None:
-        """A piece of the answer, as soon as the other side takes it. CallerGone: nobody wants it any more."""
+        """Send a piece of the answer, as soon as the other side takes it.
+
+        Raises:
+            CallerGone: The caller has given up on the request.
+        """
         self.check()
         start, size = 0, len(data)
         while start < size:
@@ -184,7 +196,10 @@ class Exchange(Incoming):
                 self._wait(seen)
 
     def take(self, size: int) -> bytes:
-        """Up to `size` bytes of the body, -1: a piece of it, as soon as there are any; b"" at its end.
+        """Return up to `size` bytes of the body as soon as there are any, b"" at its end.
+
+        Args:
+            size: -1 for a piece as it came.
 
         Raises:
             CallerGone: The caller has given up on the request, or nothing more will come.
@@ -217,14 +232,18 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer with what is here; wait for at least one byte, unless the body is at its end."""
+        """Fill the buffer with what has come. Wait for at least one byte, unless the body is at its end."""
         view = memoryview(buffer).cast("B")
         data = self._exchange.take(len(view)) if view else b""
         view[: len(data)] = data
         return len(data)
 
     def whole(self) -> bytes:
-        """All of it. MemoryError: it has more than MAX_BODY bytes."""
+        """Return all of it.
+
+        Raises:
+            MemoryError: It has more than MAX_BODY bytes.
+        """
         pieces, size = [], 0
         while piece := self._exchange.take(-1):
             size += len(piece)

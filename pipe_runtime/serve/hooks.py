@@ -1,6 +1,6 @@
-"""The hooks around a function's life: initializer, pre-stop, pre-freeze, and AWS Lambda's for snapshots.
+"""Call the hooks of a function's life: initializer, pre-stop, pre-freeze, and AWS Lambda's snapshot hooks.
 
-Loaded only where there is one. It knows handlers and contexts; when a hook runs is the service's business.
+Loaded only if there is one. This module must not know when a hook runs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from ..call.context import Context
 
     Run = Callable[[Any], Any]
-    """What an awaitable gives, on the function's event loop."""
+    """Returns what an awaitable gives, on the function's event loop."""
 
 SNAPSHOT_TYPE = "snap-start"
 """The value of AWS_LAMBDA_INITIALIZATION_TYPE with which Lambda takes a snapshot after loading a function."""
 
 
 class Hook:
-    """One hook. name: as a handler's. It takes the context, (event, context) with an empty event, or nothing."""
+    """One hook. It takes the context, (event, context) with an empty event, or nothing.
+
+    Args:
+        name: As of a handler.
+    """
 
     def __init__(self, name: str, code_dir: str) -> None:
         self._call = handler.find(name, code_dir)
@@ -38,15 +42,16 @@ class Hook:
             run(work)
 
     def begin(self, context: Context) -> Any:
-        """Call it. Returns what is to be awaited for the rest, None: nothing. Raises what it raises."""
+        """Call it. Return what must be awaited for the rest of it, if anything. Raises what it raises."""
         arguments = (context,) if self._parameters == 1 else (None, context) if self._parameters else ()
         value = self._call(*arguments)
         return value if hasattr(type(value), "__await__") else None
 
 
 def snapshot(run: Run) -> None:
-    """What a function registered with snapshot_restore_py, where the environment says that it is of that kind: first
-    what runs before a snapshot, the last registered first, then what runs after it was restored.
+    """Run what the function registered with snapshot_restore_py, if the environment asks for that.
+
+    The functions for before a snapshot run first, in reverse order of registration; then those for after a restore.
     """
     registry: Any = sys.modules.get("snapshot_restore_py")
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != SNAPSHOT_TYPE or registry is None:

@@ -1,7 +1,7 @@
 """Serve requests that are more than one payload in the loop's own thread, one after another.
 
-Loaded only for a streamed event or result, an HTTP function, a hook, or a plain function that returns an iterator. This
-module hands the frames that come for such a request to its exchange. It must not know what the request means.
+Loaded only for a streamed event or result, an HTTP function, a hook, or a plain function that returns an iterator.
+This module hands the frames that come for such a request to its exchange. It must not know what the request means.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Serve several requests at once, each in a thread: for plain functions and WSGI applications.
 
 The main thread reads frames and hands them out. A bounded number of threads runs the function; they are started when
-they are needed, and used again. Python runs signal handlers in the main thread only, so none interrupts a request here.
-This module must not know descriptors.
+they are needed, and used again. Python runs signal handlers in the main thread only, so none interrupts a request
+here. This module must not know descriptors.
 """
 
 from __future__ import annotations

@@ -37,22 +37,23 @@ if TYPE_CHECKING:
     from ..serve.process import Outcome
 
 BATCH = 8
-"""Workers that one child of the template forks, at most: the first waits for the last before it falls to the init."""
+"""The most workers that one child of the template forks. The first one waits for the last one before it falls to the
+init."""
 
 PIPES = 5
-"""Descriptors that come with each request for a worker: requests, answers, log, alive and dump."""
+"""The descriptors that come with each request for a worker: requests, answers, log, alive and dump."""
 
 MAX_DESCRIPTORS = 32
-"""The same with files of cgroups, at most."""
+"""The most descriptors that come with a request, files of cgroups included."""
 
 REHEARSALS = 20
-"""Requests until the interpreter has specialised the code on their way, in memory that all workers then share."""
+"""Rehearsals until the interpreter has specialised the code, in memory that all workers then share."""
 
 EXIT_FORKED = 213
-"""The exit code of a process that has forked a batch. It is not 0, since a fork hook may call os._exit(0)."""
+"""The exit code of a process that has forked a batch. It is not 0, because a fork hook may call os._exit(0)."""
 
 NAMED_THREADS = 8
-"""Threads that the warning names, at most."""
+"""The most threads that the warning names."""
 
 
 class _Wanted:
@@ -78,7 +79,7 @@ class ForkServer:
         self._process = loop.process
         self._state: ProcessState
         self._control: socket
-        self._news = poll()
+        self._poll = poll()
 
     def load(self, configuration: Configuration) -> Outcome:
         """Load the function, and what its workers would import themselves. Raises what that raises."""
@@ -109,16 +110,16 @@ class ForkServer:
         """
         process = self._process
         self._state.set_aside()
-        self._news.register(process.pipes.requests, POLLIN)
-        self._news.register(self._control.fileno(), POLLIN)
-        while self._hear():
-            ready = dict(process.guard.wait(self._news.poll))
+        self._poll.register(process.pipes.requests, POLLIN)
+        self._poll.register(self._control.fileno(), POLLIN)
+        while self._take_frames():
+            ready = dict(process.guard.wait(self._poll.poll))
             if process.pipes.requests in ready:
                 with process.outbox.lock:
                     process.connection.receive(process.pipes.read())
             else:
                 batch, more = self._receive()
-                if batch and self._multiply(batch):
+                if batch and self._fork_batch(batch):
                     return self._loop.next_frame()
                 if not more:
                     return None
@@ -130,7 +131,7 @@ class ForkServer:
         if seed is not None:
             seed()
 
-    def _hear(self) -> bool:
+    def _take_frames(self) -> bool:
         """Take what the init has said. Return False if it wants the template to end."""
         process = self._process
         while True:
@@ -144,10 +145,10 @@ class ForkServer:
                 raise ProtocolError("a request to a template")
             process.outbox.post(DUMP, metadata={"stacks": []})
 
-    # The socket
+    # The socket: the init sends a ticket with descriptors; the answer is the ticket and a pid, or 0 and an errno
 
     def _receive(self) -> tuple[list[_Wanted], bool]:
-        """The workers that are asked for by now, a batch at most; and whether the socket is still open."""
+        """Return the workers that the init has asked for, a batch at most, and whether the socket is still open."""
         batch: list[_Wanted] = []
         while len(batch) < BATCH:
             try:
@@ -166,18 +167,23 @@ class ForkServer:
                 return batch, False
             if flags & MSG_CTRUNC or len(descriptors) < PIPES:  # this process may open no more files
                 _close(descriptors)
-                self._say(text, 0, EMFILE)
+                self._tell(text, 0, EMFILE)
             else:
                 batch.append(_Wanted(text, descriptors))
         return batch, True
 
-    def _say(self, ticket: bytes, *numbers: int) -> None:
+    def _tell(self, ticket: bytes, *numbers: int) -> None:
         self._control.send(b" ".join([ticket, *(b"%d" % number for number in numbers)]))
 
     # The forks
 
-    def _multiply(self, batch: list[_Wanted]) -> bool:
-        """Fork a worker for each. True: this process is one of them."""
+    def _fork_batch(self, batch: list[_Wanted]) -> bool:
+        """Fork a worker for each. Return whether this process is one of them.
+
+        The template forks a child that only forks the workers and ends. So the workers fall to the init, which is a
+        subreaper or PID 1. A worker that was forked once would be the template's child, and a hostile template would
+        have to be believed about its death.
+        """
         process = self._process
         process.write_last_lines()  # otherwise each worker would write again what is still buffered
         process.forks_workers = True
@@ -186,12 +192,12 @@ class ForkServer:
         except OSError as error:
             child = -1
             for wanted in batch:
-                self._say(wanted.ticket, 0, error.errno or EAGAIN)
+                self._tell(wanted.ticket, 0, error.errno or EAGAIN)
         except Exception as error:  # an audit hook of the function's
             why = f"{faults.type_name(error)}: {faults.message_of(error)}"
             raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
         self._state.keep()
-        mine = self._bring_forth(batch) if child == 0 else None
+        mine = self._fork_workers(batch) if child == 0 else None
         if mine is not None:
             self._become_worker(mine)
         _close([descriptor for wanted in batch for descriptor in (*wanted.pipes, *wanted.groups)])
@@ -200,9 +206,10 @@ class ForkServer:
             self._wait_for(child)
         return mine is not None
 
-    def _bring_forth(self, batch: list[_Wanted]) -> _Wanted:
-        """Fork the workers and tell the init of each. In the template's child: when it ends, its workers fall to the
-        init, which knows them by then. Returns in each worker, and nowhere else.
+    def _fork_workers(self, batch: list[_Wanted]) -> _Wanted:
+        """Fork the workers in the template's child, and tell the init of each one before it falls to the init.
+
+        Otherwise the init would take a worker for an orphan of the function. This returns in each worker only.
         """
         worker, mine = -1, batch[0]
         try:
@@ -210,24 +217,24 @@ class ForkServer:
                 try:
                     worker = fork_process()
                 except OSError as error:
-                    self._say(mine.ticket, 0, error.errno or EAGAIN)
+                    self._tell(mine.ticket, 0, error.errno or EAGAIN)
                     continue
                 if worker == 0:
                     break
                 self._state.keep()  # at once: the worker may die at any time
-                self._say(mine.ticket, worker)
+                self._tell(mine.ticket, worker)
             else:
-                _exit(EXIT_FORKED)  # nothing of the function's may run here
+                _exit(EXIT_FORKED)  # no code of the function may run here
         finally:
             if worker != 0:
                 _exit(1)
         return mine
 
     def _wait_for(self, child: int) -> None:
-        """Wait until the init is the workers' parent, and tell it so."""
+        """Wait until the init is the workers' parent, and tell the init so."""
         try:
             _, status = waitpid(child, 0)
-        except ChildProcessError:  # a thread of the function's collects every child: it is gone all the same
+        except ChildProcessError:  # a thread of the function collects every child; it has ended all the same
             status = EXIT_FORKED << 8
         code = waitstatus_to_exitcode(status)
         if code < 0:
@@ -238,18 +245,18 @@ class ForkServer:
                 f"the process that forks the workers has ended with exit status {code}; "
                 "a fork hook of the function's (os.register_at_fork) may have ended it",
             )
-        self._say(b"0")
+        self._tell(b"0")
 
     # In a worker
 
     def _become_worker(self, wanted: _Wanted) -> None:
-        """Let go of all that is the template's, and take what was sent for this worker in its place."""
+        """Put the descriptors that were sent for this worker in the place of the template's."""
         process = self._process
         requests, answers, log, guard, dump = wanted.pipes
         try:
             for group in wanted.groups:
                 write(group, b"0")
-            arm(guard, alone=True)  # until here it dies with the template's group
+            arm(guard, alone=True)  # until here the worker dies with the template's group
             setsid()
             dup2(guard, ALIVE_FD)
             arm(ALIVE_FD)
@@ -278,7 +285,7 @@ class ForkServer:
 
 
 def _threads() -> tuple[int, list[str]]:
-    """How many threads run besides this one, and the names of some."""
+    """Return how many threads run besides this one, and the names of some of them."""
     module: Any = sys.modules.get("threading")
     known = []
     if module is not None and namespace.is_standard(namespace.spec_of(module)):

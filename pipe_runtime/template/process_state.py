@@ -2,8 +2,8 @@
 
 While a module is loaded, it may ignore or collect children, block signals, start timers or adopt orphans. In the
 process that forks workers, such a setting would hide a worker's death from the init, or end the template. A signal
-action that code in C has set, past Python, is reset for SIGCHLD and not restored. This module must not know sockets or
-frames.
+action that code in C has set, past Python, is reset for SIGCHLD and not restored. This module must not know sockets
+or frames.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PR_GET_CHILD_SUBREAPER = 37
 _TIMERS = (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF)
 _SIGNALS = tuple(sorted(valid_signals()))
 _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
-"""Modules without which a function cannot call prctl(2)."""
+"""The modules with which a function can call prctl(2)."""
 
 
 class ProcessState:
