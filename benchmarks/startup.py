@@ -110,7 +110,7 @@ def until_ready(command: Sequence[str], environment: dict[str, str]) -> float:
 
 
 def show(results: dict[str, list[tuple[float, float]]]) -> None:
-    """Print medians and the median of each pair's ratio. What slows down both starts of a pair does not count."""
+    """Print the medians and the median ratio of the pairs. A delay of both starts of a pair hardly changes it."""
     rows = [["milliseconds", "p50", "base p50", "ratio p50", "p25", "p75", "min", "max"]]
     for name, measured in results.items():
         ratios = sorted(ours / base for ours, base in measured)

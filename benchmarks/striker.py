@@ -28,7 +28,7 @@ processes are replaced, because five failed starts of one worker in a row end a 
 """
 
 EARLY_CHANCE = 0.3
-"""How often a worker may be struck that may not be ready yet. Otherwise only workers that serve are struck."""
+"""The share of strikes that may hit a worker which is not ready yet. All other strikes hit workers that serve."""
 
 READY_SECONDS = 0.15
 """With request isolation: the age in seconds at which a process that stands by is surely ready."""

@@ -15,5 +15,5 @@ TIMEOUT = 60.0
 
 
 def request_ids() -> Iterator[str]:
-    """Yield request ids in the form of a UUID. They are cheap to make: the cost of a real UUID is the caller's."""
+    """Yield request ids that look like a UUID and cost almost nothing, so that they do not count in a measurement."""
     return (f"00000000-0000-4000-8000-{number:012x}" for number in count(1))

@@ -1,7 +1,7 @@
 """Run one arm as a process that takes orders from stdin and writes times to stdout, one JSON object on each line.
 
-An arm has its own process for two reasons. A Supervisor owns all children and signals of its process, and no arm should
-pay for what another one has imported. This module knows no arm in particular.
+An arm has its own process for two reasons. The engine of pipe-init owns all children and signals of its process here.
+And no arm should pay for what another one has imported. This module knows no arm in particular.
 """
 
 from __future__ import annotations

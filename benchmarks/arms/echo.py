@@ -12,7 +12,7 @@ def iterator(body: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def file(body: BinaryIO) -> Iterator[bytes]:
-    """Yield the body from a file whose reads return the bytes that are there."""
+    """Yield the body from a file. Each read returns the bytes that are there."""
     while piece := body.read1(65536):  # type: ignore[attr-defined]  # it is a BufferedReader
         yield piece
 

@@ -22,7 +22,7 @@ class MultiprocessingPipe:
         self.event = json.loads(EVENT)
 
     def exchange(self) -> bytes:
-        """Send the event and return the answer. Both are pickled, as users of this module do."""
+        """Send the event and return the answer. multiprocessing.Pipe pickles both."""
         self.connection.send(self.event)
         result: str = self.connection.recv()
         return b'"' + result.encode() + b'"'

@@ -1,4 +1,4 @@
-"""Keep a `pipe-init run --events - --unordered` open, and call its function. The arguments are its command."""
+"""Keep a `pipe-init run --events - --unordered` open, and call its function. The arguments are the command to run."""
 
 import json
 import subprocess

@@ -240,7 +240,7 @@ def _handler_for(api: _Api) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Write nothing: the output of the tests is not for requests."""
+            """Write nothing, so that requests do not appear in the output of the tests."""
 
     return Handler
 

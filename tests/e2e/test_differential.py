@@ -383,7 +383,7 @@ def test_handlers_in_forked_workers(
 
 @pytest.fixture(scope="module")
 def loading(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the folder of modules to load. One has a syntax error, which no tool could read among the sources."""
+    """Make a folder with the modules to load. One has a syntax error, so it cannot lie among the sources."""
     folder = tmp_path_factory.mktemp("loading")
     for file in LOADING.glob("**/*.py"):
         (folder / file.relative_to(LOADING)).parent.mkdir(exist_ok=True)

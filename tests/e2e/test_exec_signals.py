@@ -290,7 +290,7 @@ def test_a_wake_up_that_comes_right_after_a_stop_is_not_dropped(number: str, rew
 
 
 def test_a_wait_that_a_stop_interrupts_takes_only_what_came() -> None:
-    """Check that a stop does no harm: CPython's sigtimedwait may return garbage if its time is over afterwards."""
+    """Check that a stop during a wait does no harm. CPython's sigtimedwait may return garbage after it."""
     printed = in_process(
         "def act():\n"
         "    block_all()\n"

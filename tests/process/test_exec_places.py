@@ -44,7 +44,7 @@ def place(request: pytest.FixtureRequest, require_tool: Callable[[str], str]) ->
 
 
 UNMEASURED: dict[str, str | None] = {name: None for name in os.environ if name.startswith("COVERAGE_")}
-"""Coverage is measured in one place only, because it slows each start. That place differs most from other tests'."""
+"""Coverage slows each start, so it is measured in one place only. That place is unlike those of the other tests."""
 
 
 def run(place: Sequence[str], *arguments: str) -> tuple[int, list[str]]:

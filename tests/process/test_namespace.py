@@ -36,7 +36,7 @@ def run(code: Path, body: str) -> str:
     link = links / "pipe_runtime"
     if not link.exists():
         link.symlink_to(Path(pipe_runtime.__file__).resolve().parent)
-    # A file, because the runtime is one. With -c the interpreter itself may import linecache first.
+    # The code is a file, as the runtime is. With -c the interpreter itself may import linecache first.
     script = links / "script.py"
     script.write_text(PRELUDE.format(code=str(code)) + textwrap.dedent(body))
     command = [sys.executable, str(script)]

@@ -216,7 +216,7 @@ def test_signalling_the_dead_and_the_gone_is_harmless() -> None:
 
 
 def test_another_users_processes_are_left_alone() -> None:
-    """Check with a killing process of user 65534 that root's child survives."""
+    """Check that root's child survives when a process of user 65534 kills all that it can."""
     tools.require(os.geteuid() == 0, "needs root, to be another user")
     victim = child(sleep)
 

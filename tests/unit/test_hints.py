@@ -55,7 +55,7 @@ class Context:
 
 
 def raised(body: str, parameters: str, event: object, folder: Path) -> dict[str, Any]:
-    """Return ERROR's metadata of a handler that raises. The handler's file exists, so that the stack shows its code."""
+    """Return the metadata of a raising handler's ERROR. The handler's file exists, so that the stack shows its code."""
     file = folder / "index.py"
     file.write_text(f"import base64, json, re\ndef handler({parameters}):\n    return {body}\n")
     scope: dict[str, Any] = {}

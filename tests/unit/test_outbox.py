@@ -1,4 +1,4 @@
-"""Tests that frames leave whole and in order, from any thread and in spite of interrupts, in the test's own process."""
+"""Tests that frames are sent whole and in order, from any thread and in spite of signals, without child processes."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ class TestWhatWins:
     def test_context_and_variables_never_differ(self, data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from([LAMBDA, FC]))
         names = sorted(SAYS[kind](context_of(identify(asked(kind)))))
-        own = {"_HANDLER", "FC_FUNCTION_HANDLER"}  # HANDLER says what runs; the user's own variable stays as it is
+        own = {"_HANDLER", "FC_FUNCTION_HANDLER"}  # these stay as the user has set them: HANDLER alone says what runs
         values = st.dictionaries(
             st.sampled_from([name for name in names if name not in own]), st.sampled_from(["1", "22"])
         )

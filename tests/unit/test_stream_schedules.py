@@ -19,7 +19,7 @@ from pipe_runtime.wire.messages import CHUNK, CREDIT, END, HELLO, INVOKE, READY,
 from pipe_testing.conversation import METADATA
 
 PAGE = 4096
-"""The bytes that fit into a pipe, the fewest that Linux allows."""
+"""The capacity of a pipe in bytes: the smallest that Linux allows."""
 
 PIECE = 64 * 1024
 """The most bytes of one read."""

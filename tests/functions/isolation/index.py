@@ -119,7 +119,7 @@ def leave_children(event):
     """Leave five children.
 
     One is plain, one is stopped, and one ignores signals and holds the worker's pipes. One is a daemon in a session of
-    its own. One was forked below Python.
+    its own. One was forked by C code, so that no fork hook of Python ran.
     """
     reader, writer = os.pipe()
     for kind in ("plain", "stopped", "deaf", "daemon", "below"):
@@ -306,7 +306,7 @@ def look_socket(event):
 
 
 def look_children(event):
-    """Return this process's children, and whether a process of an earlier request holds the FIFO after `patience` s."""
+    """Return the number of children, and whether any process holds the FIFO after `patience` seconds."""
     own = []
     for task in os.listdir("/proc/self/task"):
         with open(f"/proc/self/task/{task}/children") as file:
