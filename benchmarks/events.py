@@ -72,9 +72,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--events", type=int, default=200_000, help="how many (%(default)s)")
-    size.add_argument("--million", action="store_true", help="1,000,000")
-    parser.add_argument("--json", metavar="FILE", help="write the samples")
+    size.add_argument("--events", type=int, default=200_000, help="number of events to send (%(default)s)")
+    size.add_argument("--million", action="store_true", help="send 1,000,000 events")
+    parser.add_argument("--json", metavar="FILE", help="write the samples to this file")
     return parser.parse_args(argv)
 
 

@@ -351,8 +351,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [SINGLE, *(mode.name for mode in MODES)]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", type=int, default=1000, metavar="N", help="in all modes together (1000)")
-    parser.add_argument("--mode", default="all", choices=["all", *names], metavar="NAME", help="; ".join(names))
+    parser.add_argument("--events", type=int, default=1000, metavar="N", help="events in all modes together (1000)")
+    parser.add_argument(
+        "--mode", default="all", choices=["all", *names], metavar="NAME", help=f"one of: {'; '.join(names)} (all)"
+    )
     parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)), help="seed of the events")
     return parser.parse_args(argv)
 

@@ -170,14 +170,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=positive, default=2000, help="requests back to back per round (%(default)s)")
     parser.add_argument("--rounds", type=positive, default=10, help="rounds; each arm has a turn in each (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
-    parser.add_argument("--plot", metavar="FILE", help="draw the distributions; needs matplotlib")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw the distributions to this file; needs matplotlib")
     parser.add_argument("--check", action="store_true", help="exit with 1 unless pipe-init keeps its two bounds")
     parser.add_argument(
-        "--placement", choices=(APART, "free"), default=APART, help="of an arm's two processes (%(default)s)"
+        "--placement", choices=(APART, "free"), default=APART, help="CPUs of an arm's two processes (%(default)s)"
     )
     parser.add_argument("--cpus", metavar="LIST", help="CPUs to run on, such as 0,1; default: the first two allowed")
-    parser.add_argument("--spin", type=int, metavar="MICROSECONDS", help="spin of pipe-init; default: the command's")
+    parser.add_argument("--spin", type=int, metavar="MICROSECONDS", help="--spin of pipe-init; default: the command's")
     parser.add_argument(
         "--lambda-python",
         metavar="PATH",

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--forks", type=int, default=200, help="workers to fork from the template (%(default)s)")
     parser.add_argument("--requests", type=int, default=3000, help="requests with a process each (%(default)s)")
     parser.add_argument("--workers", type=int, default=50, help="workers whose memory is measured (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     options = parser.parse_args(argv)
     if not reaper.become_subreaper():
         raise SystemExit("processes.py: this system has no subreaper, so there can be no template")

@@ -75,8 +75,8 @@ def loads(data: bytes) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=0.2, help="seconds for each text in each round. Default: 0.2")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; each text has a turn in each. Default: 5")
+    parser.add_argument("--seconds", type=float, default=0.2, help="seconds for each text in each round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; each text has a turn in each (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(argv)
     machine.installation()

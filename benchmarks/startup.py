@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=40, help="pairs of starts of each kind (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     parser.add_argument("--source", action="store_true", help="measure even if the wheel is not installed")
     options = parser.parse_args(argv)
     wrong = machine.installation()

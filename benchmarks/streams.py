@@ -53,7 +53,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--mebibytes", type=int, default=1024, help="size of the body in MiB (%(default)s)")
-    parser.add_argument("--way", choices=("iterator", "file", "asynchronous"), default="iterator", help="(%(default)s)")
+    parser.add_argument(
+        "--way",
+        choices=("iterator", "file", "asynchronous"),
+        default="iterator",
+        help="how the function reads (%(default)s)",
+    )
     parser.add_argument("--limit", type=int, default=100, help="MiB that each process may use (%(default)s)")
     return parser.parse_args(argv)
 

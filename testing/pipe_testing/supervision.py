@@ -135,7 +135,7 @@ def supervised(
         isolation: Whether a process serves many requests or one.
         start_method: How a worker is started.
         concurrency: How many requests a worker handles at once.
-        settings: Fields of policy.Settings. The times are short by default.
+        settings: Fields of model.Settings. The times are short by default.
     """
     times = {"start_timeout": 60.0, "grace": 0.5, "backoff": 0.01, "stop_timeout": 5.0, "start_attempts": 2, **settings}
     function = Function(
