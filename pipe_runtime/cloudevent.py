@@ -1,8 +1,8 @@
-"""A CloudEvent: the event that a handler asks for by its annotation, and one that it may return.
+"""A CloudEvent: an event that a handler may ask for with its annotation, and may return.
 
 The envelope is that of the JSON Event Format for CloudEvents, version 1.0.2
-(https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md). This file knows neither handlers
-nor how a value is encoded.
+(https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md). Functions import this module. It
+knows neither handlers nor how a value is encoded.
 """
 
 from __future__ import annotations
@@ -24,20 +24,24 @@ _DIGITS = "0123456789"
 
 
 class EnvelopeError(ValueError):
-    """What should be a CloudEvent is none. Its text says which attribute is wrong, and how."""
+    """A value is not a valid CloudEvent. The text says which attribute is wrong, and how."""
 
 
 class CloudEvent:
     """One event: attributes in the sense of CloudEvents, and data.
 
-    attributes: `source` and `type` are required; `specversion` is "1.0" and `id` a new UUID where they are missing;
-        `time` is a datetime with a time zone, or RFC 3339's text of one; what the specification does not name is an
-        extension. None means that an attribute is not set.
-    data: any value; bytes are binary data.
-    Raises EnvelopeError.
+    Every attribute can be read as `event.subject` and as `event["subject"]`. An optional attribute that is not set is
+    None as an attribute, and raises KeyError as an item. An extension that is not set raises AttributeError, or
+    KeyError.
 
-    Every attribute can be read as `event.subject` and as `event["subject"]`. An optional one that is not set is None
-    as an attribute and a KeyError as an item; an extension that is not set is an AttributeError, or a KeyError.
+    Args:
+        attributes: `source` and `type` are required. Without `specversion` it is "1.0", and without `id` a new UUID.
+            `time` is a datetime with a time zone, or its text by RFC 3339. An attribute that the specification does not
+            name is an extension. None means that an attribute is not set.
+        data: Any value; bytes are binary data.
+
+    Raises:
+        EnvelopeError: An attribute is missing or wrong.
     """
 
     __slots__ = (*REQUIRED, *OPTIONAL, "data", "extensions")
@@ -73,7 +77,7 @@ class CloudEvent:
 
     @classmethod
     def from_json(cls, envelope: object) -> CloudEvent:
-        """The event in a decoded envelope; nothing that is required may be missing. Raises EnvelopeError."""
+        """Return the event in a decoded envelope. Raise EnvelopeError if a required attribute is missing or wrong."""
         attributes, data = open_envelope(envelope)
         return cls(attributes, data)
 
@@ -83,7 +87,7 @@ class CloudEvent:
         return {"type": "function-plain", "function": {"type": "no-info", "function": cls.from_json}}
 
     def to_json(self) -> dict[str, Any]:
-        """The envelope, for JSON. Of `data` that is None nothing is written."""
+        """Return the envelope, for JSON. It has no `data` if that is None."""
         envelope = {name: self[name] for name in self}
         if self.time is not None:
             text = self.time.isoformat()
@@ -104,18 +108,18 @@ class CloudEvent:
         return any(name == known for known in self)
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the attributes that are set."""
+        """Yield the names of the attributes that are set."""
         for name in (*REQUIRED, *OPTIONAL):
             if getattr(self, name) is not None:
                 yield name
         yield from self.extensions
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An attribute, or `default` where it is not set."""
+        """Return an attribute, or `default` if it is not set."""
         return self[name] if name in self else default
 
     def __getattr__(self, name: str) -> Any:
-        # Not while the object is being made (copy, pickle): then there are no extensions to look into.
+        # Not while copy or pickle makes the object: it has no extensions yet.
         if name not in CloudEvent.__slots__ and name in self.extensions:
             return self.extensions[name]
         raise AttributeError(f"the event has no attribute {name!r}", name=name, obj=self)
@@ -125,9 +129,10 @@ class CloudEvent:
 
 
 def open_envelope(envelope: object) -> tuple[dict[str, Any], Any]:
-    """A decoded envelope as (the attributes that are set, the data). Data in base64 is decoded to bytes.
+    """Return a decoded envelope as (the attributes that are set, the data). Data in base64 is decoded to bytes.
 
-    The attributes are checked, but not the specification's version. Raises EnvelopeError.
+    Raises:
+        EnvelopeError: An attribute is missing or wrong. The specification's version is not checked.
     """
     if not isinstance(envelope, dict):
         raise EnvelopeError(f"expected a CloudEvent, got {type(envelope).__name__}")
@@ -145,13 +150,15 @@ def open_envelope(envelope: object) -> tuple[dict[str, Any], Any]:
 
 
 def of_package(cls: Any, envelope: object) -> Any:
-    """An event of one of the package cloudevents' classes. Those fill in what is missing, so that is checked first.
+    """Return an event of a class of the package cloudevents. It fills in what is missing, so that is checked first.
 
-    Raises EnvelopeError, and what pydantic raises where the class is a model.
+    Raises:
+        EnvelopeError: An attribute is missing or wrong.
+        ValueError, TypeError: What the class raises, such as pydantic's ValidationError.
     """
     attributes, data = open_envelope(envelope)
     time = attributes.get("time")
-    if hasattr(cls, "create"):  # of version 1, which version 2 still has: times are texts
+    if hasattr(cls, "create"):  # a class of version 1, which version 2 still has: times are texts
         if time is not None and not isinstance(time, str):
             attributes["time"] = time.isoformat()
         make = cls.create
@@ -163,14 +170,14 @@ def of_package(cls: Any, envelope: object) -> Any:
         return make(attributes, data)
     except (ValueError, TypeError):
         raise
-    except Exception as error:  # the package's own errors are neither
+    except Exception as error:  # the package's own errors are neither of the two
         raise EnvelopeError(f"{faults.type_name(error)}: {faults.message_of(error)}") from error
 
 
 def check(attributes: Mapping[str, Any]) -> None:
     """Raise EnvelopeError unless all required attributes are there, and those that the specification names are right.
 
-    Extensions are taken as they are.
+    Extensions are not checked.
     """
     missing = [name for name in REQUIRED if name not in attributes]
     if missing:
@@ -184,7 +191,11 @@ def check(attributes: Mapping[str, Any]) -> None:
 
 
 def timestamp(value: object) -> datetime | None:
-    """A `time` attribute, text or a datetime, as a datetime; None stays. Raises EnvelopeError without a time zone."""
+    """Return a `time` attribute, a text or a datetime, as a datetime. None stays None.
+
+    Raises:
+        EnvelopeError: It is neither, or it has no time zone.
+    """
     if value is None:
         return None
     kind = late.datetime.datetime

@@ -1,7 +1,7 @@
-"""The JSON style of the log: printed lines and log records as one JSON object each.
+"""Write printed lines and log records as one JSON object each: the JSON style of the log.
 
-Loaded late, and only for that style. It knows neither the journal nor frames. What a record carries is the function's
-own, and may raise whatever it is asked.
+It is loaded only for that style. It knows neither the log writer nor frames. The values in a record are the function's,
+so any access to them may raise.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ if TYPE_CHECKING:
 
     from .writer import Tag
 
-_class_name = type.__dict__["__name__"].__get__
-
 
 def text_of(value: object) -> str:
-    """str(value), or a text that says that there is none."""
+    """Return str(value), or a text that says that it could not be read."""
     try:
-        return "".join((str(value),))  # of a subclass of str only what is in it
+        return "".join((str(value),))  # a plain str, even if __str__ returns a subclass
     except Exception:
-        return f"<a {_class_name(type(value))} whose text could not be read>"
+        return f"<a {type(value).__name__} whose text could not be read>"
 
 
-# ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is no JSON, its text is.
+# ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is no JSON, so its text is used.
 _encode = late.json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=text_of).encode
 
 
@@ -49,13 +47,13 @@ LARGEST_OBJECT = 256 * 1024
 """The longest line, in characters, that is parsed as a JSON object: the size of a log event of CloudWatch."""
 
 DEEPEST = 256
-"""Levels of nesting in such a line. The function may have raised Python's own limit, which protects the stack."""
+"""Levels of nesting in such a line. Python's own limit protects the stack, but the function may have raised it."""
 
 _SPACE = " \t\r\n"
-"""What JSON takes for white space."""
+"""JSON's white space."""
 
 _LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
-"""Characters that JSON allows in a string and other readers take for a line end, with their escapes."""
+"""Characters that JSON allows in a string and other readers take for a line end, and their escapes."""
 
 
 def printed_line(message: bytes, stream: str, request_id: str, level: str = "") -> bytes:
@@ -170,11 +168,11 @@ def _exception(exc_info: Any) -> dict[str, object]:
     kind, error, traceback = exc_info
     if error is None:
         return {}
-    fields: dict[str, object] = {"errorType": _class_name(type(error)), "errorMessage": text_of(error)}
+    fields: dict[str, object] = {"errorType": type(error).__name__, "errorMessage": text_of(error)}
     try:
         fields["stackTrace"] = late.traceback.format_exception(kind, error, traceback)
-    except Exception as failure:  # an exception may override all that traceback asks it
-        fields["stackTrace"] = [f"<it could not be read: {_class_name(type(failure))}>\n"]
+    except Exception as failure:  # an exception's class may override all that traceback reads
+        fields["stackTrace"] = [f"<it could not be read: {type(failure).__name__}>\n"]
     return fields
 
 
@@ -184,15 +182,15 @@ def _line(fields: dict[str, object], extra: dict[str, object]) -> str:
 
 
 def _json(value: object) -> str:
-    """A value as JSON; its text where it does not encode."""
+    """Return a value as JSON, or its text as JSON if it does not encode."""
     try:
         text: str = _encode(value)
-    except Exception:  # a key that is no string, a circle, NaN, and what the value's own code raises
+    except Exception:  # a key that is no string, a circle, NaN, or what the value's own code raises
         text = _encode(text_of(value))
     return text
 
 
 def _moment(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    """Return seconds since 1970 as ISO 8601 in UTC, with milliseconds."""
     whole, milliseconds = divmod(int(seconds * 1000), 1000)
     return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(whole))}.{milliseconds:03d}Z"

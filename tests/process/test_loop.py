@@ -1,6 +1,6 @@
 """The runtime as a process on two pipes: the conversation, every kind of answer, and what a handler can do to it.
 
-The test takes the init's part; there is no supervisor. What a handler prints is in test_logs.py.
+The test takes the init's part; there is no supervisor. What a handler prints is in test_log_writer.py.
 """
 
 from __future__ import annotations
