@@ -127,19 +127,11 @@ class Lane(WorkerObserver):
         """Go on after a worker's death, once the processes that it has left behind are dead, too."""
         self.tell(self.policy.exec_failed if self.end.exec_error else self.policy.died)
 
-    def never_forked(self, reason: NeverForked) -> None:
-        """Go on without a worker that a template was to fork."""
+    def lost(self, reason: NeverForked | None) -> None:
+        """Go on without a worker that was never forked, or (None) that is not a child of the init."""
         if self._worker is not None:
             self.policy.gone()
-            self._worker.never_forked(reason)
-            self._let_go(self._worker)
-            self.died()
-
-    def not_a_child(self) -> None:
-        """Go on without a worker that is not a child of the init, which therefore cannot see how it ends."""
-        if self._worker is not None:
-            self.policy.gone()
-            self._worker.not_a_child()
+            self._worker.lost(reason)
             self._let_go(self._worker)
             self.died()
 

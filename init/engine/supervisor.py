@@ -278,7 +278,7 @@ class Supervisor:
                 if not lane.policy.finishing:
                     lane.tell(lane.policy.finish)
             if self._keeper is not None and self.ended:
-                self._keeper.finish()
+                self._keeper.finish(at_once=self.in_a_hurry)
         elif self._ahead and self._begun:
             for lane in self._dispatcher.to_start():
                 lane.tell(lane.policy.begin)
@@ -299,8 +299,6 @@ class Supervisor:
             self._answer_queue(Cause.STOPPED)
             for lane in self._lanes:
                 lane.tell(lane.policy.interrupt if self._endings == 1 else lane.policy.hurry)
-            if self._keeper is not None and self.in_a_hurry:
-                self._keeper.hurry()
 
     def _request_id(self, id: int) -> str:
         lane = self._lane_of(id)

@@ -38,7 +38,6 @@ class TemplateKeeper:
         self._free = free
         # The end of its input is all that a template is told. After the grace time SIGTERM would add nothing.
         self._policy = Policy(replace(settings, prestart=True, stop_timeout=settings.grace, grace=0.0))
-        self._hurry = False
 
     @property
     def deadline(self) -> float | None:
@@ -50,20 +49,21 @@ class TemplateKeeper:
         """Return whether there is no template."""
         return self._source.link is None
 
-    def finish(self) -> None:
-        """Have the template end, if there is one. No worker must be wanted any more."""
-        if self._policy.finishing or self._source.link is None:
+    def finish(self, at_once: bool) -> None:
+        """Have the template end. Call this in each step once no worker is wanted any more.
+
+        Args:
+            at_once: Kill it instead of waiting for its end.
+        """
+        if self._source.link is None:
             return
         now = time.monotonic()
-        self._policy.begin(now)  # it has been started long since
-        self._policy.ready(now)
-        self._perform(self._policy.hurry(now) if self._hurry else self._policy.finish(now))
-
-    def hurry(self) -> None:
-        """Kill the template as soon as no worker is wanted any more, instead of waiting for its end."""
-        self._hurry = True
-        if self._policy.finishing:
-            self._perform(self._policy.hurry(time.monotonic()))
+        if not self._policy.finishing:
+            self._policy.begin(now)  # it has been started long since
+            self._policy.ready(now)
+            self._perform(self._policy.finish(now))
+        if at_once:
+            self._perform(self._policy.hurry(now))
 
     def tick(self, now: float) -> None:
         """Act on the time."""

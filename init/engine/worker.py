@@ -64,22 +64,23 @@ class Worker:
         self.link.read_last_words()
         self._take_exec_error(self.link.pipes.exec_error())
 
-    def never_forked(self, reason: NeverForked) -> None:
-        """Collect why the worker was not forked.
+    def lost(self, reason: NeverForked | None) -> None:
+        """Collect why the worker's death will not be seen, as WorkerObserver.lost.
 
-        The template may have died between the fork and its report. Then the worker lives, and what it said counts.
+        It may live: a template can die between a fork and its report. So its alive pipe kills it, and what it has said
+        counts.
         """
         end = self.end
-        end.death, end.start_error, end.farewell = reason.death, reason.start_error, reason.farewell
-        end.stage, end.of_template = self.link.child.stage, True
-        self._take_exec_error(reason.exec_error)
-        self.link.renounce()
-        end.violation = end.violation or reason.violation
-
-    def not_a_child(self) -> None:
-        """Collect that the init cannot see how the worker ends."""
-        self.end.unseen = True
-        self.link.renounce()
+        if reason is None:
+            end.unseen = True
+        else:
+            end.death, end.start_error, end.farewell = reason.death, reason.start_error, reason.farewell
+            end.stage, end.of_template = self.link.child.stage, True
+            self._take_exec_error(reason.exec_error)
+        self.link.pipes.disown()
+        self.link.read_last_words()
+        if reason is not None:
+            end.violation = end.violation or reason.violation
 
     def _take_exec_error(self, error: OSError | None) -> None:
         self.end.exec_error, self.end.joining = error, isinstance(error, JoinError)

@@ -101,16 +101,11 @@ class Process:
         Returns:
             A JoinError if it was not even tried. None if the program was executed, or none was to be.
         """
-        if self._failure < 0:
-            return None
         try:
-            number = os.read(self._failure, 16)
+            number = int(os.read(self._failure, 16) or b"0") if self._failure >= 0 else 0
         except BlockingIOError:
             return None
-        if not number:
-            return None
-        kind = JoinError if number.startswith(b"-") else OSError
-        return kind(abs(int(number)), os.strerror(abs(int(number))))
+        return (JoinError if number < 0 else OSError)(abs(number), os.strerror(abs(number))) if number else None
 
     def started(self, pid: int = 0, failure: int = -1) -> None:
         """Close the process's ends, which the process has now.

@@ -189,11 +189,6 @@ class Link:
                 left -= size
         self._read_answers(_capacity(self.pipes.answers), to_the_end=True)
 
-    def renounce(self) -> None:
-        """Give up a process that is not a child of the init: its alive pipe kills it. Report what it has answered."""
-        self.pipes.disown()
-        self._read_answers(_capacity(self.pipes.answers), to_the_end=True)
-
     def _read_log(self) -> int:
         """Report what is in the log pipe, up to one read. Return its size."""
         data = _read(self.pipes.log)

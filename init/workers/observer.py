@@ -77,8 +77,5 @@ class NeverForked(NamedTuple):
 class WorkerObserver(Observer):
     """Also hears what becomes of a worker that a template forks."""
 
-    def never_forked(self, reason: NeverForked) -> None:
-        """No process will be forked for the link."""
-
-    def not_a_child(self) -> None:
-        """The worker is not a child of the init, which therefore cannot see how it ends."""
+    def lost(self, reason: NeverForked | None) -> None:
+        """The worker's death will not be seen: it was never forked, or (None) it is not a child of the init."""

@@ -123,7 +123,7 @@ class TemplateSource(WorkerSource, Observer):
             elif report.pid:
                 child.process.pid = report.pid
             else:
-                observer.never_forked(NeverForked(OSError(report.errno, os.strerror(report.errno))))
+                observer.lost(NeverForked(OSError(report.errno, os.strerror(report.errno))))
 
     def check_new_children(self) -> None:
         """Give up workers that are not children of the init, although the template says so.
@@ -133,7 +133,7 @@ class TemplateSource(WorkerSource, Observer):
         children, self._new_children = self._new_children, []
         for observer, child in children:
             if not child.closed and not child.is_own():
-                observer.not_a_child()
+                observer.lost(None)
 
     def _not_forked(self) -> list[tuple[WorkerObserver, Child]]:
         """Return the workers that the template has not forked yet."""
@@ -185,7 +185,7 @@ class TemplateSource(WorkerSource, Observer):
         expected = self._not_forked()
         self._expected.clear()
         for observer, _ in expected:
-            observer.never_forked(reason)
+            observer.lost(reason)
 
     def lose(self) -> None:
         """Let go of a template that was killed and does not end."""

@@ -9,8 +9,10 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import textwrap
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -206,6 +208,24 @@ def test_what_it_was_killed_in_the_middle_of_is_no_violation(serving: Serving) -
     with serving(harm) as driver:
         assert driver.ask().problem is None
         assert "protocol" not in driver.log.read_text()
+
+
+HANGS_AT_ITS_END = "import atexit, time\natexit.register(lambda: time.sleep(1000))"
+
+
+def test_it_is_killed_after_the_grace_time_if_it_does_not_end(serving: Serving) -> None:
+    with serving(HANGS_AT_ITS_END, grace=0.3, stop_timeout=0.3) as driver:
+        assert driver.ask().problem is None
+        start = time.monotonic()
+    assert time.monotonic() - start >= 0.3
+
+
+def test_it_is_killed_at_once_after_a_second_signal(serving: Serving) -> None:
+    """Without that, the end would take longer than a test may."""
+    with serving(HANGS_AT_ITS_END, grace=1000.0) as driver:
+        assert driver.ask().problem is None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
 
 
 TRACER = """
