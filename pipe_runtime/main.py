@@ -6,6 +6,8 @@ know how a request is served.
 
 from __future__ import annotations
 
+import sys
+
 from . import namespace
 from .call import faults
 from .serve.loop import Loop
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_HOOK_FAILED = 1
 EXIT_NOT_LOADED = 1
+EXIT_BROKEN_OFF = 1
 EXIT_USAGE = 2
 EXIT_PROTOCOL = 4
 
@@ -41,8 +44,6 @@ def main(baseline: Collection[str]) -> NoReturn:
     try:
         code = _converse(process)
     except SystemExit as error:
-        if not process.guard.terminated:
-            raise
         code = exit_code(error)
     except OSError as error:
         leave(lost_pipe_code(error))
@@ -53,6 +54,9 @@ def main(baseline: Collection[str]) -> NoReturn:
     except Fault as fault:  # of a template
         process.last_word(faults.describe(fault))
         leave(EXIT_NOT_LOADED)
+    except BaseException as error:  # a signal handler's, that hit a step of the runtime's own
+        sys.excepthook(type(error), error, error.__traceback__)
+        leave(EXIT_BROKEN_OFF)
     leave(code, process.guard.terminated)
 
 

@@ -1,8 +1,8 @@
-"""Two sets of modules in one process: the runtime's own, and the function's, as in a clean interpreter.
+"""Keep two sets of modules in one process: the runtime's own, and the function's, as in a clean interpreter.
 
-A function's folder may hold a ``token.py``, ``json.py`` or another ``msgpack``. The function gets its own;
-the runtime keeps what it has, and what it imports later comes from the standard library's own folders. This
-file knows neither handlers nor frames.
+A function's folder may hold a ``token.py``, a ``json.py`` or another ``msgpack``. The function gets its own. The
+runtime keeps what it has; what it imports later comes from the standard library's own folders. This module must not
+know handlers or frames.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _library_path() -> list[str]:
     found = [home, os.path.join(home, "lib-dynload")]
     archive = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
     for entry in sys.path:
-        # Some systems split lib and lib64; only what lies under the interpreter's own prefixes may count.
+        # Some systems split lib and lib64. Only folders under the interpreter's own prefixes count.
         ours = entry.startswith((sys.base_prefix + os.sep, sys.base_exec_prefix + os.sep))
         if ours and os.path.basename(entry) in ("lib-dynload", archive) and entry not in found:
             found.append(entry)
@@ -40,26 +40,26 @@ def _library_path() -> list[str]:
 _LIBRARY = _library_path()
 
 _held: dict[str, ModuleType] = {}
-"""What stdlib() has given out; asking again must cost a dictionary lookup."""
+"""The modules that `stdlib` has returned: a second call costs a dictionary lookup."""
 
 _private: dict[str, ModuleType] = {}
-"""What the runtime uses and is not in sys.modules, since the function means another module by that name."""
+"""Modules of the runtime that are not in sys.modules, because the function has another module of that name."""
 
 
 def spec_of(module: object) -> ModuleSpec | None:
-    """The module's spec, read without running a module-level ``__getattr__``; None where it has none."""
+    """Return a module's spec, or None, without running a module-level ``__getattr__``."""
     spec: ModuleSpec | None = module.__dict__.get("__spec__") if isinstance(module, _ModuleType) else None
     return spec
 
 
 def find(name: str, path: Sequence[str]) -> ModuleSpec | None:
-    """Where a clean interpreter with this path finds the module `name`; nothing is imported."""
+    """Return where a clean interpreter with this path finds the module `name`. Nothing is imported."""
     spec = BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name)
     return spec or PathFinder.find_spec(name, path)
 
 
 def same_origin(one: ModuleSpec | None, other: ModuleSpec | None) -> bool:
-    """Whether both specs stand for one file; False where either has no file."""
+    """Return whether both specs stand for one file."""
     if one is None or other is None or not one.origin or not other.origin:
         return False
     if one.origin == other.origin:
@@ -71,7 +71,7 @@ def same_origin(one: ModuleSpec | None, other: ModuleSpec | None) -> bool:
 
 
 def is_standard(spec: ModuleSpec | None) -> bool:
-    """Whether a top-level module is the standard library's, judged by where it lies, not by its name."""
+    """Return whether a top-level module is the standard library's, by where it lies and not by its name."""
     if spec is None:
         return False
     loader: object = spec.loader
@@ -86,8 +86,8 @@ def is_standard(spec: ModuleSpec | None) -> bool:
 
 
 def _shadowed(name: str, path: Sequence[str]) -> bool:
-    # Built-in and frozen modules come before every folder: in a clean interpreter, too, no file takes their
-    # place. A folder without __init__ has no origin, and loses to any module further down the path.
+    # Built-in and frozen modules come before every folder, in a clean interpreter too. A folder without __init__ has no
+    # origin, and loses to any module further down the path.
     if BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name):
         return False
     spec = PathFinder.find_spec(name, path)
@@ -97,7 +97,7 @@ def _shadowed(name: str, path: Sequence[str]) -> bool:
 
 
 def _elsewhere(name: str) -> bool:
-    # Another interpreter, or a virtual environment, need not have what we brought along, or has another one.
+    # Another interpreter, or a virtual environment, may lack what the init has brought along, or have another version.
     spec = PathFinder.find_spec(name, sys.path)
     return spec is None or not same_origin(spec, spec_of(sys.modules[name]))
 
@@ -118,12 +118,12 @@ def _tops(names: Iterable[str]) -> set[str]:
 
 
 class _OwnLibrary:
-    """While entered, the imports of this thread find the standard library and the runtime's own modules only.
+    """While it is entered, this thread's imports find the standard library and the runtime's own modules only.
 
-    sys.path stays as it is, for other threads import at the same time. They see sys.modules without the
-    function's modules of the same names while it lasts: that window cannot be closed, since there is one
-    sys.modules for all threads. Enter it around an import, or around a call into the standard library that
-    imports late by itself; never around the function's code.
+    sys.path stays as it is, because other threads import at the same time. Meanwhile they see sys.modules without the
+    function's modules of the same names; that cannot be avoided, since all threads share one sys.modules. Enter it
+    around an import, or around a call into the standard library that imports late by itself. Never enter it around the
+    function's code.
     """
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class _OwnLibrary:
         leaving = set()
         for name in self._found | kept_apart:
             module = sys.modules.get(name)
-            # Another thread may have loaded the function's module of this name meanwhile: not ours to move.
+            # Another thread may have loaded the function's module of this name meanwhile, which must stay.
             ours = module is not None and (_private.get(name) is module or is_standard(spec_of(module)))
             if ours and (name in kept_apart or _shadowed(name, sys.path)):
                 leaving.add(name)
@@ -172,7 +172,7 @@ class _OwnLibrary:
         self._aside = {}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        """The import system's question; raises instead of None, so that no later finder is asked."""
+        """Find a module for the import system. Raise instead of returning None, so that no other finder is asked."""
         if _thread.get_ident() != self._thread:
             return None
         top = name.partition(".")[0]
@@ -186,10 +186,10 @@ class _OwnLibrary:
 
 own_library = _OwnLibrary()
 after_import: list[Callable[[], None]] = []
-"""Called after each import of stdlib()'s, which asks none of the finders on sys.meta_path."""
+"""Called after each import of `stdlib`, which asks no finder on sys.meta_path."""
 
-# A fork amid another thread's import would leave the child without the function's modules, and with a lock
-# that nobody frees.
+# A fork during another thread's import would leave the child without the function's modules, and with a lock that stays
+# held.
 os.register_at_fork(
     before=own_library.lock.acquire,
     after_in_parent=own_library.lock.release,
@@ -198,10 +198,13 @@ os.register_at_fork(
 
 
 def stdlib(name: str) -> ModuleType:
-    """Import a standard-library module for the runtime's own use, at any time, in any thread.
+    """Import a module of the standard library for the runtime's own use, at any time, in any thread.
 
-    name: dotted, as for import; the module itself is returned, not its top-level package.
-    Raises ImportError where the standard library has no such module, whatever the function's folder holds.
+    Args:
+        name: Its dotted name. The module itself is returned, not its top-level package.
+
+    Raises:
+        ImportError: The standard library has no such module, whatever the function's folder holds.
     """
     module = _held.get(name)
     if module is None:
@@ -214,9 +217,9 @@ def stdlib(name: str) -> ModuleType:
 
 
 class _Late:
-    """The standard library's modules that the runtime imports at their first use: `late.json` is the module json.
+    """Import modules of the standard library at their first use: `late.json` is the module json.
 
-    To import them all before the handler is loaded would add 33 ms to each start (14.6 ms without asyncio).
+    To import all of them before the handler is loaded would add 33 ms to each start (14.6 ms without asyncio).
     """
 
     def __getattr__(self, name: str) -> ModuleType:
@@ -231,7 +234,7 @@ LATE_MODULES = {name.replace(".", "_"): name for name in (
     "datetime", "gc", "inspect", "json", "linecache", "re", "threading", "traceback", "types", "typing", "urllib.parse",
     "uuid", "warnings",
 )}  # fmt: skip
-"""All of them: {attribute of `late`: module}."""
+"""The modules that the runtime imports late: {attribute of `late`: module}."""
 
 late: Any = _Late()
 
@@ -259,7 +262,7 @@ def source_line(file: str, line: int, variables: dict[str, object] | None) -> st
 
 
 def own(name: str) -> ModuleType:
-    """Import one of the runtime's own modules that not every function needs, such as ``wsgi``, as `stdlib` does."""
+    """Import a module of the runtime that only some functions need, such as ``adapters.wsgi``, as `stdlib` does."""
     return stdlib(f"{_RUNTIME}.{name}")
 
 
@@ -304,12 +307,14 @@ def _folders(layer: str) -> list[str]:
 
 
 def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], handler: str) -> None:
-    """Make sys.path, sys.argv, ``__main__`` and sys.modules the function's own, once, before its handler loads.
+    """Make sys.path, sys.argv, ``__main__`` and sys.modules the function's own, once, before its handler is loaded.
 
-    code_dir, layers: folders, which come first on sys.path in this order. Of a layer it is python/lib/pythonX.Y/
-    site-packages and python, where they are there, else the layer itself; .pth files are not looked at.
-    baseline: the names that were in sys.modules when the interpreter had started; they are never touched.
-    handler: the handler's name, as given; becomes sys.argv[0].
+    Args:
+        code_dir: The function's folder, which comes first on sys.path.
+        layers: Folders that come next. Of a layer these are python/lib/pythonX.Y/site-packages and python, or the layer
+            itself if it has neither. Their .pth files are not read.
+        baseline: The names that were in sys.modules when the interpreter had started. They are never touched.
+        handler: The handler's name, as given; it becomes sys.argv[0].
     """
     path = [os.path.abspath(code_dir), *(folder for layer in layers for folder in _folders(os.path.abspath(layer)))]
     sys.path[0:0] = path
@@ -326,7 +331,7 @@ def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], han
 
 
 def _before_library(path: Sequence[str]) -> list[str]:
-    # What PYTHONPATH says, which the runtime's own imports have passed over.
+    # The folders of PYTHONPATH, which the runtime's own imports have passed over.
     for index, entry in enumerate(path):
         if entry in _LIBRARY:
             return list(path[:index])
