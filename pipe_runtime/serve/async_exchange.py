@@ -9,9 +9,7 @@ from __future__ import annotations
 from time import monotonic, perf_counter_ns
 
 from ..namespace import late
-from ..wire.connection import MAX_CHUNK
 from ..wire.frames import LARGEST_PAYLOAD
-from ..wire.messages import CHUNK, CREDIT, RESULT
 from .exchange import GIVEN_UP, MAX_BODY, CallerGone, Incoming
 from .reader import LOOK_SECONDS
 
@@ -21,8 +19,9 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from ..wire.frames import Frame
+    from .exchange import Sender
 
-    class AsyncLine(Protocol):
+    class AsyncLine(Sender, Protocol):
         """The way to the init.
 
         Attributes:
@@ -33,18 +32,12 @@ if TYPE_CHECKING:
         cancels: bool
         looks_at: float
 
-        def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
-            """Send a frame; as Outbox.post."""
-
-        def credit(self, id: int) -> int:
-            """Return how many bytes of the answer's stream may be sent now."""
-
 
 class AsyncExchange(Incoming):
     """One request, for a task."""
 
     def __init__(self, id: int, request: dict[str, Any], payload: bytes, line: AsyncLine) -> None:
-        super().__init__(id, request, payload)
+        super().__init__(id, request, payload, line)
         self._line = line
         self._heard: asyncio.Event = late.asyncio.Event()
         self.started = 0
@@ -63,11 +56,6 @@ class AsyncExchange(Incoming):
         """Tell the task that nothing more will come."""
         super().hang_up()
         self._heard.set()
-
-    def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Begin an answer that comes in pieces."""
-        self._line.post(RESULT, self.id, self._stream_head(content_type, http))
-        self.begun = True
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
         """Set the whole answer. If its body is larger than a frame, begin a stream, which `finish` sends."""
@@ -92,10 +80,9 @@ class AsyncExchange(Incoming):
         if not size:
             await self.give_way()
         while start < size:
-            room = 0 if self.cancelled else min(self._line.credit(self.id), MAX_CHUNK)
-            if room:
-                self._line.post(CHUNK, self.id, {}, data[start : start + room])
-                start += room
+            sent = self._send_some(data, start)
+            if sent > start:
+                start = sent
                 await late.asyncio.sleep(0)  # other tasks have their turn, however fast the credit comes
             elif not await self._wait():
                 return
@@ -116,9 +103,7 @@ class AsyncExchange(Incoming):
         while (piece := self._next_piece()) is None:
             if not await self._wait():
                 return b""
-        due = self._credit_due()
-        if due:
-            self._line.post(CREDIT, self.id, {"bytes": due})
+        self._give_credit()
         return piece
 
     async def whole(self) -> bytes:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..call.context import Context
     from ..wire.frames import Frame
 
-    class Line(Protocol):
+    class Sender(Protocol):
         """The way to the init."""
 
         def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
         def credit(self, id: int) -> int:
             """Return how many bytes of the answer's stream may be sent now."""
+
+    class Line(Sender, Protocol):
+        """The way to the init and back, for code that waits."""
 
         def look(self) -> None:
             """Read the frames that have come, without waiting. It is cheap enough to be called for every item."""
@@ -59,7 +62,8 @@ class Incoming:
     """What the init sends for one request, and the answer so far. The code that reads frames hands them to it.
 
     Args:
-        payload: The whole body, unless it is streamed.
+        payload: The whole body, unless it is streamed or `give` brings it.
+        sender: Sends the frames of the answer.
 
     Attributes:
         id: The id of the request's frames.
@@ -69,7 +73,8 @@ class Incoming:
         gone: Whether nothing more will come, because the init's stream has ended or the request has its outcome.
     """
 
-    def __init__(self, id: int, request: dict[str, Any], payload: bytes) -> None:
+    def __init__(self, id: int, request: dict[str, Any], payload: bytes, sender: Sender) -> None:
+        self._sender = sender
         self.id = id
         self.request = request
         self.context: Context
@@ -82,6 +87,10 @@ class Incoming:
         self._ended = not self.streamed
         self._taken = 0
         self._outcome: tuple[int, dict[str, Any], bytes] | None = None
+
+    def give(self, payload: bytes) -> None:
+        """Take the whole body."""
+        self._pieces.append(payload)
 
     def hear(self, frame: Frame) -> None:
         """Take a frame for this request: CHUNK, END, CREDIT or CANCEL."""
@@ -98,13 +107,16 @@ class Incoming:
         self.gone = True
         self.news += 1
 
+    def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
+        """Begin an answer that comes in pieces."""
+        self._answer_once((END, {}, b""))
+        metadata = {**_head(content_type, http), "stream": True}
+        self._sender.post(RESULT, self.id, metadata)
+        self.begun = True
+
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
         """Set the whole answer. It is sent when the adapter has returned."""
-        self._answer_once()
-        metadata: dict[str, Any] = {"content_type": content_type}
-        if http is not None:
-            metadata["http"] = http
-        self._outcome = RESULT, metadata, body
+        self._answer_once((RESULT, _head(content_type, http), body))
 
     def outcome(self) -> tuple[int, dict[str, Any], bytes]:
         """Return the frame that ends the exchange, when the adapter has returned.
@@ -116,17 +128,17 @@ class Incoming:
             raise RuntimeError("the adapter has returned without an answer")
         return self._outcome
 
-    def _answer_once(self) -> None:
+    def _answer_once(self, outcome: tuple[int, dict[str, Any], bytes]) -> None:
         if self._outcome is not None:
             raise RuntimeError("the request is answered already")
+        self._outcome = outcome
 
-    def _stream_head(self, content_type: str, http: dict[str, Any] | None) -> dict[str, Any]:
-        self._answer_once()
-        self._outcome = END, {}, b""
-        metadata: dict[str, Any] = {"content_type": content_type, "stream": True}
-        if http is not None:
-            metadata["http"] = http
-        return metadata
+    def _send_some(self, data: bytes, start: int) -> int:
+        """Send a piece of the answer, as large as the credit allows. Return how far `data` is sent."""
+        room = 0 if self.cancelled else min(self._sender.credit(self.id), MAX_CHUNK)
+        if room:
+            self._sender.post(CHUNK, self.id, {}, data[start : start + room])
+        return start + room
 
     def _next_piece(self, size: int = -1) -> bytes | None:
         """Return up to `size` bytes of the body, b"" at its end, None if nothing has come yet."""
@@ -139,26 +151,20 @@ class Incoming:
         self._taken += len(piece)
         return piece
 
-    def _credit_due(self) -> int:
-        """Return how much credit to give for what was taken. It is not given for every piece, to save frames."""
-        if not self.streamed or self._ended or self.gone or self._taken < STREAM_BYTES // 2:
-            return 0
-        due, self._taken = self._taken, 0
-        return due
+    def _give_credit(self) -> None:
+        """Let the init send as much as was taken. That is not done for every piece, to save frames."""
+        if self.streamed and not (self._ended or self.gone) and self._taken >= STREAM_BYTES // 2:
+            due, self._taken = self._taken, 0
+            self._sender.post(CREDIT, self.id, {"bytes": due})
 
 
 class Exchange(Incoming):
     """One request, for code that waits: a generator, a WSGI application, a function that reads a stream."""
 
     def __init__(self, id: int, request: dict[str, Any], payload: bytes, line: Line) -> None:
-        super().__init__(id, request, payload)
+        super().__init__(id, request, payload, line)
         self._line = line
         self.body = Body(self)
-
-    def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Begin an answer that comes in pieces."""
-        self._line.post(RESULT, self.id, self._stream_head(content_type, http))
-        self.begun = True
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
         """Set the whole answer. A body that is larger than a frame is streamed at once."""
@@ -187,13 +193,10 @@ class Exchange(Incoming):
         self.check()
         start, size = 0, len(data)
         while start < size:
-            seen = self.news
-            room = 0 if self.cancelled else min(self._line.credit(self.id), MAX_CHUNK)
-            if room:
-                self._line.post(CHUNK, self.id, {}, data[start : start + room])
-                start += room
-            else:
+            seen, sent = self.news, self._send_some(data, start)
+            if sent == start:
                 self._wait(seen)
+            start = sent
 
     def take(self, size: int) -> bytes:
         """Return up to `size` bytes of the body as soon as there are any, b"" at its end.
@@ -211,15 +214,18 @@ class Exchange(Incoming):
             if piece is not None:
                 break
             self._wait(seen)
-        due = self._credit_due()
-        if due:
-            self._line.post(CREDIT, self.id, {"bytes": due})
+        self._give_credit()
         return piece
 
     def _wait(self, seen: int) -> None:
         if self.cancelled or self.gone:
             raise CallerGone(GIVEN_UP)
         self._line.wait(self, seen)
+
+
+def _head(content_type: str, http: dict[str, Any] | None) -> dict[str, Any]:
+    """Return RESULT's metadata."""
+    return {"content_type": content_type} if http is None else {"content_type": content_type, "http": http}
 
 
 class Body(io.RawIOBase):

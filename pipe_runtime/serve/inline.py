@@ -40,7 +40,6 @@ class InlineRequests:
         self._queue = queue
         self._thread = get_ident()
         self._exchanges: dict[int, Exchange] = {}
-        self._cancelled: list[Frame] = []  # CANCELs of requests that wait in the loop's queue
         self.reader = Reader(process.connection, process.pipes, process.outbox, process.guard, self.hear)
         process.on_fork.append(self._after_fork)
 
@@ -59,14 +58,12 @@ class InlineRequests:
             found = self._exchanges.get(frame.id)
             if found is not None:
                 found.hear(frame)
-            elif frame.kind == CANCEL:
-                self._cancelled.append(frame)
             if frame.kind == CANCEL:
-                self.reader.look_soon()  # requests that wait behind it may be cancelled too
+                self.reader.look_soon()  # the requests that wait after it may be cancelled, too
         elif frame.kind == DUMP and self._process.log.current is not NOBODY:
             self._answer_dump()
         else:
-            if frame.kind == INVOKE and "stream" in frame.metadata:
+            if frame.kind == INVOKE:  # frames may come for it while it waits for its turn
                 self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.reader)
             self._queue.append(frame)
 
@@ -74,7 +71,7 @@ class InlineRequests:
         """Raise CallerGone if the request was cancelled while it waited for its turn."""
         self.reader.look()
         found = self._exchanges.get(id)
-        if found.cancelled if found is not None else any(cancel.id == id for cancel in self._cancelled):
+        if found is not None and found.cancelled:
             raise CallerGone(GIVEN_UP)
 
     def serve(self, frame: Frame) -> Outcome:
@@ -94,29 +91,20 @@ class InlineRequests:
         exchange = self._exchanges.pop(id, None)
         if exchange is not None:
             exchange.hang_up()  # a thread that it left behind must not wait for the rest of its body
-        if self._cancelled:
-            self._cancelled = [cancel for cancel in self._cancelled if cancel.id > id]
 
     def _answer(self, frame: Frame, work: Callable[[Exchange], None]) -> Outcome:
-        exchange = self._exchange(frame)
+        exchange = self._exchanges.get(frame.id)
+        if exchange is None:
+            exchange = self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.reader)
+        if frame.payload:
+            exchange.give(frame.payload)
+            frame.payload = b""  # the function need not hold the event twice
         try:
             work(exchange)
         except BaseException as error:
             self._invoker.report_unheard(exchange, error)
             raise
         return exchange.outcome()
-
-    def _exchange(self, frame: Frame) -> Exchange:
-        exchange = self._exchanges.get(frame.id)
-        if exchange is None:
-            payload, frame.payload = frame.payload, b""
-            exchange = self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, payload, self.reader)
-            for cancel in self._cancelled:
-                if cancel.id == frame.id:
-                    exchange.hear(cancel)
-            if self.reader.ended:
-                exchange.hang_up()
-        return exchange
 
     def _answer_dump(self) -> None:
         stacks, id = namespace.own("call.stacks"), self._process.log.current.id
