@@ -352,7 +352,7 @@ def test_the_user_nobody_has_no_name(nobody: Place) -> None:
         assert result_of(nobody("surroundings"))["user"] == int(file.read())
 
 
-@pytest.mark.modes(modes.EXEC)  # as above
+@pytest.mark.modes(modes.EXEC)  # a worker from a template has another parent at first
 @pytest.mark.parametrize(("name", "init"), [("sandbox", 2), ("sandbox_pid_1", 1)])
 def test_a_sandbox_is_bare(name: str, init: int, request: pytest.FixtureRequest) -> None:
     place: Place = request.getfixturevalue(name)
@@ -411,7 +411,7 @@ def test_events_with_a_crash_in_their_midst(place: Place) -> None:
 CLOSED = ["".join(numbers) for count in range(4) for numbers in combinations("012", count)]
 
 
-@pytest.mark.modes(modes.EXEC)  # as above
+@pytest.mark.modes(modes.EXEC)  # a worker from a template has another parent at first
 @pytest.mark.parametrize("close", CLOSED)
 def test_closed_descriptors_are_plugged_and_cost_no_result(here: Place, close: str, tmp_path: Path) -> None:
     done = here("big", event={"to": str(tmp_path / "links")}, close=close)
