@@ -7,12 +7,11 @@ and no payload, so a test can replay every history. Times are seconds on any mon
 from __future__ import annotations
 
 import signal
-from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 
 from ..model import Settings
-from .actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from .actions import Action, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from .requests import MANY, Requests, State, Ticket
 
 
 class Phase(Enum):
@@ -27,48 +26,10 @@ class Phase(Enum):
     KILLED = "sent SIGKILL"
 
 
-class State(Enum):
-    """Where a request is."""
-
-    WAITING = "not sent, or to be sent again"
-    SENT = "in the worker's window, not begun"
-    BEGUN = "the worker is at it, and its time runs"
-    LATE = "its time is over; its answer waits for the worker's stacks"
-    ANSWERED = "answered in the worker's place; the worker's own outcome has not come"
-
-
-MANY = 2**63
-"""More requests than there can be: no limit."""
-
 NEVER = float("inf")
 
 UNUSED_BACKOFF_LIMIT = 1.0
 """The longest back-off, in seconds, after workers in a row that ended before they were sent a request."""
-
-
-@dataclass(slots=True)
-class Ticket:
-    """A request as the policy sees it.
-
-    Attributes:
-        id: A number above 0, higher than those of earlier requests.
-        timeout: Seconds from Begin to the end of its time.
-        size: Bytes of its payload.
-        moved: Whether it was in the window of a worker that died before it began the request.
-        streams: Whether its result is on its way in pieces.
-        state: Where it is.
-        ends: When its time is over, once it has begun.
-        cause: Why it is LATE.
-    """
-
-    id: int
-    timeout: float
-    size: int = 0
-    moved: bool = False
-    streams: bool = False
-    state: State = State.WAITING
-    ends: float = 0.0
-    cause: Cause | None = None
 
 
 class Policy:
@@ -78,8 +39,7 @@ class Policy:
     worker is told only between its Start and its death. A request has exactly one end: an outcome that counts, or an
     Answer. It is sent to a second worker only if the first cannot have begun it.
 
-    A worker begins requests in the order in which it was sent them. A request that it was sent beyond `concurrency`
-    waits in its window. If the worker dies, such a request goes to the next worker, once, and is sent alone.
+    If a worker dies, the requests that wait in its window go to the next worker, once, and are sent alone.
     A policy without requests runs a template: `begin`, `ready` and `finish` are enough.
 
     Attributes:
@@ -92,8 +52,7 @@ class Policy:
         cooperative: Whether the worker answers DUMP and hears CANCEL while requests run. To be set before `ready`. Any
             other worker hears CANCEL only while it streams a result.
         deadline: When `tick` is due; None if only an event counts.
-        limit: Requests that the worker may have at once. See `pace`.
-        in_flight: Requests that have no outcome yet, sent or not.
+        limit: Requests that the worker may have at once, if its window has more. See `pace`.
     """
 
     def __init__(self, settings: Settings, concurrency: int = 1) -> None:
@@ -106,20 +65,12 @@ class Policy:
         self.cooperative = False
         self.deadline: float | None = None
         self.limit = MANY
-        self.in_flight = 0
-        self._waiting: deque[Ticket] = deque()
-        self._queued: deque[Ticket] = deque()  # SENT
-        self._running: dict[int, Ticket] = {}  # BEGUN, LATE or ANSWERED
-        self._sent_bytes = 0  # of the queued and the running
-        self._alone = False  # the last one that was sent had been moved: none is sent after it
-        self._slots = concurrency  # of this worker
-        self._window = settings.window_requests, settings.window_bytes
+        self._requests = Requests(concurrency, (settings.window_requests, settings.window_bytes))
         self._was_ready = False
-        self._closed = False  # its stream is at its end
+        self._closed = False  # the worker's stream is at its end
         self._gone = False  # it is dead
-        self._taken = 0  # requests that this worker was sent
         self._retiring = False  # it is sent nothing more, and stops after what it has
-        self._fault: Cause | None = None  # why this worker is ended, if its start failed
+        self._fault: Cause | None = None  # why it is ended, if its start failed
         self._force_at = NEVER  # an end was asked for: when the worker is sent SIGTERM
         self._tell_at = NEVER  # before that, when one that hears of it is told to give up its requests
         self._answer_at: float | None = None  # the stacks were asked for: when the late requests are answered
@@ -132,9 +83,14 @@ class Policy:
         self._unused = 0  # workers in a row that ended before they were sent a request
 
     @property
+    def in_flight(self) -> int:
+        """Requests that have no outcome yet, sent or not."""
+        return self._requests.in_flight
+
+    @property
     def was_used(self) -> bool:
         """Whether the worker was sent a request."""
-        return self._taken > 0
+        return self._requests.taken > 0
 
     @property
     def loading(self) -> bool:
@@ -157,8 +113,8 @@ class Policy:
         """
         if self.finishing:
             raise ValueError("no request is taken any more")
-        self._waiting.append(ticket)
-        self.in_flight += 1
+        self._requests.waiting.append(ticket)
+        self._requests.in_flight += 1
         return self._go_on(now)
 
     def submit_if_idle(self, ticket: Ticket, now: float) -> bool:
@@ -167,13 +123,17 @@ class Policy:
         Returns:
             True: The actions are Send and Begin. False: Nothing has changed, and `submit` is to be called.
         """
-        if self.phase is not Phase.SERVING or self._waiting or self.finishing or self._gone or self._retiring:
+        requests = self._requests
+        if self.phase is not Phase.SERVING or requests.waiting or self.finishing or self._gone or self._retiring:
             return False
-        running = self._running
-        if len(running) >= self._slots or len(running) >= self.limit or (running and not self._has_room(ticket)):
+        running = requests.running
+        runs = len(running)
+        if runs >= requests.slots or runs >= self.limit or (runs and not requests.has_room(ticket)):
             return False
-        self.in_flight += 1
-        self._count(ticket)
+        requests.in_flight += 1
+        requests.count(ticket)
+        self._unused = 0
+        self._retiring = requests.taken == self.settings.max_requests
         ticket.state = State.BEGUN
         ends = ticket.ends = now + ticket.timeout
         running[ticket.id] = ticket
@@ -187,7 +147,7 @@ class Policy:
         It keeps those that it was sent already.
         """
         self.limit = max(limit, self.concurrency) if limit else 0
-        return self._go_on(now) if self._waiting else []
+        return self._go_on(now) if self._requests.waiting else []
 
     def finish(self, now: float) -> list[Action]:
         """Take no more requests, and stop the worker once those that are there have their outcomes."""
@@ -203,7 +163,7 @@ class Policy:
         if self._force_at == NEVER:
             self._force_at = now + self.settings.grace
             self._tell_at = now + self.settings.grace / 2
-        actions = [*self._answer_waiting(Cause.STOPPED), *self._go_on(now)]
+        actions = [*self._requests.answer_waiting(Cause.STOPPED), *self._go_on(now)]
         if self.phase is Phase.STARTING:
             self._due_by(self._force_at)
         elif self._is_serving():
@@ -216,13 +176,12 @@ class Policy:
         hears = self._hears()
         self._force_at = min(self._force_at, now + self.settings.grace if hears else now)
         self._tell_at = now
-        actions = self._answer_waiting(Cause.STOPPED)
-        idle = self.phase is Phase.SERVING and not self._running and not self._queued
-        if idle or self.phase is Phase.NONE:
+        actions: list[Action] = [*self._requests.answer_waiting(Cause.STOPPED)]
+        if self.phase is Phase.NONE or (self.phase is Phase.SERVING and not self._requests.running):
             return [*actions, *self._go_on(now)]
         if self._is_serving() and hears:
             return [*actions, *self._tell(now)]
-        actions += self._give_up_all(Cause.STOPPED)
+        actions += self._give_up_all()
         if self.phase is Phase.STARTING or self._is_serving():
             actions += self._terminate(now)
         return actions
@@ -242,13 +201,13 @@ class Policy:
     def hello(self, window_requests: int, window_bytes: int) -> None:
         """HELLO came, and says how much the worker lets wait unanswered."""
         settings = self.settings
-        self._window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
+        self._requests.window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
     def serves(self, requests: int) -> None:
         """READY says how many requests the worker runs at once. One of several gets no more than that."""
         if self.concurrency > 1:
-            self._slots = min(self.concurrency, max(requests, 1))
-            self._window = min(self._window[0], self._slots), self._window[1]
+            slots = self._requests.slots = min(self.concurrency, max(requests, 1))
+            self._requests.window = min(self._requests.window[0], slots), self._requests.window[1]
 
     def ready(self, now: float) -> list[Action]:
         """READY came."""
@@ -266,29 +225,26 @@ class Policy:
         Returns:
             Whether it counts as that request's outcome, and the actions.
         """
-        ticket = self._running.pop(id, None)
+        requests = self._requests
+        ticket = requests.take(id)
         if ticket is None:
             return False, self.violation(now)
-        self._sent_bytes -= ticket.size
         actions: list[Action] = []
         counts = ticket.state is State.BEGUN
-        if counts:
-            self.in_flight -= 1
-        else:
-            if ticket.state is State.LATE:
-                actions.append(self._answer(ticket))
+        if not counts:
+            actions += requests.answer([ticket])
             self._recover(now)
         if self.phase is Phase.SERVING:
-            self.deadline = self._due() if self._running else None
+            self.deadline = self._due() if requests.running else None
         elif self.phase is Phase.DRAINING:
             self.deadline = self._due()
-        if self._queued or self._waiting or self.finishing or self._retiring:
+        if requests.queued or requests.waiting or self.finishing or self._retiring:
             actions += self._go_on(now)
         return counts, actions
 
     def streams(self, id: int) -> None:
         """Note that the worker streams the result of request `id`. It hears CANCEL between two pieces."""
-        ticket = self._running.get(id)
+        ticket = self._requests.running.get(id)
         if ticket is not None:
             ticket.streams = True
             if self._is_serving():
@@ -299,10 +255,10 @@ class Policy:
 
         The worker has the grace time to come to the stream's end.
         """
-        ticket = self._running.get(id)
+        ticket = self._requests.running.get(id)
         if ticket is None or ticket.state is not State.BEGUN:
             return []  # its end is decided
-        actions: list[Action] = [self._answer(ticket, Cause.TOO_LARGE)]
+        actions: list[Action] = [*self._requests.answer([ticket], Cause.TOO_LARGE)]
         if self._is_serving() and not self._gone:
             actions.append(Cancel(id))
             self._cancel_ends = now + self.settings.grace
@@ -312,10 +268,8 @@ class Policy:
 
     def not_loaded(self, now: float) -> list[Action]:
         """The worker's last word is that it cannot load the handler. To try again would not help."""
-        self.finishing = True
-        self.failure = Cause.NOT_LOADED
         self._enter(Phase.STOPPING, now + self.settings.grace)
-        return [*self._answer_sent(Cause.NOT_LOADED), *self._answer_waiting(Cause.NOT_LOADED)]
+        return self._fail(Cause.NOT_LOADED)
 
     def violation(self, now: float) -> list[Action]:
         """The worker broke the protocol: nothing counts that it says from here on, or may have begun before."""
@@ -344,23 +298,23 @@ class Policy:
 
     def died(self, now: float) -> list[Action]:
         """The worker is dead, and everything that it had written before has been told."""
-        tickets = list(self._running.values())
-        actions: list[Action] = [self._answer(each, Cause.DIED) for each in tickets if each.state is not State.ANSWERED]
-        self._take_back(moved=self._was_ready)
+        actions: list[Action] = [*self._requests.answer(self._requests.running.values(), Cause.DIED)]
+        was_used = self.was_used
+        self._let_go(moved=self._was_ready)
         self._postponed_at = None
         fault, self._fault = self._fault, None
         if self._force_at != NEVER:
-            actions += self._answer_waiting(Cause.STOPPED)
+            actions += self._requests.answer_waiting(Cause.STOPPED)
         elif not self._was_ready:
             actions += self._failed_start(fault or Cause.START_FAILED, now)
-        elif self.settings.prestart and not self._taken:  # the next one may end like that, too
+        elif self.settings.prestart and not was_used:  # the next one may end like that, too
             self.deadline = now + min(self.settings.backoff * 2**self._unused, UNUSED_BACKOFF_LIMIT)
             self._unused = min(self._unused + 1, 16)
         return [*actions, *self._go_on(now)]
 
     def postponed(self, now: float) -> list[Action]:
         """No worker can be started just now, and none has failed: try again soon, but not for ever."""
-        self._take_back(moved=False)
+        self._let_go(moved=False)
         if self._postponed_at is None:
             self._postponed_at = now
         self.deadline = now + self.settings.backoff
@@ -372,10 +326,7 @@ class Policy:
 
     def exec_failed(self, now: float) -> list[Action]:
         """The worker's program could not be executed, and the worker is dead. To try again would not help."""
-        self.finishing = True
-        self.failure = Cause.START_FAILED
-        answers = [*self._answer_sent(Cause.START_FAILED), *self._answer_waiting(Cause.START_FAILED)]
-        return [*answers, *self.died(now)]
+        return [*self._fail(Cause.START_FAILED), *self.died(now)]
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -397,95 +348,70 @@ class Policy:
     def _go_on(self, now: float) -> list[Action]:
         """Start, feed or stop a worker, as the requests ask for it."""
         actions: list[Action] = []
+        requests = self._requests
         if self.phase is Phase.NONE:
-            if self._waiting and self.deadline is None:
+            if requests.waiting and self.deadline is None:
                 actions += self._start(now)
-            elif self.finishing and not self._waiting:
+            elif self.finishing and not requests.waiting:
                 self.ended = True
                 self.deadline = None
-        if self._queued and self._was_ready:
+        if requests.queued and self._was_ready and len(requests.running) < requests.slots:
             actions += self._begin_queued(now)
         if (self.phase is Phase.SERVING or self.phase is Phase.STARTING) and not self._gone:
-            while self._waiting and self._may_send():
-                ticket = self._waiting.popleft()
-                ticket.state = State.SENT
-                self._queued.append(ticket)
-                self._count(ticket)
-                actions.append(Send(ticket.id))
-                if self._was_ready:
+            while requests.waiting and self._may_send(requests.waiting[0]):
+                actions.append(Send(requests.send().id))
+                self._unused = 0
+                self._retiring = self._retiring or requests.taken == self.settings.max_requests
+                if self._was_ready and len(requests.running) < requests.slots:
                     actions += self._begin_queued(now)
-            idle = not self._running and not self._queued
-            if idle and (self._retiring or (self.finishing and not self._waiting)):
+            idle = not requests.running and not requests.queued
+            if idle and (self._retiring or (self.finishing and not requests.waiting)):
                 self._enter(Phase.STOPPING, now + self.settings.stop_timeout)
                 actions.append(Stop())
         return actions
 
     def _start(self, now: float) -> list[Action]:
         self._was_ready = self._closed = self.cooperative = self._retiring = False
-        self._taken = 0
-        self._slots = self.concurrency
+        self._requests.taken = 0
+        self._requests.slots = self.concurrency
         self._enter(Phase.STARTING, now + self.settings.start_timeout)
         return [Start()]
 
-    def _count(self, ticket: Ticket) -> None:
-        """Count a request that is sent to this worker."""
-        self._sent_bytes += ticket.size
-        self._alone = ticket.moved
-        self._unused = 0
-        self._taken += 1
-        if self._taken == self.settings.max_requests:
-            self._retiring = True
-
-    def _may_send(self) -> bool:
-        """Return whether the worker may be sent the first of the waiting requests."""
-        inside = len(self._running) + len(self._queued)
-        return not self._retiring and inside < self.limit and (not inside or self._has_room(self._waiting[0]))
-
-    def _has_room(self, ticket: Ticket) -> bool:
-        """Return whether the worker may have this request besides those that it has.
-
-        A request that lost one worker to its neighbour is never again sent behind another one, nor before one.
-        """
-        if self.phase is Phase.STARTING or ticket.moved or self._alone:
+    def _may_send(self, ticket: Ticket) -> bool:
+        """Return whether the worker may be sent this request. Before READY it has one at most."""
+        requests = self._requests
+        inside = len(requests.running) + len(requests.queued)
+        if self._retiring or inside >= self.limit:
             return False
-        requests, size = self._window
-        return len(self._running) + len(self._queued) < requests and self._sent_bytes + ticket.size <= size
+        return not inside or (self._was_ready and requests.has_room(ticket))
 
     def _begin_queued(self, now: float) -> list[Action]:
-        """Let the requests begin for which the worker has a slot: it begins them in the order of their sending."""
-        actions: list[Action] = []
-        while self._queued and len(self._running) < self._slots:
-            ticket = self._queued.popleft()
-            ticket.state = State.BEGUN
-            ticket.ends = now + ticket.timeout
-            self._running[ticket.id] = ticket
-            if self._is_serving():
+        begun = self._requests.begin(now)
+        if self.phase is Phase.SERVING or self.phase is Phase.DRAINING:
+            for ticket in begun:
                 self._due_by(min(ticket.ends, self._patience()))
-            # Any other worker is about to end and has no clock. What it answers until then counts.
-            if self.phase is not Phase.KILLED:
-                actions.append(Begin(ticket.id))
-        return actions
+        # Any other worker is about to end and has no clock. What it answers until then counts.
+        return [] if self.phase is Phase.KILLED else [Begin(ticket.id) for ticket in begun]
 
-    def _take_back(self, moved: bool) -> None:
-        """Forget the worker, and let the requests wait again that it has not begun."""
-        while self._queued:
-            ticket = self._queued.pop()
-            ticket.state, ticket.moved = State.WAITING, ticket.moved or moved
-            self._waiting.appendleft(ticket)
-        self._running.clear()
-        self._sent_bytes = 0
+    def _let_go(self, moved: bool) -> None:
+        """Go over to having no worker. Its requests that it has not begun wait again, as moved ones if it was ready."""
+        self._requests.take_back(moved)
         self._gone = False
         self._enter(Phase.NONE)
 
     def _failed_start(self, cause: Cause, now: float) -> list[Action]:
         self._failed_starts += 1
         if self._failed_starts >= self.settings.start_attempts:
-            self.finishing = True
-            self.failure = cause
-            return self._answer_waiting(cause)
+            return self._fail(cause)
         delay = self.settings.backoff * 2 ** (self._failed_starts - 1)
         self.deadline = now + min(delay, self.settings.backoff_limit)
         return []
+
+    def _fail(self, cause: Cause) -> list[Action]:
+        """Answer everything, since no worker can be had."""
+        self.finishing = True
+        self.failure = cause
+        return [*self._requests.answer_sent(cause), *self._requests.answer_waiting(cause)]
 
     # When something is due
 
@@ -494,7 +420,7 @@ class Policy:
 
     def _hears(self) -> bool:
         """Return whether the worker hears a CANCEL for what it runs."""
-        running = self._running.values()
+        running = self._requests.running.values()
         all_stream = len(running) > 0 and all(ticket.streams for ticket in running)
         return self._was_ready and (self.cooperative or all_stream)
 
@@ -504,7 +430,7 @@ class Policy:
 
     def _due(self) -> float | None:
         """Return when something is due about a worker that serves or drains; None if only an event counts."""
-        due = [ticket.ends for ticket in self._running.values() if ticket.state is State.BEGUN]
+        due = [ticket.ends for ticket in self._requests.running.values() if ticket.state is State.BEGUN]
         if due:
             due.append(self._patience())
         if self._answer_at is not None:
@@ -521,14 +447,14 @@ class Policy:
         """The time is over of requests, of the wait for their stacks, or of an end that was asked for."""
         if now >= self._tell_at and self._hears():
             return self._tell(now)
-        patience = self._patience()
-        for ticket in self._running.values():
+        requests, patience = self._requests, self._patience()
+        for ticket in requests.running.values():
             if ticket.state is State.BEGUN and min(ticket.ends, patience) <= now:
                 ticket.state = State.LATE
                 ticket.cause = Cause.TIMED_OUT if ticket.ends <= patience else Cause.STOPPED
         actions: list[Action] = []
         if self._answer_at is None:
-            if not self._late():  # those that were answered and cancelled ignore it
+            if not requests.late:  # those that were answered and cancelled ignore it
                 return self._terminate(now)
             actions += self._ask(now)
         elif self._signal_at is not None and now >= self._signal_at:
@@ -536,9 +462,9 @@ class Policy:
             actions.append(Dump())
         elif now >= self._answer_at:
             # One that serves several at once reads while they run. To end it would end the neighbours, too.
-            if not self._was_ready or not (self._slots > 1 or self._hears()):
+            if not self._was_ready or not (requests.slots > 1 or self._hears()):
                 return self._terminate(now)
-            answers = self._answer_late()
+            answers = requests.answer(requests.late)
             actions += [*answers, *(Cancel(answer.id) for answer in answers)]
             self._answer_at = None
             self._cancel_ends = now + self.settings.grace
@@ -547,11 +473,10 @@ class Policy:
 
     def _give_up_start(self, now: float) -> list[Action]:
         """The worker is not ready in time. The request that waits in it, if one does, gets the error."""
+        requests = self._requests
         self._fault = Cause.STOPPED if now >= self._force_at else Cause.START_TIMED_OUT
-        for ticket in self._queued:
+        for ticket in requests.begin(now):
             ticket.state, ticket.cause = State.LATE, self._fault
-            self._running[ticket.id] = ticket
-        self._queued.clear()
         actions = self._ask(now)
         self.deadline = self._due()
         return actions
@@ -574,39 +499,37 @@ class Policy:
         """
         if not self._was_ready or now >= self._force_at:
             return
-        if not self._late():
+        requests = self._requests
+        if not requests.late:
             self._answer_at = None  # no answer waits for the stacks any more
-        asked = self.phase is Phase.DRAINING or (self.phase is Phase.TERMINATING and self._slots == 1)
-        if not asked or self._closed:
-            return
-        if all(ticket.state is State.BEGUN for ticket in self._running.values()):
+        asked = self.phase is Phase.DRAINING or (self.phase is Phase.TERMINATING and requests.slots == 1)
+        if asked and not self._closed and all(each.state is State.BEGUN for each in requests.running.values()):
             self._enter(Phase.SERVING)
 
     # How it ends
 
     def _tell(self, now: float) -> list[Action]:
         """Tell the worker to give up all requests, tidy up and end, before it is sent SIGTERM."""
-        actions = self._give_up_all(Cause.STOPPED)
+        actions = self._give_up_all()
         self._enter(Phase.STOPPING, max(now, self._force_at))
         return actions if self._gone else [*actions, Stop()]
 
-    def _give_up_all(self, cause: Cause) -> list[Action]:
-        """Answer all that the worker was sent, and cancel it, or a worker that survives SIGTERM would begin it."""
-        answers = self._answer_sent(cause)
-        if self._gone or not self._was_ready or self.phase not in (Phase.SERVING, Phase.DRAINING, Phase.TERMINATING):
-            return [*answers]
-        return [*answers, *(Cancel(answer.id) for answer in answers)]
+    def _give_up_all(self) -> list[Action]:
+        """Answer all that the worker was sent, and cancel it: or it would begin the rest if it survives SIGTERM."""
+        answers = self._requests.answer_sent(Cause.STOPPED)
+        reads = self._was_ready and not self._gone and (self._is_serving() or self.phase is Phase.TERMINATING)
+        return [*answers, *(Cancel(answer.id) for answer in answers if reads)]
 
     def _break_off(self, cause: Cause, now: float) -> list[Action]:
         """Kill the worker and answer all that it was sent: it is not asked how far it has come."""
-        actions: list[Action] = [*self._answer_sent(cause)]
+        actions: list[Action] = [*self._requests.answer_sent(cause)]
         if self.phase is not Phase.KILLED:
             self._fault = self._fault or cause
             actions += self._kill(now)
         return actions
 
     def _terminate(self, now: float) -> list[Action]:
-        actions: list[Action] = [*self._answer_late()]
+        actions: list[Action] = [*self._requests.answer(self._requests.late)]
         self._enter(Phase.TERMINATING, now + self.settings.grace)
         return actions if self._gone else [*actions, Signal(signal.SIGTERM)]
 
@@ -622,29 +545,6 @@ class Policy:
             return [Sweep()]
         self.deadline = None
         return [Lose()]
-
-    def _late(self) -> list[Ticket]:
-        return [ticket for ticket in self._running.values() if ticket.state is State.LATE]
-
-    def _answer(self, ticket: Ticket, cause: Cause = Cause.STOPPED) -> Answer:
-        """Give a request its end. A cause of its own comes first."""
-        ticket.state = State.ANSWERED
-        self.in_flight -= 1
-        return Answer(ticket.id, ticket.cause or cause)
-
-    def _answer_late(self) -> list[Answer]:
-        return [self._answer(ticket) for ticket in self._late()]
-
-    def _answer_sent(self, cause: Cause) -> list[Answer]:
-        self._running.update((ticket.id, ticket) for ticket in self._queued)
-        self._queued.clear()
-        tickets = list(self._running.values())
-        return [self._answer(ticket, cause) for ticket in tickets if ticket.state is not State.ANSWERED]
-
-    def _answer_waiting(self, cause: Cause) -> list[Action]:
-        actions: list[Action] = [self._answer(ticket, cause) for ticket in self._waiting]
-        self._waiting.clear()
-        return actions
 
     def _enter(self, phase: Phase, deadline: float | None = None) -> None:
         """Go over to a phase in which the worker's stacks are not awaited."""

@@ -13,7 +13,8 @@ import pytest
 from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Dispatcher, lanes_for
 from pipe_init.model import PROCESS, REQUEST, Function, Settings
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.policy import Phase, Policy, Ticket
+from pipe_init.policy.policy import Phase, Policy
+from pipe_init.policy.requests import Ticket
 
 SETTINGS = Settings(backoff=0.25, start_attempts=2, window_requests=4)
 ONE_EACH = replace(SETTINGS, window_requests=1, max_requests=1, prestart=True)
@@ -46,7 +47,7 @@ class Lane:
         if self.policy.phase is Phase.NONE:
             self.submit()
             self.ready()
-            self.policy.outcome(next(iter(self.policy._running)), 0.0)
+            self.policy.outcome(next(iter(self.policy._requests.running)), 0.0)
         self.policy.hello(64, 1 << 20)
         self.policy.serves(64)
         self.policy.ready(0.0)
@@ -238,7 +239,7 @@ class TestAProcessForEachRequest:
 
     def test_one_that_has_served_is_not_chosen(self) -> None:
         served = Lane(ONE_EACH).ready().submit()
-        served.policy.outcome(next(iter(served.policy._running)), 0.0)
+        served.policy.outcome(next(iter(served.policy._requests.running)), 0.0)
         assert served.policy.phase is Phase.STOPPING
         fresh = Lane(ONE_EACH).ready()
         assert spread(served, fresh, isolation=REQUEST, workers=2).choose() is fresh
