@@ -199,11 +199,12 @@ def asked_for(source: str) -> Iterator[str]:
 # status codes; and the pair of sockets on which a template receives descriptors.
 HARMLESS = {
     "asgi.py": {"asyncio", "urllib.parse"},
-    "event_function.py": {"asyncio"},
+    "async_exchange.py": {"asyncio"},
     "http_response.py": {"http"},
     "lifespan.py": {"asyncio"},
     "tasks.py": {"asyncio"},
-    "control.py": {"_socket"},
+    "fork_server.py": {"_socket"},
+    "process.py": {"_socket"},
     "template_socket.py": {"_socket"},
     "http_trigger.py": {"urllib.parse"},
 }

@@ -24,7 +24,7 @@ from .grouped import Count, Decorated, Line, Megabytes, Number, Seconds, option
 LAMBDA, FC, NONE = "lambda", "fc", "none"
 PLATFORMS = (LAMBDA, FC, NONE)
 
-MEANS: Mapping[str, Mapping[str, object]] = {
+PLATFORM_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     LAMBDA: {"log_style": "lambda", "error_style": "lambda"},
     FC: {"raw": True, "log_style": "fc", "error_style": "fc"},
     NONE: {},
@@ -68,7 +68,7 @@ def of_platform(context: click.Context, parameter: click.Parameter, value: Any) 
     name, platform = str(parameter.name), context.params.get("platform")
     if platform is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT:
         return value
-    return MEANS[platform].get(name, value)
+    return PLATFORM_DEFAULTS[platform].get(name, value)
 
 
 def _declared(group: str, help: str, short: str = "", **settings: Any) -> Any:
