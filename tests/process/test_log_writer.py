@@ -335,6 +335,15 @@ def test_a_thousand_requests_ten_at_once(tmp_path: Path, define: str, wait: str)
         ]
 
 
+@pytest.mark.parametrize("define", ["def", "async def"])
+def test_a_line_without_an_end_comes_before_the_outcome_of_its_request(tmp_path: Path, define: str) -> None:
+    with RuntimeProcess(tmp_path, f"{define} handler(event, context):\n    print('begun', end='')\n") as runtime:
+        runtime.start(concurrency=10)
+        for id in (1, 2):
+            runtime.call()
+            assert [(line.id, line.payload) for line in runtime.lines] == [(id, b"begun")]
+
+
 @pytest.mark.parametrize("concurrency", [1, 10])
 @pytest.mark.parametrize("define", ["def", "async def"])
 def test_info_of_a_function_that_has_not_imported_logging_at_first(

@@ -19,10 +19,12 @@ from pipe_init.cli.function.checks import MAX_ASKED
 from pipe_init.cli.function.describe import describe_function
 from pipe_init.cli.function.http_request import http_metadata, parse_header, parse_request
 from pipe_init.cli.options.run_options import RunOptions
+from pipe_init.cli.results.exit_codes import exit_code
 from pipe_init.cli.results.http_response import response_head, response_pieces, response_status
 from pipe_init.cli.run import run
 from pipe_init.cli.runs.event_input import read_event
 from pipe_init.kernel.signals import Signals
+from pipe_init.model import Outcome
 from pipe_runtime.wire.connection import INIT, Connection
 from pipe_runtime.wire.messages import BYTES, HELLO, INVOKE, VERSION
 from pipe_testing.supervision import installed_signals
@@ -284,6 +286,12 @@ class TestBody:
 )
 def test_status(http: dict[str, Any], status: int) -> None:
     assert response_status(http) == status
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (404, 0), (499, 0), (500, 1), (599, 1)])
+def test_a_status_of_500_or_more_is_a_failure(status: int, code: int) -> None:
+    assert exit_code(Outcome("r-1", http={"status": status})) == code
+    assert exit_code(Outcome("r-1", http={"status": status}, exit_code=137)) == 137
 
 
 class TestHead:
