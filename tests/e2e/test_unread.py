@@ -48,13 +48,18 @@ def events(folder: Path) -> Iterator[str]:
     yield "events"
 
 
-def available(stream: IO[bytes] | None, seconds: float) -> bytes:
-    """Return what arrives within these seconds."""
+def available(stream: IO[bytes] | None, seconds: float, lines: int = 1) -> bytes:
+    """Wait until this many lines have come. Return them, with what arrives within these seconds after them."""
     assert stream is not None
-    found, ends = b"", time.monotonic() + seconds
+    found, ends = b"", time.monotonic() + HANGS
     while (left := ends - time.monotonic()) > 0:
         if select.select([stream], [], [], left)[0]:
-            found += os.read(stream.fileno(), 65536)
+            data = os.read(stream.fileno(), 65536)
+            assert data, f"the end came after {found!r}"
+            if found.count(b"\n") < lines <= (found + data).count(b"\n"):
+                ends = time.monotonic() + seconds
+            found += data
+    return found
     return found
 
 
@@ -188,7 +193,7 @@ def test_progress_on_a_terminal_that_was_stopped(pipe_init: PipeInit, folder: Pa
         with popen(
             pipe_init, "run", "index.handler", "-t", "0.6", "--events", "events", cwd=folder, stderr=program
         ) as run:
-            assert available(run.stdout, 1.6).split() == [b"%d" % number for number in range(10)]
+            assert available(run.stdout, 0.3, lines=10).split() == [b"%d" % number for number in range(10)]
             assert run.poll() is None
             os.write(person, b"\x11")  # Ctrl-Q
             seen = b""
