@@ -334,11 +334,12 @@ def test_every_history_ends_with_a_line_for_each_event(
 
 
 def last(number: int) -> int:
-    """Choose the last worker, and choose the reader of the output only if nothing else can happen."""
+    """Always choose the last possibility."""
     return number - 1
 
 
 def first(number: int) -> int:
+    """Always choose the first possibility."""
     return 0
 
 

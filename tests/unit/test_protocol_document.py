@@ -154,7 +154,7 @@ CONVERSATIONS = {
         "runtime CHUNK, init CANCEL, runtime END, init STOP, init EOF, runtime EOF",
     ),
 }
-"""The heading in the document and the roles of the sides, by the name of the golden file."""
+"""For each golden file: the heading in the document, and the sender and kind of each message in order."""
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
