@@ -1,6 +1,6 @@
 """Give each thread and task a tag of its own, and keep their lines apart, while a worker runs several requests at once.
 
-A LogWriter loads this module when its worker gets `concurrency` above 1. This module knows no frames.
+It is loaded if a worker's `concurrency` is above 1. It knows no frames.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .writer import LogWriter
+
+
+def separate(log: LogWriter) -> None:
+    """Give each context a tag of its own from now on."""
+    log.contexts = Contexts(log)
 
 
 class Contexts:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
-    from .writer import Tag
-
 
 def text_of(value: object) -> str:
     """Return str(value), or a text that says that it could not be read."""
@@ -122,7 +120,7 @@ def _on_one_line(line: str) -> str:
     return line
 
 
-def record_line(record: logging.LogRecord, tag: Tag, level: str, known: Collection[str]) -> str:
+def record_line(record: logging.LogRecord, tag: Any, level: str, known: Collection[str]) -> str:
     """Return a log record as JSON, without a line break.
 
     The fields are Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId, location
@@ -132,7 +130,7 @@ def record_line(record: logging.LogRecord, tag: Tag, level: str, known: Collecti
     those.
 
     Args:
-        tag: The request that it belongs to.
+        tag: The Tag of the request that it belongs to.
         level: The name to show.
         known: The attributes of every record.
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO
 
-    from .writer import LogWriter
-
 LEVEL_NAME = 32
 """Characters of a level's name in a LOG frame: a function chooses the names, and the head must stay small."""
 
@@ -24,7 +22,7 @@ _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(mess
 _MOMENT = "%Y-%m-%dT%H:%M:%S"
 
 
-def put(module: Any, log: LogWriter, tracebacks: Callable[[], Any]) -> None:
+def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
     """Put a handler on the root logger, and set the root logger's level.
 
     The handler's class has the name of Lambda's, and in the text style a plain Formatter, because code that was written
@@ -33,7 +31,7 @@ def put(module: Any, log: LogWriter, tracebacks: Callable[[], Any]) -> None:
 
     Args:
         module: The function's `logging`.
-        log: Where records go.
+        log: The LogWriter that takes the records.
         tracebacks: Returns the module `tracebacks`.
     """
     root, records = module.root, log.records

@@ -17,7 +17,7 @@ from ..io.stdio import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from contextvars import Token
     from types import ModuleType
     from typing import Any
@@ -29,8 +29,7 @@ NAME = 128
 """Characters of a request id in the metadata of a LOG frame: with PIECE bytes of text the frame fits PIPE_BUF."""
 
 JSON_LINE = 256 * 1024
-"""Bytes of a printed line that the JSON style waits for, since an object is sent whole: the size of a log event of
-CloudWatch. A longer line becomes several objects."""
+"""Bytes of a line that the JSON style waits for: a log event of CloudWatch. A longer line becomes several objects."""
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # of the platforms: the level in `logging`
@@ -57,16 +56,6 @@ NOBODY = Tag()
 """The tag of a line that belongs to no request."""
 
 
-def log_settings(format: str, level: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the format and the level of the log, unchecked: HELLO's if it has them, else the platform's variables.
-
-    ALIYUN_FC_LOG_LEVEL is Function Compute's, the other two are Lambda's.
-    """
-    format = format or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
-    level = level or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL") or "INFO"
-    return format, level
-
-
 class LogWriter:
     """Take lines from all of the function's threads and tasks, and send them.
 
@@ -77,7 +66,8 @@ class LogWriter:
             same lock that `send` takes: with two locks, a signal handler that prints could wait for ever.
 
     Attributes:
-        current: The tag of the request that runs, as long as one runs at a time; `per_context` ends that.
+        contexts: A Contexts, while the worker runs several requests at once; otherwise None.
+        current: The tag of the request that runs, while there is no `contexts`.
         forked: Whether this is a child that the function has forked.
         level: The root logger's level, by its name in `logging`.
         records: The module `records`, in the JSON style.
@@ -91,7 +81,7 @@ class LogWriter:
         self.level = "INFO"
         self.records: ModuleType | None = None
         self._streams: list[LogStream] = []
-        self._contexts: Any = None  # a Contexts, once there is one for each thread or task
+        self.contexts: Any = None
 
     def configure(self, format: str, level: str) -> None:
         """Set the style of lines and the root logger's level. Call it before any code of the function runs.
@@ -108,15 +98,10 @@ class LogWriter:
             self.level = "INFO"
             self.write(f"pipe_runtime: there is no log level {level[:32]!r}; it is INFO")
 
-    def per_context(self) -> None:
-        """Give each context, of a thread or a task, a tag of its own from now on. `current` counts no more."""
-        if self._contexts is None:
-            self._contexts = namespace.own("log.contexts").Contexts(self)
-
     def enter(self, tag: Tag) -> Token[Tag] | None:
         """Let what this context and its copies write belong to `tag`; without contexts, what anything writes."""
-        if self._contexts is not None:
-            return self._contexts.enter(tag)  # type: ignore[no-any-return]
+        if self.contexts is not None:
+            return self.contexts.enter(tag)  # type: ignore[no-any-return]
         self.current = tag
         return None
 
@@ -124,16 +109,12 @@ class LogWriter:
         """End what `enter` has begun, in the same context. The request's lines end with `flush_request`."""
         if token is None:
             self.current = NOBODY
-        elif self._contexts is not None:
-            self._contexts.leave(token)
+        elif self.contexts is not None:
+            self.contexts.leave(token)
 
     def tag(self) -> Tag:
         """Return the tag of a line that is written here and now."""
-        return self.current if self._contexts is None else self._contexts.tag()
-
-    def runs(self, id: int) -> bool:
-        """Return whether a line may have this id."""
-        return self._contexts is None or self._contexts.runs(id)
+        return self.current if self.contexts is None else self.contexts.tag()
 
     def open_streams(self) -> None:
         """Put streams of this writer in the place of sys.stdout and sys.stderr, and of those with two underscores."""
@@ -156,18 +137,18 @@ class LogWriter:
         text = message.rstrip("\n").encode("utf-8", "backslashreplace")
         if tag is None:
             tag = self.tag()
-        elif self._contexts is not None:
-            tag = self._contexts.settled(tag)
+        elif self.contexts is not None:
+            tag = self.contexts.settled(tag)
         self._print("log", tag, text, [text])
 
     def record(self, level: str, text: bytes) -> None:
         """Write a log record of one or more lines, in its final form, without the last line break."""
         tag = self.tag()
         metadata: dict[str, Any] = {"stream": "log", "level": level}
-        if self._contexts is None:
+        if self.contexts is None:
             self.post(tag, metadata, text)
         else:
-            self._contexts.record(tag, metadata, text)
+            self.contexts.record(tag, metadata, text)
 
     def printed(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n") -> None:
         """Write printed lines, without the last line break. If that is still to come, line_break is b""."""
@@ -177,19 +158,19 @@ class LogWriter:
         """Write `text`. In the JSON style each of `messages` is an object, and a line begins only if it also ends."""
         if self.records is not None and not self.forked:
             objects = [self.records.printed_line(message, stream, tag.request_id) for message in messages]
-            metadata = {"stream": stream} if self._contexts is None else {"stream": stream, "named": True}
+            metadata = {"stream": stream} if self.contexts is None else {"stream": stream, "named": True}
             self.post(tag, metadata, b"\n".join(objects))
-        elif self._contexts is None:
+        elif self.contexts is None:
             self.post(tag, {"stream": stream}, text, line_break)
         else:
-            self._contexts.print(stream, tag, text, line_break)
+            self.contexts.print(stream, tag, text, line_break)
 
     def post(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes = b"\n") -> None:
         """Send a text, in as many pieces as it takes. `metadata` is LOG's, as far as it is the same for each piece."""
         if self.forked:
             write_all(2, text + line_break)
             return
-        if not tag.id and tag.request_id and self._contexts is not None:
+        if not tag.id and tag.request_id and self.contexts is not None:
             metadata["request_id"] = tag.request_id[:NAME]
         if len(text) > PIECE:
             with self.lock:
@@ -216,21 +197,21 @@ class LogWriter:
         for stream in self._streams:
             if stream.partial:
                 stream.send_partial_lines()
-        if self._contexts is not None:
-            self._contexts.end_open_line()
+        if self.contexts is not None:
+            self.contexts.end_open_line()
 
     def flush_request(self, id: int) -> None:
         """Send what a request has printed without a line break, and forget the request: its outcome comes next.
 
         A line that comes later, from a task that it left running, gets id 0.
         """
-        if self._contexts is not None:
-            self._contexts.forget(id)
+        if self.contexts is not None:
+            self.contexts.forget(id)
         for stream in self._streams:
             if stream.partial:
-                stream.send_partial_lines_of(id)
-        if self._contexts is not None:
-            self._contexts.end_open_line_of(id)
+                stream.send_partial_lines(id)
+        if self.contexts is not None:
+            self.contexts.end_open_line_of(id)
 
     def after_fork(self) -> None:
         """Send everything to fd 2 from now on, in a child that the function has forked."""
@@ -240,8 +221,8 @@ class LogWriter:
     def restart(self, lock: Any) -> None:
         """Leave to the parent what it had begun, in a forked child. `lock` is a new one, as in __init__."""
         self.lock = lock
-        if self._contexts is not None:
-            self._contexts.restart()
+        if self.contexts is not None:
+            self.contexts.restart()
         for stream in self._streams:
             stream.partial.clear()
 
@@ -288,8 +269,8 @@ class LogStream(io.RawIOBase):
             whole_lines = start == end
             line_break = b"\n" if whole_lines else b""
             log.printed(self._stream, tag, whole[: start - whole_lines], line_break)
-        if not log.runs(tag.id):  # the request has just ended, so flush_request() will not be called again
-            self._send_partial_line(key)
+        if log.contexts is not None and not log.contexts.runs(tag.id):
+            self._send_partial_line(key)  # the request has just ended, so flush_request() will not be called again
         return len(text)
 
     def flush(self) -> None:
@@ -300,16 +281,11 @@ class LogStream(io.RawIOBase):
         if text:
             self._log.printed(self._stream, tag, text, b"")
 
-    def send_partial_lines(self) -> None:
-        """Pass on what has no line break yet, with one."""
+    def send_partial_lines(self, id: int | None = None) -> None:
+        """Pass on what has no line break yet, with one: of all requests, or of one and of threads that have ended."""
+        threads = sys._current_frames()  # a thread that has ended cannot complete its lines
         for key in list(self.partial):
-            self._send_partial_line(key)
-
-    def send_partial_lines_of(self, id: int) -> None:
-        """Do the same for one request, and for threads that have ended and cannot complete their lines."""
-        threads = sys._current_frames()
-        for key in list(self.partial):
-            if key[0] == id or key[1] not in threads:
+            if id is None or key[0] == id or key[1] not in threads:
                 self._send_partial_line(key)
 
     def _send_partial_line(self, key: tuple[int, int]) -> None:
@@ -339,8 +315,9 @@ class LoggingHook:
         """Take the records of a `logging` that is loaded already: the runtime's own imports ask no finder."""
         module = sys.modules.get("logging")
         spec = namespace.spec_of(module)
-        if module is not None and namespace.is_standard(spec) and not getattr(spec, "_initializing", False):
-            self._attach(module)
+        is_ready = namespace.is_standard(spec) and not getattr(spec, "_initializing", False)
+        if module is not None and module is not self._module and is_ready:
+            self._put(module)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Return, for `logging`, its ordinary spec with a loader that attaches us after it has run."""
@@ -354,14 +331,12 @@ class LoggingHook:
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                self._attach(module)
+                self._put(module)
 
             loader.exec_module = exec_module
         return spec
 
-    def _attach(self, module: Any) -> None:
-        if module is self._module:
-            return
+    def _put(self, module: ModuleType) -> None:
         self._module = module
         # Not with own(): it could wait for a thread that waits for the import of `logging`.
         namespace.own_alone("log.root_handler").put(module, self._log, lambda: namespace.own("log.tracebacks"))

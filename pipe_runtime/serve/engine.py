@@ -29,7 +29,7 @@ class Engine:
         self._invoker = invoker
         self._concurrency = concurrency
         if concurrency > 1:
-            process.log.per_context()
+            namespace.own("log.contexts").separate(process.log)
         process.pipes.spin(0)  # a thread that spins takes the interpreter from those that work
         process.on_fork.append(self.after_fork)
 

@@ -13,7 +13,7 @@ from .. import namespace
 from ..call import codec
 from ..call.context import DEFAULT_TIMEOUT_MS, Context
 from ..load import handler
-from ..log.writer import LoggingHook, log_settings
+from ..log.writer import LoggingHook
 from ..wire.connection import MAX_CONCURRENCY
 from ..wire.errors import Fault
 
@@ -135,3 +135,13 @@ class Function:
         if is_lambda and not os.environ.get("AWS_EXECUTION_ENV"):
             os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
         self._tells_trace = is_lambda and self.configuration.concurrency == 1 and _TRACE not in os.environ
+
+
+def log_settings(format: str, level: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the format and the level of the log, unchecked: HELLO's if it has them, else the platform's variables.
+
+    ALIYUN_FC_LOG_LEVEL is Function Compute's, the other two are Lambda's.
+    """
+    format = format or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
+    level = level or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL") or "INFO"
+    return format, level

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipe_runtime.log.writer import NOBODY, PIECE, LogStream, LogWriter, Tag, log_settings
+from pipe_runtime.log import contexts
+from pipe_runtime.log.writer import NOBODY, PIECE, LogStream, LogWriter, Tag
+from pipe_runtime.serve.function import log_settings
 
 
 class Sent:
@@ -164,7 +166,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
 
     log = LogWriter(send, lock)
     if per_context:
-        log.per_context()
+        contexts.separate(log)
     log.record("INFO", b"x" * 3 * PIECE)
     log.printed("stdout", NOBODY, b"x" * 3 * PIECE)
     assert free == [False] * 6
@@ -180,7 +182,7 @@ class Contexts:
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
         self.contexts: dict[int, Context] = {}
-        sent.log.per_context()
+        contexts.separate(sent.log)
 
     def run(self, id: int, action: Callable[[], object]) -> None:
         """Do something for request `id`, r-1 for 1."""
@@ -328,7 +330,7 @@ def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
 
 def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
     sent = Sent()
-    sent.log.per_context()
+    contexts.separate(sent.log)
 
     def initializer() -> None:
         token = sent.log.enter(Tag(0, "init"))

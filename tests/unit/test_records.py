@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipe_runtime.log import records
+from pipe_runtime.log import contexts, records
 from pipe_runtime.log.writer import JSON_LINE, NOBODY, PIECE, LogStream, LogWriter, Tag
 
 KNOWN = frozenset(logging.makeLogRecord({}).__dict__)
@@ -387,7 +387,7 @@ def test_a_text_of_several_lines_is_one_object() -> None:
 
 def test_objects_have_no_prefix() -> None:
     sent = Sent()
-    sent.log.per_context()
+    contexts.separate(sent.log)
     token = sent.log.enter(Tag(1, "r-1"))
     sent.raw.write(b"printed\nhalf")
     sent.log.write("logged")
