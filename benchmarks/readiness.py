@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipe_init.workers.launch import Process
-from pipe_runtime.wire.connection import INIT, Connection, End
+from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
 from pipe_runtime.wire.messages import HELLO, READY
 
 
@@ -23,7 +23,7 @@ def until_ready(process: Process, hello: Mapping[str, Any], limit: float) -> Non
     while waiting.poll(max(0.0, end - time.monotonic()) * 1000):
         connection.receive(os.read(process.answers, 65536))
         while (event := connection.next_frame()) is not None:
-            if isinstance(event, End):
+            if isinstance(event, EndOfStream):
                 raise SystemExit("the worker ended before it was ready")
             if event.kind == READY:
                 return

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from pipe_runtime.wire.connection import INIT, Connection, End
+from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
 from pipe_runtime.wire.errors import ProtocolError, TruncatedStream
 from pipe_runtime.wire.frames import MAX_FRAME, Frame
 from pipe_runtime.wire.messages import CHUNK, DUMP, END, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
@@ -256,15 +256,15 @@ class Link:
         self.ended = True
         self._poller.remove(self.pipes.answers)
 
-    def _is_of_the_only_request(self, event: Frame | End) -> bool:
+    def _is_of_the_only_request(self, event: Frame | EndOfStream) -> bool:
         """Return whether the frame is of a request, or its outcome, and no other request is open."""
         requests = self.connection.open_requests
         return isinstance(event, Frame) and len(requests) == (event.id in requests)
 
-    def _take(self, event: Frame | End) -> None:
+    def _take(self, event: Frame | EndOfStream) -> None:
         """Report one frame, or the end of the answers."""
         observer = self._observer
-        if isinstance(event, End):
+        if isinstance(event, EndOfStream):
             observer.closed()
             return
         kind, metadata = event.kind, event.metadata

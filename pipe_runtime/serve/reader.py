@@ -9,7 +9,7 @@ from __future__ import annotations
 from _thread import RLock
 from time import monotonic  # now: a function may replace the module's
 
-from ..wire.connection import End
+from ..wire.connection import EndOfStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,4 +121,4 @@ class Reader:
     def _take_in(self) -> None:
         with self._outbox.lock:
             while (event := self._connection.next_frame()) is not None:
-                self._heard(None if isinstance(event, End) else event)
+                self._heard(None if isinstance(event, EndOfStream) else event)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .. import namespace
 from ..namespace import late
-from ..wire.connection import End
+from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
 from .async_exchange import AsyncExchange
@@ -154,8 +154,8 @@ class Tasks(Engine):
             self._take(event)
         self._stop_if_over()
 
-    def _take(self, event: Frame | End) -> None:
-        if isinstance(event, End):
+    def _take(self, event: Frame | EndOfStream) -> None:
+        if isinstance(event, EndOfStream):
             self._stopping = True
             self._loop.remove_reader(self._process.pipes.requests)
             for each in self._exchanges.values():

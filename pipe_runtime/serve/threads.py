@@ -12,7 +12,7 @@ from time import perf_counter_ns, thread_time_ns
 
 from .. import namespace
 from ..namespace import late
-from ..wire.connection import End
+from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
 from .engine import Engine, microseconds_since, tag_of
@@ -95,7 +95,7 @@ class Threads(Engine):
             with process.outbox.lock:
                 event = process.connection.next_frame()
             if event is not None:
-                return None if isinstance(event, End) else event
+                return None if isinstance(event, EndOfStream) else event
             data = process.guard.wait(process.pipes.read)
             with process.outbox.lock:
                 process.connection.receive(data)

@@ -97,14 +97,14 @@ MIN_MAX_FRAME = 4 + MAX_HEAD
 HELLO sends nothing larger. The init may send its first INVOKE, of at most MAX_FRAME, before it reads the runtime's."""
 
 
-class End:
+class EndOfStream:
     """The event that the peer's stream has ended, between two frames."""
 
     def __repr__(self) -> str:
         return "END_OF_STREAM"
 
 
-END_OF_STREAM = End()
+END_OF_STREAM = EndOfStream()
 
 
 class _Stream:
@@ -200,7 +200,7 @@ class Connection:
         else:
             self._ended = True
 
-    def next_frame(self, data: bytes | None = None) -> Frame | End | None:
+    def next_frame(self, data: bytes | None = None) -> Frame | EndOfStream | None:
         """Return the next frame, END_OF_STREAM once after the last one, or None until more bytes come.
 
         Args:
@@ -250,7 +250,7 @@ class Connection:
         """Return whether a frame of a kind in CROSSING has crossed with its request's outcome."""
         return self.role == RUNTIME and frame.id not in self.open_requests
 
-    def _end_of_stream(self) -> End | None:
+    def _end_of_stream(self) -> EndOfStream | None:
         if self._reader.buffered:
             raise TruncatedStream("the stream ended inside a frame")
         if self.states[self.peer] == CLOSED:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipe_runtime.wire.connection import INIT, RUNTIME, Connection, End
+from pipe_runtime.wire.connection import INIT, RUNTIME, Connection, EndOfStream
 from pipe_runtime.wire.errors import LocalProtocolError, ProtocolError
 from pipe_runtime.wire.frames import Frame, FrameWriter
 from pipe_runtime.wire.messages import CHUNK, CREDIT, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
@@ -71,7 +71,7 @@ def talking(role: str, init: dict[str, Any] | None = None, **runtime: Any) -> Co
     return connection
 
 
-def events(connection: Connection) -> list[Frame | End]:
+def events(connection: Connection) -> list[Frame | EndOfStream]:
     """Return all frames that the connection can give without more bytes."""
     found = []
     while (event := connection.next_frame()) is not None:

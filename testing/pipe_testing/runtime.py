@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipe_runtime.wire.connection import INIT, Connection, End
+from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import ANY, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT, STOP, VERSION
 from pipe_testing.patience import HANGS
@@ -183,7 +183,7 @@ class RuntimeProcess:
         deadline = time.monotonic() + HANGS
         while (event := self.connection.next_frame()) is None:
             self.connection.receive(self._read(self.answers, deadline))
-        return None if isinstance(event, End) else event
+        return None if isinstance(event, EndOfStream) else event
 
     def _after_logs(self) -> Frame:
         self.lines = []

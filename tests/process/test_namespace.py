@@ -223,7 +223,7 @@ def test_many_threads_at_once(code: Path) -> None:
             locks.append(lock)
             _thread.start_new_thread(work, (names[turn:] + names[:turn], lock))
         for lock in locks:
-            assert lock.acquire(timeout=HANGS)
+            lock.acquire()  # the whole script has a time limit
         assert len(results) == 8 and all(result == results[0] for result in results)
         import token, types, enum
         assert token.MINE and types.MINE and enum.MINE
