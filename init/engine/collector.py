@@ -31,6 +31,7 @@ class Collector:
 
     Attributes:
         keeper: Ends the template, if the source has one.
+        waiting: The lanes that wait, and the times until which they do at most.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class Collector:
         self._lanes = lanes
         self._journal = journal
         self._is_alone = is_alone
-        self._waiting: deque[tuple[Lane, float]] = deque()
+        self.waiting: deque[tuple[Lane, float]] = deque()
 
     @property
     def deadline(self) -> float | None:
         """When `resume` is due at the latest; None if no lane waits."""
-        return self._waiting[0][1] if self._waiting else None
+        return self.waiting[0][1] if self.waiting else None
 
     def collect(self) -> None:
         """Collect the children that are dead by now. Call this after each wake-up, and then `resume`."""
@@ -72,9 +73,9 @@ class Collector:
 
     def resume(self, now: float) -> None:
         """Let lanes go on if nothing is left of their workers, or if they have waited long enough for that."""
-        is_left = bool(self._waiting) and self._sweep()
-        while self._waiting and (not is_left or now >= self._waiting[0][1]):
-            self._waiting.popleft()[0].died()
+        is_left = bool(self.waiting) and self._sweep()
+        while self.waiting and (not is_left or now >= self.waiting[0][1]):
+            self.waiting.popleft()[0].died()
 
     def free(self, child: Child) -> None:
         """Kill what may keep a killed child from ending, such as a tracer that a worker has left behind."""
@@ -89,7 +90,7 @@ class Collector:
             self._journal.tell("pipe-init: processes that the function left behind do not end")
 
     def _bury(self, death: Death) -> None:
-        """Tell of a death whoever had the child, unless a worker left that behind."""
+        """Let go of a worker, or of the child of the source. Any other child was left behind by a worker."""
         self._source.hear_reports()
         if death.pid == self._source.pid:
             (self.keeper or self._source).bury(death)
@@ -103,7 +104,7 @@ class Collector:
                 if self._is_alone:
                     self.end_all()
                     patience = 0.0
-                self._waiting.append((lane, time.monotonic() + patience))
+                self.waiting.append((lane, time.monotonic() + patience))
                 return
 
     def _sweep(self) -> bool:

@@ -94,17 +94,17 @@ class Supervisor:
 
     @property
     def ended(self) -> bool:
-        """Whether no worker is there and none will be."""
+        """Whether there is no worker and none will be started."""
         return all(lane.policy.ended for lane in self._lanes)
 
     @property
     def finishing(self) -> bool:
-        """Whether no further request is taken."""
+        """Whether it takes no further request."""
         return self._finished or all(lane.policy.finishing for lane in self._lanes)
 
     @property
     def worker_pids(self) -> list[int]:
-        """Of the workers that are there, as far as they are known."""
+        """The pids of the workers that are there, as far as they are known."""
         return [lane.pid for lane in self._lanes if lane.pid]
 
     @property
@@ -119,17 +119,18 @@ class Supervisor:
 
     @property
     def pieces(self) -> deque[Piece]:
-        """Of streamed results, in the order in which they came; those of a request come before its outcome."""
+        """Pieces of streamed results, in the order in which they came. Those of a request come before its outcome."""
         return self._streams.pieces
 
     def has_room(self) -> bool:
-        """Whether another request is worth submitting now; it is queued otherwise."""
+        """Return whether another request would be sent soon. If not, `submit` queues it."""
         return not self._queue and not self.finishing and self._dispatcher.has_room()
 
     def submit(self, request: Request) -> int:
-        """Take a request; its outcome appears in `outcomes`. Returns a number to feed its body by.
+        """Take a request, whose outcome will appear in `outcomes`. Return its number, for `feed`.
 
-        ValueError: `finish` was called, or it has ended.
+        Raises:
+            ValueError: It takes no further request.
         """
         size = len(request.payload)
         if size > MAX_PAYLOAD:
@@ -149,7 +150,7 @@ class Supervisor:
         return id
 
     def refuse(self, request: Request) -> None:
-        """Answer a request that came too late to be taken, with the reason why none is taken."""
+        """Answer a request that came too late to be submitted, with the reason why none is taken."""
         failed = None if self._finished else self._dispatcher.failed
         if failed is None:
             self._answer(request, Cause.STOPPED)
@@ -157,33 +158,36 @@ class Supervisor:
             self._answer(request, failed.policy.failure or Cause.START_FAILED, failed.end)
 
     def takes_body(self, id: int) -> bool:
-        """Whether the request's streamed body can be fed now, or at least its end."""
+        """Return whether the request's streamed body can be fed now, or at least its end."""
         return self._streams.takes_body(self._link_of(id), id)
 
     def room(self, id: int) -> int:
-        """Bytes of the request's streamed body that `feed` takes now."""
+        """Return how many bytes of the request's streamed body `feed` takes now."""
         return self._streams.room(self._link_of(id), id)
 
     def feed(self, id: int, data: bytes) -> None:
-        """A piece of the request's streamed body, at most `room` bytes; b"": it is complete."""
+        """Send a piece of the request's streamed body, at most `room` bytes; b"" ends the body."""
         self._streams.feed(self._link_of(id), id, data)
 
     def taken(self, piece: Piece) -> None:
-        """The caller is done with a piece; as many bytes more may come."""
+        """Note that the caller is done with a piece, so that as many further bytes may come."""
         self._streams.taken(self._link_of(piece.id), piece)
 
     def finish(self) -> None:
-        """No more requests will come."""
+        """Take no further request, and stop the workers once every request has its outcome."""
         self._finished = True
         self._go_on()
 
     def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
         """Wait until something happens, and deal with it.
 
-        watch: {descriptor: poll(2)'s events} of the caller's own. Returns what is ready, in the same form.
-        wait=False: deal with what has happened already.
+        Args:
+            watch: Descriptors of the caller's own to wait for, too: {descriptor: poll(2)'s events}.
+            wait: Without it, deal with what has happened already, and do not look at `watch`.
+
+        Returns:
+            What is ready: {descriptor: poll(2)'s revents}.
         """
-        lanes = self._lanes
         self._heed_log()
         ready = self._poller.wait(self.deadline, watch) if wait else self._poller.look()
         if self._log_level and self._journal.descriptor in ready:
@@ -198,11 +202,11 @@ class Supervisor:
             self._wakeup.drain()
             self._heed_endings()
             self._collector.collect()
-            self._heed_endings()  # one that has come meanwhile, and whose wake-up that may have used up
+            self._heed_endings()  # one may have come meanwhile: `collect` may use up its wake-up
             self._collector.resume(time.monotonic())
         deadline = self.deadline
         if deadline is not None and (now := time.monotonic()) >= deadline:
-            for lane in lanes:
+            for lane in self._lanes:
                 lane.tell(lane.policy.tick)
             if self._keeper is not None:
                 self._keeper.tick(now)
@@ -212,17 +216,14 @@ class Supervisor:
         return ready
 
     def abandon(self) -> None:
-        """Give up all requests: answer each as stopped, and give the workers the grace time to tidy up.
-
-        `close` waits for that.
-        """
+        """Answer every request as stopped, and give the workers the grace time to tidy up. `close` waits for them."""
         self._finished = True
-        self._answer_queue(Cause.STOPPED)
+        self._stop_queue()
         for lane in self._lanes:
             lane.tell(lane.policy.abandon)
 
     def close(self) -> None:
-        """See the workers, and all that they left, to their end. Afterwards there is no child."""
+        """End the workers and all that they left. A process of our own has no child afterwards."""
         self.finish()
         while not self.ended or not (self._keeper is None or self._keeper.ended):
             self.step()
@@ -234,10 +235,9 @@ class Supervisor:
     @property
     def deadline(self) -> float | None:
         """When `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
-        lanes, waiting = self._lanes, self._collector.deadline
-        if waiting is None and self._only_owner is not None:
-            return lanes[0].policy.deadline
-        due = [waiting, *(lane.policy.deadline for lane in lanes)]
+        if self._only_owner is not None and not self._collector.waiting:
+            return self._only_owner.policy.deadline
+        due = [self._collector.deadline, *(lane.policy.deadline for lane in self._lanes)]
         if self._keeper is not None:
             due.append(self._keeper.deadline)
         return min((each for each in due if each is not None), default=None)
@@ -267,7 +267,7 @@ class Supervisor:
         return None if lane is None else lane.link
 
     def _go_on(self) -> None:
-        """Give out what waits; where nobody is left to give it to, answer it; where nothing more comes, say so."""
+        """Hand out queued requests, or answer them if no lane is left; stop or start workers."""
         while self._queue and (lane := self._dispatcher.choose()) is not None:
             lane.submit(*self._queue.popleft())
         if self._queue and (failed := self._dispatcher.failed) is not None:
@@ -283,12 +283,12 @@ class Supervisor:
             for lane in self._dispatcher.to_start():
                 lane.tell(lane.policy.begin)
 
-    def _answer_queue(self, cause: Cause) -> None:
+    def _stop_queue(self) -> None:
         while self._queue:
-            self._answer(self._queue.popleft()[1], cause)
+            self._answer(self._queue.popleft()[1], Cause.STOPPED)
 
     def _answer(self, request: Request, cause: Cause, end: WorkerEnd | None = None) -> None:
-        """Answer a request that no lane has, with what is known of the end of a worker."""
+        """Answer a request that no lane has. end: what is known of the worker that it needed."""
         error, exit_code = answer(self.function, request, cause, end or WorkerEnd())
         self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
 
@@ -296,7 +296,7 @@ class Supervisor:
         while self._endings < len(self._wakeup.endings):
             self._endings += 1
             self._finished = True
-            self._answer_queue(Cause.STOPPED)
+            self._stop_queue()
             for lane in self._lanes:
                 lane.tell(lane.policy.interrupt if self._endings == 1 else lane.policy.hurry)
 
