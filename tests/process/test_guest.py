@@ -37,7 +37,7 @@ from pipe_init.model import (
 from pipe_init.workers import launch
 from pipe_testing.fifo import Fifo
 from pipe_testing.processes import wait_for_children
-from pipe_testing.supervision import unlimited, within
+from pipe_testing.supervision import HARD_LIMIT, unlimited
 
 HANDLER = """
 import os, signal, subprocess, time
@@ -131,9 +131,9 @@ def in_a_host(body: Callable[[], None]) -> None:
     pid = os.fork()
     if pid == 0:
         code = 1
+        signal.alarm(HARD_LIMIT)  # with its default action: a loop would only log an exception out of a callback
         try:
-            with within():
-                body()
+            body()
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -303,8 +303,10 @@ def test_a_program_with_all_of_its_own_stays_as_it_was(tmp_path: Path, page: tup
         loop.close()
 
     fifo_writer = os.open(fifo.path, os.O_WRONLY)
-    in_a_host(host)
-    os.close(fifo_writer)
+    try:
+        in_a_host(host)
+    finally:
+        os.close(fifo_writer)
     fifo.wait_until_closed()  # the process group of the worker that crashed is gone
     wait_for_children()
 
