@@ -36,8 +36,9 @@ from pipe_init.model import (
 )
 from pipe_init.workers import launch
 from pipe_testing.fifo import Fifo
+from pipe_testing.patience import HANGS
 from pipe_testing.processes import wait_for_children
-from pipe_testing.supervision import HARD_LIMIT, unlimited
+from pipe_testing.supervision import unlimited
 
 HANDLER = """
 import os, signal, subprocess, time
@@ -131,7 +132,7 @@ def in_a_host(body: Callable[[], None]) -> None:
     pid = os.fork()
     if pid == 0:
         code = 1
-        signal.alarm(HARD_LIMIT)  # with its default action: a loop would only log an exception out of a callback
+        signal.alarm(int(HANGS))  # with its default action: a loop would only log an exception out of a callback
         try:
             body()
             code = 0
