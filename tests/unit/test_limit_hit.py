@@ -13,7 +13,7 @@ from pipe_init.kernel.death import Death
 from pipe_init.limits.cgroup import Evidence
 from pipe_init.limits.rlimits import Limits
 from pipe_init.policy import limit_hit
-from pipe_init.policy.limit_hit import MEMORY_SHARE, MOST, NAMES, claimed, completed, killed_for_memory, of_death, timed
+from pipe_init.policy.limit_hit import MEMORY_SHARE, MOST, NAMES, claimed, completed, of_death, timed
 
 MIB = 2**20
 FULL = 100 * MIB
@@ -104,13 +104,14 @@ def test_who_has_no_limit_dies_of_none(number: int, peak: int, cpu: float, evide
 class TestMemory:
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
     def test_who_dies_at_its_limit_dies_of_it(self, number: int) -> None:
-        limit = 1000
-        assert killed_for_memory(number, int(limit * MEMORY_SHARE), limit)
-        assert not killed_for_memory(number, int(limit * MEMORY_SHARE) - 1, limit)
+        limits, peak = Limits(memory=1000), int(1000 * MEMORY_SHARE)
+        found = of_death(death(number, peak), limits)
+        assert found is not None and found.kind == MEMORY
+        assert of_death(death(number, peak - 1), limits) is None
 
     @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGINT, signal.SIGXCPU])
     def test_other_deaths_are_not_of_memory(self, number: int) -> None:
-        assert not killed_for_memory(number, 2000, 1000)
+        assert of_death(death(number, 2000), Limits(memory=1000)) is None
 
 
 DATA = {"name": "memory", "value": 7}
