@@ -37,6 +37,11 @@ _VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "--grace": ("grace", _seconds),
 }
 
+_VARIABLES = frozenset(
+    "PIPE_INIT_" + name[2:].replace("-", "_").upper() for name in (*_FLAGS, *_VALUES) if name.startswith("--")
+)
+"""The variables of the options."""
+
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Options | None:
     """Return the options of `exec`; None if cli/exec.py has to read them.
@@ -45,7 +50,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Options | 
         arguments: The command line after `exec`.
         environment: The variables, of which some may be options.
     """
-    if any(name.startswith("PIPE_INIT_") for name in environment):
+    if not _VARIABLES.isdisjoint(environment):
         return None
     found: dict[str, Any] = {}
     rest = iter(range(len(arguments)))

@@ -149,7 +149,10 @@ class TestCommandLine:
         assert command_line.read(arguments, {}) == slowly(*arguments) == expected
 
     def test_variables_take_the_long_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert command_line.read(["true"], {"PIPE_INIT_GRACE": "5"}) is None
+        for option in execute.params:
+            if isinstance(option, click.Option):
+                assert command_line.read(["true"], {str(option.envvar): "5"}) is None
+        assert command_line.read(["true"], {"PIPE_INIT_TIMEOUT": "5", "LANG": "C"}) == Options(("true",))
         monkeypatch.setenv("PIPE_INIT_REWRITE", "15:3 USR1:0")
         monkeypatch.setenv("PIPE_INIT_SETSID", "1")
         monkeypatch.setenv("PIPE_INIT_PDEATHSIG", "KILL")
