@@ -241,6 +241,7 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                 for name in (
                     "call.conversions",
                     "call.json_writer",
+                    "call.unencodable",
                     "template",
                     "template.fork_server",
                     "template.process_state",
