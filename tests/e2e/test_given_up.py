@@ -18,6 +18,7 @@ import pytest
 from pipe_testing import modes
 from pipe_testing.command import PipeInit, popen
 from pipe_testing.fifo import Fifo
+from pipe_testing.patience import HANGS
 
 pytestmark = pytest.mark.unmeasured
 
@@ -178,7 +179,7 @@ def test_an_end_while_it_is_busy(
         fifo.wait_for(b"begun\n")
         process.send_signal(number)
         assert ["begun", *said(fifo)] == expected
-        assert process.wait(30) == 128 + number
+        assert process.wait(HANGS) == 128 + number
 
 
 @pytest.mark.parametrize(("handler", "options", "expected"), STREAMS)
@@ -190,7 +191,7 @@ def test_the_reader_of_the_result_is_gone(
         assert process.stdout.read(1)
         process.stdout.close()
         assert said(fifo) == expected
-        assert process.wait(30) == 141
+        assert process.wait(HANGS) == 141
 
 
 @pytest.mark.parametrize(("handler", "options", "expected"), STREAMS[:1])
@@ -201,7 +202,7 @@ def test_a_device_that_takes_nothing(
     try:
         with running(pipe_init, fifo, handler, *options, stdout=full) as process:
             assert said(fifo) == expected
-            assert process.wait(30) == 1
+            assert process.wait(HANGS) == 1
     finally:
         os.close(full)
 
@@ -232,7 +233,7 @@ def test_the_reader_of_many_results_is_gone(
         words = said(fifo)
         assert sorted(set(words) - {"begun"}) == ["atexit", "finally", "pre-stop"]
         assert words.count("finally") == 1
-        assert process.wait(30) == 141
+        assert process.wait(HANGS) == 141
 
 
 def test_a_second_signal_does_not_wait(pipe_init: PipeInit, fifo: Fifo) -> None:
@@ -242,7 +243,7 @@ def test_a_second_signal_does_not_wait(pipe_init: PipeInit, fifo: Fifo) -> None:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
         assert said(fifo) == []
-        assert process.wait(30) in (130, 143)
+        assert process.wait(HANGS) in (130, 143)
 
 
 def test_a_function_that_does_not_end_is_killed(pipe_init: PipeInit, fifo: Fifo) -> None:
@@ -253,4 +254,4 @@ def test_a_function_that_does_not_end_is_killed(pipe_init: PipeInit, fifo: Fifo)
         assert process.stdout.read(1)
         process.stdout.close()
         assert said(fifo)[:2] == ["begun", "finally"]
-        assert process.wait(30) == 141
+        assert process.wait(HANGS) == 141

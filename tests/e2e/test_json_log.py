@@ -13,6 +13,7 @@ import pytest
 from pipe_init.log.journal import INFO, Journal
 from pipe_init.log.json_lines import json_line
 from pipe_testing.command import Finished, PipeInit, popen
+from pipe_testing.patience import HANGS
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -115,7 +116,7 @@ def test_the_summary_on_a_terminal(pipe_init: PipeInit, folder: Path) -> None:
     person, program = os.openpty()
     try:
         with popen(pipe_init, *arguments, cwd=folder, stderr=program, env=env) as process:
-            assert process.wait(60) == 1
+            assert process.wait(HANGS) == 1
         seen = os.read(person, 65536).replace(b"\r\n", b"\n")
     finally:
         os.close(program)

@@ -17,6 +17,7 @@ import pytest
 from pipe_init.model import MAX_PAYLOAD
 from pipe_testing import modes
 from pipe_testing.command import PipeInit, popen
+from pipe_testing.patience import HANGS
 from pipe_testing.shown import UUID, error, lines, only_unmeasured, shown
 
 MODES = modes.ON_REQUEST
@@ -230,4 +231,4 @@ def test_event_as_large_as_may_be(pipe_init: PipeInit, tmp_path: Path) -> None:
 
 def test_stdin_is_not_touched_unless_asked_for(pipe_init: PipeInit) -> None:
     with popen(pipe_init, "run", "index.handler", "-q", cwd=EXAMPLES / "hello", stdin=subprocess.PIPE) as process:
-        assert process.wait(60) == 0  # although its stdin is still open
+        assert process.wait(HANGS) == 0  # although its stdin is still open

@@ -235,7 +235,7 @@ def test_exit_code_of_an_interrupted_run(pipe_init: PipeInit, show: Path, number
         process.send_signal(number)
         rest = read_rest(process.stderr)
         assert read_rest(process.stdout) == b""
-        assert process.wait(60) == code
+        assert process.wait(HANGS) == code
     assert json.loads(rest)["errorType"] == "Runtime.Stopped"
 
 
@@ -246,7 +246,7 @@ def test_exit_code_141_when_stdout_is_closed(pipe_init: PipeInit) -> None:
         with popen(pipe_init, "run", "index.handler", "-q", cwd=EXAMPLES / "hello", stdout=writer) as process:
             assert process.stderr is not None
             assert read_rest(process.stderr) == b""
-            assert process.wait(60) == 141
+            assert process.wait(HANGS) == 141
     finally:
         os.close(writer)
 
@@ -261,7 +261,7 @@ def test_result_that_cannot_be_written(pipe_init: PipeInit) -> None:
                 read_rest(process.stderr)
                 == b"Error: The result cannot be written to stdout: No space left on device.\n"
             )
-            assert process.wait(60) == 1
+            assert process.wait(HANGS) == 1
     finally:
         os.close(full)
 
@@ -274,7 +274,7 @@ def test_an_input_that_cannot_be_read(pipe_init: PipeInit, show: Path, option: s
             assert process.stdout is not None and process.stderr is not None
             said = read_rest(process.stderr).decode()
             assert read_rest(process.stdout) == b""
-            assert process.wait(60) == 2
+            assert process.wait(HANGS) == 2
     finally:
         os.close(unreadable)
     source = "stdin" if option == "-f" else "'-' any further"
@@ -300,7 +300,7 @@ def test_a_closed_stderr(pipe_init: PipeInit, show: Path) -> None:
         with popen(pipe_init, "run", "index.quick", cwd=show, stderr=writer) as process:
             assert process.stdout is not None
             assert read_rest(process.stdout) == b'"done"\n'
-            assert process.wait(60) == 0
+            assert process.wait(HANGS) == 0
     finally:
         os.close(writer)
 

@@ -99,7 +99,7 @@ class TestResults:
                 assert os.read(process.stdout.fileno(), 999) == b"[2]\n"
             fifo.write_text("")
             assert process.stdout.read() == b""
-            assert process.wait(30) == 0
+            assert process.wait(HANGS) == 0
 
     @pytest.mark.parametrize(
         ("handler", "code", "type"),
@@ -115,7 +115,7 @@ class TestResults:
         with stalled_reader(pipe_init) as process:
             assert process.stdout is not None
             process.stdout.close()
-            assert process.wait(30) == 141
+            assert process.wait(HANGS) == 141
 
     def test_stdout_is_closed_from_the_start(self, pipe_init: PipeInit) -> None:
         ended = subprocess.run(
@@ -169,7 +169,7 @@ class TestEvents:
             process.stdin.write(b"1\n")
             process.stdin.close()
             assert len(json.loads(process.stdout.read())) == 1
-            assert process.wait(30) == 1
+            assert process.wait(HANGS) == 1
 
 
 class TestBodies:
@@ -185,7 +185,7 @@ class TestBodies:
                 assert process.stdout.read(1) == piece
             process.stdin.close()
             assert process.stdout.read() == b""
-            assert process.wait(30) == 0
+            assert process.wait(HANGS) == 0
 
     def test_the_head_comes_with_the_first_piece(self, pipe_init: PipeInit) -> None:
         arguments = command("echo_asgi", "--type", "asgi", "-i", "-f", "-")
@@ -200,7 +200,7 @@ class TestBodies:
             process.stdin.write(b"dy")
             process.stdin.close()
             assert process.stdout.read() == b"dy"
-            assert process.wait(30) == 0
+            assert process.wait(HANGS) == 0
 
     @pytest.mark.parametrize("handler", ["echo", "echo_async"])
     def test_there_and_back_at_once(self, pipe_init: PipeInit, handler: str) -> None:
@@ -220,7 +220,7 @@ class TestBodies:
                 while left:
                     piece = (bytes([left // MIB % 256]) + block)[:left]
                     if len(piece) == left:
-                        nearly_all_is_back.wait(60)
+                        nearly_all_is_back.wait(HANGS)
                     view = memoryview(piece)
                     while view:
                         view = view[os.write(stdin.fileno(), view) :]
@@ -238,7 +238,7 @@ class TestBodies:
                     assert max(peak(process.pid), peak(worker_of(process))) < FLAT
                     nearly_all_is_back.set()
             writer.join()
-            assert (came, returned.digest(), process.wait(30)) == (size, sent.digest(), 0)
+            assert (came, returned.digest(), process.wait(HANGS)) == (size, sent.digest(), 0)
 
     @pytest.mark.parametrize(
         ("handler", "result"), [("ignores", b"ignored"), ("half", b"1000000"), ("in_a_thread", b"3000000")]
@@ -257,7 +257,7 @@ class TestBodies:
                 except BrokenPipeError:
                     assert handler != "in_a_thread"
                 assert process.stdout is not None
-                assert (process.stdout.read(), process.wait(30)) == (result, 0)
+                assert (process.stdout.read(), process.wait(HANGS)) == (result, 0)
 
     def test_credit_reaches_the_writer_while_a_thread_waits_for_the_body(self, pipe_init: PipeInit) -> None:
         """Check that a thread that waits for the body does not keep the credit that the writing thread needs."""
@@ -265,12 +265,12 @@ class TestBodies:
         with popen(pipe_init, *arguments, cwd=FUNCTIONS, stdin=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert len(b"".join(iter(lambda: process.stdout.read(65536), b""))) == 5_000_000  # type: ignore[union-attr]
-            assert process.wait(30) == 0
+            assert process.wait(HANGS) == 0
 
     def test_a_body_that_never_ends(self, pipe_init: PipeInit) -> None:
         with stalled_writer(pipe_init, "-t", "1") as process:
             assert process.stderr is not None
-            assert process.wait(30) == 124
+            assert process.wait(HANGS) == 124
             assert the_error(process.stderr.read()) == "Sandbox.Timedout"
 
     def test_a_writer_that_stalls_costs_nothing(self, pipe_init: PipeInit) -> None:
@@ -298,7 +298,7 @@ class TestBodies:
         with popen(pipe_init, *command("echo", "--raw", "-f", str(path)), cwd=FUNCTIONS) as process:
             assert process.stdout is not None
             path.write_bytes(b"through it")
-            assert (process.stdout.read(), process.wait(30)) == (b"through it", 0)
+            assert (process.stdout.read(), process.wait(HANGS)) == (b"through it", 0)
 
 
 class TestInterrupted:
@@ -307,7 +307,7 @@ class TestInterrupted:
     def test_once(self, pipe_init: PipeInit, where: Where, number: int) -> None:
         with where(pipe_init, "--grace", "0.2") as process:
             process.send_signal(number)
-            assert process.wait(30) == 128 + number
+            assert process.wait(HANGS) == 128 + number
             assert process.stderr is not None
             assert the_error(process.stderr.read()) == "Runtime.Stopped"
 
@@ -316,7 +316,7 @@ class TestInterrupted:
         with where(pipe_init, "--grace", "3600") as process:
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)  # another signal, because two pending ones of one kind become one
-            assert process.wait(30) in (130, 143)
+            assert process.wait(HANGS) in (130, 143)
             assert process.stderr is not None
             assert the_error(process.stderr.read()) == "Runtime.Stopped"
 
@@ -330,7 +330,7 @@ class TestInterrupted:
             process.stdin.close()
             assert process.stdout.read(1) == b'"'
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 143
+            assert process.wait(HANGS) == 143
 
     def test_what_a_function_still_gives_is_not_lost(self, pipe_init: PipeInit, tmp_path: Path) -> None:
         """Check a result whose end arrives while most of its last item still waits for the reader."""
@@ -351,4 +351,4 @@ class TestInterrupted:
                 said += process.stderr.read(4096)
             rest += b"".join(iter(lambda: process.stdout.read(65536), b""))  # type: ignore[union-attr]
             assert rest == b'"' + b"x" * 200_000 + b'"\n'
-            assert process.wait(30) == 143
+            assert process.wait(HANGS) == 143

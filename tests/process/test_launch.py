@@ -19,6 +19,7 @@ from pipe_init.workers import launch
 from pipe_runtime.wire.alive import arm
 from pipe_testing import processes
 from pipe_testing.environment import unmeasured
+from pipe_testing.patience import HANGS
 from pipe_testing.supervision import few_descriptors, within
 
 LIST_DESCRIPTORS = """
@@ -149,7 +150,7 @@ def test_the_childs_descriptors_block() -> None:
 def test_only_the_answers_of_our_runtime_do_not_block() -> None:
     # In the runtime's place runs a program that leaves its descriptors as they are, and stays.
     with started(*launch.runtime_command("tail"), "-f") as process:
-        assert select.select([process._failure], [], [], 60)[0]  # the exec closes it
+        assert select.select([process._failure], [], [], HANGS)[0]  # the exec closes it
         flags = [Path(f"/proc/{process.pid}/fdinfo/{fd}").read_text().split()[3] for fd in range(5)]
         assert [bool(int(each, 8) & os.O_NONBLOCK) for each in flags] == [False, True, False, False, False]
 

@@ -539,5 +539,5 @@ def test_conversation_over_a_raw_terminal(tmp_path: Path) -> None:
             while frame := connection.next_frame():
                 kinds.append(getattr(frame, "kind", None))
         assert kinds == [HELLO, READY, RESULT]
-        assert process.wait(60) == 0
+        assert process.wait(HANGS) == 0
     os.close(ours)

@@ -37,7 +37,7 @@ def handler(event: Iterator[bytes], context):
         return "left"
     if first == b"count":
         for thread in [t for t in threading.enumerate() if t.name == "left"]:
-            thread.join(30)
+            thread.join(300)
         return left
     if first == b"alarm":
         def ring(number, frame):

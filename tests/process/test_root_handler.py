@@ -378,13 +378,13 @@ class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "logging":
             importing.set()
-            held.wait(20)  # until the other thread has the runtime's lock, and waits for this import
+            held.wait(300)  # until the other thread has the runtime's lock, and waits for this import
             time.sleep(0.2)
 
 importing, held = threading.Event(), threading.Event()
 
 def in_the_runtime():
-    importing.wait(20)
+    importing.wait(300)
     with namespace.own_library:
         held.set()
         import logging

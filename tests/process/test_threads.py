@@ -19,10 +19,10 @@ gate = threading.Event()
 def handler(event, context):
     what = (event or {}).get("do")
     if what == "meet":
-        meeting.wait(30)
+        meeting.wait(300)
     elif what == "wait":
         print("waiting", flush=True)
-        gate.wait(30)
+        gate.wait(300)
     elif what == "open":
         gate.set()
     elif what == "close":
@@ -226,7 +226,7 @@ def read(body):
         left.append(type(error).__name__)
 def handler(event: Iterator[bytes], context):
     for thread in [t for t in threading.enumerate() if t.name == "left"]:
-        thread.join(30)
+        thread.join(300)
     threading.Thread(target=read, args=(event,), name="left", daemon=True).start()
     return list(left)
 """

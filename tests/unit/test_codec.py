@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from pipe_runtime.call import codec
 from pipe_runtime.wire.errors import Fault
+from pipe_testing.patience import HANGS
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -458,7 +459,7 @@ def test_threads_encode_at_the_same_time() -> None:
 
     class Meeting:
         def to_json(self) -> str:
-            barrier.wait(10)
+            barrier.wait(HANGS)
             return "met"
 
     def work(number: int) -> None:
