@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Serves up to `concurrency` requests at once."""
+    """Serves up to `concurrency` requests at once. It is the exchanges' Sender."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self._process = process
@@ -45,6 +45,14 @@ class Engine:
 
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
+
+    def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
+        """Send a frame. A signal handler of the function that raises does not break it off."""
+        self._process.guard.during(lambda: self._process.outbox.post(kind, id, metadata, payload))
+
+    def credit(self, id: int) -> int:
+        """Return how many bytes of the answer's stream may be sent now."""
+        return self._process.connection.stream_credit(id)
 
     def conclude(self, exchange: Incoming, outcome: Outcome, measured: dict[str, int]) -> None:
         """Send what a request has printed, then its outcome."""

@@ -76,16 +76,6 @@ class Tasks(Engine):
             each.hang_up()
         self._loop.stop()
 
-    # The exchanges' AsyncLine
-
-    def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
-        """Send a frame. A signal handler of the function that raises does not break it off."""
-        self._process.guard.during(lambda: self._process.outbox.post(kind, id, metadata, payload))
-
-    def credit(self, id: int) -> int:
-        """Return how many bytes of the answer's stream may be sent now."""
-        return self._process.connection.stream_credit(id)
-
     # The event loop
 
     def _await(self, work: Awaitable[Any]) -> Any:

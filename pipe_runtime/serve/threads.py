@@ -20,8 +20,6 @@ from .exchange import GIVEN_UP, CallerGone, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..wire.frames import Frame
     from .exchange import Incoming
     from .invoker import Invoker
@@ -65,14 +63,6 @@ class Threads(Engine):
         self._hang_up()
 
     # The exchanges' Line
-
-    def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
-        """Send a frame."""
-        self._process.outbox.post(kind, id, metadata, payload)
-
-    def credit(self, id: int) -> int:
-        """Return how many bytes of the answer's stream may be sent now."""
-        return self._process.connection.stream_credit(id)
 
     def look(self) -> None:
         """Do nothing: the main thread reads frames at any time."""

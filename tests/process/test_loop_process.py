@@ -15,7 +15,7 @@ from textwrap import dedent
 
 import pytest
 
-from pipe_runtime.wire.messages import ERROR, LOG, RESULT
+from pipe_runtime.wire.messages import DUMP, ERROR, LOG, RESULT
 from pipe_testing.environment import unmeasured
 from pipe_testing.runtime import RuntimeProcess, script
 
@@ -258,6 +258,33 @@ def test_signal_handler_runs_between_requests(tmp_path: Path) -> None:
         line = runtime.next()
         assert (line.kind, line.id, line.payload) == (LOG, 0, b"noted")
         assert runtime.call() == [[signal.SIGUSR1], "<lambda>"]
+
+
+def test_signal_handler_that_raises_inside_the_runtime_costs_the_worker(tmp_path: Path) -> None:
+    """The handler is installed between two requests, so the runtime has not replaced it. No thread is waited for."""
+    source = """
+    import atexit, signal, threading
+    atexit.register(print, "bye")
+    def ring(number, frame):
+        raise ValueError("late")
+    def install(number, frame):
+        signal.signal(signal.SIGALRM, ring)
+        print("installed")
+    signal.signal(signal.SIGUSR1, install)
+    threading.Thread(target=threading.Event().wait).start()
+    def handler(event, context):
+        return event
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        os.kill(runtime.process.pid, signal.SIGUSR1)
+        assert runtime.next().payload == b"installed"
+        runtime.send(DUMP)  # its answer shows that the handler has returned
+        assert runtime.next().kind == DUMP
+        os.kill(runtime.process.pid, signal.SIGALRM)
+        assert runtime.exit_code() == 1
+        assert "ValueError: late" in runtime.logged("stderr")
+        assert runtime.logged()[-1] == "bye"
 
 
 def test_signal_handler_that_exits_between_requests(tmp_path: Path) -> None:
