@@ -109,7 +109,7 @@ class Child:
             try:
                 self._confinement.apply_per_process(self.pid)
             except OSError:
-                self.signal(SIGKILL)  # no function runs beyond a limit that somebody relies on
+                self.signal(SIGKILL)  # no function may run beyond a limit that its user relies on
 
     def peak_memory(self) -> int:
         """Return the peak of the process's resident memory in bytes; 0 if it is not known."""

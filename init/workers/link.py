@@ -124,7 +124,7 @@ class Link:
                 else:
                     out[0] = out[0][written:]
         except BlockingIOError:
-            written = 0
+            pass  # the rest waits
         except BrokenPipeError:
             out.clear()  # whether and how the process died is learned in another way
             self.deaf = True

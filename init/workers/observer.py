@@ -1,4 +1,4 @@
-"""What the links and the sources of workers report, and to whom: the interface that an observer implements.
+"""Define what links and sources of workers report: the interface that an observer implements.
 
 It must not know who observes, or what follows from a report.
 """

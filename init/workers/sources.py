@@ -169,5 +169,5 @@ def take_charge(
         confinement.apply(process.pid, group, but)
         children.add(process.pid)
     except OSError:
-        process.dismiss()  # no function runs beyond a limit that somebody relies on
+        process.dismiss()  # no function may run beyond a limit that its user relies on
         raise

@@ -178,7 +178,7 @@ class TemplateSource(WorkerSource, Observer):
         reason = NeverForked(
             death=death,
             exec_error=link.pipes.exec_error(),
-            violation=self._violation if death.signal == SIGKILL else "",  # else it ended before it could be killed
+            violation=self._violation if death.signal == SIGKILL else "",  # otherwise it ended before it was killed
             farewell=self._farewell,
         )
         self._let_go()
