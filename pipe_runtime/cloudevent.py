@@ -63,7 +63,7 @@ class CloudEvent:
             given["id"] = str(late.uuid.uuid4())
         for name in _DATA:
             if name in given:
-                raise EnvelopeError(f"{name} is no attribute; give the data as the second argument")
+                raise EnvelopeError(f"{name} is not an attribute; give the data as the second argument")
         check(given)
         if given["specversion"] != SPECVERSION:
             raise EnvelopeError(f"specversion must be {SPECVERSION!r}, got {given['specversion'][:32]!r}")
@@ -146,7 +146,7 @@ def open_envelope(envelope: object) -> tuple[dict[str, Any], Any]:
     try:
         return attributes, late.base64.b64decode(encoded, validate=True)
     except (ValueError, TypeError):
-        raise EnvelopeError("data_base64 is no base64") from None
+        raise EnvelopeError("data_base64 is not base64") from None
 
 
 def of_package(cls: Any, envelope: object) -> Any:

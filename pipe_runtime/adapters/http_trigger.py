@@ -1,7 +1,7 @@
 """Make an event of an HTTP request and an HTTP answer of a result, as a platform's HTTP trigger does.
 
 Lambda's form is that of function URLs and HTTP APIs (payload version 2.0), Function Compute's that of HTTP triggers
-(version v1). It is loaded only for such a request. This file knows neither frames nor how the handler is called.
+(version v1). It is loaded only for such a request. This module knows neither frames nor how the handler is called.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ def _check_headers(headers: list[tuple[str, str]]) -> list[list[str]]:
             raise TypeError(f"a header must be a tuple of name and value, not {pair!r}")
         name = _plain(pair[0], "a header's name")
         if not name or name.encode("latin-1").translate(None, _TOKEN):
-            raise ValueError(f"{name!r} is no name of a header")
+            raise ValueError(f"{name!r} is not a valid header name")
         if name.lower() in _HOP_BY_HOP:
             raise ValueError(f"the hop-by-hop header {name!r} is the server's, not the application's")
         checked.append([name, _plain(pair[1], f"the value of {name}")])

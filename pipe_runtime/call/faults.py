@@ -9,7 +9,7 @@ from __future__ import annotations
 from .. import namespace
 from ..wire.errors import Fault
 from .shorten import clean, fit, omitted, shorten
-from .usage import limit_behind
+from .usage import limit_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ GROUP_DEPTH = 4
 """Groups inside one another."""
 
 NODES = 64
-"""Exceptions described at all, however they hang together: more would not fit, and each costs reading source files."""
+"""Exceptions that are described in all. More would not fit, and each costs reading source files."""
 
 UNREADABLE = "its details could not be read"
 
@@ -200,7 +200,7 @@ def _limit_of(error: BaseException) -> dict[str, object] | None:
             traceback = each.__traceback__
             while traceback is not None and traceback.tb_next is not None:
                 traceback = traceback.tb_next
-            limit = limit_behind(each, None if traceback is None else traceback.tb_frame.f_code)
+            limit = limit_of(each, None if traceback is None else traceback.tb_frame.f_code)
             if limit is not None:
                 return limit
         each = _cause_of(each)

@@ -88,7 +88,7 @@ _THREAD_STACK = 8 * 1024 * 1024
 """Bytes that glibc reserves for a thread at most, if RLIMIT_STACK is unlimited."""
 
 
-def limit_behind(error: BaseException, code: CodeType | None) -> dict[str, object] | None:
+def limit_of(error: BaseException, code: CodeType | None) -> dict[str, object] | None:
     """Return the limit that an exception stands for, as ERROR's `limit`; None if there is none, or if it is unclear.
 
     It opens no file if descriptors have run out.

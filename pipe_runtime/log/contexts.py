@@ -8,7 +8,7 @@ from __future__ import annotations
 from _thread import get_ident
 
 from ..namespace import late
-from .writer import NOBODY, Tag
+from .writer import NO_REQUEST, Tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Contexts:
 
     def __init__(self, log: LogWriter) -> None:
         self._log = log
-        self._tags: ContextVar[Tag] = late._contextvars.ContextVar("pipe_runtime.request", default=NOBODY)
+        self._tags: ContextVar[Tag] = late._contextvars.ContextVar("pipe_runtime.request", default=NO_REQUEST)
         self._running = {0}  # the ids that a line may have
         # Tag, stream and thread of the text that was sent last, if its line is open.
         self._open: tuple[Tag, str, int] | None = None

@@ -25,12 +25,12 @@ def text_of(value: object) -> str:
         return f"<a {type(value).__name__} whose text could not be read>"
 
 
-# ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is no JSON, so its text is used.
+# ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is not JSON, so its text is used.
 _encode = late.json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=text_of).encode
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 _tokens = late.re.compile(r'\\.|["[\]{}]').finditer  # one step for each match: linear for any text

@@ -52,7 +52,7 @@ class Tag:
         self.tenant_id = tenant_id
 
 
-NOBODY = Tag()
+NO_REQUEST = Tag()
 """The tag of a line that belongs to no request."""
 
 
@@ -77,7 +77,7 @@ class LogWriter:
         self.send = send
         self.lock = lock or RLock()
         self.forked = False
-        self.current = NOBODY
+        self.current = NO_REQUEST
         self.level = "INFO"
         self.records: ModuleType | None = None
         self._streams: list[LogStream] = []
@@ -108,7 +108,7 @@ class LogWriter:
     def leave(self, token: Token[Tag] | None) -> None:
         """End what `enter` has begun, in the same context. The request's lines end with `flush_request`."""
         if token is None:
-            self.current = NOBODY
+            self.current = NO_REQUEST
         elif self.contexts is not None:
             self.contexts.leave(token)
 
@@ -289,12 +289,12 @@ class LogStream(io.RawIOBase):
                 self._send_partial_line(key)
 
     def _send_partial_line(self, key: tuple[int, int]) -> None:
-        tag, text = self.partial.pop(key, (NOBODY, b""))
+        tag, text = self.partial.pop(key, (NO_REQUEST, b""))
         if text:  # the thread has not just completed it itself
             self._log.printed(self._stream, tag, text)
 
     def _take(self, key: tuple[int, int]) -> bytes:
-        return self.partial.pop(key, (NOBODY, b""))[1]
+        return self.partial.pop(key, (NO_REQUEST, b""))[1]
 
 
 class LoggingHook:

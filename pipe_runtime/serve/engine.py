@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import perf_counter_ns
 
 from .. import namespace
-from ..log.writer import NOBODY, Tag
+from ..log.writer import NO_REQUEST, Tag
 from ..wire.messages import DUMP
 from .process import leave, lost_pipe_code
 
@@ -61,7 +61,7 @@ class Engine:
             process.log.flush_request(exchange.id)
         else:
             process.log.flush()
-            process.log.current = NOBODY
+            process.log.current = NO_REQUEST
             if process.guard.terminated:
                 return  # an outcome tells the init that the worker goes on; the next request would die with it
         kind, metadata, payload = outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 from _thread import get_ident
 
 from .. import namespace
-from ..log.writer import NOBODY
+from ..log.writer import NO_REQUEST
 from ..wire.messages import CANCEL, CHUNK, CREDIT, DUMP, END, INVOKE
 from .event_function import answer, send_whole
 from .exchange import GIVEN_UP, CallerGone, Exchange
@@ -60,7 +60,7 @@ class InlineRequests:
                 found.hear(frame)
             if frame.kind == CANCEL:
                 self.reader.look_soon()  # the requests that wait after it may be cancelled, too
-        elif frame.kind == DUMP and self._process.log.current is not NOBODY:
+        elif frame.kind == DUMP and self._process.log.current is not NO_REQUEST:
             self._answer_dump()
         else:
             if frame.kind == INVOKE:  # frames may come for it while it waits for its turn

@@ -10,7 +10,7 @@ import sys
 
 from .. import namespace
 from ..load import handler
-from ..log.writer import NOBODY, Tag
+from ..log.writer import NO_REQUEST, Tag
 from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import JSON, PRE_FREEZE
@@ -138,7 +138,7 @@ class Invoker:
     def _asgi(self) -> Callable[[AsyncExchange], Awaitable[None]]:
         asgi, found = namespace.own("adapters.asgi"), self._function.found
         log = self._process.log.write
-        self.lifespan = asgi.Lifespan(found, lambda text: log("pipe_runtime: " + text, NOBODY))
+        self.lifespan = asgi.Lifespan(found, lambda text: log("pipe_runtime: " + text, NO_REQUEST))
         return lambda exchange: asgi.serve(found, exchange, self.state, self._more_headers(exchange))
 
     def _more_headers(self, exchange: Incoming) -> list[tuple[str, str]]:

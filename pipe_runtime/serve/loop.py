@@ -14,7 +14,7 @@ from time import perf_counter_ns
 from .. import namespace, run_hooks
 from ..call import codec, faults
 from ..call.usage import limit_itself
-from ..log.writer import NOBODY, Tag
+from ..log.writer import NO_REQUEST, Tag
 from ..wire.connection import STREAM_BYTES
 from ..wire.frames import LARGEST_PAYLOAD, Frame
 from ..wire.messages import DUMP, ERROR, HELLO, INVOKE, READY, RESULT, STOP, VERSION
@@ -113,7 +113,7 @@ class Loop:
         terminated = process.guard.terminated
         measured = {} if terminated else process.meter.read()
         process.log.flush()
-        process.log.current = NOBODY
+        process.log.current = NO_REQUEST
         if terminated:
             return  # the init does not wait for an outcome
         if self._inline is not None:
@@ -253,5 +253,5 @@ class Loop:
     def _failed_at_its_end(self, error: BaseException) -> Outcome:
         self.process.leave_if_forked(error)
         self.process.log.flush()
-        self.process.log.write("pipe_runtime: the function failed at its end: " + faults.in_words(error), NOBODY)
+        self.process.log.write("pipe_runtime: the function failed at its end: " + faults.in_words(error), NO_REQUEST)
         return ERROR, {}, b""

@@ -19,7 +19,7 @@ from ..call.usage import Meter, has_cpu_limit
 from ..io.outbox import Outbox
 from ..io.signal_guard import SignalGuard
 from ..io.stdio import claim, write_all
-from ..log.writer import NAME, NOBODY, LogWriter
+from ..log.writer import NAME, NO_REQUEST, LogWriter
 from ..wire.connection import RUNTIME, STREAM_BYTES, Connection
 from ..wire.errors import LocalProtocolError
 from ..wire.frames import MAX_HEAD
@@ -129,7 +129,7 @@ class Process:
             return False
         return True
 
-    def report(self, what: str, error: BaseException, when: str = "", tag: Tag = NOBODY) -> None:
+    def report(self, what: str, error: BaseException, when: str = "", tag: Tag = NO_REQUEST) -> None:
         """Log an exception of the function's code that no outcome reports.
 
         Args:

@@ -18,7 +18,7 @@ from select import POLLIN, poll
 from .. import namespace
 from ..call import faults
 from ..io.stdio import replace, write_all
-from ..log.writer import NOBODY
+from ..log.writer import NO_REQUEST
 from ..namespace import late
 from ..wire.alive import ALIVE_FD, arm
 from ..wire.errors import Fault, ProtocolError
@@ -280,7 +280,7 @@ class ForkServer:
             self._process.log.write(
                 f"pipe_runtime: {count} thread{'s' * (count > 1)}{known} started while the function was loaded: "
                 "a forked worker has none of them; use pipe_runtime.after_fork",
-                NOBODY,
+                NO_REQUEST,
             )
 
 

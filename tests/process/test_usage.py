@@ -144,7 +144,7 @@ FILES = {"name": "open_files", "value": 30, "peak": 30}
         (raised("raise ValueError from OSError(errno.EMFILE, 'x')"), ("RLIMIT_NOFILE=30",), FILES),
     ],
 )  # fmt: skip
-def test_the_limit_behind_an_error(code: str, limits: tuple[str, ...], expected: object) -> None:
+def test_the_limit_that_an_error_stands_for(code: str, limits: tuple[str, ...], expected: object) -> None:
     assert behind(code, *limits) == expected
 
 

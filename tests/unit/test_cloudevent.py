@@ -147,7 +147,7 @@ def test_what_is_no_map_is_refused(value: object) -> None:
 
 @pytest.mark.parametrize("encoded", ["!", "AP8", 5, "ü", [1]])
 def test_data_that_is_no_base64_is_refused(encoded: object) -> None:
-    assert refusal({**without("data"), "data_base64": encoded}) == "data_base64 is no base64"
+    assert refusal({**without("data"), "data_base64": encoded}) == "data_base64 is not base64"
 
 
 def test_both_kinds_of_data_are_refused() -> None:
@@ -168,7 +168,7 @@ def test_made_event_needs_source_and_type_only() -> None:
     }
     with pytest.raises(EnvelopeError, match="missing: source"):
         CloudEvent({"type": "done"})
-    with pytest.raises(EnvelopeError, match="data is no attribute"):
+    with pytest.raises(EnvelopeError, match="data is not an attribute"):
         CloudEvent({"source": "/me", "type": "done", "data": 1})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipe_runtime.log import contexts
-from pipe_runtime.log.writer import NOBODY, PIECE, LogStream, LogWriter, Tag
+from pipe_runtime.log.writer import NO_REQUEST, PIECE, LogStream, LogWriter, Tag
 from pipe_runtime.serve.function import log_settings
 
 
@@ -133,7 +133,7 @@ def test_an_endless_line_does_not_grow() -> None:
 
 def test_lines_belong_to_the_current_request() -> None:
     sent = Sent()
-    for current in (Tag(1, "r-1"), NOBODY, Tag(2, "r-2")):
+    for current in (Tag(1, "r-1"), NO_REQUEST, Tag(2, "r-2")):
         sent.log.current = current
         assert sent.log.tag() is current
         sent.raw.write(b"x\nrest")
@@ -151,7 +151,7 @@ def test_enter_and_leave_without_contexts() -> None:
     token = log.enter(tag)
     assert log.tag() is log.current is tag
     log.leave(token)
-    assert log.current is NOBODY
+    assert log.current is NO_REQUEST
 
 
 @pytest.mark.parametrize("per_context", [False, True])
@@ -168,7 +168,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
     if per_context:
         contexts.separate(log)
     log.record("INFO", b"x" * 3 * PIECE)
-    log.printed("stdout", NOBODY, b"x" * 3 * PIECE)
+    log.printed("stdout", NO_REQUEST, b"x" * 3 * PIECE)
     assert free == [False] * 6
     assert lock.acquire(blocking=False)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipe_runtime.log import contexts, records
-from pipe_runtime.log.writer import JSON_LINE, NOBODY, PIECE, LogStream, LogWriter, Tag
+from pipe_runtime.log.writer import JSON_LINE, NO_REQUEST, PIECE, LogStream, LogWriter, Tag
 
 KNOWN = frozenset(logging.makeLogRecord({}).__dict__)
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -167,13 +167,13 @@ def test_a_record() -> None:
 
 
 def test_a_record_of_no_request() -> None:
-    assert "requestId" not in json.loads(records.record_line(logging.makeLogRecord({}), NOBODY, "INFO", KNOWN))
+    assert "requestId" not in json.loads(records.record_line(logging.makeLogRecord({}), NO_REQUEST, "INFO", KNOWN))
 
 
 @pytest.mark.parametrize(("name", "shown"), [("Task-1", {"taskName": "Task-1"}), (None, {})])
 def test_the_task_of_a_record(name: str | None, shown: dict[str, str]) -> None:
     made = logging.makeLogRecord({"taskName": name})
-    line = json.loads(records.record_line(made, NOBODY, "INFO", {*KNOWN, "taskName"}))
+    line = json.loads(records.record_line(made, NO_REQUEST, "INFO", {*KNOWN, "taskName"}))
     assert {key: value for key, value in line.items() if key == "taskName"} == shown
 
 
@@ -278,7 +278,7 @@ def test_extra_fields(value: object, expected: object) -> None:
 
 def test_a_lone_surrogate_is_escaped() -> None:
     made = logging.makeLogRecord({"msg": "\udc80"})
-    line = records.record_line(made, NOBODY, "INFO", KNOWN).encode("utf-8", "backslashreplace")
+    line = records.record_line(made, NO_REQUEST, "INFO", KNOWN).encode("utf-8", "backslashreplace")
     assert json.loads(line)["message"] == "\udc80"
 
 
