@@ -158,6 +158,19 @@ def test_an_alarm_that_raises_while_the_loop_waits_ends_nothing(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_run_at_once_than_the_concurrency(tmp_path: Path, concurrency: int) -> None:
+    with tasks(tmp_path, concurrency=concurrency) as runtime:
+        ids = [runtime.invoke({"do": "wait"}) for _ in range(concurrency + 2)]
+        for _ in range(concurrency):
+            wait_for_line(runtime, "waiting")
+        assert [stack["id"] for stack in stacks(runtime)] == ids[:concurrency]
+        for id in ids:
+            runtime.send(CANCEL, id)
+        assert {frame.metadata["error_type"] for frame in outcomes(runtime, *ids).values()} == {"CancelledError"}
+        assert runtime.stop() == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
 def test_cancel_before_while_and_after(tmp_path: Path, concurrency: int) -> None:
     with tasks(tmp_path, concurrency=concurrency) as runtime:
         ids = [runtime.invoke({"do": "wait"}) for _ in range(concurrency)]
