@@ -97,11 +97,9 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
         return None
     cloudevent = namespace.own("cloudevent")
     kind = _structure(resolved)
-    if kind == "event":
-        return _reporting(resolved.from_json, (ValueError, TypeError), _problem_of_envelope)
-    if kind == "package event":
-        make = cloudevent.of_package
-        return _reporting(lambda event: make(resolved, event), (ValueError, TypeError), _problem_of_envelope)
+    if kind in ("event", "package event"):
+        make = resolved.from_json if kind == "event" else lambda event: cloudevent.of_package(resolved, event)
+        return _reporting(make, (ValueError, TypeError), lambda error: [f"event: {error}"])
 
     def probe(event: object) -> None:
         """Carry the annotation: get_type_hints() evaluates it to its depth, and nothing else of the handler."""
@@ -206,10 +204,6 @@ def _reporting(make: Convert, errors: tuple[type[Exception], ...], problems: Cal
             raise Fault("Runtime.UnmarshalError", text) from error.__cause__
 
     return convert
-
-
-def _problem_of_envelope(error: Exception) -> list[str]:
-    return [f"event: {error}"]
 
 
 def _problem_of_msgspec(error: Exception) -> list[str]:
