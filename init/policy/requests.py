@@ -87,11 +87,12 @@ class Requests:
     def has_room(self, ticket: Ticket) -> bool:
         """Return whether a ready worker may have this request besides those that it has.
 
-        A request that lost one worker to its neighbour is never again sent behind another one, nor before one.
+        A request that lost one worker to its neighbour is never again sent behind another one, nor before one. Such
+        requests wait before all others, so it is enough that none is sent after one.
         """
         requests, size = self.window
         inside = len(self.running) + len(self.queued)
-        return not (ticket.moved or self._alone) and inside < requests and self._bytes + ticket.size <= size
+        return not self._alone and inside < requests and self._bytes + ticket.size <= size
 
     def count(self, ticket: Ticket) -> None:
         """Count a request that is sent to the worker."""

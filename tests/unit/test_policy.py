@@ -398,6 +398,14 @@ class TestStart:
         history.until(17.25).die()
         assert history.ends == dict.fromkeys((1, 2, 3), "START_TIMED_OUT") and history.policy.ended
 
+    def test_the_first_fault_of_a_start_is_the_one_that_counts(self, n: int) -> None:
+        history = History(replace(TIMES, start_attempts=1), n)
+        history.submit()
+        history.submit()
+        history.until(8.25).violate()
+        history.die()
+        assert history.ends == dict.fromkeys((1, 2), "START_TIMED_OUT")
+
     def test_ready_that_comes_too_late_does_not_get_the_request_run_twice(self, n: int) -> None:
         history = History(concurrency=n)
         history.submit()

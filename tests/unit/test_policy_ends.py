@@ -141,6 +141,18 @@ class TestDeathOfAny:
         history.dump()
         assert history.until(3.375).ends == {1: "TIMED_OUT"} and history.signals == [TERM]
 
+    def test_a_stream_closed_while_no_stacks_come_does_not_delay_the_answer(self, n: int) -> None:
+        history = serving(n, 3.0).until(3.25)
+        history.close()
+        assert history.until(3.5).ends == {1: "TIMED_OUT"}
+
+    def test_a_late_outcome_saves_no_worker_that_has_closed_its_stream(self, n: int) -> None:
+        history = serving(n, 3.0).until(3.5 if n == 1 else 5.5)
+        assert history.signals == [TERM]
+        history.close()
+        history.answer(1)
+        assert history.policy.phase is Phase.TERMINATING
+
     def test_a_stream_closed_after_the_stacks(self, n: int) -> None:
         history = serving(n, 3.0, cooperative=True).until(3.75)
         history.close()
@@ -392,6 +404,13 @@ class TestTold:
         history.die()
         assert history.policy.ended
 
+    def test_abandoned_when_ready_came_too_late_it_is_not_told(self, n: int) -> None:
+        history = History(concurrency=n)
+        history.submit()
+        history.until(8.25).ready(cooperative=True)
+        history.abandon()
+        assert history.signals == [TERM] and not history.stopped
+
     def test_abandoned_after_it_has_closed_its_stream_at_its_start(self, n: int) -> None:
         history = History(concurrency=n)
         history.submit()
@@ -404,6 +423,13 @@ class TestTold:
         history = serving(n)
         history.abandon()
         assert history.stopped and history.signals == []
+
+
+def test_a_neighbour_that_does_not_stream_does_not_hear() -> None:
+    history = serving(2, 3.0, 3.0).until(0.5)
+    history.stream(1)
+    history.interrupt()
+    assert history.policy.deadline == 2.5
 
 
 def test_the_request_behind_a_stream_does_not_hear() -> None:

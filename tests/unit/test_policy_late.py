@@ -126,6 +126,7 @@ class TestBehind:
         history = serving(1, 3.0, 3.0, 3.0).until(5.5)
         assert history.signals == [TERM, KILL]
         assert not history.answer(1)
+        assert history.told_begun == [1], "the lane takes any action then for that of a violation"
         assert history.answer(2)
         assert history.die().ends == {1: "TIMED_OUT", 2: OUTCOME, 3: "DIED"}
 
