@@ -11,7 +11,6 @@ import sys
 from .. import namespace
 from ..load import handler
 from ..log.writer import NO_REQUEST, Tag
-from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import JSON, PRE_FREEZE
 from .event_function import EventFunction, run
@@ -63,12 +62,6 @@ class Invoker:
         else:
             event_function = _event_function(function)
             self._adapter, self._async_adapter = event_function.serve, event_function.serve_async
-
-    def preload(self) -> None:
-        """Load in a template what each of its workers needs to serve the function."""
-        if self.engine:
-            namespace.own(f"serve.{self.engine}")
-            getattr(late, "asyncio" if self.engine == "tasks" else "threading")
 
     def initialize(self) -> None:
         """Run the initializer and the snapshot hooks. Raises what they raise."""

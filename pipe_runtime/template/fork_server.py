@@ -93,7 +93,11 @@ class ForkServer:
         collect, freeze = late.gc.collect, late.gc.freeze  # now, because the function may replace them
         loop.load(configuration)
         if not loop.function.is_plain:
-            namespace.own("serve.invoker").Invoker(loop.function, process).preload()
+            engine = namespace.own("serve.invoker").Invoker(loop.function, process).engine
+            if engine == "tasks":
+                _ = namespace.own("serve.tasks"), late.asyncio  # loaded once, and not in each worker
+            elif engine == "threads":
+                _ = namespace.own("serve.threads"), late.threading
         process.leave_if_forked()
         self._warn_of_threads()
         for _ in range(REHEARSALS):

@@ -6,15 +6,13 @@ interpreter. Those imports are the cost of a cold start, and a function could ha
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
 from pipe_testing.environment import unmeasured
+from pipe_testing.imports import imports_of, within
 from pipe_testing.runtime import RuntimeProcess
 
 # What `import` may name in pipe_runtime, late or not: modules that are built in, frozen, or loaded before the
@@ -97,70 +95,6 @@ BEFORE_READY = {
 if sys.version_info >= (3, 14):  # older interpreters load these themselves before the first line
     BEFORE_READY |= {"_abc", "abc", "collections.abc", "errno", "io"}
 CYTHON = "_cython_"  # the name of its shared module ends with its version
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import: the importing module, the name, and whether only a type checker sees it."""
-
-    importer: str
-    line: int
-    target: str
-    types_only: bool
-
-    def __str__(self) -> str:
-        return f"{self.importer}:{self.line} imports {self.target}"
-
-
-def sources(package: str) -> dict[str, Path]:
-    """Return the modules of `package`, `__init__` under the package's own name: {module: its file}."""
-    spec = util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations, f"{package} is not installed"
-    root = Path(spec.submodule_search_locations[0])
-    modules = {}
-    for file in root.rglob("*.py"):
-        parts = [package, *file.relative_to(root).with_suffix("").parts]
-        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return modules
-
-
-def imports_of(package: str) -> list[Import]:
-    """Return every import in `package`. `from pipe_runtime import frames` counts as pipe_runtime.frames."""
-    known = {**sources("pipe_init"), **sources("pipe_runtime")}
-    found = []
-    for name, file in sources(package).items():
-        inside = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        tree = ast.parse(file.read_bytes(), str(file))
-        guarded = {id(node) for block in type_checking_blocks(tree) for node in ast.walk(block)}
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                for target in targets(node, inside, known):
-                    found.append(Import(name, node.lineno, target, id(node) in guarded))
-    return found
-
-
-def type_checking_blocks(tree: ast.AST) -> Iterator[ast.stmt]:
-    """Yield the statements that run for a type checker only."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from node.body
-
-
-def targets(node: ast.Import | ast.ImportFrom, inside: str, known: Container[str]) -> list[str]:
-    """Return the modules that an import names; `from a import b` is a.b if that is `known`, else a."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    base = node.module or ""
-    if node.level:
-        parents = inside.split(".")[: len(inside.split(".")) - node.level + 1]
-        base = ".".join([*parents, base] if base else parents)
-    names = [f"{base}.{alias.name}" for alias in node.names]
-    return [name if name in known else base for name in names]
-
-
-def within(target: str, package: str) -> bool:
-    """Tell whether `target` is `package` or something inside it."""
-    return target == package or target.startswith(f"{package}.")
 
 
 def test_click_only_in_the_command_line() -> None:
