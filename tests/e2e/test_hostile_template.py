@@ -1,6 +1,6 @@
-"""What a function does to its template costs no more than what it does to a worker: each request has its one outcome.
+"""Tests of a template that its function harms: this costs no more than harm to a worker. Each request has one outcome.
 
-The template is the real one; the function harms it while it is loaded, or whenever it forks.
+The template is real. The function harms it while it is loaded, or whenever it forks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def handler(event, context):
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Serving:
-    """serving(harm, **options): a Driver of a function with that code in it, behind a template."""
+    """Return `serving(harm, **options)`, which yields a Driver of a function with that code in a template."""
 
     def begin(harm: str, **options: object) -> AbstractContextManager[Driver]:
         (tmp_path / "index.py").write_text(INDEX + textwrap.dedent(harm))
@@ -71,12 +71,12 @@ def serving(tmp_path: Path) -> Serving:
 
 
 def message_of(outcome: Outcome) -> str:
-    """The text of a request's error; "" where it has none."""
+    """Return the text of a request's error, or "" if it has none."""
     return "" if outcome.problem is None else str(outcome.problem["error_message"])
 
 
 def test_unharmed(serving: Serving) -> None:
-    """A worker becomes a child of this process; when it begins, its parent may still be the one that forked it."""
+    """Check without harm. When a worker begins, its parent may still be the process that forked it."""
     with serving("") as driver:
         pid = json.loads(driver.ask().payload)["pid"]
         assert driver.supervisor.worker_pids == [pid]
@@ -89,16 +89,16 @@ def test_unharmed(serving: Serving) -> None:
     ids=lambda word: word.decode()[:12] or "nothing",
 )
 def test_reports_that_make_no_sense(serving: Serving, word: bytes) -> None:
-    """Of a ticket that is asked for: the first is 1."""
+    """Check reports about the first ticket, which was asked for and has the number 1."""
     with serving(f"if once():\n    tell({word!r})") as driver:
         assert driver.ask().problem is None
         log = driver.log.read_text()
-    assert ("broke the protocol and is replaced" in log) == bool(word)  # a packet of no bytes is the socket's end
+    assert ("broke the protocol and is replaced" in log) == bool(word)  # an empty packet is the end of the socket
 
 
 @pytest.mark.parametrize("whose", [str(os.getppid()), "os.getppid()", "os.getpid()"], ids=["other", "init", "template"])
 def test_a_pid_that_is_not_the_workers(serving: Serving, whose: str) -> None:
-    """The request fails, or a later worker answers it. The init signals no process that is not its child."""
+    """Check that the request fails or a later worker answers. The init signals only processes that are its children."""
     harm = f"if once():\n    tell(b'1 %d' % {whose})"
     with serving(harm, stop_timeout=0.3) as driver:
         outcome = driver.ask()
@@ -179,11 +179,11 @@ def test_the_cpu_time_is_each_workers_own(serving: Serving) -> None:
     """
     with serving(harm, limits=rlimits.Limits(cpu_seconds=1)) as driver:
         pid = json.loads(driver.ask().payload)["pid"]
-        driver.until(lambda: resource.prlimit(pid, resource.RLIMIT_CPU)[0] == 1)  # as soon as it is a child of ours
+        driver.until(lambda: resource.prlimit(pid, resource.RLIMIT_CPU)[0] == 1)  # set when the worker is our child
 
 
 def test_a_flood_of_stacks_while_it_loads(serving: Serving) -> None:
-    """What is kept of them has a limit, and the init is not slower for it."""
+    """Check that the init keeps only a limited part of them and does not become slower."""
     harm = """
     import time
     while True:
@@ -254,7 +254,7 @@ def test_a_tracer_does_not_keep_it_at_the_end(serving: Serving, tmp_path: Path) 
 def test_nobody_is_signalled_who_was_collected(
     pipe_init: PipeInit, tmp_path: Path, require_tool: Callable[[str], str]
 ) -> None:
-    """Another process might have the number by then."""
+    """Check this because another process might have the pid by then."""
     (tmp_path / "index.py").write_text("def handler(event):\n    return event\n")
     trace = tmp_path / "trace"
     strace = [require_tool("strace"), "-qq", "-o", str(trace), "-e", "trace=kill,wait4"]

@@ -1,4 +1,4 @@
-"""A template and its workers, as real processes: what is shared and what not, whose child is whose, what dies when."""
+"""Tests of a real template and its workers: what they share, whose children they are, and what ends with what."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def handler(event, context):
 
 
 def executed(folder: Path, source: str, event: object = None, **fields: Any) -> Any:
-    """What an executed worker answers."""
+    """Return the answer of an executed worker."""
     (folder / "index.py").write_text(source)
     process = launch.start(launch.runtime_command(sys.executable), unmeasured())
     with Driven(folder, process) as worker:
@@ -544,7 +544,7 @@ def test_a_template_that_does_not_listen_is_not_waited_for(tmp_path: Path) -> No
 
 
 def hostile(said: str, tickets: int) -> tuple[list[Forked], str]:
-    """What is made of a template that says these messages, and the error at the end of it."""
+    """Return what the init makes of a template that sends these messages, and the error at the end."""
     code = f"""
 import _socket
 s = _socket.socket(fileno=7)
@@ -618,7 +618,7 @@ def test_a_template_that_dies_is_heard_to_the_end(tmp_path: Path) -> None:
     template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
     asked = [template.fork(1), template.fork(2)]
     os.write(template.process.requests, b"x")
-    processes.wait_for_children()  # it has read nothing of what it was asked
+    processes.wait_for_children()  # the template has read none of the requests
     assert template.reports() == [Forked(1, 100)] and template.ended
     template.close()
     for process in (template.process, *asked):

@@ -1,4 +1,4 @@
-"""The codec in an interpreter that lacks a part of the standard library."""
+"""Tests of the codec in an interpreter that lacks a part of the standard library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From handler names to callables, and what is said where there is none; each case in its own interpreter."""
+"""Tests of handler names: the callables that they name, and the errors for wrong names, each in a new interpreter."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def run(code: Path, body: str, *names: str, layers: tuple[str, ...] = ()) -> str
     link = site / "pipe_runtime"
     if not link.exists():
         link.symlink_to(Path(pipe_runtime.__file__).resolve().parent)
-    # A file, as the runtime is one: with -c the interpreter itself may import linecache first.
+    # The code is a file, as the runtime is. With -c the interpreter itself may import linecache first.
     script = site / "script.py"
     arguments = (str(code), names or ("x.y",), layers)
     script.write_text(DRIVER.format(arguments=arguments) + textwrap.dedent(body))
     command = [sys.executable, str(script)]
-    # Coverage loads much of the standard library: where a name of its is in question, it would decide the test.
+    # Coverage loads much of the standard library. In a test about such a name, it would change the result.
     clash = any(path.stem in sys.stdlib_module_names for path in code.iterdir())
     env = unmeasured() if clash else None
     done = subprocess.run(command, capture_output=True, text=True, cwd=code.parent, timeout=HANGS, env=env)
@@ -284,7 +284,7 @@ def test_an_adapter_shows_what_it_wraps_and_two_arguments_need_none(code: Path) 
 def test_a_class_is_instantiated_once(code: Path) -> None:
     write(code, index=SHAPES)
     out = run(code, "function = load('index.Class.method')\nprint(function(1, 2)[1], function(1, 2)[1])\n")
-    assert out == "2 2\n"  # one by the module itself
+    assert out == "2 2\n"  # one instance was made by the module itself
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a function prints and logs, as LOG frames of a real runtime."""
+"""Tests of what a function prints and logs, as LOG frames of a real runtime."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The runtime as a process on two pipes: the conversation, every kind of answer, and what a handler can do to it.
+"""Tests of the runtime as a process on two pipes: the conversation, every kind of answer, and harmful handlers.
 
-The test takes the init's part; there is no supervisor. What a handler prints is in test_log_writer.py.
+The test plays the init; there is no supervisor. test_log_writer.py tests what a handler prints.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ECHO = "def handler(event, context):\n    return event\n"
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe of the test's own: (read end, write end)."""
+    """Yield the reading and the writing end of a pipe of the test's own."""
     ends = os.pipe()
     yield ends
     for end in ends:
@@ -313,7 +313,7 @@ def test_last_lines_of_a_function_that_could_not_be_loaded(tmp_path: Path) -> No
         assert runtime.next().payload == b"half"
         assert runtime.next().kind == ERROR
         assert runtime.exit_code() == 1
-    assert runtime.log == b"bye\n"  # after its last word it may say nothing more on the pipe
+    assert runtime.log == b"bye\n"  # after its last message the runtime may write no more to the pipe
 
 
 def test_what_atexit_prints(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_dump_signal_of_a_busy_handler(tmp_path: Path, pipe: tuple[int, int]) ->
         readable = select.poll()
         readable.register(pipe[0], select.POLLIN)
         stacks = []
-        while not stacks or b"line 5 in handler" in stacks[-1]:  # in print() until it waits for the signal
+        while not stacks or b"line 5 in handler" in stacks[-1]:  # until print() waits for the signal
             os.kill(runtime.process.pid, signal.SIGRTMAX)
             text = b""
             while b"__main__.py" not in text:
@@ -372,7 +372,7 @@ def test_dump_of_a_crash(tmp_path: Path, pipe: tuple[int, int]) -> None:
     assert b"in handler" in os.read(pipe[0], 65536)
 
 
-# Nobody waits for the other
+# Neither side waits for the other
 
 
 @pytest.mark.parametrize("nonblocking", ["nobody", "the test", "the handler"])
@@ -392,12 +392,12 @@ def test_large_payloads_both_ways_while_the_test_does_not_read(tmp_path: Path, n
     with RuntimeProcess(tmp_path, dedent(source)) as runtime:
         runtime.start()
         if nonblocking == "the test":
-            # The description is shared: this is as if the runtime's own end had it.
+            # The two ends share one description, so this is as if the runtime had set it.
             for name in ("0", "1"):
                 os.set_blocking(runtime.requests if name == "0" else runtime.answers, False)
         elif nonblocking == "the handler":
             runtime.call("nonblocking")
-        # 12 MB of answers wait, and the runtime is blocked after the first 64 KiB; it must take this all the same.
+        # 12 MB of answers wait, and the runtime is blocked after the first 64 KiB. It must read these all the same.
         ids = [runtime.invoke("x" * 16_000) for _ in range(16)]
         ids += [runtime.invoke("y" * 16_000) for _ in range(20)]
         for number, id in enumerate(ids):
@@ -423,7 +423,7 @@ def test_requests_byte_by_byte(tmp_path: Path) -> None:
 
 
 def test_threads_that_print_while_nobody_reads_take_no_request_away(tmp_path: Path) -> None:
-    # A thread that cannot write reads in the main thread's place; what it reads must get to the main thread.
+    # A thread that cannot write reads in the main thread's place. The main thread must get what the thread has read.
     source = """
     import threading
     def flood():
@@ -437,7 +437,7 @@ def test_threads_that_print_while_nobody_reads_take_no_request_away(tmp_path: Pa
     with RuntimeProcess(tmp_path, dedent(source)) as runtime:
         runtime.start()
         assert runtime.call("flood") == "flood"
-        ids = [runtime.invoke(["x" * 10_000, n]) for n in range(60)]  # written before anything is read
+        ids = [runtime.invoke(["x" * 10_000, n]) for n in range(60)]  # all are written before any answer is read
         for n, id in enumerate(ids):
             assert json.loads(runtime.outcome(id).payload)[1] == n
         assert runtime.stop() == 0

@@ -1,4 +1,4 @@
-"""The runtime's process and the function in it: forks, signals, descriptors, and what a handler finds there."""
+"""Tests of the runtime's process with the function in it: forks, signals, descriptors, and what it finds there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ECHO = "def handler(event, context):\n    return event\n"
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe of the test's own: (read end, write end)."""
+    """Yield the reading and the writing end of a pipe of the test's own."""
     ends = os.pipe()
     yield ends
     for end in ends:
@@ -166,8 +166,8 @@ def test_child_forked_amid_another_threads_prints_can_print(tmp_path: Path) -> N
             thread.join()
         return sorted(codes)
     """
-    # Python 3.12 warns of a fork in a process with threads; that is what this is about. Coverage has a lock of its own
-    # that such a fork can leave taken.
+    # Python 3.12 warns of a fork in a process with threads, which is tested here. Such a fork can leave a lock of
+    # coverage taken.
     quiet = "import warnings\nwarnings.simplefilter('ignore')\n"
     with RuntimeProcess(tmp_path, quiet + dedent(source), environment=unmeasured()) as runtime:
         runtime.start()
@@ -221,7 +221,7 @@ def test_alarm_whose_handler_raises(tmp_path: Path, when: str, thread: bool) -> 
             signal.setitimer(signal.ITIMER_REAL, 0)
         return event
     """
-    # Unmeasured: three alarms within a few instructions end the runtime; coverage makes of these thousands.
+    # Without coverage: three alarms within a few instructions end the runtime, and coverage turns these into thousands.
     with RuntimeProcess(tmp_path, dedent(source), environment=unmeasured()) as runtime:
         runtime.start()
         if when == "during":
@@ -229,8 +229,8 @@ def test_alarm_whose_handler_raises(tmp_path: Path, when: str, thread: bool) -> 
         else:
             assert runtime.outcome(runtime.invoke(when)).kind in (RESULT, ERROR)
             if when == "left over":
-                os.kill(runtime.process.pid, signal.SIGALRM)  # as a timer would, but surely between requests
-            line = runtime.next()  # it rang while nothing ran: that is reported, and nobody's error
+                os.kill(runtime.process.pid, signal.SIGALRM)  # like a timer, but certainly between requests
+            line = runtime.next()  # the alarm came while no request ran: it is logged, and no request fails
             while line.kind == LOG and b"Alarm between requests: late" not in line.payload:
                 line = runtime.next()
             assert (line.kind, line.id) == (LOG, 0)
@@ -309,7 +309,7 @@ def test_interrupts_between_requests_belong_to_none(tmp_path: Path) -> None:
         for n in range(200):
             os.kill(runtime.process.pid, signal.SIGINT)
             outcome = runtime.outcome(runtime.invoke(n))
-            # One that comes late meets the handler: that one is its own.
+            # An interrupt that comes late reaches the handler, whose own error it is.
             assert outcome.kind == RESULT or outcome.metadata["error_type"] == "KeyboardInterrupt"
         assert runtime.stop() == 0
 

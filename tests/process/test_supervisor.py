@@ -1,7 +1,7 @@
-"""The whole supervision with real workers: each request has one outcome, and the one after it fares no worse.
+"""Tests of the whole supervision with real workers: each request has one outcome, and the next one is not harmed.
 
-Our own runtime plays the honest worker, and the function in it may do what it likes; a small program that speaks just
-enough of the protocol plays the hostile one.
+The honest worker is our own runtime, and its function may do anything. The hostile worker is a small program that
+speaks just enough of the protocol.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pipe_testing import processes
 from pipe_testing.supervision import Driver, few_descriptors, supervised
 
 SHORT = 0.3
-"""Seconds that a request gets that hangs on purpose."""
+"""The seconds that a request gets that hangs on purpose."""
 
 HANDLER = """
 import faulthandler, os, signal, subprocess, sys, threading, time
@@ -132,13 +132,13 @@ while True:
 
 @pytest.fixture
 def function(tmp_path: Path) -> Iterator[Driver]:
-    """A supervisor of our runtime with HANDLER."""
+    """Yield a supervisor of our runtime with HANDLER."""
     with running(tmp_path) as driver:
         yield driver
 
 
 def running(tmp_path: Path, code: str = HANDLER, **options: Any) -> AbstractContextManager[Driver]:
-    """A supervisor of our runtime with this code as index.py; window_requests and the like as keywords."""
+    """Return a supervisor of our runtime with this code as index.py. Settings such as window_requests are keywords."""
     folder = tmp_path / "function"
     folder.mkdir(exist_ok=True)
     (folder / "index.py").write_text(code)
@@ -149,9 +149,13 @@ def running(tmp_path: Path, code: str = HANDLER, **options: Any) -> AbstractCont
 def hostile(
     tmp_path: Path, misbehave: str | dict[str, str] = "pass", start: str = "pass", **options: Any
 ) -> AbstractContextManager[Driver]:
-    """A supervisor of the program HOSTILE.
+    """Return a supervisor of the program HOSTILE.
 
-    misbehave: what it does on the event "bad", or {event: what it does}. start: what it does before its HELLO.
+    Args:
+        tmp_path: A folder for its files.
+        misbehave: What the program does on the event "bad", or on each event in a dict.
+        start: What the program does before its HELLO.
+        options: Options of the supervisor.
     """
     cases = {"bad": misbehave} if isinstance(misbehave, str) else misbehave
     given = {name.encode(): code for name, code in cases.items()}
@@ -161,18 +165,18 @@ def hostile(
 
 
 def do(action: str, **more: object) -> bytes:
-    """An event that has HANDLER do this."""
+    """Return an event that lets HANDLER do this."""
     return json.dumps({"do": action, **more}).encode()
 
 
 def pid_of(outcome: Outcome) -> int:
-    """The process that answered."""
+    """Return the pid of the process that answered."""
     assert outcome.problem is None, outcome.problem
     return int(json.loads(outcome.payload)["pid"])
 
 
 def problem_of(outcome: Outcome) -> tuple[str, str]:
-    """(type, message) of an error."""
+    """Return the type and message of an error."""
     assert outcome.problem is not None, outcome.payload
     return str(outcome.problem["error_type"]), str(outcome.problem["error_message"])
 
@@ -193,7 +197,7 @@ def test_a_result(function: Driver) -> None:
 def test_one_worker_serves_many_requests(function: Driver) -> None:
     outcomes = [function.ask() for _ in range(20)]
     assert len({pid_of(outcome) for outcome in outcomes}) == 1
-    assert "init_us" not in outcomes[1].measured  # a cold start is told once
+    assert "init_us" not in outcomes[1].measured  # a cold start is reported once
 
 
 def test_an_error_costs_no_worker(function: Driver) -> None:
@@ -385,7 +389,7 @@ def test_a_worker_that_was_only_slow_stays(tmp_path: Path) -> None:
 
 
 def test_the_runtime_is_waited_for_that_answers_where_its_tasks_are(tmp_path: Path) -> None:
-    """Its event loop is always a little late here: the stack that the signal gives is there long before."""
+    """Check a runtime whose event loop is a little late: the signal's stack is there long before its answer."""
     source = """
         import asyncio, time
 
@@ -429,7 +433,7 @@ def test_each_crash_takes_one_request_with_it(tmp_path: Path) -> None:
 
 
 def test_a_runtime_with_a_smaller_window_gets_no_more(tmp_path: Path) -> None:
-    start = "hello = {'versions': [1]}"  # the base window: one request
+    start = "hello = {'versions': [1]}"  # the default window: one request
     with hostile(tmp_path, start=start, window_requests=64) as driver:
         for _ in range(10):
             driver.submit()
@@ -517,7 +521,7 @@ DEATHS = {
     ),
     "children write lines": (
         "data = frame(6, id, {'stream': 'x'}) * 3000; spawn(lambda: forever(data)); os._exit(3)",
-        None,  # a line that was half written when its writer died
+        None,  # a line that is incomplete because its writer died
     ),
 }
 
@@ -557,13 +561,13 @@ HANGS = {
 
 
 def test_a_deadline_comes_in_time_whatever_the_worker_writes(tmp_path: Path) -> None:
-    with hostile(tmp_path, HANGS, dump_wait=0.3) as driver:  # none of them writes a stack
+    with hostile(tmp_path, HANGS, dump_wait=0.3) as driver:  # none of these programs writes a stack
         for name in HANGS:
             assert driver.ask().exit_code == 0, f"before {name}"
             start = time.monotonic()
             outcome = driver.ask(f'"{name}"'.encode(), timeout=SHORT)
             assert outcome.exit_code == EXIT_TIMED_OUT, name
-            assert time.monotonic() - start < SHORT + 8, name  # a busy machine; without a bound it would be for ever
+            assert time.monotonic() - start < SHORT + 8, name  # enough for a busy machine; a fault would take for ever
         assert driver.ask().exit_code == 0
     assert driver.log.stat().st_size < 2 * len(HANGS) * 2**20
 
@@ -571,12 +575,12 @@ def test_a_deadline_comes_in_time_whatever_the_worker_writes(tmp_path: Path) -> 
 def test_answering_twice(tmp_path: Path) -> None:
     with hostile(tmp_path, "write(result(id) + result(id, b'2')); time.sleep(1000)") as driver:
         outcome = driver.ask(b'"bad"')
-        assert outcome.payload == b'"fine"'  # the first one counts
+        assert outcome.payload == b'"fine"'  # the first answer counts
         assert driver.ask().exit_code == 0
 
 
 def test_a_worker_that_is_long_gone_answers_nobody(tmp_path: Path) -> None:
-    """A daemon that it left keeps answering the ids to come, into pipes that nobody reads."""
+    """Check a daemon of a dead worker that goes on answering the next ids, into pipes that are not read any more."""
     misbehave = "spawn(lambda: forever(b''.join(result(n, b'1') for n in range(id + 1, id + 9)))); os._exit(3)"
     with hostile(tmp_path, misbehave) as driver:
         driver.ask()
@@ -586,7 +590,7 @@ def test_a_worker_that_is_long_gone_answers_nobody(tmp_path: Path) -> None:
 
 def test_a_runtime_that_does_not_measure_is_measured(tmp_path: Path) -> None:
     with hostile(tmp_path) as driver:
-        driver.ask()  # the worker is there: the next request is written at once
+        driver.ask()  # the worker is ready now, so the next request is written at once
         before = time.monotonic()
         measured = driver.ask().measured
         assert 0 <= measured["duration_us"] <= (time.monotonic() - before) * 1e6
@@ -595,7 +599,7 @@ def test_a_runtime_that_does_not_measure_is_measured(tmp_path: Path) -> None:
 def test_closing_its_input_and_going_on(tmp_path: Path) -> None:
     with hostile(tmp_path, "os.close(0); write(result(id)); time.sleep(1000)") as driver:
         assert driver.ask(b'"bad"').exit_code == 0
-        outcome = driver.ask()  # cannot be delivered; long before its own time is over, that is clear
+        outcome = driver.ask()  # it cannot be delivered, and this is known long before its own time is over
         assert outcome.exit_code in (0, EXIT_PROTOCOL)
         assert driver.ask().exit_code == 0
 
@@ -618,7 +622,7 @@ STARTS = {
     "an answer before READY": ("write(frame(1, 0, hello) + result(1)); time.sleep(1000)", {EXIT_PROTOCOL}),
     "half a frame": ("write(frame(1, 0, hello)[:-1]); os._exit(1)", {0}),
     "closes its stream": ("os.close(1); time.sleep(1000)", {0}),
-    "closes its input": ("os.close(0); time.sleep(1000)", {0, EXIT_TIMED_OUT}),  # seen only if nothing was sent yet
+    "closes its input": ("os.close(0); time.sleep(1000)", {0, EXIT_TIMED_OUT}),  # noticed only before the first write
     "dies": ("os._exit(0)", {0}),
     "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", {0}),
     "leaves a daemon": ("spawn(lambda: time.sleep(1000)); os._exit(1)", {0}),
@@ -723,7 +727,7 @@ def test_what_a_worker_left_is_swept_before_the_next_one(tmp_path: Path) -> None
 
 
 def test_abandoning_at_any_moment(tmp_path: Path) -> None:
-    """Right after the fork too, when there is no process group yet to be killed."""
+    """Check also right after the fork, when there is no process group yet to kill."""
     for _ in range(10):
         with running(tmp_path) as driver:
             driver.submit()
@@ -770,7 +774,7 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_while_the_dead_are_swept_is_heeded(tmp_path: Path) -> None:
-    """The sweep waits for SIGCHLD on the same descriptor that an interrupt wakes."""
+    """Check an interrupt during the sweep, which waits for SIGCHLD on the same descriptor."""
     misbehave = """
 fcntl.fcntl(2, fcntl.F_SETPIPE_SZ, 2**18)
 spawn(lambda: time.sleep(1000))
@@ -787,7 +791,7 @@ os._exit(3)
 
         def interrupt() -> None:
             pieces.append(1)
-            if len(pieces) == 2:  # the first piece is read before the death is noticed, this one with the last words
+            if len(pieces) == 2:  # the first piece is read before the death is noticed, the second one after it
                 signal.raise_signal(signal.SIGTERM)
 
         driver.journal.before_line = interrupt

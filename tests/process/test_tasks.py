@@ -1,4 +1,4 @@
-"""Requests as tasks of one event loop: one outcome each, whatever the function does to its task or to the loop."""
+"""Tests of requests as tasks of one event loop: each has one outcome, whatever the function does to task or loop."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def handler(event, context):
 
 
 def tasks(folder: Path, source: str = TASKS, concurrency: int = 3, **fields: Any) -> RuntimeProcess:
-    """A runtime with this function, and its greeting over."""
+    """Return a runtime with this function, which has received HELLO and is ready."""
     runtime = RuntimeProcess(folder, source)
     ready = runtime.start(concurrency=concurrency, stream_bytes=STREAM, **fields)
     assert (ready.metadata["concurrency"], ready.metadata["answers_dump"]) == (concurrency, True)
@@ -145,7 +145,7 @@ def test_children_say_nothing_even_where_they_give_way_to_the_loop(tmp_path: Pat
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_an_alarm_that_raises_while_the_loop_waits_ends_nothing(tmp_path: Path, concurrency: int) -> None:
-    """Not even if what it raises is an OSError: that is not the pipe's."""
+    """Check also an alarm that raises an OSError, which must not be taken for an error of the pipe."""
     with tasks(tmp_path, concurrency=concurrency) as runtime:
         waiting = runtime.invoke({"do": "alarm"})
         wait_for_line(runtime, "a task raised TimeoutError: the alarm")
@@ -191,19 +191,19 @@ def test_cancel_before_while_and_after(tmp_path: Path, concurrency: int) -> None
 
 
 def test_what_came_while_an_answer_could_not_be_written_is_taken_in(tmp_path: Path) -> None:
-    """The descriptor is not readable any more then: the loop must hear of it otherwise."""
+    """Check input that was read by a writer: the descriptor is not readable afterwards, so the loop must be told."""
     with tasks(tmp_path) as runtime:
         for _ in range(3):
             large = runtime.invoke({"do": "large", "size": 900_000})
             wait_until_full(runtime)
-            more = [runtime.invoke({"n": n, "fill": "x" * 20_000}) for n in range(8)]  # taken by a writer that waits
+            more = [runtime.invoke({"n": n, "fill": "x" * 20_000}) for n in range(8)]  # the waiting writer reads these
             frames = outcomes(runtime, large, *more)
             assert {frame.kind for frame in frames.values()} == {RESULT}
         assert runtime.stop() == 0
 
 
 def wait_until_full(runtime: RuntimeProcess) -> None:
-    """Until there is as much as a pipe holds: the runtime is about to wait for room."""
+    """Wait until the runtime has written as much as a pipe holds, so that it must wait for room next."""
     import array
     import fcntl
     import termios
@@ -279,7 +279,7 @@ def streamed(runtime: RuntimeProcess, id: int) -> None:
 
 
 def items(runtime: RuntimeProcess) -> tuple[list[Any], dict[str, Any]]:
-    """The items of the next streamed answer, and what its END says."""
+    """Return the items of the next streamed answer, and the metadata of its END."""
     data = b""
     while (frame := runtime.next()).kind != END:
         data += frame.payload if frame.kind == CHUNK else b""
@@ -341,7 +341,7 @@ async def handler(event, context):
         size = 0
         while size < STREAM:
             size += len(runtime.next().payload)
-        other = runtime.invoke()  # the first one waits for credit; this one has its own
+        other = runtime.invoke()  # the first request waits for credit; this one has credit of its own
         while runtime.next().id != other:
             continue
         runtime.send(CANCEL, id)

@@ -1,6 +1,7 @@
-"""A function may make of its process what it likes while it is loaded: no worker's death is lost, no message is wrong.
+"""Tests of process settings that a function changes while it is loaded: no worker's death is missed.
 
-The forking processes have the init's signal actions, mask and timers; each worker has the function's. Real templates.
+The forking processes have the init's signal actions, mask and timers. Each worker has the function's. The templates are
+real.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def handler(event, context):
         kill(getpid(), 9)
     return event
 """
-"""The same where the function has replaced the calls."""
+"""The same if the function has replaced the calls."""
 
 LATE = """
 import os
@@ -48,7 +49,7 @@ def wait_for_the_worker():
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 os.register_at_fork(after_in_parent=wait_for_the_worker)
 """
-"""The process that forks the first worker lives until that is dead."""
+"""The process that forks the first worker lives until that worker is dead."""
 
 LIBC = "import ctypes\nlibc = ctypes.CDLL(None)\n"
 
@@ -118,7 +119,7 @@ def handler(event, context):
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_a_death_is_seen_whatever_the_function_has_set(tmp_path: Path, harm: str) -> None:
-    """Also if the worker dies before the process that has forked it."""
+    """Check also a worker that dies before the process that forked it."""
     (tmp_path / "index.py").write_text(KEPT + LATE + harm + KILLED)
     with serving(tmp_path) as driver:
         first, second = driver.ask(b'"die"'), driver.ask(b'"live"')
@@ -141,14 +142,14 @@ def test_a_worker_has_the_functions_settings_as_an_executed_one(tmp_path: Path, 
         templates.start()
         for worker in templates.fork(2):
             found = worker.call()
-            if "register_at_fork" in harm:  # what its hooks have set is the worker's, too
+            if "register_at_fork" in harm:  # what the function's fork hooks set is set in the worker too
                 wanted["signals"] = found["signals"] = wanted["actions"] = found["actions"] = None
                 wanted["adopts"] = found["adopts"] = None
             assert found == wanted
 
 
 def signals_of(pid: int) -> list[str]:
-    """The signals that a process ignores, handles and blocks, but for the one of stacks."""
+    """Return the signals that a process ignores, handles and blocks, except the signal for stacks."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return [line for line in lines if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
 
@@ -165,7 +166,7 @@ def test_the_template_has_the_inits_settings(tmp_path: Path, harm: str) -> None:
 
 
 def test_a_timer_does_not_end_the_template(tmp_path: Path) -> None:
-    """It is each worker's, as in an executed one, with the time that was left."""
+    """Check that each worker has the timer with the time that was left, like an executed worker."""
     source = "import signal\nsignal.setitimer(signal.ITIMER_REAL, 1000, 7)\n"
     source += "def handler(event, context):\n    return signal.getitimer(signal.ITIMER_REAL)\n"
     with Templates(tmp_path, source) as templates:
@@ -175,7 +176,7 @@ def test_a_timer_does_not_end_the_template(tmp_path: Path) -> None:
 
 
 def serving(folder: Path, **options: Any) -> Any:
-    """A Driver of the function in `folder`, behind a template."""
+    """Yield a Driver of the function in `folder`, whose workers come from a template."""
     hello = {"handler": "index.handler", "code_dir": str(folder), "environment": {}, "function": {}}
     command = launch.runtime_command(launch.this_python())
     return supervised(folder / "log", command, hello=hello, start_method=TEMPLATE, **options)
@@ -265,7 +266,7 @@ def test_a_fork_hook_that_hangs_is_named(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_its_fork_hook_has_collected_is_given_up(tmp_path: Path) -> None:
-    """How it ended is not known to anybody, and it is not waited for."""
+    """Check a worker whose exit status a fork hook has taken. The init gives it up and does not wait for it."""
     (tmp_path / "index.py").write_text(LATE.replace("os.WEXITED | os.WNOWAIT", "os.WEXITED") + ECHO)
     with serving(tmp_path) as driver:
         first, second = driver.ask(b'"die"'), driver.ask(b'"live"')

@@ -1,4 +1,4 @@
-"""Requests in threads: bounded, in any order, with one outcome each, whatever the function does in its thread."""
+"""Tests of requests in threads: bounded, in any order, each with one outcome, whatever the function does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def handler(event, context):
 
 
 def threads(folder: Path, source: str = MEETING, concurrency: int = 3) -> RuntimeProcess:
-    """A runtime with this function, and its greeting over."""
+    """Return a runtime with this function, which has received HELLO and is ready."""
     runtime = RuntimeProcess(folder, source)
     ready = runtime.start(concurrency=concurrency, stream_bytes=STREAM)
     assert (ready.metadata["concurrency"], ready.metadata["answers_dump"]) == (concurrency, True)
@@ -83,7 +83,7 @@ def test_one_that_fails_leaves_its_neighbours_alone(tmp_path: Path, what: str, n
     with threads(tmp_path) as runtime:
         waiting = runtime.invoke({"do": "wait"})
         wait_for_line(runtime, "waiting")
-        for _ in range(5):  # more often than there are threads
+        for _ in range(5):  # more requests than there are threads
             assert error_of(runtime, runtime.invoke({"do": what})) == name
         opening = runtime.invoke({"do": "open"})
         values(runtime, waiting, opening)
@@ -98,7 +98,7 @@ def test_a_child_that_comes_back_from_the_handler_says_nothing(tmp_path: Path) -
 
 
 def test_a_child_that_goes_on_with_the_stream_ends(tmp_path: Path) -> None:
-    """It would wait for credit, or for a lock that a thread of its parent's holds, for ever."""
+    """Check a forked child that could wait for ever, for credit or for a lock of its parent's thread."""
     source = """\
 import os, threading, time
 def noise():
@@ -146,7 +146,7 @@ def handler(event: Iterator[bytes], context):
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("garbage", [b"", b"\xff" * 12])
 def test_a_reader_does_not_wait_for_ever(tmp_path: Path, stop: bool, garbage: bytes) -> None:
-    """Neither at the end of the input nor behind garbage, before STOP and after it."""
+    """Check a reader at the end of the input and after garbage, before and after STOP."""
     source = """\
 from collections.abc import Iterator
 def handler(event: Iterator[bytes], context):
@@ -175,7 +175,7 @@ def test_cancel_is_seen_by_the_context(tmp_path: Path) -> None:
         wait_for_line(runtime, "waiting")
         runtime.send(CANCEL, id)
         values(runtime, id)
-        runtime.send(CANCEL, id)  # too late
+        runtime.send(CANCEL, id)  # after its outcome
         assert runtime.call({"after": 1})[1] == {"after": 1}
         assert runtime.stop() == 0
 

@@ -1,6 +1,6 @@
-"""Typed events: which annotations ask for a conversion, what is made, what does not fit and how that is said.
+"""Tests of typed events: which annotations ask for a conversion, what is made, and what is refused with which error.
 
-The annotations of this file are text, as in many a function: they mean something in this module's names.
+The annotations in this file are texts, as in many functions. Their names are those of this module.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Headers(TypedDict):
 
 
 class Plain:
-    """A class that nothing can be made into."""
+    """A class of which no library can make an object."""
 
 
 @dataclasses.dataclass
@@ -108,7 +108,7 @@ class Mail:
 
 
 def takes(annotation: object) -> Callable[..., object]:
-    """Return a handler whose event is annotated so."""
+    """Return a handler whose event has this annotation."""
 
     def handler(event: object, context: object) -> object:
         return event
@@ -151,7 +151,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return name
 
 
-# Which annotations ask for something
+# Annotations that ask for a conversion
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def logged(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def parsing(function: Callable[..., object]) -> Callable[..., object]:
-    """A decorator that looks into the event before the handler does."""
+    """Return a decorated handler. The decorator looks into the event before the handler does."""
 
     @functools.wraps(function)
     def wrapper(event: Any, context: object) -> object:
@@ -234,11 +234,11 @@ def test_every_kind_of_callable_is_asked(handler: object) -> None:
 
 
 def no_parameters() -> None:
-    """A handler without an event."""
+    """Take no event."""
 
 
 def keywords_only(*, event: Item) -> None:
-    """Takes no event by position."""
+    """Take an event by keyword only."""
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ def test_cloudevent_says_what_is_missing() -> None:
 @pytest.mark.parametrize("module", ["cloudevents.http", "cloudevents.v1.http", "cloudevents.core.v1.event"])
 def test_event_of_the_package_cloudevents_is_built(module: str) -> None:
     tools.require_module("cloudevents")
-    cls: Any = pytest.importorskip(module, exc_type=ImportError).CloudEvent  # version 1 has the first, 2 has the others
+    cls: Any = pytest.importorskip(module, exc_type=ImportError).CloudEvent  # the modules of version 1 and of version 2
     event = build(cls, ENVELOPE)
     assert isinstance(event, cls) and event.get_data() == {"a": 1}
     assert event.get_attributes()["id"] == "1"
@@ -464,7 +464,7 @@ def test_event_of_the_package_cloudevents_is_built(module: str) -> None:
 
 @pytest.fixture(scope="module")
 def models() -> Any:
-    """Models of pydantic 2."""
+    """Return models of pydantic 2."""
     pydantic = tools.require_module("pydantic")
     tools.require(pydantic.VERSION >= "2", "needs pydantic 2")
 
@@ -520,7 +520,7 @@ def test_model_of_pydantic_1_fails_the_load() -> None:
     class Model:
         @classmethod
         def parse_obj(cls, value: Any) -> Any:
-            """Be what pydantic 1 calls so."""
+            """Stand for the method that pydantic 1 has under this name."""
 
     with pytest.raises(Exception, match="schema"):
         converter(takes(Model))

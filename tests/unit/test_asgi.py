@@ -1,4 +1,4 @@
-"""ASGI's http protocol: the scope, the request's body and disconnects, against an exchange in memory."""
+"""Tests of ASGI's http protocol with an exchange in memory: the scope, the request's body, and disconnects."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_context_is_the_requests() -> None:
     run(app, make)
 
 
-# Requests that are no HTTP requests
+# Requests that are not HTTP
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_an_event_becomes_a_request(
         assert scope["headers"] == ([(b"content-type", b"application/json")] if method == "POST" else [])
         data, count = await whole_body(receive)
         assert data == expected
-        # Of a stream that is longer than two bytes, the end is not known yet.
+        # If a stream is longer than two bytes, its end is not known yet.
         assert count == messages + (stream and len(expected) > 2)
         await hello(scope, receive, send)
 
@@ -278,7 +278,7 @@ def test_a_cancelled_request_is_a_disconnect(stream: bool) -> None:
             got.append(await receive())
             got.append(await receive())
             for message in (body(), START, START, body(b"1", True)):
-                await send(message)  # whatever it is, nobody minds any more
+                await send(message)  # any message is accepted and dropped
 
         serving = asyncio.ensure_future(serve_quietly(app, exchange))
         await settle()

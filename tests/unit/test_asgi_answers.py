@@ -1,4 +1,4 @@
-"""ASGI's http protocol: the application's answer, its errors and its end, against an exchange in memory."""
+"""Tests of ASGI's http protocol with an exchange in memory: the application's answer, its errors and its end."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_messages_out_of_order(messages: list[Message], expected: str) -> None:
             await send(message)
         with pytest.raises(RuntimeError, match=expected):
             await send(messages[-1])
-        raise LookupError  # what the application does about it is its own
+        raise LookupError  # the application may do with the error what it likes
 
     with pytest.raises(LookupError):
         run(app)
@@ -252,7 +252,7 @@ def test_errors_before_the_end_of_the_answer_are_the_requests(
         exchange = Exchange({})
         try:
             await serve(after(*messages, error=error), exchange, {})
-        except BaseException as raised:  # what ends an event loop must not get as far as that
+        except BaseException as raised:  # an exception that ends an event loop must not reach the loop
             caught.append(raised)
         return exchange
 

@@ -1,4 +1,4 @@
-"""ASGI's lifespan protocol: startup, shutdown, and every way in which an application fails at either."""
+"""Tests of ASGI's lifespan protocol: startup, shutdown, and every way in which an application fails at either."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipe_testing.asgi import App, Receive, Scope, Send, after, fail, hello, set
 
 
 def unexpected(text: str) -> None:
-    """Take the log of a lifespan that has nothing to say there."""
+    """Fail on a log line: this lifespan must not log anything."""
     raise AssertionError(text)
 
 

@@ -1,4 +1,4 @@
-"""Decoding events and encoding results: every kind of value, and whatever a handler returns by mistake or malice."""
+"""Tests of decoding events and encoding results: every kind of value, and wrong or malicious results."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class User:
 
 
 class Answer:
-    """An object whose to_json() returns, or raises, what it was made with."""
+    """An object whose to_json() returns or raises what it was made with."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -135,7 +135,7 @@ def test_event_that_cannot_be_decoded(payload: bytes, content_type: str, why: st
 
 
 def test_number_of_too_many_digits_is_an_unmarshal_error() -> None:
-    # Python 3.10.0 to 3.10.6 had no limit; every interpreter in use has.
+    # Python 3.10.0 to 3.10.6 had no limit. Every interpreter in use has one.
     assert "Exceeds the limit (4300" in unmarshal_error(b"9" * 5_000, JSON)
 
 
@@ -226,7 +226,7 @@ def test_lone_surrogates_come_back_through_json_and_msgpack() -> None:
         assert as_msgpack({text: text}) == {text: text}
 
 
-# Results that are none
+# Values that are no results
 
 
 def circular() -> object:
@@ -287,7 +287,7 @@ def test_exception_out_of_the_values_own_code_is_the_faults_cause() -> None:
 
 
 def hostile_values() -> dict[str, object]:
-    """By name, and made inside the test: pytest would look at them."""
+    """Return hostile values by name. They are made inside the test, because pytest would read them."""
 
     class EvilMeta(type):
         def __getattribute__(cls, name: str) -> Any:
@@ -369,7 +369,7 @@ def test_a_value_that_contains_itself_is_refused_before_it_grows() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 20 * 1000 * 1000  # its JSON has 1 MB, and to go round it even 100 times would take more
+    assert peak < 20 * 1000 * 1000  # its JSON has 1 MB; following the circle even 100 times would take more
 
 
 def test_an_event_with_spaces_around_it_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +453,7 @@ def test_a_value_that_encodes_another_result_while_it_is_encoded() -> None:
 
 
 def test_threads_encode_at_the_same_time() -> None:
-    # The barrier is inside the encoding: all of them are in the middle of it at once.
+    # The barrier is inside the encoding, so all threads encode at the same time.
     barrier = threading.Barrier(4)
     results: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Exceptions as data: everything that Python can raise, and exceptions that do not want to be read."""
+"""Tests of exceptions as data: everything that Python can raise, and exceptions that cannot be read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pipe_runtime.wire.errors import Fault
 def raised(function: Callable[[], object]) -> BaseException:
     try:
         function()
-    except BaseException as error:  # the very point: whatever it raises
+    except BaseException as error:  # any exception at all is meant here
         return error
     raise AssertionError("nothing was raised")
 
 
 def described(error: BaseException) -> dict[str, Any]:
-    """describe()'s answer, after checking what must hold for every one."""
+    """Return what describe() returns, after checking what must hold for every exception."""
     answer = faults.describe(error)
     packed = msgpack.packb(answer)
     assert len(packed) <= shorten.HEAD_LIMIT
@@ -141,7 +141,7 @@ def test_a_loader_that_raises_costs_the_source_line_only() -> None:
 
 
 def test_own_frames_are_cut_by_module_and_not_by_file_name() -> None:
-    """A codec.py of the user's stays; the runtime's goes, at the top, in the middle and at the end."""
+    """Check that a user's own codec.py stays and the runtime's frames go, at the top, in the middle and at the end."""
 
     class Answer:
         def to_json(self) -> None:
@@ -172,7 +172,7 @@ def test_import_system_is_cut_on_top_only() -> None:
     exec("def handler(): load(fail)\ndef fail(): 1/0", user)
     user["load"] = top["load"]
     error = raised(lambda: top["load"](user["handler"]))  # type: ignore[operator]
-    # The test's own two frames are what a loop's frames are otherwise.
+    # The test's own two frames stand for the frames of the serving loop.
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_globals["__name__"] == __name__:
         traceback = traceback.tb_next
@@ -243,7 +243,7 @@ def test_chain_is_bounded_and_cycles_end() -> None:
 
 
 class Group(Exception):
-    """As the backport for Python 3.10 has it: members in an attribute of its own."""
+    """A group like that of the backport for Python 3.10, which has its members in an attribute."""
 
     def __init__(self, message: str, exceptions: Any) -> None:
         super().__init__(message)
@@ -340,7 +340,7 @@ trees = st.recursive(
         files,
         st.integers(0, 150),
         st.none() | inner,
-        # Many of the same at the ends only: many of many would take minutes to build.
+        # Repeat a member only at the ends: many repetitions of many would take minutes to build.
         st.lists(inner, max_size=3) | leaves.map(lambda leaf: [leaf] * 20),
     ),
     max_leaves=8,
@@ -383,7 +383,7 @@ def evil_classes() -> dict[str, type[BaseException]]:
         __getattribute__ = __getattr__ = refuse
 
     class Meta(type):
-        # Not __subclasscheck__: with that one refusing, Python itself cannot raise the exception.
+        # Without __subclasscheck__: if that raised, Python itself could not raise the exception.
         __getattribute__ = __instancecheck__ = refuse
         __name__ = property(refuse)  # type: ignore[assignment]
 
@@ -423,9 +423,7 @@ def test_text_that_cannot_be_read_says_so() -> None:
 
 
 def test_nearly_exhausted_stack_still_gives_the_class() -> None:
-    """With ever more room below the limit: first the last resort, in the end the full answer, never an
-    exception.
-    """
+    """Check with more and more room below the recursion limit: first the last resort, at last the full answer."""
     error = raised(lambda: 1 / 0)
     answers: list[dict[str, Any]] = []
 
@@ -436,19 +434,19 @@ def test_nearly_exhausted_stack_still_gives_the_class() -> None:
             pass
         else:
             return
-        # On the way up every frame has one call more to spend.
+        # On the way up, each frame has room for one more call.
         if len(answers) < 40:
             try:
                 answers.append(describe(error))
             except RecursionError:
-                # Not even the call of describe itself had room.
+                # There was not even room for the call of describe() itself.
                 assert not answers
         if len(answers) < 40:
             raise RecursionError
 
     dive(faults.describe)
     names = [answer["error_type"] for answer in answers]
-    # With no room for as much as a built-in call the name is lost too.
+    # Without room for even a built-in call, the name is lost too.
     assert set(names[2:]) == {"ZeroDivisionError"}
     assert set(names[:2]) <= {"ZeroDivisionError", "BaseException"}
     assert answers[0]["error_message"] == faults.UNREADABLE

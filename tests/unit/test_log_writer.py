@@ -1,4 +1,4 @@
-"""The lines that a function prints and logs: how they are cut, and which request each belongs to. No runtime runs."""
+"""Tests of the lines that a function prints and logs: how they are cut, and which request each belongs to."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from pipe_runtime.serve.function import log_settings
 
 
 class Sent:
-    """A log whose records are kept.
+    """A log that keeps what it sends.
 
-    records: (stream, level, text). ids. named: what the metadata says of the request. output: the lines.
+    Attributes:
+        records: The stream, level and text of each record.
+        ids: The number of each record's request.
+        named: What the metadata says about the request.
+        output: The lines.
     """
 
     def __init__(self) -> None:
@@ -39,7 +43,7 @@ class Sent:
 
     @property
     def waiting(self) -> int:
-        """Bytes of lines that are not complete."""
+        """The bytes of incomplete lines."""
         return sum(len(text) for _, text in self.raw.partial.values())
 
     @property
@@ -177,7 +181,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
 
 
 class Contexts:
-    """Requests of one log, each in a context of its own, on this one thread."""
+    """The requests of one log on this thread, each with a context of its own."""
 
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
@@ -185,14 +189,14 @@ class Contexts:
         contexts.separate(sent.log)
 
     def run(self, id: int, action: Callable[[], object]) -> None:
-        """Do something for request `id`, r-1 for 1."""
+        """Run an action for request `id`."""
         if id not in self.contexts:
             self.contexts[id] = copy_context()
             self.contexts[id].run(self.sent.log.enter, Tag(id, f"r-{id}"))
         self.contexts[id].run(action)
 
     def write(self, id: int, text: bytes) -> None:
-        """Print something for request `id`."""
+        """Print a text for request `id`."""
         self.run(id, lambda: self.sent.raw.write(text))
 
 
@@ -323,7 +327,7 @@ def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
 
     requests.run(1, other)
     assert (sent.ids, sent.output) == ([0], b"whole\n")
-    sent.log.flush_request(1)  # nobody completes that line: its thread has ended
+    sent.log.flush_request(1)  # the line stays incomplete: its thread has ended
     assert (sent.ids, sent.output) == ([0, 0], b"whole\nhalf\n")
     assert sent.raw.partial == {}
 

@@ -1,7 +1,7 @@
-"""WSGI without HTTP: what an application finds in environ, and what becomes of all that it may answer.
+"""Tests of WSGI without HTTP: what an application finds in environ, and what becomes of every kind of answer.
 
 The exchange is an object in memory that notes each call in order. Echo applications run inside wsgiref's validator,
-which raises where either side breaks PEP 3333.
+which raises if either side breaks PEP 3333.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEXT = [("Content-Type", "text/plain")]
 
 
 class Body(io.RawIOBase):
-    """A body that arrives in pieces: one for each read, b"" at the end; a piece larger than asked for is divided."""
+    """A body that arrives in pieces: one for each read, then b"". A piece that is larger than asked for is divided."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.pieces = [piece for piece in pieces if piece]
@@ -43,7 +43,12 @@ class Body(io.RawIOBase):
 
 
 class Exchange:
-    """One request in memory. calls: what the adapter did, in order; refuse: raised by the call of that name."""
+    """One request in memory.
+
+    Attributes:
+        calls: The calls of the adapter, in order.
+        refuse: The name of the call that raises BrokenPipeError.
+    """
 
     def __init__(
         self, http: dict[str, Any] | None = None, body: bytes | list[bytes] = b"", refuse: str = "", **request: Any
@@ -66,7 +71,7 @@ class Exchange:
         self._note("begin", content_type, http)
 
     def check(self) -> None:
-        """Nobody gives up."""
+        """Do nothing, since no request is given up here."""
 
     def write(self, data: bytes) -> None:
         self._note("write", data)
@@ -80,7 +85,7 @@ class Exchange:
 
     @property
     def answer(self) -> bytes:
-        """The whole body, however it was given out."""
+        """Return the whole body of the answer, however many pieces it had."""
         return b"".join(call[1] for call in self.calls if call[0] != "begin")
 
     @property
@@ -96,7 +101,7 @@ def serve(app: Callable[..., Any], exchange: Exchange | None = None, multithread
 
 
 def environ_of(exchange: Exchange, multithread: bool = False) -> dict[str, Any]:
-    """The environ that an application gets."""
+    """Return the environ that an application gets."""
     found: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -113,7 +118,7 @@ def headers(*pairs: tuple[str, str]) -> dict[str, Any]:
 
 
 def answering(result: Any, status: str = "200 OK", given: Any = None) -> Callable[..., Any]:
-    """An application that answers so, with `given` as its headers (TEXT)."""
+    """Return an application that gives this answer, with `given` as its headers (by default TEXT)."""
 
     def app(environ: Any, start_response: Any) -> Any:
         start_response(status, list(TEXT) if given is None else given)
@@ -123,7 +128,7 @@ def answering(result: Any, status: str = "200 OK", given: Any = None) -> Callabl
 
 
 class Closing:
-    """An iterable that notes whether it was closed; `error` is raised behind its blocks."""
+    """An iterable that notes whether it was closed. It raises `error` after its blocks."""
 
     def __init__(self, blocks: Iterable[Any], error: BaseException | None = None) -> None:
         self.blocks = blocks
@@ -827,7 +832,7 @@ def test_validator_finds_nothing(
     exchange = serve(validator(echo), Exchange(http, pieces if stream else data))
     assert exchange.answer == data
     assert exchange.http["status"] == 200
-    assert capsys.readouterr().err == ""  # where the validator tells of an iterable that was not closed
+    assert capsys.readouterr().err == ""  # the validator would report an iterable that was not closed
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"a": 1}', [b"{", b"}"]])
