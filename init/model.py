@@ -1,4 +1,7 @@
-"""Plain data: a function and its settings, a request, its outcome, and the exit codes of README.md's table."""
+"""Plain data: a function and its settings, a request, its outcome, and the exit codes of README.md's table.
+
+It must not know how any of it is used.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ MAX_PAYLOAD = LARGEST_PAYLOAD
 """Bytes of a request's payload, unless it is streamed."""
 
 PROCESS, REQUEST = "process", "request"
-"""Kinds of isolation: what a process of its own is for, all requests of a worker or each one."""
+"""Kinds of isolation: a process serves all requests of a worker, or one request."""
 
 EXEC, TEMPLATE = "exec", "template"
 """Ways to start a worker: an interpreter of its own, or a fork of one that has loaded the handler."""
@@ -90,8 +93,8 @@ class Function:
         memory_mb: The memory size that reports name, in MB.
         version: The version of the function that start lines name.
         assumed_region: The region if it is only a default, else "".
-        log_style: One of report.py's styles.
-        spin_us: Microseconds to look for an answer before sleeping, 0 for none.
+        log_style: One of LOG_STYLES (log/request_lines.py).
+        spin_us: Microseconds for which the init polls for an answer before it sleeps; 0 for none.
         concurrency: Requests that a worker may run at once.
         hooks: Those of "initializer", "pre_stop" and "pre_freeze" that `hello` names.
         workers: Processes that serve at once.
@@ -125,9 +128,15 @@ class Function:
 
 @dataclass(slots=True)
 class Request:
-    """One request. timeout: seconds. payload: the event in `content_type`; the result is wanted in `accept`.
+    """One request.
 
-    metadata: further fields of INVOKE, such as http, stream and phase.
+    Attributes:
+        request_id: Its name in logs and errors.
+        payload: The event.
+        content_type: The content type of the event.
+        accept: The content type that the result is wanted in.
+        timeout: Seconds that the worker has for it.
+        metadata: Further fields of INVOKE, such as http, stream and phase.
     """
 
     request_id: str
@@ -142,9 +151,15 @@ class Request:
 class Outcome:
     """How a request ended.
 
-    content_type, payload: of the result. problem: ERROR's metadata, None for a result. exit_code: 0, or one of the
-    above, or 128 and the signal that the worker died of. measured: what report_line() takes. http: RESULT's, as hostile
-    as all that a worker says; None where the answer is not HTTP. streamed: the body came in pieces, not as `payload`.
+    Attributes:
+        request_id: The request's.
+        content_type: The content type of the result.
+        payload: The result.
+        problem: ERROR's metadata; None for a result.
+        exit_code: 0, one of the exit codes above, or 128 plus the signal that the worker died of.
+        measured: What report_line() takes.
+        http: RESULT's `http`, which is hostile like all that a worker says; None if the answer is not HTTP.
+        streamed: Whether the body came in pieces, not as `payload`.
     """
 
     request_id: str
@@ -166,7 +181,12 @@ def problem(error_type: str, message: str, stack: list[list[object]] | None = No
 class Piece:
     """A part of a streamed result. The first one has no data: it says that a stream begins.
 
-    id: what `Supervisor.submit` returned. content_type, http: of the result, as in Outcome.
+    Attributes:
+        id: What `Supervisor.submit` returned.
+        request_id: The request's.
+        content_type: As in Outcome.
+        data: The bytes.
+        http: As in Outcome.
     """
 
     id: int
@@ -177,7 +197,7 @@ class Piece:
 
 
 def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any], bool]:
-    """INVOKE's metadata, and whether all of it is of our own making."""
+    """Return INVOKE's metadata, and whether the init has made all of it itself."""
     metadata: dict[str, Any] = {
         "request_id": request.request_id,
         "timeout_ms": int(request.timeout * 1000),
@@ -193,7 +213,7 @@ def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any
 
 
 def new_request_id() -> str:
-    """A random UUID (RFC 9562, version 4). Importing uuid for it would take 4 ms of every start."""
+    """Return a random UUID (RFC 9562, version 4). Importing uuid for it would take 4 ms of every start."""
     digits = os.urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) % 4]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
