@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 
-import pipe_runtime
+from pipe_runtime import wire
 
 from ..model import BEFORE_FORK
 
 Stack = list[list[object]]
 
-OWN_FOLDER = os.path.dirname(os.path.abspath(pipe_runtime.__file__))
+OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(wire.__file__)))
 """The folder of the runtime's modules. Their calls at the start of a stack say nothing about the function."""
 
 _LINE_DIGITS = 9

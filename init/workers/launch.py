@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipe_runtime.wire import alive
 from pipe_runtime.wire.alive import ALIVE_FD, arm
 
 from ..kernel.execution import execute, keep_only, restore_dispositions
@@ -172,9 +173,8 @@ def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
 
 
 def _runtime_script() -> str:
-    import pipe_runtime
-
-    return os.path.join(os.path.dirname(os.path.abspath(pipe_runtime.__file__)), "__main__.py")
+    wire = os.path.dirname(os.path.abspath(alive.__file__))
+    return os.path.join(os.path.dirname(wire), "__main__.py")
 
 
 def start(
