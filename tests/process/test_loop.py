@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tty
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -28,15 +27,6 @@ from pipe_testing.patience import HANGS
 from pipe_testing.runtime import RuntimeProcess, script
 
 ECHO = "def handler(event, context):\n    return event\n"
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """Yield the reading and the writing end of a pipe of the test's own."""
-    ends = os.pipe()
-    yield ends
-    for end in ends:
-        os.close(end)
 
 
 # The conversation

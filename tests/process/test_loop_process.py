@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 from textwrap import dedent
@@ -20,15 +19,6 @@ from pipe_testing.environment import unmeasured
 from pipe_testing.runtime import RuntimeProcess, script
 
 ECHO = "def handler(event, context):\n    return event\n"
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """Yield the reading and the writing end of a pipe of the test's own."""
-    ends = os.pipe()
-    yield ends
-    for end in ends:
-        os.close(end)
 
 
 @pytest.mark.parametrize("fork", ["os.fork()", "fork_in_signal_handler()", "fork_twice()"])
