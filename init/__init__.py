@@ -1,4 +1,4 @@
-"""pipe-init: the supervisor of function runtimes, and its command line.
+"""Supervise function runtimes: the package of pipe-init and its command line.
 
 Importing the package imports nothing else: the command starts its worker before anything slow is loaded.
 """

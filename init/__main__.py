@@ -1,4 +1,4 @@
-"""The command `pipe-init`: set up signals, clean the module search path, then run the command line.
+"""Run the command `pipe-init`: set up signals, clean the module search path, then run the command line.
 
 Until the path is clean, this file may import only what every interpreter has loaded already.
 """

@@ -1,4 +1,4 @@
-"""The child's side of pipe-init: the protocol, and the runtime that serves a Python handler.
+"""Serve a Python handler: the child's side of pipe-init, with the protocol.
 
 A function may import what is here. Importing the package imports nothing else. It must not know `pipe_init`.
 """

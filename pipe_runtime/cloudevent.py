@@ -1,4 +1,4 @@
-"""A CloudEvent: an event that a handler may ask for with its annotation, and may return.
+"""Define CloudEvent, an event that a handler may ask for with its annotation, and may return.
 
 The envelope is that of the JSON Event Format for CloudEvents, version 1.0.2
 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md). Functions import this module. It

@@ -1,4 +1,4 @@
-"""The life of a runtime process: HELLO, loading, READY, requests, and its exit code.
+"""Run a runtime process through its life: HELLO, loading, READY, requests, and its exit code.
 
 A template lives another life between its READY and the HELLO of the worker that it has become. This module must not
 know how a request is served.

@@ -1,1 +1,1 @@
-"""The command line. Only this package knows click."""
+"""Read the command line and run its commands. Only this package knows click."""

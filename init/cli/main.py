@@ -1,4 +1,4 @@
-"""The command line: one file per command, loaded when it is named. Only this package knows click."""
+"""Find the command that the user names, and load its file only then. Only this package knows click."""
 
 from __future__ import annotations
 

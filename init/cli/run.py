@@ -1,4 +1,4 @@
-"""The command `pipe-init run`. Its options are declared in options/run_options.py."""
+"""Define the command `pipe-init run`. Its options are declared in options/run_options.py."""
 
 from __future__ import annotations
 

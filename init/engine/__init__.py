@@ -1,1 +1,1 @@
-"""Joins the policy and the workers: requests in, outcomes out. It does not know the command line."""
+"""Join the policy and the workers: requests in, outcomes out. It does not know the command line."""

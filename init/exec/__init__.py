@@ -1,1 +1,1 @@
-"""The plain init of `pipe-init exec`. It knows the kernel only: no protocol and no requests."""
+"""Run any program under a plain init, for `pipe-init exec`. It knows the kernel only: no protocol and no requests."""

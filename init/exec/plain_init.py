@@ -1,4 +1,4 @@
-"""A plain init for any program: forward signals to it, collect orphans, end what it leaves, exit with its code.
+"""Run a program: forward signals to it, collect orphans, end what it leaves, and exit with its code.
 
 All signals are blocked from the first line on, and sigwaitinfo(2) takes them one by one. So there are no handlers, no
 race between a look and a sleep, and no wake-up while the program runs and nothing happens. Only after the program has

@@ -1,4 +1,4 @@
-"""The controlling terminal: which process group is in its foreground, and which session it belongs to.
+"""Control which process group is in the terminal's foreground, and which session the terminal belongs to.
 
 If the terminal is gone, or belongs to another session, nothing happens. This file knows process groups, not what they
 run. SIGTTOU must be blocked: otherwise the kernel stops a background process that changes the foreground.

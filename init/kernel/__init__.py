@@ -1,1 +1,1 @@
-"""The kernel's interface: processes, signals, descriptors. It has no notion of requests."""
+"""Use the kernel: processes, signals, descriptors. It has no notion of requests."""

@@ -1,4 +1,4 @@
-"""What a forked child does before it executes a program: close descriptors, restore dispositions, find the file.
+"""Prepare a forked child to execute a program: close descriptors, restore dispositions, find the file.
 
 This file does not know what the descriptors are for, nor what the programs do.
 """

@@ -1,4 +1,4 @@
-"""How the engine lives in its process: as its owner, or as a guest in another program.
+"""Set up the engine in its process: as its owner, or as a guest in another program.
 
 This module puts together what the two ways need. It knows neither workers nor requests.
 """

@@ -1,1 +1,1 @@
-"""What a worker may use, and how the kernel holds it to that. It does not know requests."""
+"""Set what a worker may use, and have the kernel enforce it. It does not know requests."""

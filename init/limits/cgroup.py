@@ -1,4 +1,4 @@
-"""One worker's cgroup: set its limits, read what the kernel has counted, and kill everything in it.
+"""Handle one worker's cgroup: set its limits, read what the kernel has counted, and kill everything in it.
 
 It is a folder of version 2, or one in each of several hierarchies of version 1. What the files mean is documented in
 cgroups(7) and in the kernel's own documents. This file knows files and processes, not workers or requests.

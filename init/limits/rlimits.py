@@ -1,4 +1,4 @@
-"""What one worker may use, and how setrlimit(2) holds it to that. It knows neither requests nor cgroups."""
+"""Define what one worker may use, and enforce it with setrlimit(2). It knows neither requests nor cgroups."""
 
 from __future__ import annotations
 

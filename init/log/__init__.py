@@ -1,1 +1,1 @@
-"""What people read: log lines around requests, and where they go. It does not know workers."""
+"""Write what people read: log lines around requests. It does not know workers."""

@@ -1,4 +1,4 @@
-"""The init's log: messages of pipe-init and lines that functions wrote, on one descriptor, with a cap per request.
+"""Write the init's log: its own messages and functions' lines, on one descriptor, with a cap per request.
 
 While the descriptor's reader does not read, lines wait in a buffer. This module knows no workers; its callers say which
 request a line belongs to.

@@ -1,1 +1,1 @@
-"""Every decision, as pure functions of event and time. It knows no clock, descriptor or process."""
+"""Make every decision, as pure functions of event and time. It knows no clock, descriptor or process."""

@@ -1,4 +1,4 @@
-"""What a policy can ask for: one small object for each thing to do.
+"""Define what a policy can ask for: one small object for each thing to do.
 
 They are plain classes, because dataclasses would take several milliseconds of every start. This module knows no policy.
 """

@@ -1,1 +1,1 @@
-"""Starts worker processes and speaks frames with them. It does not know why one is started or ended."""
+"""Start worker processes and exchange frames with them. It does not know why one is started or ended."""

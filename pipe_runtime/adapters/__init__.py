@@ -1,1 +1,1 @@
-"""Bridges to functions that are more than a plain handler. Each is loaded only for such a function."""
+"""Connect functions that are more than a plain handler. Each module is loaded only for such a function."""

@@ -1,4 +1,4 @@
-"""The context, a handler's second argument: one object for functions of Lambda and of Function Compute.
+"""Define the context, a handler's second argument: one object for functions of Lambda and Function Compute.
 
 One is made for every request, so making it only stores what it is made from. Each field is computed when it is first
 read, and then kept. Still it behaves like the platforms' plain objects: vars() has every field, repr() shows them, and

@@ -1,4 +1,4 @@
-"""The parts of a context that are objects: its identity, its client context, and Function Compute's metadata.
+"""Define the parts of a context that are objects: its identity, its client context, and Function Compute's metadata.
 
 A context loads this module when the function first reads such a field. It knows no context.
 """

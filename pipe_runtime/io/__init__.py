@@ -1,1 +1,1 @@
-"""The runtime's descriptors and signals: bytes in, bytes out. It must not know what frames mean."""
+"""Handle the runtime's descriptors and signals: bytes in, bytes out. It must not know what frames mean."""

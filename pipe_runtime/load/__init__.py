@@ -1,1 +1,1 @@
-"""From a handler's name to the callable. It does not know frames."""
+"""Find the callable that a handler's name means. It does not know frames."""

@@ -1,1 +1,1 @@
-"""Lines that the function prints or logs, each with its request. It does not know the protocol."""
+"""Log the lines that the function prints or logs, each with its request. It does not know the protocol."""

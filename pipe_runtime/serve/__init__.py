@@ -1,1 +1,1 @@
-"""The runtime's side of the conversation: it reads requests, has the function called, and sends outcomes."""
+"""Hold the runtime's side of the conversation: read requests, call the function, and send outcomes."""

@@ -1,4 +1,4 @@
-"""One request and its answer, for a task of an event loop.
+"""Hold one request and its answer, for a task of an event loop.
 
 It is exchange.Exchange, with coroutines in place of calls that wait. This module must not know descriptors, nor how
 tasks are run.

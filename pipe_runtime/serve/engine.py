@@ -1,4 +1,4 @@
-"""What the two engines share: they serve several requests at once, in threads or as tasks of an event loop.
+"""Share code between the two engines, which serve several requests at once, in threads or as tasks.
 
 An engine serves in the loop's place. This module must not know how a request is served.
 """

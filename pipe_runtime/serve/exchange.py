@@ -1,4 +1,4 @@
-"""One request and its answer, where either is more than one payload: streamed bodies, HTTP functions, iterators.
+"""Hold a request and its answer if either is more than one payload: streamed bodies, HTTP functions, iterators.
 
 This module moves bodies in pieces, within the credit that each side has. It must not know descriptors or threads: a
 Line sends frames and waits. What a request means is the adapters' and event_function.py's part.

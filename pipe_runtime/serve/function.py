@@ -1,4 +1,4 @@
-"""What the init's HELLO asks for, and the function that is loaded for it.
+"""Read what the init's HELLO asks for, and load the function for it.
 
 This is the only place that reads HELLO's fields. It must not know requests, nor how the function is served.
 """

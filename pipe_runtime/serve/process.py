@@ -1,4 +1,4 @@
-"""The worker as a process: its pipes, its log, its signals, its forks, and how it ends.
+"""Manage the worker as a process: its pipes, its log, its signals, its forks, and how it ends.
 
 A child that the function forks must not speak for the worker. This module lets go of the worker's descriptors there,
 and ends the child when it returns from the handler. It must not know requests, handlers or HELLO.

@@ -1,1 +1,1 @@
-"""From options to the function to run, and its limits. It does not know workers."""
+"""Turn options into the function to run, and its limits. It does not know workers."""

@@ -1,4 +1,4 @@
-"""The file of --context: what a handler is told of its function, and of each request. It reads that one file.
+"""Read the file of --context, which describes the function and each request to the handler. It reads no other file.
 
 No value is repeated in an error: there may be credentials among them.
 """

@@ -1,1 +1,1 @@
-"""The options of a run: how they are declared, and what they are. It does not know what they mean."""
+"""Declare the options of a run. This folder does not know what they mean for a function."""

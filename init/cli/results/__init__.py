@@ -1,1 +1,1 @@
-"""Outcomes as text: results, errors, hints. It does not know workers."""
+"""Turn outcomes into text: results, errors, hints. It does not know workers."""
