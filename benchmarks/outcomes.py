@@ -71,7 +71,7 @@ class Planned:
 
     @property
     def line(self) -> bytes:
-        """The line that pipe-init reads."""
+        """Return the line that pipe-init reads."""
         return b'{"n": %d, "do": "%s", "ms": %d}\n' % (self.number, self.act.encode(), self.ms)
 
 

@@ -128,7 +128,7 @@ class Storm:
 
     @property
     def tally(self) -> Tally:
-        """The figures so far."""
+        """Return the figures so far."""
         return self.outcomes.tally
 
     def go(self, progress: Callable[[str], None]) -> Tally:

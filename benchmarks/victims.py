@@ -50,7 +50,7 @@ class Process(NamedTuple):
 
     @property
     def age(self) -> float:
-        """The seconds since it was forked, to a hundredth."""
+        """Return the seconds since it was forked, to a hundredth."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.born / TICKS
 
 

@@ -122,7 +122,7 @@ class Function:
 
     @property
     def limits(self) -> Limits:
-        """What a worker may use."""
+        """Return what a worker may use."""
         return self.confinement.limits
 
 

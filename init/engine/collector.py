@@ -58,7 +58,7 @@ class Collector:
 
     @property
     def deadline(self) -> float | None:
-        """When `resume` is due at the latest; None if no lane waits."""
+        """Return when `resume` is due at the latest; None if no lane waits."""
         return self.waiting[0][1] if self.waiting else None
 
     def collect(self) -> None:

@@ -50,7 +50,7 @@ class Dispatcher:
 
     @property
     def failed(self) -> Lane | None:
-        """A lane that knows why none takes a request any more; None while one does."""
+        """Return a lane that knows why none takes a request any more; None while one does."""
         if not all(lane.policy.finishing for lane in self._lanes):
             return None
         return next((lane for lane in self._lanes if lane.policy.failure is not None), None)

@@ -75,7 +75,7 @@ class OpenRequests:
 
     @property
     def the_one_begun(self) -> int:
-        """The id of the request that raw lines must be of; 0 if several requests have begun, or none has."""
+        """Return the id of the request that raw lines must be of; 0 if several requests have begun, or none has."""
         return next(iter(self._begun), 0) if self._function.concurrency == 1 or len(self._begun) == 1 else 0
 
     def cannot_send(self, id: int, error_type: str, message: str) -> None:

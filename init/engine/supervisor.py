@@ -94,32 +94,32 @@ class Supervisor:
 
     @property
     def ended(self) -> bool:
-        """Whether there is no worker and none will be started."""
+        """Return whether there is no worker and none will be started."""
         return all(lane.policy.ended for lane in self._lanes)
 
     @property
     def finishing(self) -> bool:
-        """Whether it takes no further request."""
+        """Return whether it takes no further request."""
         return self._finished or all(lane.policy.finishing for lane in self._lanes)
 
     @property
     def worker_pids(self) -> list[int]:
-        """The pids of the workers that are there, as far as they are known."""
+        """Return the pids of the workers that are there, as far as they are known."""
         return [lane.pid for lane in self._lanes if lane.pid]
 
     @property
     def in_a_hurry(self) -> bool:
-        """Whether a second signal has asked for an end at once."""
+        """Return whether a second signal has asked for an end at once."""
         return self._endings > 1
 
     @property
     def interrupted_by(self) -> int:
-        """The signal that asked for an end, 0 if none did."""
+        """Return the signal that asked for an end, 0 if none did."""
         return self._wakeup.endings[0] if self._wakeup.endings else 0
 
     @property
     def pieces(self) -> deque[Piece]:
-        """Pieces of streamed results, in the order in which they came. Those of a request come before its outcome."""
+        """Return the pieces of streamed results in the order in which they came, each before its request's outcome."""
         return self._streams.pieces
 
     def has_room(self) -> bool:
@@ -234,7 +234,7 @@ class Supervisor:
 
     @property
     def deadline(self) -> float | None:
-        """When `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
+        """Return when `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
         if self._only_owner is not None and not self._collector.waiting:
             return self._only_owner.policy.deadline
         due = [self._collector.deadline, *(lane.policy.deadline for lane in self._lanes)]

@@ -24,7 +24,7 @@ class Worker:
     def __init__(self, link: Link, end: WorkerEnd) -> None:
         self.link = link
         self.end = end
-        # Bytes of memory that it may have had before exec. A fork of a template has not changed its program.
+        # Bytes of memory that it may have had before exec. A worker that a template forked had no exec.
         self._copied = procfs.resident() if link.child.forker is None else 0
         self._peak_at_ready = self._peak = 0  # bytes, as it reports them
 
@@ -67,8 +67,8 @@ class Worker:
     def lost(self, reason: NeverForked | None) -> None:
         """Collect why the worker's death will not be seen, as WorkerObserver.lost.
 
-        It may live: a template can die between a fork and its report. So its alive pipe kills it, and what it has said
-        counts.
+        The worker may live, because a template can die between a fork and its report. So this closes the alive pipe,
+        which kills the worker. What the worker has said counts.
         """
         end = self.end
         if reason is None:

@@ -31,7 +31,7 @@ class Leftovers:
 
     @property
     def exist(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return reaper.has_children() if self._has_all_orphans else self._is_group_left()
 
     def forget(self, pid: int) -> None:

@@ -75,21 +75,24 @@ class SoleChildren(Children):
         self._wakeup = wakeup
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
-        """As Children.collect."""
+        """Collect dead children, as Children.collect says."""
         return reaper.reap(leaders)
 
     def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
-        """As Children.sweep."""
+        """Kill what dead workers left behind, as Children.sweep says."""
         children = reaper.children(alone)
         keep = known()
         return killing.kill((pid for pid in children if pid not in keep), keep=keep)
 
     def sweep_below(self, pid: int) -> None:
-        """As Children.sweep_below."""
+        """Kill what descends from a process, as Children.sweep_below says."""
         killing.sweep_below(pid)
 
     def end_all(self) -> bool:
-        """As Children.end_all. It may take many rounds: each one only finds the children of those that died before."""
+        """Kill and collect all that is left, as Children.end_all says.
+
+        It may take many rounds: each one only finds the children of those that died before.
+        """
         now = time.monotonic()
         limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
         while (reaped := reaper.reap(limit=COLLECT_AT_ONCE)).left:
@@ -120,7 +123,7 @@ class SharedChildren(Children):
         self._pidfds: dict[int, int] = {}
 
     def add(self, pid: int) -> None:
-        """As Children.add."""
+        """Watch a child, as Children.add says."""
         self._pidfds[pid] = pidfd = os.pidfd_open(pid)
         self._poller.add(pidfd, owner=self)
 
@@ -129,7 +132,7 @@ class SharedChildren(Children):
         self._wakeup.wake()
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
-        """As Children.collect."""
+        """Collect dead children, as Children.collect says."""
         deaths = []
         for pid, pidfd in list(self._pidfds.items()):
             death = reaper.reap_one(pid, pidfd)

@@ -1,4 +1,4 @@
-"""How a child process ended. This module knows neither how deaths are noticed nor what the child was for."""
+"""Describe how a child process ended. This module knows neither how deaths are noticed nor what the child was for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Death(NamedTuple):
         pid: The child.
         status: As of waitpid(2), or UNKNOWN.
         peak_memory: The most bytes that were resident, of the child or of one of its own children.
-        cpu_seconds: CPU time of the child alone where proc(5) tells it, else with that of children it waited for.
+        cpu_seconds: CPU time of the child alone. If proc(5) does not tell it, its children's time is included.
     """
 
     pid: int
@@ -27,12 +27,12 @@ class Death(NamedTuple):
 
     @property
     def signal(self) -> int:
-        """The signal that ended it, 0 if it exited."""
+        """Return the signal that ended it, 0 if it exited."""
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
 
     @property
     def description(self) -> str:
-        """The usual words for it: `exit status 1`, `signal: killed`."""
+        """Return the usual words for it: `exit status 1`, `signal: killed`."""
         if self.signal:
             name = signal.strsignal(self.signal) or f"signal {self.signal}"
             return f"signal: {name.lower()}"

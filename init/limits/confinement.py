@@ -73,7 +73,7 @@ class Confinement:
 
     @property
     def counts_each_worker(self) -> bool:
-        """Whether the limit of processes, if there is one, holds for each worker and not for all of them together."""
+        """Return whether the limit of processes, if there is one, holds for each worker and not for all together."""
         return self.limits.pids is None or (self._delegation is not None and PIDS in self._delegation.holds)
 
     def per_process(self) -> dict[str, int]:

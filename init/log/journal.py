@@ -91,18 +91,18 @@ class Journal:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor to poll for POLLOUT while the buffer is not empty; call `flush` when it is writable."""
+        """Return the descriptor to poll for POLLOUT while the buffer is not empty; call `flush` when it is writable."""
         return self._outlet.descriptor
 
     @property
     def level(self) -> int:
-        """EMPTY, WAITING or FULL."""
+        """Return the state of the buffer: EMPTY, WAITING or FULL."""
         size = len(self._buffer)
         return FULL if size >= self._cap else WAITING if size else EMPTY
 
     @property
     def cut(self) -> bool:
-        """Whether the beginning of a line was written and the rest waits."""
+        """Return whether the beginning of a line was written and the rest waits."""
         return self._in_line and bool(self._buffer)
 
     def flush(self) -> None:

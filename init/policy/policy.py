@@ -33,7 +33,7 @@ UNUSED_BACKOFF_LIMIT = 1.0
 
 
 class Policy:
-    """One worker after the other, each of which runs up to `concurrency` requests at a time.
+    """Decide for one worker after the other, each of which runs up to `concurrency` requests at a time.
 
     Each method that is told an event takes the time `now` and returns the actions to perform, in order. An event of a
     worker is told only between its Start and its death. A request has exactly one end: an outcome that counts, or an
@@ -84,17 +84,17 @@ class Policy:
 
     @property
     def in_flight(self) -> int:
-        """Requests that have no outcome yet, sent or not."""
+        """Return how many requests have no outcome yet, sent or not."""
         return self._requests.in_flight
 
     @property
     def was_used(self) -> bool:
-        """Whether the worker was sent a request."""
+        """Return whether the worker was sent a request."""
         return self._requests.taken > 0
 
     @property
     def loading(self) -> bool:
-        """Whether the worker may still say that it cannot load the handler. It may have closed its stream by then."""
+        """Return whether the worker may still say that it cannot load the handler, even if it has closed its stream."""
         return self.phase in (Phase.STARTING, Phase.STOPPING) and not self._was_ready
 
     # What happens outside
@@ -199,18 +199,18 @@ class Policy:
     # What the worker does
 
     def hello(self, window_requests: int, window_bytes: int) -> None:
-        """HELLO came, and says how much the worker lets wait unanswered."""
+        """Note how much the worker lets wait unanswered, as its HELLO says."""
         settings = self.settings
         self._requests.window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
     def serves(self, requests: int) -> None:
-        """READY says how many requests the worker runs at once. One of several gets no more than that."""
+        """Note how many requests the worker runs at once, as its READY says. With several workers, it gets no more."""
         if self.concurrency > 1:
             slots = self._requests.slots = min(self.concurrency, max(requests, 1))
             self._requests.window = min(self._requests.window[0], slots), self._requests.window[1]
 
     def ready(self, now: float) -> list[Action]:
-        """READY came."""
+        """Handle READY: send the worker its requests."""
         if self.phase is not Phase.STARTING:
             return []
         self._was_ready = True
@@ -220,7 +220,7 @@ class Policy:
         return self._go_on(now)
 
     def outcome(self, id: int, now: float) -> tuple[bool, list[Action]]:
-        """RESULT, ERROR or END came for request `id`.
+        """Handle the outcome of request `id`: RESULT, ERROR or END.
 
         Returns:
             Whether it counts as that request's outcome, and the actions.
@@ -267,16 +267,16 @@ class Policy:
         return actions
 
     def not_loaded(self, now: float) -> list[Action]:
-        """The worker's last word is that it cannot load the handler. To try again would not help."""
+        """Handle the worker's last word that it cannot load the handler. To try again would not help."""
         self._enter(Phase.STOPPING, now + self.settings.grace)
         return self._fail(Cause.NOT_LOADED)
 
     def violation(self, now: float) -> list[Action]:
-        """The worker broke the protocol: nothing counts that it says from here on, or may have begun before."""
+        """Handle a broken protocol: nothing counts that the worker says from here on, or may have begun before."""
         return self._break_off(Cause.VIOLATION, now)
 
     def closed(self, now: float) -> list[Action]:
-        """The worker has closed its stream, or reads no more: it must be about to end."""
+        """Expect the worker's end, since it has closed its stream or reads no more."""
         self._closed = True
         if self.phase is Phase.STARTING or self._is_serving():
             self.phase, self.deadline = Phase.STOPPING, now + self.settings.grace
@@ -285,7 +285,7 @@ class Policy:
         return []
 
     def dumped(self, now: float) -> list[Action]:
-        """A part of the stacks came. When no more does for a while, they are complete."""
+        """Note that a part of the stacks came. When no more comes for a while, they are complete."""
         if self._answer_at is not None:
             self._signal_at = None
             self._answer_at = min(self._dump_ends, now + self.settings.dump_quiet)
@@ -293,11 +293,14 @@ class Policy:
         return []
 
     def gone(self) -> None:
-        """The worker is dead. What it had written can still be told, then `died`, at once; it is sent nothing more."""
+        """Note that the worker is dead, and send it nothing more.
+
+        The caller tells at once what the worker had written, and then `died`.
+        """
         self._gone = True
 
     def died(self, now: float) -> list[Action]:
-        """The worker is dead, and everything that it had written before has been told."""
+        """Handle the worker's death, after everything that it had written was told."""
         actions: list[Action] = [*self._requests.answer(self._requests.running.values(), Cause.DIED)]
         was_used = self.was_used
         self._let_go(moved=self._was_ready)
@@ -313,7 +316,7 @@ class Policy:
         return [*actions, *self._go_on(now)]
 
     def postponed(self, now: float) -> list[Action]:
-        """No worker can be started just now, and none has failed: try again soon, but not for ever."""
+        """Try again soon, but not for ever: no worker can be started just now, and none has failed."""
         self._let_go(moved=False)
         if self._postponed_at is None:
             self._postponed_at = now
@@ -325,11 +328,11 @@ class Policy:
         return [*actions, *self._go_on(now)]
 
     def exec_failed(self, now: float) -> list[Action]:
-        """The worker's program could not be executed, and the worker is dead. To try again would not help."""
+        """Handle the death of a worker whose program could not be executed. To try again would not help."""
         return [*self._fail(Cause.START_FAILED), *self.died(now)]
 
     def tick(self, now: float) -> list[Action]:
-        """Time has passed."""
+        """Do what is due at this time."""
         if self.deadline is None or now < self.deadline:
             return []
         if self.phase is Phase.NONE:
@@ -444,7 +447,7 @@ class Policy:
         self.deadline = moment if self.deadline is None else min(self.deadline, moment)
 
     def _overdue(self, now: float) -> list[Action]:
-        """The time is over of requests, of the wait for their stacks, or of an end that was asked for."""
+        """Act when the time is over: of requests, of the wait for their stacks, or of an end that was asked for."""
         if now >= self._tell_at and self._hears():
             return self._tell(now)
         requests, patience = self._requests, self._patience()
@@ -472,7 +475,7 @@ class Policy:
         return actions
 
     def _give_up_start(self, now: float) -> list[Action]:
-        """The worker is not ready in time. The request that waits in it, if one does, gets the error."""
+        """Give up a worker that is not ready in time. The request that waits in it, if one does, gets the error."""
         requests = self._requests
         self._fault = Cause.STOPPED if now >= self._force_at else Cause.START_TIMED_OUT
         for ticket in requests.begin(now):
@@ -539,7 +542,7 @@ class Policy:
         return [] if self._gone else [Signal(signal.SIGKILL)]
 
     def _still_there(self, now: float) -> list[Action]:
-        """A tracer, or the kernel, holds on to the worker that was killed."""
+        """Act when a killed worker does not end, because a tracer or the kernel holds on to it."""
         if now < self._lost_at:
             self.deadline = now + self.settings.kill_wait
             return [Sweep()]

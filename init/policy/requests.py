@@ -62,10 +62,10 @@ class Requests:
         waiting: Requests that no worker has, in order.
         queued: Those in the worker's window that it has not begun, in order.
         running: Those that it has begun or may have begun and has not answered, by id: BEGUN, LATE or ANSWERED.
-        in_flight: How many have no end yet.
-        slots: How many the worker runs at once.
+        in_flight: How many requests have no end yet.
+        slots: How many requests the worker runs at once.
         window: How many requests, and how many bytes of them, the worker may have.
-        taken: How many the worker was sent, all in all.
+        taken: How many requests the worker was sent in total.
     """
 
     def __init__(self, slots: int, window: tuple[int, int]) -> None:
@@ -81,14 +81,14 @@ class Requests:
 
     @property
     def late(self) -> list[Ticket]:
-        """The LATE requests."""
+        """Return the LATE requests."""
         return [ticket for ticket in self.running.values() if ticket.state is State.LATE]
 
     def has_room(self, ticket: Ticket) -> bool:
         """Return whether a ready worker may have this request besides those that it has.
 
-        A request that lost one worker to its neighbour is never again sent behind another one, nor before one. Such
-        requests wait before all others, so it is enough that none is sent after one.
+        A worker may have died of one request while another one waited in it. The one that waited is sent alone: no
+        other request is in its worker. Such requests are first in the queue, so it is enough to send none after one.
         """
         requests, size = self.window
         inside = len(self.running) + len(self.queued)

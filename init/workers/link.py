@@ -110,7 +110,7 @@ class Link:
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether something waits until the process reads."""
+        """Return whether something waits until the process reads."""
         return bool(self._out)
 
     def flush(self) -> None:

@@ -20,40 +20,40 @@ class Observer:
     """
 
     def hello(self, metadata: Mapping[str, Any]) -> None:
-        """HELLO came."""
+        """Handle HELLO."""
 
     def ready(self, metadata: Mapping[str, Any]) -> None:
-        """READY came."""
+        """Handle READY."""
 
     def outcome(self, frame: Frame) -> None:
-        """RESULT, ERROR or END came: the outcome of request `frame.id`."""
+        """Handle the outcome of request `frame.id`: RESULT, ERROR or END."""
 
     def stream_begun(self, frame: Frame) -> None:
-        """RESULT came whose body follows in pieces."""
+        """Handle a RESULT whose body follows in pieces."""
 
     def piece(self, frame: Frame) -> None:
-        """CHUNK came."""
+        """Handle CHUNK."""
 
     def lines(self, frame: Frame) -> None:
-        """LOG came."""
+        """Handle LOG."""
 
     def raw_lines(self, data: bytes) -> None:
-        """The process, or a process that it has started, wrote to the log pipe."""
+        """Handle bytes that the process, or a process that it has started, wrote to the log pipe."""
 
     def stacks(self, entries: object) -> None:
-        """DUMP came. Any runtime may have made up its entries."""
+        """Handle DUMP. Its entries may be anything, since the runtime may lie."""
 
     def dumped(self) -> None:
-        """A part of the stacks came through the dump pipe; the child's `dump` has all that came."""
+        """Handle a part of the stacks from the dump pipe; the child's `dump` has all that came."""
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
-        """ERROR with id 0 came: the process says why it ends."""
+        """Handle ERROR with id 0, in which the process says why it ends."""
 
     def closed(self) -> None:
-        """The process has closed its end of the requests or of the answers. This may be told more than once."""
+        """Handle that the process closed its end of the requests or of the answers. May be called more than once."""
 
     def violated(self, why: str) -> None:
-        """The process broke the protocol. The link reports no further frame."""
+        """Handle that the process broke the protocol. The link reports no further frame."""
 
 
 class NeverForked(NamedTuple):
@@ -78,4 +78,4 @@ class WorkerObserver(Observer):
     """Also hears what becomes of a worker that a template forks."""
 
     def lost(self, reason: NeverForked | None) -> None:
-        """The worker's death will not be seen: it was never forked, or (None) it is not a child of the init."""
+        """Handle that the worker's death cannot be seen: it was never forked, or (None) is not a child of the init."""

@@ -36,7 +36,7 @@ class WorkerSource:
 
     @property
     def pid(self) -> int:
-        """The pid of a child that is no worker yet, or that forks them; 0 if there is none."""
+        """Return the pid of a child that is no worker yet, or that forks them; 0 if there is none."""
         return 0
 
     def start(self, observer: WorkerObserver) -> Link:
@@ -96,7 +96,7 @@ class ExecSource(WorkerSource):
 
     @property
     def pid(self) -> int:
-        """The pid of the process that was started ahead; 0 once it is a worker, or if there was none."""
+        """Return the pid of the process that was started ahead; 0 once it is a worker, or if there was none."""
         return 0 if self._early is None else self._early.pid
 
     def start(self, observer: WorkerObserver) -> Link:

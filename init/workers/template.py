@@ -74,7 +74,7 @@ class TemplateSource(WorkerSource, Observer):
 
     @property
     def pid(self) -> int:
-        """The template's pid; 0 if there is no template."""
+        """Return the template's pid; 0 if there is no template."""
         return 0 if self.link is None else self.link.child.pid
 
     # Workers

@@ -100,7 +100,7 @@ class TemplateSocket:
 
     @property
     def control(self) -> int:
-        """The descriptor to poll for reports and for their end; -1 once closed."""
+        """Return the descriptor to poll for reports and for their end; -1 once closed."""
         return self._socket.fileno()  # type: ignore[no-any-return]
 
     def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.Process:

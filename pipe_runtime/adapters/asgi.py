@@ -181,12 +181,12 @@ class _Cycle:
 
     @property
     def complete(self) -> bool:
-        """Whether the whole answer was given."""
+        """Return whether the whole answer was given."""
         return self._over.done()
 
     @property
     def expected(self) -> str:
-        """What has to be sent next, in words."""
+        """Return what has to be sent next, in words."""
         return "starting its response" if self._http is None else "completing its response"
 
     async def receive(self) -> Message:

@@ -1,4 +1,4 @@
-"""Make an event of an HTTP request and an HTTP answer of a result, as a platform's HTTP trigger does.
+"""Turn an HTTP request into an event, and a result into an HTTP answer, as a platform's HTTP trigger does.
 
 Lambda's form is that of function URLs and HTTP APIs (payload version 2.0), Function Compute's that of HTTP triggers
 (version v1). It is loaded only for such a request. This module knows neither frames nor how the handler is called.

@@ -73,8 +73,8 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
     """Return what makes an object of the annotated type from a decoded event; None if the event is passed as it is.
 
     A dataclass, a pydantic model, a msgspec Struct and a CloudEvent ask for a conversion, by themselves or inside list,
-    Optional and the like. Any other annotation asks for nothing: many name a type that the event does not have. Nor
-    does one that cannot be evaluated.
+    Optional and the like. Any other annotation asks for nothing: many name a type that the event does not have. An
+    annotation that cannot be evaluated asks for nothing, too.
 
     Args:
         annotation: The annotation of the parameter that takes the event.

@@ -99,7 +99,7 @@ class Context(_Kept):
 
     @property
     def __dict__(self) -> dict[str, Any]:
-        """All fields, computed now if necessary. vars() reads this."""
+        """Return all fields, computed now if necessary. vars() reads this."""
         for name in FIELDS:
             getattr(self, name)
         return _computed(self)
@@ -245,7 +245,7 @@ class Context(_Kept):
 
     @property
     def logger(self) -> Logger:
-        """The root logger."""
+        """Return the root logger."""
         # A plain import, not one of `late`: it has to be the module that the function's own `import logging` gives.
         # Otherwise the function would configure one root logger and write to another.
         import logging
@@ -274,7 +274,7 @@ class Context(_Kept):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the caller gave up on this request: time to stop."""
+        """Return whether the caller gave up on this request: time to stop."""
         return bool(self._cancelled() if callable(self._cancelled) else self._cancelled)
 
     @lazy

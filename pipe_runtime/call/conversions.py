@@ -79,7 +79,7 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
 
 
 def for_msgpack(value: Any) -> object:
-    """Return what msgpack encodes in place of a value. The Packer asks once for a value, so it converts to the end.
+    """Return what msgpack encodes in place of a value. The Packer asks only once for it, so this converts it fully.
 
     Raises:
         NotSerializable: There is no conversion for the value.

@@ -53,7 +53,7 @@ class Meter:
         self._begun, self._cpu = perf_counter_ns(), process_time_ns() // 1000
 
     def read(self) -> dict[str, int]:
-        """Return what it took since start(), as in RESULT's metadata: duration_us, cpu_us, peak_memory_bytes."""
+        """Return the use since start() as RESULT's metadata has it: duration_us, cpu_us, peak_memory_bytes."""
         usage = getrusage(RUSAGE_SELF)
         duration = (perf_counter_ns() - self._begun) // 1000
         cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - self._cpu  # one call tells both, memory and CPU time

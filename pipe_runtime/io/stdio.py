@@ -106,7 +106,7 @@ class Pipes:
 
     @property
     def kept(self) -> bool:
-        """Whether there are bytes that came while a write had to wait."""
+        """Return whether there are bytes that came while a write had to wait."""
         return bool(self._kept)
 
     def write(self, data: bytes) -> None:

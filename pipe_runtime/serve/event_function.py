@@ -63,7 +63,7 @@ class EventFunction:
             answer(exchange, value)
 
     async def serve_async(self, exchange: AsyncExchange) -> None:
-        """Do the same for a coroutine function or an asynchronous generator."""
+        """Call a coroutine function or an asynchronous generator function, and answer as `serve` does."""
         event: object
         if self._takes_whole(exchange):
             event = self._event(await exchange.whole(), exchange)
@@ -129,7 +129,7 @@ def answer(exchange: Exchange, value: object) -> None:
 
 
 async def answer_async(exchange: AsyncExchange, value: object) -> None:
-    """Do the same with what a coroutine function returned, or with what an asynchronous generator yields."""
+    """Answer with what a coroutine function returned, or with what an asynchronous generator yields."""
     if hasattr(type(value), "__anext__"):
         items: AsyncIterator[object] = value  # type: ignore[assignment]
         try:

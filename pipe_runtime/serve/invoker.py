@@ -92,7 +92,7 @@ class Invoker:
         exchange.respond(b"null", JSON)
 
     async def serve_async(self, exchange: AsyncExchange) -> None:
-        """Do the same in a task of an event loop."""
+        """Call the function for one request, as `serve` does, in a task of an event loop."""
         self._give_context(exchange)
         if "phase" not in exchange.request:
             await self._async_adapter(exchange)
@@ -117,7 +117,7 @@ class Invoker:
         exchange.context = self._function.context(exchange.request, lambda: exchange.cancelled)
 
     def _begin_phase(self, exchange: Incoming) -> Awaitable[Any] | None:
-        """Call a hook in place of the function. Return what is to be awaited, if anything."""
+        """Call a hook in place of the function. Return what the caller must await, if anything."""
         phase = exchange.request["phase"]
         if phase != PRE_FREEZE:
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")

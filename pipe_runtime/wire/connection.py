@@ -154,14 +154,14 @@ class Connection:
 
     @property
     def version(self) -> int | None:
-        """The version that both sides speak, None until both have sent HELLO."""
+        """Return the version that both sides speak, None until both have sent HELLO."""
         if len(self._versions) < 2:
             return None
         return max(set(self._versions[INIT]) & set(self._versions[RUNTIME]))
 
     @property
     def buffered(self) -> int:
-        """Bytes that were received and not yet returned as frames."""
+        """Return how many bytes were received and not yet returned as frames."""
         return self._reader.buffered
 
     def send(

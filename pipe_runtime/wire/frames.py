@@ -136,7 +136,7 @@ class FrameReader:
 
     @property
     def buffered(self) -> int:
-        """Bytes that were fed and not yet returned as frames."""
+        """Return how many bytes were fed and not yet returned as frames."""
         return len(self._buffer) - self._start
 
     def feed(self, data: bytes) -> None:
@@ -206,7 +206,7 @@ class FrameReader:
         return Frame(kind, id, metadata, payload)
 
     def _look_again(self, head: bytes, parts: list[Any]) -> None:
-        """Check a head for what unpacking hides.
+        """Refuse a head with a fault that unpacking does not show.
 
         Raises:
             ProtocolError: There is a key twice, a key that is no string, or an extension type.

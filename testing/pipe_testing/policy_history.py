@@ -86,7 +86,7 @@ class History:
 
     @property
     def running(self) -> list[int]:
-        """What the worker may be at: it has begun these and has not answered them."""
+        """Return what the worker may be at: it has begun these and has not answered them."""
         return [id for id in self.inside if id in self.begun]
 
     # Performing what the policy decides
@@ -204,21 +204,21 @@ class History:
         return ticket.id
 
     def begin(self) -> None:
-        """A worker is wanted before a request needs it."""
+        """Ask for a worker before a request needs it."""
         self.perform(self.policy.begin(self.now))
         if self.times.prestart and not self.policy.finishing:
             assert self.alive or self.policy.deadline is not None
 
     def pace(self, limit: int) -> None:
-        """The log is read faster or slower."""
+        """Let the log be read faster or slower."""
         self.perform(self.policy.pace(limit, self.now))
 
     def retire(self) -> None:
-        """The worker has grown too large."""
+        """Say that the worker has grown too large."""
         self.perform(self.policy.retire(self.now))
 
     def finish(self) -> None:
-        """No more requests will come."""
+        """Say that no more requests will come."""
         self.perform(self.policy.finish(self.now))
 
     def _end_asked_for(self, tell_at: float) -> None:
@@ -226,19 +226,19 @@ class History:
             self.force_at, self.tell_at = self.now + self.times.grace, tell_at
 
     def interrupt(self) -> None:
-        """A signal asks for an end."""
+        """Let a signal ask for an end."""
         self._end_asked_for(self.now + self.times.grace / 2)
         self.perform(self.policy.interrupt(self.now))
 
     def abandon(self) -> None:
-        """No result can be written any more."""
+        """Say that no result can be written any more."""
         self._end_asked_for(self.now)
         self.tell_at = self.now
         self.perform(self.policy.abandon(self.now))
         assert set(self.tickets) == set(self.ends)
 
     def hurry(self) -> None:
-        """A second signal asks for an end at once."""
+        """Let a second signal ask for an end at once."""
         self._end_asked_for(self.now)
         self.perform(self.policy.hurry(self.now))
         assert set(self.tickets) == set(self.ends)
@@ -341,7 +341,7 @@ class History:
         self.check()
 
     def cut(self, id: int) -> None:
-        """The result that the worker streams is too large."""
+        """Say that the result that the worker streams is too large."""
         actions = self.policy.cut(id, self.now)
         self.late |= {id} if actions else set()
         self.perform(actions)
@@ -371,7 +371,7 @@ class History:
         assert self.policy.deadline == before or self.policy.phase in (Phase.DRAINING, Phase.STOPPING)
 
     def see_dead(self) -> None:
-        """The worker is seen to be dead, and its last words are not read yet."""
+        """Let the worker be seen dead before its last words are read."""
         self.is_gone = True
         self.policy.gone()
 
@@ -384,13 +384,13 @@ class History:
         return self
 
     def fail_to_execute(self) -> None:
-        """The worker's program cannot be executed."""
+        """Say that the worker's program cannot be executed."""
         self.alive = self.is_gone = False
         self.perform(self.policy.exec_failed(self.now))
         assert self.policy.ended and set(self.tickets) == set(self.ends)
 
     def postpone(self) -> None:
-        """No worker can be started now."""
+        """Say that no worker can be started now."""
         self.alive = False
         self.perform(self.policy.postponed(self.now))
 

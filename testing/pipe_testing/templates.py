@@ -82,7 +82,7 @@ class Driven(RuntimeProcess):
 
     @property
     def pid(self) -> int:
-        """The process id of the runtime."""
+        """Return the process id of the runtime."""
         return self.launched.pid
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -62,7 +62,7 @@ def is_named(module: str, part: int) -> bool:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Call]]:
-    """The calls of one run: {"init": in the init, "pipe_runtime": in its worker}."""
+    """Return the calls of one run: {"init": in the init, "pipe_runtime": in its worker}."""
     folder = tmp_path_factory.mktemp("walk")
     (folder / "sitecustomize.py").write_text(RECORDER)
     (folder / "index.py").write_text("def handler(event, context):\n    return event\n")

@@ -96,7 +96,7 @@ def read(pieces: list[bytes]) -> list[str]:
 
 
 def read_all_ways(data: bytes) -> list[str]:
-    """Return what a reader makes of the bytes. Check that any split into pieces gives the same."""
+    """Return what a reader makes of the bytes. Check that it makes the same of any two pieces."""
     whole = read([data])
     assert read([data[at : at + 1] for at in range(len(data))]) == whole
     for cut in range(1, len(data)):

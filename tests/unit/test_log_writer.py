@@ -43,7 +43,7 @@ class Sent:
 
     @property
     def waiting(self) -> int:
-        """The bytes of incomplete lines."""
+        """Return the bytes of incomplete lines."""
         return sum(len(text) for _, text in self.raw.partial.values())
 
     @property

@@ -283,22 +283,22 @@ class RunOptions:
 
     @property
     def effective_platform(self) -> str:
-        """The platform whose function it is."""
+        """Return the platform whose function it is."""
         return self.platform or LAMBDA
 
     @property
     def has_event(self) -> bool:
-        """Whether an event is given. For an HTTP request it is the body."""
+        """Return whether an event is given. For an HTTP request it is the body."""
         return any(getattr(self, source) is not None for source in EVENT_SOURCES)
 
     @property
     def is_http(self) -> bool:
-        """Whether the function surely gets HTTP requests, so that events are bodies and need not be JSON."""
+        """Return whether the function surely gets HTTP requests, so that events are bodies and need not be JSON."""
         return self.request is not None or bool(self.header) or self.type in ("wsgi", "asgi")
 
     @property
     def hooks(self) -> dict[str, str]:
-        """The hooks that are given: {one of HOOKS: the name of its function}."""
+        """Return the hooks that are given: {one of HOOKS: the name of its function}."""
         return {hook: name for hook in HOOKS if (name := getattr(self, hook)) is not None}
 
 

@@ -64,12 +64,12 @@ class Output:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor to poll for POLLOUT while something is pending."""
+        """Return the descriptor to poll for POLLOUT while something is pending."""
         return self._outlet.descriptor
 
     @property
     def pending(self) -> bool:
-        """Whether something waits to be written."""
+        """Return whether something waits to be written."""
         return bool(self._waiting)
 
     def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None] | None = None) -> None:

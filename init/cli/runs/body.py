@@ -42,12 +42,12 @@ class Body:
 
     @property
     def waits_for(self) -> int:
-        """The descriptor to wait for before `read_ahead` has to be called; -1 if it need not be called."""
+        """Return the descriptor to wait for before `read_ahead` has to be called; -1 if it need not be called."""
         return -1 if self._data else self._descriptor
 
     @property
     def ended(self) -> bool:
-        """Whether all of the body was taken."""
+        """Return whether all of the body was taken."""
         return not self._data and self._descriptor < 0
 
     def take(self, room: int) -> bytes:

@@ -34,7 +34,7 @@ class LineReader:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last line was taken."""
+        """Return whether the last line was taken."""
         return self.ended and not self._lines
 
     def has_line(self) -> bool:
@@ -107,17 +107,17 @@ class ResultQueue(Generic[Result]):
 
     @property
     def full(self) -> bool:
-        """Whether results have to be taken before more events are announced."""
+        """Return whether results have to be taken before more events are announced."""
         return len(self) >= MAX_WAITING or self.size >= MAX_HELD
 
     @property
     def awaited(self) -> int:
-        """How many results have not come."""
+        """Return how many results have not come."""
         return len(self._places)
 
     @property
     def first(self) -> str | None:
-        """The key of the first event whose result has not come; None if all have."""
+        """Return the key of the first event whose result has not come; None if all have."""
         return next(iter(self._places), None)
 
     def announce(self, key: str) -> None:

@@ -78,7 +78,7 @@ class Session:
 
     @cached_property
     def failures(self) -> Failures:
-        """What tells the user about failed outcomes."""
+        """Return what tells the user about failed outcomes."""
         from ..results.failures import Failures  # late: most runs do not fail
 
         return Failures(self.options, self.function, self.journal)
