@@ -142,7 +142,7 @@ def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError
     why = describe(error)
     if error is end.exec_error:
         why = f"it cannot join its cgroup: {why}"
-    elif end.of_template:  # whose limits may differ from those of this process, which `describe` speaks of
+    elif end.of_template:  # its limits may differ from those of this process, which `describe` names
         why = f"the template cannot fork it: {error.strerror}"
     return problem("Runtime.ExitError", f"{prefix}Runtime could not be started: {why}"), EXIT_NOT_LOADED
 

@@ -397,7 +397,11 @@ class Policy:
         return [] if self.phase is Phase.KILLED else [Begin(ticket.id) for ticket in begun]
 
     def _let_go(self, moved: bool) -> None:
-        """Go over to having no worker. Its requests that it has not begun wait again, as moved ones if it was ready."""
+        """Enter the phase without a worker. Requests that the worker had not begun wait again.
+
+        Args:
+            moved: Whether they count as moved, because the worker was ready.
+        """
         self._requests.take_back(moved)
         self._gone = False
         self._enter(Phase.NONE)
@@ -487,8 +491,8 @@ class Policy:
     def _ask(self, now: float) -> list[Action]:
         """Ask for the stacks.
 
-        A signal can crash an interpreter (faulthandler, in a frame that is just being entered), so one that can answer
-        a frame has half of the time for that.
+        A cooperative worker is asked by a frame first, and by the signal after half of the time. The signal can crash
+        an interpreter: faulthandler may look at a Python frame that is just being entered.
         """
         self._answer_at = self._dump_ends = now + self.settings.dump_wait
         self._signal_at = now + self.settings.dump_wait / 2 if self.cooperative else None

@@ -128,7 +128,7 @@ class Requests:
         return ticket
 
     def take_back(self, moved: bool) -> None:
-        """Forget the worker. What it has not begun waits again."""
+        """Forget the worker. Requests that it has not begun wait again."""
         while self.queued:
             ticket = self.queued.pop()
             ticket.state, ticket.moved = State.WAITING, ticket.moved or moved
@@ -137,7 +137,7 @@ class Requests:
         self._bytes = 0
 
     def answer(self, tickets: Iterable[Ticket], cause: Cause = Cause.STOPPED) -> list[Answer]:
-        """Give an end to those of these requests that have none. What made one LATE comes before `cause`."""
+        """Answer those of these requests that have no end yet. The cause of a LATE request wins over `cause`."""
         answers = []
         for ticket in tickets:
             if ticket.state is not State.ANSWERED:

@@ -16,7 +16,7 @@ from ..kernel.death import Death
 class Observer:
     """Hears what one process says, at once and in order. A frame has passed the protocol's checks by then.
 
-    A subclass overrides what it has a use for.
+    A subclass overrides the methods that it needs.
     """
 
     def hello(self, metadata: Mapping[str, Any]) -> None:

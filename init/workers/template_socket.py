@@ -76,8 +76,8 @@ class TemplateSocket:
 
         Args:
             command: The command, as for launch.start.
-            environment: The environment, likewise.
-            joins: The cgroups, likewise.
+            environment: The environment, as for launch.start.
+            joins: The cgroups, as for launch.start.
 
         Raises:
             SocketsForbidden: There can be no template here.

@@ -276,7 +276,7 @@ def _response(message: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     status = message.get("status")
     if not isinstance(status, int) or isinstance(status, bool):
         raise TypeError(f"http.response.start: status must be an int, not {type_name(status)}")
-    code = int.__index__(status)  # of an http.HTTPStatus the plain number
+    code = int.__index__(status)  # an http.HTTPStatus becomes a plain number
     if not 100 <= code <= 999:
         raise ValueError(f"http.response.start: status must be 100 to 999, not {code}")
     try:

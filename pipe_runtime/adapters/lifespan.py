@@ -52,7 +52,7 @@ class Lifespan:
         """Start the application and wait until it has started. Call it once only.
 
         An application that raises an Exception, or returns, before it has answered is served without a lifespan. If it
-        had received the startup event and knew it as one, the log says what went wrong.
+        had received the startup event and did not take it for a request, the log says what went wrong.
 
         Returns:
             The application's state, for serve().

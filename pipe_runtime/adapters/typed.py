@@ -30,7 +30,7 @@ TEXT_SHOWN = 60
 _PROBLEM_SHOWN = 512  # bytes of one problem, path included
 _FILES = (io.IOBase, io.RawIOBase, io.BufferedIOBase, io.BufferedReader)
 _OWN_EVENT = (f"{__name__.partition('.')[0]}.cloudevent", "CloudEvent")
-_STANDS_FOR = ("__origin__", "__supertype__", "__value__")  # Annotated, list[int] …; NewType; the statement `type`
+_STANDS_FOR = ("__origin__", "__supertype__", "__value__")  # of Annotated; NewType; the statement `type`
 
 
 def wants_stream(annotation: object, scope: dict[str, Any]) -> str:

@@ -261,7 +261,7 @@ def _load_json() -> None:
 def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
     json = late.json
     make = json.encoder.c_make_encoder
-    if make is None:  # an interpreter without the C half
+    if make is None:  # an interpreter without json's C module
         encode = json.JSONEncoder(ensure_ascii=False, default=_json_default).encode
         return lambda value, level: (encode(value),)
     # In the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item separator,

@@ -160,7 +160,7 @@ class Context(_Kept):
 
     @lazy
     def memory_limit_in_mb(self) -> str:
-        """Megabytes, as text, as on Lambda."""
+        """Return the memory limit in MB as text, as Lambda does."""
         return str(self._memory_mb())
 
     @lazy
@@ -178,7 +178,7 @@ class Context(_Kept):
 
     @lazy
     def identity(self) -> Identity:
-        """Always an object. Its fields are None if no identity was given."""
+        """Return the identity, never None. Its fields are None if no identity was given."""
         return _parts().Identity(self._request.get("identity"))  # type: ignore[no-any-return]
 
     @lazy
@@ -279,7 +279,7 @@ class Context(_Kept):
 
     @lazy
     def traceparent(self) -> str | None:
-        """The W3C trace context that the caller sent, or None."""
+        """Return the W3C trace context that the caller sent, or None."""
         given = self._request.get("trace")
         return str(given) if given else None
 

@@ -44,7 +44,7 @@ class Pipes:
 
     Attributes:
         requests: The descriptor to read from. Only the runtime knows it, and exec closes it.
-        answers: The descriptor to write to, likewise.
+        answers: The descriptor to write to. The same holds for it.
         limit: How many bytes may be kept while a write has to wait.
         on_kept: Called by a thread that writes, before and after it keeps something, because an event loop waits for
             the descriptor only. It is called before, too, because in the main thread a signal handler may raise after.

@@ -24,7 +24,7 @@ def separate(log: LogWriter) -> None:
 
 
 class Contexts:
-    """The tags of the contexts, and the line that one of them has begun."""
+    """The tag of each context, and the line that one of the contexts has begun."""
 
     def __init__(self, log: LogWriter) -> None:
         self._log = log

@@ -99,7 +99,7 @@ class LogWriter:
             self.write(f"pipe_runtime: there is no log level {level[:32]!r}; it is INFO")
 
     def enter(self, tag: Tag) -> Token[Tag] | None:
-        """Let what this context and its copies write belong to `tag`; without contexts, what anything writes."""
+        """Let what this context and its copies write belong to `tag`. Without contexts, all lines belong to it."""
         if self.contexts is not None:
             return self.contexts.enter(tag)  # type: ignore[no-any-return]
         self.current = tag

@@ -1,6 +1,7 @@
 """Read what the init's HELLO asks for, and load the function for it.
 
-This is the only place that reads HELLO's fields. It must not know requests, nor how the function is served.
+Only this module reads the fields of HELLO that describe the function. It must not know requests, nor how the function
+is served.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 """What the init may have sent of such requests while an answer cannot be written."""
 
 KEPT_BYTES_OF_ONE = 8 + MAX_HEAD + 2 * STREAM_BYTES
-"""The same for each request that may be streamed; small pieces are half frame."""
+"""The same for each request that may be streamed. Half of a small piece is its frame's head."""
 
 EXIT_STOPPED = 0
 EXIT_PIPE_LOST = 1

@@ -238,7 +238,7 @@ class ForkServer:
         """Wait until the init is the workers' parent, and tell the init so."""
         try:
             _, status = waitpid(child, 0)
-        except ChildProcessError:  # a thread of the function collects every child; it has ended all the same
+        except ChildProcessError:  # it has ended: a thread of the function has collected it
             status = EXIT_FORKED << 8
         code = waitstatus_to_exitcode(status)
         if code < 0:

@@ -197,7 +197,7 @@ class FrameReader:
             if not self._check(kind, metadata) or _entries(head) != len(metadata):
                 self._look_again(head, [kind, id, metadata])
         except ProtocolError:
-            self._look_again(head, [kind, id, metadata])  # what is wrong with the head itself is said first
+            self._look_again(head, [kind, id, metadata])  # a fault of the head itself is reported first
             raise
         if available == 4 + length:
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
@@ -214,7 +214,7 @@ class FrameReader:
         try:
             is_odd = 0xFF in head or 0xC4 in head or (len(head) > 255 and _long_binary(head))
             is_odd = is_odd or self._pack(parts) != head
-        except Exception:  # as above; what cannot be packed is no head either
+        except Exception:  # msgpack again; a head that cannot be packed is not valid
             is_odd = True
         if is_odd:  # not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's
             _unpack(head, list_hook=_plain_list, object_pairs_hook=_plain_map)

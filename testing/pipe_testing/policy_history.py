@@ -86,7 +86,7 @@ class History:
 
     @property
     def running(self) -> list[int]:
-        """Return what the worker may be at: it has begun these and has not answered them."""
+        """Return the requests that the worker has begun and not answered."""
         return [id for id in self.inside if id in self.begun]
 
     # Performing what the policy decides

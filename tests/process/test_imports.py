@@ -39,8 +39,8 @@ RUNTIME_IMPORTS = {
     "sys",
     "time",
 }
-# What is imported as the function would import it. context.logger belongs to the function's own logging, and a library
-# of the function's environment makes typed events.
+# Imports of modules that belong to the function: context.logger belongs to its own logging, and a library of its
+# environment makes typed events.
 IMPORTS_OF = {"pipe_runtime.call.context": {"logging"}, "pipe_runtime.adapters.typed": {"msgspec", "pydantic"}}
 
 # All that `import pipe_runtime.main` may load into an interpreter started with -I -S. More would make starts slower.

@@ -252,7 +252,7 @@ assert b"".join(got) == b"".join(b"%07d\\n" % number for number in range(2000))
 def test_a_signal_handler_that_raises_loses_no_bytes(seed: int) -> None:
     """Check that no byte is missing if a signal handler raises at random moments while a write waits.
 
-    This runs in an interpreter of its own, since coverage does not bear an exception at any moment.
+    This runs in an interpreter of its own, since coverage fails if an exception comes at any moment.
     """
     command = [sys.executable, "-c", INTERRUPTED_READS, str(seed)]
     done = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, timeout=HANGS)

@@ -35,7 +35,7 @@ def kind_of_failure(outcome: Outcome) -> str:
         return str(outcome.problem.get("error_type", "")) or "unknown"
     if outcome.http is None or not exit_code(outcome):
         return ""
-    from .http_response import response_status  # late, as above
+    from .http_response import response_status  # late: only an HTTP answer needs it
 
     return f"HTTP {response_status(outcome.http)}"
 

@@ -215,7 +215,7 @@ def _choose(names: list[str], wanted: str) -> str:
         return wanted
     if not names:
         return ""
-    from difflib import get_close_matches  # as above
+    from difflib import get_close_matches  # late: only an error needs it
 
     close = get_close_matches(wanted, names, 1) if wanted else []
     usual = [name for name in USUAL_FUNCTIONS if name in names]

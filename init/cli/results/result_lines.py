@@ -50,7 +50,7 @@ class ResultLines:
     Args:
         raw: Whether results are bytes, not JSON.
         unordered: Whether a line says which event it belongs to.
-        error_style: One of formats.py's; "text" and "auto" mean Lambda's.
+        error_style: One of ERROR_STYLES (log/error_formats.py); "text" and "auto" mean Lambda's.
         terminal: Whether the lines go to a terminal: control characters are then shown as escapes.
         max_line: Bytes of a result that may become one line.
     """

@@ -45,7 +45,7 @@ def daemon_and_death(event):
 
 
 def traced_and_stopped(event):
-    """Do as `traced`. The tracer also stops the worker, so that no signal except SIGKILL reaches it."""
+    """Let a daemon trace and stop the worker, so that no signal except SIGKILL reaches it."""
     seized = _seize(stop=True)
     return "this system forbids it" if not seized else time.sleep(1000)
 
@@ -79,7 +79,7 @@ def _seize(stop):
 
 
 def returns_twice_below(event):
-    """Do as `returns_twice`, with a fork that runs no hooks."""
+    """Return twice as `returns_twice` does, from a fork that runs no hooks."""
     pid = ctypes.PyDLL(None).fork()
     if pid:
         os.waitpid(pid, 0)
@@ -87,7 +87,7 @@ def returns_twice_below(event):
 
 
 def prints_below(event):
-    """Do as `returns_twice_below`. The child prints before and after its parent has answered."""
+    """Return twice as `returns_twice_below` does. The child prints before and after its parent has answered."""
     pid = ctypes.PyDLL(None).fork()
     if not pid:
         for _ in range(20):
