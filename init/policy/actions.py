@@ -24,13 +24,9 @@ class Cause(Enum):
 class Action:
     """One thing to do."""
 
-    __slots__ = ()
-
 
 class RequestAction(Action):
     """One thing to do about request `id`."""
-
-    __slots__ = ("id",)
 
     def __init__(self, id: int) -> None:
         self.id = id
@@ -39,25 +35,17 @@ class RequestAction(Action):
 class Start(Action):
     """Start a worker."""
 
-    __slots__ = ()
-
 
 class Send(RequestAction):
     """Write the request to the worker."""
-
-    __slots__ = ()
 
 
 class Begin(RequestAction):
     """Note that the worker works on the request now, and that its time runs."""
 
-    __slots__ = ()
-
 
 class Answer(RequestAction):
     """Answer the request in the worker's place."""
-
-    __slots__ = ("cause",)
 
     def __init__(self, id: int, cause: Cause) -> None:
         self.id = id
@@ -67,13 +55,9 @@ class Answer(RequestAction):
 class Cancel(RequestAction):
     """Tell the worker that no caller waits for the request any more."""
 
-    __slots__ = ()
-
 
 class Dump(Action):
     """Ask the worker for its stacks: by a signal, which also wakes a stopped worker, or by a frame."""
-
-    __slots__ = ("by_signal",)
 
     def __init__(self, by_signal: bool = True) -> None:
         self.by_signal = by_signal
@@ -82,13 +66,9 @@ class Dump(Action):
 class Stop(Action):
     """Tell the worker to finish: send STOP, then the end of its input."""
 
-    __slots__ = ()
-
 
 class Signal(Action):
     """Send signal `number` to the worker's process group, and wake it, so that it can act."""
-
-    __slots__ = ("number",)
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -97,10 +77,6 @@ class Signal(Action):
 class Sweep(Action):
     """Kill whatever may keep the killed worker from ending, such as a tracer that it has left behind."""
 
-    __slots__ = ()
-
 
 class Lose(Action):
     """Go on without the worker: it was killed and does not end."""
-
-    __slots__ = ()
