@@ -48,8 +48,7 @@ class Collector:
                 worker.
         """
         self.keeper: TemplateKeeper | None = None
-        self._children = host.children
-        self._wakeup = host.wakeup
+        self._host = host
         self._source = source
         self._lanes = lanes
         self._journal = journal
@@ -64,9 +63,9 @@ class Collector:
     def collect(self) -> None:
         """Collect the children that are dead by now. Call this after each wake-up, and then `resume`."""
         self._source.hear_reports()  # a worker that was just forked may be among the dead
-        reaped = self._children.collect(self._known())
+        reaped = self._host.collect(self._known())
         if reaped.more:
-            self._wakeup.wake()
+            self._host.wakeup.wake()
         for death in reaped.deaths:
             self._bury(death)
         self._source.check_new_children()
@@ -82,11 +81,11 @@ class Collector:
         self._sweep()
         if child.is_own():
             child.signal(SIGKILL)  # again: a template's worker may have become a child of the init meanwhile
-            self._children.sweep_below(child.pid)
+            self._host.sweep_below(child.pid)
 
     def end_all(self) -> None:
         """Kill and collect every child that is left, because no worker is there any more."""
-        if not self._children.end_all():
+        if not self._host.end_all():
             self._journal.tell("pipe-init: processes that the function left behind do not end")
 
     def _bury(self, death: Death) -> None:
@@ -112,7 +111,7 @@ class Collector:
 
         With several workers, each one keeps its own orphans until it dies, so none of a neighbour's is among them.
         """
-        return self._children.sweep(self._known_now, self._is_alone)
+        return self._host.sweep(self._known_now, self._is_alone)
 
     def _known_now(self) -> set[int]:
         self._source.hear_reports()  # a worker may still be the child of the process that forked it

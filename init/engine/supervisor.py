@@ -49,7 +49,7 @@ class Supervisor:
     """
 
     def __init__(self, function: Function, host: Host, journal: Journal, early: launch.Process | None = None) -> None:
-        if function.start_method == TEMPLATE and not host.children.adopts:
+        if function.start_method == TEMPLATE and not host.adopts:
             raise ValueError("inside another program workers cannot be forked from a template: use start_method 'exec'")
         self.function = function
         self.outcomes: deque[Outcome] = deque()
@@ -62,13 +62,13 @@ class Supervisor:
         count = lanes_for(function)
         is_alone = count == 1 and function.start_method != TEMPLATE
         if function.start_method != TEMPLATE:
-            self._source: WorkerSource = ExecSource(function, host.children, self._poller, early, count > 1)
+            self._source: WorkerSource = ExecSource(function, host, early, count > 1)
             self._collector = Collector(host, self._source, self._lanes, journal, is_alone)
         else:
             from ..workers.template import TemplateSource  # most runs need not load these
             from .template_keeper import TemplateKeeper
 
-            self._source = template = TemplateSource(function, host.children, self._poller, journal, count > 1)
+            self._source = template = TemplateSource(function, host, journal, count > 1)
             self._collector = Collector(host, template, self._lanes, journal, is_alone)
             self._keeper = TemplateKeeper(template, function.settings, journal, self._collector.free)
             self._collector.keeper = self._keeper
@@ -76,7 +76,7 @@ class Supervisor:
             Lane(number, function, self._source, journal, self._streams, self.outcomes, self._collector.free)
             for number in range(count)
         )
-        self._only_owner = self._lanes[0] if is_alone and host.children.adopts else None
+        self._only_owner = self._lanes[0] if is_alone and host.adopts else None
         """The lane, if no descriptor that the poller watches belongs to anything else."""
         self._dispatcher = Dispatcher(self._lanes, function)
         self._queue: deque[tuple[int, Request]] = deque()

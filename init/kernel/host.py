@@ -1,57 +1,166 @@
 """Set up the engine in its process: as its owner, or as a guest in another program.
 
-This module puts together what the two ways need. It knows neither workers nor requests.
+A host has what the engine uses of the process. It collects children, and kills what they leave behind. In a process of
+its own, the engine takes every child for one of its workers or for what a worker left. In another program's process it
+must not touch any child that it has not started. This module knows neither workers nor requests.
 """
 
 from __future__ import annotations
 
-from .children import Children, SharedChildren, SoleChildren
+import os
+import select
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from . import killing, reaper
 from .poller import EpollPoller, Poller
 from .signals import Signals, Wakeup
 
+LAST_WAIT = 1.0
+"""Seconds to wait for the end of processes that were sent SIGKILL."""
+
+COLLECT_AT_ONCE = 4096
+"""Deaths to collect between two searches: processes that fork and end at once would otherwise stay ahead of them."""
+
+LONGEST_SWEEP = 10.0
+"""Seconds after which `end_all` gives up, even if more children die all the time."""
+
 
 class Host:
-    """What the engine uses of its process.
+    """What the engine uses of its process: the children that it answers for, wake-ups and a poller.
 
     Attributes:
-        children: The children that the engine answers for.
+        adopts: Whether a process that is forked elsewhere can become one of the children.
         wakeup: Ends a wait of the engine, and asks it to end.
         poller: Waits for descriptors.
     """
 
-    children: Children
+    adopts = False
     wakeup: Wakeup
     poller: Poller
 
+    def add(self, pid: int) -> None:
+        """Take charge of a child that was just started.
+
+        Raises:
+            OSError: There are no descriptors left to watch it with.
+        """
+
+    def collect(self, leaders: Collection[int]) -> reaper.Reaped:
+        """Collect those that are dead by now, as reaper.reap does. Call this after each wake-up."""
+        raise NotImplementedError
+
+    def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
+        """Kill the children that dead workers left behind. Return whether there were any.
+
+        Args:
+            known: Return the pids to keep. It is called after the children were listed.
+            alone: Every child may be killed.
+        """
+        return False
+
+    def sweep_below(self, pid: int) -> None:
+        """Kill what descends from the child `pid`, because that does not end."""
+
+    def end_all(self) -> bool:
+        """Kill and collect all that is left of dead workers. Return whether all of it has ended."""
+        return True
+
 
 class SoleHost(Host):
-    """The engine owns the process, as on the command line: all its children, and the signals that `signals` collects.
+    """The engine owns the process, as on the command line: all its children, the orphans that fall to it, its signals.
+
+    SIGCHLD reports each death.
 
     Args:
         signals: The signals of this process, installed.
         spin_us: As for Poller.
     """
 
+    adopts = True
+
     def __init__(self, signals: Signals, spin_us: int = 0) -> None:
         self.wakeup = signals
-        self.children = SoleChildren(signals)
         self.poller = Poller(spin_us)
+
+    def collect(self, leaders: Collection[int]) -> reaper.Reaped:
+        """Collect dead children, as Host.collect says."""
+        return reaper.reap(leaders)
+
+    def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
+        """Kill what dead workers left behind, as Host.sweep says."""
+        children = reaper.children(alone)
+        keep = known()
+        return killing.kill((pid for pid in children if pid not in keep), keep=keep)
+
+    def sweep_below(self, pid: int) -> None:
+        """Kill what descends from a process, as Host.sweep_below says."""
+        killing.sweep_below(pid)
+
+    def end_all(self) -> bool:
+        """Kill and collect all that is left, as Host.end_all says.
+
+        It may take many rounds: each one only finds the children of those that died before.
+        """
+        now = time.monotonic()
+        limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
+        while (reaped := reaper.reap(limit=COLLECT_AT_ONCE)).left:
+            killing.kill(reaper.children(alone=True))
+            now = time.monotonic()
+            if reaped.deaths:
+                limit = min(now + LAST_WAIT, last)
+            if now >= limit:
+                break
+            if not reaped.more:
+                waiting = select.poll()
+                waiting.register(self.wakeup.descriptor, select.POLLIN)
+                waiting.poll((limit - now) * 1000)
+                self.wakeup.drain()
+        return not reaped.left
 
 
 class SharedHost(Host):
     """The engine is a guest in another program's process.
 
-    It handles no signal, waits for no child but its own, and changes nothing that the whole process shares. An event
-    loop can wait until `poller` is readable, and then call Supervisor.step(wait=False).
+    It handles no signal, and changes nothing that the whole process shares. A pidfd watches each child that the engine
+    has started, and no other child is ever waited for or signalled. With a worker its process group is killed. Its
+    orphans outside of that group are left alone: they cannot be told from the program's own children.
+
+    An event loop can wait until `poller` is readable, and then call Supervisor.step(wait=False).
     """
 
     def __init__(self) -> None:
         self.wakeup = Wakeup()
         self.poller: EpollPoller = EpollPoller()
-        self.children: SharedChildren = SharedChildren(self.wakeup, self.poller)
+        self._pidfds: dict[int, int] = {}
+
+    def add(self, pid: int) -> None:
+        """Watch a child, as Host.add says."""
+        self._pidfds[pid] = pidfd = os.pidfd_open(pid)
+        self.poller.add(pidfd, owner=self)
+
+    def handle(self, ready: Mapping[int, int]) -> None:
+        """Ask for a call of `collect`, because a child is dead."""
+        self.wakeup.wake()
+
+    def collect(self, leaders: Collection[int]) -> reaper.Reaped:
+        """Collect dead children, as Host.collect says."""
+        deaths = []
+        for pid, pidfd in list(self._pidfds.items()):
+            death = reaper.reap_one(pid, pidfd)
+            if death is not None:
+                deaths.append(death)
+                self._let_go(pid)
+        return reaper.Reaped(deaths, bool(self._pidfds))
 
     def close(self) -> None:
         """Close all descriptors. Call this after the supervisor was closed."""
-        self.children.close()
+        for pid in list(self._pidfds):
+            self._let_go(pid)
         self.poller.close()
         self.wakeup.close()
+
+    def _let_go(self, pid: int) -> None:
+        pidfd = self._pidfds.pop(pid)
+        self.poller.remove(pidfd)
+        os.close(pidfd)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from pipe_runtime.wire.messages import HELLO
 
-from ..kernel.children import Children
 from ..kernel.death import Death
-from ..kernel.poller import Poller
+from ..kernel.host import Host
 from ..limits.confinement import Confinement
 from ..limits.rlimits import OPEN_FILES
 from ..model import Function
@@ -68,19 +67,13 @@ class ExecSource(WorkerSource):
     """Starts each worker as a program of its own."""
 
     def __init__(
-        self,
-        function: Function,
-        children: Children,
-        poller: Poller,
-        early: launch.Process | None = None,
-        several: bool = False,
+        self, function: Function, host: Host, early: launch.Process | None = None, several: bool = False
     ) -> None:
         """Prepare to start workers.
 
         Args:
             function: What they serve.
-            children: Takes charge of their processes.
-            poller: Where to wait for their pipes.
+            host: Takes charge of their processes, and waits for their pipes.
             early: A process that was started ahead with the function's command and environment.
             several: Whether several workers may be there at a time.
 
@@ -89,8 +82,7 @@ class ExecSource(WorkerSource):
         """
         self._early = early
         self._function = function
-        self._children = children
-        self._poller = poller
+        self._host = host
         self._several = several
         self._hello = worker_hello(function, several)
 
@@ -113,8 +105,8 @@ class ExecSource(WorkerSource):
                     adopts=self._several,
                     open_files=confinement.limits.open_files,
                 )
-            take_charge(process, self._children, confinement, group, already)
-        link = Link(Child(process, confinement, group), self._poller, observer)
+            take_charge(process, self._host, confinement, group, already)
+        link = Link(Child(process, confinement, group), self._host.poller, observer)
         link.send(HELLO, metadata=self._hello)
         return link
 
@@ -151,13 +143,13 @@ def new_group(confinement: Confinement, for_template: bool = False) -> Iterator[
 
 
 def take_charge(
-    process: launch.Process, children: Children, confinement: Confinement, group: Group | None, but: Collection[str]
+    process: launch.Process, host: Host, confinement: Confinement, group: Group | None, but: Collection[str]
 ) -> None:
     """Hold a new process to its limits, and have its death noticed. If that is impossible, end the process.
 
     Args:
         process: The process.
-        children: Takes charge of it.
+        host: Takes charge of it.
         confinement: Its limits.
         group: Its cgroup, if it has one.
         but: The names of limits that are left out.
@@ -167,7 +159,7 @@ def take_charge(
     """
     try:
         confinement.apply(process.pid, group, but)
-        children.add(process.pid)
+        host.add(process.pid)
     except OSError:
         process.dismiss()  # no function may run beyond a limit that its user relies on
         raise

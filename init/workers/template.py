@@ -16,9 +16,8 @@ from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import HELLO
 
 from ..kernel import procfs
-from ..kernel.children import Children
 from ..kernel.death import Death
-from ..kernel.poller import Poller
+from ..kernel.host import Host
 from ..limits.confinement import PER_PROCESS
 from ..log.journal import Journal
 from ..model import Function
@@ -43,13 +42,12 @@ class TemplateSource(WorkerSource, Observer):
         link: The conversation with the template; None while there is no template.
     """
 
-    def __init__(self, function: Function, children: Children, poller: Poller, journal: Journal, several: bool) -> None:
+    def __init__(self, function: Function, host: Host, journal: Journal, several: bool) -> None:
         """Prepare to start a template, which the first worker needs.
 
         Args:
             function: What the workers serve.
-            children: Takes charge of the template's process.
-            poller: Where to wait for pipes and for the control socket.
+            host: Takes charge of the template's process, and waits for pipes and for the control socket.
             journal: The init's log.
             several: Whether several workers may be there at a time.
 
@@ -60,8 +58,7 @@ class TemplateSource(WorkerSource, Observer):
         self._hello = worker_hello(function, several)
         self._template_hello = template_hello(function, several)
         self._function = function
-        self._children = children
-        self._poller = poller
+        self._host = host
         self._journal = journal
         self._several = several
         self._socket: TemplateSocket | None = None
@@ -92,7 +89,7 @@ class TemplateSource(WorkerSource, Observer):
             process = self._socket.fork(ticket, () if group is None else group.join_descriptors)
         forker = None if self.link is None else self.link.child
         child = Child(process, confinement, group, forker)
-        link = Link(child, self._poller, observer)
+        link = Link(child, self._host.poller, observer)
         self._expected[ticket] = observer, child
         link.send(HELLO, metadata=self._hello)
         return link
@@ -149,19 +146,19 @@ class TemplateSource(WorkerSource, Observer):
                 joins = () if group is None else group.join_descriptors
                 socket = TemplateSocket.start(function.command, function.environment, joins)
                 try:
-                    take_charge(socket.process, self._children, function.confinement, group, PER_PROCESS)
+                    take_charge(socket.process, self._host, function.confinement, group, PER_PROCESS)
                 except OSError:
                     socket.close()
                     raise
         except SocketsForbidden as error:
             why = error.strerror
             self._journal.tell(f"pipe-init: a template cannot be started here ({why}); workers start by exec")
-            self._instead = ExecSource(function, self._children, self._poller, several=self._several)
+            self._instead = ExecSource(function, self._host, several=self._several)
             return
         self._socket, self._is_heard = socket, True
         self._violation = self._farewell = ""
-        self.link = Link(Child(socket.process, function.confinement, group), self._poller, self)
-        self._poller.add(socket.control, owner=self)
+        self.link = Link(Child(socket.process, function.confinement, group), self._host.poller, self)
+        self._host.poller.add(socket.control, owner=self)
         self.link.send(HELLO, metadata=self._template_hello)
 
     def handle(self, ready: Mapping[int, int]) -> None:
@@ -202,7 +199,7 @@ class TemplateSource(WorkerSource, Observer):
 
     def _stop_hearing(self) -> None:
         self._is_heard = False
-        self._poller.forget(self)
+        self._host.poller.forget(self)
 
     # What the template says
 
