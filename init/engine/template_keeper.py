@@ -25,7 +25,7 @@ class TemplateKeeper:
     def __init__(
         self, source: TemplateSource, settings: Settings, journal: Journal, free: Callable[[Child], object]
     ) -> None:
-        """Wait until the template is to end.
+        """Begin while the template is still needed.
 
         Args:
             source: Starts the template, and workers from it.
@@ -59,7 +59,7 @@ class TemplateKeeper:
             return
         now = time.monotonic()
         if not self._policy.finishing:
-            self._policy.begin(now)  # it has been started long since
+            self._policy.begin(now)  # the policy did not see the start, so it is told now
             self._policy.ready(now)
             self._perform(self._policy.finish(now))
         if at_once:

@@ -1,7 +1,7 @@
 """Find and end the processes that a program leaves behind when it ends.
 
-Which of them are ours to end depends: as PID 1 it is every process of the PID namespace, as a subreaper every
-descendant of the program, else only its process group. This file does not wait: plain_init.py decides how long.
+As PID 1 the init ends every other process of the PID namespace. As a subreaper it ends every descendant of the program.
+Otherwise it ends only the program's process group. This file does not wait: plain_init.py decides how long.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Leftovers:
                     killing.signal_child(pid, number)
 
     def kill(self) -> None:
-        """Send SIGKILL to all that there are now. The next look may find children of theirs."""
+        """Send SIGKILL to all that exist now. The next look may find their children."""
         if self._is_pid_1:
             _signal_everybody(signal.SIGKILL)
             return

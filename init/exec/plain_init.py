@@ -1,9 +1,8 @@
 """Run a program: forward signals to it, collect orphans, end what it leaves, and exit with its code.
 
 All signals are blocked from the first line on, and sigwaitinfo(2) takes them one by one. So there are no handlers, no
-race between a look and a sleep, and no wake-up while the program runs and nothing happens. Only after the program has
-ended, and while something is left that is to end, the init also looks every 50 ms: the kernel sends no signal for a
-grandchild.
+race between a look and a sleep, and no wake-up while the program runs and nothing happens. After the program
+has ended, the init also looks every 50 ms for processes that it must end: the kernel sends no signal for a grandchild.
 
 This file acts; forwarding.py decides which signal goes where. It knows neither the command line nor the protocol.
 """

@@ -48,7 +48,7 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
     """Collect every child that is dead by now. One SIGCHLD may stand for many deaths.
 
     Args:
-        leaders: Children whose process groups are to end with them. Such a group is signalled before its leader is
+        leaders: Children whose process groups end with them. Such a group is signalled before its leader is
             collected: until then the group's number cannot belong to another group.
         limit: The most children to collect.
         farewell: The signals for those groups.

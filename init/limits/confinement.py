@@ -45,7 +45,7 @@ class Confinement:
 
         Args:
             limits: The limits.
-            folders: Delegated cgroups; none if no cgroup is to be used.
+            folders: Delegated cgroups; none if the function gets no cgroup.
             refused: Called with a reason if the folders cannot be used and the limits hold without them. None if that
                 is an error.
 
@@ -132,7 +132,7 @@ class Confinement:
 
 
 def cgroup_folders(limits: Limits, given: Sequence[str]) -> list[str]:
-    """Return the folders in which each process is to get a cgroup.
+    """Return the folders in which each process gets a cgroup.
 
     Args:
         limits: The limits.

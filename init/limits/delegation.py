@@ -1,7 +1,7 @@
 """Make workers' cgroups in folders that a user or systemd has delegated to pipe-init.
 
-Being able to write to a cgroup that another program manages is not enough: as root that is every cgroup of the machine,
-and its manager would find processes moved and settings changed. So a folder is used only if the user names it, or if
+Write access to a cgroup is not enough, because root can write to every cgroup of the machine. The program that manages
+such a cgroup would find processes moved and settings changed. So a folder is used only if the user names it, or if
 systemd has marked it as delegated.
 
 This file knows files and processes, not workers or requests. It is loaded only if the user names a cgroup, or sets a

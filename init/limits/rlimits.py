@@ -1,4 +1,4 @@
-"""Define what one worker may use, and enforce it with setrlimit(2). It knows neither requests nor cgroups."""
+"""Define what one worker may use, and enforce with setrlimit(2) what no cgroup enforces. It makes no cgroups."""
 
 from __future__ import annotations
 

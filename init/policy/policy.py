@@ -121,7 +121,7 @@ class Policy:
         """Take a request if a ready worker begins it at once: `submit` for the frequent case.
 
         Returns:
-            True: The actions are Send and Begin. False: Nothing has changed, and `submit` is to be called.
+            True: The actions are Send and Begin. False: Nothing has changed, and the caller must call `submit`.
         """
         requests = self._requests
         if self.phase is not Phase.SERVING or requests.waiting or self.finishing or self._gone or self._retiring:

@@ -33,8 +33,8 @@ _Call = tuple[str, int, str]
 def parse_stacks(text: str, own_folder: str = OWN_FOLDER) -> Stack:
     """Return the calls of the function's code in a dump of faulthandler's.
 
-    The last thread of a dump is the main thread. If it runs nothing of the function's, the calls are those of the
-    threads that serve requests: of all of them, since the dump does not say which thread serves which request.
+    The last thread of a dump is the main thread. If it runs nothing of the function's, the calls are those of all
+    threads that serve requests. The dump does not say which thread serves which request.
 
     Args:
         text: The dump, as CPython's faulthandler writes it.

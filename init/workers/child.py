@@ -102,7 +102,7 @@ class Child:
     def limit(self) -> None:
         """Set the limits that a forked process has not inherited, once it is ready and a child of the init.
 
-        Our runtime has set them itself by then, because HELLO says so; this undoes what the function has made of them.
+        Our runtime sets these limits itself before, as HELLO says. The function may have changed them; this undoes it.
         Before READY they would take from the process what it needs to become a worker.
         """
         if self.forker is not None and self.is_ready and self._confinement.per_process() and self.is_own():

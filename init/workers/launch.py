@@ -100,7 +100,7 @@ class Process:
         """Return why the program could not be executed, once the process is dead.
 
         Returns:
-            A JoinError if it was not even tried. None if the program was executed, or none was to be.
+            A JoinError if the process could not join its cgroup. None if it executed its program, or has none.
         """
         try:
             number = int(os.read(self._failure, 16) or b"0") if self._failure >= 0 else 0

@@ -57,7 +57,7 @@ class Observer:
 
 
 class NeverForked(NamedTuple):
-    """Why a worker that a template was to fork will not come.
+    """Why a worker that a template should have forked will not come.
 
     Attributes:
         start_error: Why the template could not fork it.

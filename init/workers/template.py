@@ -113,7 +113,7 @@ class TemplateSource(WorkerSource, Observer):
             if report.ours or not report.pid:
                 del self._expected[report.ticket]
             if child.closed:
-                continue  # it was given up meanwhile, and what there is of it is swept
+                continue  # the lane has given it up meanwhile, and its process is killed
             if report.ours:
                 self._new_children.append((observer, child))
                 child.limit()

@@ -58,8 +58,8 @@ async def serve(
 
     The scope is that of ASGI's HTTP, without extensions. Two more keys hold the request's context object:
     `pipe_init.context`, and `aws.context`, where applications written for Lambda look for it. A request without `http`
-    metadata is GET / if its payload is empty or `{}`, else POST / with the payload as the body and its content type as
-    the only header.
+    metadata is GET / if its payload is empty or `{}`. Otherwise it is POST / with the payload as the body and its
+    content type as the only header.
 
     An answer that is sent in one message goes to exchange.respond, any other to exchange.begin and exchange.write. An
     answer to HEAD is complete with the first message of its body; the others are ignored. After the request is

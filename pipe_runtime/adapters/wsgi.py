@@ -4,7 +4,7 @@ It does not use wsgiref.handlers.BaseHandler. That class drops an application's 
 a client that has disconnected. It also calls close() twice after an error, sends the headers at an empty block, checks
 only with `assert`, answers a HEAD with a body, and copies os.environ.
 
-This module knows neither frames nor threads nor what an error looks like to the caller. The application's own
+This module does not know frames, threads, or what an error looks like to the caller. The application's own
 exceptions pass through it unchanged.
 """
 

@@ -1,7 +1,7 @@
 """Describe an exception as data: what an ERROR frame says about an exception of the handler's.
 
-Its class may be the function's own, so its text may fail and its attributes may raise; an answer is given all the same.
-This module knows neither frames nor handlers nor how an error is printed in the end.
+Its class may be the function's own, so its text may fail and its attributes may raise. `describe` returns an
+answer nevertheless. This module does not know frames, handlers, or how an error is printed in the end.
 """
 
 from __future__ import annotations

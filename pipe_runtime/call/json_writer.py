@@ -1,9 +1,8 @@
 """Write JSON as Lambda's encoder does, for results that json's C encoder cannot write in that way.
 
-These are results with namedtuples and other values that have an _asdict(), with Decimals of more digits than a float
-has, with keys that are bytes, or with objects of the function's own classes. The first such result of a process loads
-this module. It leaves to the C encoder what that can write. It does not know how bytes are written, nor which results
-it gets.
+Such results hold a value with an _asdict(), such as a namedtuple, or a Decimal of more digits than a float has. Others
+hold keys that are bytes, or objects of the function's own classes. The first such result of a process loads this
+module. It leaves to the C encoder what that can write. It does not know how bytes are written.
 """
 
 from __future__ import annotations

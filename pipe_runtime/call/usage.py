@@ -1,6 +1,6 @@
 """Measure what a request costs this process in time, CPU time and memory, and tell which limit an exception stands for.
 
-This module knows no requests.
+It also sets the limits that a forked worker does not inherit. This module must not know frames or handlers.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Meter:
 
 
 _EAGAIN, _ENOMEM, _EMFILE, _EFBIG = 11, 12, 24, 27
-"""Linux's numbers on every machine that Python runs on. The module errno may be the function's own by then."""
+"""Linux's numbers on every machine that Python runs on. An `errno` in sys.modules may be the function's own."""
 
 _FORKS = frozenset(("fork", "forkpty", "fork_exec", "_fork_exec", "posix_spawn", "posix_spawnp"))
 """Calls that need a process: those of os, and those that subprocess uses."""

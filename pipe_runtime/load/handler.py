@@ -56,8 +56,8 @@ def find(name: str, code_dir: str) -> Callable[..., object]:
 def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
     """Split a name into three lists.
 
-    They are the parts that must be folders and modules, the parts after them that may be modules or attributes (of
-    index.Class.method only the import of index tells), and all parts that may be attributes.
+    The first has the parts that must be folders and modules. The second has the parts after them that may be modules
+    or attributes: of index.Class.method only the import of index tells. The third has all parts that may be attributes.
     """
 
     def malformed(why: str) -> Fault:

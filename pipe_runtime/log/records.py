@@ -123,10 +123,10 @@ def _on_one_line(line: str) -> str:
 def record_line(record: logging.LogRecord, tag: Any, level: str, known: Collection[str]) -> str:
     """Return a log record as JSON, without a line break.
 
-    The fields are Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId, location
-    (file:function:line), and of an exception errorType, errorMessage and stackTrace (strings as
-    traceback.format_exception gives them); stackInfo is logging's own, and so is taskName, which a record from a task
-    has since Python 3.12. Whatever else the record has (`extra=`) follows under its own name, unless that is one of
+    The fields are Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId and
+    location (file:function:line). An exception adds errorType, errorMessage and stackTrace, which has strings as
+    traceback.format_exception gives them. stackInfo and taskName are logging's own; a record from a task has taskName
+    since Python 3.12. Whatever else the record has (`extra=`) follows under its own name, unless that is one of
     those.
 
     Args:

@@ -98,7 +98,7 @@ HELLO sends nothing larger. The init may send its first INVOKE, of at most MAX_F
 
 
 class EndOfStream:
-    """The event that the peer's stream has ended, between two frames."""
+    """Stands for the end of the peer's stream between two frames."""
 
     def __repr__(self) -> str:
         return "END_OF_STREAM"

@@ -44,8 +44,8 @@ STEPS = 1000
 class History:
     """What a policy was told, what it decided, and a model of the worker.
 
-    The worker is an honest one until it is told to break the protocol: with READY it begins as many requests as it
-    serves at once, in the order in which it was sent them, and the next one with each outcome.
+    The worker keeps to the protocol until it is told to break it. With READY it begins as many requests as it serves at
+    once, in the order in which it was sent them. With each outcome it begins the next one.
 
     Attributes:
         ends: How each request ended, by its id.

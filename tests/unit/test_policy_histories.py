@@ -1,7 +1,7 @@
-"""The policy's promises, for any events in any order at any time, with one request at a time and with several.
+"""Tests of the policy's promises for any events in any order, with one request at a time and with several.
 
-`History` checks them at each step: exactly one end for each request, none sent to a second worker that the first may
-have begun, no request that waits for nothing, no timer that does nothing.
+`History` checks them at each step. Each request has exactly one end. No request goes to a second worker if the first
+may have begun it. No request waits for nothing, and no timer does nothing.
 """
 
 from __future__ import annotations
