@@ -6,6 +6,7 @@ module must not know frames, nor in which thread or task a request is served.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .. import namespace
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
+    from ..call.context import Context
     from .async_exchange import AsyncExchange
     from .exchange import Exchange, Incoming
     from .function import Function
-    from .hooks import Hook
     from .process import Process
 
 TYPES = ("event", "wsgi", "asgi")
 _PHASES = {"initializer": "initialize", "pre_stop": "pre-stop", "pre_freeze": PRE_FREEZE}
+
+SNAPSHOT_TYPE = "snap-start"
+"""The value of AWS_LAMBDA_INITIALIZATION_TYPE with which Lambda takes a snapshot after loading a function."""
 
 
 class Invoker:
@@ -51,10 +55,7 @@ class Invoker:
         self.run: Callable[[Any], Any] = run
         self.lifespan: Any = None
         self.state: dict[str, Any] = {}
-        self._hooks: dict[str, Hook] = {
-            _PHASES[field]: namespace.own("serve.hooks").Hook(name, function.code_dir)
-            for field, name in configuration.hooks.items()
-        }
+        self._hooks = {_PHASES[field]: _hook(name, function.code_dir) for field, name in configuration.hooks.items()}
         if self.type == "wsgi":
             self._adapter = self._wsgi(configuration.concurrency > 1)
         elif self.type == "asgi":
@@ -67,7 +68,7 @@ class Invoker:
         """Run the initializer and the snapshot hooks. Raises what they raise."""
         self.run_hook("initialize")
         if "snapshot_restore_py" in sys.modules:
-            namespace.own("serve.hooks").snapshot(self.run)
+            snapshot(self.run)
 
     def run_hook(self, phase: str) -> None:
         """Run the hook for a phase, if there is one. Raises what it raises."""
@@ -76,7 +77,9 @@ class Invoker:
             log, id = self._process.log, self._function.configuration.init_request_id
             token = log.enter(Tag(0, id))
             try:
-                hook(self._function.context({"request_id": id}), self.run)
+                work = hook(self._function.context({"request_id": id}))
+                if work is not None:
+                    self.run(work)
             finally:
                 log.leave(token)
 
@@ -122,7 +125,7 @@ class Invoker:
         if phase != PRE_FREEZE:
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")
         hook = self._hooks.get(phase)
-        return None if hook is None else hook.begin(exchange.context)
+        return None if hook is None else hook(exchange.context)
 
     def _wsgi(self, multithread: bool) -> Callable[[Exchange], None]:
         wsgi, found = namespace.own("adapters.wsgi"), self._function.found
@@ -164,3 +167,33 @@ def _event_function(function: Function) -> EventFunction:
         typed = namespace.own("adapters.typed")
         stream, convert = typed.wants_stream(annotation, scope), typed.converter(annotation, scope)
     return EventFunction(handler.adapt(found), stream, convert, function.configuration.platform)
+
+
+def _hook(name: str, code_dir: str) -> Callable[[Context], Awaitable[Any] | None]:
+    """Return a hook. It takes a context, and returns what must be awaited for the rest of it, if anything.
+
+    The function's own hook takes the context, (event, context) with an empty event, or nothing.
+    """
+    call = handler.find(name, code_dir)
+    parameters = handler.positional(call)
+
+    def begin(context: Context) -> Awaitable[Any] | None:
+        arguments = (context,) if parameters == 1 else (None, context) if parameters else ()
+        value: Any = call(*arguments)
+        return value if hasattr(type(value), "__await__") else None
+
+    return begin
+
+
+def snapshot(run: Callable[[Any], Any]) -> None:
+    """Run what the function registered with snapshot_restore_py, if the environment asks for that.
+
+    The functions for before a snapshot run first, in reverse order of registration; then those for after a restore.
+    """
+    registry: Any = sys.modules.get("snapshot_restore_py")
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != SNAPSHOT_TYPE or registry is None:
+        return
+    for function, arguments, named in [*reversed(registry.get_before_snapshot()), *registry.get_after_restore()]:
+        value = function(*arguments, **named)
+        if hasattr(type(value), "__await__"):
+            run(value)
