@@ -10,8 +10,7 @@ from time import monotonic, perf_counter_ns
 
 from ..namespace import late
 from ..wire.frames import LARGEST_PAYLOAD
-from .exchange import GIVEN_UP, MAX_BODY, CallerGone, Incoming
-from .reader import LOOK_SECONDS
+from .exchange import GIVEN_UP, LOOK_SECONDS, MAX_BODY, CallerGone, Incoming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
-"""Share code between the two engines, which serve several requests at once, in threads or as tasks.
+"""Share code between the engines and inline.py: the way to the init, and the end of a request.
 
-An engine serves in the loop's place. This module must not know how a request is served.
+An engine serves several requests at once, in threads or as tasks, in the loop's place. This module must not know how a
+request is served.
 """
 
 from __future__ import annotations
@@ -21,27 +22,13 @@ if TYPE_CHECKING:
     from .process import Outcome, Process
 
 
-class Engine:
-    """Serves up to `concurrency` requests at once. It is the exchanges' Sender."""
+class Requests:
+    """Serves requests for which frames may come while they run. It is the exchanges' Sender."""
 
-    def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
+    def __init__(self, process: Process, invoker: Invoker) -> None:
         self._process = process
         self._invoker = invoker
-        self._concurrency = concurrency
-        if concurrency > 1:
-            namespace.own("log.contexts").separate(process.log)
-        process.pipes.spin(0)  # a thread that spins takes the interpreter from those that work
         process.on_fork.append(self.after_fork)
-
-    def start(self) -> None:
-        """Get ready to serve, after the initializer."""
-
-    def serve(self) -> None:
-        """Serve until STOP or the end of the stream, and until every request that came has its outcome."""
-        raise NotImplementedError
-
-    def stop(self) -> None:
-        """End, after the last request or SIGTERM."""
 
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
@@ -53,6 +40,32 @@ class Engine:
     def credit(self, id: int) -> int:
         """Return how many bytes of the answer's stream may be sent now."""
         return self._process.connection.stream_credit(id)
+
+    def answer_dump(self, found: list[tuple[int, list[Any]]]) -> None:
+        """Send the stacks of requests, by their ids."""
+        named = [{"name": f"request {id}", "id": id, "stack": stack} for id, stack in found]
+        self._process.outbox.post(DUMP, metadata={"stacks": list(namespace.own("call.stacks").fitting(named))})
+
+
+class Engine(Requests):
+    """Serves up to `concurrency` requests at once."""
+
+    def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
+        super().__init__(process, invoker)
+        self._concurrency = concurrency
+        if concurrency > 1:
+            namespace.own("log.contexts").separate(process.log)
+        process.pipes.spin(0)  # a thread that spins takes the interpreter from those that work
+
+    def start(self) -> None:
+        """Get ready to serve, after the initializer."""
+
+    def serve(self) -> None:
+        """Serve until STOP or the end of the stream, and until every request that came has its outcome."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End, after the last request or SIGTERM."""
 
     def conclude(self, exchange: Incoming, outcome: Outcome, measured: dict[str, int]) -> None:
         """Send what a request has printed, then its outcome."""
@@ -70,11 +83,6 @@ class Engine:
             process.conclude(kind, exchange.id, {**metadata, **measured}, payload)
         except OSError as error:
             leave(lost_pipe_code(error))
-
-    def answer_dump(self, found: list[tuple[int, list[Any]]]) -> None:
-        """Send the stacks of requests, by their ids."""
-        named = [{"name": f"request {id}", "id": id, "stack": stack} for id, stack in found]
-        self._process.outbox.post(DUMP, metadata={"stacks": list(namespace.own("call.stacks").fitting(named))})
 
 
 def tag_of(exchange: Incoming) -> Tag:

@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 MAX_BODY = 1024 * 1024 * 1024
 """The most bytes of a streamed event that a function takes whole, and of a result that is sent in pieces."""
 
+LOOK_SECONDS = 0.001
+"""Seconds between two checks for frames while a function runs without waiting: one system call in a millisecond.
+Otherwise each item costs one look at the clock.
+"""
+
 GIVEN_UP = "the caller has given up on this request"
 
 

@@ -1,47 +1,55 @@
 """Serve requests that are more than one payload in the loop's own thread, one after another.
 
 Loaded only for a streamed event or result, an HTTP function, a hook, or a plain function that returns an iterator.
+A function that waits for a frame reads it itself: no other thread reads meanwhile, so nothing has to be handed over.
 This module hands the frames that come for such a request to its exchange. It must not know what the request means.
 """
 
 from __future__ import annotations
 
-from _thread import get_ident
+from _thread import RLock, get_ident
+from time import monotonic  # now: a function may replace the module's
 
 from .. import namespace
 from ..log.writer import NO_REQUEST
+from ..wire.connection import EndOfStream
 from ..wire.messages import CANCEL, CHUNK, CREDIT, DUMP, END, INVOKE
+from .engine import Requests
 from .event_function import answer, send_whole
-from .exchange import GIVEN_UP, CallerGone, Exchange
-from .reader import Reader
+from .exchange import GIVEN_UP, LOOK_SECONDS, CallerGone, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..wire.frames import Frame
+    from .exchange import Incoming
     from .invoker import Invoker
     from .process import Outcome, Process
 
+PATIENCE = 0.05
+"""Seconds that a thread waits while another one reads, before it checks whether that one has read what it needs."""
 
-class InlineRequests:
-    """The requests that the loop's thread serves, or will, and for which frames may come.
+
+class InlineRequests(Requests):
+    """The requests that the loop's thread serves, or will, and for which frames may come. It is the exchanges' Line.
 
     Args:
         queue: Where frames for the loop itself go, and None at the end of the stream.
 
     Attributes:
-        reader: Reads frames while the function waits for one.
+        lock: Held while a thread reads frames. The function may read its body in a thread of its own. The lock is
+            reentrant, because a signal handler may read, too.
     """
 
     def __init__(self, process: Process, invoker: Invoker, queue: list[Frame | None]) -> None:
-        self._process = process
-        self._invoker = invoker
+        super().__init__(process, invoker)
+        self.lock = RLock()
         self._queue = queue
         self._thread = get_ident()
         self._exchanges: dict[int, Exchange] = {}
-        self.reader = Reader(process.connection, process.pipes, process.outbox, process.guard, self.hear)
-        process.on_fork.append(self._after_fork)
+        self._looks_at = 0.0
+        self._ended = False  # whether there is nothing more to read
 
     def hear(self, frame: Frame | None) -> None:
         """Take a frame that the loop does not handle itself, or one that came while the function waited.
@@ -50,26 +58,24 @@ class InlineRequests:
             frame: None at the end of the stream.
         """
         if frame is None:
-            self.reader.ended = True
-            for exchange in self._exchanges.values():
-                exchange.hang_up()
+            self._hang_up()
             self._queue.append(None)
         elif frame.kind in (CHUNK, END, CREDIT, CANCEL):
             found = self._exchanges.get(frame.id)
             if found is not None:
                 found.hear(frame)
             if frame.kind == CANCEL:
-                self.reader.look_soon()  # the requests that wait after it may be cancelled, too
+                self._looks_at = 0.0  # the requests that wait after it may be cancelled, too
         elif frame.kind == DUMP and self._process.log.current is not NO_REQUEST:
-            self._answer_dump()
+            self.answer_dump([(self._process.log.current.id, namespace.own("call.stacks").of_thread(self._thread))])
         else:
             if frame.kind == INVOKE:  # frames may come for it while it waits for its turn
-                self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.reader)
+                self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self)
             self._queue.append(frame)
 
     def refuse_cancelled(self, id: int) -> None:
         """Raise CallerGone if the request was cancelled while it waited for its turn."""
-        self.reader.look()
+        self.look()
         found = self._exchanges.get(id)
         if found is not None and found.cancelled:
             raise CallerGone(GIVEN_UP)
@@ -95,7 +101,7 @@ class InlineRequests:
     def _answer(self, frame: Frame, work: Callable[[Exchange], None]) -> Outcome:
         exchange = self._exchanges.get(frame.id)
         if exchange is None:
-            exchange = self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self.reader)
+            exchange = self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self)
         if frame.payload:
             exchange.give(frame.payload)
             frame.payload = b""  # the function need not hold the event twice
@@ -106,13 +112,60 @@ class InlineRequests:
             raise
         return exchange.outcome()
 
-    def _answer_dump(self) -> None:
-        stacks, id = namespace.own("call.stacks"), self._process.log.current.id
-        found = {"name": f"request {id}", "id": id, "stack": stacks.of_thread(self._thread)}
-        self._process.outbox.post(DUMP, metadata={"stacks": list(stacks.fitting([found]))})
-
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
-        self.reader.after_fork()
+        self.lock = RLock()  # another thread of the parent may have held it
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._ended = True
         for exchange in self._exchanges.values():
             exchange.hang_up()
+
+    # The exchanges' Line
+
+    def wait(self, exchange: Incoming, seen: int) -> None:
+        """Read until something has come for `exchange`; `seen` is its news before the caller looked."""
+        process = self._process
+        while exchange.news == seen:
+            if not self.lock.acquire(timeout=PATIENCE):
+                continue
+            try:
+                if exchange.news == seen and process.connection.buffered:
+                    process.guard.during(self._take_in)  # it may have come together with what was asked for last
+                if exchange.news == seen:
+                    process.pipes.wait()  # a signal handler of the function may raise here, and end the wait
+                    process.guard.during(self._read)
+            finally:
+                self.lock.release()
+            return
+
+    def look(self) -> None:
+        """Read the frames that have come, at most every LOOK_SECONDS, while the function does not wait for any.
+
+        If another thread is reading, that thread hears them.
+        """
+        now = monotonic()
+        if now < self._looks_at or self._ended:
+            return
+        self._looks_at = now + LOOK_SECONDS
+        process = self._process
+        if self.lock.acquire(blocking=False):
+            try:
+                if process.connection.buffered:
+                    process.guard.during(self._take_in)
+                while not self._ended and process.pipes.ready():
+                    process.guard.during(self._read)
+            finally:
+                self.lock.release()
+
+    def _read(self) -> None:
+        data = self._process.pipes.read()
+        with self._process.outbox.lock:
+            self._process.connection.receive(data)
+        self._take_in()
+
+    def _take_in(self) -> None:
+        with self._process.outbox.lock:
+            while (event := self._process.connection.next_frame()) is not None:
+                self.hear(None if isinstance(event, EndOfStream) else event)

@@ -143,7 +143,7 @@ class Loop:
     def _receive(self, inline: InlineRequests) -> None:
         """Hear the next frame, if it is there, or read once."""
         process = self.process
-        with inline.reader.lock:  # a thread that the function left behind may still wait for its body, and hear frames
+        with inline.lock:  # a thread that the function left behind may still wait for its body, and hear frames
             if self._queue:
                 return
             with process.outbox.lock:

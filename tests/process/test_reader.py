@@ -12,7 +12,8 @@ import pytest
 
 from pipe_runtime.io.outbox import Outbox
 from pipe_runtime.io.stdio import Pipes
-from pipe_runtime.serve.reader import LOOK_SECONDS, Reader
+from pipe_runtime.serve.exchange import LOOK_SECONDS
+from pipe_runtime.serve.inline import InlineRequests
 from pipe_runtime.wire.connection import INIT, RUNTIME, Connection
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import CANCEL, CHUNK, CREDIT, END, HELLO, INVOKE, VERSION
@@ -207,16 +208,24 @@ def test_a_look_costs_a_system_call_once_in_a_while() -> None:
     requests, ours = os.pipe()
     try:
         pipes, connection = CountedPipes(requests, ours, 0), Connection(RUNTIME)
-        guard: Any = SimpleNamespace(during=lambda step: step())  # there is no function here that could get a signal
+        process: Any = SimpleNamespace(
+            connection=connection,
+            pipes=pipes,
+            outbox=Outbox(connection.send, pipes.write),
+            guard=SimpleNamespace(during=lambda step: step()),  # there is no function here that could get a signal
+            on_fork=[],
+        )
+        invoker: Any = None  # no request is served
         heard: list[Frame | None] = []
-        reader = Reader(connection, pipes, Outbox(connection.send, pipes.write), guard, heard.append)
+        requests_inline = InlineRequests(process, invoker, heard)
         begun = monotonic()
         for _ in range(20_000):
-            reader.look()
-        assert 1 <= pipes.asked <= 1 + (monotonic() - begun) / LOOK_SECONDS
+            requests_inline.look()
+        asked = pipes.asked
+        assert 1 <= asked <= 1 + (monotonic() - begun) / LOOK_SECONDS
         os.write(ours, Connection(INIT).send(HELLO, metadata={"versions": [VERSION]}))
-        reader.look_soon()
-        reader.look()
+        while pipes.asked == asked:
+            requests_inline.look()
         assert [frame.kind for frame in heard if frame is not None] == [HELLO]
     finally:
         os.close(requests)
