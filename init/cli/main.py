@@ -76,7 +76,7 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
     except click.exceptions.Exit as exit:
         return exit.exit_code
     except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
-        return _stdout_is_gone()
+        return EXIT_BROKEN_PIPE
     finally:
         if early is not None:
             early.dismiss()
@@ -107,13 +107,6 @@ def _complain(error: click.ClickException, signals: Signals | None, as_json: boo
         lines.append(f"Error: {error.format_message()}")
     journal.tell("\n".join(lines), ERROR)
     journal.finish(Patience(signals, COMPLAINT_SECONDS))
-
-
-def _stdout_is_gone() -> int:
-    """End quietly because the reader of stdout is gone, with the exit code of a program that SIGPIPE ends."""
-    sink = os.open(os.devnull, os.O_WRONLY) if os.path.exists(os.devnull) else os.pipe()[1]
-    os.dup2(sink, 1)
-    return EXIT_BROKEN_PIPE
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:

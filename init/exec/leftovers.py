@@ -41,7 +41,8 @@ class Leftovers:
     def ask_everybody(self) -> None:
         """As PID 1, send SIGTERM to all other processes of this PID namespace."""
         if self._is_pid_1:
-            _signal_everybody(*FAREWELL)
+            for number in FAREWELL:
+                killing.signal_child(-1, number)
 
     def ask_new_orphans(self) -> None:
         """Send SIGTERM to each orphan that has had none.
@@ -52,14 +53,14 @@ class Leftovers:
             return
         for pid in set(reaper.children()) - self._asked:
             self._asked.add(pid)
-            if _group_of(pid) != self._group:
+            if os.getpgid(pid) != self._group:
                 for number in FAREWELL:
                     killing.signal_child(pid, number)
 
     def kill(self) -> None:
         """Send SIGKILL to all that exist now. The next look may find their children."""
         if self._is_pid_1:
-            _signal_everybody(signal.SIGKILL)
+            killing.signal_child(-1, signal.SIGKILL)
             return
         if self._is_group_left():
             killing.signal_group(self._group, signal.SIGKILL)
@@ -68,16 +69,3 @@ class Leftovers:
 
     def _is_group_left(self) -> bool:
         return reaper.has_child_in(self._group) or procfs.has_member_below(self._group)
-
-
-def _signal_everybody(*numbers: int) -> None:
-    """As PID 1, signal all processes of this PID namespace except ourselves."""
-    for number in numbers:
-        killing.signal_child(-1, number)
-
-
-def _group_of(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return 0

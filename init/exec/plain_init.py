@@ -322,14 +322,10 @@ def _leave_folder() -> int:
     """
     try:
         folder = os.open(".", os.O_PATH)
-    except OSError:
-        return -1
-    try:
         os.fchdir(folder)
         os.chdir("/")
     except OSError:
-        os.close(folder)
-        return -1
+        return -1  # keep_only closes the folder, if it was opened
     return folder
 
 

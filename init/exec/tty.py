@@ -86,10 +86,9 @@ class Terminal:
             return False
         return True
 
-    def claim(self) -> bool:
-        """As the leader of a session without a terminal, claim it. Return False if another session has it."""
+    def claim(self) -> None:
+        """As the leader of a session without a terminal, claim it, unless another session has it."""
         try:
             fcntl.ioctl(self.descriptor, termios.TIOCSCTTY, 0)
         except OSError:
-            return False
-        return True
+            return

@@ -24,8 +24,12 @@ import resource, sys
 from pipe_init.cli.results.json_scan import scan
 data = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-*_, answer = scan(data, 0, len(data))
-print(answer, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+answers = []
+def run():
+    answers.append((yield from scan(data, 0, len(data))))
+for _ in run():
+    pass
+print(answers[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 

@@ -72,7 +72,6 @@ def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if _cannot_be_packed(value):
             raise click.UsageError(f"{where}: {key!r} has a number, a text or a depth that the protocol cannot carry.")
     function = {key: value for key, value in given.items() if key in FUNCTION_KEYS}
-    _check_lines(function, "", where)
     if "trace" in given:
         given["trace"] = traceparent(given["trace"])
     return function, {key: value for key, value in given.items() if key in REQUEST_KEYS}
@@ -85,14 +84,6 @@ def traceparent(trace: str) -> str:
         return trace
     moment, rest, parent, sampled = found.groups()
     return f"00-{moment}{rest}-{parent}-0{sampled or 0}"
-
-
-def _check_lines(given: Mapping[str, Any], prefix: str, where: str) -> None:
-    for key, value in given.items():
-        if isinstance(value, Mapping):
-            _check_lines(value, f"{key}.", where)
-        elif _CONTROL.search(value):
-            raise click.UsageError(f"{where}: {prefix + key!r} has a control character in it.")
 
 
 def _read_object(path: str, where: str) -> dict[str, Any]:
@@ -125,6 +116,8 @@ def _check_map(given: Mapping[str, Any], keys: Mapping[str, Any], prefix: str, w
         kind = dict if isinstance(wanted, Mapping) else wanted
         if type(value) is not kind or (type(value) is int and not 0 <= value < 2**64):
             raise click.UsageError(f"{where}: {name!r} is not {_KINDS[kind]}.")
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise click.UsageError(f"{where}: {name!r} has a control character in it.")
         if isinstance(wanted, Mapping):
             _check_map(value, wanted, f"{name}.", where)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from ...model import (
     EXIT_FUNCTION_FAILED,
@@ -20,12 +21,16 @@ ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE,
 """Exit codes that end a run, because every further event would fail in the same way."""
 
 
+def response_status(http: Mapping[str, Any]) -> int:
+    """Return the status of RESULT's `http`, a number of three digits; 500 if it has none."""
+    status = http.get("status")
+    return status if type(status) is int and 100 <= status <= 999 else 500
+
+
 def exit_code(outcome: Outcome) -> int:
     """Return an outcome's exit code. An HTTP status of 500 or more is a failure of the function."""
     if outcome.exit_code or outcome.http is None:
         return outcome.exit_code
-    from .http_response import response_status  # late: most functions do not answer HTTP requests
-
     return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
 
 
@@ -35,8 +40,6 @@ def kind_of_failure(outcome: Outcome) -> str:
         return str(outcome.problem.get("error_type", "")) or "unknown"
     if outcome.http is None or not exit_code(outcome):
         return ""
-    from .http_response import response_status  # late: only an HTTP answer needs it
-
     return f"HTTP {response_status(outcome.http)}"
 
 

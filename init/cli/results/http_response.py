@@ -11,16 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...log.json_lines import to_line
+from .exit_codes import response_status
 from .json_text import text_pieces
 
 _NO_TOKEN = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def response_status(http: Mapping[str, Any]) -> int:
-    """Return the status of RESULT's `http`, a number of three digits; 500 if it has none."""
-    status = http.get("status")
-    return status if type(status) is int and 100 <= status <= 999 else 500
 
 
 def response_head(http: Mapping[str, Any]) -> bytes:

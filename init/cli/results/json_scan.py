@@ -12,7 +12,7 @@ undo. Beyond a bound, and for deeply nested values, a loop with a stack of open 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 
 MAX_DEPTH = 100_000
 """Brackets that may be open at a time. Python's own encoder gets no deeper before its stack ends."""
@@ -56,21 +56,20 @@ STEP = 256 * 1024
 """Bytes that are scanned at a time: a tenth of a second at most, whatever they are."""
 
 
-def scan(data: bytes | bytearray, start: int, end: int) -> Iterator[bool]:
-    """Yield whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
+def scan(data: bytes | bytearray, start: int, end: int) -> Generator[None, None, bool]:
+    """Return whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
 
-    The last item is the answer, those before are pauses, in which something else can be done. The scan of a short text
-    has none. Whether the bytes are UTF-8 is not checked.
+    What it yields are pauses, in which something else can be done. The scan of a short text has none. Whether the bytes
+    are UTF-8 is not checked.
     """
     match = _value(data, start, end)
     if match is not None and match.end() == end:
-        yield True
-    else:
-        yield from _scan(data, start, end)
+        return True
+    return (yield from _scan(data, start, end))
 
 
-def _scan(data: bytes | bytearray, at: int, end: int) -> Iterator[bool]:
-    """Yield the same for any value, however deep it is and whatever is around it."""
+def _scan(data: bytes | bytearray, at: int, end: int) -> Generator[None, None, bool]:
+    """Return the same for any value, however deep it is and whatever is around it."""
     pause = at + STEP
     open_ones = bytearray()
     inside = 0  # the bracket that was opened last; 0 for none
@@ -79,7 +78,7 @@ def _scan(data: bytes | bytearray, at: int, end: int) -> Iterator[bool]:
     while True:
         if at > pause:
             pause = at + STEP
-            yield False
+            yield
         # A value begins here, or the name of a member.
         match = None
         if inside == _ARRAY:
@@ -90,40 +89,34 @@ def _scan(data: bytes | bytearray, at: int, end: int) -> Iterator[bool]:
         if match is not None:
             at = match.end()
         if inside == _OBJECT and (match is None or match.lastindex is None) and (at := _after_name(data, at, end)) < 0:
-            yield False
-            return
+            return False
         match = _value(data, at, end)
         flat = match is not None
         if match is not None:
             at = match.end()
         elif at == end:
-            yield False
-            return
+            return False
         elif data[at] in _OPENING:
             if len(open_ones) == MAX_DEPTH:
-                yield False
-                return
+                return False
             inside = data[at]
             open_ones.append(inside)
             at = _after_space(data, at + 1, end)
             continue
         elif (at := _after_string(data, at, end)) < 0:
-            yield False
-            return
+            return False
         # A value ends here, and perhaps some of those around it.
         while True:
             if at < end and data[at] in _SPACES:
                 at = _after_space(data, at, end)
             if at == end or not open_ones:
-                yield at == end and not open_ones
-                return
+                return at == end and not open_ones
             at += 1
             if data[at - 1] == _COMMA:
                 at = _after_space(data, at, end)
                 break
             if data[at - 1] != inside + 2:  # the bracket that closes: ] and } are two after [ and {
-                yield False
-                return
+                return False
             flat = False
             open_ones.pop()
             inside = open_ones[-1] if open_ones else 0

@@ -22,11 +22,9 @@ def is_utf8(data: Data) -> bool:
     """Return whether bytes are UTF-8. The memory that it takes does not grow with them."""
     if data.isascii():
         return True
-    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for piece in slices(data, len(data)):
-            decoder.decode(piece)
-        decoder.decode(b"", final=True)
+        for _ in _texts(data, len(data)):
+            continue
     except UnicodeDecodeError:
         return False
     return True
@@ -39,14 +37,21 @@ def slices(data: Data, end: int) -> Iterator[memoryview]:
         yield view[start : min(start + PIECE, end)]
 
 
+def _texts(data: Data, end: int) -> Iterator[str]:
+    """Decode the first `end` bytes piece by piece. A cut may be inside a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for piece in slices(data, end):
+        yield decoder.decode(piece)
+    decoder.decode(b"", final=True)
+
+
 def value_pieces(data: Data, end: int) -> Iterator[bytes | memoryview]:
     """Return the first `end` bytes, which are JSON and UTF-8, as pieces for a line."""
     if data.isascii() or not any(character in data for character, _ in LINE_ENDS):
         yield from slices(data, end)
         return
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for piece in slices(data, end):
-        yield one_line(decoder.decode(piece).encode())  # decoded first, because a cut may be inside a character
+    for text in _texts(data, end):
+        yield one_line(text.encode())
 
 
 def text_pieces(data: Data) -> tuple[Iterator[bytes], bool]:
@@ -55,10 +60,9 @@ def text_pieces(data: Data) -> tuple[Iterator[bytes], bool]:
 
 
 def _string(data: Data) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
     yield b'"'
-    for piece in slices(data, len(data)):
-        yield to_line(decoder.decode(piece))[1:-1]
+    for text in _texts(data, len(data)):
+        yield to_line(text)[1:-1]
     yield b'"'
 
 

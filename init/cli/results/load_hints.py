@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from itertools import islice
+from shlex import quote
 
 from ...kernel.plain_files import read_plain
 from ..options.run_options import RunOptions
@@ -60,8 +62,6 @@ def of_loading(kind: str, message: str, options: RunOptions) -> str:
     name = f"{module}.{function}"
     if not f"{folder}{name}".isprintable():
         return ""
-    from shlex import quote  # something has failed already: time does not matter any more
-
     place = "" if os.path.normpath(folder) == os.path.normpath(options.code_dir) else f" -C {quote(folder)}"
     if name == options.handler and not place:
         return ""
@@ -71,8 +71,6 @@ def of_loading(kind: str, message: str, options: RunOptions) -> str:
 
 def _of_missing(module: str, options: RunOptions) -> str:
     """Return how to make a module importable that the function imports and Python did not find."""
-    from shlex import quote  # something has failed already: time does not matter any more
-
     code_dir = str(options.code_dir)
     for name in ENVIRONMENTS:
         path = os.path.normpath(os.path.join(code_dir, name))
@@ -114,8 +112,6 @@ def _beside(options: RunOptions) -> tuple[str, str] | None:
 
 def _from_above(options: RunOptions) -> str:
     """Return the command that runs the handler as part of the package that its code directory is; "" if it is none."""
-    from shlex import quote
-
     below = os.path.basename(os.path.abspath(options.code_dir))
     above = os.path.normpath(os.path.join(options.code_dir, os.pardir))
     if not below.isidentifier() or not f"{above}{options.handler}".isprintable() or "/" in options.handler:
@@ -132,8 +128,6 @@ def _of_hook(message: str, options: RunOptions) -> str:
     found = re.match(r"Handler '(\w+)' missing on module '([\w.]+)'", message)
     if found is None:
         return ""
-    from difflib import get_close_matches  # something has failed already: time does not matter any more
-
     names = _functions(os.path.join(options.code_dir, *found[2].split(".")) + ".py")
     close = get_close_matches(found[1][:MAX_NAME], names, 1)
     return f"there is {found[2]}.{close[0]}" if close else ""
@@ -215,8 +209,6 @@ def _choose(names: list[str], wanted: str) -> str:
         return wanted
     if not names:
         return ""
-    from difflib import get_close_matches  # late: only an error needs it
-
     close = get_close_matches(wanted, names, 1) if wanted else []
     usual = [name for name in USUAL_FUNCTIONS if name in names]
     return next(iter((*close, *usual)), names[0] if len(names) == 1 else "")

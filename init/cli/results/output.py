@@ -72,7 +72,7 @@ class Output:
         """Return whether something waits to be written."""
         return bool(self._waiting)
 
-    def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None] | None = None) -> None:
+    def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None] = lambda: None) -> None:
         """Append pieces to those that wait to be written.
 
         Args:
@@ -80,7 +80,7 @@ class Output:
                 not be in memory together.
             written: Called when all of them were written.
         """
-        self._waiting.append((iter(pieces), written or _nothing))
+        self._waiting.append((iter(pieces), written))
 
     def write_some(self) -> bool:
         """Write as much as goes without waiting. Return whether anything was done."""
@@ -147,7 +147,3 @@ def _was_closed(descriptor: int) -> bool:
     except OSError:
         return True
     return is_pipe and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
-
-
-def _nothing() -> None:
-    """Do nothing when pieces were written."""

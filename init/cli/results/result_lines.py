@@ -17,7 +17,7 @@ from ...log.json_lines import one_line, to_line
 from ...model import EXIT_FUNCTION_FAILED, Outcome, problem
 from .http_response import response_pieces
 from .json_text import PIECE, Data, is_utf8, slices, text_pieces, value_pieces
-from .terminal import harmless_pieces
+from .terminal import harmless
 
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of a result that may become one line."""
@@ -92,7 +92,7 @@ class ResultLines:
             return (one_line(bytes(data)) + b"\n",)
         pieces = self._pieces(result, index)
         if self._terminal:
-            pieces = harmless_pieces(pieces)
+            return (harmless(b"".join(pieces)),)
         return pieces if len(data) > PIECE else (b"".join(pieces),)
 
     def _is_short(self, result: Result) -> bool:
@@ -114,7 +114,7 @@ class ResultLines:
             return "the result is not JSON"
         if b"\n" in data or b"\r" in data:
             return "the result has a line break in it"
-        is_right = is_utf8(data) and (yield from self._is_value(data, 0, len(data)))
+        is_right = is_utf8(data) and (yield from self._scan(data, 0, len(data)))
         return "" if is_right else "the result is not one JSON value"
 
     def _are_values(self, data: Data) -> Generator[None, None, bool]:
@@ -123,22 +123,13 @@ class ResultLines:
         while start < size:
             end = data.find(b"\n", start)
             end = size if end < 0 else end
-            if not (yield from self._is_value(data, start, end)):
+            if not (yield from self._scan(data, start, end)):
                 return False
             start = end + 1
             if start > pause:
                 pause = start + STEP
                 yield
         return True
-
-    def _is_value(self, data: Data, start: int, end: int) -> Generator[None, None, bool]:
-        """Return whether a part is one JSON value."""
-        answers = self._scan(data, start, end)
-        answer = next(answers)
-        for following in answers:
-            yield
-            answer = following
-        return answer
 
     def _pieces(self, result: Result, index: int) -> Iterator[bytes | memoryview]:
         if not self._unordered:
@@ -147,13 +138,8 @@ class ResultLines:
             return
         name = b"result" if result.outcome.problem is None else b"error"
         yield b'{"index": %d, "%s": ' % (index, name)
-        if not self._raw or result.outcome.problem is not None or result.outcome.http is not None:
-            yield from self._value(result)
-            yield b"}\n"
-        else:  # any bytes, which must not pass for other parts of the line
-            pieces, is_base64 = text_pieces(result.data)
-            yield from pieces
-            yield b', "isBase64Encoded": true}\n' if is_base64 else b"}\n"
+        yield from self._value(result)
+        yield b"}\n"
 
     def _value(self, result: Result) -> Iterator[bytes | memoryview]:
         outcome, data = result.outcome, result.data
@@ -166,6 +152,11 @@ class ResultLines:
             for piece in value_pieces(data, len(data) - data.endswith(b"\n")):
                 yield bytes(piece).replace(b"\n", b", ")
             yield b"]"
+        elif self._raw and self._unordered:  # any bytes, which must not pass for other parts of the line
+            pieces, is_base64 = text_pieces(data)
+            yield from pieces
+            if is_base64:
+                yield b', "isBase64Encoded": true'
         elif self._raw:
             yield from slices(data, len(data))
         else:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
 
 from ...log.journal import EMPTY, Journal
 
@@ -17,10 +15,7 @@ _REFRESH_SECONDS = 0.1
 
 def is_terminal(descriptor: int) -> bool:
     """Return whether a descriptor is a terminal."""
-    try:
-        return os.isatty(descriptor)
-    except OSError:
-        return False
+    return os.isatty(descriptor)
 
 
 def wants_colour(descriptor: int) -> bool:
@@ -32,24 +27,13 @@ def wants_colour(descriptor: int) -> bool:
 
 def harmless(text: bytes) -> bytes:
     """Return UTF-8 text with its control characters, except line break and tab, written as escapes."""
-    return _shown(text.decode("utf-8", "backslashreplace"))
-
-
-def harmless_pieces(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Return what `harmless` makes of text that comes in pieces, wherever these are cut."""
-    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-    for piece in pieces:
-        yield _shown(decoder.decode(piece))
-    yield _shown(decoder.decode(b"", final=True))
+    shown = text.decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown).encode("utf-8")
 
 
 def for_stderr(text: str) -> str:
     """Return text from a function as it may be written to stderr: if that is a terminal, without control characters."""
     return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text
-
-
-def _shown(text: str) -> bytes:
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text).encode("utf-8")
 
 
 class Progress:

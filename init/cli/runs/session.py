@@ -108,7 +108,7 @@ class Session:
         body = self.event if isinstance(self.event, Body) else None
         single = SingleRun(self.supervisor, self.output, self.options.raw, self.options.include)
         with self._closing():
-            outcome = single.run(self._single_request(), body)
+            outcome = single.run(self._request(self.event), body)
             if body is not None and body.error is not None:
                 raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
             if outcome.problem is not None:
@@ -193,26 +193,15 @@ class Session:
             self.failures.show(outcome)
         return outcome.exit_code
 
-    def _single_request(self) -> Request:
-        if not isinstance(self.event, Body):
-            return self._request(self.event)
-        request = self._request(b"", None)
-        request.metadata = {**(request.metadata or {}), "stream": True}
-        return request
-
-    def _request(self, payload: bytes, body_size: int | None = -1) -> Request:
-        """Return the request of an event.
-
-        Args:
-            payload: The event.
-            body_size: The bytes of its body; None if that is not known; -1 if the payload is all of it.
-        """
-        options = self.options
+    def _request(self, event: bytes | Body) -> Request:
+        """Return the request of an event. If that is a Body, it is sent in pieces."""
+        options, streamed = self.options, isinstance(event, Body)
+        payload = b"" if isinstance(event, Body) else event
         content_type, accept = (BYTES, ANY) if options.raw or options.is_http else (JSON, JSON)
-        metadata: dict[str, Any] | None = None
+        metadata: dict[str, Any] = {"stream": True} if streamed else {}
         if options.is_http:
             from ..function.http_request import http_metadata
 
-            metadata = {"http": http_metadata(options, len(payload) if body_size == -1 else body_size)}
+            metadata["http"] = http_metadata(options, None if streamed else len(payload))
         id = str(self.function.metadata.get("request_id") or new_request_id())
-        return Request(id, payload, content_type, accept, options.timeout, metadata)
+        return Request(id, payload, content_type, accept, options.timeout, metadata or None)
