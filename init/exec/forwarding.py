@@ -42,33 +42,26 @@ class Decision(NamedTuple):
     stop: bool = False
 
 
-class Rules(NamedTuple):
-    """How signals are forwarded.
+def route(came: int, rewrites: Mapping[int, int], group: bool, session: bool) -> Decision:
+    """Decide what to do about the FORWARDABLE signal `came`.
 
-    Attributes:
+    Signals that stop or wake always go to the group, because job control works on groups. The group of a session's
+    leader is orphaned, and there the kernel drops all stops except SIGSTOP, so the leader gets that one. A stop also
+    stops the init if the program gets another signal instead, or none, as with dumb-init.
+
+    Args:
+        came: The signal.
         rewrites: {the signal that comes: the signal to send instead, 0 for none}.
         group: Whether signals go to the child's whole process group.
         session: Whether the child has a session of its own.
     """
-
-    rewrites: Mapping[int, int]
-    group: bool
-    session: bool
-
-    def decide(self, came: int) -> Decision:
-        """Decide what to do about the FORWARDABLE signal `came`.
-
-        Signals that stop or wake always go to the group, because job control works on groups. The group of a session's
-        leader is orphaned, and there the kernel drops all stops except SIGSTOP, so the leader gets that one. A stop
-        also stops the init if the program gets another signal instead, or none, as with dumb-init.
-        """
-        number = self.rewrites.get(came, came)
-        if number in JOB_CONTROL and self.session and came not in self.rewrites:
-            number = signal.SIGSTOP
-        stop = came in JOB_CONTROL or number in STOPPING
-        if not number:
-            return Decision(0, stop=stop)
-        return Decision(number, self.group or number in STOPPING or number == signal.SIGCONT, stop)
+    number = rewrites.get(came, came)
+    if number in JOB_CONTROL and session and came not in rewrites:
+        number = signal.SIGSTOP
+    stop = came in JOB_CONTROL or number in STOPPING
+    if not number:
+        return Decision(0, stop=stop)
+    return Decision(number, group or number in STOPPING or number == signal.SIGCONT, stop)
 
 
 def exit_code(status: int) -> int:

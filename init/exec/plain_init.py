@@ -21,7 +21,7 @@ from ..kernel.execution import keep_only
 from ..kernel.shortage import describe
 from ..kernel.signals import Inherited
 from . import program
-from .forwarding import EXIT_NOT_EXECUTABLE, FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, Rules, exit_code, signal_name
+from .forwarding import EXIT_NOT_EXECUTABLE, FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, exit_code, route, signal_name
 from .leftovers import FAREWELL, Leftovers
 from .tty import Terminal
 
@@ -100,7 +100,6 @@ class PlainInit:
     def __init__(self, options: Options) -> None:
         self.status: int | None = None
         self._options = options
-        self._rules = Rules(options.rewrites, options.group, options.session)
         self._is_pid_1 = os.getpid() == 1
         self._child = 0
         self._leftovers = Leftovers(0, False)
@@ -213,7 +212,8 @@ class PlainInit:
 
     def _forward(self, came: int, by_kernel: bool) -> None:
         """Forward a signal to the program, and stop with it if it stops."""
-        number, group, stop = self._rules.decide(came)
+        options = self._options
+        number, group, stop = route(came, options.rewrites, options.group, options.session)
         if self.status is not None:
             self._hurried = self._hurried or number in HURRYING
             return

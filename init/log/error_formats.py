@@ -48,7 +48,7 @@ def error_line(problem: Mapping[str, Any]) -> str:
 
 
 def _object(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    stack = _stack(problem)
+    stack = calls_of(problem)
     result: dict[str, Any] = {
         "errorMessage": _string(problem, "error_message"),
         "errorType": _string(problem, "error_type"),
@@ -67,7 +67,7 @@ def _text(problem: Mapping[str, Any], depth: int) -> list[str]:
     causes, members = _inner(problem, depth)
     for cause in causes:
         lines += [*_text(cause, depth + 1), "", "which led to:", ""]
-    stack = _stack(problem)
+    stack = calls_of(problem)
     if stack:
         lines.append("Traceback (most recent call last):")
         lines += [_stack_line(*entry).rstrip("\n") for entry in stack]
@@ -116,7 +116,7 @@ def _limit_text(limit: Mapping[str, object]) -> str:
     return ", ".join(parts)
 
 
-def _stack(problem: Mapping[str, Any]) -> list[list[Any]]:
+def calls_of(problem: Mapping[str, Any]) -> list[list[Any]]:
     """Return the calls of a stack: [file, line, function, code]."""
     entries = problem.get("stack")
     calls = [entry for entry in entries if isinstance(entry, list)] if isinstance(entries, list) else []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.runs.body import READ_SIZE, Body
+from pipe_init.cli.runs.event_input import READ_SIZE, Body
 
 
 @given(data=st.binary(max_size=50), rooms=st.lists(st.integers(1, 20), min_size=50, max_size=50))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pipe_init.cli.function.environment import acts_at_exec, read_env_file, read_pairs
+from pipe_init.cli.function.describe import acts_at_exec, read_env_file, read_pairs
 
 
 class TestPairs:

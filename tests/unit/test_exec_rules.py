@@ -17,9 +17,9 @@ from pipe_init.exec.forwarding import (
     JOB_CONTROL,
     STOPPING,
     Decision,
-    Rules,
     exit_code,
     rewriting,
+    route,
     signal_name,
     signal_number,
 )
@@ -32,7 +32,7 @@ flags = st.booleans()
 PLAIN = sorted(FORWARDABLE - JOB_CONTROL - {signal.SIGCONT})
 
 
-class TestDecide:
+class TestRoute:
     def test_what_can_be_forwarded(self) -> None:
         kept = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
         assert FORWARDABLE | kept == signal.valid_signals() and not FORWARDABLE & kept
@@ -41,30 +41,30 @@ class TestDecide:
     @pytest.mark.parametrize("group", [False, True])
     def test_a_signal_goes_on_as_it_is(self, group: bool, session: bool) -> None:
         for number in PLAIN:
-            assert Rules({}, group, session).decide(number) == Decision(number, group, False)
+            assert route(number, {}, group, session) == Decision(number, group, False)
 
     @pytest.mark.parametrize("number", sorted(JOB_CONTROL))
     @pytest.mark.parametrize("group", [False, True])
     def test_a_stop_is_for_the_group_and_for_us(self, number: int, group: bool) -> None:
-        assert Rules({}, group, False).decide(number) == Decision(number, True, True)
-        assert Rules({}, group, True).decide(number) == Decision(signal.SIGSTOP, True, True)
+        assert route(number, {}, group, False) == Decision(number, True, True)
+        assert route(number, {}, group, True) == Decision(signal.SIGSTOP, True, True)
 
     def test_a_stop_that_was_asked_for_by_name_is_that_one(self) -> None:
-        assert Rules({signal.SIGTSTP: signal.SIGTSTP}, False, True).decide(signal.SIGTSTP).number == signal.SIGTSTP
+        assert route(signal.SIGTSTP, {signal.SIGTSTP: signal.SIGTSTP}, False, True).number == signal.SIGTSTP
 
     @given(group=flags, session=flags)
     def test_waking_is_for_the_group(self, group: bool, session: bool) -> None:
-        assert Rules({}, group, session).decide(signal.SIGCONT) == Decision(signal.SIGCONT, True, False)
+        assert route(signal.SIGCONT, {}, group, session) == Decision(signal.SIGCONT, True, False)
 
     @given(came=forwardable, group=flags, session=flags)
     def test_what_is_rewritten_to_nothing_goes_nowhere(self, came: int, group: bool, session: bool) -> None:
-        assert Rules({came: 0}, group, session).decide(came) == Decision(0, False, came in JOB_CONTROL)
+        assert route(came, {came: 0}, group, session) == Decision(0, False, came in JOB_CONTROL)
 
     @given(came=forwardable, instead=numbers, group=flags, session=flags)
     def test_what_is_rewritten_is_what_it_was_rewritten_to(
         self, came: int, instead: int, group: bool, session: bool
     ) -> None:
-        decision = Rules({came: instead}, group, session).decide(came)
+        decision = route(came, {came: instead}, group, session)
         assert decision.number == instead
         assert decision.stop == (came in JOB_CONTROL or instead in STOPPING)
 

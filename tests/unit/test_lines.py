@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.runs.body import READ_SIZE
+from pipe_init.cli.runs.event_input import READ_SIZE
 from pipe_init.cli.runs.lines import MAX_HELD, MAX_WAITING, LineReader, ResultQueue
 
 LIMIT = 8

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -23,7 +23,6 @@ from ..options.run_options import NONE, RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size, packed_size
 from .confine import limits_of
-from .environment import acts_at_exec, read_variables
 from .platform import Identity, IdentityInputs, identify
 
 WINDOW_REQUESTS = 64
@@ -31,6 +30,9 @@ WINDOW_REQUESTS = 64
 
 GROWING_WINDOW = 4
 """The same if the init replaces a worker that has grown. It does so after the requests that it has sent it."""
+
+_AT_EXEC = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "GCONV_", "LC_")
+_AT_EXEC_NAMES = frozenset(("LANG", "LANGUAGE", "LOCPATH"))
 
 
 def describe_function(options: RunOptions) -> Function:
@@ -197,3 +199,58 @@ def runtime_command(python: str | None) -> list[str]:
     inside = os.path.join(python, "bin", "python")
     program = os.path.abspath(inside) if os.path.isdir(python) else python
     return launch.runtime_command(program, [os.path.dirname(os.path.dirname(os.path.abspath(msgpack.__file__)))])
+
+
+def acts_at_exec(variables: Mapping[str, str]) -> bool:
+    """Return whether the interpreter or libc reads one of them only when a process starts."""
+    return any(name in _AT_EXEC_NAMES or name.startswith(_AT_EXEC) for name in variables)
+
+
+def read_variables(files: Iterable[str], pairs: Iterable[str]) -> dict[str, str]:
+    """Return the variables of --env-file and --env. A later one wins, and --env wins over files.
+
+    Raises:
+        click.UsageError: A file cannot be read, or a text is not a variable.
+    """
+    variables: dict[str, str] = {}
+    for path in files:
+        variables |= read_env_file(path)
+    return variables | read_pairs(pairs)
+
+
+def read_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    """Return variables given as K=V. K alone has the value that pipe-init has itself.
+
+    Raises:
+        click.UsageError: A name is missing, or pipe-init has no such variable.
+    """
+    return dict(_pair(pair, "--env") for pair in pairs)
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """Return the variables of a file in the form of Docker's --env-file: K=V or K per line, # for comments.
+
+    Raises:
+        click.UsageError: The file cannot be read, or a line is not a variable.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise click.UsageError(f"--env-file: cannot read {path!r}: {reason}.") from None
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#"))
+    return dict(_pair(line, f"--env-file {path}, line {number}") for number, line in numbered)
+
+
+def _pair(text: str, where: str) -> tuple[str, str]:
+    name, assigned, value = text.partition("=")
+    if not name or name != name.strip() or "\0" in text:
+        raise click.UsageError(f"{where}: {text!r} is not NAME=VALUE.")
+    if name.startswith("export "):
+        raise click.UsageError(f"{where}: {text!r} is for a shell; without 'export' it is NAME=VALUE.")
+    if assigned:
+        return name, value
+    if name not in os.environ:
+        raise click.UsageError(f"{where}: there is no variable {name} to pass on; {name}=VALUE gives it one.")
+    return name, os.environ[name]

@@ -7,9 +7,10 @@ from a hostile process: they are not trusted, and only identifiers from them are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from ...log.error_formats import calls_of
 from ..options.run_options import FC, LAMBDA, NONE, RunOptions
 from .load_hints import of_loading
 
@@ -73,16 +74,16 @@ def hint(problem: Mapping[str, Any], options: RunOptions) -> str:
         return of_loading(kind, message, options)
     if kind == "BdbQuit" or message == "EOF when reading a line":
         return "a function's stdin is empty, so it cannot ask, and a debugger gets no commands; print() goes to stderr"
-    lines = list(_code(problem))
+    calls = calls_of(problem)[-MAX_STACK:]
+    code = "\n".join(line[:MAX_TEXT] for *_, line in reversed(calls) if line)
     if kind in ("KeyError", "NoRegionError"):
-        return _of_variable(kind, message, options) or _of_rest_api(message, lines, options)
+        return _of_variable(kind, message, options) or _of_rest_api(message, code, options)
     return (
-        _of_event_form(message, lines, options)
-        or _of_request(message, lines)
-        or _of_order(message, lines)
-        or _of_wsgi(message, lines, options)
-        or _of_thread(message, options)
-        or _of_thread_stacks(message, problem)
+        _of_event_form(message, code, options)
+        or _of_request(message, code)
+        or _of_order(message, code)
+        or _of_wsgi(message, code, options)
+        or _of_threads(message, problem, options)
     )
 
 
@@ -113,8 +114,8 @@ def _of_variable(kind: str, message: str, options: RunOptions) -> str:
     return f"-E {name}=… gives the function this variable"
 
 
-def _of_rest_api(message: str, lines: list[str], options: RunOptions) -> str:
-    if not options.is_http or not _OF_REST_API.fullmatch(message) or not any(_EVENT.search(line) for line in lines):
+def _of_rest_api(message: str, code: str, options: RunOptions) -> str:
+    if not options.is_http or not _OF_REST_API.fullmatch(message) or not _EVENT.search(code):
         return ""
     return (
         "--request makes an event with rawPath and requestContext.http.method, as function URLs and HTTP APIs do; give "
@@ -122,63 +123,56 @@ def _of_rest_api(message: str, lines: list[str], options: RunOptions) -> str:
     )
 
 
-def _of_event_form(message: str, lines: list[str], options: RunOptions) -> str:
+def _of_event_form(message: str, code: str, options: RunOptions) -> str:
     if not options.raw and _NOT_TEXT.search(message):
-        for line in lines:
-            found = _WHOLE_EVENT.search(line)
-            if found and (found[1] or found[2]) in _EVENT_NAMES:
+        for found in _WHOLE_EVENT.finditer(code):
+            if (found[1] or found[2]) in _EVENT_NAMES:
                 how = "--platform fc" if options.is_http else "--raw, or --platform fc,"
                 return f"the event is parsed already; with {how} the handler gets bytes to parse"
-    if options.raw and _NOT_PARSED.search(message) and any(_EVENT.search(line) for line in lines):
+    if options.raw and _NOT_PARSED.search(message) and _EVENT.search(code):
         what = "--platform fc" if options.effective_platform == FC else "--raw"
         return f"the event is bytes with {what}; without it the handler gets parsed JSON"
     return ""
 
 
-def _of_order(message: str, lines: list[str]) -> str:
+def _of_order(message: str, code: str) -> str:
     found = _NO_ATTRIBUTE.search(message)
     owner, name = (found[1], found[2]) if found else ("", "")
     swapped = "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
-    if found and owner != "Context" and any(re.search(rf"\b(?:context|ctx)\.{name}\b", line) for line in lines):
+    if found and owner != "Context" and re.search(rf"\b(?:context|ctx)\.{name}\b", code):
         return swapped
-    if owner == "Context" and any(re.search(rf"\b(?:event|evt)\.{name}\b", line) for line in lines):
+    if owner == "Context" and re.search(rf"\b(?:event|evt)\.{name}\b", code):
         return swapped
-    if "'Context' object is not subscriptable" in message and any(_EVENT.search(line) for line in lines):
+    if "'Context' object is not subscriptable" in message and _EVENT.search(code):
         return swapped
     return ""
 
 
-def _of_request(message: str, lines: list[str]) -> str:
+def _of_request(message: str, code: str) -> str:
     found = _NO_ATTRIBUTE.search(message)
     if not found:
         return ""
-    if found[2] == "request" and any("context.request" in line for line in lines):
+    if found[2] == "request" and "context.request" in code:
         return _WANTS_REQUEST
-    if found[1] == "dict" and any(re.search(rf"\bcloud_?event\.{found[2]}\b", line) for line in lines):
+    if found[1] == "dict" and re.search(rf"\bcloud_?event\.{found[2]}\b", code):
         return "annotate the parameter with pipe_runtime.cloudevent.CloudEvent to get an event object"
-    if found[2] in _REQUEST and any(
-        re.search(rf"\b(?:request|req|flask_request)\.{found[2]}\b", line) for line in lines
-    ):
+    if found[2] in _REQUEST and re.search(rf"\b(?:request|req|flask_request)\.{found[2]}\b", code):
         return _WANTS_REQUEST
     return ""
 
 
-def _of_wsgi(message: str, lines: list[str], options: RunOptions) -> str:
+def _of_wsgi(message: str, code: str, options: RunOptions) -> str:
     if "'Context' object is not callable" in message:
         return "a WSGI application whose second parameter is not called start_response needs --type wsgi"
     missing = re.search(r"(\w+)\(\) missing \d required positional arguments?: '(\w+)'", message)
-    if missing and missing[1] == re.split(r"[.:]", options.handler)[-1] and not lines:
+    if missing and missing[1] == re.split(r"[.:]", options.handler)[-1] and not code:
         return "a handler takes (event, context), (event) or nothing; for an application there is --type wsgi or asgi"
     return ""
 
 
-def _of_thread(message: str, options: RunOptions) -> str:
+def _of_threads(message: str, problem: Mapping[str, Any], options: RunOptions) -> str:
     if options.concurrency > 1 and re.search(r"only works in main thread|no current event loop in thread", message):
         return "with --concurrency a plain function runs in a thread; for the main thread use --workers instead"
-    return ""
-
-
-def _of_thread_stacks(message: str, problem: Mapping[str, Any]) -> str:
     limit = problem.get("limit")
     if message != "can't start new thread" or not isinstance(limit, dict) or limit.get("name") != "memory":
         return ""
@@ -186,14 +180,6 @@ def _of_thread_stacks(message: str, problem: Mapping[str, Any]) -> str:
         "the stack of each thread counts for -m, 8 MB as a rule; raise -m, or have smaller stacks by "
         "threading.stack_size(…) when the module loads"
     )
-
-
-def _code(problem: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of code of an error's stack, the most recent call first."""
-    stack = problem.get("stack")
-    for entry in reversed(stack[-MAX_STACK:] if isinstance(stack, list) else []):
-        if isinstance(entry, list) and len(entry) == 4 and (line := _text(entry[3])):
-            yield line
 
 
 def _text(value: object) -> str:

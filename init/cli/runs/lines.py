@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
-from .body import read_some
+from .event_input import read_some
 
 Result = TypeVar("Result")
 

@@ -33,8 +33,7 @@ from ..options.run_options import RunOptions
 from ..results.exit_codes import exit_code, kind_of_failure, worst
 from ..results.output import Output, OutputError
 from ..results.terminal import Progress, for_stderr, harmless, is_terminal
-from .body import Body
-from .event_input import open_input, read_event
+from .event_input import Body, open_input, read_event
 from .single_run import SingleRun
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ...engine.supervisor import Supervisor
 from ...model import Outcome, Piece, Request
 from ..results.output import Output
 from ..results.terminal import harmless, is_terminal
-from .body import Body
+from .event_input import Body
 
 
 class SingleRun:
