@@ -20,21 +20,16 @@ _DEAD = (b"Z", b"X")
 
 def high_water_mark(pid: int) -> int:
     """Return the peak of a process's resident memory in bytes; 0 if it is unknown."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            _, found, rest = file.read().partition(b"\nVmHWM:")
-    except OSError:
-        return 0
+    _, found, rest = _read(f"/proc/{pid}/status").partition(b"\nVmHWM:")
     return int(rest.split(None, 1)[0]) * 1024 if found else 0
 
 
 def resident() -> int:
     """Return this process's resident memory in bytes, which is also the most that a fork of it begins with."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:  # without /proc its peak has to do
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    fields = _read("/proc/self/statm").split()
+    if fields:
+        return int(fields[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # without /proc its peak has to do
 
 
 def is_ending(pid: int) -> bool:
@@ -79,17 +74,18 @@ def children_of(pid: int) -> list[int]:
 
 def listed(listing: str) -> list[int]:
     """Return the pids in one of proc(5)'s lists of children; none if its thread is gone."""
-    try:
-        with open(listing, "rb") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:
-        return []
+    return [int(pid) for pid in _read(listing).split()]
 
 
 def _stat(pid: int) -> list[bytes]:
     """Return the fields of a process's stat, from its state on; none if they are unknown."""
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+
+
+def _read(path: str) -> bytes:
+    """Return what a file holds; b"" if it cannot be read."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
-        return []
+        return b""
