@@ -125,8 +125,7 @@ class Group:
         found: set[int] = set()
         for folder in self.folders:
             try:
-                with open(os.path.join(folder, PROCS), "rb") as file:
-                    found.update(int(pid) for pid in file.read().split())
+                found.update(int(pid) for pid in words(os.path.join(folder, PROCS)))
             except OSError:
                 continue  # it is removed
         return found - {0}

@@ -26,7 +26,8 @@ LEAF = "pipe-init-{}"
 """The cgroup that the init moves to if it is in a folder of version 2 itself: such a folder must have no processes."""
 
 NAME = "pipe-init-{}-{}"
-"""The name of a worker's cgroup: the init's pid, and a number."""
+"""The name of a worker's cgroup: the init's pid, and a random number, since an init in another PID namespace may have
+the same pid."""
 
 DELEGATED = "user.delegate"
 """systemd's mark on a cgroup that it has delegated (systemd.resource-control(5), Delegate=)."""
@@ -49,7 +50,6 @@ class Delegation:
 
     def __init__(self, folders: Sequence[str], wanted: Collection[str] = ()) -> None:
         self.folders = list(dict.fromkeys(os.path.realpath(folder) for folder in folders))
-        self._number = 0
         self._left: list[Group] = []
         self._undo: list[Callable[[], None]] = []
         for folder in self.folders:
@@ -87,34 +87,17 @@ class Delegation:
             OSError: It cannot be made, or does not take its limits.
         """
         self.tidy()
+        name = NAME.format(os.getpid(), int.from_bytes(os.urandom(6), "big"))
         made: list[str] = []
         try:
-            while not made:
-                self._number += 1
-                made = self._made(NAME.format(os.getpid(), self._number))
+            for folder in self.folders:
+                made.append(os.path.join(folder, name))
+                os.mkdir(made[-1])
             return Group(made, limits)
         except OSError:
             for folder in made:
                 removed(folder)
             raise
-
-    def _made(self, name: str) -> list[str]:
-        """Make the folders of this name and return them.
-
-        Return [] if one exists already: an init in another PID namespace may have the same pid.
-        """
-        made: list[str] = []
-        try:
-            for folder in self.folders:
-                os.mkdir(os.path.join(folder, name))
-                made.append(os.path.join(folder, name))
-        except OSError as error:
-            for folder in made:
-                removed(folder)
-            if error.errno == errno.EEXIST:
-                return []
-            raise
-        return made
 
     def release(self, group: Group) -> None:
         """Remove the cgroup of a worker that is gone, now or when everything in it has ended."""
