@@ -1,7 +1,7 @@
 """Join one policy and one worker link: perform what the policy decides, and tell the policy what happens.
 
-A lane has one worker after the other. outcomes.py keeps its requests. This module must not know the other lanes, how
-dead processes are collected, or the command line; it decodes no payload.
+A lane has one worker after the other. outcomes.py keeps its requests and writes its log lines. This module must not
+know the other lanes, how dead processes are collected, or the command line; it decodes no payload.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from ..workers.sources import TemplateBusy, WorkerSource
 from .outcomes import OpenRequests
 from .streams import Streams
 from .worker import Worker
-from .worker_lines import WorkerLines
 
 
 class Lane(WorkerObserver):
@@ -71,7 +70,6 @@ class Lane(WorkerObserver):
         self._request_lines = RequestLines(function, journal)
         self._open = OpenRequests(number, function, journal, self._request_lines, streams, outcomes)
         self.requests = self._open.requests
-        self._lines = WorkerLines(number, function, journal, self._open)
         self._actions: deque[Action] = deque()
         self._performing = False
         self._growth_limit = function.limits.growth
@@ -147,7 +145,7 @@ class Lane(WorkerObserver):
     def _let_go(self, worker: Worker) -> None:
         end, link = self.end, worker.link
         end.dump = bytes(link.child.dump)
-        self._lines.worker_gone(link.connection.open_requests)
+        self._open.worker_gone(link.connection.open_requests)
         failed = end.death is None or end.death.description != "exit status 0"
         self._request_lines.hook_over(failed, end.forced)
         self.link = self._worker = None
@@ -186,7 +184,7 @@ class Lane(WorkerObserver):
             if limit is not None and growth > limit:
                 self._perform(policy.retire(now))
             return
-        self._lines.over(frame.id)
+        self._open.over(frame.id)
         self._expect_hook(worker.link)
         if policy.phase is Phase.SERVING:
             self.end.forced = False  # the worker was only slow, and goes on
@@ -218,11 +216,11 @@ class Lane(WorkerObserver):
 
     def lines(self, frame: Frame) -> None:
         """Write lines that the function has printed or logged."""
-        self._lines.write(frame)
+        self._open.write_lines(frame)
 
     def raw_lines(self, data: bytes) -> None:
         """Write lines from below Python."""
-        self._lines.write_raw(data)
+        self._open.write_raw(data)
 
     def stacks(self, entries: object) -> None:
         """Take the stacks that the worker has sent."""
@@ -334,7 +332,7 @@ class Lane(WorkerObserver):
         if self._worker is not None:
             self._worker.look()
             if id in self._worker.link.connection.open_requests:
-                self._lines.answered_in_its_place(id)
+                self._open.keep_id(id)
         self._open.answer(id, cause, self.end)
 
     def _expect_hook(self, link: Link) -> None:

@@ -1,7 +1,8 @@
 """Keep the requests of one lane from the moment it takes them to their outcomes: exactly one for each.
 
-An outcome is what a worker has answered, or what is known of a worker that has not answered. This module must not know
-which of the two counts, which is the policy's decision, or which process ran the request.
+An outcome is what a worker has answered, or what is known of a worker that has not answered. Lines that a worker logs
+meanwhile are written with the request that they belong to. This module must not know which outcome counts, which is
+the policy's decision, or which process ran the request.
 """
 
 from __future__ import annotations
@@ -72,11 +73,8 @@ class OpenRequests:
         self._outcomes = outcomes
         self._begun: dict[int, float] = {}
         self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
-
-    @property
-    def the_one_begun(self) -> int:
-        """Return the id of the request that raw lines must be of; 0 if several requests have begun, or none has."""
-        return next(iter(self._begun), 0) if self._function.concurrency == 1 or len(self._begun) == 1 else 0
+        self._shows_ids = function.concurrency > 1 and function.hello.get("log_format") != "json"
+        self._still_logging: dict[int, str] = {}  # {id: request id} of those answered in the worker's place
 
     def cannot_send(self, id: int, error_type: str, message: str) -> None:
         """Keep the error for a request that could not be sent. It gets that when its turn comes."""
@@ -151,3 +149,39 @@ class OpenRequests:
                 outcome.measured["init_us"], self.init_us = self.init_us, None
             self._request_lines.ended(request, outcome)
         self._outcomes.append(outcome)
+
+    # Lines of the worker
+
+    def write_lines(self, frame: Frame) -> None:
+        """Write the lines of a LOG."""
+        metadata = frame.metadata
+        name = self._request_id_of(frame) if self._shows_ids else ""
+        self._journal.from_function(frame.payload, metadata["stream"], metadata.get("continues", False), frame.id, name)
+
+    def write_raw(self, data: bytes) -> None:
+        """Write bytes from below Python. If one request alone can have written them, they are of that one."""
+        is_known = self._function.concurrency == 1 or len(self._begun) == 1
+        self._journal.raw(data, next(iter(self._begun), 0) if is_known else 0, self._lane)
+
+    def keep_id(self, id: int) -> None:
+        """Keep a request's id for lines that its worker still writes. The request is answered in the worker's place."""
+        if self._shows_ids:
+            self._still_logging[id] = self.requests[id].request_id
+
+    def over(self, id: int) -> None:
+        """Forget a request that was answered in the worker's place, and that the worker has answered, too."""
+        self._journal.request_over(id, self._lane)
+        self._still_logging.pop(id, None)
+
+    def worker_gone(self, begun: dict[int, int]) -> None:
+        """Forget the worker, and the requests that it had begun: no other worker writes lines for those."""
+        self._still_logging.clear()
+        self._journal.all_over(begun, self._lane)
+
+    def _request_id_of(self, line: Frame) -> str:
+        """Return the request id to show before the lines of a LOG."""
+        if line.metadata.get("named", False):
+            return ""
+        if line.id in self.requests:
+            return self.requests[line.id].request_id
+        return str(self._still_logging.get(line.id) or line.metadata.get("request_id", ""))
