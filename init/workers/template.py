@@ -144,7 +144,7 @@ class TemplateSource(WorkerSource, Observer):
         try:
             with new_group(function.confinement, for_template=True) as group:
                 joins = () if group is None else group.join_descriptors
-                socket = TemplateSocket.start(function.command, function.environment, joins)
+                socket = TemplateSocket(function.command, function.environment, joins)
                 try:
                     take_charge(socket.process, self._host, function.confinement, group, PER_PROCESS)
                 except OSError:

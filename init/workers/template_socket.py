@@ -11,7 +11,7 @@ import re
 import struct
 from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipe_runtime.wire.errors import ProtocolError
 
@@ -56,52 +56,46 @@ class Forked(NamedTuple):
 
 
 class TemplateSocket:
-    """A template that was started, and the socket on which it reports.
+    """A template, and the socket on which it reports.
+
+    It is a process of launch.runtime_command(...), and becomes a template with HELLO (hello.template_hello).
+
+    Args:
+        command: The command, as for launch.start.
+        environment: The environment, likewise.
+        joins: The cgroups, likewise.
+
+    Raises:
+        SocketsForbidden: There can be no template here.
+        OSError: As launch.start.
 
     Attributes:
         process: The template and its pipes.
         ended: Whether the template has closed the socket.
     """
 
-    def __init__(self, process: launch.Process, control: Any) -> None:
-        self.process = process
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], joins: Sequence[int] = ()) -> None:
         self.ended = False
-        self._socket = control
         self._asked: set[int] = set()
         self._born: dict[int, int] = {}  # {ticket: pid} of those that are not children of the init yet
-
-    @classmethod
-    def start(cls, command: Sequence[str], environment: Mapping[str, str], joins: Sequence[int] = ()) -> TemplateSocket:
-        """Execute launch.runtime_command(...) as a template. It becomes one with HELLO (hello.template_hello).
-
-        Args:
-            command: The command, as for launch.start.
-            environment: The environment, as for launch.start.
-            joins: The cgroups, as for launch.start.
-
-        Raises:
-            SocketsForbidden: There can be no template here.
-            OSError: As launch.start.
-        """
         try:
-            control, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+            self._socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
         except OSError as error:
             if error.errno in NO_SOCKETS:
                 raise SocketsForbidden(error.errno, error.strerror) from None
             raise
         try:
-            process = launch.start(command, environment, theirs.fileno(), joins)
+            self.process = launch.start(command, environment, theirs.fileno(), joins)
         except BaseException:
-            control.close()
+            self._socket.close()
             raise
         finally:
             theirs.close()
-        return cls(process, control)
 
     @property
     def control(self) -> int:
         """Return the descriptor to poll for reports and for their end; -1 once closed."""
-        return self._socket.fileno()  # type: ignore[no-any-return]
+        return self._socket.fileno()
 
     def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.Process:
         """Ask for one worker. Its pid is 0 until it is reported; its HELLO may be written at once.

@@ -111,7 +111,7 @@ class Templates:
         (folder / "index.py").write_text(source)
         self.folder = folder
         command = launch.runtime_command(sys.executable)
-        self.template = TemplateSocket.start(command, dict(os.environ) if environment is None else environment)
+        self.template = TemplateSocket(command, dict(os.environ) if environment is None else environment)
         self.runtime = Driven(folder, self.template.process)
         self.workers: dict[int, Driven] = {}
         self.reported: list[Forked] = []

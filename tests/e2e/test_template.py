@@ -530,7 +530,7 @@ def test_asking_takes_nothing_if_there_are_no_descriptors(tmp_path: Path) -> Non
 
 
 def test_a_template_that_does_not_listen_is_not_waited_for(tmp_path: Path) -> None:
-    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"], {})
+    template = TemplateSocket([sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"], {})
     asked: list[launch.Process] = []
     with pytest.raises(TemplateBusy):
         while True:
@@ -553,7 +553,7 @@ for _ in range({tickets}):
 for said in {said}:
     s.send(said)
 """
-    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
+    template = TemplateSocket([sys.executable, "-I", "-S", "-c", code], {})
     processes_asked = [template.fork(ticket) for ticket in range(1, tickets + 1)]
     processes.wait_for_children()
     found: list[Forked] = []
@@ -605,7 +605,7 @@ def test_what_makes_sense_is_not(tmp_path: Path) -> None:
 def test_a_flood_of_reports_that_say_nothing_has_an_end() -> None:
     flood = REPORT_ROUND + 1
     code = f"import _socket\ns = _socket.socket(fileno=7)\nfor _ in range({flood}):\n    s.send(b'0')\n"
-    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
+    template = TemplateSocket([sys.executable, "-I", "-S", "-c", code], {})
     processes.wait_for_children()
     assert template.reports() == [] and not template.ended, "other things are looked at first"
     assert template.reports() == [] and template.ended
@@ -615,7 +615,7 @@ def test_a_flood_of_reports_that_say_nothing_has_an_end() -> None:
 
 def test_a_template_that_dies_is_heard_to_the_end(tmp_path: Path) -> None:
     code = "import _socket, os\ns = _socket.socket(fileno=7)\nos.read(0, 1)\ns.send(b'1 100')\n"
-    template = TemplateSocket.start([sys.executable, "-I", "-S", "-c", code], {})
+    template = TemplateSocket([sys.executable, "-I", "-S", "-c", code], {})
     asked = [template.fork(1), template.fork(2)]
     os.write(template.process.requests, b"x")
     processes.wait_for_children()  # the template has read none of the requests
