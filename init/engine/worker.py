@@ -8,7 +8,6 @@ from __future__ import annotations
 from ..kernel import procfs
 from ..kernel.death import Death
 from ..policy.errors import WorkerEnd
-from ..workers.launch import JoinError
 from ..workers.link import Link
 from ..workers.observer import NeverForked
 
@@ -62,7 +61,7 @@ class Worker:
         end.death, end.peak_memory, end.stage = death, self._peak_of_the_dead(death), child.stage
         end.evidence = None if child.group is None else child.group.evidence()
         self.link.read_last_words()
-        self._take_exec_error(self.link.pipes.exec_error())
+        end.exec_error = self.link.pipes.exec_error()
 
     def lost(self, reason: NeverForked | None) -> None:
         """Collect why the worker's death will not be seen, as WorkerObserver.lost.
@@ -75,15 +74,11 @@ class Worker:
             end.unseen = True
         else:
             end.death, end.start_error, end.farewell = reason.death, reason.start_error, reason.farewell
-            end.stage, end.of_template = self.link.child.stage, True
-            self._take_exec_error(reason.exec_error)
+            end.exec_error, end.stage, end.of_template = reason.exec_error, self.link.child.stage, True
         self.link.pipes.disown()
         self.link.read_last_words()
         if reason is not None:
             end.violation = end.violation or reason.violation
-
-    def _take_exec_error(self, error: OSError | None) -> None:
-        self.end.exec_error, self.end.joining = error, isinstance(error, JoinError)
 
     def _peak_of_the_dead(self, death: Death) -> int:
         """Return the peak of the worker's memory in bytes.

@@ -13,6 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 _SHELL = "/bin/sh"
 
 
+class JoinError(OSError):
+    """A process could not join its cgroup, and has not executed its program."""
+
+
 def keep_only(kept: Collection[int]) -> None:
     """Close all descriptors except these.
 

@@ -12,6 +12,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.death import Death
+from ..kernel.execution import JoinError
 from ..kernel.shortage import describe
 from ..limits.confinement import PER_PROCESS
 from ..model import (
@@ -57,8 +58,7 @@ class WorkerEnd:
         asked: Whether it was asked for its stacks.
         dump: What it wrote to the dump pipe.
         stacks: What it answered to DUMP, by the request's id.
-        exec_error: Why its program could not be executed.
-        joining: Whether `exec_error` is of its attempt to join its cgroup.
+        exec_error: Why its program could not be executed; a JoinError if it could not join its cgroup.
         start_error: Why its process could not be started.
         evidence: The counts of its cgroup, once it is dead.
         peak_memory: The most resident memory of the worker in bytes, for the report; 0 if it is not known.
@@ -79,7 +79,6 @@ class WorkerEnd:
     dump: bytes = b""
     stacks: dict[int, Stack] = field(default_factory=dict)
     exec_error: OSError | None = None
-    joining: bool = False
     start_error: OSError | None = None
     evidence: Evidence | None = None
     peak_memory: int = 0
@@ -135,7 +134,7 @@ def _timed_out(
 
 
 def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError) -> tuple[Problem, int]:
-    if error is end.exec_error and not end.joining:
+    if error is end.exec_error and not isinstance(error, JoinError):
         message = f"Cannot execute {function.command[0]}: {describe(error)}"
         missing = isinstance(error, FileNotFoundError)
         return problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pipe_runtime.wire import alive
 from pipe_runtime.wire.alive import ALIVE_FD, arm
 
-from ..kernel.execution import execute, keep_only, restore_dispositions
+from ..kernel.execution import JoinError, execute, keep_only, restore_dispositions
 
 DUMP_FD = 4
 """The worker's descriptor for its stacks when it hangs or crashes."""
@@ -47,10 +47,6 @@ KEPT_FC_VARIABLES = frozenset(
     )
 )
 """The variables of the platform that a function may see (Alibaba Function Compute)."""
-
-
-class JoinError(OSError):
-    """A process could not join its cgroup, and has not executed its program."""
 
 
 class Process:

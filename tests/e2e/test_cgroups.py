@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pipe_init.kernel.execution import JoinError
 from pipe_init.limits import delegation
 from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
@@ -227,11 +228,11 @@ class TestJoining:
         assert os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1]) == 127
         error = process.exec_error()
         process.close()
-        assert isinstance(error, launch.JoinError)
+        assert isinstance(error, JoinError)
         assert error.errno == errno.ENOSPC
 
     def test_the_error_says_so(self) -> None:
-        end = WorkerEnd(exec_error=OSError(errno.EBUSY, "Device or resource busy"), joining=True)
+        end = WorkerEnd(exec_error=JoinError(errno.EBUSY, "Device or resource busy"))
         request = Request("r1", b"", "", "", 1.0)
         error, code = answer(Function(["python"], {}, {}, Settings()), request, Cause.START_FAILED, end)
         assert (error["error_type"], code) == ("Runtime.ExitError", EXIT_NOT_LOADED)
