@@ -96,10 +96,7 @@ class OpenRequests:
         """
         id, metadata = frame.id, frame.metadata
         request_id = self.requests[id].request_id
-        measured = {}
-        for key in MEASURED:
-            if key in metadata:
-                measured[key] = metadata[key]
+        measured = {key: metadata[key] for key in MEASURED if key in metadata}
         if "duration_us" not in measured:
             measured.update(self._duration(id, now))
         limit = self._limits.output_bytes

@@ -42,6 +42,7 @@ class Supervisor:
 
     Attributes:
         outcomes: Outcomes that the caller has not taken yet.
+        pieces: Pieces of streamed results, in the order in which they came, each before its request's outcome.
 
     Raises:
         LocalProtocolError: The function's configuration does not fit into HELLO.
@@ -57,6 +58,7 @@ class Supervisor:
         self._poller = host.poller
         self._journal = journal
         self._streams = Streams()
+        self.pieces = self._streams.pieces
         self._lanes: list[Lane] = []
         self._keeper: TemplateKeeper | None = None
         count = lanes_for(function)
@@ -116,11 +118,6 @@ class Supervisor:
     def interrupted_by(self) -> int:
         """Return the signal that asked for an end, 0 if none did."""
         return self._wakeup.endings[0] if self._wakeup.endings else 0
-
-    @property
-    def pieces(self) -> deque[Piece]:
-        """Return the pieces of streamed results in the order in which they came, each before its request's outcome."""
-        return self._streams.pieces
 
     def has_room(self) -> bool:
         """Return whether another request would be sent soon. If not, `submit` queues it."""
@@ -217,7 +214,6 @@ class Supervisor:
 
     def abandon(self) -> None:
         """Answer every request as stopped, and give the workers the grace time to tidy up. `close` waits for them."""
-        self._finished = True
         self._stop_queue()
         for lane in self._lanes:
             lane.tell(lane.policy.abandon)
@@ -284,6 +280,8 @@ class Supervisor:
                 lane.tell(lane.policy.begin)
 
     def _stop_queue(self) -> None:
+        """Take no further request, and answer those that no lane has."""
+        self._finished = True
         while self._queue:
             self._answer(self._queue.popleft()[1], Cause.STOPPED)
 
@@ -295,7 +293,6 @@ class Supervisor:
     def _heed_endings(self) -> None:
         while self._endings < len(self._wakeup.endings):
             self._endings += 1
-            self._finished = True
             self._stop_queue()
             for lane in self._lanes:
                 lane.tell(lane.policy.interrupt if self._endings == 1 else lane.policy.hurry)

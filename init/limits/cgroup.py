@@ -46,10 +46,6 @@ class Evidence(NamedTuple):
     pids_refused: int = 0
     holds_memory: bool = False
 
-    def peaks(self) -> Evidence:
-        """Return the peaks only, because another request may have caused the events."""
-        return self._replace(oom_kills=0, pids_refused=0)
-
 
 class Group:
     """One worker's cgroup.

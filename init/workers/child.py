@@ -129,7 +129,7 @@ class Child:
         if self.group is None:
             return None
         evidence = self.group.evidence()
-        return evidence if self._alone == id else evidence.peaks()
+        return evidence if self._alone == id else evidence._replace(oom_kills=0, pids_refused=0)
 
     def close(self) -> None:
         """Close the init's ends of the pipes, and give the cgroup back."""
