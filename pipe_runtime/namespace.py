@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _ModuleType = type(sys)
 _import = __import__  # a function may replace the one in builtins
 _RUNTIME = __name__.partition(".")[0]
+_CALLERS = ("threading", "asyncio", "importlib", "_frozen_importlib", "_frozen_importlib_external")
 
 
 def _library_path() -> list[str]:
@@ -287,7 +288,7 @@ def is_own(frame: FrameType) -> bool:
 def without_own(calls: list[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:
     """Return calls, as (frame, line) with the most recent last, without the runtime's own, and without what lies below.
 
-    What lies below the function's first call is the runtime's, or calls it: threading, asyncio.
+    What lies below the function's first call is the runtime's, or calls it: threading, asyncio, the import system.
     """
     start = 0
     while start < len(calls) and (is_own(calls[start][0]) or _is_caller(calls[start][0])):
@@ -296,7 +297,7 @@ def without_own(calls: list[tuple[FrameType, int]]) -> list[tuple[FrameType, int
 
 
 def _is_caller(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("threading", "asyncio")
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _CALLERS
 
 
 def _folders(layer: str) -> list[str]:

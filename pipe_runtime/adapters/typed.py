@@ -10,7 +10,7 @@ import io
 import sys
 
 from .. import namespace
-from ..call.shorten import clean
+from ..call.faults import clean
 from ..namespace import late
 from ..wire.errors import Fault
 

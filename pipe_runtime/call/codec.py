@@ -53,7 +53,6 @@ from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import ANY, BYTES, JSON, JSON_LINES, MSGPACK, MSGPACK_SEQUENCE, TEXT
 from . import faults
-from .shorten import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def decode_event(payload: bytes, content_type: str) -> object:
             return str(payload, "utf-8")
     except Exception as error:
         raise _unmarshal_fault(_why(error)) from None
-    raise _unmarshal_fault(f"unknown content type {clean(kind, 128)!r}")
+    raise _unmarshal_fault(f"unknown content type {faults.clean(kind, 128)!r}")
 
 
 def encode_result(value: object, accept: str) -> tuple[str, bytes]:
@@ -183,7 +182,7 @@ def stream_type(accept: str) -> str:
 
 
 def _unmarshal_fault(why: str) -> Fault:
-    return Fault("Runtime.UnmarshalError", clean(f"Unable to unmarshal input: {why}"))
+    return Fault("Runtime.UnmarshalError", faults.clean(f"Unable to unmarshal input: {why}"))
 
 
 def _decode_json(text: str) -> object:
@@ -311,7 +310,7 @@ def _require_utf8(content_type: str) -> None:
         if name.strip().lower() == "charset":
             charset = charset.strip().strip('"').lower()
             if charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
-                raise ValueError(f"charset {clean(charset, 128)!r} is not supported, UTF-8 is")
+                raise ValueError(f"charset {faults.clean(charset, 128)!r} is not supported, UTF-8 is")
 
 
 def _encode_text(text: str) -> bytes:

@@ -6,15 +6,15 @@ answer nevertheless. This module does not know frames, handlers, or how an error
 
 from __future__ import annotations
 
+import msgpack
+
 from .. import namespace
 from ..wire.errors import Fault
-from .shorten import clean, fit, omitted, shorten
 from .usage import limit_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
     from typing import Any
 
     from ..wire.errors import StackEntry
@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 NAME_LIMIT = 1024
 """Bytes of UTF-8 of a class, a file, a function or a source line: each of a hundred frames has three of these."""
 
-FRAMES_KEPT = 50
-"""Frames kept at either end of a long stack."""
+TEXT_LIMIT = 8 * 1024
+"""Bytes of UTF-8 that one text may take, marker included."""
+
+CUT = "… [cut]"
+"""The marker at the place where a text was cut."""
+
+HEAD_LIMIT = 56 * 1024
+"""Bytes that a packed description of an error may take. A head has 64 KiB: the rest is for ids and durations."""
 
 MEMBER_FRAMES_KEPT = 10
-"""The same inside a group's members."""
+"""Frames kept at either end of the stack of a group's member."""
 
 CAUSES = 8
 """Links of a chain of causes."""
@@ -40,18 +46,23 @@ GROUP_DEPTH = 4
 NODES = 64
 """Exceptions that are described in all. More would not fit, and each costs reading source files."""
 
+LEVELS = (
+    (50, 50, GROUP_WIDTH, CAUSES),
+    (50, 10, GROUP_WIDTH, CAUSES),
+    (50, 3, GROUP_WIDTH, CAUSES),
+    (50, 3, 4, CAUSES),
+    (50, 3, 1, CAUSES),
+    (50, 3, 0, CAUSES),
+    (50, 3, 0, 2),
+    (50, 3, 0, 0),
+    (25, 3, 0, 0),
+    (12, 3, 0, 0),
+    (6, 3, 0, 0),
+)
+"""Frames at either end of the error's own stack, the same of causes and members, members, and causes. The first level
+at which an error packs into HEAD_LIMIT bytes is taken. At the last one every error does."""
+
 UNREADABLE = "its details could not be read"
-
-RESERVE = 2 * 1024 * 1024
-"""Bytes that are released when there is no memory left to describe an error with: what Python's allocator asks for at
-once (1 MiB), and a source file. Nothing writes to them, so they take address space only."""
-
-_reserve: list[bytes] = []
-
-_IMPORT_SYSTEM = frozenset((
-    "importlib", "importlib._bootstrap", "importlib._bootstrap_external",
-    "_frozen_importlib", "_frozen_importlib_external",
-))  # fmt: skip
 
 
 def describe(error: BaseException) -> dict[str, object]:
@@ -66,7 +77,7 @@ def describe(error: BaseException) -> dict[str, object]:
     # BaseException here and below: an exception's own code may raise KeyboardInterrupt or SystemExit like any other,
     # and memory or stack may run out in the middle. The request still needs its answer.
     try:
-        described = _described(error)
+        described = _fitting(error)
     except BaseException:
         described = _briefly(error)
     try:
@@ -95,24 +106,13 @@ def _lines(problem: Mapping[str, Any]) -> Iterator[str]:
         yield from rest
 
 
-def _set_aside() -> None:
-    try:
-        _reserve.append(bytes(RESERVE))  # not a bytearray, which is written to
-    except MemoryError:
-        _reserve.clear()  # until there is memory again, errors are described briefly
-
-
-def _described(error: BaseException) -> dict[str, object]:
-    try:
-        return fit(_Description().node(error, CAUSES, 0, FRAMES_KEPT))
-    except MemoryError:
-        if not _reserve:
-            raise
-    _reserve.clear()
-    try:
-        return fit(_Description().node(error, CAUSES, 0, FRAMES_KEPT))
-    finally:
-        _set_aside()
+def _fitting(error: BaseException) -> dict[str, object]:
+    """Describe an exception in as much detail as fits into a head."""
+    for frames, inner_frames, members, causes in LEVELS:
+        described = _Description(inner_frames, members).node(error, causes, 0, frames)
+        if len(msgpack.packb(described)) <= HEAD_LIMIT:
+            break
+    return described
 
 
 def _briefly(error: BaseException) -> dict[str, object]:
@@ -125,7 +125,16 @@ def _briefly(error: BaseException) -> dict[str, object]:
     return {"error_type": name, "error_message": message, "stack": []}
 
 
-_set_aside()
+def clean(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Return a text that any peer can decode: lone surrogates escaped, and at most `limit` bytes of UTF-8.
+
+    If the text was cut, it ends with a marker. The result is a plain str.
+    """
+    # A character takes a byte at least, so the slice bounds the work for a text of any size.
+    encoded = text[: limit + 1].encode("utf-8", "backslashreplace")
+    if len(encoded) <= limit:
+        return encoded.decode("utf-8")
+    return encoded[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
 
 
 def type_name(value: object) -> str:
@@ -144,12 +153,18 @@ def message_of(error: BaseException) -> str:
 class _Description:
     """The walk over one exception and all that hangs on it.
 
+    Args:
+        frames: Calls to keep at each end of the stacks of causes and members.
+        members: Members of a group to keep.
+
     Attributes:
         seen: The identities of the exceptions that are described.
         budget: How many more may be described.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, frames: int, members: int) -> None:
+        self._frames = frames
+        self._members = members
         self.seen: set[int] = set()
         self.budget = NODES
 
@@ -171,11 +186,11 @@ class _Description:
         }
         cause = _cause_of(error)
         if cause is not None and causes > 0 and self._takes(cause):
-            described["cause"] = self.node(cause, causes - 1, depth, frames)
+            described["cause"] = self.node(cause, causes - 1, depth, min(frames, self._frames))
         if depth < GROUP_DEPTH:
             members = [
-                self.node(member, causes, depth + 1, MEMBER_FRAMES_KEPT)
-                for member in _members(error)[:GROUP_WIDTH]
+                self.node(member, causes, depth + 1, min(self._frames, MEMBER_FRAMES_KEPT))
+                for member in _members(error)[: self._members]
                 if self._takes(member)
             ]
             if members:
@@ -223,9 +238,13 @@ def _message_with_notes(error: BaseException) -> str:
 
 
 def _stack(error: BaseException, kept: int) -> list[StackEntry]:
-    if isinstance(error, Fault) and error.stack:
-        return shorten([_entry(*entry) for entry in error.stack], kept)  # type: ignore[arg-type]
-    stack = stack_of(_calls(error.__traceback__), kept)
+    if isinstance(error, Fault) and error.entry is not None:
+        return [_entry(*error.entry)]
+    calls, traceback = [], error.__traceback__
+    while traceback is not None:
+        calls.append((traceback.tb_frame, traceback.tb_lineno or 0))  # None for an instruction that belongs to no line
+        traceback = traceback.tb_next
+    stack = stack_of(calls, kept)
     if isinstance(error, SyntaxError) and error.filename and error.lineno is not None:
         # Where the offending line is. It was never called, so no traceback has it.
         file, line = error.filename, error.lineno
@@ -233,35 +252,16 @@ def _stack(error: BaseException, kept: int) -> list[StackEntry]:
     return stack
 
 
-def _calls(traceback: TracebackType | None) -> list[tuple[Any, int]]:
-    """Return the calls of a traceback, without the runtime's own, nor the import system's and asyncio's on top."""
-    calls: list[tuple[Any, int]] = []
-    while traceback is not None:
-        frame, line = traceback.tb_frame, traceback.tb_lineno
-        traceback = traceback.tb_next
-        if not namespace.is_own(frame) and (calls or not _calls_the_function(frame)):
-            calls.append((frame, line or 0))  # None for an instruction that belongs to no line
-    return calls
-
-
-def _calls_the_function(frame: Any) -> bool:
-    module = str(frame.f_globals.get("__name__"))
-    return module in _IMPORT_SYSTEM or module.partition(".")[0] == "asyncio"
-
-
 def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:
-    """Return calls, as (frame, line), as a stack; `kept` at either end of a long one."""
+    """Return calls, as (frame, line), as a stack; `kept` at either end of a long one, and none of the runtime's."""
+    calls = namespace.without_own(calls)
     gone = max(0, len(calls) - 2 * kept)
-    # A recursion has the same place again and again, and each costs looking at a file.
-    places: dict[tuple[Any, int], StackEntry] = {}
     stack = []
     for frame, line in calls[:kept] + calls[kept + gone :]:
         code = frame.f_code
-        if (code, line) not in places:
-            source = _source(code.co_filename, line, frame.f_globals)
-            places[code, line] = _entry(code.co_filename, line, code.co_name, source)
-        stack.append(places[code, line])
-    return [*stack[:kept], omitted(gone), *stack[kept:]] if gone else stack
+        source = _source(code.co_filename, line, frame.f_globals)
+        stack.append(_entry(code.co_filename, line, code.co_name, source))
+    return [*stack[:kept], ["", 0, f"… {gone} more frames …", ""], *stack[kept:]] if gone else stack
 
 
 def _entry(file: str, line: int, function: str, source: str) -> StackEntry:

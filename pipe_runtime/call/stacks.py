@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from .. import namespace
 from ..namespace import late
 from . import faults
-from .shorten import HEAD_LIMIT, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ def of_thread(thread: int) -> list[StackEntry]:
     while frame is not None and len(calls) < DEPTH:
         calls.append((frame, frame.f_lineno))
         frame = frame.f_back
-    return faults.stack_of(namespace.without_own(calls[::-1]), KEPT)
+    return faults.stack_of(calls[::-1], KEPT)
 
 
 def of_coroutine(coroutine: Any) -> list[StackEntry]:
@@ -59,7 +57,7 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
             coroutine = awaited
         else:
             break
-    return faults.stack_of(namespace.without_own(calls), KEPT)
+    return faults.stack_of(calls, KEPT)
 
 
 def _stepped_through(step: Any) -> Any:
@@ -74,8 +72,8 @@ def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return as many of the stacks as fit into a head, in order."""
     fit, size = [], 0
     for each in stacks:
-        size += 64 + sum(len(clean(str(part)).encode()) + 8 for entry in each["stack"] for part in entry)
-        if size > HEAD_LIMIT:
+        size += 64 + sum(len(faults.clean(str(part)).encode()) + 8 for entry in each["stack"] for part in entry)
+        if size > faults.HEAD_LIMIT:
             break
         fit.append(each)
     return fit

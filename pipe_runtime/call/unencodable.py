@@ -5,7 +5,6 @@ from __future__ import annotations
 from .. import namespace
 from ..wire.errors import Fault
 from . import faults
-from .shorten import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fa
         text = _explain(value, error, why, cause, as_msgpack)
     except BaseException:  # the place is a courtesy, and finding it reads a value that is known to be odd
         text = why
-    found = Fault("Runtime.MarshalError", clean(f"Unable to marshal response: {text}"))
+    found = Fault("Runtime.MarshalError", faults.clean(f"Unable to marshal response: {text}"))
     found.__cause__ = cause
     return found
 
@@ -123,5 +122,5 @@ def _parts(item: object) -> Iterator[tuple[str, object]]:
 
 def _step(key: object) -> str:
     if isinstance(key, str):
-        return f".{key}" if key.isidentifier() and len(key) <= 64 else f"[{clean(key, 64)!r}]"
+        return f".{key}" if key.isidentifier() and len(key) <= 64 else f"[{faults.clean(key, 64)!r}]"
     return f"[{key!r}]" if key is None or isinstance(key, (int, float)) else f"[{faults.type_name(key)}]"

@@ -30,26 +30,26 @@ def of_import(error: Exception, full: str, shown: str, place: str) -> tuple[Faul
         shown: Its name in a message.
         place: The folder where it should be.
     """
-    stack = stack_of(error.__traceback__)
+    last = last_call(error.__traceback__)
     if isinstance(error, SyntaxError) or (isinstance(error, ValueError) and "null bytes" in str(error)):
         # Before Python 3.12 a null byte in a source file was a ValueError.
-        return _of_syntax(error, stack, full, shown, place), False
+        return _of_syntax(error, last, full, shown, place), False
     failed = f"Unable to import module '{shown}'"
     if isinstance(error, ImportError):
-        if not stack and isinstance(error, ModuleNotFoundError) and f"{full}.".startswith(f"{error.name}."):
+        if last is None and isinstance(error, ModuleNotFoundError) and f"{full}.".startswith(f"{error.name}."):
             why = f"{error} ({_looked_for(full, place)})"
             return Fault("Runtime.ImportModuleError", f"{failed}: {why}"), True
-        return Fault("Runtime.ImportModuleError", f"{failed}: {error}", stack), False
-    if isinstance(error, OSError) and not stack:
+        return Fault("Runtime.ImportModuleError", f"{failed}: {error}").with_traceback(error.__traceback__), False
+    if isinstance(error, OSError) and last is None:
         return Fault("Runtime.ImportModuleError", f"{failed}: {error}"), False
     return None, False
 
 
-def _of_syntax(error: SyntaxError | ValueError, stack: list[StackEntry], full: str, shown: str, place: str) -> Fault:
-    entry = stack[-1] if stack else [_source_of(full, place), 1, "<module>", ""]
+def _of_syntax(error: SyntaxError | ValueError, last: StackEntry | None, full: str, shown: str, place: str) -> Fault:
+    entry = last or [_source_of(full, place), 1, "<module>", ""]
     if isinstance(error, SyntaxError) and error.filename is not None:
         entry = [error.filename, error.lineno or 1, "<module>", (error.text or "").strip()]
-    return Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{shown}': {error}", [entry])
+    return Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{shown}': {error}", entry)
 
 
 def _source_of(full: str, place: str) -> str:
@@ -70,14 +70,14 @@ def _looked_for(full: str, place: str) -> str:
     return f"{text}; there is: {', '.join(there)}" if there else f"{text}, which has no .py file"
 
 
-def stack_of(traceback: TracebackType | None) -> list[StackEntry]:
-    """Return the calls in the function's own code, most recent last; none if nothing of it was running."""
-    stack: list[StackEntry] = []
+def last_call(traceback: TracebackType | None) -> StackEntry | None:
+    """Return the most recent call in the function's own code; None if nothing of it was running."""
+    found = None
     while traceback is not None:
         frame, line = traceback.tb_frame, traceback.tb_lineno
         traceback = traceback.tb_next
         # By identity: a module of the function's may have the name of one of the import system's.
         if not namespace.is_own(frame) and not any(frame.f_globals is variables for variables in _IMPORT_SYSTEM):
             file = frame.f_code.co_filename
-            stack.append([file, line, frame.f_code.co_name, namespace.source_line(file, line, frame.f_globals)])
-    return stack
+            found = [file, line, frame.f_code.co_name, namespace.source_line(file, line, frame.f_globals)]
+    return found

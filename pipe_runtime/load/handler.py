@@ -193,7 +193,7 @@ def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[
         except AttributeError:
             raise Fault("Runtime.HandlerNotFound", missing) from None
         except TypeError as error:
-            if namespace.own("load.failures").stack_of(error.__traceback__):
+            if namespace.own("load.failures").last_call(error.__traceback__):
                 raise
             raise Fault("Runtime.HandlerNotFound", f"{missing}: no instance can be made: {error}") from None
     if not callable(found):

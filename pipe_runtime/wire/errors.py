@@ -7,8 +7,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     StackEntry = list[object]
     """One call: [file: str, line: int, function: str, source line: str]."""
 
@@ -31,11 +29,11 @@ class Fault(Exception):
     Attributes:
         error_type: The name, from docs/protocol.md's table of errors.
         message: One line for a person.
-        stack: Calls to show, most recent last, each [file, line, function, source line]; empty if none helps.
+        entry: The place to show instead of the calls: [file, line, function, source line].
     """
 
-    def __init__(self, error_type: str, message: str, stack: Sequence[StackEntry] = ()) -> None:
+    def __init__(self, error_type: str, message: str, entry: StackEntry | None = None) -> None:
         super().__init__(message)
         self.error_type = error_type
         self.message = message
-        self.stack = list(stack)
+        self.entry = entry

@@ -21,6 +21,7 @@ baseline = set(sys.modules)
 CODE, NAMES, LAYERS = {arguments!r}
 import datetime, struct, msgpack
 from pipe_runtime import namespace
+from pipe_runtime.call import faults
 from pipe_runtime.load import handler
 from pipe_runtime.wire import errors
 namespace.prepare(CODE, LAYERS, baseline, NAMES[0])
@@ -34,7 +35,8 @@ def attempt(name):
     try:
         function = load(name)
     except errors.Fault as fault:
-        return dict(type=fault.error_type, message=fault.message, stack=fault.stack)
+        stack = [entry for entry in faults.describe(fault)["stack"] if entry[0] != __file__]
+        return dict(type=fault.error_type, message=fault.message, stack=stack)
     except BaseException as error:
         return dict(raised=type(error).__name__, message=str(error))
     return dict(result=function("event", "context"))

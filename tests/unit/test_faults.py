@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe_runtime.call import codec, faults, shorten
+from pipe_runtime.call import codec, faults
 from pipe_runtime.wire.errors import Fault
 
 
@@ -29,7 +29,7 @@ def described(error: BaseException) -> dict[str, Any]:
     """Return what describe() returns, after checking what must hold for every exception."""
     answer = faults.describe(error)
     packed = msgpack.packb(answer)
-    assert len(packed) <= shorten.HEAD_LIMIT
+    assert len(packed) <= faults.HEAD_LIMIT
     assert msgpack.unpackb(packed) == answer
     check(answer)
     return answer
@@ -40,7 +40,7 @@ def check(node: Any) -> None:
         "error_type", "error_message", "stack", "cause", "exceptions"
     }  # fmt: skip
     assert type(node["error_type"]) is str and type(node["error_message"]) is str
-    assert len(node["error_message"].encode("utf-8")) <= shorten.TEXT_LIMIT
+    assert len(node["error_message"].encode("utf-8")) <= faults.TEXT_LIMIT
     for file, line, function, source in node["stack"]:
         assert [type(file), type(line), type(function), type(source)] == [str, int, str, str]
     if "cause" in node:
@@ -83,16 +83,16 @@ def test_type_and_message(error: BaseException, name: str, message: str) -> None
 
 def test_long_message_is_cut_between_characters() -> None:
     message = described(ValueError("é" * 100_000))["error_message"]
-    assert message.endswith("é" + shorten.CUT)
-    assert shorten.TEXT_LIMIT - 2 <= len(message.encode()) <= shorten.TEXT_LIMIT
+    assert message.endswith("é" + faults.CUT)
+    assert faults.TEXT_LIMIT - 2 <= len(message.encode()) <= faults.TEXT_LIMIT
 
 
 @given(st.text(st.characters(), max_size=50), st.integers(16, 60))
 def test_clean_text_fits_and_is_valid(text: str, limit: int) -> None:
-    cleaned = shorten.clean(text, limit)
+    cleaned = faults.clean(text, limit)
     assert len(cleaned.encode("utf-8")) <= limit
     escaped = text.encode("utf-8", "backslashreplace").decode()
-    assert cleaned == escaped or (cleaned.endswith(shorten.CUT) and len(escaped.encode()) > limit)
+    assert cleaned == escaped or (cleaned.endswith(faults.CUT) and len(escaped.encode()) > limit)
 
 
 def test_notes_are_lines_of_the_message() -> None:
@@ -188,8 +188,8 @@ def test_syntax_error_names_the_offending_line() -> None:
     assert described(odd)["stack"] == [["/code/x.py", 7, "<module>", ""]]
 
 
-def test_fault_brings_its_own_stack() -> None:
-    fault = Fault("Runtime.UserCodeSyntaxError", "Syntax error", [["a.py", 3, "<module>", "x ="]])
+def test_fault_brings_its_own_place() -> None:
+    fault = Fault("Runtime.UserCodeSyntaxError", "Syntax error", ["a.py", 3, "<module>", "x ="])
     assert described(fault)["stack"] == [["a.py", 3, "<module>", "x ="]]
 
 
@@ -294,28 +294,36 @@ def test_exceptions_attribute_that_is_no_list_of_exceptions() -> None:
 # Fitting
 
 
-def test_fit_loses_members_before_causes_and_causes_before_frames() -> None:
-    def node(text: str, frames: int, **more: Any) -> dict[str, Any]:
-        stack = [["file" * 50, number, "function", "source" * 20] for number in range(frames)]
-        return {"error_type": "E", "error_message": text, "stack": stack, **more}
-
-    members = [node("m" * 4000, 0) for _ in range(16)]
-    fitted: Any = shorten.fit(node("root", 60, cause=node("cause", 0), exceptions=members))
-    assert 0 < len(fitted["exceptions"]) < 16 and "cause" in fitted and len(fitted["stack"]) == 60
-    fitted = shorten.fit(node("root", 60, cause=node("cause", 0), exceptions=members), limit=25_000)
-    assert "cause" in fitted and len(fitted["stack"]) == 60
-    fitted = shorten.fit(node("root", 60, cause=node("c" * 8000, 0), exceptions=members), limit=25_000)
-    assert "cause" not in fitted and "exceptions" not in fitted and len(fitted["stack"]) == 60
-    fitted = shorten.fit(node("root", 60), limit=10_000)
-    assert len(fitted["stack"]) < 60
-    assert [entry[1] for entry in fitted["stack"][:3]] == [0, 1, 2] and fitted["stack"][-1][1] == 59
+def deep(text: str, calls: int, **more: Any) -> BaseException:
+    """Return an exception whose stack has this many calls of the function's, each with a long name."""
+    name = "f" * 500
+    error: Any = Group(text, more.get("members", []))
+    error.__cause__ = more.get("cause")
+    source = f"def {name}(n):\n  if n: {name}(n - 1)\n  raise error\n{name}({calls})"
+    variables = {"__name__": "index", "error": error}
+    return raised(lambda: exec(compile(source, "/code/index.py", "exec"), variables))
 
 
-def test_marker_counts_all_that_is_gone_when_cut_twice() -> None:
-    answer = run("def f(n):\n  if n: f(n - 1)\n  else: 1/0\nf(296)")
-    fitted: Any = shorten.fit(answer, limit=900)
-    kept = [entry for entry in fitted["stack"] if entry[0]]
-    assert functions(fitted)[len(kept) // 2] == f"… {300 - len(kept)} more frames …"
+def test_members_are_lost_before_causes_and_causes_before_frames() -> None:
+    few = described(deep("root", 60, cause=ValueError("c"), members=[ValueError("m" * 4000) for _ in range(16)]))
+    assert 0 < len(few["exceptions"]) < 16 and "cause" in few and len(few["stack"]) > 60
+    none = described(deep("root", 80, cause=ValueError("c"), members=[ValueError("m" * 8000) for _ in range(16)]))
+    assert "exceptions" not in none or len(none["exceptions"]) == 1
+    assert "cause" in none and len(none["stack"]) > 80
+    chain: BaseException | None = None
+    for number in range(8):
+        chain = deep(str(number) + "c" * 8000, 60, cause=chain)
+    short = described(deep("root", 80, cause=chain))
+    assert len(short["stack"]) > 80
+
+
+def test_marker_counts_all_that_is_gone_from_a_stack_that_does_not_fit() -> None:
+    name = "f" * 1000
+    answer = run(f"def {name}(n):\n  if n: {name}(n - 1)\n  else: 1/0\n{name}(296)")
+    kept = [entry for entry in answer["stack"] if entry[0]]
+    assert len(kept) < 100
+    # The test's own two calls, the module, and 297 times the function.
+    assert functions(answer)[len(kept) // 2] == f"… {300 - len(kept)} more frames …"
 
 
 long_texts = st.sampled_from("éx\udc80").map(lambda character: character * 20_000)
