@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from .writer import LogWriter
 
 
-def separate(log: LogWriter) -> None:
-    """Give each context a tag of its own from now on."""
-    log.contexts = Contexts(log)
-
-
 class Contexts:
     """The tag of each context, and the line that one of the contexts has begun."""
 
@@ -56,8 +51,7 @@ class Contexts:
 
     def forget(self, id: int) -> None:
         """Give no later line this id."""
-        if id:
-            self._running.discard(id)
+        self._running.discard(id)
 
     def record(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
         """Write a log record."""
@@ -81,17 +75,11 @@ class Contexts:
             self._open = None if line_break else writer
             log.post(tag, {"stream": stream}, text, line_break)
 
-    def end_open_line(self) -> None:
-        """End the line that a context has begun."""
+    def end_open_line(self, id: int | None = None) -> None:
+        """End the line that a context has begun, if it belongs to the request with this id, or to any without one."""
         if self._open is not None:
             with self._log.lock:
-                self._end_open_line()
-
-    def end_open_line_of(self, id: int) -> None:
-        """End the line that a request has begun."""
-        if self._open is not None:
-            with self._log.lock:
-                if self._open is not None and self._open[0].id == id:
+                if self._open is not None and id in (None, self._open[0].id):
                     self._end_open_line()
 
     def _end_open_line(self) -> None:

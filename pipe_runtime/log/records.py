@@ -33,8 +33,6 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-_tokens = late.re.compile(r'\\.|["[\]{}]').finditer  # one step for each match: linear for any text
-
 # Numbers are not converted, because one of many digits would take long.
 _decode = late.json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
 
@@ -43,9 +41,6 @@ _LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant
 
 LARGEST_OBJECT = 256 * 1024
 """The longest line, in characters, that is parsed as a JSON object: the size of a log event of CloudWatch."""
-
-DEEPEST = 256
-"""Levels of nesting in such a line. Python's own limit protects the stack, but the function may have raised it."""
 
 _SPACE = " \t\r\n"
 """JSON's white space."""
@@ -83,26 +78,10 @@ def _names_in(text: str) -> Collection[str] | None:
     if not (text.startswith("{") and text.endswith("}")) or len(text) > LARGEST_OBJECT:
         return None
     try:
-        found = None if _is_deep(text) else _decode(text)
-    except Exception:  # no JSON
+        found = _decode(text)
+    except Exception:  # no JSON, or nested too deeply
         return None
     return found if type(found) is dict else None
-
-
-def _is_deep(text: str) -> bool:
-    """Return whether more than DEEPEST brackets are open at a time in a JSON text."""
-    if text.count("[") + text.count("{") <= DEEPEST:
-        return False
-    depth, is_string = 0, False
-    for token in _tokens(text):
-        found = token[0]
-        if found == '"':
-            is_string = not is_string
-        elif not is_string:
-            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found, 0)
-            if depth > DEEPEST:
-                return True
-    return False
 
 
 def _extended(text: str, names: Collection[str], fields: dict[str, object]) -> str:

@@ -106,7 +106,7 @@ class LogWriter:
         return None
 
     def leave(self, token: Token[Tag] | None) -> None:
-        """End what `enter` has begun, in the same context. The request's lines end with `flush_request`."""
+        """End what `enter` has begun, in the same context. The request's lines end with `flush`."""
         if token is None:
             self.current = NO_REQUEST
         elif self.contexts is not None:
@@ -192,26 +192,20 @@ class LogWriter:
                 start = cut
         self.send(tag, metadata if line_break else continued, text[start:])
 
-    def flush(self) -> None:
-        """Send everything that was printed without a line break so far."""
-        for stream in self._streams:
-            if stream.partial:
-                stream.send_partial_lines()
-        if self.contexts is not None:
-            self.contexts.end_open_line()
+    def flush(self, id: int | None = None) -> None:
+        """Send what was printed without a line break so far.
 
-    def flush_request(self, id: int) -> None:
-        """Send what a request has printed without a line break, and forget the request: its outcome comes next.
-
-        A line that comes later, from a task that it left running, gets id 0.
+        Args:
+            id: Send only the lines of this request, and forget it: its outcome comes next. A line that comes later,
+                from a task that it left running, gets id 0.
         """
-        if self.contexts is not None:
+        if self.contexts is not None and id:
             self.contexts.forget(id)
         for stream in self._streams:
             if stream.partial:
                 stream.send_partial_lines(id)
         if self.contexts is not None:
-            self.contexts.end_open_line_of(id)
+            self.contexts.end_open_line(id)
 
     def after_fork(self) -> None:
         """Send everything to fd 2 from now on, in a child that the function has forked."""
@@ -270,7 +264,7 @@ class LogStream(io.RawIOBase):
             line_break = b"\n" if whole_lines else b""
             log.printed(self._stream, tag, whole[: start - whole_lines], line_break)
         if log.contexts is not None and not log.contexts.runs(tag.id):
-            self._send_partial_line(key)  # the request has just ended, so flush_request() will not be called again
+            self._send_partial_line(key)  # the request has just ended, so flush() will not be called for it again
         return len(text)
 
     def flush(self) -> None:

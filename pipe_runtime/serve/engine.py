@@ -54,7 +54,7 @@ class Engine(Requests):
         super().__init__(process, invoker)
         self._concurrency = concurrency
         if concurrency > 1:
-            namespace.own("log.contexts").separate(process.log)
+            process.log.contexts = namespace.own("log.contexts").Contexts(process.log)
         process.pipes.spin(0)  # a thread that spins takes the interpreter from those that work
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Engine(Requests):
         """Send what a request has printed, then its outcome."""
         process = self._process
         if self._concurrency > 1:
-            process.log.flush_request(exchange.id)
+            process.log.flush(exchange.id)
         else:
             process.log.flush()
             process.log.current = NO_REQUEST

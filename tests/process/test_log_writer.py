@@ -30,7 +30,7 @@ log = LogWriter(lambda tag, metadata, text: sent.append([tag.id, metadata, text.
 log.configure(sys.argv[1], "INFO")
 log.open_streams()
 LoggingHook(log).install()
-contexts.separate(log)
+log.contexts = contexts.Contexts(log)
 import logging, warnings
 warnings.simplefilter("always")
 write = sys.stdout.write  # some loggers take it once, when they are made
@@ -53,7 +53,7 @@ def begin(number):
 
 def end(number, token):
     print("the end of", number, end="")
-    log.flush_request(number)
+    log.flush(number)
     log.leave(token)
 
 """

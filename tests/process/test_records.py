@@ -22,22 +22,6 @@ def printed(message: bytes, request_id: str = "r-1") -> dict[str, Any]:
     return dict(json.loads(records.printed_line(message, "stdout", request_id)))
 
 
-LIMITLESS = """
-import sys
-sys.setrecursionlimit(10**8)
-def handler(event, context):
-    print('{"a":' + "[" * 120_000 + "]" * 120_000 + "}")
-"""
-
-
-def test_a_printed_line_that_is_nested_deeply_ends_no_worker(tmp_path: Path) -> None:
-    with RuntimeProcess(tmp_path, LIMITLESS) as runtime:
-        runtime.start(log_format="json")
-        runtime.call()
-        output = b"".join(line.payload for line in runtime.lines)
-    assert len(json.loads(output)["message"]) == 240_006
-
-
 SOURCE = """
 import logging, os, sys
 log = logging.getLogger("shop")

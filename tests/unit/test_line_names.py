@@ -105,7 +105,7 @@ class Both:
         self.journal = log_writer.LogWriter(self._send)
         self.raw = log_writer.LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
-        contexts.separate(self.journal)
+        self.journal.contexts = contexts.Contexts(self.journal)
         self.contexts: dict[int, Context] = {}
         for id in (1, 2):
             self.contexts[id] = copy_context()
@@ -140,7 +140,7 @@ def test_every_line_is_named_and_nothing_is_lost(tmp_path_factory: pytest.TempPa
         else:
             run(both.journal.write, "log")
     for id in (1, 2):
-        both.journal.flush_request(id)
+        both.journal.flush(id)
     seen = {1: "", 2: ""}
     for line in shown.text().splitlines():
         name, tab, rest = line.partition("\t")
@@ -175,7 +175,7 @@ def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None
     sent: list[bytes] = []
     writer = FrameWriter()
     journal = log_writer.LogWriter(lambda tag, metadata, text: sent.append(writer.encode(LOG, tag.id, metadata, text)))
-    contexts.separate(journal)
+    journal.contexts = contexts.Contexts(journal)
     context = copy_context()
     context.run(journal.enter, log_writer.Tag(0, "😀" * 1000))
     context.run(journal.record, "L" * LEVEL_NAME, b"x" * 10 * log_writer.PIECE)

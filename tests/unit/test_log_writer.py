@@ -170,7 +170,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
 
     log = LogWriter(send, lock)
     if per_context:
-        contexts.separate(log)
+        log.contexts = contexts.Contexts(log)
     log.record("INFO", b"x" * 3 * PIECE)
     log.printed("stdout", NO_REQUEST, b"x" * 3 * PIECE)
     assert free == [False] * 6
@@ -186,7 +186,7 @@ class Contexts:
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
         self.contexts: dict[int, Context] = {}
-        contexts.separate(sent.log)
+        sent.log.contexts = contexts.Contexts(sent.log)
 
     def run(self, id: int, action: Callable[[], object]) -> None:
         """Run an action for request `id`."""
@@ -259,10 +259,10 @@ def test_the_end_of_a_request_sends_what_it_has_begun_and_no_more() -> None:
     for id in (1, 2):
         requests.write(id, b"half of %d" % id)
     sent.raw.write(b"half of none")
-    sent.log.flush_request(1)
+    sent.log.flush(1)
     assert sent.output == b"half of 1\n"
     requests.write(2, b" is whole\n")
-    sent.log.flush_request(2)
+    sent.log.flush(2)
     assert sent.output == b"half of 1\nhalf of 2 is whole\n"
     assert [id for id, _ in sent.raw.partial] == [0]
     sent.log.flush()
@@ -275,9 +275,9 @@ def test_a_line_that_was_flushed_ends_with_its_request() -> None:
     requests = Contexts(sent)
     requests.write(1, b"flushed")
     requests.run(1, sent.raw.flush)
-    sent.log.flush_request(2)
+    sent.log.flush(2)
     assert sent.output == b"flushed"
-    sent.log.flush_request(1)
+    sent.log.flush(1)
     assert sent.output == b"flushed\n"
     requests.write(3, b"flushed")
     requests.run(3, sent.raw.flush)
@@ -289,7 +289,7 @@ def test_lines_after_the_end_of_their_request_have_no_id() -> None:
     sent = Sent()
     requests = Contexts(sent)
     requests.write(1, b"")
-    sent.log.flush_request(1)
+    sent.log.flush(1)
     requests.write(1, b"late ")
     assert set(sent.raw.partial) == {(0, threading.get_ident())}
     requests.write(1, b"line\n")
@@ -306,7 +306,7 @@ def test_a_line_that_begins_as_its_request_ends_is_not_kept() -> None:
 
     def tag_and_end() -> Tag:
         found = tag()
-        sent.log.flush_request(1)
+        sent.log.flush(1)
         return found
 
     requests.write(1, b"")
@@ -327,19 +327,19 @@ def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
 
     requests.run(1, other)
     assert (sent.ids, sent.output) == ([0], b"whole\n")
-    sent.log.flush_request(1)  # the line stays incomplete: its thread has ended
+    sent.log.flush(1)  # the line stays incomplete: its thread has ended
     assert (sent.ids, sent.output) == ([0, 0], b"whole\nhalf\n")
     assert sent.raw.partial == {}
 
 
 def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
     sent = Sent()
-    contexts.separate(sent.log)
+    sent.log.contexts = contexts.Contexts(sent.log)
 
     def initializer() -> None:
         token = sent.log.enter(Tag(0, "init"))
         sent.raw.write(b"hello\nhalf")
-        sent.log.flush_request(0)
+        sent.log.flush(0)
         sent.log.leave(token)
         sent.raw.write(b"of nobody\n")
 
