@@ -239,7 +239,7 @@ def _message_with_notes(error: BaseException) -> str:
 
 def _stack(error: BaseException, kept: int) -> list[StackEntry]:
     if isinstance(error, Fault) and error.entry is not None:
-        return [_entry(*error.entry)]
+        return [_entry(*error.entry)]  # type: ignore[arg-type]
     calls, traceback = [], error.__traceback__
     while traceback is not None:
         calls.append((traceback.tb_frame, traceback.tb_lineno or 0))  # None for an instruction that belongs to no line
