@@ -7,6 +7,7 @@ click.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -23,6 +24,9 @@ pipe-init exec --rewrite HUP:0 --grace 10 -- worker
 pipe-init exec -s -v --pdeathsig TERM -- make test
 """
 
+_signals = partial(option, group="Signals")
+_processes = partial(option, group="Processes")
+
 
 def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a conversion for click that reports a ValueError of `convert` as wrong usage."""
@@ -38,56 +42,49 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 
 @click.command("exec", cls=DocumentedCommand, examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @click.argument("command", metavar="CMD [ARGUMENT]...", nargs=-1, required=True, type=click.UNPROCESSED)
-@option(
+@_signals(
     "-g",
     "--group",
-    group="Signals",
     is_flag=True,
     help="Forward signals to the program's whole process group, not to the program alone.",
 )
-@option(
+@_signals(
     "--rewrite",
     "rewrites",
-    group="Signals",
     metavar="A:B",
     type=checked(rewriting),
     multiple=True,
     help="Send signal B where A comes, by number or name: 15:3, TERM:QUIT. With 0 for B nothing is sent. Repeatable.",
 )
-@option(
+@_signals(
     "--pdeathsig",
     "parent_death",
-    group="Signals",
     metavar="SIGNAL",
     type=checked(signal_number),
     help="The signal that pipe-init gets when its own parent dies, and forwards. Default: none.",
 )
-@option(
+@_processes(
     "--setsid/--no-setsid",
     "session",
-    group="Processes",
     default=False,
     help="Give the program a session of its own. Default: a process group of its own, in the foreground of the "
     "terminal if pipe-init is there.",
 )
-@option(
+@_processes(
     "-s",
     "--subreaper",
-    group="Processes",
     is_flag=True,
     help="At the end, end all that descends from the program, also what has left its process group. PID 1 always does.",
 )
-@option(
+@_processes(
     "--grace",
-    group="Processes",
     type=Seconds(0.0, 3600.0),
     default=plain_init.GRACE,
     help="Between TERM and KILL for what the program leaves behind. Default: 2.",
 )
-@option(
+@_processes(
     "--leave-rest",
     "leave",
-    group="Processes",
     is_flag=True,
     help="At the end, leave alone what the program leaves behind. As PID 1 the kernel kills it.",
 )

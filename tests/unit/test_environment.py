@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pipe_init.cli.function.describe import acts_at_exec, read_env_file, read_pairs
+from pipe_init.cli.function.describe import acts_at_exec, read_env_file, read_variables
 
 
 class TestPairs:
@@ -26,27 +26,27 @@ class TestPairs:
         ],
     )
     def test_a_value_is_taken_literally(self, pair: str, name: str, value: str) -> None:
-        assert read_pairs([pair]) == {name: value}
+        assert read_variables([], [pair]) == {name: value}
 
     def test_a_name_alone_has_our_own_value(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PIPE_TEST_A", "ours")
-        assert read_pairs(["PIPE_TEST_A"]) == {"PIPE_TEST_A": "ours"}
+        assert read_variables([], ["PIPE_TEST_A"]) == {"PIPE_TEST_A": "ours"}
 
     def test_a_name_alone_that_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PIPE_TEST_A", raising=False)
         with pytest.raises(click.UsageError, match="--env: there is no variable PIPE_TEST_A to pass on"):
-            read_pairs(["PIPE_TEST_A"])
+            read_variables([], ["PIPE_TEST_A"])
 
     @pytest.mark.parametrize("pair", ["", "=1", " A=1", "A =1", "\tA", "A\0=1", "A=\0"])
     def test_what_is_no_variable(self, pair: str) -> None:
         with pytest.raises(click.UsageError, match="is not NAME=VALUE"):
-            read_pairs([pair])
+            read_variables([], [pair])
 
     def test_the_last_one_wins(self) -> None:
-        assert read_pairs(["A=1", "B=2", "A=3"]) == {"A": "3", "B": "2"}
+        assert read_variables([], ["A=1", "B=2", "A=3"]) == {"A": "3", "B": "2"}
 
     def test_none(self) -> None:
-        assert read_pairs([]) == {}
+        assert read_variables([], []) == {}
 
 
 class TestFile:

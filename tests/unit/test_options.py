@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgpack
 import pytest
 from click.testing import CliRunner
 
-from pipe_init.cli.function.checks import MAX_ASKED, MAX_HANDLER, packed_size
+from pipe_init.cli.function.checks import MAX_ASKED, MAX_HANDLER
 from pipe_init.cli.function.describe import describe_function
 from pipe_init.cli.options.grouped import DocumentedCommand, GroupedOption, Seconds, option, prefer_command_line
 from pipe_init.cli.options.run_options import HOOKS, LOG_LEVELS, RunOptions
@@ -318,7 +319,7 @@ class TestSize:
         platform = ("--platform", "none")
         hello = describe(*platform).hello
         del hello["environment"]
-        room = MAX_ASKED - packed_size(hello) - (packed_size({"environment": {"A": "x" * 1000}}) - 1000)
+        room = MAX_ASKED - len(msgpack.packb(hello)) - (len(msgpack.packb({"environment": {"A": "x" * 1000}})) - 1000)
         function = describe(*platform, "-E", "A=" + "x" * room)
         assert function.hello["environment"] == {"A": "x" * room} and "A" not in function.environment
         assert connect(function)

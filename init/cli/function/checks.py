@@ -63,7 +63,7 @@ def check_names(options: RunOptions) -> None:
         if not name:
             raise click.UsageError(f"{what}: the name is empty; it has HANDLER's form, such as index.initialize.")
     for what, name in (*names, *((what, str(folder.absolute())) for what, folder in folders)):
-        if not is_utf8(name):
+        if name.encode(errors="ignore").decode() != name:  # bytes that are not UTF-8 have become lone surrogates
             raise click.UsageError(f"{what}: {name!r} is not UTF-8 text; give it another name.")
 
 
@@ -91,25 +91,7 @@ def check_workers(options: RunOptions) -> None:
 
 def check_size(fields: Mapping[str, Any], what: str) -> int:
     """Return the size of a head's fields in bytes. Raise click.UsageError, which names `what`, if they do not fit."""
-    size = packed_size(fields)
+    size = len(msgpack.packb(fields))
     if size > MAX_ASKED:
         raise click.UsageError(f"{what} make {size} bytes together; the limit is {MAX_ASKED}.")
     return size
-
-
-def packed_size(fields: Mapping[str, Any]) -> int:
-    """Return the bytes that a map takes in a head.
-
-    Raises:
-        UnicodeEncodeError: It has a text with a lone surrogate.
-    """
-    return len(msgpack.packb(fields))
-
-
-def is_utf8(text: str) -> bool:
-    """Return whether an argument is UTF-8. Bytes that are not have become lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

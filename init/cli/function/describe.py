@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -16,13 +17,14 @@ import msgpack
 
 from ...limits import rlimits
 from ...limits.confinement import Confinement
+from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
+from ...log.journal import Journal
 from ...log.request_lines import AUTO, SHORT, SUMMARY
 from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
 from ...workers import launch
 from ..options.run_options import NONE, RunOptions
 from .aws_region import region_of_profile
-from .checks import MAX_ASKED, check_options, check_size, packed_size
-from .confine import limits_of
+from .checks import MAX_ASKED, check_options, check_size
 from .platform import Identity, IdentityInputs, identify
 
 WINDOW_REQUESTS = 64
@@ -30,6 +32,9 @@ WINDOW_REQUESTS = 64
 
 GROWING_WINDOW = 4
 """The same if the init replaces a worker that has grown. It does so after the requests that it has sent it."""
+
+MIB = 2**20
+KIB = 1024
 
 _AT_EXEC = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "GCONV_", "LC_")
 _AT_EXEC_NAMES = frozenset(("LANG", "LANGUAGE", "LOCPATH"))
@@ -107,6 +112,62 @@ def settings_of(options: RunOptions) -> Settings:
         max_requests=1 if each_its_own else options.max_requests or 0,
         prestart=each_its_own and not alone,
     )
+
+
+def limits_of(options: RunOptions) -> Limits:
+    """Return the limits that the options ask for."""
+    return Limits(
+        memory=_times(options.memory, MIB),
+        pids=options.pids,
+        cpu_seconds=options.cpu_time,
+        cpus=options.cpus,
+        open_files=options.open_files,
+        file_bytes=_times(options.file_size, MIB),
+        output_bytes=_times(options.output_limit, MIB),
+        log_bytes=_times(options.log_limit, KIB),
+        growth=_times(options.max_growth, MIB),
+    )
+
+
+def _times(number: int | None, unit: int) -> int | None:
+    return None if number is None else number * unit
+
+
+def confined(options: RunOptions, function: Function, folders: list[str], journal: Journal) -> Function:
+    """Return the function with what holds its workers to their limits. Call it while there is no worker.
+
+    Args:
+        options: The options of the run.
+        function: The function.
+        folders: The folders for workers' cgroups.
+        journal: The log, for a note that pipe-init's own cgroup cannot be used.
+
+    Raises:
+        click.UsageError: A cgroup that the user named cannot be used, or a limit cannot be enforced on this system.
+    """
+
+    def refused(reason: str) -> None:
+        if not options.quiet:
+            journal.tell(f"pipe-init: its own cgroup is not used: {reason}")
+
+    try:
+        confinement = Confinement.open(function.limits, folders, None if options.cgroup else refused)
+    except CannotUseCgroup as error:
+        raise click.BadParameter(f"{error}.", param_hint="'--cgroup'") from None
+    except CannotLimit as error:
+        raise click.UsageError(f"The limits cannot be set: {error}.") from None
+    method = function.start_method
+    if not confinement.counts_each_worker:
+        several = function.workers > 1 or function.settings.prestart
+        if several or options.start_method == TEMPLATE:
+            confinement.close()
+            which = "several processes that serve" if several else "--start-method template"
+            raise click.UsageError(
+                f"--pids goes with {which} only in a cgroup with the controller pids (--cgroup): else the kernel "
+                "counts all of them together."
+            )
+        method = EXEC
+    return replace(function, confinement=confinement, start_method=method)
 
 
 def log_style(options: RunOptions) -> str:
@@ -187,7 +248,7 @@ def start_method(options: RunOptions) -> str:
 def fits_into_hello(variables: Mapping[str, str], room: int) -> bool:
     """Return whether HELLO, with `room` bytes left, can carry these variables."""
     try:
-        return packed_size({"environment": variables}) <= room
+        return len(msgpack.packb({"environment": variables})) <= room
     except UnicodeEncodeError:
         return False  # exec takes any bytes
 
@@ -215,16 +276,7 @@ def read_variables(files: Iterable[str], pairs: Iterable[str]) -> dict[str, str]
     variables: dict[str, str] = {}
     for path in files:
         variables |= read_env_file(path)
-    return variables | read_pairs(pairs)
-
-
-def read_pairs(pairs: Iterable[str]) -> dict[str, str]:
-    """Return variables given as K=V. K alone has the value that pipe-init has itself.
-
-    Raises:
-        click.UsageError: A name is missing, or pipe-init has no such variable.
-    """
-    return dict(_pair(pair, "--env") for pair in pairs)
+    return variables | dict(_pair(pair, "--env") for pair in pairs)
 
 
 def read_env_file(path: str) -> dict[str, str]:
@@ -244,6 +296,7 @@ def read_env_file(path: str) -> dict[str, str]:
 
 
 def _pair(text: str, where: str) -> tuple[str, str]:
+    """Return the variable of a text: K=V, or K alone for the value that pipe-init has itself."""
     name, assigned, value = text.partition("=")
     if not name or name != name.strip() or "\0" in text:
         raise click.UsageError(f"{where}: {text!r} is not NAME=VALUE.")

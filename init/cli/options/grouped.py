@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import click
@@ -103,7 +103,7 @@ class Seconds(Number):
     what = "number of seconds"
 
 
-def prefer_command_line(context: click.Context, given: dict[str, Any], names: Iterable[str]) -> None:
+def prefer_command_line(context: click.Context, given: dict[str, Any], names: Collection[str]) -> None:
     """Forget options that come from variables if the command line has one that excludes them.
 
     Args:
@@ -111,7 +111,6 @@ def prefer_command_line(context: click.Context, given: dict[str, Any], names: It
         given: The values of its options.
         names: Options that exclude each other.
     """
-    names = list(names)
     variable = [name for name in names if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT]
     if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names):
         given.update(dict.fromkeys(variable))

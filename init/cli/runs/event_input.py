@@ -113,9 +113,10 @@ def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
     if options.event_file is not None:
         descriptor = open_input(options.event_file)
         source = "stdin" if options.event_file == "-" else repr(options.event_file)
-        if (options.raw or options.is_http) and not is_small_file(descriptor):
+        status = os.fstat(descriptor)
+        size, is_small = status.st_size, stat.S_ISREG(status.st_mode) and status.st_size <= MAX_PAYLOAD
+        if (options.raw or options.is_http) and not is_small:
             return Body(b"", descriptor)
-        size = os.fstat(descriptor).st_size
         data = read_up_to(MAX_EVENT + 1, descriptor, source, signals) if size <= MAX_EVENT else b""
         if descriptor != 0:
             os.close(descriptor)
@@ -131,12 +132,6 @@ def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"The event in {source} is not JSON: {error}. (--raw takes any text.)") from None
     return data if len(data) <= MAX_PAYLOAD else Body(data)
-
-
-def is_small_file(descriptor: int) -> bool:
-    """Return whether this is a regular file that fits into one frame."""
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_PAYLOAD
 
 
 def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> bytes:

@@ -27,8 +27,7 @@ from ...log.request_lines import SUMMARY
 from ...model import MAX_PAYLOAD, Outcome, Request, new_request_id
 from ...workers.early import EarlyStart, start_early
 from ..function.aws_region import note_about_region
-from ..function.confine import confined
-from ..function.describe import describe_function
+from ..function.describe import confined, describe_function
 from ..options.run_options import RunOptions
 from ..results.exit_codes import exit_code, kind_of_failure, worst
 from ..results.output import Output, OutputError
