@@ -153,13 +153,6 @@ class Connection:
         self._ended = False
 
     @property
-    def version(self) -> int | None:
-        """Return the version that both sides speak, None until both have sent HELLO."""
-        if len(self._versions) < 2:
-            return None
-        return max(set(self._versions[INIT]) & set(self._versions[RUNTIME]))
-
-    @property
     def buffered(self) -> int:
         """Return how many bytes were received and not yet returned as frames."""
         return self._reader.buffered
@@ -221,9 +214,9 @@ class Connection:
                 if frame is None:
                     return self._end_of_stream() if self._ended else None
                 self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
-                if frame.kind not in CROSSING or not self._crossed(frame):
+                if self.role == INIT or frame.kind not in CROSSING or frame.id in self.open_requests:
                     return frame
-                data = b""
+                data = b""  # the frame has crossed with its request's outcome
         except ProtocolError as error:
             self._failure = error
             raise
@@ -245,10 +238,6 @@ class Connection:
     def answer_begun(self, id: int) -> bool:
         """Return whether the runtime has begun a streamed result for the request. Then only END is its outcome."""
         return id in self._streams[RUNTIME]
-
-    def _crossed(self, frame: Frame) -> bool:
-        """Return whether a frame of a kind in CROSSING has crossed with its request's outcome."""
-        return self.role == RUNTIME and frame.id not in self.open_requests
 
     def _end_of_stream(self) -> EndOfStream | None:
         if self._reader.buffered:
