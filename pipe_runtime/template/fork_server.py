@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from ..serve.loop import Loop
     from ..serve.process import Outcome
 
+    Wanted = tuple[bytes, list[int]]
+    """A worker that the init asks for: its ticket, its PIPES descriptors, and files of cgroups that it enters."""
+
 BATCH = 8
 """The most workers that one child of the template forks. The first one waits for the last one before it falls to the
 init."""
@@ -54,21 +57,6 @@ EXIT_FORKED = 213
 
 NAMED_THREADS = 8
 """The most threads that the warning names."""
-
-
-class _Wanted:
-    """A worker that the init asks for.
-
-    Attributes:
-        ticket: The init's name for it.
-        pipes: The worker's descriptors, of which there are PIPES.
-        groups: Files of cgroups that the worker enters.
-    """
-
-    def __init__(self, ticket: bytes, descriptors: Sequence[int]) -> None:
-        self.ticket = ticket
-        self.pipes = descriptors[:PIPES]
-        self.groups = descriptors[PIPES:]
 
 
 class ForkServer:
@@ -139,8 +127,7 @@ class ForkServer:
         """Take what the init has said. Return False if it wants the template to end."""
         process = self._process
         while True:
-            with process.outbox.lock:  # threads of the function may print
-                event = process.connection.next_frame()
+            event = process.next_frame()
             if event is None:
                 return True
             if not isinstance(event, Frame) or event.kind == STOP:
@@ -151,9 +138,9 @@ class ForkServer:
 
     # The socket: the init sends a ticket with descriptors; the answer is the ticket and a pid, or 0 and an errno
 
-    def _receive(self) -> tuple[list[_Wanted], bool]:
+    def _receive(self) -> tuple[list[Wanted], bool]:
         """Return the workers that the init has asked for, a batch at most, and whether the socket is still open."""
-        batch: list[_Wanted] = []
+        batch: list[Wanted] = []
         while len(batch) < BATCH:
             try:
                 text, ancillary, flags, _ = self._control.recvmsg(
@@ -173,7 +160,7 @@ class ForkServer:
                 _close(descriptors)
                 self._tell(text, 0, EMFILE)
             else:
-                batch.append(_Wanted(text, descriptors))
+                batch.append((text, descriptors))
         return batch, True
 
     def _tell(self, ticket: bytes, *numbers: int) -> None:
@@ -181,7 +168,7 @@ class ForkServer:
 
     # The forks
 
-    def _fork_batch(self, batch: list[_Wanted]) -> bool:
+    def _fork_batch(self, batch: list[Wanted]) -> bool:
         """Fork a worker for each. Return whether this process is one of them.
 
         The template forks a child that only forks the workers and ends. So the workers fall to the init, which is a
@@ -195,22 +182,22 @@ class ForkServer:
             child = fork_process()
         except OSError as error:
             child = -1
-            for wanted in batch:
-                self._tell(wanted.ticket, 0, error.errno or EAGAIN)
+            for ticket, _ in batch:
+                self._tell(ticket, 0, error.errno or EAGAIN)
         except Exception as error:  # an audit hook of the function's
             why = f"{faults.type_name(error)}: {faults.message_of(error)}"
             raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
         self._state.keep()
         mine = self._fork_workers(batch) if child == 0 else None
         if mine is not None:
-            self._become_worker(mine)
-        _close([descriptor for wanted in batch for descriptor in (*wanted.pipes, *wanted.groups)])
+            self._become_worker(mine[1])
+        _close([descriptor for _, descriptors in batch for descriptor in descriptors])
         process.forks_workers = False
         if mine is None and child > 0:
             self._wait_for(child)
         return mine is not None
 
-    def _fork_workers(self, batch: list[_Wanted]) -> _Wanted:
+    def _fork_workers(self, batch: list[Wanted]) -> Wanted:
         """Fork the workers in the template's child, and tell the init of each one before it falls to the init.
 
         Otherwise the init would take a worker for an orphan of the function. This returns in each worker only.
@@ -221,12 +208,12 @@ class ForkServer:
                 try:
                     worker = fork_process()
                 except OSError as error:
-                    self._tell(mine.ticket, 0, error.errno or EAGAIN)
+                    self._tell(mine[0], 0, error.errno or EAGAIN)
                     continue
                 if worker == 0:
                     break
                 self._state.keep()  # at once: the worker may die at any time
-                self._tell(mine.ticket, worker)
+                self._tell(mine[0], worker)
             else:
                 _exit(EXIT_FORKED)  # no code of the function may run here
         finally:
@@ -253,12 +240,12 @@ class ForkServer:
 
     # In a worker
 
-    def _become_worker(self, wanted: _Wanted) -> None:
+    def _become_worker(self, descriptors: list[int]) -> None:
         """Put the descriptors that were sent for this worker in the place of the template's."""
         process = self._process
-        requests, answers, log, guard, dump = wanted.pipes
+        requests, answers, log, guard, dump, *groups = descriptors
         try:
-            for group in wanted.groups:
+            for group in groups:
                 write(group, b"0")
             arm(guard, alone=True)  # until here the worker dies with the template's group
             setsid()
