@@ -224,8 +224,6 @@ class _Late:
     """
 
     def __getattr__(self, name: str) -> ModuleType:
-        if name not in LATE_MODULES:
-            raise AttributeError(name)
         module = self.__dict__[name] = stdlib(LATE_MODULES[name])
         return module
 

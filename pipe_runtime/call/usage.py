@@ -122,11 +122,6 @@ def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
             setrlimit(which, (min(value, allowed), allowed))
 
 
-def has_cpu_limit() -> bool:
-    """Return whether the kernel sends this process SIGXCPU after some time."""
-    return getrlimit(RLIMIT_CPU)[0] != RLIM_INFINITY
-
-
 def _no_thread() -> dict[str, object] | None:
     """Return why pthread_create(3) has failed. EAGAIN stands for a refused process and for no room for a stack."""
     memory = _limit("memory", RLIMIT_DATA)

@@ -74,12 +74,10 @@ class Outbox:
         self._deferred.clear()
 
     def _send_deferred(self) -> None:
-        more = True
-        while more:
+        while self._deferred:
             try:
-                self._busy = True  # before looking: a signal handler that posts now would send all of them itself
-                if self._deferred:
+                self._busy = True
+                if self._deferred:  # a signal handler that posted meanwhile has sent all of them
                     self._write(self._encode(*self._deferred.pop(0)))
             finally:
                 self._busy = False
-            more = bool(self._deferred)

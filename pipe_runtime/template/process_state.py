@@ -8,22 +8,8 @@ or frames.
 
 from __future__ import annotations
 
+import _signal
 import sys
-from _signal import (
-    ITIMER_PROF,
-    ITIMER_REAL,
-    ITIMER_VIRTUAL,
-    SIG_BLOCK,
-    SIG_DFL,
-    SIG_SETMASK,
-    SIGCHLD,
-    getsignal,
-    pthread_sigmask,
-    set_wakeup_fd,
-    setitimer,
-    signal,
-    valid_signals,
-)
 
 # These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
 from os import fork
@@ -38,8 +24,8 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 """prctl(2); from <linux/prctl.h>."""
 
-_TIMERS = (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF)
-_SIGNALS = tuple(sorted(valid_signals()))
+_TIMERS = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)
+_SIGNALS = tuple(sorted(_signal.valid_signals()))
 _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
 """The modules with which a function can call prctl(2)."""
 
@@ -56,8 +42,8 @@ class ProcessState:
     def __init__(self, adopts: bool) -> None:
         self._adopts = adopts
         self._libc: Any = late.ctypes.CDLL(None) if adopts else None
-        self._own = [(number, getsignal(number)) for number in _SIGNALS]
-        self._own_mask = pthread_sigmask(SIG_BLOCK, ())
+        self._own = [(number, _signal.getsignal(number)) for number in _SIGNALS]
+        self._own_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         self._actions: list[tuple[int, Any, Any]] = []
         self._mask = self._own_mask
         self._wakeup = -1
@@ -65,40 +51,40 @@ class ProcessState:
 
     def set_aside(self) -> None:
         """Save the function's settings and reset them. The template calls it once, after loading the function."""
-        self._timers = [setitimer(which, 0.0) for which in _TIMERS]
-        self._wakeup = set_wakeup_fd(-1)
-        self._mask = pthread_sigmask(SIG_BLOCK, ())
+        self._timers = [_signal.setitimer(which, 0.0) for which in _TIMERS]
+        self._wakeup = _signal.set_wakeup_fd(-1)
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         if self._libc is None and any(name in sys.modules for name in _CALLS_C):
             self._libc = late.ctypes.CDLL(None)
         for number, own in self._own:
-            action = getsignal(number)
+            action = _signal.getsignal(number)
             if action is not own and own is not None:
                 self._actions.append((number, own, action))
-        signal(SIGCHLD, SIG_DFL)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         self.keep()
 
     def keep(self) -> None:
         """Reset the settings again after a fork, since fork hooks may have changed them."""
         for number, own in self._own:
-            if own is not None and getsignal(number) is not own:
-                signal(number, own)
-        pthread_sigmask(SIG_SETMASK, self._own_mask)
+            if own is not None and _signal.getsignal(number) is not own:
+                _signal.signal(number, own)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._own_mask)
         if self._libc is not None:
             self._adopt_none()
 
     def give_back(self) -> None:
         """Restore the function's settings in a worker, except those that its fork hooks have just changed."""
         for number, own, action in self._actions:
-            if getsignal(number) is own:
-                signal(number, action)
+            if _signal.getsignal(number) is own:
+                _signal.signal(number, action)
         if self._adopts:
             self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if self._wakeup >= 0:
-            set_wakeup_fd(self._wakeup)
-        pthread_sigmask(SIG_SETMASK, self._mask)
+            _signal.set_wakeup_fd(self._wakeup)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
         for which, (seconds, interval) in zip(_TIMERS, self._timers, strict=True):
             if seconds:
-                setitimer(which, seconds, interval)
+                _signal.setitimer(which, seconds, interval)
 
     def _adopt_none(self) -> None:
         """Stop adopting orphans, so that the init becomes the parent of workers whose parent ends."""

@@ -34,18 +34,15 @@ REQUEST = {
     "trace": "00-00000000000000000000000000000000-0000000000000000-00",
 }
 
-
-_said: list[bytes] = []
-"""What an init sends: HELLO and a request. A template makes it, and its workers use it again."""
+_init = Connection(INIT)
+_HELLO = _init.send(HELLO, 0, {"versions": [VERSION]})
+_INVOKE = _init.send(INVOKE, 1, REQUEST, EVENT)
+"""What an init sends. A template makes it, and its workers use it again."""
 
 
 def rehearse(process: Process, function: Function) -> None:
     """Serve one request as `process` will serve one of `function`. The state of both stays as it is."""
     namespace.own("call.json_writer")  # many results need it, and each worker would load it again
-    if not _said:
-        init = Connection(INIT)
-        _said.append(init.send(HELLO, 0, {"versions": [VERSION]}))
-        _said.append(init.send(INVOKE, 1, REQUEST, EVENT))
     descriptors: list[int] = []
     try:
         descriptors += pipe()
@@ -54,10 +51,10 @@ def rehearse(process: Process, function: Function) -> None:
         stand_in = process.stand_in(Pipes(requests_out, answers_in, 0))
         loop = Loop(stand_in)
         loop.function = function.stand_in(_echo)
-        stand_in.connection.next_frame(_said[0])
+        stand_in.connection.next_frame(_HELLO)
         stand_in.outbox.post(HELLO, 0, {"versions": [VERSION]})
         stand_in.outbox.post(READY)
-        write(requests_in, _said[1])
+        write(requests_in, _INVOKE)
         frame = loop.next_frame()
         assert frame is not None
         LogStream(stand_in.log, "stdout", 1).write(b"rehearsal\n")
