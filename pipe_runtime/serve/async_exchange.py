@@ -6,10 +6,9 @@ tasks are run.
 
 from __future__ import annotations
 
-from time import monotonic, perf_counter_ns
+from time import monotonic
 
 from ..namespace import late
-from ..wire.frames import LARGEST_PAYLOAD
 from .exchange import GIVEN_UP, LOOK_SECONDS, MAX_BODY, CallerGone, Incoming
 
 TYPE_CHECKING = False
@@ -33,18 +32,17 @@ if TYPE_CHECKING:
 
 
 class AsyncExchange(Incoming):
-    """One request, for a task."""
+    """One request, for a task.
+
+    Attributes:
+        started: When its task began, a perf_counter_ns().
+    """
 
     def __init__(self, id: int, request: dict[str, Any], payload: bytes, line: AsyncLine) -> None:
         super().__init__(id, request, payload, line)
         self._line = line
         self._heard: asyncio.Event = late.asyncio.Event()
         self.started = 0
-        self._large = b""
-
-    def start(self) -> None:
-        """Start the request's clock."""
-        self.started = perf_counter_ns()
 
     def hear(self, frame: Frame) -> None:
         """Take a frame, and wake the task that waits."""
@@ -55,14 +53,6 @@ class AsyncExchange(Incoming):
         """Tell the task that nothing more will come."""
         super().hang_up()
         self._heard.set()
-
-    def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Set the whole answer. If its body is larger than a frame, begin a stream, which `finish` sends."""
-        if len(body) > LARGEST_PAYLOAD:
-            self.begin(content_type, http)
-            self._large = body
-        else:
-            super().respond(body, content_type, http)
 
     async def finish(self) -> None:
         """Send what `respond` could not."""

@@ -13,7 +13,7 @@ from ..call import codec
 from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import JSON
-from .exchange import Exchange, check_size
+from .exchange import MAX_BODY, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def answer(exchange: Exchange, value: object) -> None:
 
 async def answer_async(exchange: AsyncExchange, value: object) -> None:
     """Answer with what a coroutine function returned, or with what an asynchronous generator yields."""
+    if hasattr(type(value), "__next__"):
+        value = _asynchronous(value)  # type: ignore[arg-type]
     if hasattr(type(value), "__anext__"):
         items: AsyncIterator[object] = value  # type: ignore[assignment]
         try:
@@ -140,15 +142,15 @@ async def answer_async(exchange: AsyncExchange, value: object) -> None:
             close: Any = getattr(type(items), "aclose", None)
             if close is not None:
                 await close(items)
-    elif hasattr(type(value), "__next__"):
-        await answer_async(exchange, _asynchronous(value))  # type: ignore[arg-type]
     else:
         send_whole(exchange, *codec.encode_result(value, exchange.request["accept"]))
 
 
 def send_whole(exchange: Incoming, content_type: str, payload: bytes) -> None:
-    """Answer with an encoded result, in pieces if it is larger than a frame."""
-    check_size(payload)
+    """Answer with an encoded result, in pieces if it is larger than a frame. Raise Fault if it is too large."""
+    if len(payload) > MAX_BODY:
+        message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
+        raise Fault("Function.ResponseSizeTooLarge", message)
     exchange.respond(payload, content_type)
 
 

@@ -10,7 +10,6 @@ import io
 
 from ..namespace import late
 from ..wire.connection import MAX_CHUNK, STREAM_BYTES
-from ..wire.errors import Fault
 from ..wire.frames import LARGEST_PAYLOAD
 from ..wire.messages import CANCEL, CHUNK, CREDIT, END, RESULT
 
@@ -52,13 +51,6 @@ Otherwise each item costs one look at the clock.
 GIVEN_UP = "the caller has given up on this request"
 
 
-def check_size(payload: bytes) -> None:
-    """Raise Fault if an encoded result has more than MAX_BODY bytes."""
-    if len(payload) > MAX_BODY:
-        message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
-        raise Fault("Function.ResponseSizeTooLarge", message)
-
-
 class CallerGone(BrokenPipeError):
     """The caller has given up on the request: its body will not come, and its answer is not wanted."""
 
@@ -92,6 +84,7 @@ class Incoming:
         self._ended = not self.streamed
         self._taken = 0
         self._outcome: tuple[int, dict[str, Any], bytes] | None = None
+        self._large = b""
 
     def give(self, payload: bytes) -> None:
         """Take the whole body."""
@@ -120,8 +113,12 @@ class Incoming:
         self.begun = True
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Set the whole answer. It is sent when the adapter has returned."""
-        self._answer_once((RESULT, _head(content_type, http), body))
+        """Set the whole answer. It is sent when the adapter has returned, in pieces if it is larger than a frame."""
+        if len(body) > LARGEST_PAYLOAD:
+            self.begin(content_type, http)
+            self._large = body
+        else:
+            self._answer_once((RESULT, _head(content_type, http), body))
 
     def outcome(self) -> tuple[int, dict[str, Any], bytes]:
         """Return the frame that ends the exchange, when the adapter has returned.
@@ -171,13 +168,12 @@ class Exchange(Incoming):
         self._line = line
         self.body = Body(self)
 
-    def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Set the whole answer. A body that is larger than a frame is streamed at once."""
-        if len(body) > LARGEST_PAYLOAD:
-            self.begin(content_type, http)
-            self.write(body)
-        else:
-            super().respond(body, content_type, http)
+    def outcome(self) -> tuple[int, dict[str, Any], bytes]:
+        """Send what `respond` could not, then do the same."""
+        large, self._large = self._large, b""
+        if large:
+            self.write(large)
+        return super().outcome()
 
     def check(self) -> None:
         """Check for a cancellation between two items, even if nothing is sent for them.

@@ -107,10 +107,10 @@ class InlineRequests(Requests):
             frame.payload = b""  # the function need not hold the event twice
         try:
             work(exchange)
+            return exchange.outcome()
         except BaseException as error:
             self._invoker.report_unheard(exchange, error)
             raise
-        return exchange.outcome()
 
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
@@ -160,12 +160,10 @@ class InlineRequests(Requests):
                 self.lock.release()
 
     def _read(self) -> None:
-        data = self._process.pipes.read()
-        with self._process.outbox.lock:
-            self._process.connection.receive(data)
-        self._take_in()
+        self._take_in(self._process.pipes.read())
 
-    def _take_in(self) -> None:
-        with self._process.outbox.lock:
-            while (event := self._process.connection.next_frame()) is not None:
-                self.hear(None if isinstance(event, EndOfStream) else event)
+    def _take_in(self, data: bytes | None = None) -> None:
+        event = self._process.next_frame(data)
+        while event is not None:
+            self.hear(None if isinstance(event, EndOfStream) else event)
+            event = self._process.next_frame()

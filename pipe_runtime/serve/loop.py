@@ -146,12 +146,7 @@ class Loop:
         with inline.lock:  # a thread that the function left behind may still wait for its body, and hear frames
             if self._queue:
                 return
-            with process.outbox.lock:
-                event = process.connection.next_frame()
-            if event is None:
-                data = process.guard.wait(process.pipes.read)
-                with process.outbox.lock:
-                    event = process.connection.next_frame(data)
+            event = process.next_frame() or process.next_frame(process.guard.wait(process.pipes.read))
             if event is not None:
                 inline.hear(event if isinstance(event, Frame) else None)
 

@@ -15,7 +15,7 @@ from os import _exit, getpid, kill  # now: a function may replace the module's
 
 from .. import namespace
 from ..call import faults
-from ..call.usage import Meter, has_cpu_limit
+from ..call.usage import Meter
 from ..io.outbox import Outbox
 from ..io.signal_guard import SignalGuard
 from ..io.stdio import claim, write_all
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from ..io.stdio import Pipes
     from ..log.writer import Tag
+    from ..wire.connection import EndOfStream
+    from ..wire.frames import Frame
 
     Outcome = tuple[int, dict[str, Any], bytes]
     """Kind, metadata and payload of a frame that says how something went."""
@@ -96,6 +98,11 @@ class Process:
         vars(other).update(vars(self), log=LogWriter(other._send_log))
         other.restart(pipes)
         return other
+
+    def next_frame(self, data: bytes | None = None) -> Frame | EndOfStream | None:
+        """Return what Connection.next_frame returns. It is safe while another thread posts."""
+        with self.outbox.lock:
+            return self.connection.next_frame(data)
 
     # What it says
 
@@ -178,8 +185,7 @@ class Process:
         faulthandler.enable(file=descriptor, all_threads=False)
         if signal:
             faulthandler.register(signal, file=descriptor, all_threads=True)
-        if has_cpu_limit():
-            self.dump_at_cpu_limit()
+        self.dump_at_cpu_limit()
 
     def dump_at_cpu_limit(self) -> None:
         """Have the stacks written before the kernel ends the process for its CPU time."""

@@ -5,6 +5,8 @@ The main thread runs the event loop, which also watches the pipe. This module mu
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+
 from .. import namespace
 from ..namespace import late
 from ..wire.connection import EndOfStream
@@ -169,7 +171,7 @@ class Tasks(Engine):
     def _begin_next(self) -> None:
         while self._waiting and len(self._tasks) < self._concurrency:
             exchange = self._waiting.pop(0)
-            exchange.start()
+            exchange.started = perf_counter_ns()
             work = self._serve_one(exchange)
             try:
                 task = self._loop.create_task(work)

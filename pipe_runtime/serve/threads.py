@@ -81,14 +81,10 @@ class Threads(Engine):
     def _next(self) -> Frame | None:
         """Return the next frame as soon as it is there, None at the end of the stream."""
         process = self._process
-        while True:
-            with process.outbox.lock:
-                event = process.connection.next_frame()
-            if event is not None:
-                return None if isinstance(event, EndOfStream) else event
-            data = process.guard.wait(process.pipes.read)
-            with process.outbox.lock:
-                process.connection.receive(data)
+        event = process.next_frame()
+        while event is None:
+            event = process.next_frame(process.guard.wait(process.pipes.read))
+        return None if isinstance(event, EndOfStream) else event
 
     def _hand_on(self, frame: Frame) -> None:
         with self._news:

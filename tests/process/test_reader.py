@@ -210,6 +210,7 @@ def test_a_look_costs_a_system_call_once_in_a_while() -> None:
         pipes, connection = CountedPipes(requests, ours, 0), Connection(RUNTIME)
         process: Any = SimpleNamespace(
             connection=connection,
+            next_frame=connection.next_frame,
             pipes=pipes,
             outbox=Outbox(connection.send, pipes.write),
             guard=SimpleNamespace(during=lambda step: step()),  # there is no function here that could get a signal
