@@ -30,29 +30,23 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
         mask: The signals that the parent had blocked, if this process has blocked all of them since; else None.
     """
     plug_standard_descriptors()
+    early = inherited = None
     if arguments[:1] == ["exec"]:
-        return run_exec(arguments, mask)
-    from .workers.early import is_run, start_early
+        from .kernel.signals import block_all
 
-    early = start_early(arguments) if is_run(arguments) else None
+        inherited = block_all(mask)
+        from .exec import command_line, plain_init
+
+        options = command_line.read(arguments[1:], os.environ)
+        if options is not None:  # it is simple: click is not needed
+            return plain_init.run(options, inherited)
+    else:
+        from .workers.early import is_run, start_early
+
+        early = start_early(arguments) if is_run(arguments) else None
     from .cli.main import main as run_command
 
-    return run_command(arguments, early)
-
-
-def run_exec(arguments: list[str], mask: Collection[int] | None) -> int:
-    """Run `exec` and return its exit code. Simple options are read without loading click."""
-    from .kernel.signals import block_all
-
-    inherited = block_all(mask)
-    from .exec import command_line, plain_init
-
-    options = command_line.read(arguments[1:], os.environ)
-    if options is not None:
-        return plain_init.run(options, inherited)
-    from .cli.main import main as run_command
-
-    return run_command(arguments, inherited=inherited)
+    return run_command(arguments, early, inherited)
 
 
 def plug_standard_descriptors() -> None:

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 from collections.abc import Mapping
-from typing import NamedTuple
 
 JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 """The signals with which a terminal stops a process group. (SIGSTOP cannot be caught, so it cannot be forwarded.)"""
@@ -28,21 +27,7 @@ EXIT_NOT_FOUND = 127
 _REALTIME = re.compile(r"RTMIN\+(\d{1,2})|RTMAX-(\d{1,2})")
 
 
-class Decision(NamedTuple):
-    """What to do about a signal.
-
-    Attributes:
-        number: The signal to send, 0 for none.
-        group: Whether to send it to the child's whole process group, not to the child alone.
-        stop: Whether the init stops itself afterwards.
-    """
-
-    number: int
-    group: bool = False
-    stop: bool = False
-
-
-def route(came: int, rewrites: Mapping[int, int], group: bool, session: bool) -> Decision:
+def route(came: int, rewrites: Mapping[int, int], group: bool, session: bool) -> tuple[int, bool, bool]:
     """Decide what to do about the FORWARDABLE signal `came`.
 
     Signals that stop or wake always go to the group, because job control works on groups. The group of a session's
@@ -54,14 +39,18 @@ def route(came: int, rewrites: Mapping[int, int], group: bool, session: bool) ->
         rewrites: {the signal that comes: the signal to send instead, 0 for none}.
         group: Whether signals go to the child's whole process group.
         session: Whether the child has a session of its own.
+
+    Returns:
+        The signal to send, 0 for none; whether to send it to the child's whole process group, not to the child alone;
+        and whether the init stops itself afterwards.
     """
     number = rewrites.get(came, came)
     if number in JOB_CONTROL and session and came not in rewrites:
         number = signal.SIGSTOP
     stop = came in JOB_CONTROL or number in STOPPING
     if not number:
-        return Decision(0, stop=stop)
-    return Decision(number, group or number in STOPPING or number == signal.SIGCONT, stop)
+        return 0, False, stop
+    return number, group or number in STOPPING or number == signal.SIGCONT, stop
 
 
 def exit_code(status: int) -> int:

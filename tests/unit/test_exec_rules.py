@@ -16,7 +16,6 @@ from pipe_init.exec.forwarding import (
     FORWARDABLE,
     JOB_CONTROL,
     STOPPING,
-    Decision,
     exit_code,
     rewriting,
     route,
@@ -41,32 +40,32 @@ class TestRoute:
     @pytest.mark.parametrize("group", [False, True])
     def test_a_signal_goes_on_as_it_is(self, group: bool, session: bool) -> None:
         for number in PLAIN:
-            assert route(number, {}, group, session) == Decision(number, group, False)
+            assert route(number, {}, group, session) == (number, group, False)
 
     @pytest.mark.parametrize("number", sorted(JOB_CONTROL))
     @pytest.mark.parametrize("group", [False, True])
     def test_a_stop_is_for_the_group_and_for_us(self, number: int, group: bool) -> None:
-        assert route(number, {}, group, False) == Decision(number, True, True)
-        assert route(number, {}, group, True) == Decision(signal.SIGSTOP, True, True)
+        assert route(number, {}, group, False) == (number, True, True)
+        assert route(number, {}, group, True) == (signal.SIGSTOP, True, True)
 
     def test_a_stop_that_was_asked_for_by_name_is_that_one(self) -> None:
-        assert route(signal.SIGTSTP, {signal.SIGTSTP: signal.SIGTSTP}, False, True).number == signal.SIGTSTP
+        assert route(signal.SIGTSTP, {signal.SIGTSTP: signal.SIGTSTP}, False, True)[0] == signal.SIGTSTP
 
     @given(group=flags, session=flags)
     def test_waking_is_for_the_group(self, group: bool, session: bool) -> None:
-        assert route(signal.SIGCONT, {}, group, session) == Decision(signal.SIGCONT, True, False)
+        assert route(signal.SIGCONT, {}, group, session) == (signal.SIGCONT, True, False)
 
     @given(came=forwardable, group=flags, session=flags)
     def test_what_is_rewritten_to_nothing_goes_nowhere(self, came: int, group: bool, session: bool) -> None:
-        assert route(came, {came: 0}, group, session) == Decision(0, False, came in JOB_CONTROL)
+        assert route(came, {came: 0}, group, session) == (0, False, came in JOB_CONTROL)
 
     @given(came=forwardable, instead=numbers, group=flags, session=flags)
     def test_what_is_rewritten_is_what_it_was_rewritten_to(
         self, came: int, instead: int, group: bool, session: bool
     ) -> None:
-        decision = route(came, {came: instead}, group, session)
-        assert decision.number == instead
-        assert decision.stop == (came in JOB_CONTROL or instead in STOPPING)
+        number, _, stop = route(came, {came: instead}, group, session)
+        assert number == instead
+        assert stop == (came in JOB_CONTROL or instead in STOPPING)
 
 
 class TestExitCode:

@@ -134,7 +134,7 @@ class _Choice:
         self._names = _VARIABLES[options.effective_platform]
         self._fields: dict[str, Any] = {
             **_fields_of_arn(str(inputs.context.get("arn", ""))),
-            **_flat(inputs.context),
+            **inputs.context,
             **{name: value for name, value in said.items() if value is not None},
         }
         self._variables: dict[str, str] = {}
@@ -166,6 +166,7 @@ class _Choice:
         self._choose("region", self._assume_region)
         self._choose("memory_mb", lambda: str(inputs.machine_mb))
         self._choose("account_id", lambda: DEFAULT_ACCOUNT)
+        self._fields["service"] = dict(inputs.context.get("service", {}))
         self._choose("service.name", str)
         self._choose("service.qualifier", lambda: "LATEST")
         self._choose("service.version_id", lambda: "LATEST")
@@ -181,22 +182,17 @@ class _Choice:
         self._fields["memory_mb"] = int(self._fields.get("memory_mb") or self._inputs.machine_mb)
         if "arn" in self._fields:
             self._fields["arn"] = _corrected_arn(self._fields)
-        function: dict[str, Any] = {}
-        for name, value in self._fields.items():
-            outer, within, inner = name.partition(".")
-            if within:
-                function.setdefault(outer, {})[inner] = value
-            else:
-                function[name] = value
-        return Identity(function, self._variables, self._assumed_region)
+        return Identity(self._fields, self._variables, self._assumed_region)
 
     def _choose(self, name: str, default: Callable[[], str]) -> str:
         """Choose the value of a field, and set its variables to the same value."""
         names = self._names.get(name, ())
         usable = _is_size if name == "memory_mb" else is_name
-        explicit = _first(self._inputs.given, names, usable) or str(self._fields.get(name, ""))
+        within, _, key = name.rpartition(".")
+        fields = self._fields[within] if within else self._fields
+        explicit = _first(self._inputs.given, names, usable) or str(fields.get(key, ""))
         ambient = _first(self._inputs.inherited, names, usable)
-        value = self._fields[name] = explicit or ambient or default()
+        value = fields[key] = explicit or ambient or default()
         for variable in names:
             if explicit or not usable(self._inputs.inherited.get(variable, "")):
                 self._replace(variable, value)
@@ -206,12 +202,12 @@ class _Choice:
         """Take all credentials from one source: -E, else --context, else the environment."""
         inputs = self._inputs
         around = inputs.given if any(name in inputs.given for name in _CREDENTIALS.values()) else inputs.inherited
-        known = {field: str(self._fields.pop(f"credentials.{field}", "")) for field in _CREDENTIALS}
+        known = {field: str(inputs.context.get("credentials", {}).get(field, "")) for field in _CREDENTIALS}
         if around is inputs.given or not any(known.values()):
             known = {field: around.get(name, "") for field, name in _CREDENTIALS.items()}
             known = {field: value for field, value in known.items() if is_name(value)}
+        self._fields["credentials"] = known
         for field_name, value in known.items():
-            self._fields[f"credentials.{field_name}"] = value
             if value or _CREDENTIALS[field_name] in inputs.inherited:
                 self._replace(_CREDENTIALS[field_name], value)
 
@@ -248,17 +244,6 @@ def is_name(value: str) -> bool:
 def _is_size(value: str) -> bool:
     """Return whether a variable's value is a number of megabytes."""
     return value.isascii() and value.isdigit() and len(value) <= _MEMORY_DIGITS and int(value) > 0
-
-
-def _flat(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a `function` map, and those of the maps within it."""
-    fields: dict[str, Any] = {}
-    for name, value in context.items():
-        if isinstance(value, Mapping):
-            fields.update((f"{name}.{inner}", each) for inner, each in value.items())
-        else:
-            fields[name] = value
-    return fields
 
 
 def _fields_of_arn(arn: str) -> dict[str, str]:

@@ -201,11 +201,10 @@ class EventsRun:
         supervisor, error = self._supervisor, result.outcome.problem
         if error is None or self._ended or supervisor.interrupted_by:
             return
-        if exit_code(result.outcome) in ENDING_CODES:
-            self._ended = True
+        self._ended = exit_code(result.outcome) in ENDING_CODES
         if self._ended or supervisor.finishing:
             self.reason = error
-        if not supervisor.finishing and self._ended:
+        if self._ended and not supervisor.finishing:
             supervisor.finish()  # requests in flight may still succeed
 
     def _print(self) -> bool:
