@@ -14,28 +14,32 @@ from collections.abc import Collection, Iterable
 from . import procfs
 
 
-def signal_group(pid: int, number: int) -> None:
+def signal_group(pid: int, number: int) -> bool:
     """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead.
 
-    Nothing is sent if all that is left of the group belongs to another user.
+    Returns:
+        Whether it was sent. If not, all that is left of the group belongs to another user.
     """
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        signal_child(pid, number)  # it was forked a moment ago and has not made its group yet
+        return signal_child(pid, number)  # it was forked a moment ago and has not made its group yet
     except PermissionError:
-        return
+        return False
+    return True
 
 
-def signal_child(pid: int, number: int) -> None:
+def signal_child(pid: int, number: int) -> bool:
     """Send a signal to the uncollected child `pid` alone.
 
-    Nothing is sent if the child belongs to another user, or if other code has collected it.
+    Returns:
+        Whether it was sent. If not, the child belongs to another user, or other code has collected it.
     """
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        return
+        return False
+    return True
 
 
 def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
