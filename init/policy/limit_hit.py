@@ -11,22 +11,22 @@ from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV, SIGXCPU, SIGXFSZ
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..kernel.death import Death
-from ..limits.rlimits import CPU_GRACE, Limits
+from ..limits.rlimits import CPU_GRACE, MEMORY, OPEN_FILES, PIDS, Limits
 from ..model import problem as error
 
 if TYPE_CHECKING:
     from ..limits.cgroup import Evidence
 
-MEMORY = "memory"
-PIDS = "pids"
 CPU_TIME = "cpu_time"
 TIME = "time"
-OPEN_FILES = "open_files"
 FILE_SIZE = "file_size"
 OUTPUT = "output"
 
 NAMES = (MEMORY, PIDS, CPU_TIME, TIME, OPEN_FILES, FILE_SIZE, OUTPUT)
 """What `limit` in an error can name. memory, file_size and output are in bytes, cpu_time and time in milliseconds."""
+
+FIELDS = {FILE_SIZE: "file_bytes", OUTPUT: "output_bytes"}
+"""The fields of Limits that have another name than the limit. Limits of time have none."""
 
 DATA = "allocated data"
 """What RLIMIT_DATA, the memory limit without a cgroup, counts: allocated memory, resident or not."""
@@ -135,7 +135,7 @@ def completed(
     if claim is None:
         return {key: value for key, value in problem.items() if key != "limit"}
     name = claim["name"]
-    value, peak = claim.get("value", _value(name, limits)), claim.get("peak")
+    value, peak = claim.get("value", getattr(limits, FIELDS.get(name, name), None)), claim.get("peak")
     if name == MEMORY and not child_killed:  # the process's own limit has refused an allocation
         return {**problem, "limit": limit(MEMORY, value, peak, DATA, measured.get("peak_memory_bytes"))}
     if peak is None and evidence is not None:
@@ -164,13 +164,3 @@ def too_large(size: int, value: int, streamed: bool) -> dict[str, Any]:
     has, when = ("had", " when it was cut") if streamed else ("has", "")
     message = f"The result {has} {size} bytes{when}; the limit is {value}"
     return {**error("Function.ResponseSizeTooLarge", message), "limit": limit(OUTPUT, value, size)}
-
-
-def _value(name: str, limits: Limits) -> int | None:
-    return {
-        MEMORY: limits.memory,
-        PIDS: limits.pids,
-        OPEN_FILES: limits.open_files,
-        FILE_SIZE: limits.file_bytes,
-        OUTPUT: limits.output_bytes,
-    }.get(name)
