@@ -96,7 +96,6 @@ class Function:
         log_style: One of LOG_STYLES (log/request_lines.py).
         spin_us: Microseconds for which the init polls for an answer before it sleeps; 0 for none.
         concurrency: Requests that a worker may run at once.
-        hooks: Those of "initializer", "pre_stop" and "pre_freeze" that `hello` names.
         workers: Processes that serve at once.
         isolation: PROCESS, or REQUEST for a process per request.
         start_method: EXEC or TEMPLATE.
@@ -114,7 +113,6 @@ class Function:
     log_style: str = "none"
     spin_us: int = 0
     concurrency: int = 1
-    hooks: frozenset[str] = frozenset()
     workers: int = 1
     isolation: str = PROCESS
     start_method: str = EXEC

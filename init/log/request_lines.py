@@ -60,7 +60,7 @@ class RequestLines:
 
     def hook_begun(self, phase: str) -> None:
         """Write the line before a hook that the worker is about to run, if the function has that hook."""
-        if {INITIALIZE: "initializer", PRE_STOP: "pre_stop"}[phase] in self._function.hooks:
+        if {INITIALIZE: "initializer", PRE_STOP: "pre_stop"}[phase] in self._function.hello:
             self._hook = phase
             self._start(self._init_request_id, phase)
 

@@ -72,7 +72,6 @@ def describe_function(options: RunOptions) -> Function:
         workers=1 if options.events is None else options.workers,
         isolation=options.isolation,
         start_method=start_method(options),
-        hooks=frozenset(options.hooks),
         metadata=metadata,
     )
 

@@ -183,7 +183,7 @@ class Session:
 
     def _freeze(self) -> int:
         """Run the pre-freeze hook, if there is one and a worker; return an exit code."""
-        if "pre_freeze" not in self.function.hooks or self.supervisor.finishing:
+        if "pre_freeze" not in self.function.hello or self.supervisor.finishing:
             return 0
         request = Request(new_request_id(), b"null", JSON, JSON, self.options.timeout, {"phase": PRE_FREEZE})
         outcome = SingleRun(self.supervisor, self.output, raw=True, include=False).run(request)
