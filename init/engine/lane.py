@@ -18,7 +18,7 @@ from pipe_runtime.wire.messages import CANCEL
 
 from ..kernel.death import Death
 from ..log.journal import EMPTY, FULL, Journal
-from ..log.request_lines import INITIALIZE, PRE_STOP, RequestLines
+from ..log.request_lines import INITIALIZE, PRE_STOP
 from ..model import Function, Outcome, Request, invoke_metadata
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from ..policy.errors import WorkerEnd
@@ -67,8 +67,7 @@ class Lane(WorkerObserver):
         self._free = free
         self._worker: Worker | None = None
         self.end = WorkerEnd()
-        self._request_lines = RequestLines(function, journal)
-        self._open = OpenRequests(number, function, journal, self._request_lines, streams, outcomes)
+        self._open = OpenRequests(number, function, journal, streams, outcomes)
         self.requests = self._open.requests
         self._actions: deque[Action] = deque()
         self._performing = False
@@ -147,7 +146,7 @@ class Lane(WorkerObserver):
         end.dump = bytes(link.child.dump)
         self._open.worker_gone(link.connection.open_requests)
         failed = end.death is None or end.death.description != "exit status 0"
-        self._request_lines.hook_over(failed, end.forced)
+        self._open.request_lines.hook_over(failed, end.forced)
         self.link = self._worker = None
         link.close()
 
@@ -164,7 +163,7 @@ class Lane(WorkerObserver):
         if self._worker is not None:
             self._worker.ready(metadata.get("peak_memory_bytes", 0))
         self.policy.cooperative = metadata.get("answers_dump", False)
-        self._request_lines.hook_over(failed=False)
+        self._open.request_lines.hook_over(failed=False)
         self.policy.serves(metadata.get("concurrency", 1))
         self.tell(self.policy.ready)
 
@@ -308,7 +307,7 @@ class Lane(WorkerObserver):
             self.tell(self.policy.died)
         else:
             self._worker = Worker(link, self.end)
-            self._request_lines.hook_begun(INITIALIZE)
+            self._open.request_lines.hook_begun(INITIALIZE)
 
     def _send(self, link: Link, id: int) -> None:
         request = self.requests[id]
@@ -338,4 +337,4 @@ class Lane(WorkerObserver):
     def _expect_hook(self, link: Link) -> None:
         """Note that the pre-stop hook begins: it runs after STOP, as soon as no request is open."""
         if link.stopping and not link.connection.open_requests:
-            self._request_lines.hook_begun(PRE_STOP)
+            self._open.request_lines.hook_begun(PRE_STOP)

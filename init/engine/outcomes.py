@@ -39,17 +39,12 @@ class OpenRequests:
     Attributes:
         requests: The requests, by id.
         busy_us: Microseconds that a request takes, as an average that follows recent requests.
+        request_lines: Writes the lines around requests and hooks.
         init_us: Microseconds that the worker took to be ready, for the report of its first request. None after that.
     """
 
     def __init__(
-        self,
-        lane: int,
-        function: Function,
-        journal: Journal,
-        request_lines: RequestLines,
-        streams: Streams,
-        outcomes: deque[Outcome],
+        self, lane: int, function: Function, journal: Journal, streams: Streams, outcomes: deque[Outcome]
     ) -> None:
         """Begin without a request.
 
@@ -57,7 +52,6 @@ class OpenRequests:
             lane: The lane's number.
             function: What the requests are for.
             journal: The init's log.
-            request_lines: Writes the lines around requests.
             streams: The streams of all lanes.
             outcomes: Where outcomes go.
         """
@@ -68,7 +62,7 @@ class OpenRequests:
         self._function = function
         self._limits = function.limits
         self._journal = journal
-        self._request_lines = request_lines
+        self.request_lines = RequestLines(function, journal)
         self._streams = streams
         self._outcomes = outcomes
         self._begun: dict[int, float] = {}
@@ -83,7 +77,7 @@ class OpenRequests:
     def begin(self, id: int) -> bool:
         """Note that it is this request's turn. Return whether the worker was sent it, and so runs it now."""
         self._begun[id] = time.monotonic()
-        self._request_lines.begun(self.requests[id])
+        self.request_lines.begun(self.requests[id])
         return id not in self._unsendable
 
     def answered(self, frame: Frame, evidence: Callable[[int], Evidence | None], now: float) -> int:
@@ -144,7 +138,7 @@ class OpenRequests:
         if self._begun.pop(id, None) is not None:
             if self.init_us is not None:
                 outcome.measured["init_us"], self.init_us = self.init_us, None
-            self._request_lines.ended(request, outcome)
+            self.request_lines.ended(request, outcome)
         self._outcomes.append(outcome)
 
     # Lines of the worker
