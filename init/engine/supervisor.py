@@ -253,10 +253,7 @@ class Supervisor:
                 lane.pace(level)
 
     def _lane_of(self, id: int) -> Lane | None:
-        for lane in self._lanes:
-            if id in lane.requests:
-                return lane
-        return None
+        return next((lane for lane in self._lanes if id in lane.requests), None)
 
     def _link_of(self, id: int) -> Link | None:
         lane = self._lane_of(id)

@@ -75,10 +75,9 @@ class Worker:
         else:
             end.death, end.start_error, end.farewell = reason.death, reason.start_error, reason.farewell
             end.exec_error, end.stage, end.of_template = reason.exec_error, self.link.child.stage, True
+            end.violation = end.violation or reason.violation
         self.link.pipes.disown()
         self.link.read_last_words()
-        if reason is not None:
-            end.violation = end.violation or reason.violation
 
     def _peak_of_the_dead(self, death: Death) -> int:
         """Return the peak of the worker's memory in bytes.

@@ -117,9 +117,7 @@ class Confinement:
         Raises:
             OSError: As for `apply`.
         """
-        own = Limits(**self.per_process())
-        if own != NONE:
-            rlimits.apply(pid, own)
+        rlimits.apply(pid, Limits(**self.per_process()))
 
     def release(self, group: Group | None) -> None:
         """Remove a cgroup whose process is gone, now or when everything in it has ended."""
