@@ -104,9 +104,6 @@ class CloudEvent:
             raise KeyError(name)
         return value
 
-    def __contains__(self, name: object) -> bool:
-        return any(name == known for known in self)
-
     def __iter__(self) -> Iterator[str]:
         """Yield the names of the attributes that are set."""
         for name in (*REQUIRED, *OPTIONAL):

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from importlib.machinery import ModuleSpec
-    from types import FrameType, ModuleType
+    from types import FrameType, ModuleType, TracebackType
     from typing import Any
 
 _ModuleType = type(sys)
@@ -281,6 +281,15 @@ def own_alone(name: str) -> ModuleType:
 def is_own(frame: FrameType) -> bool:
     """Return whether a frame runs the runtime's own code."""
     return f"{frame.f_globals.get('__package__')}.".startswith(f"{_RUNTIME}.")
+
+
+def calls_of(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
+    """Return a traceback's calls in the function's code, as without_own() does. There are none if only ours ran."""
+    calls = []
+    while traceback is not None:
+        calls.append((traceback.tb_frame, traceback.tb_lineno or 0))  # None for an instruction that belongs to no line
+        traceback = traceback.tb_next
+    return without_own(calls)
 
 
 def without_own(calls: list[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:

@@ -70,7 +70,7 @@ def answer_of(platform: str, value: object) -> tuple[bytes, str, Http]:
 
 
 def _lambda_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
-    headers = _joined((name.lower(), value) for name, value in http.get("headers", ()))
+    headers = _joined((name.lower(), _utf8(value)) for name, value in http.get("headers", ()))
     path, query, host = http.get("path") or "/", http.get("query", ""), headers.get("host", "localhost")
     now = late.datetime.datetime.now(late.datetime.timezone.utc)
     text, is_base64 = _text(body)
@@ -104,7 +104,7 @@ def _lambda_event(http: Http, body: bytes, context: Context) -> dict[str, object
 
 
 def _fc_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
-    headers = _joined(http.get("headers", ()))
+    headers = _joined((name, _utf8(value)) for name, value in http.get("headers", ()))
     lower = {name.lower(): value for name, value in headers.items()}
     path, host = http.get("path") or "/", lower.get("host", "localhost")
     now = late.datetime.datetime.now(late.datetime.timezone.utc)
@@ -140,20 +140,20 @@ def _about(http: Http, headers: Mapping[str, str]) -> dict[str, object]:
 
 
 def _joined(pairs: Any) -> dict[str, str]:
-    """Return headers as a map, values of one name joined by commas. A header has a character for each byte of UTF-8."""
+    """Return headers or parameters as a map, values of one name joined by commas."""
     found: dict[str, str] = {}
     for name, value in pairs:
-        text = value.encode("latin-1", "replace").decode("utf-8", "replace")
-        found[name] = f"{found[name]},{text}" if name in found else text
+        found[name] = f"{found[name]},{value}" if name in found else value
     return found
+
+
+def _utf8(value: str) -> str:
+    """Return the text of a header's value, which has a character for each byte of UTF-8."""
+    return value.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _parameters(query: str) -> dict[str, str]:
-    parse = late.urllib_parse.parse_qsl
-    found: dict[str, str] = {}
-    for name, value in parse(query, keep_blank_values=True, max_num_fields=None):
-        found[name] = f"{found[name]},{value}" if name in found else value
-    return found
+    return _joined(late.urllib_parse.parse_qsl(query, keep_blank_values=True))
 
 
 def _unquoted(path: str) -> str:
@@ -217,9 +217,8 @@ def _body(result: dict[str, Any]) -> bytes:
         raise _fault("its body is not a text; json.dumps makes one of an object")
     if not result.get("isBase64Encoded"):
         return body.encode("utf-8", "backslashreplace")
-    binascii = late.binascii
     try:
-        decoded: bytes = binascii.a2b_base64(body)
+        decoded: bytes = late.binascii.a2b_base64(body)
     except ValueError:
         raise _fault("its isBase64Encoded is true, and its body is not base64") from None
     return decoded

@@ -59,9 +59,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-_SPACES = " \t\n\r"
-"""White space around a JSON value (RFC 8259)."""
-
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 KEPT_BUFFER = 1024 * 1024
@@ -75,9 +72,7 @@ class _NotQuick(TypeError):
 # Loaded at first use, because a start that needs no json must not wait for it. Kept here, because looking it up again
 # costs more than encoding a small result.
 _json_decode: Callable[[str], object] | None = None
-# JSONDecoder looks for spaces around a value with two regular expressions, and JSONEncoder makes a C encoder for every
-# value. Both cost more than a small value itself, so this module uses what they use.
-_json_scan: Callable[[str, int], tuple[object, int]] | None = None
+# JSONEncoder makes a C encoder for every value, which costs more than a small value itself. So this module keeps them.
 # An encoder marks the containers that it is in, so two threads cannot share one. Each use takes one out of the list.
 _json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
 # Two threads cannot share a Packer, nor can one be used again while its `default` runs. Each use takes one out of the
@@ -91,7 +86,7 @@ _base64 = False
 
 def warm_up(content_type: str, accept: str) -> None:
     """Load what events and results of these types need, so that the first request does not take the time."""
-    if _json_scan is None and JSON in (_media_type(content_type), _media_type(accept)):
+    if _json_decode is None and JSON in (_media_type(content_type), _media_type(accept)):
         try:
             _load_json()
             _json_encoders.append(_new_json_encoder())
@@ -186,21 +181,15 @@ def _unmarshal_fault(why: str) -> Fault:
 
 
 def _decode_json(text: str) -> object:
-    if _json_scan is None:
+    if _json_decode is None:
         _load_json()
-    try:
-        value, end = _json_scan(text, 0)  # type: ignore[misc]
-    except StopIteration:  # no value begins here; a space may
-        end = -1
-    if end != len(text) and (end < 0 or text[end:].strip(_SPACES)):
-        value = _json_decode(text)  # type: ignore[misc]
-    return value
+    return _json_decode(text)  # type: ignore[misc]
 
 
 def _encode_json(value: object) -> bytes:
     text = _quick_json(value)
     if text is None:
-        text = namespace.own("call.json_writer").write(value, _quick_json, _bytes_json)
+        text = namespace.own("call.json_writer").Writer(_quick_json, _bytes_json).write(value)
     # A lone surrogate can only be inside a string here, and this error handler writes exactly JSON's escape.
     return text.encode("utf-8", "backslashreplace")
 
@@ -252,21 +241,16 @@ def _is_plain(kind: type) -> bool:
 
 
 def _load_json() -> None:
-    global _json_decode, _json_scan
-    decoder = late.json.JSONDecoder()
-    _json_decode, _json_scan = decoder.decode, decoder.scan_once
+    global _json_decode
+    _json_decode = late.json.JSONDecoder().decode
 
 
 def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
-    json = late.json
-    make = json.encoder.c_make_encoder
-    if make is None:  # an interpreter without json's C module
-        encode = json.JSONEncoder(ensure_ascii=False, default=_json_default).encode
-        return lambda value, level: (encode(value),)
+    encoder = late.json.encoder
     # In the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item separator,
     # sort_keys, skipkeys, allow_nan.
-    pieces: Callable[[object, int], tuple[str, ...]] = make(
-        {}, _json_default, json.encoder.encode_basestring, None, ": ", ", ", False, False, True
+    pieces: Callable[[object, int], tuple[str, ...]] = encoder.c_make_encoder(
+        {}, _json_default, encoder.encode_basestring, None, ": ", ", ", False, False, True
     )
     return pieces
 
@@ -324,8 +308,8 @@ def _json_default(value: object) -> object:
     """Return the value that json's C encoder encodes in place of one that it does not know."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _bytes_json(value)
-    found, stand_in = namespace.own("call.conversions").exact(value)
-    if not found:
+    stand_in = namespace.own("call.conversions").exact(value)
+    if stand_in is None:
         raise _NotQuick
     return stand_in
 

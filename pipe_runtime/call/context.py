@@ -287,11 +287,7 @@ class Context(_Kept):
         return int(self._function.get("memory_mb") or DEFAULT_MEMORY_MB)
 
 
-def _fields_of(kind: type) -> tuple[str, ...]:
-    return tuple(name for name, value in vars(kind).items() if isinstance(value, lazy))
-
-
-FIELDS = _fields_of(Context)
+FIELDS = tuple(name for name, value in vars(Context).items() if isinstance(value, lazy))
 """The names of a context's fields."""
 
 SECOND_NAMES = frozenset(("request_id", "requestId", "accountId"))

@@ -33,14 +33,14 @@ class Raw:
         self.text = text
 
 
-def exact(value: object) -> tuple[bool, object]:
-    """Return (True, a value that json can write in its place), or (False, None) if there is none.
+def exact(value: object) -> object:
+    """Return a value that json can write in place of this one, or None if there is none.
 
     It handles only classes of the standard library, not their subclasses: their values run no code of the function.
     """
     kind = type(value)
     rule = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
-    return (False, None) if rule is None else rule(value)
+    return None if rule is None else rule(value)
 
 
 def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = None) -> object:
@@ -150,17 +150,17 @@ def _decimal_digits(value: Any) -> Raw:
     return Raw(kind.__str__(value))
 
 
-def _exact_decimal(value: Any) -> tuple[bool, object]:
-    """Return (True, an int or a float) if its text is the same as the Decimal's, else (False, None)."""
+def _exact_decimal(value: Any) -> float | None:
+    """Return an int or a float if its text is the same as the Decimal's, otherwise None."""
     if not value.is_finite():
-        return True, _decimal(value)
+        return _decimal(value)
     text = str(value)
     if len(text) > 20:
-        return False, None
+        return None
     number = float(text)
     if repr(number) == text:
-        return True, number
-    return (True, int(value)) if text.lstrip("-").isdigit() and text != "-0" else (False, None)
+        return number
+    return int(value) if text.lstrip("-").isdigit() and text != "-0" else None
 
 
 def _raw_json(value: Any) -> Raw:
@@ -200,10 +200,10 @@ RULES: dict[str, Callable[[Any], object]] = {
 JSON_RULES = {**RULES, "decimal.Decimal": _decimal_digits, "simplejson.raw_json.RawJSON": _raw_json}
 """The same for `json_writer`, which can write Raw."""
 
-_EXACT: dict[str, Callable[[Any], tuple[bool, object]]] = {
+_EXACT: dict[str, Callable[[Any], object]] = {
     "decimal.Decimal": _exact_decimal,
-    "datetime.datetime": lambda value: (True, value.isoformat()),
-    "datetime.date": lambda value: (True, value.isoformat()),
-    "datetime.time": lambda value: (True, value.isoformat()),
-    "uuid.UUID": lambda value: (True, str(value)),
+    "datetime.datetime": _isoformat,
+    "datetime.date": _isoformat,
+    "datetime.time": _isoformat,
+    "uuid.UUID": str,
 }

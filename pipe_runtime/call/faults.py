@@ -212,10 +212,8 @@ def _limit_of(error: BaseException) -> dict[str, object] | None:
         if each is None:
             return None
         if isinstance(each, (MemoryError, OSError, RuntimeError)):
-            traceback = each.__traceback__
-            while traceback is not None and traceback.tb_next is not None:
-                traceback = traceback.tb_next
-            limit = limit_of(each, None if traceback is None else traceback.tb_frame.f_code)
+            calls = namespace.calls_of(each.__traceback__)
+            limit = limit_of(each, calls[-1][0].f_code if calls else None)
             if limit is not None:
                 return limit
         each = _cause_of(each)
@@ -240,11 +238,7 @@ def _message_with_notes(error: BaseException) -> str:
 def _stack(error: BaseException, kept: int) -> list[StackEntry]:
     if isinstance(error, Fault) and error.entry is not None:
         return [_entry(*error.entry)]  # type: ignore[arg-type]
-    calls, traceback = [], error.__traceback__
-    while traceback is not None:
-        calls.append((traceback.tb_frame, traceback.tb_lineno or 0))  # None for an instruction that belongs to no line
-        traceback = traceback.tb_next
-    stack = stack_of(calls, kept)
+    stack = stack_of(namespace.calls_of(error.__traceback__), kept)
     if isinstance(error, SyntaxError) and error.filename and error.lineno is not None:
         # Where the offending line is. It was never called, so no traceback has it.
         file, line = error.filename, error.lineno
@@ -253,8 +247,7 @@ def _stack(error: BaseException, kept: int) -> list[StackEntry]:
 
 
 def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:
-    """Return calls, as (frame, line), as a stack; `kept` at either end of a long one, and none of the runtime's."""
-    calls = namespace.without_own(calls)
+    """Return calls, as (frame, line), as a stack; `kept` at either end of a long one."""
     gone = max(0, len(calls) - 2 * kept)
     stack = []
     for frame, line in calls[:kept] + calls[kept + gone :]:

@@ -29,25 +29,15 @@ QUICK_DEPTH = 100
 """The depth up to which the C encoder is tried on parts. In a deep result each part contains most of the rest."""
 
 
-def write(value: object, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> str:
-    """Return the value as JSON. It calls methods of the function's classes, each once for a value.
+class Writer:
+    """Write values as JSON. It calls methods of the function's classes, each once for a value.
+
+    It walks a value with a list of open parts. With recursion Python's limit would allow only 300 levels.
 
     Args:
-        value: A result for which quick() has returned None.
         quick: Returns a value as JSON, or None if the value has to be written here.
         bytes_json: Returns the str or dict that stands for bytes.
-
-    Raises:
-        NotSerializable: A value in it cannot be written as JSON.
-        ValueError: A value contains itself, or a number has too many digits.
-        RecursionError: The value is nested too deeply.
-        BaseException: Anything that a method of the function's classes raises.
     """
-    return _Writer(quick, bytes_json).write(value)
-
-
-class _Writer:
-    """Walk a value with a list of open parts. With recursion Python's limit would allow only 300 levels."""
 
     def __init__(self, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> None:
         self._quick = quick
@@ -55,6 +45,14 @@ class _Writer:
         self._quote: Callable[[str], str] = late.json.encoder.encode_basestring
 
     def write(self, value: object) -> str:
+        """Return the value, for which quick() has returned None, as JSON.
+
+        Raises:
+            NotSerializable: A value in it cannot be written as JSON.
+            ValueError: A value contains itself, or a number has too many digits.
+            RecursionError: The value is nested too deeply.
+            BaseException: Anything that a method of the function's classes raises.
+        """
         pieces: list[str] = []
         open_parts: list[tuple[int, _Parts]] = [(id(value), self._parts(value))]
         above = {id(value)}

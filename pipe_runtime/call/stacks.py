@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from .. import namespace
 from ..namespace import late
 from . import faults
 
@@ -40,7 +41,7 @@ def of_thread(thread: int) -> list[StackEntry]:
     while frame is not None and len(calls) < DEPTH:
         calls.append((frame, frame.f_lineno))
         frame = frame.f_back
-    return faults.stack_of(calls[::-1], KEPT)
+    return faults.stack_of(namespace.without_own(calls[::-1]), KEPT)
 
 
 def of_coroutine(coroutine: Any) -> list[StackEntry]:
@@ -57,7 +58,7 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
             coroutine = awaited
         else:
             break
-    return faults.stack_of(calls, KEPT)
+    return faults.stack_of(namespace.without_own(calls), KEPT)
 
 
 def _stepped_through(step: Any) -> Any:

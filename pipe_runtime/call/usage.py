@@ -70,7 +70,7 @@ class Meter:
         if peak <= self._at_start:
             faults = usage.ru_minflt + usage.ru_majflt
             if faults != self._faults:
-                self._faults, self._peak = faults, _high_water_mark()
+                self._faults, self._peak = faults, _status(b"VmHWM:")  # the most that was resident
             peak = self._peak or peak
         return peak * 1024
 
@@ -127,26 +127,16 @@ def _no_thread() -> dict[str, object] | None:
     memory = _limit("memory", RLIMIT_DATA)
     if memory is None:
         return {"name": "pids"}
-    data, stack = _data_size(), getrlimit(RLIMIT_STACK)[0]
+    data, stack = _status(b"VmData:"), getrlimit(RLIMIT_STACK)[0]  # what RLIMIT_DATA counts
     if not data:
         return None
     needed = _THREAD_STACK if stack == RLIM_INFINITY else stack
-    return memory if data + needed > getrlimit(RLIMIT_DATA)[0] else {"name": "pids"}
+    return memory if data * 1024 + needed > getrlimit(RLIMIT_DATA)[0] else {"name": "pids"}
 
 
 def _limit(name: str, resource: int) -> dict[str, object] | None:
     value = getrlimit(resource)[0]
     return None if value == RLIM_INFINITY else {"name": name, "value": value}
-
-
-def _data_size() -> int:
-    """Return the bytes that RLIMIT_DATA counts, 0 if they cannot be read."""
-    return _status(b"VmData:") * 1024
-
-
-def _high_water_mark() -> int:
-    """Return the most memory that was resident, in KiB, 0 if it cannot be read."""
-    return _status(b"VmHWM:")
 
 
 def _status(name: bytes) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _frozen_importlib
-import _frozen_importlib_external
 import os
 
 from .. import namespace
@@ -11,12 +9,11 @@ from ..wire.errors import Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType
 
     from ..wire.errors import StackEntry
 
 _NEAR_MISSES = 5  # names of files in a message: a hint, not a listing
-_IMPORT_SYSTEM = (vars(_frozen_importlib), vars(_frozen_importlib_external))
 
 
 def of_import(error: Exception, full: str, shown: str, place: str) -> tuple[Fault | None, bool]:
@@ -30,23 +27,29 @@ def of_import(error: Exception, full: str, shown: str, place: str) -> tuple[Faul
         shown: Its name in a message.
         place: The folder where it should be.
     """
-    last = last_call(error.__traceback__)
+    calls = namespace.calls_of(error.__traceback__)
     if isinstance(error, SyntaxError) or (isinstance(error, ValueError) and "null bytes" in str(error)):
         # Before Python 3.12 a null byte in a source file was a ValueError.
-        return _of_syntax(error, last, full, shown, place), False
+        return _of_syntax(error, calls, full, shown, place), False
     failed = f"Unable to import module '{shown}'"
     if isinstance(error, ImportError):
-        if last is None and isinstance(error, ModuleNotFoundError) and f"{full}.".startswith(f"{error.name}."):
+        if not calls and isinstance(error, ModuleNotFoundError) and f"{full}.".startswith(f"{error.name}."):
             why = f"{error} ({_looked_for(full, place)})"
             return Fault("Runtime.ImportModuleError", f"{failed}: {why}"), True
         return Fault("Runtime.ImportModuleError", f"{failed}: {error}").with_traceback(error.__traceback__), False
-    if isinstance(error, OSError) and last is None:
+    if isinstance(error, OSError) and not calls:
         return Fault("Runtime.ImportModuleError", f"{failed}: {error}"), False
     return None, False
 
 
-def _of_syntax(error: SyntaxError | ValueError, last: StackEntry | None, full: str, shown: str, place: str) -> Fault:
-    entry = last or [_source_of(full, place), 1, "<module>", ""]
+def _of_syntax(
+    error: SyntaxError | ValueError, calls: list[tuple[FrameType, int]], full: str, shown: str, place: str
+) -> Fault:
+    entry: StackEntry = [_source_of(full, place), 1, "<module>", ""]
+    if calls:
+        frame, line = calls[-1]
+        code = frame.f_code
+        entry = [code.co_filename, line, code.co_name, namespace.source_line(code.co_filename, line, frame.f_globals)]
     if isinstance(error, SyntaxError) and error.filename is not None:
         entry = [error.filename, error.lineno or 1, "<module>", (error.text or "").strip()]
     return Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{shown}': {error}", entry)
@@ -68,16 +71,3 @@ def _looked_for(full: str, place: str) -> str:
     if len(there) > _NEAR_MISSES:
         there[_NEAR_MISSES:] = ["…"]
     return f"{text}; there is: {', '.join(there)}" if there else f"{text}, which has no .py file"
-
-
-def last_call(traceback: TracebackType | None) -> StackEntry | None:
-    """Return the most recent call in the function's own code; None if nothing of it was running."""
-    found = None
-    while traceback is not None:
-        frame, line = traceback.tb_frame, traceback.tb_lineno
-        traceback = traceback.tb_next
-        # By identity: a module of the function's may have the name of one of the import system's.
-        if not namespace.is_own(frame) and not any(frame.f_globals is variables for variables in _IMPORT_SYSTEM):
-            file = frame.f_code.co_filename
-            found = [file, line, frame.f_code.co_name, namespace.source_line(file, line, frame.f_globals)]
-    return found

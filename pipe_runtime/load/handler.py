@@ -193,7 +193,7 @@ def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[
         except AttributeError:
             raise Fault("Runtime.HandlerNotFound", missing) from None
         except TypeError as error:
-            if namespace.own("load.failures").last_call(error.__traceback__):
+            if namespace.calls_of(error.__traceback__):
                 raise
             raise Fault("Runtime.HandlerNotFound", f"{missing}: no instance can be made: {error}") from None
     if not callable(found):
@@ -204,13 +204,17 @@ def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[
 
 def _step(owner: object, attribute: str) -> object:
     """Return an attribute. A plain method of a class is that of an instance, which is made without arguments."""
-    if isinstance(owner, type):
-        for base in owner.__mro__:
-            if attribute in base.__dict__:
-                if isinstance(base.__dict__[attribute], _FunctionType):
-                    return getattr(owner(), attribute)
-                break
+    if isinstance(owner, type) and isinstance(_defined(owner, attribute), _FunctionType):
+        return getattr(owner(), attribute)
     return getattr(owner, attribute)
+
+
+def _defined(kind: type, attribute: str) -> object:
+    """Return what a class or the nearest of its bases defines as this attribute, unbound."""
+    for base in kind.__mro__:
+        if attribute in base.__dict__:
+            return base.__dict__[attribute]
+    return None
 
 
 def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
@@ -304,19 +308,11 @@ def _function_of(handler: object, stops_at_event: bool = False) -> tuple[Any, in
             function = function.__dict__["__wrapped__"]
         elif type(function).__module__ == "functools" and type(function).__name__ == "partial":
             function, bound = function.func, bound + len(function.args)
-        elif isinstance(call := _called(type(function)), _FunctionType):
+        elif isinstance(call := _defined(type(function), "__call__"), _FunctionType):
             function, bound = call, bound + 1
         else:
             break
     return function, bound
-
-
-def _called(kind: type) -> object:
-    """Return the `__call__` of a class's instances, its own or an inherited one."""
-    for base in kind.__mro__:
-        if "__call__" in base.__dict__:
-            return base.__dict__["__call__"]
-    return None
 
 
 def positional(handler: Callable[..., object]) -> int:

@@ -372,10 +372,8 @@ def test_a_value_that_contains_itself_is_refused_before_it_grows() -> None:
     assert peak < 20 * 1000 * 1000  # its JSON has 1 MB; following the circle even 100 times would take more
 
 
-def test_an_event_with_spaces_around_it_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert codec.decode_event(b"[1]", JSON) == [1]
-    monkeypatch.setattr(codec, "_json_decode", None)
-    assert codec.decode_event(b"[1] \t\r\n", JSON) == [1]
+def test_an_event_may_have_spaces_around_it() -> None:
+    assert codec.decode_event(b" \n[1] \t\r\n", JSON) == [1]
 
 
 @pytest.mark.parametrize("payload", [b"[1] [2]", b"[1]\x0b", b"[1]\xc2\xa0", b" [1] x", b"", b"  "])
