@@ -89,28 +89,21 @@ def is_standard(spec: ModuleSpec | None) -> bool:
 def _shadowed(name: str, path: Sequence[str]) -> bool:
     # Built-in and frozen modules come before every folder, in a clean interpreter too. A folder without __init__ has no
     # origin, and loses to any module further down the path.
-    if BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name):
-        return False
-    spec = PathFinder.find_spec(name, path)
-    if spec is None or not spec.origin:
-        return False
-    return not same_origin(spec, spec_of(sys.modules.get(name)))
+    spec = find(name, path)
+    return spec is not None and spec.has_location and not same_origin(spec, spec_of(sys.modules.get(name)))
 
 
 def _elsewhere(name: str) -> bool:
     # Another interpreter, or a virtual environment, may lack what the init has brought along, or have another version.
-    spec = PathFinder.find_spec(name, sys.path)
-    return spec is None or not same_origin(spec, spec_of(sys.modules[name]))
+    return not same_origin(PathFinder.find_spec(name, sys.path), spec_of(sys.modules[name]))
 
 
 def _take_out(tops: Collection[str]) -> dict[str, ModuleType]:
-    taken = {}
-    if tops:
-        for name in list(sys.modules):
-            if name.partition(".")[0] in tops:
-                module = sys.modules.pop(name, None)
-                if module is not None:
-                    taken[name] = module
+    if not tops:
+        return {}
+    taken = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in tops}
+    for name in taken:
+        sys.modules.pop(name, None)
     return taken
 
 
