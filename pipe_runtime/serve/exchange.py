@@ -108,8 +108,7 @@ class Incoming:
     def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
         """Begin an answer that comes in pieces."""
         self._answer_once((END, {}, b""))
-        metadata = {**_head(content_type, http), "stream": True}
-        self._sender.post(RESULT, self.id, metadata)
+        self._sender.post(RESULT, self.id, {**_head(content_type, http), "stream": True})
         self.begun = True
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:

@@ -91,10 +91,7 @@ class Loop:
             connection = process.connection
             event = connection.next_frame() or connection.next_frame(process.guard.wait(process.pipes.read))
             if isinstance(event, Frame):
-                if event.kind == INVOKE:
-                    if "stream" not in event.metadata:
-                        return event
-                elif event.kind in _FOR_THE_LOOP:
+                if (event.kind == INVOKE and "stream" not in event.metadata) or event.kind in _FOR_THE_LOOP:
                     return event
                 self._requests_in_pieces().hear(event)
             elif event is not None:

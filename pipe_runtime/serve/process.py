@@ -68,23 +68,19 @@ class Process:
 
     def __init__(self, baseline: Collection[str]) -> None:
         self.baseline = baseline
-        self.meter = Meter()
-        self.pipes = claim(KEPT_BYTES)
-        self.connection = Connection(RUNTIME)
-        self.outbox = Outbox(self.connection.send, self.pipes.write)
-        self.log = LogWriter(self._send_log, self.outbox.lock)
+        self.log = LogWriter(self._send_log)
+        self.restart(claim(KEPT_BYTES))
         self.guard = SignalGuard(self._signal_handled, lambda error: leave(exit_code(error)))
         self.forks_workers = False
         self.on_fork: list[Callable[[], object]] = []
         self.dump_fd = -1
         self.control: socket | None = None
         self._dump_signal = 0
-        self._pid = getpid()
         self._forked = False
         atexit.register(self.write_last_lines)  # the first to register is the last to run
 
     def restart(self, pipes: Pipes) -> None:
-        """Begin another conversation, in a worker that a template has forked."""
+        """Begin a conversation, or another one, in a worker that a template has forked."""
         self._pid = getpid()
         self.meter = Meter()
         self.pipes = pipes
@@ -151,9 +147,12 @@ class Process:
 
     def write_last_lines(self) -> None:
         """Write what the function has printed and not flushed, which would be lost with the process."""
-        _flush(sys.stdout)
-        _flush(sys.stderr)
-        _flush(self.log)
+        streams: tuple[Any, ...] = (sys.stdout, sys.stderr, self.log)
+        for stream in streams:
+            try:
+                stream.flush()
+            except BaseException:  # noqa: S112  # the function may have replaced or closed it, too late for a report
+                continue
 
     def _send_log(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
         if getpid() != self._pid:  # a fork below Python, which ran no hooks
@@ -258,13 +257,6 @@ def leave(code: int, terminated: bool = False) -> NoReturn:
         if terminated:
             kill(getpid(), SIGTERM)  # its handler has put the default back
         _exit(code & 0xFF)
-
-
-def _flush(stream: Any) -> None:
-    try:
-        stream.flush()
-    except BaseException:  # the function may have replaced or closed it, and it is too late to report that
-        return
 
 
 def lost_pipe_code(error: OSError) -> int:

@@ -53,7 +53,8 @@ class Threads(Engine):
             self._hang_up()
         else:
             self._keep_hearing()
-        self._process.guard.wait(self._all_answered)
+        with self._news:
+            self._process.guard.wait(lambda: self._news.wait_for(lambda: not self._exchanges))
         if self._failure is not None:
             raise self._failure
 
@@ -73,10 +74,6 @@ class Threads(Engine):
             self._news.wait_for(lambda: exchange.news != seen)
 
     # The main thread
-
-    def _all_answered(self) -> None:
-        with self._news:
-            self._news.wait_for(lambda: not self._exchanges)
 
     def _next(self) -> Frame | None:
         """Return the next frame as soon as it is there, None at the end of the stream."""

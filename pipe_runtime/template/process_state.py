@@ -42,12 +42,9 @@ class ProcessState:
     def __init__(self, adopts: bool) -> None:
         self._adopts = adopts
         self._libc: Any = late.ctypes.CDLL(None) if adopts else None
-        self._own = [(number, _signal.getsignal(number)) for number in _SIGNALS]
+        actions = [(number, _signal.getsignal(number)) for number in _SIGNALS]
+        self._own = [(number, action) for number, action in actions if action is not None]
         self._own_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-        self._actions: list[tuple[int, Any, Any]] = []
-        self._mask = self._own_mask
-        self._wakeup = -1
-        self._timers: list[tuple[float, float]] = []
 
     def set_aside(self) -> None:
         """Save the function's settings and reset them. The template calls it once, after loading the function."""
@@ -56,17 +53,15 @@ class ProcessState:
         self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         if self._libc is None and any(name in sys.modules for name in _CALLS_C):
             self._libc = late.ctypes.CDLL(None)
-        for number, own in self._own:
-            action = _signal.getsignal(number)
-            if action is not own and own is not None:
-                self._actions.append((number, own, action))
+        actions: list[tuple[int, Any, Any]] = [(number, own, _signal.getsignal(number)) for number, own in self._own]
+        self._actions = [(number, own, action) for number, own, action in actions if action is not own]
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         self.keep()
 
     def keep(self) -> None:
         """Reset the settings again after a fork, since fork hooks may have changed them."""
         for number, own in self._own:
-            if own is not None and _signal.getsignal(number) is not own:
+            if _signal.getsignal(number) is not own:
                 _signal.signal(number, own)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self._own_mask)
         if self._libc is not None:

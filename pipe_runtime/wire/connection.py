@@ -100,9 +100,6 @@ HELLO sends nothing larger. The init may send its first INVOKE, of at most MAX_F
 class EndOfStream:
     """Stands for the end of the peer's stream between two frames."""
 
-    def __repr__(self) -> str:
-        return "END_OF_STREAM"
-
 
 END_OF_STREAM = EndOfStream()
 
