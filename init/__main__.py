@@ -32,7 +32,8 @@ def main(before: "set[int] | None" = None) -> None:
     try:
         from . import entry
 
-        entry.main(before)
+        # click has flushed what it wrote. To take the interpreter down would take longer than a small function.
+        posix._exit(entry.run(sys.argv[1:], before))
     except (ImportError, MemoryError, OSError, SystemError) as error:
         shortage.end(error, sys.argv[1:])
 

@@ -6,20 +6,7 @@ This file knows no options.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Collection
-from typing import NoReturn
-
-
-def main(mask: Collection[int] | None) -> NoReturn:
-    """Run the command line of this process, and end the process with its exit code.
-
-    Args:
-        mask: As for `run`.
-    """
-    code = run(sys.argv[1:], mask)
-    # click has flushed what it wrote. To take the interpreter down would take longer than a small function.
-    os._exit(code)
 
 
 def run(arguments: list[str], mask: Collection[int] | None = None) -> int:

@@ -37,19 +37,12 @@ def start(
     pid = os.fork()
     if pid == 0:
         _become(command, mask, session, terminal if session or in_front else None, folder)
-    if not session:
-        try:
-            os.setpgid(pid, pid)  # both processes do it, because either may come first
-        except OSError:
-            return pid  # it has executed the program already, and has done this before
     return pid
 
 
 def say(text: str) -> None:
     """Write a line to stderr if that goes without waiting: an init must not wait for a reader."""
-    line = f"pipe-init: {text}\n".encode("utf-8", "backslashreplace")
-    if len(line) > select.PIPE_BUF:
-        line = line[: select.PIPE_BUF - 1] + b"\n"
+    line = f"pipe-init: {text}".encode("utf-8", "backslashreplace")[: select.PIPE_BUF - 1] + b"\n"
     waiting = select.poll()
     waiting.register(2, select.POLLOUT)
     try:

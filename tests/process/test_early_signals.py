@@ -32,7 +32,7 @@ __main__.main()
 
 STEPS = {
     "clean the path": ("module_path", "clean", ["run", "index.handler"]),
-    "carry out": ("entry", "main", ["run", "index.handler"]),
+    "carry out": ("entry", "run", ["run", "index.handler"]),
     "help": ("entry", "run", ["--help"]),
 }
 

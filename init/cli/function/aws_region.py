@@ -24,7 +24,7 @@ MAX_SOURCES = 50
 """Source files of a folder that are searched."""
 
 _REGION = re.compile(r"region\s*[=:](.*)")
-_SIGNS = (b"boto", b"AWS_")
+_SIGN = re.compile(rb"boto|AWS_")
 
 
 def region_of_profile(environment: Mapping[str, str]) -> str:
@@ -84,10 +84,6 @@ def _has_sign(folder: str) -> bool:
     try:
         with os.scandir(folder) as entries:
             paths = sorted(entry.path for entry in entries if entry.name.endswith(".py") and entry.is_file())
-        for path in paths[:MAX_SOURCES]:
-            source = read_plain(path, MAX_FILE) or b""
-            if any(sign in source for sign in _SIGNS):
-                return True
     except (OSError, ValueError):
         return False
-    return False
+    return any(_SIGN.search(read_plain(path, MAX_FILE) or b"") for path in paths[:MAX_SOURCES])

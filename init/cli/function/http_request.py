@@ -26,13 +26,12 @@ def parse_request(text: str) -> tuple[str, str, str]:
         click.UsageError: The text has another form.
     """
     wrong = f"--request: {text!r}: "
-    method, target = "", text
-    if not text.startswith("/"):
-        words = text.split(" ", 1)
-        method, target = words if len(words) == 2 else ("", text)
-        target = target.lstrip(" ")
-        if len(words) == 2 and not _METHOD.fullmatch(method):
-            raise click.UsageError(wrong + f"{method!r} is no method, an upper-case word such as POST.")
+    method, blank, target = ("", "", text) if text.startswith("/") else text.partition(" ")
+    if not blank:
+        method, target = "", text
+    elif not _METHOD.fullmatch(method):
+        raise click.UsageError(wrong + f"{method!r} is no method, an upper-case word such as POST.")
+    target = target.lstrip(" ")
     if not target.startswith("/") and target != "*":
         raise click.UsageError(wrong + "the target is a path, which starts with a slash, such as in 'GET /items?n=1'.")
     raw = target.encode("utf-8", "surrogateescape")

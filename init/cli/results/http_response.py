@@ -25,7 +25,9 @@ def response_head(http: Mapping[str, Any]) -> bytes:
     """
     status, reason = response_status(http), http.get("reason")
     if not isinstance(reason, str) or not reason:
-        reason = _standard_reason(status)
+        from http import HTTPStatus  # late: few answers need it
+
+        reason = next((known.phrase for known in HTTPStatus if known == status), "")
     lines = [f"HTTP/1.1 {status} {_CONTROL.sub(_escape, reason)}"]
     for name, value in _headers(http):
         lines.append(f"{_NO_TOKEN.sub(_escape, name)}: {_CONTROL.sub(_escape, value)}")
@@ -72,15 +74,6 @@ def _headers(http: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(pair, list) and [type(part) for part in pair] == [str, str] and pair[0]:
             found.append((pair[0], pair[1]))
     return found
-
-
-def _standard_reason(status: int) -> str:
-    from http import HTTPStatus
-
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
 
 
 def _escape(match: re.Match[str]) -> str:

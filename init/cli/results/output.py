@@ -11,15 +11,12 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import click
 
 from ...kernel.outlet import Outlet, Patience
 from ...kernel.signals import Signals
-
-if TYPE_CHECKING:
-    from ...log.journal import Journal
+from ...log.journal import Journal
 
 
 class OutputError(click.ClickException):

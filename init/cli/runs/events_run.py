@@ -9,7 +9,6 @@ from __future__ import annotations
 import select
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from ...engine.supervisor import Supervisor
 from ...model import EXIT_FUNCTION_FAILED, EXIT_STOPPED, MAX_PAYLOAD, Outcome, Piece, Request, problem
@@ -17,19 +16,6 @@ from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines
 from .lines import MAX_HELD, LineReader, ResultQueue
-
-
-@dataclass(slots=True)
-class _Collected:
-    """A streamed result that is to become one line.
-
-    Attributes:
-        data: What came of it; nothing if it is larger than a line may be.
-        size: The number of bytes that came.
-    """
-
-    data: bytearray = field(default_factory=bytearray)
-    size: int = 0
 
 
 class EventsRun:
@@ -76,7 +62,7 @@ class EventsRun:
         self._counted = counted
         self._max_held = max_held
         self._order: ResultQueue[Result] = ResultQueue(unordered)
-        self._collected: dict[str, _Collected] = {}
+        self._collected: dict[str, tuple[bytearray, int]] = {}  # of streamed results: as in Result, data and size
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
         self._withheld: list[Piece] = []
         self._printing_size = 0
@@ -147,14 +133,15 @@ class EventsRun:
             return False
         while pieces:
             piece = pieces.popleft()
-            collected = self._collected.setdefault(piece.request_id, _Collected())
-            collected.size += len(piece.data)
-            self.held -= len(collected.data)
-            if collected.size <= self._lines.max_line:
-                collected.data += piece.data
+            data, size = self._collected.get(piece.request_id, (bytearray(), 0))
+            size += len(piece.data)
+            self.held -= len(data)
+            if size <= self._lines.max_line:
+                data += piece.data
             else:
-                collected.data = bytearray()
-            self.held += len(collected.data)
+                data = bytearray()
+            self.held += len(data)
+            self._collected[piece.request_id] = data, size
             self._withheld.append(piece)
         return True
 
@@ -170,7 +157,7 @@ class EventsRun:
                 result = Result(outcome, outcome.payload, len(outcome.payload))
                 self.held += len(result.data)
             else:
-                result = Result(outcome, collected.data, collected.size)
+                result = Result(outcome, *collected)
             outcome.payload = b""
             self._unchecked.append((result, self._lines.check(result)))
         return True
