@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     class AsyncExchange(Protocol):
         """One request and its answer. After a cancellation read and write no longer wait."""
 
-        @property
-        def request(self) -> Mapping[str, Any]: ...
-        @property
-        def context(self) -> Context: ...
-        @property
-        def cancelled(self) -> bool: ...
+        request: Mapping[str, Any]
+        context: Context
+        cancelled: bool
+
         async def read(self) -> bytes: ...
         def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None: ...
         def begin(self, content_type: str, http: dict[str, Any] | None) -> None: ...
@@ -48,7 +46,6 @@ NO_EVENT = b"{}"
 """The event of a request whose caller gave none. To an application that is the same as no body."""
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_PORTS = {"https": 443, "wss": 443}
 
 
 async def serve(
@@ -129,7 +126,7 @@ def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     headers = [(name.encode("latin-1").lower(), value.encode("latin-1")) for name, value in http.get("headers", ())]
     server = None
     if host:
-        default = _PORTS.get(scheme, 80)
+        default = 443 if scheme == "https" else 80
         server = (host, port or default)
         if not any(name == b"host" for name, _ in headers):
             named = host if not port or port == default else f"{host}:{port}"

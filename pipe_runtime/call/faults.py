@@ -31,9 +31,6 @@ CUT = "… [cut]"
 HEAD_LIMIT = 56 * 1024
 """Bytes that a packed description of an error may take. A head has 64 KiB: the rest is for ids and durations."""
 
-MEMBER_FRAMES_KEPT = 10
-"""Frames kept at either end of the stack of a group's member."""
-
 CAUSES = 8
 """Links of a chain of causes."""
 
@@ -49,14 +46,10 @@ NODES = 64
 LEVELS = (
     (50, 50, GROUP_WIDTH, CAUSES),
     (50, 10, GROUP_WIDTH, CAUSES),
-    (50, 3, GROUP_WIDTH, CAUSES),
     (50, 3, 4, CAUSES),
-    (50, 3, 1, CAUSES),
     (50, 3, 0, CAUSES),
-    (50, 3, 0, 2),
     (50, 3, 0, 0),
-    (25, 3, 0, 0),
-    (12, 3, 0, 0),
+    (20, 3, 0, 0),
     (6, 3, 0, 0),
 )
 """Frames at either end of the error's own stack, the same of causes and members, members, and causes. The first level
@@ -189,7 +182,7 @@ class _Description:
             described["cause"] = self.node(cause, causes - 1, depth, min(frames, self._frames))
         if depth < GROUP_DEPTH:
             members = [
-                self.node(member, causes, depth + 1, min(self._frames, MEMBER_FRAMES_KEPT))
+                self.node(member, causes, depth + 1, self._frames)
                 for member in _members(error)[: self._members]
                 if self._takes(member)
             ]

@@ -9,7 +9,6 @@ from . import faults
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
 SEARCHED = 20_000
 """The most values that are searched for the one that cannot be encoded."""
@@ -50,15 +49,10 @@ def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fa
 
 def _user_cause(error: BaseException) -> BaseException | None:
     """Return the exception if it comes out of the value's own code, where its stack helps; otherwise None."""
-    traceback = error.__traceback__
-    while traceback is not None and _encodes(traceback.tb_frame):
-        traceback = traceback.tb_next
+    calls = namespace.calls_of(error.__traceback__)
+    modules = {str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in calls}
     plain = isinstance(error, (NotSerializable, RecursionError, MemoryError))
-    return None if plain or traceback is None else error
-
-
-def _encodes(frame: FrameType) -> bool:
-    return namespace.is_own(frame) or str(frame.f_globals.get("__name__")).partition(".")[0] in ("json", "msgpack")
+    return None if plain or modules <= {"json", "msgpack"} else error
 
 
 def _explain(value: object, error: BaseException, why: str, cause: BaseException | None, as_msgpack: bool) -> str:

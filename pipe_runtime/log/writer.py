@@ -139,7 +139,7 @@ class LogWriter:
             tag = self.tag()
         elif self.contexts is not None:
             tag = self.contexts.settled(tag)
-        self._print("log", tag, text, [text])
+        self.print("log", tag, text, one_message=True)
 
     def record(self, level: str, text: bytes) -> None:
         """Write a log record of one or more lines, in its final form, without the last line break."""
@@ -150,13 +150,13 @@ class LogWriter:
         else:
             self.contexts.record(tag, metadata, text)
 
-    def printed(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n") -> None:
-        """Write printed lines, without the last line break. If that is still to come, line_break is b""."""
-        self._print(stream, tag, text, text.split(b"\n") if self.records else [], line_break)
+    def print(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n", one_message: bool = False) -> None:
+        """Write printed lines, without the last line break. If that is still to come, line_break is b"".
 
-    def _print(self, stream: str, tag: Tag, text: bytes, messages: list[bytes], line_break: bytes = b"\n") -> None:
-        """Write `text`. In the JSON style each of `messages` is an object, and a line begins only if it also ends."""
+        In the JSON style a line begins only if it also ends, and each is an object; with `one_message` the whole text.
+        """
         if self.records is not None and not self.forked:
+            messages = [text] if one_message else text.split(b"\n")
             objects = [self.records.printed_line(message, stream, tag.request_id) for message in messages]
             metadata = {"stream": stream} if self.contexts is None else {"stream": stream, "named": True}
             self.post(tag, metadata, b"\n".join(objects))
@@ -262,7 +262,7 @@ class LogStream(io.RawIOBase):
         if start:
             whole_lines = start == end
             line_break = b"\n" if whole_lines else b""
-            log.printed(self._stream, tag, whole[: start - whole_lines], line_break)
+            log.print(self._stream, tag, whole[: start - whole_lines], line_break)
         if log.contexts is not None and not log.contexts.runs(tag.id):
             self._send_partial_line(key)  # the request has just ended, so flush() will not be called for it again
         return len(text)
@@ -273,7 +273,7 @@ class LogStream(io.RawIOBase):
         tag = self._log.tag()
         text = self._take((tag.id, get_ident()))
         if text:
-            self._log.printed(self._stream, tag, text, b"")
+            self._log.print(self._stream, tag, text, b"")
 
     def send_partial_lines(self, id: int | None = None) -> None:
         """Pass on what has no line break yet, with one: of all requests, or of one and of threads that have ended."""
@@ -285,7 +285,7 @@ class LogStream(io.RawIOBase):
     def _send_partial_line(self, key: tuple[int, int]) -> None:
         tag, text = self.partial.pop(key, (NO_REQUEST, b""))
         if text:  # the thread has not just completed it itself
-            self._log.printed(self._stream, tag, text)
+            self._log.print(self._stream, tag, text)
 
     def _take(self, key: tuple[int, int]) -> bytes:
         return self.partial.pop(key, (NO_REQUEST, b""))[1]

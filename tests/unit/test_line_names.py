@@ -179,5 +179,5 @@ def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None
     context = copy_context()
     context.run(journal.enter, log_writer.Tag(0, "😀" * 1000))
     context.run(journal.record, "L" * LEVEL_NAME, b"x" * 10 * log_writer.PIECE)
-    context.run(journal.printed, "stdout", log_writer.Tag(0, "😀" * 1000), b"x" * 10 * log_writer.PIECE)
+    context.run(journal.print, "stdout", log_writer.Tag(0, "😀" * 1000), b"x" * 10 * log_writer.PIECE)
     assert len(sent) == 20 and max(map(len, sent)) <= select.PIPE_BUF

@@ -172,7 +172,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
     if per_context:
         log.contexts = contexts.Contexts(log)
     log.record("INFO", b"x" * 3 * PIECE)
-    log.printed("stdout", NO_REQUEST, b"x" * 3 * PIECE)
+    log.print("stdout", NO_REQUEST, b"x" * 3 * PIECE)
     assert free == [False] * 6
     assert lock.acquire(blocking=False)
 
