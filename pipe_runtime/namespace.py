@@ -217,6 +217,8 @@ class _Late:
     """
 
     def __getattr__(self, name: str) -> ModuleType:
+        if name not in LATE_MODULES:
+            raise AttributeError(name)  # a function may look at every object that there is
         module = self.__dict__[name] = stdlib(LATE_MODULES[name])
         return module
 
