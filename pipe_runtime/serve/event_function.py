@@ -113,10 +113,9 @@ class EventFunction:
 
 def answer(exchange: Exchange, value: object) -> None:
     """Answer with a value. The items of an iterator are sent one by one, as they come."""
-    accept = exchange.request["accept"]
-    if hasattr(type(value), "__await__") or hasattr(type(value), "__anext__"):
-        answer(exchange, run(value))
-    elif hasattr(type(value), "__next__"):
+    while hasattr(type(value), "__await__") or hasattr(type(value), "__anext__"):
+        value = run(value)
+    if hasattr(type(value), "__next__"):
         items: Iterator[object] = value  # type: ignore[assignment]
         try:
             for item in items:
@@ -125,7 +124,7 @@ def answer(exchange: Exchange, value: object) -> None:
         finally:
             _close(items)
     else:
-        send_whole(exchange, *codec.encode_result(value, accept))
+        send_whole(exchange, *codec.encode_result(value, exchange.request["accept"]))
 
 
 async def answer_async(exchange: AsyncExchange, value: object) -> None:

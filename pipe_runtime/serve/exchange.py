@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 
 from ..namespace import late
-from ..wire.connection import MAX_CHUNK, STREAM_BYTES
+from ..wire.connection import STREAM_BYTES
 from ..wire.frames import LARGEST_PAYLOAD
 from ..wire.messages import CANCEL, CHUNK, CREDIT, END, RESULT
 
@@ -83,7 +83,7 @@ class Incoming:
         self._pieces: deque[bytes] = late.collections.deque([payload] if payload else [])
         self._ended = not self.streamed
         self._taken = 0
-        self._outcome: tuple[int, dict[str, Any], bytes] | None = None
+        self._outcome: tuple[int, dict[str, Any], bytes]
         self._large = b""
 
     def give(self, payload: bytes) -> None:
@@ -107,7 +107,7 @@ class Incoming:
 
     def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
         """Begin an answer that comes in pieces."""
-        self._answer_once((END, {}, b""))
+        self._outcome = (END, {}, b"")
         self._sender.post(RESULT, self.id, {**_head(content_type, http), "stream": True})
         self.begun = True
 
@@ -117,26 +117,15 @@ class Incoming:
             self.begin(content_type, http)
             self._large = body
         else:
-            self._answer_once((RESULT, _head(content_type, http), body))
+            self._outcome = (RESULT, _head(content_type, http), body)
 
     def outcome(self) -> tuple[int, dict[str, Any], bytes]:
-        """Return the frame that ends the exchange, when the adapter has returned.
-
-        Raises:
-            RuntimeError: The adapter has not answered.
-        """
-        if self._outcome is None:
-            raise RuntimeError("the adapter has returned without an answer")
+        """Return the frame that ends the exchange. The adapter has returned, and has answered once."""
         return self._outcome
-
-    def _answer_once(self, outcome: tuple[int, dict[str, Any], bytes]) -> None:
-        if self._outcome is not None:
-            raise RuntimeError("the request is answered already")
-        self._outcome = outcome
 
     def _send_some(self, data: bytes, start: int) -> int:
         """Send a piece of the answer, as large as the credit allows. Return how far `data` is sent."""
-        room = 0 if self.cancelled else min(self._sender.credit(self.id), MAX_CHUNK)
+        room = 0 if self.cancelled else self._sender.credit(self.id)
         if room:
             self._sender.post(CHUNK, self.id, {}, data[start : start + room])
         return start + room

@@ -131,7 +131,6 @@ class Connection:
         self.role = role
         self.peer = RUNTIME if role == INIT else INIT
         self.states = {INIT: NEW, RUNTIME: NEW}
-        self._allowed = {INIT: TRANSITIONS[INIT][NEW], RUNTIME: TRANSITIONS[RUNTIME][NEW]}
         self.open_requests: dict[int, int] = {}
         self._open_bytes = 0
         self._last_id = 0
@@ -228,7 +227,7 @@ class Connection:
     def stream_credit(self, id: int) -> int:
         """Return how many bytes this side's next CHUNK for the request may have now; 0 if it has no stream there."""
         stream = self._streams[self.role].get(id)
-        if stream is None or not stream.open or CHUNK not in self._allowed[self.role]:
+        if stream is None or not stream.open or CHUNK not in TRANSITIONS[self.role][self.states[self.role]]:
             return 0
         return min(stream.credit, MAX_CHUNK, self._writer.max_frame - CHUNK_OVERHEAD)
 
@@ -241,7 +240,7 @@ class Connection:
             raise TruncatedStream("the stream ended inside a frame")
         if self.states[self.peer] == CLOSED:
             return None
-        self._enter(self.peer, CLOSED)
+        self.states[self.peer] = CLOSED
         return END_OF_STREAM
 
     def _advance(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
@@ -250,7 +249,7 @@ class Connection:
         Raises:
             ProtocolError: It may not send that. Nothing has changed.
         """
-        following = self._allowed[role].get(kind if id or kind != ERROR else FATAL)
+        following = TRANSITIONS[role][self.states[role]].get(kind if id or kind != ERROR else FATAL)
         if following is None:
             raise ProtocolError(f"{NAMES[kind]} (id {id}) from the {role} in state {self.states[role]}")
         if kind == INVOKE:
@@ -282,12 +281,7 @@ class Connection:
             self._advance_stream(role, kind, id, size, metadata)
         else:
             self._advance_rare(role, kind, id, size, metadata)
-        if following is not self.states[role]:
-            self._enter(role, following)
-
-    def _enter(self, role: str, state: str) -> None:
-        self.states[role] = state
-        self._allowed[role] = TRANSITIONS[role][state]
+        self.states[role] = following
 
     def _check_room(self, id: int, size: int) -> None:
         """Raise ProtocolError if no request with this id and `size` bytes may be sent now."""

@@ -73,8 +73,6 @@ class Frame:
         mine = (self.kind, self.id, self.metadata, self.payload)
         return mine == (other.kind, other.id, other.metadata, other.payload)
 
-    __hash__ = None  # type: ignore[assignment]  # metadata is mutable
-
     def __repr__(self) -> str:
         shown = repr(self.payload[:_SHOWN])
         if len(self.payload) > _SHOWN:
