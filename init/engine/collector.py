@@ -1,41 +1,120 @@
-"""Collect the dead children of one function, kill what they left behind, and let each lane go on.
+"""Collect the dead children of one function, kill what they left behind, and let each lane go on; end the template.
 
 The next request must not meet what a dead worker has left, so a lane without a worker waits until that is gone. This
-module knows no requests.
+module knows no requests, and not how workers are started.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from signal import SIGKILL
-from typing import TYPE_CHECKING
 
 from ..kernel.death import Death
 from ..kernel.host import Host
 from ..log.journal import Journal
+from ..model import Settings
+from ..policy.actions import Action, Lose, Signal, Stop, Sweep
+from ..policy.policy import Policy
 from ..workers.child import Child
 from ..workers.sources import WorkerSource
 from .lane import Lane
 
-if TYPE_CHECKING:
-    from .template_keeper import TemplateKeeper
-
 SWEEP_SECONDS = 1.0
 """How long a lane waits, at most, for the end of what its worker left behind."""
+
+
+class TemplateKeeper:
+    """Ends a template once no worker is wanted any more, by the same policy that ends a worker.
+
+    A template serves no request, so its policy knows none. While workers are wanted, their own policies end a template
+    that hangs.
+    """
+
+    def __init__(self, source: WorkerSource, settings: Settings, free: Callable[[Child], object]) -> None:
+        """Begin while the template is still needed.
+
+        Args:
+            source: Starts workers, and the template that forks them if it has one.
+            settings: Those of the function's workers.
+            free: Kills what keeps a killed template from ending.
+        """
+        self._source = source
+        self._free = free
+        # The end of its input is all that a template is told. After the grace time SIGTERM would add nothing.
+        self._policy = Policy(replace(settings, prestart=True, stop_timeout=settings.grace, grace=0.0))
+
+    @property
+    def deadline(self) -> float | None:
+        """Return when `tick` is due; None if nothing is."""
+        return self._policy.deadline
+
+    @property
+    def ended(self) -> bool:
+        """Return whether there is no template."""
+        return self._source.link is None
+
+    def finish(self, at_once: bool) -> None:
+        """Have the template end. Call this in each step once no worker is wanted any more.
+
+        Args:
+            at_once: Kill it instead of waiting for its end.
+        """
+        if self._source.link is None:
+            return
+        now = time.monotonic()
+        if not self._policy.finishing:
+            self._policy.begin(now)  # the policy did not see the start, so it is told now
+            self._policy.ready(now)
+            self._perform(self._policy.finish(now))
+        if at_once:
+            self._perform(self._policy.hurry(now))
+
+    def tick(self, now: float) -> None:
+        """Act on the time."""
+        self._perform(self._policy.tick(now))
+
+    def bury(self, death: Death) -> None:
+        """Let go of the source's own child, which is dead and collected."""
+        self._source.bury(death)
+        if self._policy.finishing:
+            self._policy.gone()
+            self._perform(self._policy.died(time.monotonic()))
+
+    def _perform(self, actions: list[Action]) -> None:
+        link = self._source.link
+        for action in actions if link is not None else ():
+            assert link is not None
+            if isinstance(action, Stop):
+                link.end_input()
+            elif isinstance(action, Signal):
+                link.child.signal(action.number)
+            elif isinstance(action, Sweep):
+                self._free(link.child)
+            elif isinstance(action, Lose):
+                self._source.lose()
+                self._policy.gone()
+                self._policy.died(time.monotonic())
 
 
 class Collector:
     """Answers for the processes of one function.
 
     Attributes:
-        keeper: Ends the template, if the source has one.
+        keeper: Ends the source's template.
         waiting: The lanes that wait, and the times until which they do at most.
     """
 
     def __init__(
-        self, host: Host, source: WorkerSource, lanes: Sequence[Lane], journal: Journal, is_alone: bool
+        self,
+        host: Host,
+        source: WorkerSource,
+        lanes: Sequence[Lane],
+        journal: Journal,
+        settings: Settings,
+        is_alone: bool,
     ) -> None:
         """Prepare to collect.
 
@@ -44,10 +123,11 @@ class Collector:
             source: Where the workers come from.
             lanes: The lanes, each with its worker.
             journal: The init's log.
+            settings: Those of the function's workers.
             is_alone: Whether there is one worker at most and no template, so that every other child was left by that
                 worker.
         """
-        self.keeper: TemplateKeeper | None = None
+        self.keeper = TemplateKeeper(source, settings, self.free)
         self._host = host
         self._source = source
         self._lanes = lanes
@@ -92,7 +172,7 @@ class Collector:
         """Let go of a worker, or of the child of the source. Any other child was left behind by a worker."""
         self._source.hear_reports()
         if death.pid == self._source.pid:
-            (self.keeper or self._source).bury(death)
+            self.keeper.bury(death)
             if len(self._lanes) > 1:  # what a single worker left may still be in use
                 self._sweep()
             return

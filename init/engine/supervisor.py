@@ -10,7 +10,6 @@ import select
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
@@ -25,9 +24,6 @@ from .collector import Collector
 from .dispatch import Dispatcher, lanes_for
 from .lane import Lane
 from .streams import Streams
-
-if TYPE_CHECKING:
-    from .template_keeper import TemplateKeeper
 
 
 class Supervisor:
@@ -60,20 +56,16 @@ class Supervisor:
         self._streams = Streams()
         self.pieces = self._streams.pieces
         self._lanes: list[Lane] = []
-        self._keeper: TemplateKeeper | None = None
         count = lanes_for(function)
         is_alone = count == 1 and function.start_method != TEMPLATE
         if function.start_method != TEMPLATE:
             self._source: WorkerSource = ExecSource(function, host, early, count > 1)
-            self._collector = Collector(host, self._source, self._lanes, journal, is_alone)
         else:
-            from ..workers.template import TemplateSource  # most runs need not load these
-            from .template_keeper import TemplateKeeper
+            from ..workers.template import TemplateSource  # most runs need not load it
 
-            self._source = template = TemplateSource(function, host, journal, count > 1)
-            self._collector = Collector(host, template, self._lanes, journal, is_alone)
-            self._keeper = TemplateKeeper(template, function.settings, journal, self._collector.free)
-            self._collector.keeper = self._keeper
+            self._source = TemplateSource(function, host, journal, count > 1)
+        self._collector = Collector(host, self._source, self._lanes, journal, function.settings, is_alone)
+        self._keeper = self._collector.keeper
         self._lanes += (
             Lane(number, function, self._source, journal, self._streams, self.outcomes, self._collector.free)
             for number in range(count)
@@ -205,8 +197,7 @@ class Supervisor:
         if deadline is not None and (now := time.monotonic()) >= deadline:
             for lane in self._lanes:
                 lane.tell(lane.policy.tick)
-            if self._keeper is not None:
-                self._keeper.tick(now)
+            self._keeper.tick(now)
             self._collector.resume(now)
         self._heed_log()
         self._go_on()
@@ -221,7 +212,7 @@ class Supervisor:
     def close(self) -> None:
         """End the workers and all that they left. A process of our own has no child afterwards."""
         self.finish()
-        while not self.ended or not (self._keeper is None or self._keeper.ended):
+        while not self.ended or not self._keeper.ended:
             self.step()
         self._source.close()
         self._collector.end_all()
@@ -233,9 +224,7 @@ class Supervisor:
         """Return when `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
         if self._only_owner is not None and not self._collector.waiting:
             return self._only_owner.policy.deadline
-        due = [self._collector.deadline, *(lane.policy.deadline for lane in self._lanes)]
-        if self._keeper is not None:
-            due.append(self._keeper.deadline)
+        due = [self._collector.deadline, self._keeper.deadline, *(lane.policy.deadline for lane in self._lanes)]
         return min((each for each in due if each is not None), default=None)
 
     def _heed_log(self) -> None:
@@ -270,7 +259,7 @@ class Supervisor:
             for lane in self._lanes:
                 if not lane.policy.finishing:
                     lane.tell(lane.policy.finish)
-            if self._keeper is not None and self.ended:
+            if self.ended:
                 self._keeper.finish(at_once=self.in_a_hurry)
         elif self._ahead and self._begun:
             for lane in self._dispatcher.to_start():

@@ -31,7 +31,13 @@ class TemplateBusy(OSError):
 
 
 class WorkerSource:
-    """Where workers come from. A subclass that forks them from a process of its own answers for that, too."""
+    """Where workers come from. A subclass that forks them from a process of its own answers for that, too.
+
+    Attributes:
+        link: The conversation with the template that forks workers; None while there is no template.
+    """
+
+    link: Link | None = None
 
     @property
     def pid(self) -> int:
@@ -58,6 +64,9 @@ class WorkerSource:
 
     def bury(self, death: Death) -> None:
         """Let go of the child `pid`, which is dead and collected."""
+
+    def lose(self) -> None:
+        """Let go of a template that was killed and does not end."""
 
     def close(self) -> None:
         """End what was started and no worker needs."""

@@ -36,11 +36,7 @@ FAREWELL = 200
 
 
 class TemplateSource(WorkerSource, Observer):
-    """Forks workers from a template.
-
-    Attributes:
-        link: The conversation with the template; None while there is no template.
-    """
+    """Forks workers from a template."""
 
     def __init__(self, function: Function, host: Host, journal: Journal, several: bool) -> None:
         """Prepare to start a template, which the first worker needs.
@@ -54,7 +50,6 @@ class TemplateSource(WorkerSource, Observer):
         Raises:
             LocalProtocolError: As worker_hello.
         """
-        self.link: Link | None = None
         self._hello = worker_hello(function, several)
         self._template_hello = template_hello(function, several)
         self._function = function
