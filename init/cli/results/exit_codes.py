@@ -48,8 +48,5 @@ def worst(codes: Collection[int]) -> int:
 
     The first of these that is present: a code of ENDING_CODES, out of memory, death by a signal, a timeout, a failure.
     """
-    for code in (*ENDING_CODES, EXIT_OUT_OF_MEMORY):
-        if code in codes:
-            return code
-    signals = sorted(code for code in codes if code > 128)
-    return signals[0] if signals else EXIT_TIMED_OUT if EXIT_TIMED_OUT in codes else max(codes, default=0)
+    ranked = (*ENDING_CODES, EXIT_OUT_OF_MEMORY, *range(129, 256), EXIT_TIMED_OUT)
+    return next((code for code in ranked if code in codes), max(codes, default=0))

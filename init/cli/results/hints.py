@@ -138,13 +138,11 @@ def _of_event_form(message: str, code: str, options: RunOptions) -> str:
 def _of_order(message: str, code: str) -> str:
     found = _NO_ATTRIBUTE.search(message)
     owner, name = (found[1], found[2]) if found else ("", "")
-    swapped = "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
-    if found and owner != "Context" and re.search(rf"\b(?:context|ctx)\.{name}\b", code):
-        return swapped
-    if owner == "Context" and re.search(rf"\b(?:event|evt)\.{name}\b", code):
-        return swapped
-    if "'Context' object is not subscriptable" in message and _EVENT.search(code):
-        return swapped
+    wanted = "event|evt" if owner == "Context" else "context|ctx"
+    if (found and re.search(rf"\b(?:{wanted})\.{name}\b", code)) or (
+        "'Context' object is not subscriptable" in message and _EVENT.search(code)
+    ):
+        return "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
     return ""
 
 
