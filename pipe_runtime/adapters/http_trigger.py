@@ -71,22 +71,18 @@ def answer_of(platform: str, value: object) -> tuple[bytes, str, Http]:
 
 def _lambda_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
     headers = _joined((name.lower(), _utf8(value)) for name, value in http.get("headers", ()))
-    path, query, host = http.get("path") or "/", http.get("query", ""), headers.get("host", "localhost")
+    query = http.get("query", "")
     now = late.datetime.datetime.now(late.datetime.timezone.utc)
     text, is_base64 = _text(body)
     event: dict[str, object] = {
         "version": "2.0",
         "routeKey": "$default",
-        "rawPath": _unquoted(path),
+        "rawPath": _path(http),
         "rawQueryString": query,
         "headers": headers,
         "requestContext": {
-            "accountId": context.account_id,
+            **_about(http, headers, context),
             "apiId": "local",
-            "domainName": host,
-            "domainPrefix": host.partition(".")[0],
-            "http": {**_about(http, headers), "path": _unquoted(path)},
-            "requestId": context.aws_request_id,
             "routeKey": "$default",
             "stage": "$default",
             "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
@@ -106,36 +102,39 @@ def _lambda_event(http: Http, body: bytes, context: Context) -> dict[str, object
 def _fc_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
     headers = _joined((name, _utf8(value)) for name, value in http.get("headers", ()))
     lower = {name.lower(): value for name, value in headers.items()}
-    path, host = http.get("path") or "/", lower.get("host", "localhost")
     now = late.datetime.datetime.now(late.datetime.timezone.utc)
     text, is_base64 = _text(body)
     return {
         "version": "v1",
-        "rawPath": path,
+        "rawPath": http.get("path") or "/",
         "body": text,
         "isBase64Encoded": is_base64,
         "headers": headers,
         "queryParameters": _parameters(http.get("query", "")),
         "requestContext": {
-            "accountId": context.account_id,
-            "domainName": host,
-            "domainPrefix": host.partition(".")[0],
-            "http": {**_about(http, lower), "path": _unquoted(path)},
-            "requestId": context.request_id,
+            **_about(http, lower, context),
             "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "timeEpoch": str(int(now.timestamp() * 1000)),
         },
     }
 
 
-def _about(http: Http, headers: Mapping[str, str]) -> dict[str, object]:
-    """Return the fields about a request that both platforms have."""
+def _about(http: Http, headers: Mapping[str, str], context: Context) -> dict[str, object]:
+    """Return the fields of `requestContext` that both platforms have."""
     client = http.get("client") or ["127.0.0.1", 0]
+    host = headers.get("host", "localhost")
     return {
-        "method": http.get("method", "GET"),
-        "protocol": "HTTP/" + http.get("version", "1.1"),
-        "sourceIp": str(client[0]),
-        "userAgent": headers.get("user-agent", ""),
+        "accountId": context.account_id,
+        "domainName": host,
+        "domainPrefix": host.partition(".")[0],
+        "http": {
+            "method": http.get("method", "GET"),
+            "path": _path(http),
+            "protocol": "HTTP/" + http.get("version", "1.1"),
+            "sourceIp": str(client[0]),
+            "userAgent": headers.get("user-agent", ""),
+        },
+        "requestId": context.request_id,
     }
 
 
@@ -156,9 +155,9 @@ def _parameters(query: str) -> dict[str, str]:
     return _joined(late.urllib_parse.parse_qsl(query, keep_blank_values=True))
 
 
-def _unquoted(path: str) -> str:
-    text: str = late.urllib_parse.unquote(path) if "%" in path else path
-    return text
+def _path(http: Http) -> str:
+    path: str = http.get("path") or "/"
+    return late.urllib_parse.unquote(path) if "%" in path else path
 
 
 def _text(body: bytes) -> tuple[str, bool]:

@@ -225,15 +225,9 @@ def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
     count = positional(handler)
     if count >= 2:
         return handler
-    if count == 1:
 
-        def adapter(event: object, context: object) -> object:
-            return handler(event)
-
-    else:
-
-        def adapter(event: object, context: object) -> object:
-            return handler()
+    def adapter(event: object, context: object) -> object:
+        return handler(*(event, context)[:count])
 
     adapter.__dict__["__wrapped__"] = handler
     return adapter
