@@ -139,12 +139,10 @@ class Invoker:
 
     def _more_headers(self, exchange: Incoming) -> list[tuple[str, str]]:
         """Return the headers that the platform adds to an HTTP request."""
-        configuration = self._function.configuration
-        if configuration.platform != "fc":
-            return []
-        headers: list[tuple[str, str]] = namespace.own("call.platforms").fc_headers(
-            exchange.context, configuration.hooks
-        )
+        headers: list[tuple[str, str]] = []
+        if self._function.configuration.platform == "fc":
+            hooks = self._function.configuration.hooks
+            headers = namespace.own("call.platforms").fc_headers(exchange.context, hooks)
         return headers
 
 

@@ -265,28 +265,22 @@ class ForkServer:
     # Before the first fork
 
     def _warn_of_threads(self) -> None:
-        count, names = _threads()
+        module: Any = sys.modules.get("threading")
+        names = []
+        if module is not None and namespace.is_standard(namespace.spec_of(module)):
+            main = module.main_thread()
+            names = [ascii(thread.name)[1:-1] for thread in module.enumerate() if thread is not main]
+        try:
+            count = len(listdir("/proc/self/task")) - 1
+        except OSError:
+            count = len(names)
         if count:
-            known = f" ({', '.join(names)})" if names else ""
+            known = f" ({', '.join(names[:NAMED_THREADS])})" if names else ""
             self._process.log.write(
                 f"pipe_runtime: {count} thread{'s' * (count > 1)}{known} started while the function was loaded: "
                 "a forked worker has none of them; use pipe_runtime.after_fork",
                 NO_REQUEST,
             )
-
-
-def _threads() -> tuple[int, list[str]]:
-    """Return how many threads run besides this one, and the names of some of them."""
-    module: Any = sys.modules.get("threading")
-    known = []
-    if module is not None and namespace.is_standard(namespace.spec_of(module)):
-        main = module.main_thread()
-        known = [ascii(thread.name)[1:-1] for thread in module.enumerate() if thread is not main]
-    try:
-        count = len(listdir("/proc/self/task")) - 1
-    except OSError:
-        count = len(known)
-    return count, known[:NAMED_THREADS]
 
 
 def _close(descriptors: Sequence[int]) -> None:
