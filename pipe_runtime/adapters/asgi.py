@@ -38,10 +38,6 @@ __all__ = ["Lifespan", "LifespanFailed", "serve"]
 
 asyncio = late.asyncio
 
-# In 2.3 a send after a disconnect is ignored. From 2.4 on it raises OSError, and frameworks that are told 2.4 wait for
-# that instead of listening for http.disconnect.
-VERSIONS = {"version": "3.0", "spec_version": "2.3"}
-
 NO_EVENT = b"{}"
 """The event of a request whose caller gave none. To an application that is the same as no body."""
 
@@ -134,7 +130,9 @@ def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     client = http.get("client")
     return {
         "type": "http",
-        "asgi": dict(VERSIONS),
+        # In 2.3 a send after a disconnect is ignored. From 2.4 on it raises OSError, and frameworks that are told
+        # 2.4 wait for that instead of listening for http.disconnect.
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": http.get("version", "1.1"),
         "method": http.get("method", "GET").upper(),
         "scheme": scheme,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 asyncio = late.asyncio
 
-VERSIONS = {"version": "3.0", "spec_version": "2.0"}
-
 
 class LifespanFailed(RuntimeError):
     """An application has said that its startup or shutdown failed, or has ended in a way that says so."""
@@ -109,7 +107,7 @@ class Lifespan:
         raise LifespanFailed(f"{text}: {failure}" if failure else text) from self._error
 
     async def _run(self) -> None:
-        scope = {"type": "lifespan", "asgi": dict(VERSIONS), "state": self._state}
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
         try:
             await self._app(scope, self._receive, self._send)
         except (asyncio.CancelledError, GeneratorExit):

@@ -25,8 +25,9 @@ class Contexts:
         self._log = log
         self._tags: ContextVar[Tag] = late._contextvars.ContextVar("pipe_runtime.request", default=NO_REQUEST)
         self._running = {0}  # the ids that a line may have
-        # Tag, stream and thread of the text that was sent last, if its line is open.
-        self._open: tuple[Tag, str, int] | None = None
+        # The tag of the text that was sent last, and whose it is, if its line is open. Texts of one line have the same
+        # request, stream and thread.
+        self._open: tuple[Tag, tuple[int, str, str, int]] | None = None
 
     def enter(self, tag: Tag) -> Token[Tag]:
         """Let what this context and its copies write belong to `tag`."""
@@ -64,15 +65,15 @@ class Contexts:
 
     def print(self, stream: str, tag: Tag, text: bytes, line_break: bytes) -> None:
         """Write printed lines where another context may have begun a line of the same id and stream."""
-        log, writer = self._log, (tag, stream, get_ident())
+        log, writer = self._log, (tag.id, tag.request_id, stream, get_ident())
         with log.lock:
-            goes_on = self._open is not None and _is_same(self._open, writer)
+            goes_on = self._open is not None and self._open[1] == writer
             if not goes_on:
                 self._end_open_line()
             if log.forked and tag.request_id:  # no frame says whose line it is
                 name = f"{tag.request_id}\t".encode("utf-8", "backslashreplace")
                 text = (b"" if goes_on else name) + text.replace(b"\n", b"\n" + name)
-            self._open = None if line_break else writer
+            self._open = None if line_break else (tag, writer)
             log.post(tag, {"stream": stream}, text, line_break)
 
     def end_open_line(self, id: int | None = None) -> None:
@@ -85,14 +86,9 @@ class Contexts:
     def _end_open_line(self) -> None:
         """Prevent what is sent next from being taken for the rest of another context's line."""
         if self._open is not None:
-            (tag, stream, _), self._open = self._open, None
+            (tag, (_, _, stream, _)), self._open = self._open, None
             self._log.post(tag, {"stream": stream}, b"")
 
     def restart(self) -> None:
         """Forget the open line, in a forked child."""
         self._open = None
-
-
-def _is_same(one: tuple[Tag, str, int], other: tuple[Tag, str, int]) -> bool:
-    """Return whether two texts may belong to one line: same thread, same stream, same request."""
-    return one[1:] == other[1:] and one[0].id == other[0].id and one[0].request_id == other[0].request_id
