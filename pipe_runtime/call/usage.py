@@ -1,6 +1,6 @@
-"""Measure what a request costs this process in time, CPU time and memory, and tell which limit an exception stands for.
+"""Measure what a request costs this process in time, CPU time and memory.
 
-It also sets the limits that a forked worker does not inherit. This module must not know frames or handlers.
+This module must not know frames, handlers or limits.
 """
 
 from __future__ import annotations
@@ -8,27 +8,12 @@ from __future__ import annotations
 # These names, and not the attributes of `os`: the function may replace those.
 from os import O_CLOEXEC, O_RDONLY, close, read
 from os import open as open_file
-from resource import (
-    RLIM_INFINITY,
-    RLIMIT_CPU,
-    RLIMIT_DATA,
-    RLIMIT_FSIZE,
-    RLIMIT_NOFILE,
-    RLIMIT_STACK,
-    RUSAGE_SELF,
-    getrlimit,
-    getrusage,
-    setrlimit,
-)
+from resource import RUSAGE_SELF, getrusage
 from time import perf_counter_ns, process_time_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resource import struct_rusage
-    from types import CodeType
-
-CPU_GRACE = 1
-"""Seconds of CPU time between the signal that can be caught and the one that cannot."""
 
 LONGEST_US = 2**63 - 1
 """The largest duration that fits into a head. A function may have replaced the clocks."""
@@ -70,76 +55,12 @@ class Meter:
         if peak <= self._at_start:
             faults = usage.ru_minflt + usage.ru_majflt
             if faults != self._faults:
-                self._faults, self._peak = faults, _status(b"VmHWM:")  # the most that was resident
+                self._faults, self._peak = faults, status_figure(b"VmHWM:")  # the most that was resident
             peak = self._peak or peak
         return peak * 1024
 
 
-_EAGAIN, _ENOMEM, _EMFILE, _EFBIG = 11, 12, 24, 27
-"""Linux's numbers on every machine that Python runs on. An `errno` in sys.modules may be the function's own."""
-
-_FORKS = frozenset(("fork", "forkpty", "fork_exec", "_fork_exec", "posix_spawn", "posix_spawnp"))
-"""Calls that need a process: those of os, and those that subprocess uses."""
-
-_NO_THREAD = "can't start new thread"
-"""What Python says if pthread_create(3) fails, whether for want of a process or of memory for a stack."""
-
-_THREAD_STACK = 8 * 1024 * 1024
-"""Bytes that glibc reserves for a thread at most, if RLIMIT_STACK is unlimited."""
-
-
-def limit_of(error: BaseException, code: CodeType | None) -> dict[str, object] | None:
-    """Return the limit that an exception stands for, as ERROR's `limit`; None if there is none, or if it is unclear.
-
-    It opens no file if descriptors have run out.
-
-    Args:
-        error: The exception.
-        code: The code of the innermost call.
-    """
-    if isinstance(error, MemoryError):
-        return _limit("memory", RLIMIT_DATA)
-    if isinstance(error, OSError):
-        number = error.errno
-        if number == _EMFILE:
-            limit = _limit("open_files", RLIMIT_NOFILE)
-            return limit and {**limit, "peak": limit["value"]}
-        if number == _EFBIG:
-            return _limit("file_size", RLIMIT_FSIZE)
-        if number == _ENOMEM:
-            return _limit("memory", RLIMIT_DATA)
-        forks = code is not None and not _FORKS.isdisjoint(code.co_names)
-        return {"name": "pids"} if number == _EAGAIN and forks else None
-    return _no_thread() if isinstance(error, RuntimeError) and error.args == (_NO_THREAD,) else None
-
-
-def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
-    """Set limits of this process, unless lower ones are set already. None leaves a limit as it is."""
-    for which, value, beyond in ((RLIMIT_CPU, cpu_seconds, CPU_GRACE), (RLIMIT_NOFILE, open_files, 0)):
-        if value is not None:
-            hard = getrlimit(which)[1]
-            allowed = value + beyond if hard == RLIM_INFINITY else min(value + beyond, hard)
-            setrlimit(which, (min(value, allowed), allowed))
-
-
-def _no_thread() -> dict[str, object] | None:
-    """Return why pthread_create(3) has failed. EAGAIN stands for a refused process and for no room for a stack."""
-    memory = _limit("memory", RLIMIT_DATA)
-    if memory is None:
-        return {"name": "pids"}
-    data, stack = _status(b"VmData:"), getrlimit(RLIMIT_STACK)[0]  # what RLIMIT_DATA counts
-    if not data:
-        return None
-    needed = _THREAD_STACK if stack == RLIM_INFINITY else stack
-    return memory if data * 1024 + needed > getrlimit(RLIMIT_DATA)[0] else {"name": "pids"}
-
-
-def _limit(name: str, resource: int) -> dict[str, object] | None:
-    value = getrlimit(resource)[0]
-    return None if value == RLIM_INFINITY else {"name": name, "value": value}
-
-
-def _status(name: bytes) -> int:
+def status_figure(name: bytes) -> int:
     """Return a figure in KiB of proc(5)'s status, 0 if it cannot be read."""
     try:
         status = open_file("/proc/self/status", O_RDONLY | O_CLOEXEC)

@@ -48,7 +48,7 @@ BEFORE_READY = {
     "pipe_runtime",
     *(f"pipe_runtime.{room}" for room in ("call", "io", "load", "log", "serve", "wire")),
     *(f"pipe_runtime.wire.{name}" for name in ("connection", "errors", "frames", "messages")),
-    *(f"pipe_runtime.call.{name}" for name in ("codec", "context", "faults", "usage")),
+    *(f"pipe_runtime.call.{name}" for name in ("codec", "context", "faults", "limits", "usage")),
     *(f"pipe_runtime.io.{name}" for name in ("outbox", "signal_guard", "stdio")),
     "pipe_runtime.load.handler",
     "pipe_runtime.log.writer",

@@ -41,7 +41,7 @@ def test_peak_is_not_that_of_a_larger_parent() -> None:
 def test_high_water_mark_is_the_kernels() -> None:
     with open("/proc/self/status", encoding="ascii") as status:
         [line] = [line for line in status if line.startswith("VmHWM:")]
-    assert usage._status(b"VmHWM:") >= int(line.split()[1]) > 0
+    assert usage.status_figure(b"VmHWM:") >= int(line.split()[1]) > 0
 
 
 def test_without_proc_there_is_still_a_figure() -> None:
@@ -105,7 +105,7 @@ def behind(code: str, *limits: str) -> object:
         for name, value in (each.split("=") for each in limits)
     )
     program = (
-        "import os, errno, resource, _thread\nfrom pipe_runtime.call import faults, usage\n"
+        "import os, errno, resource, _thread\nfrom pipe_runtime.call import faults\n"
         f"{set_limits}{code}\nprint(repr(faults.describe(error).get('limit')))"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, env=unmeasured(), cwd="/")
