@@ -62,7 +62,7 @@ class Link:
         self._poller = poller
         self._observer = observer
         self._heard = True
-        self._out: deque[bytes | memoryview] = deque()
+        self._out: deque[memoryview] = deque()
         self._writing = False  # the poller waits until the process reads
         for descriptor in (pipes.answers, pipes.log, pipes.dump):  # the answers first: see _read_answers
             poller.add(descriptor, owner=self)
@@ -96,7 +96,16 @@ class Link:
         Raises:
             LocalProtocolError: As Connection.send.
         """
-        self._out.append(self.connection.send(kind, id, metadata, payload, trusted))
+        data = self.connection.send(kind, id, metadata, payload, trusted)
+        written = 0
+        if not self._out:
+            try:
+                written = os.write(self.pipes.requests, data)
+            except (BlockingIOError, BrokenPipeError):
+                written = 0  # `flush` finds out which
+            if written == len(data):
+                return
+        self._out.append(memoryview(data)[written:])
         self.flush()
 
     @property
@@ -113,7 +122,7 @@ class Link:
                 if written == len(out[0]):
                     out.popleft()
                 else:
-                    out[0] = memoryview(out[0])[written:]
+                    out[0] = out[0][written:]
         except BlockingIOError:
             pass  # the rest waits
         except BrokenPipeError:
@@ -141,6 +150,7 @@ class Link:
         """Send STOP. The process's input ends once it has read what was sent before."""
         self.stopping = True
         self.send(STOP)
+        self.flush()
 
     def end_input(self) -> None:
         """Close the process's input now. The process can still read what the pipe holds."""
