@@ -46,6 +46,7 @@ numbers without any items turn 5 KiB of head into 70 MiB of memory."""
 _LENGTHS = Struct(">II")
 _pack_lengths, _unpack_lengths = _LENGTHS.pack, _LENGTHS.unpack_from
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
+_PLAIN = _SCALARS | {dict, list}
 _SHOWN = 32
 
 
@@ -116,14 +117,15 @@ class FrameReader:
     """Cuts a byte stream into frames. It buffers at most one frame and what was fed after it.
 
     Args:
-        check: Called with the kind and the metadata of each frame. It raises ProtocolError if they do not go together,
-            or if check_plain refuses the metadata.
+        check: Called with the kind and the metadata of each frame. It raises ProtocolError if they do not go together.
+            It returns whether each key is a str and each value a str or an int. Then unpacking cannot have hidden
+            anything except a duplicate key.
 
     Attributes:
         max_frame: The largest frame length to accept, in bytes. It may change between frames.
     """
 
-    def __init__(self, check: Callable[[int, dict[str, Any]], None]) -> None:
+    def __init__(self, check: Callable[[int, dict[str, Any]], bool] = lambda kind, metadata: False) -> None:
         self.max_frame = MAX_FRAME
         self._check = check
         self._buffer: bytes | bytearray = b""
@@ -159,7 +161,10 @@ class FrameReader:
                 lengths say so, before the rest arrives.
         """
         if data:
-            self.feed(data)
+            if self._start == len(self._buffer):  # as `feed`, in the usual case
+                self._buffer, self._start = data, 0
+            else:
+                self.feed(data)
         buffer, start = self._buffer, self._start
         available = len(buffer) - start
         if available < 8:
@@ -179,15 +184,38 @@ class FrameReader:
             head = bytes(buffer[start + 8 : head_end])
             with memoryview(buffer) as view:  # one copy of a large payload, not two
                 payload = bytes(view[head_end:end])
-        kind, id, metadata = _parts(head)
-        self._check(kind, metadata)
-        if self._pack((kind, id, metadata)) != head:  # not msgpack's shortest form, or a key that came twice
-            _unpack(head, object_pairs_hook=_without_duplicates)
+        try:
+            kind, id, metadata = unpackb(head, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
+            is_head = type(kind) is int and type(id) is int and kind >= 0 and id >= 0 and type(metadata) is dict
+        except Exception:  # msgpack's two implementations raise a dozen types for hostile bytes
+            is_head = False
+        if not is_head:
+            raise _fault_of(head)
+        try:
+            if not self._check(kind, metadata) or _entries(head) != len(metadata):
+                self._look_again(head, [kind, id, metadata])
+        except ProtocolError:
+            self._look_again(head, [kind, id, metadata])  # a fault of the head itself is reported first
+            raise
         if available == 4 + length:
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
         else:
             self._start = end
         return Frame(kind, id, metadata, payload)
+
+    def _look_again(self, head: bytes, parts: list[Any]) -> None:
+        """Refuse a head with a fault that unpacking does not show.
+
+        Raises:
+            ProtocolError: There is a key twice, a key that is no string, or an extension type.
+        """
+        try:
+            is_odd = 0xFF in head or 0xC4 in head or (len(head) > 255 and _long_binary(head))
+            is_odd = is_odd or self._pack(parts) != head
+        except Exception:  # msgpack again; a head that cannot be packed is not valid
+            is_odd = True
+        if is_odd:  # not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's
+            _unpack(head, list_hook=_plain_list, object_pairs_hook=_plain_map)
 
     def _check_lengths(self, length: int, head_length: int) -> None:
         self._check_length(length)
@@ -216,17 +244,37 @@ def _unpack(data: bytes, **hooks: Any) -> Any:
         raise ProtocolError(f"a head that is not msgpack: {str(error) or type(error).__name__}") from None
 
 
-def _parts(data: bytes) -> tuple[int, int, dict[str, Any]]:
-    """Return a head's kind, id and metadata. The metadata is not checked yet."""
-    head = _unpack(data)
+def _fault_of(data: bytes) -> ProtocolError:
+    """Return what is wrong with a head that is not an array of two unsigned integers and a map."""
+    try:
+        head = _unpack(data)
+    except ProtocolError as error:
+        return error
     if type(head) is not list or len(head) != 3:
-        raise ProtocolError("a head that is not an array of three")
-    kind, id, metadata = head
+        return ProtocolError("a head that is not an array of three")
+    kind, id, _ = head
     if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
-        raise ProtocolError("a head whose kind and id are not unsigned integers")
-    if type(metadata) is not dict:
-        raise ProtocolError("a head whose metadata is not a map")
-    return kind, id, metadata
+        return ProtocolError("a head whose kind and id are not unsigned integers")
+    return ProtocolError("a head whose metadata is not a map")
+
+
+def _entries(data: bytes) -> int:
+    """Return how many entries a head says that its metadata has; -1 unless that is quickly told.
+
+    If there are more than in the map that it was unpacked to, a key has come twice.
+    """
+    if data[0] != 0x93 or data[1] >= 0x80:
+        return -1
+    id = data[2]
+    entries = data[3 if id < 0x80 else _AFTER_ID[id & 3]] - 0x80
+    return entries if entries < 16 else -1
+
+
+_AFTER_ID = (4, 5, 7, 11)
+"""Where the metadata begins in a head whose kind takes one byte, by the two low bits of the byte before its id.
+
+In msgpack, uint 8, 16, 32 and 64 are 0xCC to 0xCF; int 8, 16, 32 and 64 are 0xD0 to 0xD3.
+"""
 
 
 def check_plain(value: Any, depth: int = 3) -> None:
@@ -258,13 +306,29 @@ def check_plain(value: Any, depth: int = 3) -> None:
         check_plain(item, depth + 1)
 
 
+def _long_binary(data: bytes) -> bool:
+    """Return whether a binary of 256 bytes or more, which may be a key, can be in a head."""
+    return 0xC5 in data or 0xC6 in data
+
+
 def _no_extension(code: int, data: bytes) -> Any:
     raise ProtocolError("a head with an extension type")
 
 
-def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _plain_list(items: list[Any]) -> list[Any]:
+    for item in items:
+        if type(item) not in _PLAIN:
+            raise ProtocolError("a head with an extension type")
+    return items
+
+
+def _plain_map(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in pairs:  # a list from msgpack's C code, a generator from its Python code
+        if type(key) is not str:
+            raise ProtocolError("a head with a map key that is not a string")
+        if type(value) not in _PLAIN:
+            raise ProtocolError("a head with an extension type")
         if key in result:
             raise ProtocolError("a head with a duplicate key")
         result[key] = value

@@ -136,10 +136,13 @@ REQUIRED: dict[int, tuple[str, ...]] = {
 }
 
 
-def check(kind: int, metadata: Mapping[str, Any]) -> None:
+def check(kind: int, metadata: Mapping[str, Any]) -> bool:
     """Check that `kind` is known, and that every key that it knows has the right type.
 
     Unknown keys pass, with any value that a head may hold (frames.check_plain).
+
+    Returns:
+        Whether there are no unknown keys, and each value is a str or an int, as FrameReader asks.
 
     Raises:
         ProtocolError: The kind is unknown, or a field is wrong or missing.
@@ -147,13 +150,16 @@ def check(kind: int, metadata: Mapping[str, Any]) -> None:
     fields = FIELDS.get(kind)
     if fields is None:
         raise ProtocolError(f"a frame of kind {kind}, which version {VERSION} does not allow here")
+    plain = True
     for key, value in metadata.items():
         found = type(value)
         if found is not fields.get(key) or not (found is str or (found is int and value >= 0)):
             _check_field(kind, fields.get(key), key, value)
+            plain = False
     for key in REQUIRED.get(kind, ()):
         if key not in metadata:
             raise ProtocolError(f"{NAMES[kind]} without {key}")
+    return plain
 
 
 def _check_field(kind: int, wanted: type | None, key: Any, value: Any) -> None:

@@ -38,7 +38,6 @@ from pipe_runtime.wire.messages import (
     READY,
     RESULT,
     STOP,
-    check,
 )
 from pipe_testing.conversation import METADATA, PAYLOAD, streams
 
@@ -68,7 +67,7 @@ class Walk:
         self.sides = {INIT: Connection(INIT), RUNTIME: Connection(RUNTIME)}
         self.bytes: dict[str, bytes] = {INIT: b"", RUNTIME: b""}
         self.sent: dict[str, list[Frame]] = {INIT: [], RUNTIME: []}
-        self.wire = {INIT: FrameReader(check), RUNTIME: FrameReader(check)}
+        self.wire = {INIT: FrameReader(), RUNTIME: FrameReader()}
         self.granted = {INIT: 0, RUNTIME: 0}
         self.given: dict[str, Counter[int]] = {INIT: Counter(), RUNTIME: Counter()}
         self.spent: dict[str, Counter[int]] = {INIT: Counter(), RUNTIME: Counter()}
