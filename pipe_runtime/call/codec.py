@@ -72,6 +72,8 @@ class _NotQuick(TypeError):
 # Loaded at first use, because a start that needs no json must not wait for it. Kept here, because looking it up again
 # costs more than encoding a small result.
 _json_decode: Callable[[str], object] | None = None
+# JSONDecoder looks for spaces around a value with two regular expressions, which cost more than a small value itself.
+_json_scan: Callable[[str, int], tuple[object, int]] | None = None
 # JSONEncoder makes a C encoder for every value, which costs more than a small value itself. So this module keeps them.
 # An encoder marks the containers that it is in, so two threads cannot share one. Each use takes one out of the list.
 _json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
@@ -181,9 +183,13 @@ def _unmarshal_fault(why: str) -> Fault:
 
 
 def _decode_json(text: str) -> object:
-    if _json_decode is None:
+    if _json_scan is None:
         _load_json()
-    return _json_decode(text)  # type: ignore[misc]
+    try:
+        value, end = _json_scan(text, 0)  # type: ignore[misc]
+    except StopIteration:  # no value begins here; a space may
+        end = -1
+    return value if end == len(text) else _json_decode(text)  # type: ignore[misc]
 
 
 def _encode_json(value: object) -> bytes:
@@ -241,8 +247,9 @@ def _is_plain(kind: type) -> bool:
 
 
 def _load_json() -> None:
-    global _json_decode
-    _json_decode = late.json.JSONDecoder().decode
+    global _json_decode, _json_scan
+    decoder = late.json.JSONDecoder()
+    _json_decode, _json_scan = decoder.decode, decoder.scan_once
 
 
 def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
