@@ -65,14 +65,19 @@ def test_arrows_point_one_way(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_follow_the_arrows(package: str) -> None:
-    wrong = []
+    wrong, walked = [], set()
     for found in own_imports(package):
         if not within(found.target, package):
             continue
         importer, target = room_of(found.importer), room_of(found.target)
-        if target not in ("__init__", importer) and target not in arrows(package)[importer]:
+        if target in ("__init__", importer):
+            continue
+        walked.add((importer, target))
+        if target not in arrows(package)[importer]:
             wrong.append(f"{found} ({importer} -> {target})")
     assert not wrong
+    drawn = {(room, target) for room, targets in arrows(package).items() for target in targets}
+    assert drawn == walked, f"unused arrows: {sorted(drawn - walked)}"
 
 
 def test_the_runtime_does_not_know_the_init() -> None:
