@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from .. import namespace
+from ..namespace import late
 from . import faults
 
 TYPE_CHECKING = False
@@ -29,6 +30,9 @@ _WAITING = {
 }
 """{type: the attributes with its frame and with what it waits for}."""
 
+_STEPS = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
+"""Built-in types that step through a coroutine or an asynchronous generator. They do not name it."""
+
 
 def of_thread(thread: int) -> list[StackEntry]:
     """Return the calls of the function's code in a thread, most recent last."""
@@ -45,6 +49,9 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
     calls: list[tuple[Any, int]] = []
     for _ in range(DEPTH):
         name = type(coroutine).__name__
+        if name in _STEPS:
+            coroutine = _stepped_through(coroutine)
+            continue
         if name not in _WAITING:
             break
         frame, awaited = (getattr(coroutine, attribute) for attribute in _WAITING[name])
@@ -52,6 +59,14 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
             calls.append((frame, frame.f_lineno))
         coroutine = awaited
     return faults.stack_of(namespace.without_own(calls), KEPT)
+
+
+def _stepped_through(step: Any) -> Any:
+    """Return what an `async for` or an `anext` waits in. Only the garbage collector knows it."""
+    for found in late.gc.get_referents(step):
+        if type(found).__name__ in (*_WAITING, *_STEPS):
+            return found
+    return None
 
 
 def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ import os, signal, sys
 from pipe_init import __main__, entry, module_path
 def interrupted(*_):
     os.kill(os.getpid(), {number})
-    print("still there")
+    print("still there", flush=True)
 {module}.{step} = interrupted
 sys.argv[1:] = {arguments}
 __main__.main()
