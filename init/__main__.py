@@ -30,10 +30,12 @@ def main(before: "set[int] | None" = None) -> None:
     from .kernel import shortage  # now, while there are descriptors and memory to load it
 
     try:
+        import os
+
         from . import entry
 
         # click has flushed what it wrote. To take the interpreter down would take longer than a small function.
-        posix._exit(entry.run(sys.argv[1:], before))
+        os._exit(entry.run(sys.argv[1:], before))
     except (ImportError, MemoryError, OSError, SystemError) as error:
         shortage.end(error, sys.argv[1:])
 
