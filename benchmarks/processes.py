@@ -119,7 +119,7 @@ def function(**changes: object) -> Function:
 def forks(count: int) -> list[float]:
     """Return the nanoseconds from the request for a worker to its READY, for one worker after the other."""
     plain = function()
-    template = TemplateSocket.start(plain.command, plain.environment)
+    template = TemplateSocket(plain.command, plain.environment)
     readiness.until_ready(template.process, template_hello(plain), LIMIT)
     hello, times = worker_hello(plain), []
     for ticket in range(1, count + 1):
