@@ -118,19 +118,19 @@ def report_line(style: str, request_id: str, measured: Mapping[str, int], memory
         measured[key] / 1000 if key in measured else None for key in ("duration_us", "cpu_us", "init_us")
     )
     metrics = (
-        ("durationMs", "Duration", duration),
-        ("billedDurationMs", "Billed Duration", None if duration is None else math.ceil(duration)),
-        ("memorySizeMB", "Memory Size", memory_mb),
-        ("maxMemoryUsedMB", "Max Memory Used", _megabytes(measured)),
-        ("cpuMs", "CPU Time", cpu),
-        ("initDurationMs", "Init Duration", init),
-    )
-    known = [(name, label, value) for name, label, value in metrics if value is not None]
+        (2, "memorySizeMB", "Memory Size", memory_mb),
+        (0, "durationMs", "Duration", duration),
+        (4, "cpuMs", "CPU Time", cpu),
+        (5, "initDurationMs", "Init Duration", init),
+        (1, "billedDurationMs", "Billed Duration", None if duration is None else math.ceil(duration)),
+        (3, "maxMemoryUsedMB", "Max Memory Used", _megabytes(measured)),
+    )  # in the order of the JSON record, each with its place in the text
+    known = [(place, name, label, value) for place, name, label, value in metrics if value is not None]
     if style not in ("fc", "lambda"):
-        rounded = {name: round(value, 3) for name, _, value in known}
+        rounded = {name: round(value, 3) for _, name, _, value in known}
         return _record(style, "platform.report", {"requestId": request_id, "metrics": rounded})
     fields = [f"REPORT RequestId: {request_id}"]
-    for name, label, value in known:
+    for _, name, label, value in sorted(known):
         shown = f"{value:.2f}" if isinstance(value, float) else str(value)
         fields.append(f"{label}: {shown} {'MB' if name.endswith('MB') else 'ms'}")
     return "\t".join(fields) + "\t"

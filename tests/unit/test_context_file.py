@@ -139,10 +139,12 @@ def test_a_pipe(tmp_path: Path) -> None:
         ({"retry_count": 2**64}, "'retry_count' is not an integer"),
         ({"retry_count": True}, "'retry_count' is not an integer"),
         ({"retry_count": 1.0}, "'retry_count' is not an integer"),
-        ({"version": "1\nREPORT"}, "'version' has a control character in it."),
+        ({"version": "1\nREPORT"}, "'version' is not a text of printable characters."),
+        ({"arn": "a\nb"}, "'arn' has a control character in it."),
+        ({"service": {"name": "a\0b"}}, "'service.name' has a control character in it."),
         ({"version": "1\u2028REPORT"}, "'version' is not a text of printable characters."),
         ({"version": ""}, "'version' is not a text of printable characters."),
-        ({"request_id": "\x1b[2J"}, "'request_id' has a control character in it."),
+        ({"request_id": "\x1b[2J"}, "'request_id' is not a text of printable characters."),
         ({"request_id": ""}, "'request_id' is not a text of printable characters."),
         ({"name": "\ud800"}, "'name' has a number, a text or a depth that the protocol cannot carry."),
         ({"identity": {"\ud800": 1}}, "'identity' has a number, a text or a depth"),
@@ -155,6 +157,12 @@ def test_what_is_wrong(file: Path, content: Any, says: str) -> None:
     message = refused(file, content)
     assert message.startswith(says)
     assert "s3cret" not in message
+
+
+def test_texts_about_the_request_may_have_control_characters(file: Path) -> None:
+    given = {"trace": "a\tb", "tenant_id": "a\nb", "tracing": {"span_context": "a\x7f"}, "client_context": {"a": "\0"}}
+    file.write_text(json.dumps(given))
+    assert read_context_file(str(file)) == ({}, given)
 
 
 def test_no_stdin() -> None:

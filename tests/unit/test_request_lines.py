@@ -86,17 +86,16 @@ class TestReport:
         assert record(report_line("json", ID, {}, 128), "platform.report")["metrics"] == {"memorySizeMB": 128}
 
     def test_json(self) -> None:
-        assert record(report_line("json", ID, self.MEASURED, 128), "platform.report") == {
-            "requestId": ID,
-            "metrics": {
-                "memorySizeMB": 128,
-                "durationMs": 2.599,
-                "cpuMs": 1.204,
-                "initDurationMs": 41.25,
-                "billedDurationMs": 3,
-                "maxMemoryUsedMB": 81,
-            },
-        }
+        written = record(report_line("json", ID, self.MEASURED, 128), "platform.report")
+        assert written["requestId"] == ID
+        assert list(written["metrics"].items()) == [
+            ("memorySizeMB", 128),
+            ("durationMs", 2.599),
+            ("cpuMs", 1.204),
+            ("initDurationMs", 41.25),
+            ("billedDurationMs", 3),
+            ("maxMemoryUsedMB", 81),
+        ]
 
     @pytest.mark.parametrize(
         ("failed", "measured", "limit_mb", "line"),

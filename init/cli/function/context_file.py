@@ -65,9 +65,6 @@ def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if key in given:
             raise click.UsageError(f"{where}: {key!r} is not for the file; it is what {option} says.")
     _check_map(given, {**FUNCTION_KEYS, **REQUEST_KEYS}, "", where)
-    for key in _PRINTED:
-        if key in given and not (given[key] and given[key].isprintable()):
-            raise click.UsageError(f"{where}: {key!r} is not a text of printable characters.")
     for key, value in given.items():
         if _cannot_be_packed(value):
             raise click.UsageError(f"{where}: {key!r} has a number, a text or a depth that the protocol cannot carry.")
@@ -116,7 +113,9 @@ def _check_map(given: Mapping[str, Any], keys: Mapping[str, Any], prefix: str, w
         kind = dict if isinstance(wanted, Mapping) else wanted
         if type(value) is not kind or (type(value) is int and not 0 <= value < 2**64):
             raise click.UsageError(f"{where}: {name!r} is not {_KINDS[kind]}.")
-        if isinstance(value, str) and _CONTROL.search(value):
+        if isinstance(value, str) and name in _PRINTED and not (value and value.isprintable()):
+            raise click.UsageError(f"{where}: {name!r} is not a text of printable characters.")
+        if isinstance(value, str) and _CONTROL.search(value) and name.partition(".")[0] in FUNCTION_KEYS:
             raise click.UsageError(f"{where}: {name!r} has a control character in it.")
         if isinstance(wanted, Mapping):
             _check_map(value, wanted, f"{name}.", where)
