@@ -1,9 +1,8 @@
 """Reset in a template the process settings that the function has changed, and restore them in each worker.
 
 While a module is loaded, it may ignore or collect children, block signals, start timers or adopt orphans. In the
-process that forks workers, such a setting would hide a worker's death from the init, or end the template. A signal
-action that code in C has set, past Python, is reset for SIGCHLD and not restored. This module must not know sockets
-or frames.
+process that forks workers, such a setting would hide a worker's death from the init, or end the template. This module
+must not know sockets or frames.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from __future__ import annotations
 import _signal
 import sys
 
-# These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
+# These names, and not the modules' attributes: the function may replace those (gevent and eventlet do).
+from faulthandler import register, unregister
 from os import fork
 
 from ..namespace import late
@@ -50,11 +50,14 @@ class ProcessState:
         """Save the function's settings and reset them. The template calls it once, after loading the function."""
         self._timers = [_signal.setitimer(which, 0.0) for which in _TIMERS]
         self._wakeup = _signal.set_wakeup_fd(-1)
-        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGCHLD,))
         if self._libc is None and any(name in sys.modules for name in _CALLS_C):
             self._libc = late.ctypes.CDLL(None)
         actions: list[tuple[int, Any, Any]] = [(number, own, _signal.getsignal(number)) for number, own in self._own]
         self._actions = [(number, own, action) for number, own, action in actions if action is not own]
+        # Code in C may have set an action that Python does not know of. register() keeps it, and unregister() restores
+        # it. The handler that register() sets is replaced at once.
+        register(_signal.SIGCHLD, file=2)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         self.keep()
 
@@ -69,6 +72,8 @@ class ProcessState:
 
     def give_back(self) -> None:
         """Restore the function's settings in a worker, except those that its fork hooks have just changed."""
+        if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_DFL:
+            unregister(_signal.SIGCHLD)
         for number, own, action in self._actions:
             if _signal.getsignal(number) is own:
                 _signal.signal(number, action)

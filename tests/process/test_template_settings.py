@@ -57,6 +57,7 @@ HARMS = {
     "nothing": "",
     "children ignored": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
     "children ignored below Python": LIBC + "libc.signal(17, ctypes.c_void_p(1))\n",
+    "children handled below Python": LIBC + "libc.signal(17, libc.abs)\n",
     "children ignored in every fork": """
 import os, signal
 os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
@@ -130,9 +131,7 @@ def test_a_death_is_seen_whatever_the_function_has_set(tmp_path: Path, harm: str
     assert "pipe-init:" not in log
 
 
-@pytest.mark.parametrize(
-    "harm", [harm for name, harm in HARMS.items() if name not in ("calls replaced", "children ignored below Python")]
-)
+@pytest.mark.parametrize("harm", [harm for name, harm in HARMS.items() if name != "calls replaced"])
 def test_a_worker_has_the_functions_settings_as_an_executed_one(tmp_path: Path, harm: str) -> None:
     (tmp_path / "index.py").write_text(harm + STATE)
     with Driven(tmp_path, launch.start(launch.runtime_command(launch.this_python()), dict(os.environ))) as worker:
