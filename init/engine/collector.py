@@ -9,15 +9,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from signal import SIGKILL
 
 from ..kernel.death import Death
 from ..kernel.host import Host
 from ..log.journal import Journal
 from ..model import Settings
-from ..policy.actions import Action, Lose, Signal, Stop, Sweep
-from ..policy.policy import Policy
+from ..policy.actions import Action, Lose, Signal, Sweep
+from ..policy.ladder import Ladder, Phase
 from ..workers.child import Child
 from ..workers.sources import WorkerSource
 from .lane import Lane
@@ -26,11 +25,10 @@ SWEEP_SECONDS = 1.0
 """How long a lane waits, at most, for the end of what its worker left behind."""
 
 
-class TemplateKeeper:
-    """Ends a template once no worker is wanted any more, by the same policy that ends a worker.
+class TemplateKeeper(Ladder):
+    """Ends a template once no worker is wanted any more.
 
-    A template serves no request, so its policy knows none. While workers are wanted, their own policies end a template
-    that hangs.
+    While workers are wanted, their policies end a template that hangs.
     """
 
     def __init__(self, source: WorkerSource, settings: Settings, free: Callable[[Child], object]) -> None:
@@ -41,15 +39,9 @@ class TemplateKeeper:
             settings: Those of the function's workers.
             free: Kills what keeps a killed template from ending.
         """
+        super().__init__(settings)
         self._source = source
         self._free = free
-        # The end of its input is all that a template is told. After the grace time SIGTERM would add nothing.
-        self._policy = Policy(replace(settings, prestart=True, stop_timeout=settings.grace, grace=0.0))
-
-    @property
-    def deadline(self) -> float | None:
-        """Return when `tick` is due; None if nothing is."""
-        return self._policy.deadline
 
     @property
     def ended(self) -> bool:
@@ -62,41 +54,36 @@ class TemplateKeeper:
         Args:
             at_once: Kill it instead of waiting for its end.
         """
-        if self._source.link is None:
+        link, now = self._source.link, time.monotonic()
+        if link is None:
             return
-        now = time.monotonic()
-        if not self._policy.finishing:
-            self._policy.begin(now)  # the policy did not see the start, so it is told now
-            self._policy.ready(now)
-            self._perform(self._policy.finish(now))
-        if at_once:
-            self._perform(self._policy.hurry(now))
+        if self.phase is Phase.NONE:
+            link.end_input()  # that is all that a template is told: SIGTERM would add nothing
+            self.enter(Phase.TERMINATING, now + self.settings.grace)
+        if at_once and self.phase is Phase.TERMINATING:
+            self._perform(self.kill(now))
 
     def tick(self, now: float) -> None:
         """Act on the time."""
-        self._perform(self._policy.tick(now))
+        if self.deadline is not None and now >= self.deadline:
+            self._perform(self.climb(now))
 
     def bury(self, death: Death) -> None:
         """Let go of the source's own child, which is dead and collected."""
         self._source.bury(death)
-        if self._policy.finishing:
-            self._policy.gone()
-            self._perform(self._policy.died(time.monotonic()))
+        self.enter(Phase.NONE)
 
     def _perform(self, actions: list[Action]) -> None:
-        link = self._source.link
-        for action in actions if link is not None else ():
-            assert link is not None
-            if isinstance(action, Stop):
-                link.end_input()
-            elif isinstance(action, Signal):
+        for action in actions:
+            link = self._source.link
+            assert link is not None, "only a template that is there is ended"
+            if isinstance(action, Signal):
                 link.child.signal(action.number)
             elif isinstance(action, Sweep):
                 self._free(link.child)
             elif isinstance(action, Lose):
                 self._source.lose()
-                self._policy.gone()
-                self._policy.died(time.monotonic())
+                self.enter(Phase.NONE)
 
 
 class Collector:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..model import REQUEST, Function
-from ..policy.policy import Phase, Policy
+from ..policy.ladder import Phase
+from ..policy.policy import Policy
 
 if TYPE_CHECKING:
     from .lane import Lane

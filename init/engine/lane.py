@@ -22,7 +22,8 @@ from ..log.request_lines import INITIALIZE, PRE_STOP
 from ..model import Function, Outcome, Request, invoke_metadata
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from ..policy.errors import WorkerEnd
-from ..policy.policy import Phase, Policy
+from ..policy.ladder import Phase
+from ..policy.policy import Policy
 from ..policy.requests import Ticket
 from ..policy.stackdump import stacks_by_request
 from ..workers.child import Child

@@ -6,25 +6,10 @@ and no payload, so a test can replay every history. Times are seconds on any mon
 
 from __future__ import annotations
 
-import signal
-from enum import Enum
-
 from ..model import Settings
-from .actions import Action, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
+from .actions import Action, Begin, Cancel, Cause, Dump, Send, Start, Stop
+from .ladder import Ladder, Phase
 from .requests import MANY, Requests, State, Ticket
-
-
-class Phase(Enum):
-    """Where the worker is."""
-
-    NONE = "no worker"
-    STARTING = "started, READY not yet seen"
-    SERVING = "ready"
-    DRAINING = "sent nothing new, since a request or the start ran out of time, or a result is too large"
-    STOPPING = "told to stop, or its stream is closed"
-    TERMINATING = "sent SIGTERM"
-    KILLED = "sent SIGKILL"
-
 
 NEVER = float("inf")
 
@@ -32,7 +17,7 @@ UNUSED_BACKOFF_LIMIT = 1.0
 """The longest back-off, in seconds, after workers in a row that ended before they were sent a request."""
 
 
-class Policy:
+class Policy(Ladder):
     """Decide for one worker after the other, each of which runs up to `concurrency` requests at a time.
 
     Each method that is told an event takes the time `now` and returns the actions to perform, in order. An event of a
@@ -40,35 +25,28 @@ class Policy:
     Answer. It is sent to a second worker only if the first cannot have begun it.
 
     If a worker dies, the requests that wait in its window go to the next worker, once, and are sent alone.
-    A policy without requests runs a template: `begin`, `ready` and `finish` are enough.
 
     Attributes:
-        settings: How long things may take, and how many requests a worker may have.
         concurrency: Requests that a worker runs at once, at most.
-        phase: Where the worker is.
         ended: Whether no worker is there and none will be started.
         finishing: Whether no further request is taken.
         failure: Why no worker can be had, once that is certain.
         cooperative: Whether the worker answers DUMP and hears CANCEL while requests run. To be set before `ready`. Any
             other worker hears CANCEL only while it streams a result.
-        deadline: When `tick` is due; None if only an event counts.
         limit: Requests that the worker may have at once, if its window has more. See `pace`.
     """
 
     def __init__(self, settings: Settings, concurrency: int = 1) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.concurrency = concurrency
-        self.phase = Phase.NONE
         self.ended = False
         self.finishing = False
         self.failure: Cause | None = None
         self.cooperative = False
-        self.deadline: float | None = None
         self.limit = MANY
         self._requests = Requests(concurrency, (settings.window_requests, settings.window_bytes))
         self._was_ready = False
         self._closed = False  # the worker's stream is at its end
-        self._gone = False  # it is dead
         self._retiring = False  # it is sent nothing more, and stops after what it has
         self._fault: Cause | None = None  # why it is ended, if its start failed
         self._force_at = NEVER  # an end was asked for: when the worker is sent SIGTERM
@@ -77,7 +55,6 @@ class Policy:
         self._dump_ends = 0.0  # the latest time for that
         self._signal_at: float | None = None  # of a cooperative worker: when it is asked by signal, too
         self._cancel_ends = 0.0  # when the answered requests must have come to their end
-        self._lost_at = 0.0
         self._failed_starts = 0
         self._postponed_at: float | None = None  # since when none can be started
         self._unused = 0  # workers in a row that ended before they were sent a request
@@ -183,7 +160,7 @@ class Policy:
             return [*actions, *self._tell(now)]
         actions += self._give_up_all()
         if self.phase is Phase.STARTING or self._is_serving():
-            actions += self._terminate(now)
+            actions += self.terminate(now)
         return actions
 
     def hurry(self, now: float) -> list[Action]:
@@ -216,7 +193,7 @@ class Policy:
         self._was_ready = True
         self._failed_starts = 0
         self._postponed_at = None
-        self._enter(Phase.SERVING)
+        self.enter(Phase.SERVING)
         return self._go_on(now)
 
     def outcome(self, id: int, now: float) -> tuple[bool, list[Action]]:
@@ -268,7 +245,7 @@ class Policy:
 
     def not_loaded(self, now: float) -> list[Action]:
         """Handle the worker's last word that it cannot load the handler. To try again would not help."""
-        self._enter(Phase.STOPPING, now + self.settings.grace)
+        self.enter(Phase.STOPPING, now + self.settings.grace)
         return self._fail(Cause.NOT_LOADED)
 
     def violation(self, now: float) -> list[Action]:
@@ -291,13 +268,6 @@ class Policy:
             self._answer_at = min(self._dump_ends, now + self.settings.dump_quiet)
             self.deadline = self._due() if self.phase is Phase.DRAINING else self._answer_at
         return []
-
-    def gone(self) -> None:
-        """Note that the worker is dead, and send it nothing more.
-
-        The caller tells at once what the worker had written, and then `died`.
-        """
-        self._gone = True
 
     def died(self, now: float) -> list[Action]:
         """Handle the worker's death, after everything that it had written was told."""
@@ -340,11 +310,7 @@ class Policy:
             return self._go_on(now)
         if self.phase is Phase.STARTING:
             return self._give_up_start(now)
-        if self._is_serving():
-            return self._overdue(now)
-        if self.phase is Phase.STOPPING:
-            return self._terminate(now)
-        return self._kill(now) if self.phase is Phase.TERMINATING else self._still_there(now)
+        return self._overdue(now) if self._is_serving() else self.climb(now)
 
     # How it goes on
 
@@ -369,7 +335,7 @@ class Policy:
                     actions += self._begin_queued(now)
             idle = not requests.running and not requests.queued
             if idle and (self._retiring or (self.finishing and not requests.waiting)):
-                self._enter(Phase.STOPPING, now + self.settings.stop_timeout)
+                self.enter(Phase.STOPPING, now + self.settings.stop_timeout)
                 actions.append(Stop())
         return actions
 
@@ -377,7 +343,7 @@ class Policy:
         self._was_ready = self._closed = self.cooperative = self._retiring = False
         self._requests.taken = 0
         self._requests.slots = self.concurrency
-        self._enter(Phase.STARTING, now + self.settings.start_timeout)
+        self.enter(Phase.STARTING, now + self.settings.start_timeout)
         return [Start()]
 
     def _may_send(self, ticket: Ticket) -> bool:
@@ -404,7 +370,7 @@ class Policy:
         """
         self._requests.take_back(moved)
         self._gone = False
-        self._enter(Phase.NONE)
+        self.enter(Phase.NONE)
 
     def _failed_start(self, cause: Cause, now: float) -> list[Action]:
         self._failed_starts += 1
@@ -462,7 +428,7 @@ class Policy:
         actions: list[Action] = []
         if self._answer_at is None:
             if not requests.late:  # those that were answered and cancelled ignore it
-                return self._terminate(now)
+                return self.terminate(now)
             actions += self._ask(now)
         elif self._signal_at is not None and now >= self._signal_at:
             self._signal_at = None
@@ -470,7 +436,7 @@ class Policy:
         elif now >= self._answer_at:
             # One that serves several at once reads while they run. To end it would end the neighbours, too.
             if not self._was_ready or not (requests.slots > 1 or self._hears()):
-                return self._terminate(now)
+                return self.terminate(now)
             answers = requests.answer(requests.late)
             actions += [*answers, *(Cancel(answer.id) for answer in answers)]
             self._answer_at = None
@@ -511,14 +477,14 @@ class Policy:
             self._answer_at = None  # no answer waits for the stacks any more
         asked = self.phase is Phase.DRAINING or (self.phase is Phase.TERMINATING and requests.slots == 1)
         if asked and not self._closed and all(each.state is State.BEGUN for each in requests.running.values()):
-            self._enter(Phase.SERVING)
+            self.enter(Phase.SERVING)
 
     # How it ends
 
     def _tell(self, now: float) -> list[Action]:
         """Tell the worker to give up all requests, tidy up and end, before it is sent SIGTERM."""
         actions = self._give_up_all()
-        self._enter(Phase.STOPPING, max(now, self._force_at))
+        self.enter(Phase.STOPPING, max(now, self._force_at))
         return actions if self._gone else [*actions, Stop()]
 
     def _give_up_all(self) -> list[Action]:
@@ -532,29 +498,14 @@ class Policy:
         actions: list[Action] = [*self._requests.answer_sent(cause)]
         if self.phase is not Phase.KILLED:
             self._fault = self._fault or cause
-            actions += self._kill(now)
+            actions += self.kill(now)
         return actions
 
-    def _terminate(self, now: float) -> list[Action]:
-        actions: list[Action] = [*self._requests.answer(self._requests.late)]
-        self._enter(Phase.TERMINATING, now + self.settings.grace)
-        return actions if self._gone else [*actions, Signal(signal.SIGTERM)]
+    def terminate(self, now: float) -> list[Action]:
+        """Answer the late requests, and send the worker SIGTERM."""
+        return [*self._requests.answer(self._requests.late), *super().terminate(now)]
 
-    def _kill(self, now: float) -> list[Action]:
-        self._enter(Phase.KILLED, now + self.settings.kill_wait)
-        self._lost_at = now + self.settings.lose_wait
-        return [] if self._gone else [Signal(signal.SIGKILL)]
-
-    def _still_there(self, now: float) -> list[Action]:
-        """Act when a killed worker does not end, because a tracer or the kernel holds on to it."""
-        if now < self._lost_at:
-            self.deadline = now + self.settings.kill_wait
-            return [Sweep()]
-        self.deadline = None
-        return [Lose()]
-
-    def _enter(self, phase: Phase, deadline: float | None = None) -> None:
+    def enter(self, phase: Phase, deadline: float | None = None) -> None:
         """Go over to a phase in which the worker's stacks are not awaited."""
-        self.phase = phase
-        self.deadline = deadline
+        super().enter(phase, deadline)
         self._answer_at = None

@@ -13,7 +13,8 @@ import pytest
 
 from pipe_init.model import Settings
 from pipe_init.policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
-from pipe_init.policy.policy import NEVER, Phase, Policy
+from pipe_init.policy.ladder import Phase
+from pipe_init.policy.policy import NEVER, Policy
 from pipe_init.policy.requests import Ticket
 
 TIMES = Settings(

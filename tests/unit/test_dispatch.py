@@ -13,7 +13,8 @@ import pytest
 from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Dispatcher, lanes_for
 from pipe_init.model import PROCESS, REQUEST, Function, Settings
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.policy import Phase, Policy
+from pipe_init.policy.ladder import Phase
+from pipe_init.policy.policy import Policy
 from pipe_init.policy.requests import Ticket
 
 SETTINGS = Settings(backoff=0.25, start_attempts=2, window_requests=4)

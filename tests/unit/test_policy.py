@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.policy import UNUSED_BACKOFF_LIMIT, Phase
+from pipe_init.policy.ladder import Phase
+from pipe_init.policy.policy import UNUSED_BACKOFF_LIMIT
 from pipe_init.policy.requests import MANY
 from pipe_testing.policy_history import KILL, OUTCOME, TERM, TIMES, History, serving
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipe_init.model import Settings
-from pipe_init.policy.policy import Phase
+from pipe_init.policy.ladder import Phase
 from pipe_testing.policy_history import KILL, TIMES, History, serving
 
 SOME_TIMES = st.sampled_from(

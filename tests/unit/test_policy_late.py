@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipe_init.policy.policy import Phase
+from pipe_init.policy.ladder import Phase
 from pipe_testing.policy_history import KILL, OUTCOME, TERM, TIMES, serving
 
 one_and_several = pytest.mark.parametrize("n", [1, 3], ids=["one", "several"])
