@@ -1,4 +1,4 @@
-"""Plain data: a function and its settings, a request, its outcome, and the exit codes of README.md's table.
+"""Plain data: a function and its settings, a request, and its outcome.
 
 It must not know how any of it is used.
 """
@@ -24,17 +24,6 @@ PROCESS, REQUEST = "process", "request"
 
 EXEC, TEMPLATE = "exec", "template"
 """Ways to start a worker: an interpreter of its own, or a fork of one that has loaded the handler."""
-
-EXIT_FUNCTION_FAILED = 1
-EXIT_USAGE = 2
-EXIT_NOT_LOADED = 3
-EXIT_PROTOCOL = 4
-EXIT_TIMED_OUT = 124
-EXIT_NOT_EXECUTABLE = 126
-EXIT_NOT_FOUND = 127
-EXIT_OUT_OF_MEMORY = 137
-EXIT_STOPPED = 143
-
 
 WHILE_LOADING = "while it was loading the handler"
 BEFORE_FORK = "before it had forked the worker"
@@ -154,7 +143,7 @@ class Outcome:
         content_type: The content type of the result.
         payload: The result.
         problem: ERROR's metadata; None for a result.
-        exit_code: 0, one of the exit codes above, or 128 plus the signal that the worker died of.
+        exit_code: 0, one of kernel/exit_codes.py, or 128 plus the signal that the worker died of.
         measured: What report_line() takes.
         http: RESULT's `http`, which is hostile like all that a worker says; None if the answer is not HTTP.
         streamed: Whether the body came in pieces, not as `payload`.

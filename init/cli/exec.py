@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ..exec import plain_init
-from ..exec.forwarding import rewriting, signal_number
+from ..exec.signal_names import rewriting, signal_number
 from .options.grouped import DocumentedCommand, Seconds, option
 
 EXAMPLES = """

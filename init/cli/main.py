@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..kernel.exit_codes import EXIT_BROKEN_PIPE
 from .options.grouped import JSON_LOG
 
 if TYPE_CHECKING:
     from ..kernel.signals import Inherited, Signals
     from ..workers.early import EarlyStart
-
-EXIT_BROKEN_PIPE = 141
-"""What a shell reports of a program that SIGPIPE has ended."""
 
 COMPLAINT_SECONDS = 2.0
 """Time that the reader of an error message has after a signal has asked pipe-init to end."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import END, MEASURED, RESULT
 
+from ..kernel.exit_codes import EXIT_FUNCTION_FAILED
 from ..log.journal import Journal
 from ..log.request_lines import RequestLines
-from ..model import EXIT_FUNCTION_FAILED, Function, Outcome, Request, problem
+from ..model import Function, Outcome, Request, problem
 from ..policy import limit_hit
 from ..policy.actions import Cause
 from ..policy.errors import WorkerEnd, answer

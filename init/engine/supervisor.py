@@ -11,10 +11,11 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
+from ..kernel.exit_codes import EXIT_FUNCTION_FAILED
 from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
 from ..log.json_lines import json_line
-from ..model import EXIT_FUNCTION_FAILED, MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request, problem
+from ..model import MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request, problem
 from ..policy.actions import Cause
 from ..policy.errors import WorkerEnd, answer
 from ..workers import launch

@@ -1,12 +1,10 @@
-"""Decide where a plain init forwards a signal, and what exit code a status means. Pure functions.
+"""Decide where a plain init forwards a signal. A pure function.
 
 This file knows numbers. It sends nothing, and knows no processes.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 from collections.abc import Mapping
 
@@ -20,11 +18,6 @@ FORWARDABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTO
 
 HURRYING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 """Signals that skip the grace time, if they come while the init ends what the program has left."""
-
-EXIT_NOT_EXECUTABLE = 126
-EXIT_NOT_FOUND = 127
-
-_REALTIME = re.compile(r"RTMIN\+(\d{1,2})|RTMAX-(\d{1,2})")
 
 
 def route(came: int, rewrites: Mapping[int, int], group: bool, session: bool) -> tuple[int, bool, bool]:
@@ -51,52 +44,3 @@ def route(came: int, rewrites: Mapping[int, int], group: bool, session: bool) ->
     if not number:
         return 0, False, stop
     return number, group or number in STOPPING or number == signal.SIGCONT, stop
-
-
-def exit_code(status: int) -> int:
-    """Return the exit code for a status of waitpid(2): the child's own, or 128 and the number of its signal."""
-    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-def signal_number(text: str) -> int:
-    """Return the number of a signal that is given by number or name: 15, TERM, SIGTERM, RTMIN+3.
-
-    Raises:
-        ValueError: There is no such signal.
-    """
-    name = text.strip().upper().removeprefix("SIG")
-    if name.isdecimal() and name.isascii():
-        number = int(name)
-    elif match := _REALTIME.fullmatch(name):
-        up, down = match.groups()
-        number = signal.SIGRTMIN + int(up) if up else signal.SIGRTMAX - int(down)
-        if not signal.SIGRTMIN <= number <= signal.SIGRTMAX:
-            number = 0
-    else:
-        number = signal.Signals.__members__.get(f"SIG{name}", 0)
-    if number not in signal.valid_signals():
-        raise ValueError(f"'{text}' is no signal.")
-    return int(number)
-
-
-def rewriting(text: str) -> tuple[int, int]:
-    """Return `A:B` as (the signal that comes, the signal to send instead). B may be 0.
-
-    Raises:
-        ValueError: The text has another form.
-    """
-    came, colon, instead = text.partition(":")
-    if not colon:
-        raise ValueError(f"'{text}' is not of the form A:B, such as TERM:QUIT or 15:3.")
-    number = signal_number(came)
-    if number not in FORWARDABLE:
-        raise ValueError(f"{signal_name(number)} is never forwarded, so it cannot be rewritten.")
-    return number, 0 if instead.strip() == "0" else signal_number(instead)
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name as kill(1) and signal(7) have it: SIGTERM, SIGRTMIN+3."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

@@ -18,11 +18,13 @@ from typing import NamedTuple
 
 from ..kernel import killing, reaper, signals
 from ..kernel.execution import keep_only
+from ..kernel.exit_codes import EXIT_NOT_EXECUTABLE, of_status
 from ..kernel.shortage import describe
 from ..kernel.signals import Inherited
 from . import program
-from .forwarding import EXIT_NOT_EXECUTABLE, FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, exit_code, route, signal_name
+from .forwarding import FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, route
 from .leftovers import FAREWELL, Leftovers
+from .signal_names import signal_name
 from .tty import Terminal
 
 GRACE = 2.0
@@ -85,7 +87,7 @@ def run(options: Options, inherited: Inherited) -> int:
         init.wait()
     if not options.leave:
         init.end_rest()
-    return exit_code(init.status)
+    return of_status(init.status)
 
 
 class PlainInit:

@@ -11,8 +11,8 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from ..kernel.execution import execute, restore_dispositions
+from ..kernel.exit_codes import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from ..kernel.shortage import describe
-from .forwarding import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from .tty import Terminal
 
 

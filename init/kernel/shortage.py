@@ -7,11 +7,9 @@ commands' names and exit codes, and not what the commands do.
 import errno
 import os
 
-SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+from .exit_codes import EXIT_NOT_EXECUTABLE, EXIT_NOT_LOADED
 
-EXIT_EXEC = 126
-EXIT_RUN = 3
-"""The documented exit codes: the program cannot be executed, the function cannot be loaded."""
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 def describe(error: OSError) -> str:
@@ -41,4 +39,4 @@ def end(error: Exception, arguments: list[str]) -> None:
     try:
         os.write(2, f"pipe-init: cannot start: {text}\n".encode("utf-8", "backslashreplace"))
     finally:
-        os._exit(EXIT_EXEC if arguments[:1] == ["exec"] else EXIT_RUN)
+        os._exit(EXIT_NOT_EXECUTABLE if arguments[:1] == ["exec"] else EXIT_NOT_LOADED)

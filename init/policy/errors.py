@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernel.death import Death
 from ..kernel.execution import JoinError
-from ..kernel.shortage import describe
-from ..limits.confinement import PER_PROCESS
-from ..model import (
+from ..kernel.exit_codes import (
     EXIT_FUNCTION_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -23,11 +21,10 @@ from ..model import (
     EXIT_PROTOCOL,
     EXIT_STOPPED,
     EXIT_TIMED_OUT,
-    WHILE_LOADING,
-    Function,
-    Request,
-    problem,
 )
+from ..kernel.shortage import describe
+from ..limits.confinement import PER_PROCESS
+from ..model import WHILE_LOADING, Function, Request, problem
 from . import limit_hit
 from .actions import Cause
 from .stackdump import Stack, no_stack, parse_stacks

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from pipe_init.kernel.execution import JoinError
+from pipe_init.kernel.exit_codes import EXIT_NOT_LOADED
 from pipe_init.limits import delegation
 from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
-from pipe_init.model import EXIT_NOT_LOADED, Function, Request, Settings
+from pipe_init.model import Function, Request, Settings
 from pipe_init.policy.actions import Cause
 from pipe_init.policy.errors import WorkerEnd, answer
 from pipe_init.workers import launch

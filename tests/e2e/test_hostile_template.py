@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from pipe_init.kernel import reaper
+from pipe_init.kernel.exit_codes import EXIT_NOT_LOADED, EXIT_TIMED_OUT
 from pipe_init.limits import rlimits
-from pipe_init.model import EXIT_NOT_LOADED, EXIT_TIMED_OUT, TEMPLATE, Outcome
+from pipe_init.model import TEMPLATE, Outcome
 from pipe_init.workers import launch
 from pipe_testing.command import PipeInit
 from pipe_testing.supervision import Driver, supervised

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from pipe_init.model import EXIT_PROTOCOL, REQUEST, TEMPLATE
+from pipe_init.kernel.exit_codes import EXIT_PROTOCOL
+from pipe_init.model import REQUEST, TEMPLATE
 from pipe_init.workers import launch
 from pipe_testing.command import PipeInit, popen
 from pipe_testing.fifo import Fifo

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init.model import EXIT_NOT_FOUND, EXIT_NOT_LOADED, EXIT_TIMED_OUT
+from pipe_init.kernel.exit_codes import EXIT_NOT_FOUND, EXIT_NOT_LOADED, EXIT_TIMED_OUT
 from pipe_testing import command, modes
 from pipe_testing.command import PipeInit
 from pipe_testing.patience import HANGS

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init import model
-from pipe_init.exec import forwarding
 from pipe_init.kernel import shortage
 from pipe_testing.command import PipeInit
 from pipe_testing.environment import unmeasured
@@ -116,7 +114,3 @@ class TestEnd:
         error = PermissionError(errno.EACCES, "Permission denied")
         with pytest.raises(PermissionError):
             shortage.end(error, ["exec"])
-
-    def test_the_exit_codes_are_the_documented_ones(self) -> None:
-        assert shortage.EXIT_EXEC == forwarding.EXIT_NOT_EXECUTABLE
-        assert shortage.EXIT_RUN == model.EXIT_NOT_LOADED

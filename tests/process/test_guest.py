@@ -23,17 +23,10 @@ from typing import Any
 import pytest
 
 from pipe_init.engine.supervisor import Supervisor
+from pipe_init.kernel.exit_codes import EXIT_STOPPED, EXIT_TIMED_OUT
 from pipe_init.kernel.host import SharedHost
 from pipe_init.log.journal import Journal
-from pipe_init.model import (
-    EXIT_STOPPED,
-    EXIT_TIMED_OUT,
-    TEMPLATE,
-    Function,
-    Outcome,
-    Request,
-    Settings,
-)
+from pipe_init.model import TEMPLATE, Function, Outcome, Request, Settings
 from pipe_init.workers import launch
 from pipe_testing.fifo import Fifo
 from pipe_testing.patience import HANGS

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipe_init.kernel.exit_codes import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
 from pipe_init.limits import rlimits
 from pipe_init.limits.rlimits import Limits
-from pipe_init.model import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
 from pipe_init.workers import launch
 from pipe_testing.supervision import Driver, supervised, within
 

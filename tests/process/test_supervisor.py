@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from pipe_init.model import (
+from pipe_init.kernel.exit_codes import (
     EXIT_FUNCTION_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -29,9 +29,8 @@ from pipe_init.model import (
     EXIT_PROTOCOL,
     EXIT_STOPPED,
     EXIT_TIMED_OUT,
-    MAX_PAYLOAD,
-    Outcome,
 )
+from pipe_init.model import MAX_PAYLOAD, Outcome
 from pipe_init.workers import launch
 from pipe_runtime.wire.errors import LocalProtocolError
 from pipe_testing import processes

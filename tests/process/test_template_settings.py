@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from pipe_init.model import EXIT_FUNCTION_FAILED, EXIT_NOT_LOADED, EXIT_PROTOCOL, TEMPLATE
+from pipe_init.kernel.exit_codes import EXIT_FUNCTION_FAILED, EXIT_NOT_LOADED, EXIT_PROTOCOL
+from pipe_init.model import TEMPLATE
 from pipe_init.policy.errors import UNSEEN
 from pipe_init.workers import launch
 from pipe_testing.supervision import supervised

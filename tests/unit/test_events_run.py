@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from pipe_init.cli.results.result_lines import Result, ResultLines
 from pipe_init.cli.runs.events_run import EventsRun
-from pipe_init.model import EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_STOPPED, Outcome, Piece, Request, problem
+from pipe_init.kernel.exit_codes import EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_STOPPED
+from pipe_init.model import Outcome, Piece, Request, problem
 from pipe_runtime.wire.messages import JSON, JSON_LINES
 
 INPUT, OUTPUT = 0, 1

@@ -16,13 +16,11 @@ from pipe_init.exec.forwarding import (
     FORWARDABLE,
     JOB_CONTROL,
     STOPPING,
-    exit_code,
-    rewriting,
     route,
-    signal_name,
-    signal_number,
 )
 from pipe_init.exec.plain_init import Options
+from pipe_init.exec.signal_names import rewriting, signal_name, signal_number
+from pipe_init.kernel.exit_codes import of_status
 from pipe_init.workers.early import wants_worker
 
 numbers = st.sampled_from(sorted(signal.valid_signals()))
@@ -71,11 +69,11 @@ class TestRoute:
 class TestExitCode:
     @given(st.integers(0, 255))
     def test_of_an_exit(self, code: int) -> None:
-        assert exit_code(code << 8) == code
+        assert of_status(code << 8) == code
 
     @given(st.integers(1, 64), flags)
     def test_of_a_signal(self, number: int, dumped: bool) -> None:
-        assert exit_code(number | dumped << 7) == 128 + number
+        assert of_status(number | dumped << 7) == 128 + number
 
 
 class TestNames:

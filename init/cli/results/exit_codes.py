@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ...model import (
+from ...kernel.exit_codes import (
     EXIT_FUNCTION_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -14,8 +14,8 @@ from ...model import (
     EXIT_PROTOCOL,
     EXIT_TIMED_OUT,
     EXIT_USAGE,
-    Outcome,
 )
+from ...model import Outcome
 
 ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
 """Exit codes that end a run, because every further event would fail in the same way."""

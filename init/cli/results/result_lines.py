@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from pipe_runtime.wire.messages import JSON, JSON_LINES
 
+from ...kernel.exit_codes import EXIT_FUNCTION_FAILED
 from ...log.error_formats import error_object
 from ...log.json_lines import one_line, to_line
-from ...model import EXIT_FUNCTION_FAILED, Outcome, problem
+from ...model import Outcome, problem
 from .http_response import response_pieces
 from .json_text import PIECE, Data, is_utf8, slices, text_pieces, value_pieces
 from .terminal import harmless

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from ...engine.supervisor import Supervisor
-from ...model import EXIT_FUNCTION_FAILED, EXIT_STOPPED, MAX_PAYLOAD, Outcome, Piece, Request, problem
+from ...kernel.exit_codes import EXIT_FUNCTION_FAILED, EXIT_STOPPED
+from ...model import MAX_PAYLOAD, Outcome, Piece, Request, problem
 from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines

@@ -1,0 +1,54 @@
+"""Read and write the names of signals, as the options of `exec` and its messages have them. Pure functions."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from .forwarding import FORWARDABLE
+
+_REALTIME = re.compile(r"RTMIN\+(\d{1,2})|RTMAX-(\d{1,2})")
+
+
+def signal_number(text: str) -> int:
+    """Return the number of a signal that is given by number or name: 15, TERM, SIGTERM, RTMIN+3.
+
+    Raises:
+        ValueError: There is no such signal.
+    """
+    name = text.strip().upper().removeprefix("SIG")
+    if name.isdecimal() and name.isascii():
+        number = int(name)
+    elif match := _REALTIME.fullmatch(name):
+        up, down = match.groups()
+        number = signal.SIGRTMIN + int(up) if up else signal.SIGRTMAX - int(down)
+        if not signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+            number = 0
+    else:
+        number = signal.Signals.__members__.get(f"SIG{name}", 0)
+    if number not in signal.valid_signals():
+        raise ValueError(f"'{text}' is no signal.")
+    return int(number)
+
+
+def rewriting(text: str) -> tuple[int, int]:
+    """Return `A:B` as (the signal that comes, the signal to send instead). B may be 0.
+
+    Raises:
+        ValueError: The text has another form.
+    """
+    came, colon, instead = text.partition(":")
+    if not colon:
+        raise ValueError(f"'{text}' is not of the form A:B, such as TERM:QUIT or 15:3.")
+    number = signal_number(came)
+    if number not in FORWARDABLE:
+        raise ValueError(f"{signal_name(number)} is never forwarded, so it cannot be rewritten.")
+    return number, 0 if instead.strip() == "0" else signal_number(instead)
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name as kill(1) and signal(7) have it: SIGTERM, SIGRTMIN+3."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
