@@ -204,7 +204,10 @@ def stdlib(name: str) -> ModuleType:
     if module is None:
         with own_library:
             _import(name)
-            module = _held[name] = sys.modules[name]
+            module = sys.modules[name]
+            # With those of ours that it has imported: a forked worker that looked for one would touch every module.
+            _held.update((each, found) for each, found in sys.modules.items() if each.startswith(_RUNTIME + "."))
+            _held[name] = module
         for each in after_import:
             each()
     return module

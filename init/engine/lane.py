@@ -180,7 +180,8 @@ class Lane(WorkerObserver):
         if counts:
             growth = worker.answered(self._open.answered(frame, worker.link.child.evidence, now))
             limit = self._growth_limit
-            self._perform(actions)
+            if actions:
+                self._perform(actions)
             if limit is not None and growth > limit:
                 self._perform(policy.retire(now))
             return
@@ -265,7 +266,11 @@ class Lane(WorkerObserver):
             while self._actions:
                 action = self._actions.popleft()
                 if isinstance(action, Send):
-                    if self.link is not None:  # otherwise it could not be started, which the policy knows by now
+                    if self._streams.was_fed(action.id):
+                        self._open.cannot_send(
+                            action.id, "Runtime.ExitError", "The worker that was reading the event is gone"
+                        )
+                    elif self.link is not None:  # otherwise it could not be started, which the policy knows by now
                         self._send(self.link, action.id)
                 elif isinstance(action, Begin):
                     self._begin(action.id)
@@ -313,9 +318,6 @@ class Lane(WorkerObserver):
     def _send(self, link: Link, id: int) -> None:
         request = self.requests[id]
         metadata, is_plain = invoke_metadata(self.function, request)
-        if self._streams.was_fed(id):
-            self._open.cannot_send(id, "Runtime.ExitError", "The worker that was reading the event is gone")
-            return
         try:
             link.invoke(id, metadata, request.payload, is_plain)
         except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text

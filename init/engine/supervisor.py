@@ -127,16 +127,17 @@ class Supervisor:
             error = problem("RequestTooLargeException", f"The event has {size} bytes; the limit is {MAX_PAYLOAD}")
             self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
             return 0
-        if self.finishing:
+        lane = None if self._queue or self._finished else self._dispatcher.choose()
+        if lane is None and self.finishing:
             raise ValueError("no request is taken any more")
         id = self._last_id = self._last_id + 1
-        lane = None if self._queue else self._dispatcher.choose()
         if lane is None:
             self._queue.append((id, request))
         else:
             lane.submit(id, request)
         self._begun = True
-        self._go_on()
+        if self._queue or self._ahead:
+            self._go_on()
         return id
 
     def refuse(self, request: Request) -> None:
@@ -178,8 +179,10 @@ class Supervisor:
         Returns:
             What is ready: {descriptor: poll(2)'s revents}.
         """
-        self._heed_log()
-        ready = self._poller.wait(self.deadline, watch) if wait else self._poller.look()
+        if self._log_level != self._journal.level:
+            self._heed_log()
+        deadline = self.deadline
+        ready = self._poller.wait(deadline, watch) if wait else self._poller.look()
         if self._log_level and self._journal.descriptor in ready:
             self._journal.flush()
         if self._only_owner is not None:
@@ -194,14 +197,15 @@ class Supervisor:
             self._collector.collect()
             self._heed_endings()  # one may have come meanwhile: `collect` may use up its wake-up
             self._collector.resume(time.monotonic())
-        deadline = self.deadline
         if deadline is not None and (now := time.monotonic()) >= deadline:
             for lane in self._lanes:
                 lane.tell(lane.policy.tick)
             self._keeper.tick(now)
             self._collector.resume(now)
-        self._heed_log()
-        self._go_on()
+        if self._log_level != self._journal.level:
+            self._heed_log()
+        if self._queue or self._finished or self._ahead:
+            self._go_on()
         return ready
 
     def abandon(self) -> None:
@@ -231,8 +235,6 @@ class Supervisor:
     def _heed_log(self) -> None:
         """While log lines wait, watch for the log's reader, and begin fewer requests or none."""
         level, before = self._journal.level, self._log_level
-        if level == before:
-            return
         self._log_level = level
         if before == EMPTY:
             self._poller.add(self._journal.descriptor, select.POLLOUT)

@@ -60,6 +60,7 @@ class Journal:
             begin fewer requests.
 
     Attributes:
+        level: The state of the buffer: EMPTY, WAITING or FULL.
         before_line: Called before each line.
     """
 
@@ -72,6 +73,7 @@ class Journal:
     ) -> None:
         self._outlet = Outlet(descriptor)
         self._buffer = bytearray()
+        self.level = EMPTY
         self._escape = escape
         self._cap = cap
         self.drops = drops
@@ -95,20 +97,18 @@ class Journal:
         return self._outlet.descriptor
 
     @property
-    def level(self) -> int:
-        """Return the state of the buffer: EMPTY, WAITING or FULL."""
-        size = len(self._buffer)
-        return FULL if size >= self._cap else WAITING if size else EMPTY
-
-    @property
     def cut(self) -> bool:
         """Return whether the beginning of a line was written and the rest waits."""
         return self._in_line and bool(self._buffer)
 
     def flush(self) -> None:
         """Write as much of the buffer as the descriptor takes without waiting."""
-        if not self._buffer or (self.held_back is not None and self.held_back()):
-            return
+        if self._buffer and not (self.held_back is not None and self.held_back()):
+            self._write_out()
+        size = len(self._buffer)
+        self.level = FULL if size >= self._cap else WAITING if size else EMPTY
+
+    def _write_out(self) -> None:
         try:
             written = self._outlet.write(self._buffer)
         except OSError as error:  # its reader is gone, or the disk is full; results must not depend on the log

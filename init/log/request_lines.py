@@ -31,23 +31,24 @@ INITIALIZE, PRE_STOP = "initialize", "pre-stop"
 
 
 class RequestLines:
-    """Write the lines of one lane, whose workers run one after the other."""
+    """Write the lines of one lane, whose workers run one after the other.
+
+    Attributes:
+        silent: Whether requests have no lines. Then `begun` and `ended` need not be called.
+    """
 
     def __init__(self, function: Function, journal: Journal) -> None:
         self._function = function
         self._journal = journal
-        self._silent = function.log_style in ("none", SUMMARY)
+        self.silent = function.log_style in ("none", SUMMARY)
         self._hook = ""
 
     def begun(self, request: Request) -> None:
         """Write the line before a request that the worker begins."""
-        if not self._silent:
-            self._start(request.request_id, _phase_of(request))
+        self._start(request.request_id, _phase_of(request))
 
     def ended(self, request: Request, outcome: Outcome) -> None:
         """Write the lines after a request that had begun and has its outcome."""
-        if self._silent:
-            return
         style, id, failed = self._function.log_style, outcome.request_id, outcome.problem is not None
         phase = _phase_of(request)
         if style != SHORT:

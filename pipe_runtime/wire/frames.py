@@ -123,24 +123,21 @@ class FrameReader:
 
     Attributes:
         max_frame: The largest frame length to accept, in bytes. It may change between frames.
+        buffered: How many bytes were fed and not yet returned as frames.
     """
 
     def __init__(self, check: Callable[[int, dict[str, Any]], bool] = lambda kind, metadata: False) -> None:
         self.max_frame = MAX_FRAME
         self._check = check
         self._buffer: bytes | bytearray = b""
-        self._start = 0
+        self._start = self.buffered = 0
         self._pack = Packer().pack
-
-    @property
-    def buffered(self) -> int:
-        """Return how many bytes were fed and not yet returned as frames."""
-        return len(self._buffer) - self._start
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream, however they were split."""
         buffer, start = self._buffer, self._start
         self._start = 0
+        self.buffered += len(data)
         if start == len(buffer):
             self._buffer = data  # whole frames, the usual case: no copy
             return
@@ -161,12 +158,11 @@ class FrameReader:
                 lengths say so, before the rest arrives.
         """
         if data:
-            if self._start == len(self._buffer):  # as `feed`, in the usual case
-                self._buffer, self._start = data, 0
+            if not self.buffered:  # as `feed`, in the usual case
+                self._buffer, self._start, self.buffered = data, 0, len(data)
             else:
                 self.feed(data)
-        buffer, start = self._buffer, self._start
-        available = len(buffer) - start
+        buffer, start, available = self._buffer, self._start, self.buffered
         if available < 8:
             if available >= 4:
                 self._check_length(int.from_bytes(buffer[start : start + 4], "big"))
@@ -197,7 +193,8 @@ class FrameReader:
         except ProtocolError:
             self._look_again(head, [kind, id, metadata])  # a fault of the head itself is reported first
             raise
-        if available == 4 + length:
+        self.buffered = available - 4 - length
+        if not self.buffered:
             self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
         else:
             self._start = end
