@@ -15,7 +15,7 @@ import pytest
 from pipe_init.cli.function import platform
 from pipe_init.cli.function.aws_region import MAX_SOURCES, mentions_aws, region_of_profile
 from pipe_init.cli.function.context_file import traceparent
-from pipe_init.cli.function.platform import Identity, IdentityInputs, identify
+from pipe_init.cli.function.platform import Identity
 from pipe_init.cli.options.run_options import FC, LAMBDA, NONE, RunOptions
 from pipe_init.cli.run import run
 from pipe_runtime.call import context
@@ -32,16 +32,16 @@ def asked(
     region: str | None = None,
     memory_mb: int | None = None,
     **more: Any,
-) -> IdentityInputs:
-    """Return the inputs of identify() for a command line with these options and this environment."""
+) -> Identity:
+    """Return the identity of a function for a command line with these options and this environment."""
     platform = kind if spelled_out or kind != LAMBDA else None
     options = replace(DEFAULTS, platform=platform, name=name, region=region, memory=memory_mb)
-    return IdentityInputs(options, "/code", "/runtime", **more)
+    return Identity(options, "/code", "/runtime", **more)
 
 
-def environment_of(asked: IdentityInputs) -> dict[str, str]:
+def environment_of(asked: Identity) -> dict[str, str]:
     """Return the variables that the function finds."""
-    return {**asked.inherited, **identify(asked).variables, **asked.given}
+    return {**asked.inherited, **asked.variables, **asked.given}
 
 
 def context_of(identity: Identity) -> Context:
@@ -81,7 +81,7 @@ SAYS = {LAMBDA: said_by_lambda, FC: said_by_fc}
 
 class TestDefaults:
     def test_lambda(self) -> None:
-        assert identify(asked(day="2026/01/31", unique="0f" * 16, machine_mb=512)).variables == {
+        assert asked(day="2026/01/31", unique="0f" * 16, machine_mb=512).variables == {
             "AWS_LAMBDA_FUNCTION_NAME": "function",
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
             "AWS_REGION": "us-east-1",
@@ -97,12 +97,12 @@ class TestDefaults:
         }
 
     def test_lambda_spelled_out_has_lambdas_time_zone_too(self) -> None:
-        assert identify(asked(spelled_out=True)).variables["TZ"] == ":UTC"
-        assert "TZ" not in identify(asked(spelled_out=True, given={"TZ": "Asia/Tokyo"})).variables
-        assert "TZ" not in identify(asked(spelled_out=True, inherited={"TZ": "Asia/Tokyo"})).variables
+        assert asked(spelled_out=True).variables["TZ"] == ":UTC"
+        assert "TZ" not in asked(spelled_out=True, given={"TZ": "Asia/Tokyo"}).variables
+        assert "TZ" not in asked(spelled_out=True, inherited={"TZ": "Asia/Tokyo"}).variables
 
     def test_fc(self) -> None:
-        assert identify(asked(FC, unique="7", machine_mb=512)).variables == {
+        assert asked(FC, unique="7", machine_mb=512).variables == {
             "FC_FUNCTION_NAME": "function",
             "FC_REGION": "cn-hangzhou",
             "FC_FUNCTION_MEMORY_SIZE": "512",
@@ -120,17 +120,18 @@ class TestDefaults:
     def test_the_documented_table_has_each(self, kind: str) -> None:
         page = (Path(__file__).parents[2] / "docs" / "run.md").read_text(encoding="utf-8")
         table = page.partition("\n## Platforms\n")[2].partition("\n**What wins.**")[0]
-        assert [name for name in identify(asked(kind, spelled_out=True)).variables if f"`{name}`" not in table] == []
+        assert [name for name in asked(kind, spelled_out=True).variables if f"`{name}`" not in table] == []
 
     def test_none(self) -> None:
-        assert identify(asked(NONE, machine_mb=512)) == Identity({"memory_mb": 512}, {})
-        named = identify(asked(NONE, name="shop", region="eu-1", memory_mb=64, inherited={"AWS_REGION": "eu-2"}))
-        assert named == Identity({"memory_mb": 64, "name": "shop", "region": "eu-1"}, {})
+        alone = asked(NONE, machine_mb=512)
+        assert (alone.function, alone.variables, alone.assumed_region) == ({"memory_mb": 512}, {}, "")
+        named = asked(NONE, name="shop", region="eu-1", memory_mb=64, inherited={"AWS_REGION": "eu-2"})
+        assert (named.function, named.variables) == ({"memory_mb": 64, "name": "shop", "region": "eu-1"}, {})
 
     @pytest.mark.parametrize(("kind", "region"), [(LAMBDA, "us-east-1"), (FC, "cn-hangzhou")])
     def test_a_region_that_nothing_names_is_told(self, kind: str, region: str) -> None:
-        assert identify(asked(kind)).assumed_region == region
-        assert identify(asked(kind, region=region)).assumed_region == ""
+        assert asked(kind).assumed_region == region
+        assert asked(kind, region=region).assumed_region == ""
 
     def test_they_are_the_defaults_of_the_context(self) -> None:
         assert (platform.DEFAULT_NAME, platform.DEFAULT_ACCOUNT) == (context.LOCAL_NAME, context.LOCAL_ACCOUNT)
@@ -150,13 +151,13 @@ class TestWhatWins:
     def test_the_most_explicit_source(self, some: tuple[int, ...]) -> None:
         chosen = [self.SOURCES[index] for index in some]
         request = asked(**{key: value for _, source in chosen for key, value in source.items()})
-        found, shown = environment_of(request), context_of(identify(request))
+        found, shown = environment_of(request), context_of(request)
         names = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_LAMBDA_FUNCTION_NAME")
         assert {*(found[name] for name in names), shown.region, shown.function_name} == {chosen[0][0]}
 
     def test_the_profile_is_asked_last(self) -> None:
         assert environment_of(asked(profile_region=lambda: "eu-9"))["AWS_DEFAULT_REGION"] == "eu-9"
-        assert identify(asked(profile_region=lambda: "eu-9")).assumed_region == ""
+        assert asked(profile_region=lambda: "eu-9").assumed_region == ""
 
         def never() -> str:
             raise AssertionError("a file was read for nothing")
@@ -176,7 +177,7 @@ class TestWhatWins:
     def test_two_that_differ_stay_and_the_context_says_the_first(self) -> None:
         request = asked(inherited={"AWS_REGION": "eu-1", "AWS_DEFAULT_REGION": "eu-2"})
         assert environment_of(request)["AWS_DEFAULT_REGION"] == "eu-2"
-        assert context_of(identify(request)).region == "eu-1"
+        assert context_of(request).region == "eu-1"
 
     def test_one_that_is_given_replaces_the_others_that_are_inherited(self) -> None:
         request = asked(given={"AWS_REGION": "eu-1"}, inherited={"AWS_DEFAULT_REGION": "eu-2"})
@@ -185,21 +186,24 @@ class TestWhatWins:
     @pytest.mark.parametrize("odd", ["", "a\nb", "\udcff", "x" * 2000])
     def test_what_cannot_be_shown_counts_as_not_there(self, odd: str) -> None:
         request = asked(inherited={"AWS_LAMBDA_FUNCTION_NAME": odd}, name=None)
-        assert context_of(identify(request)).function_name == "function"
+        assert context_of(request).function_name == "function"
         assert environment_of(request)["AWS_LAMBDA_FUNCTION_NAME"] == "function"
         assert environment_of(asked(given={"AWS_LAMBDA_FUNCTION_NAME": odd}))["AWS_LAMBDA_FUNCTION_NAME"] == odd
 
-    @pytest.mark.parametrize("odd", ["", "a\nb", "a\0b", "eu\x1b[2J", "x" * 2000])
-    def test_a_profile_may_say_anything(self, odd: str) -> None:
-        request = asked(profile_region=lambda: odd)
-        assert environment_of(request)["AWS_REGION"] == identify(request).assumed_region == "us-east-1"
+    @pytest.mark.parametrize("odd", ["", "a\0b", "eu\x1b[2J", "x" * 2000])
+    def test_a_profile_may_say_anything(self, odd: str, tmp_path: Path) -> None:
+        (tmp_path / "config").write_text(f"[default]\nregion = {odd}\n")
+        request = asked(
+            profile_region=lambda: region_of_profile({"HOME": "/", "AWS_CONFIG_FILE": f"{tmp_path}/config"})
+        )
+        assert environment_of(request)["AWS_REGION"] == request.assumed_region == "us-east-1"
 
     @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
     def test_a_region_is_not_assumed_in_the_place_of_what_is_given(self, name: str) -> None:
         for odd in ("", "a\nb"):
             request = asked(given={name: odd})
             assert environment_of(request)[name] == odd
-            assert identify(request).assumed_region == ""
+            assert request.assumed_region == ""
 
     @pytest.mark.parametrize(
         ("more", "size"),
@@ -213,11 +217,11 @@ class TestWhatWins:
     def test_memory(self, more: dict[str, Any], size: str) -> None:
         request = asked(**more)
         assert environment_of(request)["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == size
-        assert context_of(identify(request)).memory_limit_in_mb == size
+        assert context_of(request).memory_limit_in_mb == size
 
     @pytest.mark.parametrize("odd", ["", "0", "-1", "much", "٣", "1e3", "9" * 40])
     def test_what_is_no_memory_size(self, odd: str) -> None:
-        function = identify(asked(given={"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": odd}, machine_mb=64)).function
+        function = asked(given={"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": odd}, machine_mb=64).function
         assert function["memory_mb"] == 64
         request = asked(inherited={"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": odd}, machine_mb=64)
         assert environment_of(request)["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "64"
@@ -234,7 +238,7 @@ class TestWhatWins:
     @hypothesis.given(st.data())
     def test_context_and_variables_never_differ(self, data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from([LAMBDA, FC]))
-        names = sorted(SAYS[kind](context_of(identify(asked(kind)))))
+        names = sorted(SAYS[kind](context_of(asked(kind))))
         own = {"_HANDLER", "FC_FUNCTION_HANDLER"}  # these stay as the user has set them: HANDLER alone says what runs
         values = st.dictionaries(
             st.sampled_from([name for name in names if name not in own]), st.sampled_from(["1", "22"])
@@ -251,7 +255,7 @@ class TestWhatWins:
             region=data.draw(st.sampled_from([None, "r"])),
             memory_mb=data.draw(st.sampled_from([None, 99])),
         )
-        said, found = SAYS[kind](context_of(identify(request))), environment_of(request)
+        said, found = SAYS[kind](context_of(request)), environment_of(request)
         different = {name for name in said if found[name] != said[name]}
         # Two variables may mean one thing. If one source sets both, each keeps its own value.
         assert different <= {"AWS_DEFAULT_REGION"}
@@ -266,27 +270,27 @@ class TestArn:
 
     def test_it_has_the_regions_partition(self) -> None:
         for region, partition in (("eu-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")):
-            shown = context_of(identify(asked(region=region, name="shop", context={"account_id": "1" * 12})))
+            shown = context_of(asked(region=region, name="shop", context={"account_id": "1" * 12}))
             assert shown.invoked_function_arn == f"arn:{partition}:lambda:{region}:111111111111:function:shop"
 
     def test_what_only_the_arn_says_is_known(self) -> None:
-        shown = context_of(identify(asked(context={"arn": self.ARN})))
+        shown = context_of(asked(context={"arn": self.ARN}))
         assert (shown.region, shown.account_id, shown.function_name) == ("eu-1", "123456789012", "shop")
         assert environment_of(asked(context={"arn": self.ARN}))["AWS_REGION"] == "eu-1"
 
     @pytest.mark.parametrize("qualifier", ["", ":7"])
     def test_what_is_said_more_explicitly_is_put_into_it(self, qualifier: str) -> None:
         request = asked(name="bar", given={"AWS_REGION": "eu-2"}, context={"arn": self.ARN + qualifier})
-        assert identify(request).function["arn"] == f"arn:aws:lambda:eu-2:123456789012:function:bar{qualifier}"
+        assert request.function["arn"] == f"arn:aws:lambda:eu-2:123456789012:function:bar{qualifier}"
 
     @pytest.mark.parametrize("arn", ["x", "arn:aws:lambda", "arn:aws:s3:::bucket:a:b", "acs:fc:cn-1:1:functions/f"])
     def test_another_text_stays_as_it_is(self, arn: str) -> None:
-        identity = identify(asked(context={"arn": arn}))
+        identity = asked(context={"arn": arn})
         assert (identity.function["arn"], identity.function["name"]) == (arn, "function")
 
     def test_other_platforms_have_none_unless_it_is_given(self) -> None:
-        assert "arn" not in identify(asked(FC)).function
-        assert identify(asked(NONE, context={"arn": self.ARN})).function["name"] == "shop"
+        assert "arn" not in asked(FC).function
+        assert asked(NONE, context={"arn": self.ARN}).function["name"] == "shop"
 
 
 class TestCredentials:
@@ -295,7 +299,7 @@ class TestCredentials:
     def of(self, **more: Any) -> tuple[list[str], list[str]]:
         """Return what the context says, and what the variables say."""
         request = asked(FC, **more)
-        found, shown = environment_of(request), context_of(identify(request)).credentials
+        found, shown = environment_of(request), context_of(request).credentials
         names = ("ALIBABA_CLOUD_" + key.upper() for key in self.KEYS)
         return [getattr(shown, key) for key in self.KEYS], [found.get(name, "") for name in names]
 
@@ -322,7 +326,7 @@ class TestHeaders:
         credentials = {"access_key_id": "id", "access_key_secret": "secret", "security_token": "token"}
         service = {"name": "s", "log_project": "p", "log_store": "l", "qualifier": "q", "version_id": "v"}
         named = {"credentials": credentials, "service": service, "account_id": "1"}
-        shown = context_of(identify(asked(FC, name="kühl", region="cn-1", memory_mb=64, context=named)))
+        shown = context_of(asked(FC, name="kühl", region="cn-1", memory_mb=64, context=named))
         assert dict(fc_headers(shown, {"initializer": "index.initialize"})) == {
             "x-fc-request-id": "r-1",
             "x-fc-access-key-id": "id",
@@ -345,7 +349,7 @@ class TestHeaders:
         }
 
     def test_what_has_no_value_is_left_out(self) -> None:
-        assert not {name for name, value in fc_headers(context_of(identify(asked(FC))), {}) if not value}
+        assert not {name for name, value in fc_headers(context_of(asked(FC)), {}) if not value}
 
 
 class TestTrace:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from ...kernel.plain_files import read_plain
 from ...model import Function
 from ..options.run_options import FC, RunOptions
+from .platform import is_name
 
 MAX_FILE = 2**20
 """Bytes of a file that are read: such files have a few lines for each profile."""
@@ -28,8 +29,9 @@ _SIGN = re.compile(rb"boto|AWS_")
 
 
 def region_of_profile(environment: Mapping[str, str]) -> str:
-    """Return the region of the profile that the environment names, or of the default profile; "" if there is none.
+    """Return the region of the profile that the environment names, or of the default profile; "" if it has none.
 
+    A text that cannot be a region counts as none.
     Files that are missing, not plain or not understood are skipped: the SDK itself reports what is wrong with them.
     """
     profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
@@ -39,7 +41,7 @@ def region_of_profile(environment: Mapping[str, str]) -> str:
         path = given.replace("~", home, 1) if given.startswith("~/") else given
         region = _region_in(path or os.path.join(home, ".aws", name), profile)
         if region:
-            return region
+            return region if is_name(region) else ""
     return ""
 
 

@@ -25,7 +25,7 @@ from ...workers import launch
 from ..options.run_options import NONE, RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size
-from .platform import Identity, IdentityInputs, identify
+from .platform import Identity
 
 WINDOW_REQUESTS = 64
 """Requests of --events that may be on their way to a worker."""
@@ -50,7 +50,7 @@ def describe_function(options: RunOptions) -> Function:
     context, metadata = read_context(options)
     given = read_variables(options.env_file, options.env)
     environment = launch.function_environment(os.environ)
-    identity = identify(identity_inputs(options, context, given, environment))
+    identity = identify(options, context, given, environment)
     given = {**identity.variables, **given}
     hello = configuration(options, identity, {**environment, **given})
     room = MAX_ASKED - check_size(hello, "HANDLER, its hooks, --code-dir, --layer, --name, --region and --context")
@@ -178,10 +178,10 @@ def log_style(options: RunOptions) -> str:
     return SHORT if options.events is None else SUMMARY
 
 
-def identity_inputs(
+def identify(
     options: RunOptions, context: Mapping[str, Any], given: Mapping[str, str], inherited: Mapping[str, str]
-) -> IdentityInputs:
-    """Return what platform.py needs to know.
+) -> Identity:
+    """Return the values that describe the function.
 
     Args:
         options: The options of the run.
@@ -189,7 +189,7 @@ def identity_inputs(
         given: The variables of -E and --env-file.
         inherited: The variables that the function inherits.
     """
-    return IdentityInputs(
+    return Identity(
         options=options,
         code_dir=str(options.code_dir.absolute()),
         runtime_dir=os.path.dirname(launch.runtime_command("")[1]),
