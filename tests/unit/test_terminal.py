@@ -1,4 +1,4 @@
-"""Tests of output to a terminal, on real ones: colours, escaped control characters and the progress line."""
+"""Tests of output to a terminal, on real ones: colours, and escaped control characters."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.results.terminal import Progress, harmless, is_terminal, wants_colour
-from pipe_init.log.journal import Journal
+from pipe_init.cli.results.terminal import harmless, is_terminal, wants_colour
 
 
 @pytest.fixture
@@ -37,13 +36,6 @@ def pipe() -> Iterator[tuple[int, int]]:
 def no_colour_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-
-def written(reader: int) -> bytes:
-    try:
-        return os.read(reader, 65536)
-    except BlockingIOError:
-        return b""
 
 
 class TestIsTerminal:
@@ -123,59 +115,3 @@ class TestHarmless:
     @given(text=st.binary())
     def test_what_is_harmless_stays_as_it_is(self, text: bytes) -> None:
         assert harmless(harmless(text)) == harmless(text)
-
-
-class Clock:
-    """Stand in for the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("pipe_init.cli.results.terminal.time", clock)
-    return clock
-
-
-class TestProgress:
-    def test_it_is_shown_now_and_then(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(Journal(pipe[0]), True)
-        shown = []
-        for _ in range(8):
-            clock.now += 0.0625
-            progress.count(failed=False)
-            shown.append(written(pipe[1]))
-        assert [bool(each) for each in shown] == [False, True] * 4
-        assert shown[1] == b"\r\x1b[K2 events done, 0 failed, 16/s"
-
-    def test_it_counts_failures_too(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(Journal(pipe[0]), True)
-        for number in range(2000):
-            progress.count(failed=number < 1234)
-        clock.now = 2.0
-        progress.count(failed=False)
-        assert written(pipe[1]) == b"\r\x1b[K2,001 events done, 1,234 failed, 1,000/s"
-
-    def test_it_makes_room_once(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(Journal(pipe[0]), True)
-        progress.clear()
-        assert written(pipe[1]) == b""
-        clock.now = 1.0
-        progress.count(failed=False)
-        written(pipe[1])
-        progress.clear()
-        progress.clear()
-        assert written(pipe[1]) == b"\r\x1b[K"
-
-    def test_it_is_silent_without_a_terminal(self, pipe: tuple[int, int], clock: Clock) -> None:
-        progress = Progress(Journal(pipe[0]), False)
-        for _ in range(10):
-            clock.now += 1.0
-            progress.count(failed=True)
-        progress.clear()
-        assert written(pipe[1]) == b""

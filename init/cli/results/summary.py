@@ -1,11 +1,15 @@
-"""Sum up many events in two lines: how many there were, how many failed and why, and how long they took.
+"""Count the events of a long run, to show on a terminal how far it is, and to sum it up in the end.
 
-Its size does not grow with the number of events. It knows neither workers nor where its lines are written.
+The summary has two lines: how many events there were, how many failed and why, and how long they took. What is kept
+does not grow with the number of events. This module knows no workers.
 """
 
 from __future__ import annotations
 
 import math
+import time
+
+from ...log.journal import EMPTY, Journal
 
 PRECISION_BITS = 7
 """Leading bits of a duration that count: a percentile is at most 1/128 off."""
@@ -20,6 +24,9 @@ MAX_NAME = 80
 """Characters of such a name that are shown."""
 
 OTHERS = "others"
+
+_CLEAR_LINE = b"\r\x1b[K"
+_REFRESH_SECONDS = 0.1
 
 
 class Durations:
@@ -48,38 +55,67 @@ class Durations:
 
 
 class Summary:
-    """The outcomes of a run so far."""
+    """The outcomes of a run so far, and a line on a terminal that says how many there are.
 
-    def __init__(self) -> None:
+    While the terminal accepts no output, for example after Ctrl-S, the line stays as it is.
+
+    Args:
+        journal: What writes to the terminal.
+        is_live: Whether the line is shown. Beside results on a terminal it is not.
+    """
+
+    def __init__(self, journal: Journal, is_live: bool = True) -> None:
         self.durations = Durations()
-        self.done = 0
+        self._done = 0
         self._failures: dict[str, int] = {}
+        self._journal = journal
+        self._is_live = is_live
+        self._shown = False
+        self._start = self._last = time.monotonic()
 
     def count(self, failure: str, microseconds: int | None) -> None:
-        """Count one more event.
+        """Count one more event that has its outcome, and show the line if it was not shown just now.
 
         Args:
-            failure: the kind of its failure; "" if it succeeded.
-            microseconds: how long it took; None if it never began.
+            failure: The kind of its failure; "" if it succeeded.
+            microseconds: How long it took; None if it never began.
         """
-        self.done += 1
+        self._done += 1
         if failure:
             name = failure if failure in self._failures or len(self._failures) < MAX_KINDS else OTHERS
             self._failures[name] = self._failures.get(name, 0) + 1
         if microseconds is not None:
             self.durations.add(microseconds)
+        if self._is_live and time.monotonic() - self._last >= _REFRESH_SECONDS:
+            self._show()
+
+    def clear(self) -> None:
+        """Remove the line, so that another one can be written."""
+        if self._shown:
+            self._journal.put(_CLEAR_LINE)
+            self._shown = False
 
     def text(self) -> str:
-        """Return one line, or two if there were failures; without the last line break."""
-        failed, durations = sum(self._failures.values()), self.durations
-        lines = [f"pipe-init: {self.done:,} event{'' if self.done == 1 else 's'} done, {failed:,} failed"]
+        """Return the summary: one line, or two if there were failures; without the last line break."""
+        durations, lines = self.durations, [f"pipe-init: {self._counts()}"]
         if durations.count:
             shown = (durations.percentile(0.5), durations.percentile(0.99), durations.longest)
             lines[0] += ", p50 {} ms, p99 {} ms, longest {} ms".format(*map(_milliseconds, shown))
-        if failed:
+        if self._failures:
             most_first = sorted(self._failures.items(), key=lambda item: (item[0] == OTHERS, -item[1]))
             lines.append("pipe-init: failed: " + ", ".join(f"{count:,} {_shown(name)}" for name, count in most_first))
         return "\n".join(lines)
+
+    def _show(self) -> None:
+        self._last = time.monotonic()
+        if self._journal.level == EMPTY:
+            rate = self._done / max(self._last - self._start, 1e-9)
+            self._journal.put(_CLEAR_LINE + f"{self._counts()}, {rate:,.0f}/s".encode())
+            self._shown = True
+
+    def _counts(self) -> str:
+        failed = sum(self._failures.values())
+        return f"{self._done:,} event{'' if self._done == 1 else 's'} done, {failed:,} failed"
 
 
 def _bucket(value: int) -> int:

@@ -31,12 +31,13 @@ from ..function.describe import confined, describe_function
 from ..options.run_options import RunOptions
 from ..results.exit_codes import exit_code, kind_of_failure, worst
 from ..results.output import Output, OutputError
-from ..results.terminal import Progress, for_stderr, harmless, is_terminal
+from ..results.terminal import for_stderr, harmless, is_terminal
 from .event_input import Body, open_input, read_event
 from .single_run import SingleRun
 
 if TYPE_CHECKING:
     from ..results.failures import Failures
+    from ..results.summary import Summary
     from .events_run import EventsRun
     from .lines import LineReader
 
@@ -64,7 +65,7 @@ class Session:
         self.patience = Patience(early.signals, options.grace)
         self.logs_json = function.hello.get("log_format") == "json"
         self.journal = self._open_journal(function.limits.log_bytes)
-        self.progress = Progress(self.journal, options.events is not None and not options.quiet and is_terminal(2))
+        self.summary: Summary | None = None
         self.journal.before_line = self._before_log_line
         if not become_subreaper() and not options.quiet:
             self.journal.tell("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
@@ -119,25 +120,21 @@ class Session:
     def _run_events(self) -> int:
         """Run the events of JSON Lines, write JSON Lines, and return the exit code."""
         from ..results.result_lines import ResultLines  # late: a single event needs none of these
-        from ..results.summary import Summary
         from .events_run import EventsRun
         from .lines import LineReader
 
         options, reader = self.options, LineReader(self.source, MAX_PAYLOAD)
-        summary = Summary() if self.function.log_style == SUMMARY and is_terminal(2) else None
+        if is_terminal(2) and not options.quiet:
+            from ..results.summary import Summary
 
-        def count(outcome: Outcome) -> None:
-            self._show_failure(outcome)
-            if summary is not None:
-                summary.count(kind_of_failure(outcome), outcome.measured.get("duration_us"))
-
+            self.summary = Summary(self.journal, is_live=not is_terminal(1))
         lines = ResultLines(options.raw, options.unordered, options.error_style, is_terminal(1))
-        run = EventsRun(self.supervisor, reader, self.output, lines, self._request, options.unordered, count)
+        run = EventsRun(self.supervisor, reader, self.output, lines, self._request, options.unordered, self._count)
         with self._closing():
             run.run()
             run.codes.add(self._freeze())
-        if summary is not None:
-            self.journal.tell(summary.text(), INFO)
+        if self.summary is not None and self.function.log_style == SUMMARY:
+            self.journal.tell(self.summary.text(), INFO)
         if reader.error is not None:
             raise click.UsageError(f"Cannot read {options.events!r} any further: {reader.error.strerror}.")
         self._say_early_end(run, reader)
@@ -152,21 +149,22 @@ class Session:
             self.supervisor.abandon()
             raise
         finally:
-            self.progress.clear()
+            if self.summary is not None:
+                self.summary.clear()
             self.supervisor.close()
             if not self.function.confinement.close():
                 self.journal.tell("pipe-init: a cgroup is left behind, with processes in it that do not end")
 
-    def _show_failure(self, outcome: Outcome) -> None:
+    def _count(self, outcome: Outcome) -> None:
         """Count an event whose line is about to be printed, and write a hint about its error."""
         self.failures.find_source(outcome)
-        self.progress.count(bool(kind_of_failure(outcome)))
+        if self.summary is not None:
+            self.summary.count(kind_of_failure(outcome), outcome.measured.get("duration_us"))
         self.failures.hint(outcome)
-        if is_terminal(1):
-            self.progress.clear()
 
     def _before_log_line(self) -> None:
-        self.progress.clear()
+        if self.summary is not None:
+            self.summary.clear()
         if self._one_terminal and self.output.leave_line():
             self.journal.put(b"\n")
 
