@@ -120,7 +120,7 @@ def forks(count: int) -> list[float]:
     """Return the nanoseconds from the request for a worker to its READY, for one worker after the other."""
     plain = function()
     template = TemplateSocket(plain.command, plain.environment)
-    readiness.until_ready(template.process, template_hello(plain), LIMIT)
+    readiness.until_ready(template.pipes, template_hello(plain), LIMIT)
     hello, times = worker_hello(plain), []
     for ticket in range(1, count + 1):
         start = time.perf_counter_ns()
@@ -133,9 +133,9 @@ def forks(count: int) -> list[float]:
         os.waitpid(reports[-1].pid, 0)
         worker.close()
     template.close()
-    template.process.close_requests()
-    os.waitpid(template.process.pid, 0)
-    template.process.close()
+    template.pipes.close_requests()
+    os.waitpid(template.pipes.pid, 0)
+    template.pipes.close()
     return times
 
 

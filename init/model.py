@@ -9,12 +9,19 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipe_runtime.wire.frames import LARGEST_PAYLOAD
 
+from .kernel.death import Death
 from .limits.confinement import Confinement
 from .limits.rlimits import Limits
+
+if TYPE_CHECKING:
+    from .limits.cgroup import Evidence
+
+Stack = list[list[object]]
+"""Calls in the form of ERROR's `stack` (docs/protocol.md), the most recent one last."""
 
 MAX_PAYLOAD = LARGEST_PAYLOAD
 """Bytes of a request's payload, unless it is streamed."""
@@ -159,7 +166,7 @@ class Outcome:
     streamed: bool = False
 
 
-def problem(error_type: str, message: str, stack: list[list[object]] | None = None) -> dict[str, Any]:
+def problem(error_type: str, message: str, stack: Stack | None = None) -> dict[str, Any]:
     """Return an error in the form of ERROR's metadata (docs/protocol.md), as Outcome has it."""
     return {"error_type": error_type, "error_message": message, "stack": stack or []}
 
@@ -181,6 +188,51 @@ class Piece:
     content_type: str
     data: bytes
     http: Mapping[str, Any] | None = None
+
+
+@dataclass
+class WorkerEnd:
+    """What is known of a worker, or of a template, when a request must be answered in its place.
+
+    Attributes:
+        last_word: The metadata of its ERROR with id 0.
+        violation: How it broke the protocol.
+        death: How it died, once it was reaped.
+        forced: Whether the init sent it a signal.
+        sent: The signals that the init sent it.
+        closed: Whether it was sent signals because it had closed its stream and did not end.
+        asked: Whether it was asked for its stacks.
+        dump: What it wrote to the dump pipe.
+        stacks: What it answered to DUMP, by the request's id.
+        exec_error: Why its program could not be executed; a JoinError if it could not join its cgroup.
+        start_error: Why its process could not be started.
+        evidence: The counts of its cgroup, once it is dead.
+        peak_memory: The most resident memory of the worker in bytes, for the report; 0 if it is not known.
+        sizes: Bytes of results that were cut, by request_id.
+        stage: What it was doing if it was not ready yet.
+        of_template: Whether `death` and `start_error` are those of the template.
+        farewell: What the template has said about its end.
+        unseen: Whether the worker is not a child of the init, which then cannot see how it ends.
+    """
+
+    last_word: Mapping[str, Any] = field(default_factory=dict)
+    violation: str = ""
+    death: Death | None = None
+    forced: bool = False
+    sent: set[int] = field(default_factory=set)
+    closed: bool = False
+    asked: bool = False
+    dump: bytearray = field(default_factory=bytearray)
+    stacks: dict[int, Stack] = field(default_factory=dict)
+    exec_error: OSError | None = None
+    start_error: OSError | None = None
+    evidence: Evidence | None = None
+    peak_memory: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    stage: str = WHILE_LOADING
+    of_template: bool = False
+    farewell: str = ""
+    unseen: bool = False
 
 
 def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any], bool]:

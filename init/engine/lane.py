@@ -19,20 +19,18 @@ from pipe_runtime.wire.messages import CANCEL
 from ..kernel.death import Death
 from ..log.journal import EMPTY, FULL, Journal
 from ..log.request_lines import INITIALIZE, PRE_STOP
-from ..model import Function, Outcome, Request, invoke_metadata
+from ..model import Function, Outcome, Request, WorkerEnd, invoke_metadata
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
-from ..policy.errors import WorkerEnd
 from ..policy.ladder import Phase
 from ..policy.policy import Policy
 from ..policy.requests import Ticket
 from ..policy.stackdump import stacks_by_request
 from ..workers.child import Child
 from ..workers.link import Link
-from ..workers.observer import NeverForked, WorkerObserver
+from ..workers.observer import WorkerObserver
 from ..workers.sources import TemplateBusy, WorkerSource
 from .outcomes import OpenRequests
 from .streams import Streams
-from .worker import Worker
 
 
 class Lane(WorkerObserver):
@@ -66,7 +64,6 @@ class Lane(WorkerObserver):
         self._journal = journal
         self._streams = streams
         self._free = free
-        self._worker: Worker | None = None
         self.end = WorkerEnd()
         self._open = OpenRequests(number, function, journal, streams, outcomes)
         self.requests = self._open.requests
@@ -117,38 +114,38 @@ class Lane(WorkerObserver):
 
     def bury(self, death: Death) -> None:
         """Read the last words of a worker that is dead and collected, and let go of it. Call `died` next."""
-        assert self._worker is not None, "only a worker that is there can die"
+        assert self.link is not None, "only a worker that is there can die"
         self.policy.gone()
-        self._worker.bury(death)
-        self._let_go(self._worker)
+        self.link.child.bury(death)
+        self.link.read_last_words()
+        self._let_go(self.link)
 
     def died(self) -> None:
         """Go on after a worker's death, once the processes that it has left behind are dead, too."""
         self.tell(self.policy.exec_failed if self.end.exec_error else self.policy.died)
 
-    def lost(self, reason: NeverForked | None) -> None:
+    def lost(self, template: WorkerEnd | None) -> None:
         """Go on without a worker that was never forked, or (None) that is not a child of the init."""
-        if self._worker is not None:
+        if self.link is not None:
             self.policy.gone()
-            self._worker.lost(reason)
-            self._let_go(self._worker)
+            self.link.child.lost(template)
+            self.link.read_last_words()
+            self._let_go(self.link)
             self.died()
 
-    def _lose(self, worker: Worker) -> None:
+    def _lose(self, link: Link) -> None:
         """Go on without a worker that was killed and does not end."""
-        pid = worker.link.child.pid
-        self._journal.tell(f"pipe-init: the worker (pid {pid}) was killed and does not end; going on without it")
+        self._journal.tell(f"pipe-init: the worker (pid {self.pid}) was killed and does not end; going on without it")
         self.policy.gone()
-        self._let_go(worker)
+        self._let_go(link)
         self.died()
 
-    def _let_go(self, worker: Worker) -> None:
-        end, link = self.end, worker.link
-        end.dump = bytes(link.child.dump)
+    def _let_go(self, link: Link) -> None:
+        death = self.end.death
         self._open.worker_gone(link.connection.open_requests)
-        failed = end.death is None or end.death.description != "exit status 0"
-        self._open.request_lines.hook_over(failed, end.forced)
-        self.link = self._worker = None
+        failed = death is None or death.description != "exit status 0"
+        self._open.request_lines.hook_over(failed, self.end.forced)
+        self.link = None
         link.close()
 
     # What the link reports
@@ -161,8 +158,8 @@ class Lane(WorkerObserver):
     def ready(self, metadata: Mapping[str, Any]) -> None:
         """Begin to send requests."""
         self._open.init_us = metadata.get("init_us")
-        if self._worker is not None:
-            self._worker.ready(metadata.get("peak_memory_bytes", 0))
+        if self.link is not None:
+            self.link.child.ready(metadata.get("peak_memory_bytes", 0))
         self.policy.cooperative = metadata.get("answers_dump", False)
         self._open.request_lines.hook_over(failed=False)
         self.policy.serves(metadata.get("concurrency", 1))
@@ -174,11 +171,11 @@ class Lane(WorkerObserver):
         window = policy.settings.window_requests
         if policy.limit < window and self._level == EMPTY:
             policy.limit = min(2 * policy.limit, window)
-        worker = self._worker
-        assert worker is not None, "a link is heard only while it is the lane's"
+        link = self.link
+        assert link is not None, "a link is heard only while it is the lane's"
         counts, actions = policy.outcome(frame.id, now)
         if counts:
-            growth = worker.answered(self._open.answered(frame, worker.link.child.evidence, now))
+            growth = link.child.answered(self._open.answered(frame, link.child.evidence, now))
             limit = self._growth_limit
             if actions:
                 self._perform(actions)
@@ -186,12 +183,12 @@ class Lane(WorkerObserver):
                 self._perform(policy.retire(now))
             return
         self._open.over(frame.id)
-        self._expect_hook(worker.link)
+        self._expect_hook(link)
         if policy.phase is Phase.SERVING:
             self.end.forced = False  # the worker was only slow, and goes on
         elif actions and policy.phase is Phase.KILLED and not self.end.violation:
             self.end.violation = f"an outcome for id {frame.id}, whose turn it was not"
-            worker.link.ignore()
+            link.ignore()
         self._perform(actions)
 
     def stream_begun(self, frame: Frame) -> None:
@@ -278,28 +275,27 @@ class Lane(WorkerObserver):
                     self._answer(action.id, action.cause)
                 elif isinstance(action, Start):
                     self._start()
-                elif self._worker is not None:
-                    self._act_on(self._worker, action)
+                elif self.link is not None:
+                    self._act_on(self.link, action)
         finally:
             self._performing = False
 
-    def _act_on(self, worker: Worker, action: Action) -> None:
+    def _act_on(self, link: Link, action: Action) -> None:
         """Perform an action that needs a worker."""
-        link = worker.link
         if isinstance(action, Dump):
-            worker.ask_for_stacks(action.by_signal)
+            link.ask_for_stacks(action.by_signal)
         elif isinstance(action, Cancel):
             if action.id in link.connection.open_requests:
                 link.send(CANCEL, action.id)
         elif isinstance(action, Signal):
-            worker.signal(action.number)
+            link.child.force(action.number, closed=link.ended or link.deaf)
         elif isinstance(action, Stop):
             link.stop()
             self._expect_hook(link)
         elif isinstance(action, Sweep):
             self._free(link.child)
         elif isinstance(action, Lose):
-            self._lose(worker)
+            self._lose(link)
 
     def _start(self) -> None:
         """Start a worker. If that is impossible, the policy is told that it has died."""
@@ -312,7 +308,7 @@ class Lane(WorkerObserver):
             self.end.start_error = error
             self.tell(self.policy.died)
         else:
-            self._worker = Worker(link, self.end)
+            self.end = link.child.end
             self._open.request_lines.hook_begun(INITIALIZE)
 
     def _send(self, link: Link, id: int) -> None:
@@ -331,9 +327,9 @@ class Lane(WorkerObserver):
 
     def _answer(self, id: int, cause: Cause) -> None:
         """Answer a request in the worker's place."""
-        if self._worker is not None:
-            self._worker.look()
-            if id in self._worker.link.connection.open_requests:
+        if self.link is not None:
+            self.link.child.measure()
+            if id in self.link.connection.open_requests:
                 self._open.keep_id(id)
         self._open.answer(id, cause, self.end)
 

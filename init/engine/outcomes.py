@@ -18,10 +18,10 @@ from pipe_runtime.wire.messages import END, MEASURED, RESULT
 from ..kernel.exit_codes import EXIT_FUNCTION_FAILED
 from ..log.journal import Journal
 from ..log.request_lines import RequestLines
-from ..model import Function, Outcome, Request, problem
+from ..model import Function, Outcome, Request, WorkerEnd, problem
 from ..policy import limit_hit
 from ..policy.actions import Cause
-from ..policy.errors import WorkerEnd, answer
+from ..policy.errors import answer
 from .streams import Streams
 
 if TYPE_CHECKING:

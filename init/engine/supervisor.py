@@ -15,9 +15,9 @@ from ..kernel.exit_codes import EXIT_FUNCTION_FAILED
 from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
 from ..log.json_lines import json_line
-from ..model import MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request, problem
+from ..model import MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request, WorkerEnd, problem
 from ..policy.actions import Cause
-from ..policy.errors import WorkerEnd, answer
+from ..policy.errors import answer
 from ..workers import launch
 from ..workers.link import Link
 from ..workers.sources import ExecSource, WorkerSource
@@ -46,7 +46,9 @@ class Supervisor:
         ValueError: The function needs a template, and the host cannot adopt the workers that it forks.
     """
 
-    def __init__(self, function: Function, host: Host, journal: Journal, early: launch.Process | None = None) -> None:
+    def __init__(
+        self, function: Function, host: Host, journal: Journal, early: launch.ProcessPipes | None = None
+    ) -> None:
         if function.start_method == TEMPLATE and not host.adopts:
             raise ValueError("inside another program workers cannot be forked from a template: use start_method 'exec'")
         self.function = function

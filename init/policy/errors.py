@@ -7,11 +7,9 @@ must not know how processes are started or collected.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from signal import SIGKILL
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..kernel.death import Death
 from ..kernel.execution import JoinError
 from ..kernel.exit_codes import (
     EXIT_FUNCTION_FAILED,
@@ -24,13 +22,10 @@ from ..kernel.exit_codes import (
 )
 from ..kernel.shortage import describe
 from ..limits.confinement import PER_PROCESS
-from ..model import WHILE_LOADING, Function, Request, problem
+from ..model import Function, Request, Stack, WorkerEnd, problem
 from . import limit_hit
 from .actions import Cause
-from .stackdump import Stack, no_stack, parse_stacks
-
-if TYPE_CHECKING:
-    from ..limits.cgroup import Evidence
+from .stackdump import no_stack, parse_stacks
 
 UNSEEN = (
     "Runtime is gone, and pipe-init cannot tell how it ended: its process was not a child of pipe-init. "
@@ -39,51 +34,6 @@ UNSEEN = (
 
 Problem = Mapping[str, Any]
 """ERROR's metadata (docs/protocol.md)."""
-
-
-@dataclass
-class WorkerEnd:
-    """What is known of a worker when a request must be answered in its place.
-
-    Attributes:
-        last_word: The metadata of its ERROR with id 0.
-        violation: How it broke the protocol.
-        death: How it died, once it was reaped.
-        forced: Whether the init sent it a signal.
-        sent: The signals that the init sent it.
-        closed: Whether it was sent signals because it had closed its stream and did not end.
-        asked: Whether it was asked for its stacks.
-        dump: What it wrote to the dump pipe.
-        stacks: What it answered to DUMP, by the request's id.
-        exec_error: Why its program could not be executed; a JoinError if it could not join its cgroup.
-        start_error: Why its process could not be started.
-        evidence: The counts of its cgroup, once it is dead.
-        peak_memory: The most resident memory of the worker in bytes, for the report; 0 if it is not known.
-        sizes: Bytes of results that were cut, by request_id.
-        stage: What it was doing if it was not ready yet.
-        of_template: Whether `death` and `start_error` are those of the template.
-        farewell: What the template has said about its end.
-        unseen: Whether the worker is not a child of the init, which then cannot see how it ends.
-    """
-
-    last_word: Problem = field(default_factory=dict)
-    violation: str = ""
-    death: Death | None = None
-    forced: bool = False
-    sent: set[int] = field(default_factory=set)
-    closed: bool = False
-    asked: bool = False
-    dump: bytes = b""
-    stacks: dict[int, Stack] = field(default_factory=dict)
-    exec_error: OSError | None = None
-    start_error: OSError | None = None
-    evidence: Evidence | None = None
-    peak_memory: int = 0
-    sizes: dict[str, int] = field(default_factory=dict)
-    stage: str = WHILE_LOADING
-    of_template: bool = False
-    farewell: str = ""
-    unseen: bool = False
 
 
 def answer(

@@ -10,9 +10,7 @@ import os
 
 from pipe_runtime import wire
 
-from ..model import BEFORE_FORK
-
-Stack = list[list[object]]
+from ..model import BEFORE_FORK, Stack
 
 OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(wire.__file__)))
 """The folder of the runtime's modules. Their calls at the start of a stack say nothing about the function."""
@@ -79,7 +77,7 @@ def stacks_by_request(entries: object) -> dict[int, Stack]:
     return found
 
 
-def no_stack(dump: bytes, stage: str, asked: bool, starting: bool) -> Stack:
+def no_stack(dump: bytes | bytearray, stage: str, asked: bool, starting: bool) -> Stack:
     """Return the reason why there is no stack, in the form of a stack.
 
     Args:

@@ -1,6 +1,6 @@
-"""Act on one child process and its cgroup: signal it, limit it, measure it.
+"""Act on one child process and its cgroup: signal it, limit it, measure it, and collect what is known of its end.
 
-It must not know what the process says; that is link.py.
+It must not know the frames that the process writes; that is link.py.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from signal import SIGCONT, SIGKILL
 from typing import TYPE_CHECKING
 
 from ..kernel import killing, procfs, reaper
+from ..kernel.death import Death
 from ..limits.confinement import Confinement
-from ..model import AFTER_FORK, BEFORE_FORK, WHILE_LOADING
-from .launch import DUMP_SIGNAL, Process
+from ..model import AFTER_FORK, BEFORE_FORK, WHILE_LOADING, WorkerEnd
+from .launch import DUMP_SIGNAL, ProcessPipes
 
 if TYPE_CHECKING:
     from ..limits.cgroup import Evidence, Group
@@ -23,18 +24,18 @@ class Child:
     No process is signalled that is not an uncollected child of the init: a template may name any pid.
 
     Attributes:
-        process: The process and its pipes.
+        pipes: The process, as a pid and pipes.
         group: The process's cgroup, if it has one.
         forker: The template that forks the process; None if the process was executed.
         can_dump: Whether the process has said that it writes its stacks when it is sent the dump signal.
-        dump: What has come of its stacks through the dump pipe, since they were asked for.
+        end: What is known of its end. Its `dump` has what came through the dump pipe since the stacks were asked for.
         is_ready: Whether the process has said READY.
         closed: Whether `close` was called.
     """
 
     def __init__(
         self,
-        process: Process,
+        pipes: ProcessPipes,
         confinement: Confinement,
         group: Group | None,
         forker: Child | None = None,
@@ -42,23 +43,26 @@ class Child:
         """Take charge of a process.
 
         Args:
-            process: As the attribute.
+            pipes: As the attribute.
             confinement: The limits of the process.
             group: As the attribute.
             forker: As the attribute.
         """
-        self.process = process
+        self.pipes = pipes
         self.group = group
         self.forker = forker
         self.can_dump = self.is_ready = self.closed = False
-        self.dump = bytearray()
+        self.end = WorkerEnd()
         self._confinement = confinement
         self._alone = 0
+        # Bytes of memory that it may have had before exec. A worker that a template forked had no exec.
+        self._copied = procfs.resident() if forker is None else 0
+        self._peak_at_ready = self._peak = 0  # bytes, as it reports them
 
     @property
     def pid(self) -> int:
         """Return the process's pid; 0 until the template has reported it."""
-        return self.process.pid
+        return self.pipes.pid
 
     @property
     def stage(self) -> str:
@@ -85,6 +89,12 @@ class Child:
             elif self.group is not None:
                 self.group.kill()
 
+    def force(self, number: int, closed: bool) -> None:
+        """Send a signal that makes the process end. `closed`: whether it has closed its stream."""
+        self.end.forced, self.end.closed = True, closed
+        self.end.sent.add(int(number))
+        self.signal(number)
+
     def signal_for_stacks(self) -> bool:
         """Send the dump signal, and wake the process up. Return whether it can tell.
 
@@ -94,7 +104,7 @@ class Child:
             return self.forker.signal_for_stacks()
         if not self.can_dump or not self.is_own():
             return False
-        self.dump.clear()
+        self.end.dump.clear()
         killing.signal_child(self.pid, DUMP_SIGNAL)
         killing.signal_group(self.pid, SIGCONT)
         return True
@@ -111,9 +121,48 @@ class Child:
             except OSError:
                 self.signal(SIGKILL)  # no function may run beyond a limit that its user relies on
 
-    def peak_memory(self) -> int:
-        """Return the peak of the process's resident memory in bytes; 0 if it is not known."""
-        return procfs.high_water_mark(self.pid) if self.is_own() else 0
+    def ready(self, peak: int) -> None:
+        """Take the peak of its memory in bytes that a worker reports with READY."""
+        self._peak_at_ready = self._peak = peak
+
+    def answered(self, peak: int) -> int:
+        """Take the peak that it reports with an outcome. Return by how much it has grown since READY.
+
+        A worker that lies about its memory seems not to grow.
+        """
+        self._peak = max(self._peak, peak)
+        return peak - self._peak_at_ready
+
+    def measure(self) -> None:
+        """Take the peak of the process's memory from the kernel while it lives, for an answer in its place."""
+        if self.is_own():
+            self.end.peak_memory = procfs.high_water_mark(self.pid) or self.end.peak_memory
+
+    def bury(self, death: Death) -> None:
+        """Collect how the process died, and what its cgroup and its failed exec tell. Its last words come after that.
+
+        The kernel's figure of its memory includes the time before exec, when the process was a copy of this one. Only a
+        figure above the copy's memory is surely its own. Otherwise the worker's own claim is closer, if it is lower.
+        """
+        end, peak = self.end, death.peak_memory
+        end.death, end.stage, end.exec_error = death, self.stage, self.pipes.exec_error()
+        end.peak_memory = peak if not self._peak or peak > self._copied else min(self._peak, peak)
+        end.evidence = None if self.group is None else self.group.evidence()
+
+    def lost(self, template: WorkerEnd | None) -> None:
+        """Note why the death of this worker will not be seen, as WorkerObserver.lost.
+
+        The worker may live, because a template can die between a fork and its report. So this closes the alive pipe,
+        which kills the worker. What the worker has said counts.
+        """
+        end = self.end
+        if template is None:
+            end.unseen = True
+        else:
+            end.death, end.start_error, end.exec_error = template.death, template.start_error, template.exec_error
+            end.farewell, end.violation = template.farewell, end.violation or template.violation
+            end.stage, end.of_template = self.stage, True
+        self.pipes.disown()
 
     def count_for(self, id: int) -> None:
         """Count the cgroup's events for request `id` from now on; 0 if several requests are open."""
@@ -134,5 +183,5 @@ class Child:
     def close(self) -> None:
         """Close the init's ends of the pipes, and give the cgroup back."""
         self.closed = True
-        self.process.close()
+        self.pipes.close()
         self._confinement.release(self.group)

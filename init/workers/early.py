@@ -31,11 +31,11 @@ class EarlyStart(NamedTuple):
     """
 
     signals: Signals
-    process: launch.Process | None
+    process: launch.ProcessPipes | None
     command: list[str]
     environment: dict[str, str]
 
-    def worker_for(self, function: Function, in_cgroup: bool) -> launch.Process | None:
+    def worker_for(self, function: Function, in_cgroup: bool) -> launch.ProcessPipes | None:
         """Return the worker if it is what a function needs. Otherwise end it and return None.
 
         Args:

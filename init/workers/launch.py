@@ -49,7 +49,7 @@ KEPT_FC_VARIABLES = frozenset(
 """The variables of the platform that a function may see (Alibaba Function Compute)."""
 
 
-class Process:
+class ProcessPipes:
     """A process and the pipes to it. The init's descriptors are closed by exec.
 
     Attributes:
@@ -180,7 +180,7 @@ def start(
     joins: Sequence[int] = (),
     adopts: bool = False,
     open_files: int | None = None,
-) -> Process:
+) -> ProcessPipes:
     """Start a program in a session of its own, with the protocol on its fds 0 and 1 and a log pipe on its fd 2.
 
     Args:
@@ -192,9 +192,9 @@ def start(
         open_files: The limit of open files.
 
     Raises:
-        OSError: No process or descriptor is left. An error of exec is known later, from Process.exec_error.
+        OSError: No process or descriptor is left. An error of exec is known later, from ProcessPipes.exec_error.
     """
-    process = Process(len(command) > 1 and command[1] == _runtime_script())
+    process = ProcessPipes(len(command) > 1 and command[1] == _runtime_script())
     failure = failure_out = -1
     try:
         failure, failure_out = os.pipe()
@@ -220,7 +220,7 @@ def start(
 def _become(  # Not measured: it ends in exec, and with it what was counted.
     command: Sequence[str],
     environment: Mapping[str, str],
-    process: Process,
+    process: ProcessPipes,
     failure: int,
     control: int,
     joins: Sequence[int],

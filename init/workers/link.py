@@ -56,7 +56,7 @@ class Link:
             observer: Hears what the process says.
         """
         self.child = child
-        self.pipes = pipes = child.process
+        self.pipes = pipes = child.pipes
         self.connection = Connection(INIT)
         self.ended = self.deaf = self.stopping = False
         self._poller = poller
@@ -138,13 +138,16 @@ class Link:
         if self.stopping and not out:
             self.end_input()
 
-    def ask_for_stacks(self, by_signal: bool) -> bool:
-        """Ask the process for its stacks, by the dump signal or by DUMP. Return whether it can tell."""
+    def ask_for_stacks(self, by_signal: bool) -> None:
+        """Ask the process for its stacks, by the dump signal or by DUMP."""
+        child, end = self.child, self.child.end
+        end.stacks, end.stage = {}, child.stage
         if by_signal:
-            return self.child.signal_for_stacks()
-        self.child.dump.clear()
+            end.asked = child.signal_for_stacks() or end.asked
+            return
+        end.dump.clear()
+        end.asked = True
         self.send(DUMP)
-        return True
 
     def stop(self) -> None:
         """Send STOP. The process's input ends once it has read what was sent before."""
@@ -202,7 +205,7 @@ class Link:
         """Take what is in the dump pipe, up to one read. Return its size."""
         data = _read(self.pipes.dump)
         if data:
-            dump = self.child.dump
+            dump = self.child.end.dump
             dump += data[: DUMP_LIMIT - len(dump)]
             if b'  File "' in dump:  # a busy machine may pause the process after the first line
                 self._observer.dumped()

@@ -6,11 +6,11 @@ It must not know who observes, or what follows from a report.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipe_runtime.wire.frames import Frame
 
-from ..kernel.death import Death
+from ..model import WorkerEnd
 
 
 class Observer:
@@ -44,7 +44,7 @@ class Observer:
         """Handle DUMP. Its entries may be anything, since the runtime may lie."""
 
     def dumped(self) -> None:
-        """Handle a part of the stacks from the dump pipe; the child's `dump` has all that came."""
+        """Handle a part of the stacks from the dump pipe; the child's `end.dump` has all that came."""
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
         """Handle ERROR with id 0, in which the process says why it ends."""
@@ -56,26 +56,12 @@ class Observer:
         """Handle that the process broke the protocol. The link reports no further frame."""
 
 
-class NeverForked(NamedTuple):
-    """Why a worker that a template should have forked will not come.
-
-    Attributes:
-        start_error: Why the template could not fork it.
-        death: How the template died.
-        exec_error: Why the template's program could not be executed.
-        violation: How the template broke the protocol.
-        farewell: What the template said about its end.
-    """
-
-    start_error: OSError | None = None
-    death: Death | None = None
-    exec_error: OSError | None = None
-    violation: str = ""
-    farewell: str = ""
-
-
 class WorkerObserver(Observer):
     """Also hears what becomes of a worker that a template forks."""
 
-    def lost(self, reason: NeverForked | None) -> None:
-        """Handle that the worker's death cannot be seen: it was never forked, or (None) is not a child of the init."""
+    def lost(self, template: WorkerEnd | None) -> None:
+        """Handle that the worker's death cannot be seen, because it was never forked or is not a child of the init.
+
+        Args:
+            template: What is known of the template that has not forked it; None if the worker is not a child.
+        """

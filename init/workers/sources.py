@@ -76,7 +76,7 @@ class ExecSource(WorkerSource):
     """Starts each worker as a program of its own."""
 
     def __init__(
-        self, function: Function, host: Host, early: launch.Process | None = None, several: bool = False
+        self, function: Function, host: Host, early: launch.ProcessPipes | None = None, several: bool = False
     ) -> None:
         """Prepare to start workers.
 
@@ -152,7 +152,7 @@ def new_group(confinement: Confinement, for_template: bool = False) -> Iterator[
 
 
 def take_charge(
-    process: launch.Process, host: Host, confinement: Confinement, group: Group | None, but: Collection[str]
+    process: launch.ProcessPipes, host: Host, confinement: Confinement, group: Group | None, but: Collection[str]
 ) -> None:
     """Hold a new process to its limits, and have its death noticed. If that is impossible, end the process.
 

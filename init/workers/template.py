@@ -20,11 +20,11 @@ from ..kernel.death import Death
 from ..kernel.host import Host
 from ..limits.confinement import PER_PROCESS
 from ..log.journal import Journal
-from ..model import Function
+from ..model import Function, WorkerEnd
 from .child import Child
 from .hello import template_hello, worker_hello
 from .link import Link
-from .observer import NeverForked, Observer, WorkerObserver
+from .observer import Observer, WorkerObserver
 from .sources import ExecSource, WorkerSource, new_group, take_charge
 from .template_socket import SocketsForbidden, TemplateSocket
 
@@ -62,7 +62,6 @@ class TemplateSource(WorkerSource, Observer):
         self._expected: dict[int, tuple[WorkerObserver, Child]] = {}  # by ticket, until it is a child of the init
         self._new_children: list[tuple[WorkerObserver, Child]] = []  # as the template says
         self._is_heard = False  # what it reports counts
-        self._violation = self._farewell = ""
 
     @property
     def pid(self) -> int:
@@ -101,7 +100,8 @@ class TemplateSource(WorkerSource, Observer):
         if self._socket.ended:  # no worker will be reported any more
             self._stop_hearing()
             if not procfs.is_ending(self.pid):
-                self._violation = "the template closed its control socket; does the function close all descriptors?"
+                why = "the template closed its control socket; does the function close all descriptors?"
+                self.link.child.end.violation = why
                 self.link.child.signal(SIGKILL)
         for report in reports:
             observer, child = self._expected[report.ticket]
@@ -113,9 +113,9 @@ class TemplateSource(WorkerSource, Observer):
                 self._new_children.append((observer, child))
                 child.limit()
             elif report.pid:
-                child.process.pid = report.pid
+                child.pipes.pid = report.pid
             else:
-                observer.lost(NeverForked(OSError(report.errno, os.strerror(report.errno))))
+                observer.lost(WorkerEnd(start_error=OSError(report.errno, os.strerror(report.errno))))
 
     def check_new_children(self) -> None:
         """Give up workers that are not children of the init, although the template says so.
@@ -141,7 +141,7 @@ class TemplateSource(WorkerSource, Observer):
                 joins = () if group is None else group.join_descriptors
                 socket = TemplateSocket(function.command, function.environment, joins)
                 try:
-                    take_charge(socket.process, self._host, function.confinement, group, PER_PROCESS)
+                    take_charge(socket.pipes, self._host, function.confinement, group, PER_PROCESS)
                 except OSError:
                     socket.close()
                     raise
@@ -151,8 +151,7 @@ class TemplateSource(WorkerSource, Observer):
             self._instead = ExecSource(function, self._host, several=self._several)
             return
         self._socket, self._is_heard = socket, True
-        self._violation = self._farewell = ""
-        self.link = Link(Child(socket.process, function.confinement, group), self._host.poller, self)
+        self.link = Link(Child(socket.pipes, function.confinement, group), self._host.poller, self)
         self._host.poller.add(socket.control, owner=self)
         self.link.send(HELLO, metadata=self._template_hello)
 
@@ -165,19 +164,16 @@ class TemplateSource(WorkerSource, Observer):
         """Let go of the template, which is dead and collected. Its workers live on; no further one will be forked."""
         link = self.link
         assert link is not None, "only a template that is there can die"
+        link.child.bury(death)
         link.read_last_words()
         self.hear_reports()
-        reason = NeverForked(
-            death=death,
-            exec_error=link.pipes.exec_error(),
-            violation=self._violation if death.signal == SIGKILL else "",  # otherwise it ended before it was killed
-            farewell=self._farewell,
-        )
+        if death.signal != SIGKILL:
+            link.child.end.violation = ""  # it ended before it was killed
         self._let_go()
         expected = self._not_forked()
         self._expected.clear()
         for observer, _ in expected:
-            observer.lost(reason)
+            observer.lost(link.child.end)
 
     def lose(self) -> None:
         """Let go of a template that was killed and does not end."""
@@ -211,15 +207,16 @@ class TemplateSource(WorkerSource, Observer):
         """Tell the workers that it has not forked yet where it hangs."""
         assert self.link is not None
         for observer, child in self._not_forked():
-            child.dump[:] = self.link.child.dump
+            child.end.dump[:] = self.link.child.end.dump
             observer.dumped()
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
         """Tell why it ends; or why it has not loaded the function, which is why there will be no worker."""
         assert self.link is not None
-        if self.link.child.is_ready:
-            self._farewell = ascii(metadata["error_message"][:FAREWELL])[1:-1]
-            self._journal.tell(f"pipe-init: the template (pid {self.pid}) ends: {self._farewell}")
+        child = self.link.child
+        if child.is_ready:
+            child.end.farewell = ascii(metadata["error_message"][:FAREWELL])[1:-1]
+            self._journal.tell(f"pipe-init: the template (pid {self.pid}) ends: {child.end.farewell}")
             return
         for observer, _ in self._not_forked():
             observer.last_word(metadata)
@@ -227,7 +224,7 @@ class TemplateSource(WorkerSource, Observer):
     def violated(self, why: str) -> None:
         """Kill it: nothing that it says or reports counts any more."""
         assert self.link is not None
-        self._violation = why
+        self.link.child.end.violation = why
         self._journal.tell(f"pipe-init: the template (pid {self.pid}) broke the protocol and is replaced: {why}")
         self._stop_hearing()
         self.link.ignore()

@@ -70,7 +70,7 @@ class TemplateSocket:
         OSError: As launch.start.
 
     Attributes:
-        process: The template and its pipes.
+        pipes: The template, as a pid and pipes.
         ended: Whether the template has closed the socket.
     """
 
@@ -85,7 +85,7 @@ class TemplateSocket:
                 raise SocketsForbidden(error.errno, error.strerror) from None
             raise
         try:
-            self.process = launch.start(command, environment, theirs.fileno(), joins)
+            self.pipes = launch.start(command, environment, theirs.fileno(), joins)
         except BaseException:
             self._socket.close()
             raise
@@ -97,7 +97,7 @@ class TemplateSocket:
         """Return the descriptor to poll for reports and for their end; -1 once closed."""
         return self._socket.fileno()
 
-    def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.Process:
+    def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.ProcessPipes:
         """Ask for one worker. Its pid is 0 until it is reported; its HELLO may be written at once.
 
         If the template is dying, no report will come.
@@ -110,7 +110,7 @@ class TemplateSocket:
             TemplateBusy: The template does not keep up with what it was asked for.
             OSError: No descriptors are left.
         """
-        process = launch.Process(for_our_runtime=True)
+        process = launch.ProcessPipes(for_our_runtime=True)
         descriptors = [*process.theirs, *groups]
         data = struct.pack(f"{len(descriptors)}i", *descriptors)
         try:

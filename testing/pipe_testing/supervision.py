@@ -113,7 +113,7 @@ def supervised(
     command: list[str],
     *,
     hello: Mapping[str, Any] | None = None,
-    early: launch.Process | None = None,
+    early: launch.ProcessPipes | None = None,
     limits: Limits = NONE,
     log_style: str = "none",
     workers: int = 1,

@@ -37,7 +37,7 @@ TEMPLATE = {"template": {"control_fd": launch.CONTROL_FD}}
 class Child:
     """A child of this process, with the methods of subprocess.Popen that the tests use."""
 
-    def __init__(self, process: launch.Process) -> None:
+    def __init__(self, process: launch.ProcessPipes) -> None:
         self._process = process
         self.returncode: int | None = None
 
@@ -68,9 +68,9 @@ class Child:
 
 
 class Driven(RuntimeProcess):
-    """A runtime on the pipes of a launch.Process."""
+    """A runtime on the pipes of a launch.ProcessPipes."""
 
-    def __init__(self, folder: Path, process: launch.Process) -> None:
+    def __init__(self, folder: Path, process: launch.ProcessPipes) -> None:
         self.folder = folder
         self.connection = Connection(INIT)
         self.log = b""
@@ -112,7 +112,7 @@ class Templates:
         self.folder = folder
         command = launch.runtime_command(sys.executable)
         self.template = TemplateSocket(command, dict(os.environ) if environment is None else environment)
-        self.runtime = Driven(folder, self.template.process)
+        self.runtime = Driven(folder, self.template.pipes)
         self.workers: dict[int, Driven] = {}
         self.reported: list[Forked] = []
         self._tickets = itertools.count(1)

@@ -22,9 +22,9 @@ from pipe_init.kernel.exit_codes import EXIT_NOT_LOADED
 from pipe_init.limits import delegation
 from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
-from pipe_init.model import Function, Request, Settings
+from pipe_init.model import Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import WorkerEnd, answer
+from pipe_init.policy.errors import answer
 from pipe_init.workers import launch
 from pipe_testing import groups, processes
 from pipe_testing.command import PipeInit

@@ -244,7 +244,7 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                     "call.unencodable",
                     "template",
                     "template.fork_server",
-                    "template.process_state",
+                    "template.pipes_state",
                     "template.rehearsal",
                     "wire.alive",
                 )
@@ -531,14 +531,14 @@ def test_asking_takes_nothing_if_there_are_no_descriptors(tmp_path: Path) -> Non
 
 def test_a_template_that_does_not_listen_is_not_waited_for(tmp_path: Path) -> None:
     template = TemplateSocket([sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"], {})
-    asked: list[launch.Process] = []
+    asked: list[launch.ProcessPipes] = []
     with pytest.raises(TemplateBusy):
         while True:
             asked.append(template.fork(len(asked)))
     for process in asked:
         process.close()
     template.close()
-    template.process.close()
+    template.pipes.close()
     assert asked
     processes.wait_for_children()
 
@@ -564,7 +564,7 @@ for said in {said}:
     except ProtocolError as error:
         return found, str(error)
     finally:
-        for process in (template.process, *processes_asked):
+        for process in (template.pipes, *processes_asked):
             process.close()
         template.close()
 
@@ -610,18 +610,18 @@ def test_a_flood_of_reports_that_say_nothing_has_an_end() -> None:
     assert template.reports() == [] and not template.ended, "other things are looked at first"
     assert template.reports() == [] and template.ended
     template.close()
-    template.process.close()
+    template.pipes.close()
 
 
 def test_a_template_that_dies_is_heard_to_the_end(tmp_path: Path) -> None:
     code = "import _socket, os\ns = _socket.socket(fileno=7)\nos.read(0, 1)\ns.send(b'1 100')\n"
     template = TemplateSocket([sys.executable, "-I", "-S", "-c", code], {})
     asked = [template.fork(1), template.fork(2)]
-    os.write(template.process.requests, b"x")
+    os.write(template.pipes.requests, b"x")
     processes.wait_for_children()  # the template has read none of the requests
     assert template.reports() == [Forked(1, 100)] and template.ended
     template.close()
-    for process in (template.process, *asked):
+    for process in (template.pipes, *asked):
         process.close()
 
 

@@ -35,7 +35,7 @@ IDENTITY = "import os; print(os.getpid(), os.getpgrp(), os.getsid(0))"
 
 
 @contextmanager
-def started(*command: str, environment: dict[str, str] | None = None) -> Iterator[launch.Process]:
+def started(*command: str, environment: dict[str, str] | None = None) -> Iterator[launch.ProcessPipes]:
     """Yield the command as a worker. At the end its descriptors are closed and it is reaped."""
     process = launch.start(command, unmeasured() if environment is None else environment)
     try:

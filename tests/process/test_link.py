@@ -211,7 +211,7 @@ def test_what_a_dead_process_wrote_is_reported() -> None:
         talk.link.read_last_words()
         assert talk.heard.reports == ["dumped", "hello", "last word", "closed"]
         assert talk.heard.raw == b"last words"
-        assert bytes(talk.link.child.dump) == stack
+        assert bytes(talk.link.child.end.dump) == stack
 
 
 def test_half_a_frame_is_told_apart_from_a_wrong_one() -> None:
@@ -241,7 +241,7 @@ def test_the_dump_does_not_grow() -> None:
     with talking("import os\nwhile True: os.write(4, bytes(65536))") as talk:
         for _ in range(8):
             talk.step()
-        assert len(talk.link.child.dump) == DUMP_LIMIT
+        assert len(talk.link.child.end.dump) == DUMP_LIMIT
 
 
 @pytest.mark.parametrize("size", [4096, 65536, 2**20])
@@ -282,14 +282,16 @@ os.write(1, {hello!r})
 while True: signal.pause()
 """
     with talking(code) as talk:
-        assert not talk.link.ask_for_stacks(by_signal=True), "it has not said yet that it can tell"
-        while "hello" not in talk.heard.reports or not talk.link.child.dump:
+        talk.link.ask_for_stacks(by_signal=True)
+        assert not talk.link.child.end.asked, "it has not said yet that it can tell"
+        while "hello" not in talk.heard.reports or not talk.link.child.end.dump:
             talk.step()
-        assert bytes(talk.link.child.dump) == b"old"
-        assert talk.link.ask_for_stacks(by_signal=True)
-        while b"in <module>" not in talk.link.child.dump:
+        assert bytes(talk.link.child.end.dump) == b"old"
+        talk.link.ask_for_stacks(by_signal=True)
+        assert talk.link.child.end.asked
+        while b"in <module>" not in talk.link.child.end.dump:
             talk.step()
-        assert b"old" not in talk.link.child.dump
+        assert b"old" not in talk.link.child.end.dump
 
 
 def test_a_signal_right_after_the_start_is_not_lost() -> None:
@@ -306,7 +308,7 @@ def test_a_collected_process_is_not_signalled() -> None:
         other = os.fork()
         if other == 0:
             signal.pause()
-        talk.link.child.process.pid = other  # as the kernel may do
+        talk.link.child.pipes.pid = other  # as the kernel may do
         talk.link.close()
         talk.link.child.signal(signal.SIGKILL)
         assert os.waitid(os.P_PID, other, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

@@ -11,9 +11,9 @@ from pipe_init.kernel.death import Death
 from pipe_init.limits.cgroup import Evidence
 from pipe_init.limits.confinement import Confinement
 from pipe_init.limits.rlimits import Limits
-from pipe_init.model import AFTER_FORK, BEFORE_FORK, Function, Request, Settings
+from pipe_init.model import AFTER_FORK, BEFORE_FORK, Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import UNSEEN, WorkerEnd, answer
+from pipe_init.policy.errors import UNSEEN, answer
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.model import BEFORE_FORK, Function, Request, Settings
+from pipe_init.model import BEFORE_FORK, Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import WorkerEnd, answer
+from pipe_init.policy.errors import answer
 from pipe_init.policy.stackdump import parse_stacks, stacks_by_request
 
 CALL: list[object] = ["/code/index.py", 3, "handler", "    work()"]
@@ -212,10 +212,10 @@ Current thread's C stack trace (most recent call first):
     [
         (WorkerEnd(), "the runtime has not said that it can write one"),
         (WorkerEnd(asked=True), "the worker did not write one; it blocks signals, or sits in the kernel"),
-        (WorkerEnd(asked=True, dump=b"Fatal Python error"), "the interpreter crashed while it wrote one"),
-        (WorkerEnd(asked=True, dump=b"  File x\n"), "the worker was not in the function's code"),
+        (WorkerEnd(asked=True, dump=bytearray(b"Fatal Python error")), "the interpreter crashed while it wrote one"),
+        (WorkerEnd(asked=True, dump=bytearray(b"  File x\n")), "the worker was not in the function's code"),
         (
-            WorkerEnd(asked=True, stage=BEFORE_FORK, dump=b'  File "template.py", line 1 in _wait_for\n'),
+            WorkerEnd(asked=True, stage=BEFORE_FORK, dump=bytearray(b'  File "template.py", line 1 in _wait_for\n')),
             "the template was forking the worker; a fork hook of the function's (os.register_at_fork) may hang",
         ),
     ],
