@@ -1,7 +1,7 @@
 """Be the server for an ASGI 3 application, without HTTP: each request is a scope, receive and send.
 
-An application gets each request through an AsyncExchange. This module puts ASGI's order and types on top of it. It must
-not know frames, descriptors or how a request is cancelled. It sets no time limits: its callers do.
+An application gets each request through an Exchange. This module puts ASGI's order and types on top of it. It must not
+know frames, descriptors or how a request is cancelled. It sets no time limits: its callers do.
 """
 
 from __future__ import annotations
@@ -15,24 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Future, Task
     from collections.abc import Mapping, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
-    from ..call.context import Context
+    from ..call.exchange import Exchange
     from .lifespan import Application, Message
-
-    class AsyncExchange(Protocol):
-        """One request and its answer. After a cancellation read and write no longer wait."""
-
-        request: Mapping[str, Any]
-        context: Context
-        cancelled: bool
-
-        async def read(self) -> bytes: ...
-        def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None: ...
-        def begin(self, content_type: str, http: dict[str, Any] | None) -> None: ...
-        async def write(self, data: bytes) -> None: ...
-        async def until_cancelled(self) -> None: ...
-
 
 __all__ = ["Lifespan", "LifespanFailed", "serve"]
 
@@ -45,7 +31,7 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 
 
 async def serve(
-    app: Application, exchange: AsyncExchange, state: Mapping[str, Any], added: Sequence[tuple[str, str]] = ()
+    app: Application, exchange: Exchange, state: Mapping[str, Any], added: Sequence[tuple[str, str]] = ()
 ) -> None:
     """Run an application for one request, until it returns.
 
@@ -102,7 +88,7 @@ async def serve(
         raise RuntimeError(f"ASGI application returned without {cycle.expected}")
 
 
-async def _read(exchange: AsyncExchange, enough: int | None) -> tuple[bytes, bool]:
+async def _read(exchange: Exchange, enough: int | None) -> tuple[bytes, bool]:
     """Return the body, or its beginning with more than `enough` bytes, and whether there may be more."""
     pieces: list[bytes] = []
     size = 0
@@ -158,7 +144,7 @@ class _Cycle:
         more: Whether there may be more to read.
     """
 
-    def __init__(self, exchange: AsyncExchange, headless: bool, body: bytes, more: bool) -> None:
+    def __init__(self, exchange: Exchange, headless: bool, body: bytes, more: bool) -> None:
         self._exchange = exchange
         self._headless = headless
         self._body = body

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import sys
 
+from ..call.exchange import Body, at_once
 from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import BYTES
@@ -21,30 +22,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Any, Protocol
+    from typing import Any
+
+    from ..call.exchange import Exchange
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-
-    class Exchange(Protocol):
-        """The part of a request that serve() uses.
-
-        An answer is one respond(), or one begin() and any number of write(). After a cancellation write() raises.
-        check() raises the same, for steps in which nothing is sent.
-
-        Attributes:
-            request: INVOKE's metadata.
-            context: The function's context.
-            body: What the caller sent. Its read() waits, and returns b"" at the end.
-        """
-
-        request: dict[str, Any]
-        context: object
-        body: io.RawIOBase
-
-        def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None: ...
-        def begin(self, content_type: str, http: dict[str, Any] | None) -> None: ...
-        def write(self, data: bytes) -> None: ...
-        def check(self) -> None: ...
 
 
 _HOP_BY_HOP = frozenset((
@@ -134,7 +116,7 @@ class _Answer:
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
         if self._ended:
             raise RuntimeError("write() was called after the request's end")
-        self._exchange.check()  # an answer to HEAD takes any number of writes, and sends none
+        at_once(self._exchange.check())  # an answer to HEAD takes any number of writes, and sends none
         if data and not self._send(data, False) and not self._bodiless():
             raise ValueError(f"write() of more bytes than Content-Length: {self._length}")
 
@@ -147,7 +129,7 @@ class _Answer:
             if not isinstance(block, bytes):
                 raise _fault(f"the WSGI application returned a block of type {type(block).__name__}, not bytes")
             if not block:
-                self._exchange.check()
+                at_once(self._exchange.check())
             # When the body is complete, the next block is still asked for, so that a generator's code after its last
             # yield runs. An application that then gives more than may be sent is not asked again.
             if block and not self._send(block, last):
@@ -162,7 +144,7 @@ class _Answer:
         fitting = block if room is None else block[:room]
         if self._sent:
             if fitting:
-                self._exchange.write(fitting)
+                at_once(self._exchange.write(fitting))
         elif len(fitting) == room or last:
             if room is not None and len(fitting) < room:
                 raise self._too_short(room - len(fitting))
@@ -170,7 +152,7 @@ class _Answer:
         else:
             self._exchange.begin(*self._head())
             self._sent = True
-            self._exchange.write(fitting)
+            at_once(self._exchange.write(fitting))
         if room is not None:
             self._room = room - len(fitting)
         return len(fitting) == len(block)
@@ -263,10 +245,10 @@ def make_environ(exchange: Exchange, multithread: bool) -> dict[str, Any]:
     http = request.get("http")
     body: io.BytesIO | io.BufferedReader
     if request.get("stream"):
-        body, length = io.BufferedReader(exchange.body), -1
+        body, length = io.BufferedReader(Body(exchange)), -1
         empty = http is None and not body.peek(1)
     else:
-        whole = exchange.body.read() or b""
+        whole = at_once(exchange.whole())
         if http is None and whole == b"{}":  # the event of a caller that gave none
             whole = b""
         body, length, empty = io.BytesIO(whole), len(whole), not whole

@@ -17,13 +17,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .exchange import Incoming
+    from ..call.exchange import Exchange
     from .invoker import Invoker
     from .process import Outcome, Process
 
 
 class Requests:
-    """Serves requests for which frames may come while they run. It is the exchanges' Sender."""
+    """Serves requests for which frames may come while they run. A subclass is the exchanges' Line."""
+
+    cancels = True
 
     def __init__(self, process: Process, invoker: Invoker) -> None:
         self._process = process
@@ -40,6 +42,9 @@ class Requests:
     def credit(self, id: int) -> int:
         """Return how many bytes of the answer's stream may be sent now."""
         return self._process.connection.stream_credit(id)
+
+    def tell(self, exchange: Exchange) -> None:
+        """Wake what waits for the exchange, unless the thread that hears is the one that waits."""
 
     def answer_dump(self, found: list[tuple[int, list[Any]]]) -> None:
         """Send the stacks of requests, by their ids."""
@@ -67,7 +72,7 @@ class Engine(Requests):
     def stop(self) -> None:
         """End, after the last request or SIGTERM."""
 
-    def conclude(self, exchange: Incoming, outcome: Outcome, measured: dict[str, int]) -> None:
+    def conclude(self, exchange: Exchange, outcome: Outcome, measured: dict[str, int]) -> None:
         """Send what a request has printed, then its outcome."""
         process = self._process
         if self._concurrency > 1:
@@ -85,7 +90,7 @@ class Engine(Requests):
             leave(lost_pipe_code(error))
 
 
-def tag_of(exchange: Incoming) -> Tag:
+def tag_of(exchange: Exchange) -> Tag:
     """Return the tag of what a request prints."""
     request = exchange.request
     return Tag(exchange.id, request["request_id"], request.get("tenant_id", ""))

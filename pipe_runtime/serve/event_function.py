@@ -10,66 +10,49 @@ import io
 
 from .. import namespace
 from ..call import codec
+from ..call.exchange import MAX_BODY, Body, Exchange, at_once
+from ..load import handler
 from ..namespace import late
 from ..wire.errors import Fault
 from ..wire.messages import JSON
-from .exchange import MAX_BODY, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from typing import Any
 
-    from .async_exchange import AsyncExchange
-    from .exchange import Incoming
-
 _NOTHING = object()
 
 
 class EventFunction:
-    """A handler of (event, context), and how it takes its event.
+    """A handler, which gets its event as its annotation says.
 
-    Attributes:
-        stream: "file", "iterator" or "async" if it reads the event as it arrives; "" if it gets the whole event.
-        convert: Makes an event of the annotated type from the decoded event.
+    Args:
+        found: The handler.
         platform: The platform whose trigger turns an HTTP request into an event; "" for none.
     """
 
-    def __init__(
-        self,
-        handler: Callable[[Any, Any], Any],
-        stream: str = "",
-        convert: Callable[[object], object] | None = None,
-        platform: str = "",
-    ) -> None:
-        self._handler = handler
-        self._stream = stream
-        self._convert = convert
+    def __init__(self, found: Callable[..., Any], platform: str) -> None:
+        self._handler = handler.adapt(found)
+        self._is_async = handler.is_async(found)
         self._platform = platform
+        self._stream, self._convert = "", None
+        annotation, scope = handler.event_annotation(found)
+        if not handler.is_plain_annotation(annotation):
+            typed = namespace.own("adapters.typed")
+            self._stream, self._convert = typed.wants_stream(annotation, scope), typed.converter(annotation, scope)
 
     def serve(self, exchange: Exchange) -> None:
         """Call the handler and answer with what it returns. Raises what it raises."""
-        event: object
-        if self._takes_whole(exchange):
-            event = self._event(exchange.body.whole(), exchange)
-        elif self._stream == "iterator":
-            event = iter(lambda: exchange.take(-1), b"")
-        else:
-            event = io.BufferedReader(exchange.body)
-        value = self._handler(event, exchange.context)
+        value = self._handler(at_once(self._event(exchange)), exchange.context)
         if "http" in exchange.request:
             self._respond_http(exchange, run(value) if hasattr(type(value), "__await__") else value)
         else:
             answer(exchange, value)
 
-    async def serve_async(self, exchange: AsyncExchange) -> None:
+    async def serve_async(self, exchange: Exchange) -> None:
         """Call a coroutine function or an asynchronous generator function, and answer as `serve` does."""
-        event: object
-        if self._takes_whole(exchange):
-            event = self._event(await exchange.whole(), exchange)
-        else:
-            event = AsyncBody(exchange)
-        value = self._handler(event, exchange.context)
+        value: Any = self._handler(await self._event(exchange), exchange.context)
         if hasattr(type(value), "__await__"):
             value = await value
         if "http" in exchange.request:
@@ -77,22 +60,21 @@ class EventFunction:
         else:
             await answer_async(exchange, value)
 
-    def _takes_whole(self, exchange: Incoming) -> bool:
-        """Return whether the event is made of a whole body. Raise Fault if the function cannot take an HTTP request."""
-        if "http" not in exchange.request:
-            return not self._stream
-        self._trigger()
-        return True
-
-    def _event(self, payload: bytes, exchange: Incoming) -> object:
-        """Make the event of a whole body. Raise Fault if that is impossible."""
+    async def _event(self, exchange: Exchange) -> object:
+        """Return the event. Raise Fault if none can be made of the request."""
         request = exchange.request
         if "http" in request:
-            event = self._trigger().event_of(self._platform, request, payload, exchange.context)
+            trigger = self._trigger()
+            event = trigger.event_of(self._platform, request, await exchange.whole(), exchange.context)
             if self._convert is not None and isinstance(event, bytes):
                 event = codec.decode_event(event, JSON)
+        elif self._stream:
+            if self._is_async:
+                return AsyncBody(exchange)
+            is_iterator = self._stream == "iterator"
+            return iter(lambda: at_once(exchange.read()), b"") if is_iterator else io.BufferedReader(Body(exchange))
         else:
-            event = codec.decode_event(payload, request["content_type"])
+            event = codec.decode_event(await exchange.whole(), request["content_type"])
         return event if self._convert is None else self._convert(event)
 
     def _trigger(self) -> Any:
@@ -103,7 +85,7 @@ class EventFunction:
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {why}")
         return trigger
 
-    def _respond_http(self, exchange: Incoming, value: object) -> None:
+    def _respond_http(self, exchange: Exchange, value: object) -> None:
         """Answer an HTTP request with a value. Raise Fault if it is a stream of items."""
         if hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
             why = "the HTTP answer is an iterator; only an application (WSGI, ASGI) streams one"
@@ -115,19 +97,10 @@ def answer(exchange: Exchange, value: object) -> None:
     """Answer with a value. The items of an iterator are sent one by one, as they come."""
     while hasattr(type(value), "__await__") or hasattr(type(value), "__anext__"):
         value = run(value)
-    if hasattr(type(value), "__next__"):
-        items: Iterator[object] = value  # type: ignore[assignment]
-        try:
-            for item in items:
-                exchange.write(_encode_item(exchange, item))
-            _begin_empty(exchange)
-        finally:
-            _close(items)
-    else:
-        send_whole(exchange, *codec.encode_result(value, exchange.request["accept"]))
+    at_once(answer_async(exchange, value))
 
 
-async def answer_async(exchange: AsyncExchange, value: object) -> None:
+async def answer_async(exchange: Exchange, value: object) -> None:
     """Answer with what a coroutine function returned, or with what an asynchronous generator yields."""
     if hasattr(type(value), "__next__"):
         value = _asynchronous(value)  # type: ignore[arg-type]
@@ -135,8 +108,12 @@ async def answer_async(exchange: AsyncExchange, value: object) -> None:
         items: AsyncIterator[object] = value  # type: ignore[assignment]
         try:
             async for item in items:
-                await exchange.write(_encode_item(exchange, item))
-            _begin_empty(exchange)
+                content_type, piece = codec.encode_item(item, exchange.request["accept"])
+                if not exchange.begun:
+                    exchange.begin(content_type)
+                await exchange.write(piece)
+            if not exchange.begun:
+                exchange.begin(codec.stream_type(exchange.request["accept"]))
         finally:
             close: Any = getattr(type(items), "aclose", None)
             if close is not None:
@@ -145,7 +122,7 @@ async def answer_async(exchange: AsyncExchange, value: object) -> None:
         send_whole(exchange, *codec.encode_result(value, exchange.request["accept"]))
 
 
-def send_whole(exchange: Incoming, content_type: str, payload: bytes) -> None:
+def send_whole(exchange: Exchange, content_type: str, payload: bytes) -> None:
     """Answer with an encoded result, in pieces if it is larger than a frame. Raise Fault if it is too large."""
     if len(payload) > MAX_BODY:
         message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
@@ -153,32 +130,14 @@ def send_whole(exchange: Incoming, content_type: str, payload: bytes) -> None:
     exchange.respond(payload, content_type)
 
 
-def _encode_item(exchange: Exchange | AsyncExchange, item: object) -> bytes:
-    """Encode an item of a result. The first one begins the answer."""
-    content_type, piece = codec.encode_item(item, exchange.request["accept"])
-    if not exchange.begun:
-        exchange.begin(content_type)
-    return piece
-
-
-def _begin_empty(exchange: Exchange | AsyncExchange) -> None:
-    """Begin an answer that has no items."""
-    if not exchange.begun:
-        exchange.begin(codec.stream_type(exchange.request["accept"]))
-
-
 async def _asynchronous(items: Iterator[object]) -> AsyncIterator[object]:
     try:
         for item in items:
             yield item
     finally:
-        _close(items)
-
-
-def _close(items: object) -> None:
-    close: Any = getattr(type(items), "close", None)
-    if close is not None:
-        close(items)
+        close: Any = getattr(type(items), "close", None)
+        if close is not None:
+            close(items)
 
 
 # Awaitables of plain functions
@@ -240,7 +199,7 @@ def _close_loop(loop: Any) -> None:
 class AsyncBody:
     """The event of an asynchronous function that reads it as a stream: `async for piece in body`, `await read()`."""
 
-    def __init__(self, exchange: AsyncExchange) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._rest = b""
 
@@ -259,7 +218,7 @@ class AsyncBody:
         Args:
             size: At most how many bytes, if above 0; -1 for all that is left.
         """
-        await self._exchange.give_way()
+        await self._exchange.check()
         if size < 0:
             pieces = [self._rest]
             self._rest = b""

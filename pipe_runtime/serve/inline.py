@@ -11,19 +11,18 @@ from _thread import RLock, get_ident
 from time import monotonic  # now: a function may replace the module's
 
 from .. import namespace
+from ..call.exchange import GIVEN_UP, LOOK_SECONDS, CallerGone, Exchange, at_once
 from ..log.writer import NO_REQUEST
 from ..wire.connection import EndOfStream
 from ..wire.messages import CANCEL, CHUNK, CREDIT, DUMP, END, INVOKE
 from .engine import Requests
 from .event_function import answer, send_whole
-from .exchange import GIVEN_UP, LOOK_SECONDS, CallerGone, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..wire.frames import Frame
-    from .exchange import Incoming
     from .invoker import Invoker
     from .process import Outcome, Process
 
@@ -63,7 +62,7 @@ class InlineRequests(Requests):
         elif frame.kind in (CHUNK, END, CREDIT, CANCEL):
             found = self._exchanges.get(frame.id)
             if found is not None:
-                found.hear(frame)
+                found.hear(frame.kind, frame.payload)
             if frame.kind == CANCEL:
                 self._looks_at = 0.0  # the requests that wait after it may be cancelled, too
         elif frame.kind == DUMP and self._process.log.current is not NO_REQUEST:
@@ -107,7 +106,7 @@ class InlineRequests(Requests):
             frame.payload = b""  # the function need not hold the event twice
         try:
             work(exchange)
-            return exchange.outcome()
+            return at_once(exchange.outcome())
         except BaseException as error:
             self._invoker.report_unheard(exchange, error)
             raise
@@ -124,7 +123,7 @@ class InlineRequests(Requests):
 
     # The exchanges' Line
 
-    def wait(self, exchange: Incoming, seen: int) -> None:
+    def wait(self, exchange: Exchange, seen: int) -> None:
         """Read until something has come for `exchange`; `seen` is its news before the caller looked."""
         process = self._process
         while exchange.news == seen:

@@ -10,12 +10,12 @@ import os
 import sys
 
 from .. import namespace
+from ..call.exchange import CallerGone
 from ..load import handler
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.errors import Fault
 from ..wire.messages import JSON, PRE_FREEZE
 from .event_function import EventFunction, run
-from .exchange import CallerGone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..call.context import Context
-    from .async_exchange import AsyncExchange
-    from .exchange import Exchange, Incoming
+    from ..call.exchange import Exchange
     from .function import Function
     from .process import Process
 
@@ -61,7 +60,7 @@ class Invoker:
         elif self.type == "asgi":
             self._async_adapter = self._asgi()
         else:
-            event_function = _event_function(function)
+            event_function = EventFunction(function.found, configuration.platform)
             self._adapter, self._async_adapter = event_function.serve, event_function.serve_async
 
     def initialize(self) -> None:
@@ -94,19 +93,18 @@ class Invoker:
             self.run(work)
         exchange.respond(b"null", JSON)
 
-    async def serve_async(self, exchange: AsyncExchange) -> None:
+    async def serve_async(self, exchange: Exchange) -> None:
         """Call the function for one request, as `serve` does, in a task of an event loop."""
         self._give_context(exchange)
         if "phase" not in exchange.request:
             await self._async_adapter(exchange)
-            await exchange.finish()
             return
         work = self._begin_phase(exchange)
         if work is not None:
             await work
         exchange.respond(b"null", JSON)
 
-    def report_unheard(self, exchange: Incoming, error: BaseException) -> None:
+    def report_unheard(self, exchange: Exchange, error: BaseException) -> None:
         """Log what the function raised while it was tidying up after a cancellation.
 
         The init has answered the request already and ignores the outcome. The exceptions that tell the function of the
@@ -116,10 +114,10 @@ class Invoker:
             tag = Tag(exchange.id, exchange.request["request_id"])
             self._process.report("the function", error, " after its request was given up", tag)
 
-    def _give_context(self, exchange: Incoming) -> None:
+    def _give_context(self, exchange: Exchange) -> None:
         exchange.context = self._function.context(exchange.request, lambda: exchange.cancelled)
 
-    def _begin_phase(self, exchange: Incoming) -> Awaitable[Any] | None:
+    def _begin_phase(self, exchange: Exchange) -> Awaitable[Any] | None:
         """Call a hook in place of the function. Return what the caller must await, if anything."""
         phase = exchange.request["phase"]
         if phase != PRE_FREEZE:
@@ -131,13 +129,13 @@ class Invoker:
         wsgi, found = namespace.own("adapters.wsgi"), self._function.found
         return lambda exchange: wsgi.serve(found, exchange, multithread, self._more_headers(exchange))
 
-    def _asgi(self) -> Callable[[AsyncExchange], Awaitable[None]]:
+    def _asgi(self) -> Callable[[Exchange], Awaitable[None]]:
         asgi, found = namespace.own("adapters.asgi"), self._function.found
         log = self._process.log.write
         self.lifespan = asgi.Lifespan(found, lambda text: log("pipe_runtime: " + text, NO_REQUEST))
         return lambda exchange: asgi.serve(found, exchange, self.state, self._more_headers(exchange))
 
-    def _more_headers(self, exchange: Incoming) -> list[tuple[str, str]]:
+    def _more_headers(self, exchange: Exchange) -> list[tuple[str, str]]:
         """Return the headers that the platform adds to an HTTP request."""
         headers: list[tuple[str, str]] = []
         if self._function.configuration.platform == "fc":
@@ -155,16 +153,6 @@ def _engine(function: Function, type: str) -> str:
     if type == "asgi" or (type == "event" and handler.is_async(function.found)):
         return "tasks"
     return "threads" if function.configuration.concurrency > 1 else ""
-
-
-def _event_function(function: Function) -> EventFunction:
-    """Return the event function, which gets its event as its annotation says."""
-    found, stream, convert = function.found, "", None
-    annotation, scope = handler.event_annotation(found)
-    if not handler.is_plain_annotation(annotation):
-        typed = namespace.own("adapters.typed")
-        stream, convert = typed.wants_stream(annotation, scope), typed.converter(annotation, scope)
-    return EventFunction(handler.adapt(found), stream, convert, function.configuration.platform)
 
 
 def _hook(name: str, code_dir: str) -> Callable[[Context], Awaitable[Any] | None]:

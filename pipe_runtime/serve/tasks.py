@@ -5,17 +5,16 @@ The main thread runs the event loop, which also watches the pipe. This module mu
 
 from __future__ import annotations
 
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 
 from .. import namespace
+from ..call.exchange import GIVEN_UP, LOOK_SECONDS, Exchange
 from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
-from .async_exchange import AsyncExchange
 from .engine import Engine, microseconds_since, tag_of
 from .event_function import end_tasks, result_of
-from .exchange import GIVEN_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +28,15 @@ if TYPE_CHECKING:
 
 
 class Tasks(Engine):
-    """Serves each request in a task. It is the exchanges' AsyncLine."""
+    """Serves each request in a task. It is the exchanges' Line."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self.cancels = invoker.lifespan is None
-        self.looks_at = 0.0
+        self._looks_at = 0.0
         self._loop: asyncio.AbstractEventLoop = late.asyncio.new_event_loop()
         late.asyncio.set_event_loop(self._loop)
-        self._exchanges: dict[int, AsyncExchange] = {}
-        self._waiting: list[AsyncExchange] = []
+        self._exchanges: dict[int, Exchange] = {}
+        self._waiting: list[Exchange] = []
         self._tasks: dict[int, asyncio.Task[Outcome]] = {}
         self._stopping = False
         self._serving = True
@@ -77,6 +76,25 @@ class Tasks(Engine):
         for each in self._exchanges.values():
             each.hang_up()
         self._loop.stop()
+
+    # The exchanges' Line
+
+    def look(self) -> Awaitable[None] | None:
+        """Let the event loop read what has come, at most every LOOK_SECONDS, between steps that do not wait."""
+        now = monotonic()
+        if now < self._looks_at:
+            return None
+        self._looks_at = now + LOOK_SECONDS
+        return late.asyncio.sleep(0)  # type: ignore[no-any-return]
+
+    def wait(self, exchange: Exchange, seen: int) -> Awaitable[object]:
+        """Return what a task awaits until something has come for the exchange."""
+        exchange.heard.clear()
+        return exchange.heard.wait()
+
+    def tell(self, exchange: Exchange) -> None:
+        """Wake the tasks that wait for the exchange."""
+        exchange.heard.set()
 
     # The event loop
 
@@ -155,7 +173,8 @@ class Tasks(Engine):
         elif event.kind == STOP:
             self._stopping = True
         elif event.kind == INVOKE:
-            exchange = AsyncExchange(event.id, event.metadata, event.payload, self)
+            exchange = Exchange(event.id, event.metadata, event.payload, self)
+            exchange.heard = late.asyncio.Event()
             self._exchanges[exchange.id] = exchange
             self._waiting.append(exchange)
             self._begin_next()
@@ -163,7 +182,7 @@ class Tasks(Engine):
             stacks = namespace.own("call.stacks")
             self.answer_dump([(id, stacks.of_coroutine(task.get_coro())) for id, task in self._tasks.items()])
         elif (found := self._exchanges.get(event.id)) is not None:
-            found.hear(event)
+            found.hear(event.kind, event.payload)
             task = self._tasks.get(event.id)
             if found.cancelled and self.cancels and task is not None:
                 task.cancel()
@@ -185,7 +204,7 @@ class Tasks(Engine):
             if exchange.cancelled and self.cancels:
                 task.cancel()
 
-    async def _serve_one(self, exchange: AsyncExchange) -> Outcome:
+    async def _serve_one(self, exchange: Exchange) -> Outcome:
         """Call the function for a request, in a task of its own. The outcome is sent outside of the task."""
         tag, process = tag_of(exchange), self._process
         if self._concurrency > 1:
@@ -194,7 +213,7 @@ class Tasks(Engine):
             process.log.current = tag
         try:
             await self._invoker.serve_async(exchange)
-            outcome = exchange.outcome()
+            outcome = await exchange.outcome()
         except BaseException as error:  # SystemExit would end the loop
             self._invoker.report_unheard(exchange, error)
             outcome = process.problem(error)
@@ -216,7 +235,7 @@ class Tasks(Engine):
         self._begin_next()
         self._stop_if_over()
 
-    def _finish(self, exchange: AsyncExchange, outcome: Outcome) -> None:
+    def _finish(self, exchange: Exchange, outcome: Outcome) -> None:
         try:
             self.conclude(exchange, outcome, {"duration_us": microseconds_since(exchange.started)})
         finally:

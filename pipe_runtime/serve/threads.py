@@ -11,17 +11,16 @@ from _thread import get_ident
 from time import perf_counter_ns, thread_time_ns
 
 from .. import namespace
+from ..call.exchange import GIVEN_UP, CallerGone, Exchange, at_once
 from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
 from .engine import Engine, microseconds_since, tag_of
-from .exchange import GIVEN_UP, CallerGone, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..wire.frames import Frame
-    from .exchange import Incoming
     from .invoker import Invoker
     from .process import Process
 
@@ -68,7 +67,11 @@ class Threads(Engine):
     def look(self) -> None:
         """Do nothing: the main thread reads frames at any time."""
 
-    def wait(self, exchange: Incoming, seen: int) -> None:
+    def tell(self, exchange: Exchange) -> None:
+        """Wake the threads that wait for frames. The caller holds the lock."""
+        self._news.notify_all()
+
+    def wait(self, exchange: Exchange, seen: int) -> None:
         """Wait until the main thread has heard something for the exchange."""
         with self._news:
             self._news.wait_for(lambda: exchange.news != seen)
@@ -87,15 +90,13 @@ class Threads(Engine):
         with self._news:
             exchange = self._exchanges.get(frame.id)
             if exchange is not None:
-                exchange.hear(frame)
-                self._news.notify_all()
+                exchange.hear(frame.kind, frame.payload)
 
     def _hang_up(self) -> None:
         """Tell the requests that nothing more will come, so that none waits for ever."""
         with self._news:
             for exchange in self._exchanges.values():
                 exchange.hang_up()
-            self._news.notify_all()
 
     def _keep_hearing(self) -> None:
         with self._news:
@@ -165,7 +166,6 @@ class Threads(Engine):
                 with self._news:
                     del self._threads[exchange.id], self._exchanges[exchange.id]
                     exchange.hang_up()  # a thread that it left behind may wait for the rest of its body
-                    self._news.notify_all()
             del exchange
 
     def _serve_one(self, exchange: Exchange) -> None:
@@ -175,7 +175,7 @@ class Threads(Engine):
         begun, cpu = perf_counter_ns(), thread_time_ns()
         try:
             self._invoker.serve(exchange)
-            outcome = exchange.outcome()
+            outcome = at_once(exchange.outcome())
         except BaseException as error:  # the function's code may raise anything, SystemExit too
             self._invoker.report_unheard(exchange, error)
             outcome = process.problem(error)

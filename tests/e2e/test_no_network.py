@@ -199,7 +199,7 @@ def asked_for(source: str) -> Iterator[str]:
 # status codes; and the pair of sockets on which a template receives descriptors.
 HARMLESS = {
     "asgi.py": {"asyncio", "urllib.parse"},
-    "async_exchange.py": {"asyncio"},
+    "exchange.py": {"asyncio"},
     "http_response.py": {"http"},
     "lifespan.py": {"asyncio"},
     "tasks.py": {"asyncio"},

@@ -357,7 +357,7 @@ import asyncio, gc
 async def handler(event, context):
     if event == "count":
         gc.collect()
-        return [type(o).__name__ for o in gc.get_objects()].count("AsyncExchange"), len(asyncio.all_tasks())
+        return [type(o).__name__ for o in gc.get_objects()].count("Exchange"), len(asyncio.all_tasks())
     print("a line", end="")
     return event
 """

@@ -6,7 +6,6 @@ which raises if either side breaks PEP 3333.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -22,31 +21,12 @@ CONTEXT = object()
 TEXT = [("Content-Type", "text/plain")]
 
 
-class Body(io.RawIOBase):
-    """A body that arrives in pieces: one for each read, then b"". A piece that is larger than asked for is divided."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self.pieces = [piece for piece in pieces if piece]
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self.pieces:
-            return 0
-        piece = self.pieces.pop(0)
-        taken = piece[: len(buffer)]
-        if len(taken) < len(piece):
-            self.pieces.insert(0, piece[len(taken) :])
-        buffer[: len(taken)] = taken
-        return len(taken)
-
-
 class Exchange:
     """One request in memory.
 
     Attributes:
         calls: The calls of the adapter, in order.
+        pieces: What is left of the body.
         refuse: The name of the call that raises BrokenPipeError.
     """
 
@@ -60,9 +40,20 @@ class Exchange:
         if isinstance(body, list):
             self.request["stream"] = True
         self.context = CONTEXT
-        self.body = Body(body if isinstance(body, list) else [body])
+        self.pieces = [piece for piece in (body if isinstance(body, list) else [body]) if piece]
         self.calls: list[Call] = []
         self.refuse = refuse
+
+    async def read(self, size: int) -> bytes:
+        """Return the next piece. If it is larger than asked for, return its beginning."""
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if piece[size:]:
+            self.pieces.insert(0, piece[size:])
+        return piece[:size]
+
+    async def whole(self) -> bytes:
+        whole, self.pieces = b"".join(self.pieces), []
+        return whole
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None:
         self._note("respond", body, content_type, http)
@@ -70,10 +61,10 @@ class Exchange:
     def begin(self, content_type: str, http: dict[str, Any] | None) -> None:
         self._note("begin", content_type, http)
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Do nothing, since no request is given up here."""
 
-    def write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         self._note("write", data)
 
     def _note(self, *call: Any) -> None:
@@ -331,7 +322,7 @@ def test_streamed_body_is_read_as_it_arrives() -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         stream = environ["wsgi.input"]
         line = stream.readline()
-        left.append(len(exchange.body.pieces))
+        left.append(len(exchange.pieces))
         start_response("200 OK", list(TEXT))
         return [b"|".join([line, stream.read(2), *stream])]
 
