@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import NoReturn
 
-    from .serve.function import Configuration
+    from .serve.hello import Configuration
     from .serve.process import Outcome
 
 EXIT_HOOK_FAILED = 1

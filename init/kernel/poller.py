@@ -2,7 +2,7 @@
 
 To wake a process up on another CPU takes longer than a small function does. So the poller looks again for a short while
 after an event that came fast, and sleeps only then. This module knows neither workers nor what is written to the
-descriptors. (pipe_runtime/io/stdio.py does the same for its one descriptor: neither package may use the other's.)
+descriptors. (pipe_runtime/io/pipes.py does the same for its one descriptor: neither package may use the other's.)
 """
 
 from __future__ import annotations

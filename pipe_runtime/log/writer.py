@@ -13,7 +13,7 @@ import sys
 from _thread import RLock, get_ident
 
 from .. import namespace
-from ..io.stdio import write_all
+from ..io.pipes import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

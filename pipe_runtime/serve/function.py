@@ -1,7 +1,6 @@
-"""Read what the init's HELLO asks for, and load the function for it.
+"""Prepare the process for the function that HELLO names, and load it.
 
-Only this module reads the fields of HELLO that describe the function. It must not know requests, nor how the function
-is served.
+This module must not know requests, nor how the function is served.
 """
 
 from __future__ import annotations
@@ -15,53 +14,17 @@ from ..call import codec
 from ..call.context import DEFAULT_TIMEOUT_MS, Context
 from ..load import handler
 from ..log.writer import LoggingHook
-from ..wire.connection import MAX_CONCURRENCY
 from ..wire.errors import Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import Any
 
+    from .hello import Configuration
     from .process import Process
 
-HOOKS = ("initializer", "pre_stop", "pre_freeze")
-
 _TRACE = "_X_AMZN_TRACE_ID"
-
-
-class Configuration:
-    """HELLO's fields, with their defaults; docs/protocol.md says what each is for.
-
-    Attributes:
-        template: HELLO's field, None in a worker.
-        concurrency: How many requests to serve at once, at most as many as this runtime can.
-        hooks: The names of the hooks, by their fields.
-    """
-
-    def __init__(self, hello: Mapping[str, Any]) -> None:
-        get = hello.get
-        self.handler: str = get("handler", "")
-        self.code_dir: str = get("code_dir", ".")
-        self.layers: Sequence[str] = get("layers", ())
-        self.environment: Mapping[str, str] = get("environment", {})
-        self.function: Mapping[str, Any] = get("function", {})
-        self.platform: str = get("platform", "")
-        self.type: str = get("type", "auto")
-        self.concurrency: int = min(get("concurrency", 1), MAX_CONCURRENCY)
-        self.hooks = {field: hello[field] for field in HOOKS if get(field)}
-        self.init_request_id: str = get("init_request_id", "")
-        self.log_format: str = get("log_format", "")
-        self.log_level: str = get("log_level", "")
-        self.bytes: str | None = get("bytes")
-        self.dump_fd: int = get("dump_fd", -1)
-        self.dump_signal: int = get("dump_signal", 0)
-        self.spin_us: int = get("spin_us", 0)
-        self.cpu_seconds: int | None = get("cpu_seconds")
-        self.open_files: int | None = get("open_files")
-        self.rehearse = bool(get("rehearse"))
-        self.template: Mapping[str, Any] | None = get("template")
-        self.adopts_orphans = bool(get("adopts_orphans"))
 
 
 class Function:
@@ -90,7 +53,7 @@ class Function:
         self._tells_trace = self._trace_is_set = False  # in a variable, as on Lambda
         self._set_variables()
         process.log.open_streams()
-        process.log.configure(*log_settings(configuration.log_format, configuration.log_level, os.environ))
+        process.log.configure(*configuration.log_settings(os.environ))
         LoggingHook(process.log).install()
         codec.write_bytes_as(configuration.bytes)
         code_dir = self.code_dir = os.path.abspath(configuration.code_dir)
@@ -136,13 +99,3 @@ class Function:
         if is_lambda and not os.environ.get("AWS_EXECUTION_ENV"):
             os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
         self._tells_trace = is_lambda and self.configuration.concurrency == 1 and _TRACE not in os.environ
-
-
-def log_settings(format: str, level: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the format and the level of the log, unchecked: HELLO's if it has them, else the platform's variables.
-
-    ALIYUN_FC_LOG_LEVEL is Function Compute's, the other two are Lambda's.
-    """
-    format = format or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
-    level = level or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL") or "INFO"
-    return format, level

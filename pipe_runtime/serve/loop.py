@@ -13,19 +13,20 @@ from time import perf_counter_ns
 
 from .. import namespace, run_hooks
 from ..call import codec, faults
-from ..call.limits import limit_itself
+from ..call.resources import limit_itself
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.connection import STREAM_BYTES
 from ..wire.frames import LARGEST_PAYLOAD, Frame
 from ..wire.messages import DUMP, ERROR, HELLO, INVOKE, READY, RESULT, STOP, VERSION
-from .function import Configuration, Function
+from .function import Function
+from .hello import Configuration
 from .process import KEPT_BYTES_OF_ONE, WINDOW_BYTES, WINDOW_REQUESTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..io.stdio import Pipes
+    from ..io.pipes import Pipes
     from .engine import Engine
     from .inline import InlineRequests
     from .invoker import Invoker

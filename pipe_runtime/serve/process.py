@@ -15,10 +15,10 @@ from os import _exit, getpid, kill  # now: a function may replace the module's
 
 from .. import namespace
 from ..call import faults
-from ..call.usage import Meter
+from ..call.resources import Meter
 from ..io.outbox import Outbox
+from ..io.pipes import claim, write_all
 from ..io.signal_guard import SignalGuard
-from ..io.stdio import claim, write_all
 from ..log.writer import NAME, NO_REQUEST, LogWriter
 from ..wire.connection import RUNTIME, STREAM_BYTES, Connection
 from ..wire.errors import LocalProtocolError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any, NoReturn
 
-    from ..io.stdio import Pipes
+    from ..io.pipes import Pipes
     from ..log.writer import Tag
     from ..wire.connection import EndOfStream
     from ..wire.frames import Frame

@@ -17,7 +17,7 @@ from select import POLLIN, poll
 
 from .. import namespace
 from ..call import faults
-from ..io.stdio import replace, write_all
+from ..io.pipes import replace, write_all
 from ..log.writer import NO_REQUEST
 from ..namespace import late
 from ..wire.alive import ALIVE_FD, arm
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..serve.function import Configuration
+    from ..serve.hello import Configuration
     from ..serve.loop import Loop
     from ..serve.process import Outcome
 

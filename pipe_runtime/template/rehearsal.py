@@ -10,7 +10,7 @@ from __future__ import annotations
 from os import close, pipe, write
 
 from .. import namespace
-from ..io.stdio import Pipes
+from ..io.pipes import Pipes
 from ..log.writer import LogStream
 from ..serve.loop import Loop
 from ..wire.connection import INIT, Connection

@@ -12,7 +12,7 @@ import pytest
 
 from pipe_runtime.call.exchange import LOOK_SECONDS
 from pipe_runtime.io.outbox import Outbox
-from pipe_runtime.io.stdio import Pipes
+from pipe_runtime.io.pipes import Pipes
 from pipe_runtime.serve.inline import InlineRequests
 from pipe_runtime.wire.connection import INIT, RUNTIME, Connection
 from pipe_runtime.wire.frames import Frame

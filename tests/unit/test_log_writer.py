@@ -13,7 +13,7 @@ import pytest
 
 from pipe_runtime.log import contexts
 from pipe_runtime.log.writer import NO_REQUEST, PIECE, LogStream, LogWriter, Tag
-from pipe_runtime.serve.function import log_settings
+from pipe_runtime.serve.hello import Configuration
 
 
 class Sent:
@@ -363,7 +363,7 @@ def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
 def test_where_the_settings_come_from(
     hello: dict[str, str], environ: dict[str, str], expected: tuple[str, str]
 ) -> None:
-    assert log_settings(hello.get("log_format", ""), hello.get("log_level", ""), environ) == expected
+    assert Configuration(hello).log_settings(environ) == expected
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipe_runtime.io.outbox import Outbox
+from pipe_runtime.io.pipes import Pipes
 from pipe_runtime.io.signal_guard import SignalGuard
-from pipe_runtime.io.stdio import Pipes
 from pipe_runtime.wire.connection import INIT, RUNTIME, Connection
 from pipe_runtime.wire.errors import LocalProtocolError
 from pipe_runtime.wire.frames import Frame
@@ -78,7 +78,7 @@ def test_a_signal_handler_that_posts_at_every_moment(line: Line) -> None:
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal moments
-        if frame.f_code.co_filename.endswith(("outbox.py", "stdio.py")) and event in ("line", "return"):
+        if frame.f_code.co_filename.endswith(("outbox.py", "pipes.py")) and event in ("line", "return"):
             sys.settrace(None)
             moments += 1
             line.log(b"inner %d" % moments)

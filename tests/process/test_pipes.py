@@ -1,6 +1,6 @@
 """Tests of the runtime's descriptors: what claim() leaves on fds 0 to 2, and how it reads and writes.
 
-The children here run pipe_runtime's stdio module alone, without a conversation.
+The children here run pipe_runtime's module io.pipes alone, without a conversation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from textwrap import dedent
 
 import pytest
 
-from pipe_runtime.io.stdio import READ_SIZE, Pipes
+from pipe_runtime.io.pipes import READ_SIZE, Pipes
 from pipe_testing.environment import unmeasured
 from pipe_testing.patience import HANGS
 
@@ -34,7 +34,7 @@ def ends() -> Iterator[tuple[int, int, int, int]]:
 
 def claimed(code: str, redirection: str = "", stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run `code` after a claim(). `pipes` is what claim() returned."""
-    program = "import os, sys\nfrom pipe_runtime.io.stdio import claim\npipes = claim(65536)\n" + dedent(code)
+    program = "import os, sys\nfrom pipe_runtime.io.pipes import claim\npipes = claim(65536)\n" + dedent(code)
     return subprocess.run(
         ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, program],
         input=stdin,
@@ -100,11 +100,11 @@ def test_closed_stderr_without_dev_null() -> None:
     program = dedent(
         """
         import os
-        from pipe_runtime.io import stdio
+        from pipe_runtime.io import pipes as module
         def open_nothing(path, flags):
             raise FileNotFoundError(2, "No such file or directory", path)
         os.open = open_nothing
-        pipes = stdio.claim(0)
+        pipes = module.claim(0)
         try:
             os.write(2, b"lost")
         except BrokenPipeError:
@@ -207,7 +207,7 @@ def test_a_write_without_a_reader(ends: tuple[int, int, int, int], nonblocking: 
 INTERRUPTED_READS = """
 import os, select, signal, sys
 from random import Random
-from pipe_runtime.io.stdio import Pipes
+from pipe_runtime.io.pipes import Pipes
 
 requests_out, requests_in = os.pipe()
 answers_out, answers_in = os.pipe()
