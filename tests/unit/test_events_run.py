@@ -233,14 +233,15 @@ class Screen:
         self.world = world
         self.written: list[bytes] = []
         self._waiting: list[bytes] = []
+        self._when_written: Callable[[], None] = lambda: None
 
     @property
     def pending(self) -> bool:
         return bool(self._waiting)
 
-    def add(self, pieces: Iterable[bytes | memoryview], written: object = None) -> None:
+    def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None]) -> None:
         assert not self._waiting, "a line was made before the one before it was written"
-        self._waiting = [b"".join(pieces)]
+        self._waiting, self._when_written = [b"".join(pieces)], written
 
     def write_some(self) -> bool:
         if not self._waiting or not (self.world.writable or self.world.choose(3)):
@@ -251,6 +252,7 @@ class Screen:
     def finish(self) -> None:
         self.written += self._waiting
         self._waiting = []
+        self._when_written()
 
 
 class SlowLines(ResultLines):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe_init.cli.runs.event_input import READ_SIZE
-from pipe_init.cli.runs.lines import MAX_HELD, MAX_WAITING, LineReader, ResultQueue
+from pipe_init.cli.runs.lines import MAX_WAITING, LineReader, ResultQueue
 
 LIMIT = 8
 
@@ -149,9 +149,9 @@ def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
     assert found == [b"1", b"2"]
 
 
-def given_with(results: ResultQueue[Result], key: str, result: Result, size: int = 0) -> list[tuple[int, Result]]:
+def given_with(results: ResultQueue[Result], key: str, result: Result) -> list[tuple[int, Result]]:
     """Return what can be taken after one more result has come."""
-    results.put(key, result, size)
+    results.put(key, result)
     taken = []
     while (following := results.take()) is not None:
         taken.append(following)
@@ -193,17 +193,6 @@ class TestInOrder:
             results.announce(str(number))
         assert results.full
         assert given_with(results, "0", 0) == [(0, 0)]
-        assert not results.full
-
-    def test_so_many_bytes_may_wait(self) -> None:
-        results: ResultQueue[int] = ResultQueue()
-        for number in range(3):
-            results.announce(str(number))
-        assert given_with(results, "1", 1, MAX_HELD - 1) == []
-        assert not results.full
-        assert given_with(results, "2", 2, 1) == []
-        assert results.full
-        assert given_with(results, "0", 0, 1) == [(0, 0), (1, 1), (2, 2)]
         assert not results.full
 
 

@@ -44,6 +44,10 @@ class Result:
     data: Data
     size: int
 
+    def fail(self, error_type: str, message: str, exit_code: int = EXIT_FUNCTION_FAILED) -> None:
+        """Become an error, and drop the body."""
+        self.outcome.problem, self.outcome.exit_code, self.data = problem(error_type, message), exit_code, b""
+
 
 class ResultLines:
     """Make lines as the options ask for them.
@@ -63,6 +67,7 @@ class ResultLines:
         self._raw = raw
         self._unordered = unordered
         self._terminal = terminal
+        self._shows_only_json = not (raw or unordered or terminal)
         if not raw:
             from .json_scan import scan  # compiling its expressions takes 15 ms, which single runs do not need
 
@@ -71,15 +76,14 @@ class ResultLines:
 
     def check(self, result: Result) -> Iterator[None]:
         """Turn a result that cannot be a line into an error. Yield now and then, so that others are not held up."""
-        outcome = result.outcome
-        if outcome.problem is None and result.size > self.max_line:
-            message = f"The result has {result.size} bytes; the limit for one line is {self.max_line}"
-            _fail(result, "Function.ResponseSizeTooLarge", message)
-        elif outcome.problem is None and (why := (yield from self._why_no_line(outcome, result.data))):
-            message = f"Unable to marshal response: {why}, which --events cannot show"
-            _fail(result, "Runtime.MarshalError", message)
-        if outcome.problem is not None:
+        if result.outcome.problem is not None:
             result.data = b""
+        elif result.size > self.max_line:
+            message = f"The result has {result.size} bytes; the limit for one line is {self.max_line}"
+            result.fail("Function.ResponseSizeTooLarge", message)
+        elif why := (yield from self._why_no_line(result.outcome, result.data)):
+            message = f"Unable to marshal response: {why}, which --events cannot show"
+            result.fail("Runtime.MarshalError", message)
 
     def pieces(self, result: Result, index: int) -> Iterable[bytes | memoryview]:
         """Return the line of a result, with its line break.
@@ -89,18 +93,13 @@ class ResultLines:
             index: The event's number, counted from 0.
         """
         outcome, data = result.outcome, result.data
-        if outcome.content_type == JSON and self._is_short(result):  # the frequent case, and the fastest
+        is_json = outcome.content_type == JSON and outcome.problem is None and outcome.http is None
+        if is_json and self._shows_only_json and len(data) <= PIECE:  # the frequent case, and the fastest
             return (one_line(bytes(data)) + b"\n",)
         pieces = self._pieces(result, index)
         if self._terminal:
             return (harmless(b"".join(pieces)),)
         return pieces if len(data) > PIECE else (b"".join(pieces),)
-
-    def _is_short(self, result: Result) -> bool:
-        """Return whether a result that is JSON is the whole line, and short."""
-        outcome = result.outcome
-        other = self._raw or self._unordered or self._terminal or outcome.http is not None
-        return not other and outcome.problem is None and len(result.data) <= PIECE
 
     def _why_no_line(self, outcome: Outcome, data: Data) -> Generator[None, None, str]:
         """Return why a result cannot be one line of the output; "" if it can."""
@@ -162,8 +161,3 @@ class ResultLines:
             yield from slices(data, len(data))
         else:
             yield from value_pieces(data, len(data))
-
-
-def _fail(result: Result, error_type: str, message: str) -> None:
-    result.outcome.problem = problem(error_type, message)
-    result.outcome.exit_code = EXIT_FUNCTION_FAILED

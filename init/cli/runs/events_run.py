@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from ...engine.supervisor import Supervisor
 from ...kernel.exit_codes import EXIT_FUNCTION_FAILED, EXIT_STOPPED
@@ -16,7 +17,10 @@ from ...model import MAX_PAYLOAD, Outcome, Piece, Request, problem
 from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines
-from .lines import MAX_HELD, LineReader, ResultQueue
+from .lines import LineReader, ResultQueue
+
+MAX_HELD = 64 * 1024 * 1024
+"""Bytes of results that may wait to be printed. While there are more, no further events are submitted."""
 
 
 class EventsRun:
@@ -66,7 +70,6 @@ class EventsRun:
         self._collected: dict[str, tuple[bytearray, int]] = {}  # of streamed results: as in Result, data and size
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
         self._withheld: list[Piece] = []
-        self._printing_size = 0
         self._ended = False
 
     def run(self) -> None:
@@ -82,12 +85,9 @@ class EventsRun:
 
     def _turn(self) -> bool:
         """Do all that can be done without waiting. Return whether anything was done."""
-        done = self._take_events()
-        done |= self._collect()
-        done |= self._settle()
-        done |= self._check()
-        done |= self._print()
-        done |= self._give_credit()
+        done = False
+        for step in (self._take_events, self._collect, self._check, self._print, self._give_credit):
+            done |= step()
         return done
 
     def _wait(self) -> None:
@@ -110,7 +110,7 @@ class EventsRun:
         """Submit events while there is room. Once the supervisor takes no more, refuse the events that were read."""
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
-        while reader.has_line() and not order.full and not self._unchecked:
+        while reader.has_line() and not (order.full or self.held >= self._max_held or self._unchecked):
             room = supervisor.has_room()
             if not room and not supervisor.finishing:
                 break
@@ -128,10 +128,9 @@ class EventsRun:
         return self.read > before
 
     def _collect(self) -> bool:
-        """Take the pieces of streamed results that came. Their workers get no credit for them yet."""
-        pieces = self._supervisor.pieces
-        if not pieces:
-            return False
+        """Take what came: pieces of streamed results, whose workers get no credit for them yet, and outcomes."""
+        pieces, outcomes = self._supervisor.pieces, self._supervisor.outcomes
+        done = bool(pieces or outcomes)
         while pieces:
             piece = pieces.popleft()
             data, size = self._collected.get(piece.request_id, (bytearray(), 0))
@@ -144,24 +143,14 @@ class EventsRun:
             self.held += len(data)
             self._collected[piece.request_id] = data, size
             self._withheld.append(piece)
-        return True
-
-    def _settle(self) -> bool:
-        """Take the outcomes that came, each with the pieces that were collected of its result."""
-        outcomes = self._supervisor.outcomes
-        if not outcomes:
-            return False
         while outcomes:
             outcome = outcomes.popleft()
-            collected = self._collected.pop(outcome.request_id, None)
-            if collected is None:
-                result = Result(outcome, outcome.payload, len(outcome.payload))
-                self.held += len(result.data)
-            else:
-                result = Result(outcome, *collected)
+            self.held += len(outcome.payload)  # there is none if the result was streamed
+            whole = outcome.payload, len(outcome.payload)
+            result = Result(outcome, *self._collected.pop(outcome.request_id, whole))
             outcome.payload = b""
             self._unchecked.append((result, self._lines.check(result)))
-        return True
+        return done
 
     def _check(self) -> bool:
         """Check whether results can be lines: small ones at once, of a large one a part."""
@@ -172,13 +161,11 @@ class EventsRun:
             for _ in checks:
                 if not self._supervisor.in_a_hurry:
                     return True  # there is more to check of it
-                message = "pipe-init stopped before it had checked the result"
-                result.outcome.problem, result.outcome.exit_code = problem("Runtime.Stopped", message), EXIT_STOPPED
-                result.data = b""
+                result.fail("Runtime.Stopped", "pipe-init stopped before it had checked the result", EXIT_STOPPED)
                 break
             self._unchecked.popleft()
             self.held += len(result.data) - size  # a result that failed is dropped
-            self._order.put(result.outcome.request_id, result, len(result.data))
+            self._order.put(result.outcome.request_id, result)
             self.codes.add(exit_code(result.outcome))
             self._look_for_an_end(result)
             done = True
@@ -199,19 +186,16 @@ class EventsRun:
         """Write lines until stdout takes no more without waiting."""
         order, output = self._order, self._output
         done = output.write_some()
-        while not output.pending:
-            self.held -= self._printing_size
-            self._printing_size = 0
-            following = order.take()
-            if following is None:
-                break
+        while not output.pending and (following := order.take()) is not None:
             place, result = following
             self._counted(result.outcome)
-            self._printing_size = len(result.data)
-            output.add(self._lines.pieces(result, place))
+            output.add(self._lines.pieces(result, place), partial(self._release, len(result.data)))
             output.write_some()
             done = True
         return done
+
+    def _release(self, size: int) -> None:
+        self.held -= size
 
     def _give_credit(self) -> bool:
         """Give workers credit. While too much is held, only the result that is printed next gets any."""

@@ -80,25 +80,18 @@ class LineReader:
 MAX_WAITING = 1024
 """Events that may be in flight or wait for their line to be printed."""
 
-MAX_HELD = 64 * 1024 * 1024
-"""Bytes of results that may wait to be printed. While there are more, no further events are announced."""
-
 
 class ResultQueue(Generic[Result]):
     """Return results, each with the place of its event, in the order of the events or in that in which they come.
 
     Args:
         unordered: Whether results are returned in the order in which they come.
-
-    Attributes:
-        size: Bytes of the results that are held.
     """
 
     def __init__(self, unordered: bool = False) -> None:
-        self.size = 0
         self._unordered = unordered
         self._places: dict[str, int] = {}  # of the events whose results have not come, in their order
-        self._came: dict[int, tuple[Result, int]] = {}  # place: result and size
+        self._came: dict[int, Result] = {}  # by place
         self._announced = self._taken = 0
 
     def __len__(self) -> int:
@@ -108,7 +101,7 @@ class ResultQueue(Generic[Result]):
     @property
     def full(self) -> bool:
         """Return whether results have to be taken before more events are announced."""
-        return len(self) >= MAX_WAITING or self.size >= MAX_HELD
+        return len(self) >= MAX_WAITING
 
     @property
     def awaited(self) -> int:
@@ -125,17 +118,14 @@ class ResultQueue(Generic[Result]):
         self._places[key] = self._announced
         self._announced += 1
 
-    def put(self, key: str, result: Result, size: int = 0) -> None:
-        """Accept a result that holds `size` bytes."""
-        self._came[self._places.pop(key)] = result, size
-        self.size += size
+    def put(self, key: str, result: Result) -> None:
+        """Accept a result."""
+        self._came[self._places.pop(key)] = result
 
     def take(self) -> tuple[int, Result] | None:
         """Return the next result with its place, counted from 0; None if it has not come yet."""
         place = next(iter(self._came), -1) if self._unordered else self._taken
         if place not in self._came:
             return None
-        result, size = self._came.pop(place)
-        self.size -= size
         self._taken += 1
-        return place, result
+        return place, self._came.pop(place)
