@@ -35,7 +35,7 @@ from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings
 from pipe_init.workers import launch
-from pipe_init.workers.hello import template_hello, worker_hello
+from pipe_init.workers.hello import worker_hello
 from pipe_init.workers.template_socket import TemplateSocket
 from pipe_runtime.wire.messages import JSON
 
@@ -120,8 +120,8 @@ def forks(count: int) -> list[float]:
     """Return the nanoseconds from the request for a worker to its READY, for one worker after the other."""
     plain = function()
     template = TemplateSocket(plain.command, plain.environment)
-    readiness.until_ready(template.pipes, template_hello(plain), LIMIT)
     hello, times = worker_hello(plain), []
+    readiness.until_ready(template.pipes, {**hello, "template": {"control_fd": launch.CONTROL_FD}}, LIMIT)
     for ticket in range(1, count + 1):
         start = time.perf_counter_ns()
         worker = template.fork(ticket)

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipe_init.workers.launch import Process
+from pipe_init.workers.launch import ProcessPipes
 from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
 from pipe_runtime.wire.messages import HELLO, READY
 
 
-def until_ready(process: Process, hello: Mapping[str, Any], limit: float) -> None:
+def until_ready(process: ProcessPipes, hello: Mapping[str, Any], limit: float) -> None:
     """Send HELLO and read until READY. Raise SystemExit if READY does not come within `limit` seconds."""
     connection = Connection(INIT)
     os.write(process.requests, connection.send(HELLO, metadata=hello))

@@ -27,13 +27,13 @@ from ..policy.requests import Ticket
 from ..policy.stackdump import stacks_by_request
 from ..workers.child import Child
 from ..workers.link import Link
-from ..workers.observer import WorkerObserver
+from ..workers.observer import Observer
 from ..workers.sources import TemplateBusy, WorkerSource
 from .outcomes import OpenRequests
 from .streams import Streams
 
 
-class Lane(WorkerObserver):
+class Lane(Observer):
     """One worker after the other for one function, and the requests that they were given.
 
     Attributes:

@@ -20,7 +20,7 @@ from ..policy.actions import Cause
 from ..policy.errors import answer
 from ..workers import launch
 from ..workers.link import Link
-from ..workers.sources import ExecSource, WorkerSource
+from ..workers.sources import WorkerSource
 from .collector import Collector
 from .dispatch import Dispatcher, lanes_for
 from .lane import Lane
@@ -62,7 +62,7 @@ class Supervisor:
         count = lanes_for(function)
         is_alone = count == 1 and function.start_method != TEMPLATE
         if function.start_method != TEMPLATE:
-            self._source: WorkerSource = ExecSource(function, host, early, count > 1)
+            self._source = WorkerSource(function, host, early, count > 1)
         else:
             from ..workers.template import TemplateSource  # most runs need not load it
 

@@ -150,7 +150,7 @@ class Child:
         end.evidence = None if self.group is None else self.group.evidence()
 
     def lost(self, template: WorkerEnd | None) -> None:
-        """Note why the death of this worker will not be seen, as WorkerObserver.lost.
+        """Note why the death of this worker will not be seen, as Observer.lost.
 
         The worker may live, because a template can die between a fork and its report. So this closes the alive pipe,
         which kills the worker. What the worker has said counts.

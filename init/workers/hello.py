@@ -12,7 +12,7 @@ from pipe_runtime.wire.frames import FrameWriter
 from pipe_runtime.wire.messages import HELLO, VERSION
 
 from ..model import REQUEST, TEMPLATE, Function
-from .launch import CONTROL_FD, DUMP_FD, DUMP_SIGNAL
+from .launch import DUMP_FD, DUMP_SIGNAL
 
 
 def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:
@@ -42,8 +42,3 @@ def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:
         hello["rehearse"] = True
     FrameWriter().encode(HELLO, 0, hello, b"")
     return hello
-
-
-def template_hello(function: Function, several: bool = False) -> dict[str, Any]:
-    """Return the metadata of HELLO to a template. Args and Raises: as `worker_hello`."""
-    return {**worker_hello(function, several), "template": {"control_fd": CONTROL_FD}}

@@ -55,10 +55,6 @@ class Observer:
     def violated(self, why: str) -> None:
         """Handle that the process broke the protocol. The link reports no further frame."""
 
-
-class WorkerObserver(Observer):
-    """Also hears what becomes of a worker that a template forks."""
-
     def lost(self, template: WorkerEnd | None) -> None:
         """Handle that the worker's death cannot be seen, because it was never forked or is not a child of the init.
 

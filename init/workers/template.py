@@ -7,13 +7,12 @@ what it says. template_socket.py reads what the template reports; what the templ
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from signal import SIGKILL
 from typing import Any
 
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import Frame
-from pipe_runtime.wire.messages import HELLO
 
 from ..kernel import procfs
 from ..kernel.death import Death
@@ -22,10 +21,10 @@ from ..limits.confinement import PER_PROCESS
 from ..log.journal import Journal
 from ..model import Function, WorkerEnd
 from .child import Child
-from .hello import template_hello, worker_hello
+from .launch import CONTROL_FD, ProcessPipes
 from .link import Link
-from .observer import Observer, WorkerObserver
-from .sources import ExecSource, WorkerSource, new_group, take_charge
+from .observer import Observer
+from .sources import WorkerSource
 from .template_socket import SocketsForbidden, TemplateSocket
 
 JOURNAL_SOURCE = -1
@@ -50,17 +49,13 @@ class TemplateSource(WorkerSource, Observer):
         Raises:
             LocalProtocolError: As worker_hello.
         """
-        self._hello = worker_hello(function, several)
-        self._template_hello = template_hello(function, several)
-        self._function = function
-        self._host = host
+        super().__init__(function, host, several=several)
         self._journal = journal
-        self._several = several
         self._socket: TemplateSocket | None = None
-        self._instead: ExecSource | None = None
+        self._is_forbidden = False  # there can be no template on this system
         self._last_ticket = 0
-        self._expected: dict[int, tuple[WorkerObserver, Child]] = {}  # by ticket, until it is a child of the init
-        self._new_children: list[tuple[WorkerObserver, Child]] = []  # as the template says
+        self._expected: dict[int, tuple[Observer, Child]] = {}  # by ticket, until it is a child of the init
+        self._new_children: list[tuple[Observer, Child]] = []  # as the template says
         self._is_heard = False  # what it reports counts
 
     @property
@@ -70,22 +65,16 @@ class TemplateSource(WorkerSource, Observer):
 
     # Workers
 
-    def start(self, observer: WorkerObserver) -> Link:
+    def start(self, observer: Observer) -> Link:
         """Have a worker forked, as WorkerSource.start. Its pid becomes known with the template's report."""
-        if self._socket is None and self._instead is None:
+        if self._socket is None and not self._is_forbidden:
             self._start_template()
-        if self._socket is None:
-            assert self._instead is not None
-            return self._instead.start(observer)
+        socket = self._socket
+        if socket is None or self.link is None:
+            return super().start(observer)
         ticket = self._last_ticket = self._last_ticket + 1
-        confinement = self._function.confinement
-        with new_group(confinement) as group:
-            process = self._socket.fork(ticket, () if group is None else group.join_descriptors)
-        forker = None if self.link is None else self.link.child
-        child = Child(process, confinement, group, forker)
-        link = Link(child, self._host.poller, observer)
-        self._expected[ticket] = observer, child
-        link.send(HELLO, metadata=self._hello)
+        link = self._connect(observer, lambda joins: socket.fork(ticket, joins), self._hello, forker=self.link.child)
+        self._expected[ticket] = observer, link.child
         return link
 
     def hear_reports(self) -> None:
@@ -127,7 +116,7 @@ class TemplateSource(WorkerSource, Observer):
             if not child.closed and not child.is_own():
                 observer.lost(None)
 
-    def _not_forked(self) -> list[tuple[WorkerObserver, Child]]:
+    def _not_forked(self) -> list[tuple[Observer, Child]]:
         """Return the workers that the template has not forked yet."""
         return [expected for expected in self._expected.values() if not expected[1].closed and not expected[1].pid]
 
@@ -135,25 +124,22 @@ class TemplateSource(WorkerSource, Observer):
 
     def _start_template(self) -> None:
         """Start a template. If the system forbids that, have workers started by exec from now on."""
-        function = self._function
+        hello = {**self._hello, "template": {"control_fd": CONTROL_FD}}
         try:
-            with new_group(function.confinement, for_template=True) as group:
-                joins = () if group is None else group.join_descriptors
-                socket = TemplateSocket(function.command, function.environment, joins)
-                try:
-                    take_charge(socket.pipes, self._host, function.confinement, group, PER_PROCESS)
-                except OSError:
-                    socket.close()
-                    raise
+            self.link = self._connect(self, self._open_socket, hello, but=PER_PROCESS, for_template=True)
         except SocketsForbidden as error:
             why = error.strerror
             self._journal.tell(f"pipe-init: a template cannot be started here ({why}); workers start by exec")
-            self._instead = ExecSource(function, self._host, several=self._several)
-            return
-        self._socket, self._is_heard = socket, True
-        self.link = Link(Child(socket.pipes, function.confinement, group), self._host.poller, self)
+            self._is_forbidden = True
+        except OSError:
+            self._let_go()
+            raise
+
+    def _open_socket(self, joins: Sequence[int]) -> ProcessPipes:
+        socket = self._socket = TemplateSocket(self._function.command, self._function.environment, joins)
+        self._is_heard = True
         self._host.poller.add(socket.control, owner=self)
-        self.link.send(HELLO, metadata=self._template_hello)
+        return socket.pipes
 
     def handle(self, ready: Mapping[int, int]) -> None:
         """Deal with reports of the template."""
@@ -183,8 +169,9 @@ class TemplateSource(WorkerSource, Observer):
     def _let_go(self) -> None:
         self._stop_hearing()
         self._journal.all_over((), JOURNAL_SOURCE)
-        if self._socket is not None and self.link is not None:
+        if self._socket is not None:
             self._socket.close()
+        if self.link is not None:
             self.link.close()
         self._socket = self.link = None
 

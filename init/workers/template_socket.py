@@ -58,7 +58,7 @@ class Forked(NamedTuple):
 class TemplateSocket:
     """A template, and the socket on which it reports.
 
-    It is a process of launch.runtime_command(...), and becomes a template with HELLO (hello.template_hello).
+    It is a process of launch.runtime_command(...), and becomes a template with a HELLO that says so.
 
     Args:
         command: The command, as for launch.start.
