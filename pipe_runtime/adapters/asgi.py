@@ -9,7 +9,6 @@ from __future__ import annotations
 from ..call.faults import in_words, type_name
 from ..namespace import late
 from ..wire.messages import BYTES
-from .lifespan import Lifespan, LifespanFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from ..call.exchange import Exchange
     from .lifespan import Application, Message
-
-__all__ = ["Lifespan", "LifespanFailed", "serve"]
 
 asyncio = late.asyncio
 

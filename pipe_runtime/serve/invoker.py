@@ -87,22 +87,16 @@ class Invoker:
         self._give_context(exchange)
         if "phase" not in exchange.request:
             self._adapter(exchange)
-            return
-        work = self._begin_phase(exchange)
-        if work is not None:
+        elif (work := self._begin_phase(exchange)) is not None:
             self.run(work)
-        exchange.respond(b"null", JSON)
 
     async def serve_async(self, exchange: Exchange) -> None:
         """Call the function for one request, as `serve` does, in a task of an event loop."""
         self._give_context(exchange)
         if "phase" not in exchange.request:
             await self._async_adapter(exchange)
-            return
-        work = self._begin_phase(exchange)
-        if work is not None:
+        elif (work := self._begin_phase(exchange)) is not None:
             await work
-        exchange.respond(b"null", JSON)
 
     def report_unheard(self, exchange: Exchange, error: BaseException) -> None:
         """Log what the function raised while it was tidying up after a cancellation.
@@ -118,10 +112,11 @@ class Invoker:
         exchange.context = self._function.context(exchange.request, lambda: exchange.cancelled)
 
     def _begin_phase(self, exchange: Exchange) -> Awaitable[Any] | None:
-        """Call a hook in place of the function. Return what the caller must await, if anything."""
+        """Call a hook in place of the function, and answer. Return what the caller must await, if anything."""
         phase = exchange.request["phase"]
         if phase != PRE_FREEZE:
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")
+        exchange.respond(b"null", JSON)
         hook = self._hooks.get(phase)
         return None if hook is None else hook(exchange.context)
 
@@ -130,9 +125,9 @@ class Invoker:
         return lambda exchange: wsgi.serve(found, exchange, multithread, self._more_headers(exchange))
 
     def _asgi(self) -> Callable[[Exchange], Awaitable[None]]:
-        asgi, found = namespace.own("adapters.asgi"), self._function.found
-        log = self._process.log.write
-        self.lifespan = asgi.Lifespan(found, lambda text: log("pipe_runtime: " + text, NO_REQUEST))
+        asgi, lifespan = namespace.own("adapters.asgi"), namespace.own("adapters.lifespan")
+        found, log = self._function.found, self._process.log.write
+        self.lifespan = lifespan.Lifespan(found, lambda text: log("pipe_runtime: " + text, NO_REQUEST))
         return lambda exchange: asgi.serve(found, exchange, self.state, self._more_headers(exchange))
 
     def _more_headers(self, exchange: Exchange) -> list[tuple[str, str]]:

@@ -18,13 +18,15 @@ from .event_function import end_tasks, result_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import asyncio
+    from asyncio import AbstractEventLoop, Task
     from collections.abc import Awaitable
     from typing import Any
 
     from ..wire.frames import Frame
     from .invoker import Invoker
     from .process import Outcome, Process
+
+asyncio = late.asyncio
 
 
 class Tasks(Engine):
@@ -33,11 +35,11 @@ class Tasks(Engine):
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self.cancels = invoker.lifespan is None
         self._looks_at = 0.0
-        self._loop: asyncio.AbstractEventLoop = late.asyncio.new_event_loop()
-        late.asyncio.set_event_loop(self._loop)
+        self._loop: AbstractEventLoop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
         self._exchanges: dict[int, Exchange] = {}
         self._waiting: list[Exchange] = []
-        self._tasks: dict[int, asyncio.Task[Outcome]] = {}
+        self._tasks: dict[int, Task[Outcome]] = {}
         self._stopping = False
         self._serving = True
         self._failure: Exception | None = None
@@ -85,7 +87,7 @@ class Tasks(Engine):
         if now < self._looks_at:
             return None
         self._looks_at = now + LOOK_SECONDS
-        return late.asyncio.sleep(0)  # type: ignore[no-any-return]
+        return asyncio.sleep(0)  # type: ignore[no-any-return]
 
     def wait(self, exchange: Exchange, seen: int) -> Awaitable[object]:
         """Return what a task awaits until something has come for the exchange."""
@@ -174,7 +176,7 @@ class Tasks(Engine):
             self._stopping = True
         elif event.kind == INVOKE:
             exchange = Exchange(event.id, event.metadata, event.payload, self)
-            exchange.heard = late.asyncio.Event()
+            exchange.heard = asyncio.Event()
             self._exchanges[exchange.id] = exchange
             self._waiting.append(exchange)
             self._begin_next()
@@ -227,7 +229,7 @@ class Tasks(Engine):
         if task is None or not self._serving:
             return
         if task.cancelled():
-            outcome = self._process.problem(late.asyncio.CancelledError(GIVEN_UP))
+            outcome = self._process.problem(asyncio.CancelledError(GIVEN_UP))
         else:
             error = task.exception()  # a signal handler's, from between the last two steps
             outcome = self._process.problem(error) if error is not None else task.result()

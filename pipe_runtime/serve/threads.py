@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .invoker import Invoker
     from .process import Process
 
+threading = late.threading
+
 
 class Threads(Engine):
     """Serves each request in a thread. It is the exchanges' Line."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
-        self._thread = late.threading.Thread
-        self._condition = late.threading.Condition
-        self._news = self._condition()
+        self._news = threading.Condition()
         self._exchanges: dict[int, Exchange] = {}
         self._waiting: list[Exchange] = []
         self._threads: dict[int, int] = {}  # the thread of each running request
@@ -59,7 +59,7 @@ class Threads(Engine):
 
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
-        self._news = self._condition()
+        self._news = threading.Condition()
         self._hang_up()
 
     # The exchanges' Line
@@ -103,7 +103,7 @@ class Threads(Engine):
             if not self._exchanges:
                 return
         try:
-            self._thread(target=self._hear_the_rest, daemon=True).start()
+            threading.Thread(target=self._hear_the_rest, daemon=True).start()
         except (RuntimeError, MemoryError):  # an init that says STOP closes its stream soon
             self._hear_the_rest()
 
@@ -131,7 +131,7 @@ class Threads(Engine):
     def _start_thread(self) -> bool:
         """Start one more thread. Return False if there is none at all to serve a request."""
         try:
-            self._thread(target=self._work, name=f"request-{self._started + 1}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"request-{self._started + 1}", daemon=True).start()
         except (RuntimeError, MemoryError):  # a thread's stack counts as memory
             return self._started > 0
         self._started += 1

@@ -83,9 +83,9 @@ class ForkServer:
         if not loop.function.is_plain:
             engine = namespace.own("serve.invoker").Invoker(loop.function, process).engine
             if engine == "tasks":
-                _ = namespace.own("serve.tasks"), late.asyncio  # loaded once, and not in each worker
+                namespace.own("serve.tasks")  # loaded once, and not in each worker
             elif engine == "threads":
-                _ = namespace.own("serve.threads"), late.threading
+                namespace.own("serve.threads")
         process.leave_if_forked()
         self._warn_of_threads()
         for _ in range(REHEARSALS):

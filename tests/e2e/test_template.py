@@ -244,7 +244,7 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                     "call.unencodable",
                     "template",
                     "template.fork_server",
-                    "template.pipes_state",
+                    "template.process_state",
                     "template.rehearsal",
                     "wire.alive",
                 )

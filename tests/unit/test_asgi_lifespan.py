@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pipe_runtime.adapters.asgi import Lifespan, LifespanFailed
+from pipe_runtime.adapters.lifespan import Lifespan, LifespanFailed
 from pipe_testing.asgi import App, Receive, Scope, Send, after, fail, hello, settle
 
 
