@@ -77,9 +77,8 @@ class Options(NamedTuple):
 
 def run(options: Options, inherited: Inherited) -> int:
     """Run the program to its end, end what it leaves, and return the exit code. All signals stay blocked."""
-    init = PlainInit(options)
     try:
-        init.start(inherited)
+        init = PlainInit(options, inherited)
     except OSError as error:
         program.say(f"cannot start a process: {describe(error)}")
         return EXIT_NOT_EXECUTABLE
@@ -93,34 +92,27 @@ def run(options: Options, inherited: Inherited) -> int:
 class PlainInit:
     """One program and its descendants.
 
-    It runs while `status` is None. After that the init ends what it has left, until a signal hurries it.
+    The program runs while `status` is None. After that the init ends what it has left, until a signal hurries it.
+
+    Args:
+        options: What to run, and how.
+        inherited: What this process has inherited.
 
     Attributes:
         status: How the program ended, as waitpid(2) tells it; None while it runs.
+
+    Raises:
+        OSError: No further process can be started.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, inherited: Inherited) -> None:
         self.status: int | None = None
         self._options = options
         self._is_pid_1 = os.getpid() == 1
-        self._child = 0
-        self._leftovers = Leftovers(0, False)
-        self._terminal: Terminal | None = None
         self._more_died = False  # more children than one round collects
         self._hurried = False
         self._refused = False  # the program may not be signalled, and that was said
         self._dead = 0  # children that were collected
-
-    def start(self, inherited: Inherited) -> None:
-        """Start the program.
-
-        Args:
-            inherited: What this process has inherited.
-
-        Raises:
-            OSError: No further process can be started.
-        """
-        options = self._options
         if options.parent_death and not signals.ask_for_parents_death(options.parent_death, inherited.parent):
             program.say("this system sends no signal when a parent dies; --pdeathsig has no effect")
         has_all_orphans = self._claim_orphans()
@@ -145,7 +137,7 @@ class PlainInit:
             seconds: How long to wait for the first one; None to wait until one comes. A limit is only given after the
                 program has ended.
         """
-        came = self._first(0 if self._more_died else seconds)
+        came = next_signal(0 if self._more_died else seconds)
         deaths = self._more_died
         for left in reversed(range(ROUND)):
             if came is None:
@@ -160,23 +152,6 @@ class PlainInit:
         # not delay it, and orphans that die all the time do not delay the others.
         if deaths or signal.sigtimedwait({signal.SIGCHLD}, 0) is not None:
             self._collect()
-
-    def _first(self, seconds: float | None) -> signal.struct_siginfo | None:
-        """Take the next signal. Return None if none came in time.
-
-        An alarm ends the wait, and not the limit of sigtimedwait(2): if the process is stopped, and continued after
-        that limit, CPython returns a siginfo that was never filled in.
-        """
-        everything = signal.valid_signals()
-        if seconds is None:
-            return signal.sigwaitinfo(everything)
-        if seconds <= 0:
-            return signal.sigtimedwait(everything, 0)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            return signal.sigwaitinfo(everything)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def end_rest(self) -> None:
         """End what the program left: SIGTERM, the grace time, SIGKILL. A signal of HURRYING skips the wait."""
@@ -223,8 +198,12 @@ class PlainInit:
             self._send(came, number, group)
         else:
             self._tell(f"{signal_name(came)} is not passed on")
-        if stop:
-            self._stop(came, by_kernel, wakes=number in STOPPING)
+        # A CONT that has come since is to wake both. Stopping would make the kernel drop it.
+        if stop and signal.SIGCONT not in signal.sigpending():
+            if by_kernel and came in JOB_CONTROL:
+                self._stop_as_terminals_do(came, os.getpid(), wakes=number in STOPPING)
+            else:
+                os.kill(os.getpid(), signal.SIGSTOP)
 
     def _send(self, came: int, number: int, group: bool) -> None:
         self._tell(f"{signal_name(came)}: sends {signal_name(number)} to {'the group of ' * group}{self._child}")
@@ -234,22 +213,6 @@ class PlainInit:
         if not sent and not self._refused:
             self._refused = True
             program.say(f"cannot send {signal_name(number)} to pid {self._child}: it is another user's")
-
-    def _stop(self, came: int, by_kernel: bool, wakes: bool) -> None:
-        """Stop this process.
-
-        Args:
-            came: The signal that came.
-            by_kernel: Whether the kernel sent it.
-            wakes: Whether the program goes on if this process cannot stop.
-        """
-        # A CONT that has come since is to wake both. Stopping would make the kernel drop it.
-        if signal.SIGCONT in signal.sigpending():
-            return
-        if by_kernel and came in JOB_CONTROL:
-            self._stop_as_terminals_do(came, os.getpid(), wakes)
-        else:
-            os.kill(os.getpid(), signal.SIGSTOP)
 
     def _bring_to_front(self) -> None:
         """Put the program into the terminal's foreground if a shell has put this process there."""
@@ -313,6 +276,24 @@ class PlainInit:
     def _tell(self, text: str) -> None:
         if self._options.verbose:
             program.say(text)
+
+
+def next_signal(seconds: float | None) -> signal.struct_siginfo | None:
+    """Take the next signal. Return None if none came in time.
+
+    An alarm ends the wait, and not the limit of sigtimedwait(2): if the process is stopped, and continued after
+    that limit, CPython returns a siginfo that was never filled in.
+    """
+    everything = signal.valid_signals()
+    if seconds is None:
+        return signal.sigwaitinfo(everything)
+    if seconds <= 0:
+        return signal.sigtimedwait(everything, 0)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return signal.sigwaitinfo(everything)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _leave_folder() -> int:

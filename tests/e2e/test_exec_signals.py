@@ -235,7 +235,7 @@ def test_what_a_full_queue_has_taken_arrives() -> None:
 IN_PROCESS = """
 import os, resource, signal, sys, time
 from pipe_init.exec import tty
-from pipe_init.exec.plain_init import Options, PlainInit
+from pipe_init.exec.plain_init import Options, PlainInit, next_signal
 from pipe_init.kernel.signals import block_all
 
 def forked(act):
@@ -276,8 +276,7 @@ def test_a_wake_up_that_comes_right_after_a_stop_is_not_dropped(number: str, rew
     printed = in_process(
         "def act():\n"
         "    held = block_all()\n"
-        "    init = PlainInit(Options(('/bin/sleep', '60'), rewrites=" + rewrites + "))\n"
-        "    init.start(held)\n"
+        "    init = PlainInit(Options(('/bin/sleep', '60'), rewrites=" + rewrites + "), held)\n"
         "    os.kill(os.getpid(), signal.SIGCONT)\n"
         f"    init._forward(signal.{number}, by_kernel=False)\n"
         "    assert signal.SIGCONT in signal.sigpending()\n"
@@ -294,9 +293,9 @@ def test_a_wait_that_a_stop_interrupts_takes_only_what_came() -> None:
     printed = in_process(
         "def act():\n"
         "    block_all()\n"
-        "    init, own = PlainInit(Options(())), os.getpid()\n"
+        "    own = os.getpid()\n"
         "    os.kill(own, signal.SIGUSR1)\n"
-        "    assert init._first(1).si_signo == signal.SIGUSR1\n"
+        "    assert next_signal(1).si_signo == signal.SIGUSR1\n"
         "    helper = os.fork()\n"
         "    if helper == 0:\n"
         "        while open(f'/proc/{own}/stat').read().rpartition(')')[2].split()[0] != 'S': os.sched_yield()\n"
@@ -304,7 +303,7 @@ def test_a_wait_that_a_stop_interrupts_takes_only_what_came() -> None:
         "        time.sleep(0.6)\n"
         "        os.kill(own, signal.SIGCONT)\n"
         "        os._exit(0)\n"
-        "    came = init._first(0.3).si_signo\n"
+        "    came = next_signal(0.3).si_signo\n"
         "    os.waitpid(helper, 0)\n"
         "    os._exit(came)\n"
         "pid = os.fork() or act()\n"
@@ -342,8 +341,7 @@ def test_a_flood_of_signals_does_not_hide_a_death() -> None:
     printed = in_process(
         "def act():\n"
         "    held = block_all()\n"
-        "    init = PlainInit(Options(('/bin/sh', '-c', 'exit 7'), rewrites={signal.SIGHUP: 0}))\n"
-        "    init.start(held)\n"
+        "    init = PlainInit(Options(('/bin/sh', '-c', 'exit 7'), rewrites={signal.SIGHUP: 0}), held)\n"
         "    while signal.SIGCHLD not in signal.sigpending(): os.sched_yield()\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    init.wait()\n"
@@ -361,8 +359,7 @@ def test_a_signal_that_may_not_be_sent_is_told_once() -> None:
         "    os.dup2(reader, 0)\n"
         "    os.close(writer)\n"
         "    held = block_all()\n"
-        "    init = PlainInit(Options(('/bin/cat',)))\n"
-        "    init.start(held)\n"
+        "    init = PlainInit(Options(('/bin/cat',)), held)\n"
         "    os.dup2(os.open(f'/proc/{os.getppid()}/fd/1', os.O_WRONLY), 2)\n"
         "    os.setresuid(64124, 64124, 64124)\n"
         "    for number in (15, 1): os.kill(os.getpid(), number)\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 
 from ...log.journal import EMPTY, Journal
 
@@ -30,12 +31,12 @@ _REFRESH_SECONDS = 0.1
 
 
 class Durations:
-    """Count durations in a histogram whose buckets grow with what they hold."""
+    """Count durations in a histogram. The longer they are, the more of them share a bucket."""
 
     def __init__(self) -> None:
         self.count = 0
         self.longest = 0
-        self._buckets = [0] * (_bucket(LONGEST) + 1)
+        self._buckets: Counter[int] = Counter()  # by the middle of the durations that each holds
 
     def add(self, microseconds: int) -> None:
         """Count one more duration."""
@@ -47,10 +48,10 @@ class Durations:
     def percentile(self, share: float) -> int:
         """Return the duration, in microseconds, that `share` of all do not exceed; 0 if there are none."""
         wanted, seen = max(1, math.ceil(share * self.count)), 0
-        for number, count in enumerate(self._buckets):
+        for middle, count in sorted(self._buckets.items()):
             seen += count
             if seen >= wanted:
-                return min(_middle(number), self.longest)
+                return min(middle, self.longest)
         return 0
 
 
@@ -119,15 +120,9 @@ class Summary:
 
 
 def _bucket(value: int) -> int:
+    """Return the middle of the values that have the same leading bits."""
     shift = max(0, value.bit_length() - PRECISION_BITS)
-    return (shift << (PRECISION_BITS - 1)) + (value >> shift)
-
-
-def _middle(bucket: int) -> int:
-    """Return the middle of the values that _bucket puts there."""
-    half = 1 << (PRECISION_BITS - 1)
-    shift = max(0, (bucket >> (PRECISION_BITS - 1)) - 1)
-    return ((bucket - shift * half) << shift) + ((1 << shift) >> 1)
+    return (value >> shift << shift) + ((1 << shift) >> 1)
 
 
 def _shown(name: str) -> str:
