@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 asyncio = late.asyncio
 
-NO_EVENT = b"{}"
-"""The event of a request whose caller gave none. To an application that is the same as no body."""
-
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -52,19 +49,10 @@ async def serve(
         RuntimeError: The application returned before its answer was complete.
         BaseException: What the application raises before that.
     """
-    request = exchange.request
-    http = request.get("http")
     log = exchange.context.log  # now, because an application may put a `log` of its own on the context
-    streamed = bool(request.get("stream"))
-    body, more = b"", True
-    if http is None or not streamed:
-        body, more = await _read(exchange, len(NO_EVENT) if streamed else None)
-    if http is None:
-        http = {}
-        if body not in (b"", NO_EVENT):
-            http = {"method": "POST", "headers": [["content-type", request.get("content_type", BYTES)]]}
-        else:
-            body = b""
+    http = await exchange.http_map()
+    more = bool(exchange.request.get("stream"))
+    body = b"" if more else await exchange.whole()
     scope = _scope(http, state)
     given = {name for name, _ in scope["headers"]}
     headers = [(name.encode(), value.encode("latin-1")) for name, value in added]
@@ -83,19 +71,6 @@ async def serve(
         cycle.close()
     if not cycle.complete and not exchange.cancelled:
         raise RuntimeError(f"ASGI application returned without {cycle.expected}")
-
-
-async def _read(exchange: Exchange, enough: int | None) -> tuple[bytes, bool]:
-    """Return the body, or its beginning with more than `enough` bytes, and whether there may be more."""
-    pieces: list[bytes] = []
-    size = 0
-    while enough is None or size <= enough:
-        piece = await exchange.read()
-        if not piece:
-            return b"".join(pieces), False
-        pieces.append(piece)
-        size += len(piece)
-    return b"".join(pieces), True
 
 
 def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:

@@ -237,29 +237,18 @@ def _plain(text: str, what: str) -> str:
 
 
 def make_environ(exchange: Exchange, multithread: bool) -> dict[str, Any]:
-    """Return the request as WSGI's environ (PEP 3333): a new dict, without anything of os.environ.
-
-    Without an `http` map it is GET / if the payload is empty or {}, else POST / with the payload as its body.
-    """
-    request = exchange.request
-    http = request.get("http")
-    body: io.BytesIO | io.BufferedReader
-    if request.get("stream"):
-        body, length = io.BufferedReader(Body(exchange)), -1
-        empty = http is None and not body.peek(1)
-    else:
-        whole = at_once(exchange.whole())
-        if http is None and whole == b"{}":  # the event of a caller that gave none
-            whole = b""
-        body, length, empty = io.BytesIO(whole), len(whole), not whole
-    if http is None:
-        http = {} if empty else {"method": "POST", "headers": [["Content-Type", request.get("content_type", "")]]}
+    """Return the request as WSGI's environ (PEP 3333): a new dict, without anything of os.environ."""
+    http = at_once(exchange.http_map())
+    body: io.BytesIO | io.BufferedReader = io.BufferedReader(Body(exchange))
     try:
         environ: dict[str, Any] = _variables(http)
     except (AttributeError, TypeError, ValueError) as error:
         raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: the http map: {error}") from None
-    if length >= 0:  # whatever the header says: some frameworks read as much as this, and nothing without it
-        environ["CONTENT_LENGTH"] = str(length)
+    if not exchange.request.get("stream"):
+        whole = at_once(exchange.whole())
+        body = io.BytesIO(whole)
+        # Whatever the header says: some frameworks read as much as this, and nothing without it.
+        environ["CONTENT_LENGTH"] = str(len(whole))
     environ.update({
         "wsgi.version": (1, 0),
         "wsgi.input": body,

@@ -59,6 +59,9 @@ LOOK_SECONDS = 0.001
 Otherwise each item costs one look at the clock.
 """
 
+NO_EVENT = b"{}"
+"""The event of a request whose caller gave none. To an HTTP application that is the same as no body."""
+
 GIVEN_UP = "the caller has given up on this request"
 
 
@@ -167,6 +170,24 @@ class Exchange:
                 raise MemoryError(f"the event has more than {MAX_BODY} bytes")
             pieces.append(piece)
         return b"".join(pieces)
+
+    async def http_map(self) -> dict[str, Any]:
+        """Return the request's `http` map. Call it before the body is read.
+
+        Without a map the request is GET / if its payload is empty or NO_EVENT. Otherwise it is POST / with the payload
+        as its body, and with its content type as the only header.
+        """
+        http: dict[str, Any] | None = self.request.get("http")
+        if http is not None:
+            return http
+        start = b""
+        while len(start) <= len(NO_EVENT) and (piece := await self.read()):
+            start += piece
+        if start in (b"", NO_EVENT):
+            return {}
+        self._pieces.appendleft(start)
+        self._taken -= len(start)
+        return {"method": "POST", "headers": [["content-type", self.request["content_type"]]]}
 
     # The answer
 

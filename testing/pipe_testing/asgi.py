@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from pipe_runtime.adapters.asgi import serve
+from pipe_runtime.call import exchange
 from pipe_runtime.call.context import Context
+from pipe_runtime.wire.messages import CANCEL, CHUNK, CREDIT, END
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -23,8 +25,30 @@ OK = {"status": 200, "reason": "", "headers": [["content-type", "text/plain"]]}
 DISCONNECT = {"type": "http.disconnect"}
 
 
-class Exchange:
-    """An AsyncExchange in memory.
+class Line:
+    """The line of a request in memory. What is written needs no credit."""
+
+    cancels = False
+
+    def post(self, kind: int, *_: Any) -> None:
+        assert kind == CREDIT
+
+    def credit(self, id: int) -> int:
+        raise AssertionError("the tests note what is written")
+
+    def look(self) -> None:
+        """Do nothing: what has come was heard at once."""
+
+    def wait(self, exchange: Any, seen: int) -> Awaitable[object]:
+        exchange.heard.clear()
+        return exchange.heard.wait()  # type: ignore[no-any-return]
+
+    def tell(self, exchange: Any) -> None:
+        exchange.heard.set()
+
+
+class Exchange(exchange.Exchange):
+    """A request in memory, and the calls of the adapter.
 
     Attributes:
         answer: The adapter's calls: ("respond", body, type, http), ("begin", type, http), ("write", data) and so on.
@@ -36,35 +60,29 @@ class Exchange:
     """
 
     def __init__(self, http: Message | None = None, body: Iterable[bytes] | None = (), **request: Any) -> None:
-        self.request: Message = {"request_id": "r-1", "content_type": "application/json", **request}
+        fields: Message = {"request_id": "r-1", "content_type": "application/json", **request}
         if http is not None:
-            self.request["http"] = http
+            fields["http"] = http
+        super().__init__(1, fields, b"", Line())
+        self.heard = asyncio.Event()
         self.logged: list[str] = []
-        self.context = Context(self.request, {}, "app", 0.0, self.logged.append)
-        self.cancelled = False
+        self.context = Context(fields, {}, "app", 0.0, self.logged.append)
         self.answer: list[tuple[Any, ...]] = []
         self.reads = 0
         self.room: asyncio.Semaphore | None = None
-        self._cancelled = asyncio.Event()
-        self._pieces: asyncio.Queue[bytes] = asyncio.Queue()
-        self._ended = False
         if body is not None:
             self.feed(*body, b"")
 
     def feed(self, *pieces: bytes) -> None:
         for piece in pieces:
-            self._pieces.put_nowait(piece)
+            self.hear(CHUNK if piece else END, piece)
 
     def cancel(self) -> None:
-        self.cancelled = True
-        self._cancelled.set()
+        self.hear(CANCEL, b"")
 
-    async def read(self) -> bytes:
-        assert not self._ended, "read beyond the end"
+    async def read(self, size: int = -1) -> bytes:
         self.reads += 1
-        piece = await self._pieces.get()
-        self._ended = not piece
-        return piece
+        return await super().read(size)
 
     def respond(self, body: bytes, content_type: str, http: Message | None) -> None:
         assert type(body) is bytes
@@ -81,9 +99,6 @@ class Exchange:
         if self.room is not None:
             await self.room.acquire()
         self.answer.append(("write", data))
-
-    async def until_cancelled(self) -> None:
-        await self._cancelled.wait()
 
 
 async def serve_quietly(app: App, exchange: Exchange, state: Scope | None = None) -> None:

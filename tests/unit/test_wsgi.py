@@ -14,55 +14,65 @@ from wsgiref.validate import validator
 import pytest
 
 from pipe_runtime.adapters import wsgi
+from pipe_runtime.call import exchange
 from pipe_runtime.wire.errors import Fault
+from pipe_runtime.wire.messages import CHUNK, CREDIT, END
 
 Call = tuple[Any, ...]
 CONTEXT = object()
 TEXT = [("Content-Type", "text/plain")]
 
 
-class Exchange:
-    """One request in memory.
+class Line:
+    """The line of a request of which everything has come: no credit has to be given, and nothing is waited for."""
+
+    cancels = True
+
+    def post(self, kind: int, *_: Any) -> None:
+        assert kind == CREDIT
+
+    def credit(self, id: int) -> int:
+        raise AssertionError("the tests note what is written")
+
+    def look(self) -> None:
+        """Do nothing: nothing will come."""
+
+    def wait(self, *_: Any) -> None:
+        raise AssertionError("nothing will come")
+
+    def tell(self, exchange: Any) -> None:
+        """Do nothing: nothing waits."""
+
+
+class Exchange(exchange.Exchange):
+    """A request that has come whole, and the calls of the adapter.
 
     Attributes:
         calls: The calls of the adapter, in order.
-        pieces: What is left of the body.
         refuse: The name of the call that raises BrokenPipeError.
     """
 
     def __init__(
         self, http: dict[str, Any] | None = None, body: bytes | list[bytes] = b"", refuse: str = "", **request: Any
     ) -> None:
-        self.request: dict[str, Any] = {"request_id": "r-1", "content_type": "application/json", "accept": "*/*"}
-        self.request.update(request)
+        fields = {"request_id": "r-1", "content_type": "application/json", "accept": "*/*", **request}
         if http is not None:
-            self.request["http"] = http
+            fields["http"] = http
         if isinstance(body, list):
-            self.request["stream"] = True
-        self.context = CONTEXT
-        self.pieces = [piece for piece in (body if isinstance(body, list) else [body]) if piece]
+            fields["stream"] = True
+        super().__init__(1, fields, b"" if isinstance(body, list) else body, Line())
+        for piece in body if isinstance(body, list) else ():
+            self.hear(CHUNK, piece)
+        self.hear(END, b"")
+        self.context: Any = CONTEXT
         self.calls: list[Call] = []
         self.refuse = refuse
-
-    async def read(self, size: int) -> bytes:
-        """Return the next piece. If it is larger than asked for, return its beginning."""
-        piece = self.pieces.pop(0) if self.pieces else b""
-        if piece[size:]:
-            self.pieces.insert(0, piece[size:])
-        return piece[:size]
-
-    async def whole(self) -> bytes:
-        whole, self.pieces = b"".join(self.pieces), []
-        return whole
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None) -> None:
         self._note("respond", body, content_type, http)
 
     def begin(self, content_type: str, http: dict[str, Any] | None) -> None:
         self._note("begin", content_type, http)
-
-    async def check(self) -> None:
-        """Do nothing, since no request is given up here."""
 
     async def write(self, data: bytes) -> None:
         self._note("write", data)
@@ -274,7 +284,7 @@ def test_length_of_a_streamed_body_is_the_header() -> None:
     assert "CONTENT_LENGTH" not in environ_of(Exchange({}, [b"abc"]))
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", []])
+@pytest.mark.parametrize("body", [b"", b"{}", [], [b"{}"], [b"{", b"}"]])
 def test_without_http_an_empty_event_is_get(body: bytes | list[bytes]) -> None:
     environ = environ_of(Exchange(None, body))
     assert (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("GET", "/")
@@ -282,7 +292,7 @@ def test_without_http_an_empty_event_is_get(body: bytes | list[bytes]) -> None:
     assert environ["wsgi.input"].read() == b""
 
 
-@pytest.mark.parametrize("body", [b'{"a": 1}', b"{} ", [b"{}"], [b"a", b"bc"]])
+@pytest.mark.parametrize("body", [b'{"a": 1}', b"{} ", [b"{", b"} "], [b"a", b"bc"]])
 def test_without_http_an_event_is_posted(body: bytes | list[bytes]) -> None:
     environ = environ_of(Exchange(None, body))
     assert (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", "/")
@@ -322,7 +332,7 @@ def test_streamed_body_is_read_as_it_arrives() -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         stream = environ["wsgi.input"]
         line = stream.readline()
-        left.append(len(exchange.pieces))
+        left.append(len(exchange._pieces))
         start_response("200 OK", list(TEXT))
         return [b"|".join([line, stream.read(2), *stream])]
 
@@ -828,7 +838,7 @@ def test_validator_finds_nothing(
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"a": 1}', [b"{", b"}"]])
 def test_validator_finds_nothing_without_http(body: bytes | list[bytes]) -> None:
-    expected = b"".join(body) if isinstance(body, list) else body.removesuffix(b"{}")
+    expected = (b"".join(body) if isinstance(body, list) else body).removesuffix(b"{}")
     assert serve(validator(echo_list), Exchange(None, body)).answer == expected
 
 
