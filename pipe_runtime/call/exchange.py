@@ -103,7 +103,7 @@ class Exchange:
         self._pieces: deque[bytes] = late.collections.deque([payload] if payload else [])
         self._ended = not request.get("stream")
         self._taken = 0
-        self._outcome: tuple[int, dict[str, Any], bytes]
+        self._outcome: tuple[int, dict[str, Any], bytes] | None = None
         self._large = b""
 
     def give(self, payload: bytes) -> None:
@@ -223,13 +223,16 @@ class Exchange:
                 return
 
     async def outcome(self) -> tuple[int, dict[str, Any], bytes]:
-        """Send what `respond` could not. Return the frame that ends the exchange.
+        """Send what `respond` could not. Return the frame that ends the exchange. The adapter has returned.
 
-        Call it after the adapter has returned, and has answered once.
+        Raises:
+            CallerGone: The adapter has not answered, because the request was cancelled.
         """
         large, self._large = self._large, b""
         if large:
             await self.write(large)
+        if self._outcome is None:
+            raise CallerGone(GIVEN_UP)
         return self._outcome
 
     # Waiting

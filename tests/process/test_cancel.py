@@ -104,6 +104,12 @@ async def receive_all(receive):
     while (await receive())["type"] != "http.disconnect":
         pass
 
+async def silent_asgi(scope, receive, send):
+    if scope["type"] == "http":
+        assert (await receive())["type"] == "http.request"
+        on()
+        await receive_all(receive)
+
 async def empty_asgi(scope, receive, send):
     await asgi(scope, receive, send, body=b"")
 
@@ -210,6 +216,15 @@ def test_an_answer_to_head_that_never_ends_does_not_stop_the_event_loop(tmp_path
             assert frame.kind in (LOG, RESULT)
             answered = answered or frame.kind == RESULT
         assert [each["id"] for each in frame.metadata["stacks"]] == ([] if answered else [1])
+
+
+def test_an_application_that_ends_at_a_disconnect_without_an_answer_is_not_reported(tmp_path: Path) -> None:
+    with RuntimeProcess(tmp_path, FUNCTIONS) as runtime:
+        begin(runtime, "silent_asgi", type="asgi")
+        runtime.send(CANCEL, 1)
+        outcome, lines = read_outcome(runtime, 1)
+        assert (outcome["error_type"], lines) == ("CallerGone", [])
+        assert runtime.stop() == 0
 
 
 def test_an_application_that_does_not_listen_for_a_disconnect_does_not_stop_its_neighbours(tmp_path: Path) -> None:
