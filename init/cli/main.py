@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..kernel.exit_codes import EXIT_BROKEN_PIPE
+from ..kernel import exit_codes
 from .options.grouped import JSON_LOG
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
     except click.exceptions.Exit as exit:
         return exit.exit_code
     except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
-        return EXIT_BROKEN_PIPE
+        return exit_codes.BROKEN_PIPE
     finally:
         if early is not None:
             early.dismiss()

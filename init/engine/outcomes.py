@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import END, MEASURED, RESULT
 
-from ..kernel.exit_codes import EXIT_FUNCTION_FAILED
+from ..kernel import exit_codes
 from ..log.journal import Journal
 from ..log.request_lines import RequestLines
 from ..model import Function, Outcome, Request, WorkerEnd, problem
@@ -101,7 +101,7 @@ class OpenRequests:
         limit = self._limits.output_bytes
         if limit is not None and len(frame.payload) > limit:
             error = limit_hit.too_large(len(frame.payload), limit, streamed=False)
-            outcome = Outcome(request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
+            outcome = Outcome(request_id, "", b"", error, exit_codes.FUNCTION_FAILED, measured)
         elif frame.kind == RESULT:
             outcome = Outcome(request_id, metadata["content_type"], frame.payload, None, 0, measured)
             if "http" in metadata:
@@ -110,7 +110,7 @@ class OpenRequests:
             outcome = Outcome(request_id, measured=measured)
         else:
             error = dict(limit_hit.completed(metadata, self._limits, evidence(id), measured))
-            outcome = Outcome(request_id, "", b"", error, EXIT_FUNCTION_FAILED, measured)
+            outcome = Outcome(request_id, "", b"", error, exit_codes.FUNCTION_FAILED, measured)
         took = float(measured.get("duration_us", 0))
         self.busy_us = took if self.busy_us == UNKNOWN else self.busy_us + (took - self.busy_us) * NEWEST_SHARE
         self._conclude(id, outcome)
@@ -130,7 +130,7 @@ class OpenRequests:
     def fail(self, id: int) -> None:
         """Conclude a request that could not be sent."""
         error = problem(*self._unsendable.pop(id))
-        self._conclude(id, Outcome(self.requests[id].request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
+        self._conclude(id, Outcome(self.requests[id].request_id, problem=error, exit_code=exit_codes.FUNCTION_FAILED))
 
     def _duration(self, id: int, now: float) -> dict[str, int]:
         return {"duration_us": int((now - self._begun[id]) * 1e6)} if id in self._begun else {}

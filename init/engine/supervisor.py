@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from ..kernel.exit_codes import EXIT_FUNCTION_FAILED
+from ..kernel import exit_codes
 from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
 from ..log.json_lines import json_line
@@ -127,7 +127,7 @@ class Supervisor:
         size = len(request.payload)
         if size > MAX_PAYLOAD:
             error = problem("RequestTooLargeException", f"The event has {size} bytes; the limit is {MAX_PAYLOAD}")
-            self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
+            self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_codes.FUNCTION_FAILED))
             return 0
         lane = None if self._queue or self._finished else self._dispatcher.choose()
         if lane is None and self.finishing:

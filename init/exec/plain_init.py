@@ -16,9 +16,8 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..kernel import killing, reaper, signals
+from ..kernel import exit_codes, killing, reaper, signals
 from ..kernel.execution import keep_only
-from ..kernel.exit_codes import EXIT_NOT_EXECUTABLE, of_status
 from ..kernel.shortage import describe
 from ..kernel.signals import Inherited
 from . import program
@@ -81,12 +80,12 @@ def run(options: Options, inherited: Inherited) -> int:
         init = PlainInit(options, inherited)
     except OSError as error:
         program.say(f"cannot start a process: {describe(error)}")
-        return EXIT_NOT_EXECUTABLE
+        return exit_codes.NOT_EXECUTABLE
     while init.status is None:
         init.wait()
     if not options.leave:
         init.end_rest()
-    return of_status(init.status)
+    return exit_codes.of_status(init.status)
 
 
 class PlainInit:

@@ -10,8 +10,8 @@ import select
 import signal
 from collections.abc import Iterable, Sequence
 
+from ..kernel import exit_codes
 from ..kernel.execution import execute, restore_dispositions
-from ..kernel.exit_codes import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from ..kernel.shortage import describe
 from .tty import Terminal
 
@@ -56,7 +56,7 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
     command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int
 ) -> None:
     """Turn the forked child into the program. It does not return."""
-    code = EXIT_NOT_EXECUTABLE
+    code = exit_codes.NOT_EXECUTABLE
     try:
         if session:
             os.setsid()
@@ -73,7 +73,7 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         execute(command, shell=True)
     except OSError as error:
-        code = EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
+        code = exit_codes.NOT_FOUND if isinstance(error, FileNotFoundError) else exit_codes.NOT_EXECUTABLE
         say(f"cannot execute {command[0]!r}: {describe(error)}")
     finally:
         os._exit(code)

@@ -6,16 +6,16 @@ loaded. It does not know who chooses a code.
 
 import os
 
-EXIT_FUNCTION_FAILED = 1
-EXIT_USAGE = 2
-EXIT_NOT_LOADED = 3
-EXIT_PROTOCOL = 4
-EXIT_TIMED_OUT = 124
-EXIT_NOT_EXECUTABLE = 126
-EXIT_NOT_FOUND = 127
-EXIT_OUT_OF_MEMORY = 137
-EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
-EXIT_STOPPED = 143
+FUNCTION_FAILED = 1
+USAGE = 2
+NOT_LOADED = 3
+PROTOCOL = 4
+TIMED_OUT = 124
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+OUT_OF_MEMORY = 137
+BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
+STOPPED = 143
 
 
 def of_status(status: int) -> int:

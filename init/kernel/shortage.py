@@ -7,7 +7,7 @@ commands' names and exit codes, and not what the commands do.
 import errno
 import os
 
-from .exit_codes import EXIT_NOT_EXECUTABLE, EXIT_NOT_LOADED
+from . import exit_codes
 
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
@@ -39,4 +39,4 @@ def end(error: Exception, arguments: list[str]) -> None:
     try:
         os.write(2, f"pipe-init: cannot start: {text}\n".encode("utf-8", "backslashreplace"))
     finally:
-        os._exit(EXIT_NOT_EXECUTABLE if arguments[:1] == ["exec"] else EXIT_NOT_LOADED)
+        os._exit(exit_codes.NOT_EXECUTABLE if arguments[:1] == ["exec"] else exit_codes.NOT_LOADED)

@@ -10,16 +10,8 @@ from collections.abc import Mapping
 from signal import SIGKILL
 from typing import Any
 
+from ..kernel import exit_codes
 from ..kernel.execution import JoinError
-from ..kernel.exit_codes import (
-    EXIT_FUNCTION_FAILED,
-    EXIT_NOT_EXECUTABLE,
-    EXIT_NOT_FOUND,
-    EXIT_NOT_LOADED,
-    EXIT_PROTOCOL,
-    EXIT_STOPPED,
-    EXIT_TIMED_OUT,
-)
 from ..kernel.shortage import describe
 from ..limits.confinement import PER_PROCESS
 from ..model import Function, Request, Stack, WorkerEnd, problem
@@ -50,7 +42,7 @@ def answer(
     """
     prefix = f"RequestId: {request.request_id} Error: "
     if cause is Cause.NOT_LOADED:
-        return end.last_word, EXIT_NOT_LOADED
+        return end.last_word, exit_codes.NOT_LOADED
     if cause is Cause.TIMED_OUT:
         message = f"{prefix}Task timed out after {request.timeout:.2f} seconds"
         return _timed_out(message, request.timeout, end, stack)
@@ -60,13 +52,13 @@ def answer(
         return _timed_out(message, seconds, end, starting=True)
     if cause is Cause.VIOLATION or (cause is Cause.START_FAILED and end.violation):
         message = f"{prefix}The runtime broke the protocol: {end.violation}"
-        return problem("Runtime.ProtocolError", message), EXIT_PROTOCOL
+        return problem("Runtime.ProtocolError", message), exit_codes.PROTOCOL
     if cause is Cause.TOO_LARGE:
         size, limit = end.sizes.get(request.request_id, 0), function.limits.output_bytes or 0
-        return limit_hit.too_large(size, limit, streamed=True), EXIT_FUNCTION_FAILED
+        return limit_hit.too_large(size, limit, streamed=True), exit_codes.FUNCTION_FAILED
     if cause is Cause.STOPPED:
         message = f"{prefix}pipe-init stopped before the request was answered"
-        return problem("Runtime.Stopped", message), EXIT_STOPPED
+        return problem("Runtime.Stopped", message), exit_codes.STOPPED
     error = end.start_error or end.exec_error
     return _died(function, prefix, cause, end) if error is None else _not_started(function, prefix, end, error)
 
@@ -77,26 +69,26 @@ def _timed_out(
     stack = stack or _stack(end) or no_stack(end.dump, end.stage, end.asked, starting)
     error = problem("Sandbox.Timedout", message, stack)
     error["limit"] = limit_hit.limit(limit_hit.TIME, int(seconds * 1000))
-    return error, EXIT_TIMED_OUT
+    return error, exit_codes.TIMED_OUT
 
 
 def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError) -> tuple[Problem, int]:
     if error is end.exec_error and not isinstance(error, JoinError):
         message = f"Cannot execute {function.command[0]}: {describe(error)}"
-        missing = isinstance(error, FileNotFoundError)
-        return problem("Runtime.InvalidEntrypoint", message), EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
+        code = exit_codes.NOT_FOUND if isinstance(error, FileNotFoundError) else exit_codes.NOT_EXECUTABLE
+        return problem("Runtime.InvalidEntrypoint", message), code
     why = describe(error)
     if error is end.exec_error:
         why = f"it cannot join its cgroup: {why}"
     elif end.of_template:  # its limits may differ from those of this process, which `describe` names
         why = f"the template cannot fork it: {error.strerror}"
-    return problem("Runtime.ExitError", f"{prefix}Runtime could not be started: {why}"), EXIT_NOT_LOADED
+    return problem("Runtime.ExitError", f"{prefix}Runtime could not be started: {why}"), exit_codes.NOT_LOADED
 
 
 def _died(function: Function, prefix: str, cause: Cause, end: WorkerEnd) -> tuple[Problem, int]:
     death = end.death
     if end.unseen:
-        return problem("Runtime.ExitError", prefix + UNSEEN), EXIT_FUNCTION_FAILED
+        return problem("Runtime.ExitError", prefix + UNSEEN), exit_codes.FUNCTION_FAILED
     if death is None:  # it was killed and did not end
         return problem("Runtime.ExitError", f"{prefix}Runtime was killed and does not end"), 128 + SIGKILL
     stack = _stack(end) if death.signal else []
@@ -110,11 +102,12 @@ def _died(function: Function, prefix: str, cause: Cause, end: WorkerEnd) -> tupl
             return {**problem(hit.kind, f"{message}, {hit.why}", stack), "limit": hit.limit}, hit.code
     if end.closed and cause in (Cause.DIED, Cause.START_FAILED) and not by_another:
         message = f"{prefix}The runtime broke the protocol: it closed its stream and did not end"
-        return problem("Runtime.ProtocolError", message, stack), EXIT_PROTOCOL
+        return problem("Runtime.ProtocolError", message, stack), exit_codes.PROTOCOL
     if cause is Cause.START_FAILED:
         farewell = f": {end.farewell}" if end.farewell else ""
-        return problem("Runtime.ExitError", f"{message} {end.stage}{farewell}", stack), EXIT_NOT_LOADED
-    return problem("Runtime.ExitError", message, stack), 128 + death.signal if death.signal else EXIT_FUNCTION_FAILED
+        return problem("Runtime.ExitError", f"{message} {end.stage}{farewell}", stack), exit_codes.NOT_LOADED
+    code = 128 + death.signal if death.signal else exit_codes.FUNCTION_FAILED
+    return problem("Runtime.ExitError", message, stack), code
 
 
 def _stack(end: WorkerEnd) -> Stack:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from pipe_init.kernel import exit_codes
 from pipe_init.kernel.execution import JoinError
-from pipe_init.kernel.exit_codes import EXIT_NOT_LOADED
 from pipe_init.limits import delegation
 from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
@@ -236,7 +236,7 @@ class TestJoining:
         end = WorkerEnd(exec_error=JoinError(errno.EBUSY, "Device or resource busy"))
         request = Request("r1", b"", "", "", 1.0)
         error, code = answer(Function(["python"], {}, {}, Settings()), request, Cause.START_FAILED, end)
-        assert (error["error_type"], code) == ("Runtime.ExitError", EXIT_NOT_LOADED)
+        assert (error["error_type"], code) == ("Runtime.ExitError", exit_codes.NOT_LOADED)
         assert "cannot join its cgroup: Device or resource busy" in error["error_message"]
 
 

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init.kernel import reaper
-from pipe_init.kernel.exit_codes import EXIT_NOT_LOADED, EXIT_TIMED_OUT
+from pipe_init.kernel import exit_codes, reaper
 from pipe_init.limits import rlimits
 from pipe_init.model import TEMPLATE, Outcome
 from pipe_init.workers import launch
@@ -103,7 +102,7 @@ def test_a_pid_that_is_not_the_workers(serving: Serving, whose: str) -> None:
     harm = f"if once():\n    tell(b'1 %d' % {whose})"
     with serving(harm, stop_timeout=0.3) as driver:
         outcome = driver.ask()
-        assert outcome.problem is None or outcome.exit_code == EXIT_NOT_LOADED
+        assert outcome.problem is None or outcome.exit_code == exit_codes.NOT_LOADED
     os.kill(os.getppid(), 0)
 
 
@@ -134,7 +133,7 @@ def test_no_descriptor_is_left_for_a_worker(serving: Serving) -> None:
     with serving(harm) as driver:
         outcome = driver.ask()
         assert outcome.problem is not None
-        assert outcome.exit_code == EXIT_NOT_LOADED
+        assert outcome.exit_code == exit_codes.NOT_LOADED
         assert outcome.problem["error_message"].endswith(
             "could not be started: the template cannot fork it: Too many open files"
         )
@@ -156,7 +155,7 @@ def test_the_process_that_forks_the_workers_dies(serving: Serving, end: str, how
     with serving(harm) as driver:
         outcome = driver.ask()
         assert outcome.problem is not None
-        assert outcome.exit_code == EXIT_NOT_LOADED
+        assert outcome.exit_code == exit_codes.NOT_LOADED
         assert f"the process that forks the workers has {how}" in driver.log.read_text()
         assert f"before it had forked the worker: the process that forks the workers has {how}" in message_of(outcome)
 
@@ -192,7 +191,7 @@ def test_a_flood_of_stacks_while_it_loads(serving: Serving) -> None:
     """
     with serving(harm, start_timeout=0.5, start_attempts=1) as driver:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        assert driver.ask().exit_code == EXIT_TIMED_OUT
+        assert driver.ask().exit_code == exit_codes.TIMED_OUT
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipe_init.kernel.exit_codes import EXIT_PROTOCOL
+from pipe_init.kernel import exit_codes
 from pipe_init.model import REQUEST, TEMPLATE
 from pipe_init.workers import launch
 from pipe_testing.command import PipeInit, popen
@@ -137,7 +137,7 @@ def test_nothing_is_left_by_one_that_breaks_the_protocol(tmp_path: Path, fifo: F
         assert differences(of(expected), fresh).keys() <= {"environment"}  # this process has another environment
         broken = driver.ask(event("leave", fifo, then="nonsense").encode())
         assert broken.problem is not None and broken.problem["error_type"] == "Runtime.ProtocolError"
-        assert broken.exit_code == EXIT_PROTOCOL
+        assert broken.exit_code == exit_codes.PROTOCOL
         for _ in range(10):
             found = driver.ask(event("look", fifo).encode())
             assert found.problem is None

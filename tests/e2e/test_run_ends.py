@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init.kernel.exit_codes import EXIT_NOT_FOUND, EXIT_NOT_LOADED, EXIT_TIMED_OUT
+from pipe_init.kernel import exit_codes
 from pipe_testing import command, modes
 from pipe_testing.command import PipeInit
 from pipe_testing.patience import HANGS
@@ -59,12 +59,12 @@ SLOW, EXITS, RAISES = "import time; time.sleep(60)", "os._exit(3)", "raise Value
 @pytest.mark.parametrize(
     ("loading", "options", "code", "kind"),
     [
-        (SLOW, ["--isolation", "request"], EXIT_TIMED_OUT, "Sandbox.Timedout"),
-        (EXITS, [], EXIT_NOT_LOADED, "Runtime.ExitError"),
-        (EXITS, ["-w", "3", "--start-method", "exec"], EXIT_NOT_LOADED, "Runtime.ExitError"),
-        (RAISES, ["-w", "2"], EXIT_NOT_LOADED, "ValueError"),
-        (RAISES, ["--concurrency", "4", "--unordered"], EXIT_NOT_LOADED, "ValueError"),
-        ("", ["--python", "/nowhere"], EXIT_NOT_FOUND, "Runtime.InvalidEntrypoint"),
+        (SLOW, ["--isolation", "request"], exit_codes.TIMED_OUT, "Sandbox.Timedout"),
+        (EXITS, [], exit_codes.NOT_LOADED, "Runtime.ExitError"),
+        (EXITS, ["-w", "3", "--start-method", "exec"], exit_codes.NOT_LOADED, "Runtime.ExitError"),
+        (RAISES, ["-w", "2"], exit_codes.NOT_LOADED, "ValueError"),
+        (RAISES, ["--concurrency", "4", "--unordered"], exit_codes.NOT_LOADED, "ValueError"),
+        ("", ["--python", "/nowhere"], exit_codes.NOT_FOUND, "Runtime.InvalidEntrypoint"),
     ],
 )
 def test_each_event_has_a_line_where_no_worker_can_be_had(
@@ -91,7 +91,7 @@ def test_quiet_tells_the_reason_if_there_may_be_more_events(pipe_init: PipeInit,
     arguments = ("run", "nowhere.handler", "-q", "-w", "2", "--events", "events")
     finished = pipe_init(*arguments, cwd=folder)
     lines = finished.stdout.splitlines()
-    assert 0 < len(lines) < 100_000 and finished.returncode == EXIT_NOT_LOADED
+    assert 0 < len(lines) < 100_000 and finished.returncode == exit_codes.NOT_LOADED
     reason = f"It read {len(lines)} events. Each has a line; later events, if any, were not read\n"
     assert finished.stderr.decode().startswith("pipe-init: the run ended early: Runtime.ImportModuleError: ")
     assert finished.stderr.decode().endswith(reason)

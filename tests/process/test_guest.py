@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from pipe_init.engine.supervisor import Supervisor
-from pipe_init.kernel.exit_codes import EXIT_STOPPED, EXIT_TIMED_OUT
+from pipe_init.kernel import exit_codes
 from pipe_init.kernel.host import SharedHost
 from pipe_init.log.journal import Journal
 from pipe_init.model import TEMPLATE, Function, Outcome, Request, Settings
@@ -269,7 +269,7 @@ def test_a_program_with_all_of_its_own_stays_as_it_was(tmp_path: Path, page: tup
         children.tell(1)
         before = beats
         late = await guest.ask("hang()", SHORT)
-        assert late.exit_code == EXIT_TIMED_OUT and "hang" in str(late.problem)
+        assert late.exit_code == exit_codes.TIMED_OUT and "hang" in str(late.problem)
         assert beats > before + 1
         second = int((await guest.ask()).payload)
         assert second != worker
@@ -346,7 +346,7 @@ def test_another_thread_may_ask_it_to_end(tmp_path: Path, page: tuple[int, int],
             thread.start()
             thread.join()
         await guest.until(lambda: len(guest.supervisor.outcomes) > 0)
-        assert guest.supervisor.outcomes.popleft().exit_code == EXIT_STOPPED
+        assert guest.supervisor.outcomes.popleft().exit_code == exit_codes.STOPPED
         assert guest.supervisor.finishing and guest.supervisor.in_a_hurry == (times > 1)
         await guest.close()
 
@@ -382,7 +382,7 @@ def test_closing_it_waits_for_what_runs(tmp_path: Path, page: tuple[int, int]) -
             supervisor.submit(Request("r", b'{"do": "hang()"}', "application/json", "application/json", 20.0))
             supervisor.abandon()
             supervisor.close()
-            assert [outcome.exit_code for outcome in supervisor.outcomes] == [0, EXIT_STOPPED]
+            assert [outcome.exit_code for outcome in supervisor.outcomes] == [0, exit_codes.STOPPED]
             guest_host.close()
             journal.close()
             children.tell(1)

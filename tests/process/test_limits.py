@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init.kernel.exit_codes import EXIT_FUNCTION_FAILED, EXIT_OUT_OF_MEMORY
+from pipe_init.kernel import exit_codes
 from pipe_init.limits import rlimits
 from pipe_init.limits.rlimits import Limits
 from pipe_init.workers import launch
@@ -64,7 +64,7 @@ def test_beyond_the_limit_is_a_memory_error_and_the_worker_lives_on(limited: Dri
     outcome = limited.ask(code("len(bytes(LIMIT))"))
     assert outcome.problem is not None
     assert outcome.problem["error_type"] == "MemoryError"
-    assert outcome.exit_code == EXIT_FUNCTION_FAILED
+    assert outcome.exit_code == exit_codes.FUNCTION_FAILED
     assert limited.ask(code("os.getpid()")).payload == before
 
 
@@ -85,7 +85,7 @@ def test_a_death_near_the_limit_is_one_of_memory(limited: Driver, number: str) -
     assert outcome.problem is not None
     assert outcome.problem["error_type"] == "Runtime.OutOfMemory"
     assert f"it may allocate {LIMIT // MIB} MB" in outcome.problem["error_message"]
-    assert outcome.exit_code == EXIT_OUT_OF_MEMORY
+    assert outcome.exit_code == exit_codes.OUT_OF_MEMORY
     assert outcome.measured["peak_memory_bytes"] > 0.9 * LIMIT
     assert limited.ask(code("1 + 1")).payload == b"2"
 
@@ -102,7 +102,7 @@ def test_an_exit_near_the_limit_is_not_one_of_memory(limited: Driver) -> None:
     outcome = limited.ask(code("(fill(True), os._exit(3))"))
     assert outcome.problem is not None
     assert outcome.problem["error_type"] == "Runtime.ExitError"
-    assert outcome.exit_code == EXIT_FUNCTION_FAILED
+    assert outcome.exit_code == exit_codes.FUNCTION_FAILED
 
 
 def test_a_lower_hard_limit_stays() -> None:

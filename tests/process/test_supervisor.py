@@ -21,15 +21,7 @@ from typing import Any
 
 import pytest
 
-from pipe_init.kernel.exit_codes import (
-    EXIT_FUNCTION_FAILED,
-    EXIT_NOT_EXECUTABLE,
-    EXIT_NOT_FOUND,
-    EXIT_NOT_LOADED,
-    EXIT_PROTOCOL,
-    EXIT_STOPPED,
-    EXIT_TIMED_OUT,
-)
+from pipe_init.kernel import exit_codes
 from pipe_init.model import MAX_PAYLOAD, Outcome
 from pipe_init.workers import launch
 from pipe_runtime.wire.errors import LocalProtocolError
@@ -203,7 +195,7 @@ def test_an_error_costs_no_worker(function: Driver) -> None:
     before = pid_of(function.ask())
     outcome = function.ask(do("raise"))
     assert problem_of(outcome) == ("KeyError", "'name'")
-    assert outcome.exit_code == EXIT_FUNCTION_FAILED
+    assert outcome.exit_code == exit_codes.FUNCTION_FAILED
     assert pid_of(function.ask()) == before
 
 
@@ -250,7 +242,7 @@ def test_a_timeout_has_the_stack_of_what_hung(function: Driver, action: str) -> 
         "Sandbox.Timedout",
         f"RequestId: r2 Error: Task timed out after {SHORT:.2f} seconds",
     )
-    assert outcome.exit_code == EXIT_TIMED_OUT
+    assert outcome.exit_code == exit_codes.TIMED_OUT
     assert outcome.measured["duration_us"] >= SHORT * 1e6
     assert outcome.problem is not None
     stack = outcome.problem["stack"]
@@ -261,7 +253,7 @@ def test_a_timeout_has_the_stack_of_what_hung(function: Driver, action: str) -> 
 
 def test_a_worker_that_stops_itself_is_woken_for_its_stack(function: Driver) -> None:
     outcome = function.ask(do("os.kill(os.getpid(), signal.SIGSTOP); hang()"), timeout=SHORT)
-    assert outcome.exit_code == EXIT_TIMED_OUT
+    assert outcome.exit_code == exit_codes.TIMED_OUT
     assert outcome.problem is not None
     assert outcome.problem["stack"][0][0].endswith("index.py")
     assert pid_of(function.ask()) > 0
@@ -270,7 +262,7 @@ def test_a_worker_that_stops_itself_is_woken_for_its_stack(function: Driver) -> 
 def test_without_a_stack_it_says_why(function: Driver) -> None:
     action = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); hang()"
     outcome = function.ask(do(action), timeout=SHORT)
-    assert outcome.exit_code == EXIT_TIMED_OUT
+    assert outcome.exit_code == exit_codes.TIMED_OUT
     assert outcome.problem is not None
     ((_, _, words, _),) = outcome.problem["stack"]
     assert words.startswith("no stack: ")
@@ -290,7 +282,7 @@ def test_a_handler_that_is_not_there(tmp_path: Path) -> None:
         outcomes = driver.outcomes(2)
         for outcome in outcomes:
             assert problem_of(outcome) == ("Runtime.HandlerNotFound", "Handler 'handler' missing on module 'index'")
-            assert outcome.exit_code == EXIT_NOT_LOADED
+            assert outcome.exit_code == exit_codes.NOT_LOADED
         assert not driver.supervisor.has_room()
         with pytest.raises(ValueError, match="no request is taken"):
             driver.submit()
@@ -306,7 +298,7 @@ def test_a_crash_at_import_is_tried_again_up_to_a_limit(tmp_path: Path) -> None:
             kind, message = problem_of(outcome)
             assert kind == "Runtime.ExitError"
             assert message.endswith("exit status 5 while it was loading the handler")
-            assert outcome.exit_code == EXIT_NOT_LOADED
+            assert outcome.exit_code == exit_codes.NOT_LOADED
         assert driver.supervisor.ended
     assert starts.read_text() == "xxxx"
 
@@ -336,7 +328,7 @@ def test_a_start_that_hangs(tmp_path: Path) -> None:
             "Sandbox.Timedout",
             "RequestId: r1 Error: The function was not ready after 1.00 seconds",
         )
-        assert outcome.exit_code == EXIT_TIMED_OUT
+        assert outcome.exit_code == exit_codes.TIMED_OUT
 
 
 def test_what_a_dying_worker_logged_is_kept(function: Driver) -> None:
@@ -383,7 +375,7 @@ def test_a_worker_that_was_only_slow_stays(tmp_path: Path) -> None:
         driver.submit(do("time.sleep(1.5)"), timeout=SHORT)
         driver.submit()
         late, following = driver.outcomes(2)
-        assert late.exit_code == EXIT_TIMED_OUT
+        assert late.exit_code == exit_codes.TIMED_OUT
         assert pid_of(following) == worker
 
 
@@ -503,7 +495,7 @@ def test_a_violation_costs_one_request(tmp_path: Path) -> None:
             kind, message = problem_of(outcome)
             prefix = f"RequestId: {outcome.request_id} Error: The runtime broke the protocol: "
             found = (kind, message[: len(prefix)], outcome.exit_code)
-            assert found == ("Runtime.ProtocolError", prefix, EXIT_PROTOCOL), name
+            assert found == ("Runtime.ProtocolError", prefix, exit_codes.PROTOCOL), name
         assert driver.ask().exit_code == 0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
@@ -565,7 +557,7 @@ def test_a_deadline_comes_in_time_whatever_the_worker_writes(tmp_path: Path) -> 
             assert driver.ask().exit_code == 0, f"before {name}"
             start = time.monotonic()
             outcome = driver.ask(f'"{name}"'.encode(), timeout=SHORT)
-            assert outcome.exit_code == EXIT_TIMED_OUT, name
+            assert outcome.exit_code == exit_codes.TIMED_OUT, name
             assert time.monotonic() - start < SHORT + 8, name  # enough for a busy machine; a fault would take for ever
         assert driver.ask().exit_code == 0
     assert driver.log.stat().st_size < 2 * len(HANGS) * 2**20
@@ -599,7 +591,7 @@ def test_closing_its_input_and_going_on(tmp_path: Path) -> None:
     with hostile(tmp_path, "os.close(0); write(result(id)); time.sleep(1000)") as driver:
         assert driver.ask(b'"bad"').exit_code == 0
         outcome = driver.ask()  # it cannot be delivered, and this is known long before its own time is over
-        assert outcome.exit_code in (0, EXIT_PROTOCOL)
+        assert outcome.exit_code in (0, exit_codes.PROTOCOL)
         assert driver.ask().exit_code == 0
 
 
@@ -612,16 +604,22 @@ def test_a_worker_that_closes_everything_makes_nobody_spin(tmp_path: Path) -> No
 
 
 STARTS = {
-    "never says HELLO": ("time.sleep(1000)", {EXIT_TIMED_OUT}),
-    "garbage": ("write(b'Traceback (most recent call last):\\n'); time.sleep(1000)", {EXIT_PROTOCOL}),
-    "another version": ("write(frame(1, 0, {'versions': [99]})); time.sleep(1000)", {EXIT_PROTOCOL}),
-    "READY before HELLO": ("write(frame(2)); time.sleep(1000)", {EXIT_PROTOCOL}),
-    "no window": ("write(frame(1, 0, {'versions': [1], 'window_requests': 0})); time.sleep(1000)", {EXIT_PROTOCOL}),
-    "HELLO and no READY": ("write(frame(1, 0, {'versions': [1]})); time.sleep(1000)", {EXIT_TIMED_OUT}),
-    "an answer before READY": ("write(frame(1, 0, hello) + result(1)); time.sleep(1000)", {EXIT_PROTOCOL}),
+    "never says HELLO": ("time.sleep(1000)", {exit_codes.TIMED_OUT}),
+    "garbage": ("write(b'Traceback (most recent call last):\\n'); time.sleep(1000)", {exit_codes.PROTOCOL}),
+    "another version": ("write(frame(1, 0, {'versions': [99]})); time.sleep(1000)", {exit_codes.PROTOCOL}),
+    "READY before HELLO": ("write(frame(2)); time.sleep(1000)", {exit_codes.PROTOCOL}),
+    "no window": (
+        "write(frame(1, 0, {'versions': [1], 'window_requests': 0})); time.sleep(1000)",
+        {exit_codes.PROTOCOL},
+    ),
+    "HELLO and no READY": ("write(frame(1, 0, {'versions': [1]})); time.sleep(1000)", {exit_codes.TIMED_OUT}),
+    "an answer before READY": ("write(frame(1, 0, hello) + result(1)); time.sleep(1000)", {exit_codes.PROTOCOL}),
     "half a frame": ("write(frame(1, 0, hello)[:-1]); os._exit(1)", {0}),
     "closes its stream": ("os.close(1); time.sleep(1000)", {0}),
-    "closes its input": ("os.close(0); time.sleep(1000)", {0, EXIT_TIMED_OUT}),  # noticed only before the first write
+    "closes its input": (
+        "os.close(0); time.sleep(1000)",
+        {0, exit_codes.TIMED_OUT},
+    ),  # noticed only before the first write
     "dies": ("os._exit(0)", {0}),
     "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", {0}),
     "leaves a daemon": ("spawn(lambda: time.sleep(1000)); os._exit(1)", {0}),
@@ -646,13 +644,13 @@ def test_a_command_that_is_missing(tmp_path: Path) -> None:
             "Runtime.InvalidEntrypoint",
             "Cannot execute /nonexistent/python: No such file or directory",
         )
-        assert outcome.exit_code == EXIT_NOT_FOUND
+        assert outcome.exit_code == exit_codes.NOT_FOUND
         assert driver.supervisor.ended
 
 
 def test_a_command_that_is_not_executable(tmp_path: Path) -> None:
     with supervised(tmp_path / "log", [str(tmp_path)]) as driver:
-        assert driver.ask().exit_code == EXIT_NOT_EXECUTABLE
+        assert driver.ask().exit_code == exit_codes.NOT_EXECUTABLE
 
 
 @pytest.mark.parametrize("spare", [0, 3, 11])
@@ -665,7 +663,7 @@ def test_without_descriptors_a_request_has_an_outcome(tmp_path: Path, spare: int
         assert error_type == "Runtime.ExitError"
         prefix = "RequestId: r1 Error: Runtime could not be started: "
         assert re.fullmatch(prefix + r"Too many open files \(the limit is \d+, see ulimit -n\)", message)
-        assert outcome.exit_code == EXIT_NOT_LOADED
+        assert outcome.exit_code == exit_codes.NOT_LOADED
 
 
 def test_descriptors_that_come_back_in_time_cost_nothing(tmp_path: Path) -> None:
@@ -732,7 +730,7 @@ def test_abandoning_at_any_moment(tmp_path: Path) -> None:
             driver.submit()
             driver.supervisor.abandon()
             (outcome,) = driver.outcomes()
-            assert outcome.exit_code == EXIT_STOPPED
+            assert outcome.exit_code == exit_codes.STOPPED
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -744,7 +742,7 @@ def test_an_interrupt_lets_the_running_request_end(tmp_path: Path, number: int) 
         outcomes = {outcome.request_id: outcome for outcome in driver.outcomes(2)}
         assert outcomes["r2"].exit_code == 0
         assert problem_of(outcomes["r3"])[0] == "Runtime.Stopped"
-        assert outcomes["r3"].exit_code == EXIT_STOPPED
+        assert outcomes["r3"].exit_code == exit_codes.STOPPED
         assert driver.supervisor.interrupted_by == number
         driver.until(lambda: driver.supervisor.ended)
 
@@ -756,7 +754,7 @@ def test_an_interrupt_has_patience_for_the_grace_time_only(tmp_path: Path) -> No
             do("signal.signal(signal.SIGTERM, signal.SIG_IGN); os.kill(os.getppid(), signal.SIGTERM); hang()")
         )
         outcome = driver.outcomes()[0]
-        assert outcome.exit_code == EXIT_STOPPED
+        assert outcome.exit_code == exit_codes.STOPPED
         driver.until(lambda: driver.supervisor.ended)
 
 
@@ -767,7 +765,7 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGTERM)
         driver.until(lambda: driver.supervisor.finishing)
         signal.raise_signal(signal.SIGTERM)
-        assert driver.outcomes()[0].exit_code == EXIT_STOPPED
+        assert driver.outcomes()[0].exit_code == exit_codes.STOPPED
         driver.until(lambda: driver.supervisor.ended)
         assert len(driver.signals.endings) == 2
 
@@ -796,4 +794,4 @@ os._exit(3)
         driver.journal.before_line = interrupt
         codes = {outcome.request_id: outcome.exit_code for outcome in driver.outcomes(2)}
         assert len(pieces) == 2
-        assert codes == {"r2": EXIT_FUNCTION_FAILED, "r3": EXIT_STOPPED}
+        assert codes == {"r2": exit_codes.FUNCTION_FAILED, "r3": exit_codes.STOPPED}

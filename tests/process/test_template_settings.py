@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipe_init.kernel.exit_codes import EXIT_FUNCTION_FAILED, EXIT_NOT_LOADED, EXIT_PROTOCOL
+from pipe_init.kernel import exit_codes
 from pipe_init.model import TEMPLATE
 from pipe_init.policy.errors import UNSEEN
 from pipe_init.workers import launch
@@ -203,34 +203,34 @@ time.sleep(1000)
             "exit status 1 before it had forked the worker: the process that forks the workers has ended with exit "
             "status 0; a fork hook of the function's (os.register_at_fork) may have ended it",
             "Runtime.ExitError",
-            EXIT_NOT_LOADED,
+            exit_codes.NOT_LOADED,
         ),
         (
             HOOK.format("before=lambda: os._exit(7)"),
             "exit status 7 before it had forked the worker",
             "Runtime.ExitError",
-            EXIT_NOT_LOADED,
+            exit_codes.NOT_LOADED,
         ),
         (
             HOOK.format("after_in_child=lambda: os._exit(0) if os.getppid() != mine else None"),
             "exit status 0 after it was forked and before it was ready",
             "Runtime.ExitError",
-            EXIT_NOT_LOADED,
+            exit_codes.NOT_LOADED,
         ),
         (
             "import sys\nsys.addaudithook(lambda event, _: 1 / 0 if event == 'os.fork' else None)\n",
             "exit status 1 before it had forked the worker: the template cannot fork: ZeroDivisionError: division by "
             "zero",
             "Runtime.ExitError",
-            EXIT_NOT_LOADED,
+            exit_codes.NOT_LOADED,
         ),
         ("import os\nos._exit(4)\n", "exit status 4 while it was loading the handler", "Runtime.ExitError", 3),
-        (GARBAGE, "a frame of 4294967295 bytes; the limit is 16777216", "Runtime.ProtocolError", EXIT_PROTOCOL),
+        (GARBAGE, "a frame of 4294967295 bytes; the limit is 16777216", "Runtime.ProtocolError", exit_codes.PROTOCOL),
         (
             "import os\nos.closerange(3, 256)\n",
             "the template closed its control socket; does the function close all descriptors?",
             "Runtime.ProtocolError",
-            EXIT_PROTOCOL,
+            exit_codes.PROTOCOL,
         ),
     ],
     ids=["forking process", "before", "worker", "audit hook", "loading", "garbage", "descriptors"],
@@ -253,7 +253,7 @@ def test_a_seed_that_fails_is_a_fault_of_loading(tmp_path: Path) -> None:
     )
     with serving(tmp_path) as driver:
         outcome = driver.ask()
-    assert outcome.problem is not None and outcome.exit_code == EXIT_NOT_LOADED
+    assert outcome.problem is not None and outcome.exit_code == exit_codes.NOT_LOADED
     assert outcome.problem["error_type"] == "ZeroDivisionError"
 
 
@@ -272,5 +272,5 @@ def test_a_worker_that_its_fork_hook_has_collected_is_given_up(tmp_path: Path) -
         first, second = driver.ask(b'"die"'), driver.ask(b'"live"')
         log = driver.log.read_text()
     assert first.problem is not None and first.problem["error_message"] == f"RequestId: r1 Error: {UNSEEN}"
-    assert first.exit_code == EXIT_FUNCTION_FAILED
+    assert first.exit_code == exit_codes.FUNCTION_FAILED
     assert second.payload == b'"live"' and not log

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pipe_init.cli.results.result_lines import Result, ResultLines
 from pipe_init.cli.runs.events_run import EventsRun
-from pipe_init.kernel.exit_codes import EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_STOPPED
+from pipe_init.kernel import exit_codes
 from pipe_init.model import Outcome, Piece, Request, problem
 from pipe_runtime.wire.messages import JSON, JSON_LINES
 
@@ -139,7 +139,7 @@ class World:
     def refuse(self, request: Request) -> None:
         assert self.finishing
         self.refused += 1
-        self._fail(request, EXIT_STOPPED)
+        self._fail(request, exit_codes.STOPPED)
 
     def taken(self, piece: Piece) -> None:
         for work in self._works():
@@ -158,7 +158,7 @@ class World:
             self.interrupted_by, self.finishing = signal.SIGTERM, True
             for lane in self.lanes:
                 for work in lane[self.together :]:  # the others get the grace time
-                    self._fail(work.request, EXIT_STOPPED)
+                    self._fail(work.request, exit_codes.STOPPED)
                 del lane[self.together :]
             return {}
         possible: list[Callable[[], Mapping[int, int]]] = []
@@ -200,10 +200,10 @@ class World:
         elif event.code:
             lane.remove(work)
             self._fail(request, event.code)
-            if event.code == EXIT_NOT_LOADED:
+            if event.code == exit_codes.NOT_LOADED:
                 self.finishing = True
                 for other in self._works():
-                    self._fail(other.request, EXIT_NOT_LOADED)
+                    self._fail(other.request, exit_codes.NOT_LOADED)
                 self.lanes = [[] for _ in self.lanes]
         else:
             lane.remove(work)
@@ -214,7 +214,7 @@ class World:
     def _stop(self, lane: list[Work], work: Work) -> Mapping[int, int]:
         """End the grace time of a request."""
         lane.remove(work)
-        self._fail(work.request, EXIT_STOPPED)
+        self._fail(work.request, exit_codes.STOPPED)
         return {}
 
     def _result(self, event: Event) -> bytes:
@@ -309,7 +309,7 @@ def play(world: World, unordered: bool, lines: ResultLines | None = None) -> lis
 
 
 sizes = st.sampled_from([2, 10, 39, 40, 41, 90, 150, MAX_LINE, MAX_LINE + 1, 3 * MAX_LINE])
-codes = st.sampled_from([0] * 12 + [1, 1, 124, EXIT_PROTOCOL, EXIT_NOT_LOADED])
+codes = st.sampled_from([0] * 12 + [1, 1, 124, exit_codes.PROTOCOL, exit_codes.NOT_LOADED])
 events = st.builds(Event, sizes, st.sampled_from([0, 7, 30, 40, 100]), codes)
 
 
@@ -361,7 +361,7 @@ def test_a_result_that_is_too_large_is_an_error(unordered: bool) -> None:
     assert result == "xxx"
 
 
-@pytest.mark.parametrize("code", [EXIT_NOT_LOADED, EXIT_PROTOCOL])
+@pytest.mark.parametrize("code", [exit_codes.NOT_LOADED, exit_codes.PROTOCOL])
 def test_events_that_were_read_before_an_early_end_have_lines(code: int) -> None:
     world = World([Event(2, code=code), *[Event(5)] * 20], lambda number: number - 1, 1, 1, 1)
     found = play(world, unordered=False)
@@ -395,7 +395,7 @@ def test_in_a_hurry_a_large_result_is_not_checked_to_its_end() -> None:
 
     [found] = play(world, False, Endless(False, False, "lambda"))
     assert isinstance(found, dict) and found["errorType"] == "Runtime.Stopped"
-    assert world.run is not None and world.run.codes == {EXIT_STOPPED}
+    assert world.run is not None and world.run.codes == {exit_codes.STOPPED}
 
 
 def test_no_events() -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ...kernel.exit_codes import (
-    EXIT_FUNCTION_FAILED,
-    EXIT_NOT_EXECUTABLE,
-    EXIT_NOT_FOUND,
-    EXIT_NOT_LOADED,
-    EXIT_OUT_OF_MEMORY,
-    EXIT_PROTOCOL,
-    EXIT_TIMED_OUT,
-    EXIT_USAGE,
-)
+from ...kernel import exit_codes as codes
 from ...model import Outcome
 
-ENDING_CODES = (EXIT_USAGE, EXIT_NOT_LOADED, EXIT_PROTOCOL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND)
+ENDING_CODES = (
+    codes.USAGE,
+    codes.NOT_LOADED,
+    codes.PROTOCOL,
+    codes.NOT_EXECUTABLE,
+    codes.NOT_FOUND,
+)
 """Exit codes that end a run, because every further event would fail in the same way."""
 
 
@@ -31,7 +28,7 @@ def exit_code(outcome: Outcome) -> int:
     """Return an outcome's exit code. An HTTP status of 500 or more is a failure of the function."""
     if outcome.exit_code or outcome.http is None:
         return outcome.exit_code
-    return EXIT_FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
+    return codes.FUNCTION_FAILED if response_status(outcome.http) >= 500 else 0
 
 
 def kind_of_failure(outcome: Outcome) -> str:
@@ -43,10 +40,10 @@ def kind_of_failure(outcome: Outcome) -> str:
     return f"HTTP {response_status(outcome.http)}"
 
 
-def worst(codes: Collection[int]) -> int:
+def worst(found: Collection[int]) -> int:
     """Return the exit code of a run of many events, from the codes of its events.
 
     The first of these that is present: a code of ENDING_CODES, out of memory, death by a signal, a timeout, a failure.
     """
-    ranked = (*ENDING_CODES, EXIT_OUT_OF_MEMORY, *range(129, 256), EXIT_TIMED_OUT)
-    return next((code for code in ranked if code in codes), max(codes, default=0))
+    ranked = (*ENDING_CODES, codes.OUT_OF_MEMORY, *range(129, 256), codes.TIMED_OUT)
+    return next((code for code in ranked if code in found), max(found, default=0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipe_runtime.wire.messages import JSON, JSON_LINES
 
-from ...kernel.exit_codes import EXIT_FUNCTION_FAILED
+from ...kernel import exit_codes
 from ...log.error_formats import error_object
 from ...log.json_lines import one_line, to_line
 from ...model import Outcome, problem
@@ -44,7 +44,7 @@ class Result:
     data: Data
     size: int
 
-    def fail(self, error_type: str, message: str, exit_code: int = EXIT_FUNCTION_FAILED) -> None:
+    def fail(self, error_type: str, message: str, exit_code: int = exit_codes.FUNCTION_FAILED) -> None:
         """Become an error, and drop the body."""
         self.outcome.problem, self.outcome.exit_code, self.data = problem(error_type, message), exit_code, b""
 

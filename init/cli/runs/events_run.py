@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from ...engine.supervisor import Supervisor
-from ...kernel.exit_codes import EXIT_FUNCTION_FAILED, EXIT_STOPPED
+from ...kernel import exit_codes
 from ...model import MAX_PAYLOAD, Outcome, Piece, Request, problem
 from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
@@ -120,7 +120,8 @@ class EventsRun:
             self.read += 1
             if line is None:
                 error = problem("RequestTooLargeException", f"The event has more than {MAX_PAYLOAD} bytes")
-                supervisor.outcomes.append(Outcome(request.request_id, problem=error, exit_code=EXIT_FUNCTION_FAILED))
+                outcome = Outcome(request.request_id, problem=error, exit_code=exit_codes.FUNCTION_FAILED)
+                supervisor.outcomes.append(outcome)
             elif room:
                 supervisor.submit(request)
             else:
@@ -161,7 +162,7 @@ class EventsRun:
             for _ in checks:
                 if not self._supervisor.in_a_hurry:
                     return True  # there is more to check of it
-                result.fail("Runtime.Stopped", "pipe-init stopped before it had checked the result", EXIT_STOPPED)
+                result.fail("Runtime.Stopped", "pipe-init stopped before it had checked the result", exit_codes.STOPPED)
                 break
             self._unchecked.popleft()
             self.held += len(result.data) - size  # a result that failed is dropped
