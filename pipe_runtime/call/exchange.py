@@ -75,7 +75,7 @@ class Exchange:
     A task awaits its coroutines. A thread calls them through `at_once`.
 
     Args:
-        payload: The whole body, unless it is streamed or `give` brings it.
+        payload: The body, or what is known of it.
         line: Sends the frames of the answer, and waits.
 
     Attributes:
@@ -105,10 +105,6 @@ class Exchange:
         self._taken = 0
         self._outcome: tuple[int, dict[str, Any], bytes] | None = None
         self._large = b""
-
-    def give(self, payload: bytes) -> None:
-        """Take the whole body."""
-        self._pieces.append(payload)
 
     def hear(self, kind: int, payload: bytes) -> None:
         """Take what has come for this request: CHUNK, END, CREDIT or CANCEL."""

@@ -30,10 +30,17 @@ class Requests:
     def __init__(self, process: Process, invoker: Invoker) -> None:
         self._process = process
         self._invoker = invoker
+        self._exchanges: dict[int, Exchange] = {}
         process.on_fork.append(self.after_fork)
 
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Tell the requests that nothing more will come, so that none waits for ever."""
+        for exchange in self._exchanges.values():
+            exchange.hang_up()
 
     def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
         """Send a frame. A signal handler of the function that raises does not break it off."""

@@ -201,7 +201,6 @@ class AsyncBody:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._rest = b""
 
     def __aiter__(self) -> AsyncBody:
         return self
@@ -218,14 +217,9 @@ class AsyncBody:
         Args:
             size: At most how many bytes, if above 0; -1 for all that is left.
         """
-        await self._exchange.check()
-        if size < 0:
-            pieces = [self._rest]
-            self._rest = b""
-            while piece := await self._exchange.read():
-                pieces.append(piece)
-            return b"".join(pieces)
-        piece, self._rest = self._rest or await self._exchange.read(), b""
-        if 0 < size < len(piece):
-            piece, self._rest = piece[:size], piece[size:]
-        return piece
+        if size >= 0:
+            return await self._exchange.read(size or -1)
+        pieces = []
+        while piece := await self._exchange.read():
+            pieces.append(piece)
+        return b"".join(pieces)

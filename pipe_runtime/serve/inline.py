@@ -46,7 +46,6 @@ class InlineRequests(Requests):
         self.lock = RLock()
         self._queue = queue
         self._thread = get_ident()
-        self._exchanges: dict[int, Exchange] = {}
         self._looks_at = 0.0
         self._ended = False  # whether there is nothing more to read
 
@@ -57,7 +56,7 @@ class InlineRequests(Requests):
             frame: None at the end of the stream.
         """
         if frame is None:
-            self._hang_up()
+            self.hang_up()
             self._queue.append(None)
         elif frame.kind in (CHUNK, END, CREDIT, CANCEL):
             found = self._exchanges.get(frame.id)
@@ -102,7 +101,7 @@ class InlineRequests(Requests):
         if exchange is None:
             exchange = self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self)
         if frame.payload:
-            exchange.give(frame.payload)
+            exchange.hear(CHUNK, frame.payload)
             frame.payload = b""  # the function need not hold the event twice
         try:
             work(exchange)
@@ -114,12 +113,12 @@ class InlineRequests(Requests):
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
         self.lock = RLock()  # another thread of the parent may have held it
-        self._hang_up()
+        self.hang_up()
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Tell the requests that nothing more will come, and read no further."""
         self._ended = True
-        for exchange in self._exchanges.values():
-            exchange.hang_up()
+        super().hang_up()
 
     # The exchanges' Line
 

@@ -37,7 +37,6 @@ class Tasks(Engine):
         self._looks_at = 0.0
         self._loop: AbstractEventLoop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        self._exchanges: dict[int, Exchange] = {}
         self._waiting: list[Exchange] = []
         self._tasks: dict[int, Task[Outcome]] = {}
         self._stopping = False
@@ -75,8 +74,7 @@ class Tasks(Engine):
 
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
-        for each in self._exchanges.values():
-            each.hang_up()
+        self.hang_up()
         self._loop.stop()
 
     # The exchanges' Line
@@ -170,8 +168,7 @@ class Tasks(Engine):
         if isinstance(event, EndOfStream):
             self._stopping = True
             self._loop.remove_reader(self._process.pipes.requests)
-            for each in self._exchanges.values():
-                each.hang_up()
+            self.hang_up()
         elif event.kind == STOP:
             self._stopping = True
         elif event.kind == INVOKE:

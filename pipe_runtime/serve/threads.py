@@ -32,7 +32,6 @@ class Threads(Engine):
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self._news = threading.Condition()
-        self._exchanges: dict[int, Exchange] = {}
         self._waiting: list[Exchange] = []
         self._threads: dict[int, int] = {}  # the thread of each running request
         self._idle = self._started = 0
@@ -49,7 +48,7 @@ class Threads(Engine):
             else:
                 self._hand_on(frame)
         if frame is None:
-            self._hang_up()
+            self.hang_up()
         else:
             self._keep_hearing()
         with self._news:
@@ -60,7 +59,7 @@ class Threads(Engine):
     def after_fork(self) -> None:
         """Tell what waits in a child that the function forked that nothing will come."""
         self._news = threading.Condition()
-        self._hang_up()
+        self.hang_up()
 
     # The exchanges' Line
 
@@ -92,11 +91,10 @@ class Threads(Engine):
             if exchange is not None:
                 exchange.hear(frame.kind, frame.payload)
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         """Tell the requests that nothing more will come, so that none waits for ever."""
         with self._news:
-            for exchange in self._exchanges.values():
-                exchange.hang_up()
+            super().hang_up()
 
     def _keep_hearing(self) -> None:
         with self._news:
@@ -115,7 +113,7 @@ class Threads(Engine):
         except (ProtocolError, OSError) as error:
             self._failure = error
         finally:
-            self._hang_up()
+            self.hang_up()
 
     def _submit(self, exchange: Exchange) -> None:
         with self._news:

@@ -128,7 +128,7 @@ async def async_reader(event: AsyncIterator[bytes], context):
         await event.read(1)
         on()
         while await event.read(1):
-            event._rest += b"x"
+            event._exchange._pieces.append(b"x")
     except asyncio.CancelledError:
         print("told", flush=True)
         raise
