@@ -66,8 +66,7 @@ class Invoker:
     def initialize(self) -> None:
         """Run the initializer and the snapshot hooks. Raises what they raise."""
         self.run_hook("initialize")
-        if "snapshot_restore_py" in sys.modules:
-            snapshot(self.run)
+        snapshot(self.run)
 
     def run_hook(self, phase: str) -> None:
         """Run the hook for a phase, if there is one. Raises what it raises."""
