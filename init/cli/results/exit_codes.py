@@ -8,13 +8,7 @@ from typing import Any
 from ...kernel import exit_codes as codes
 from ...model import Outcome
 
-ENDING_CODES = (
-    codes.USAGE,
-    codes.NOT_LOADED,
-    codes.PROTOCOL,
-    codes.NOT_EXECUTABLE,
-    codes.NOT_FOUND,
-)
+ENDING_CODES = (codes.USAGE, codes.NOT_LOADED, codes.PROTOCOL, codes.NOT_EXECUTABLE, codes.NOT_FOUND)
 """Exit codes that end a run, because every further event would fail in the same way."""
 
 
