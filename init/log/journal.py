@@ -159,6 +159,7 @@ class Journal:
         self._lost += len(self._buffer) - self._note_left
         self._note_left, self._noted, self._why = 0, 0, why
         self._buffer.clear()
+        self.level = EMPTY
 
     def say(self, line: str) -> None:
         """Write a line that already has the log's form; nothing for ""."""
