@@ -94,9 +94,7 @@ def _complain(error: click.ClickException, signals: Signals | None, as_json: boo
     from ..log.journal import ERROR, Journal
     from ..log.json_lines import json_line
 
-    journal, lines = Journal(2), []
-    if as_json:
-        journal.json_line = json_line
+    journal, lines = Journal(2, json_line=json_line if as_json else None), []
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
         lines.append(error.format_message())
     else:

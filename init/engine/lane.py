@@ -37,7 +37,6 @@ class Lane(Observer):
     """One worker after the other for one function, and the requests that they were given.
 
     Attributes:
-        number: The lane's number; it tells the raw lines of its workers apart.
         function: What the workers serve.
         policy: Decides what to do.
         link: The conversation with the worker; None while there is no worker.
@@ -56,7 +55,6 @@ class Lane(Observer):
         free: Callable[[Child], object],
     ) -> None:
         """Make a lane without a worker. `free` kills what keeps a killed worker from ending."""
-        self.number = number
         self.function = function
         self.policy = Policy(function.settings, function.concurrency)
         self.link: Link | None = None
@@ -160,10 +158,9 @@ class Lane(Observer):
         self._open.init_us = metadata.get("init_us")
         if self.link is not None:
             self.link.child.ready(metadata.get("peak_memory_bytes", 0))
-        self.policy.cooperative = metadata.get("answers_dump", False)
         self._open.request_lines.hook_over(failed=False)
-        self.policy.serves(metadata.get("concurrency", 1))
-        self.tell(self.policy.ready)
+        requests, cooperative = metadata.get("concurrency", 1), metadata.get("answers_dump", False)
+        self._perform(self.policy.ready(time.monotonic(), requests, cooperative))
 
     def outcome(self, frame: Frame) -> None:
         """Take the worker's outcome of a request, if it counts."""

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from ..kernel import exit_codes
 from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
-from ..log.json_lines import json_line
 from ..model import MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request, WorkerEnd, problem
 from ..policy.actions import Cause
 from ..policy.errors import answer
@@ -80,12 +79,10 @@ class Supervisor:
         self._last_id = 0
         self._endings = 0
         self._finished = False
-        self._begun = False
         self._ahead = function.settings.prestart
         self._log_level = EMPTY
         self._poller.add(self._wakeup.descriptor)
-        if function.hello.get("log_format") == "json":
-            journal.json_line, journal.request_id = json_line, self._request_id
+        journal.request_id = self._request_id
 
     # For the caller
 
@@ -137,18 +134,13 @@ class Supervisor:
             self._queue.append((id, request))
         else:
             lane.submit(id, request)
-        self._begun = True
         if self._queue or self._ahead:
             self._go_on()
         return id
 
     def refuse(self, request: Request) -> None:
         """Answer a request that came too late to be submitted, with the reason why none is taken."""
-        failed = None if self._finished else self._dispatcher.failed
-        if failed is None:
-            self._answer(request, Cause.STOPPED)
-        else:
-            self._answer(request, failed.policy.failure or Cause.START_FAILED, failed.end)
+        self._refuse(request, None if self._finished else self._dispatcher.failed)
 
     def takes_body(self, id: int) -> bool:
         """Return whether the request's streamed body can be fed now, or at least its end."""
@@ -259,14 +251,14 @@ class Supervisor:
             lane.submit(*self._queue.popleft())
         if self._queue and (failed := self._dispatcher.failed) is not None:
             while self._queue:
-                self._answer(self._queue.popleft()[1], failed.policy.failure or Cause.START_FAILED, failed.end)
+                self._refuse(self._queue.popleft()[1], failed)
         if self._finished and not self._queue:
             for lane in self._lanes:
                 if not lane.policy.finishing:
                     lane.tell(lane.policy.finish)
             if self.ended:
                 self._keeper.finish(at_once=self.in_a_hurry)
-        elif self._ahead and self._begun:
+        elif self._ahead and self._last_id:
             for lane in self._dispatcher.to_start():
                 lane.tell(lane.policy.begin)
 
@@ -274,11 +266,12 @@ class Supervisor:
         """Take no further request, and answer those that no lane has."""
         self._finished = True
         while self._queue:
-            self._answer(self._queue.popleft()[1], Cause.STOPPED)
+            self._refuse(self._queue.popleft()[1])
 
-    def _answer(self, request: Request, cause: Cause, end: WorkerEnd | None = None) -> None:
-        """Answer a request that no lane has. end: what is known of the worker that it needed."""
-        error, exit_code = answer(self.function, request, cause, end or WorkerEnd())
+    def _refuse(self, request: Request, failed: Lane | None = None) -> None:
+        """Answer a request that no lane has: as stopped, or because this lane has no worker and gets none."""
+        cause, end = (Cause.STOPPED, WorkerEnd()) if failed is None else (failed.policy.failure, failed.end)
+        error, exit_code = answer(self.function, request, cause or Cause.START_FAILED, end)
         self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
 
     def _heed_endings(self) -> None:

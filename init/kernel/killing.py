@@ -51,13 +51,12 @@ def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
         pids: Uncollected children, or -1 for every process.
         keep: Processes to leave alone, together with what descends from them.
     """
-    any_there, ends = False, time.monotonic() + procfs.SEARCH_SECONDS
-    for pid in pids:
-        any_there = True
+    found, ends = list(pids), time.monotonic() + procfs.SEARCH_SECONDS
+    for pid in found:
         if pid > 0:
             sweep_below(pid, keep, ends)
         signal_child(pid, signal.SIGKILL)
-    return any_there
+    return bool(found)
 
 
 def sweep_below(pid: int, keep: Collection[int] = (), ends: float | None = None) -> None:

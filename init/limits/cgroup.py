@@ -59,7 +59,6 @@ class Group:
 
     Attributes:
         folders: Those of the folders that are not removed yet.
-        held: Names of the limits that it enforces.
         join_descriptors: Where a process writes b"0" to join it.
 
     Raises:
@@ -68,7 +67,7 @@ class Group:
 
     def __init__(self, folders: Sequence[str], limits: Limits) -> None:
         self.folders = list(folders)
-        self.held = frozenset(name for name in FILES if getattr(limits, name) is not None and self.has(name))
+        self._holds_memory = limits.memory is not None and self.has(MEMORY)
         self.join_descriptors: tuple[int, ...] = ()
         self._before = Evidence()
         try:
@@ -81,16 +80,15 @@ class Group:
         self.mark()
 
     def _limit(self, limits: Limits) -> None:
-        if MEMORY in self.held:
+        if self._holds_memory:
             self._write(limits.memory, *FILES[MEMORY])
             # Swap is limited too: version 2 counts it separately, version 1 together with memory.
             self._write(0, "memory.swap.max")
             self._write(limits.memory, "memory.memsw.limit_in_bytes")
             self._write(1, "memory.oom.group")
-        if PIDS in self.held:
+        if limits.pids is not None:
             self._write(limits.pids, *FILES[PIDS])
-        if CPUS in self.held:
-            assert limits.cpus is not None
+        if limits.cpus is not None:
             quota = max(LEAST_QUOTA, int(limits.cpus * CPU_PERIOD))
             self._write(f"{quota} {CPU_PERIOD}", "cpu.max")
             self._write(CPU_PERIOD, "cpu.cfs_period_us")
@@ -113,7 +111,7 @@ class Group:
             number(self._text("pids.peak")),
             field(self._text("memory.events", "memory.oom_control"), "oom_kill"),
             field(self._text("pids.events"), "max"),
-            MEMORY in self.held,
+            self._holds_memory,
         )
 
     def members(self) -> set[int]:
@@ -128,11 +126,11 @@ class Group:
 
     def kill(self) -> None:
         """Send SIGKILL to every process in it, also to those that are forked meanwhile. They end soon, not at once."""
-        if self._try(b"1", "cgroup.kill"):
+        if self._try(1, "cgroup.kill"):
             return
         # Frozen processes cannot fork. Version 1 does not end frozen ones, so there a limit keeps them from forking.
-        frozen = self._try(b"1", "cgroup.freeze")
-        self._try(b"0", *FILES[PIDS])
+        frozen = self._try(1, "cgroup.freeze")
+        self._try(0, *FILES[PIDS])
         killed: set[int] = set()
         while members := self.members() - killed:
             handles = dict(_handles(members))
@@ -144,7 +142,7 @@ class Group:
                     os.close(handle)
             killed |= members
         if frozen:
-            self._try(b"0", "cgroup.freeze")
+            self._try(0, "cgroup.freeze")
 
     def close(self) -> bool:
         """Kill everything in it, and remove it. Return False if something has not ended yet: call it again later."""
@@ -164,21 +162,19 @@ class Group:
         paths = (os.path.join(folder, name) for name in names for folder in self.folders)
         return next((path for path in paths if os.path.exists(path)), None)
 
-    def _write(self, value: object, *names: str) -> None:
+    def _write(self, value: object, *names: str) -> bool:
+        """Write to the first of these files. Return False if there is none."""
         path = self._file(*names)
         if path is not None:
             put(path, str(value).encode())
+        return path is not None
 
-    def _try(self, data: bytes, *names: str) -> bool:
+    def _try(self, value: int, *names: str) -> bool:
         """Write to the first of these files. Return False if an older kernel has none, or if the write fails."""
-        path = self._file(*names)
-        if path is None:
-            return False
         try:
-            put(path, data)
+            return self._write(value, *names)
         except OSError:
             return False
-        return True
 
     def _text(self, *names: str) -> str:
         path = self._file(*names)

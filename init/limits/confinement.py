@@ -98,18 +98,18 @@ class Confinement:
             limits = replace(limits, pids=limits.pids + FORKING)
         return self._delegation.group(limits)
 
-    def apply(self, pid: int, group: Group | None, but: Collection[str] = ()) -> None:
-        """Hold a child of this process to the limits, except to those that its cgroup enforces.
+    def apply(self, pid: int, but: Collection[str] = ()) -> None:
+        """Hold a child of this process to the limits, except to those that its cgroup enforces if there are cgroups.
 
         Args:
             pid: The child. Its own children inherit the limits.
-            group: Its cgroup, if it has one.
             but: Names of limits that are left out.
 
         Raises:
             OSError: The child is gone, or its limits may not be set.
         """
-        rlimits.apply(pid, self.limits.without(*but), () if group is None else group.held)
+        held = () if self._delegation is None else self._delegation.holds
+        rlimits.apply(pid, self.limits.without(*but), held)
 
     def apply_per_process(self, pid: int) -> None:
         """Hold a forked worker again to the limits that it has set itself, whatever the function has made of them.

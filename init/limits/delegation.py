@@ -52,11 +52,10 @@ class Delegation:
         self.folders = list(dict.fromkeys(os.path.realpath(folder) for folder in folders))
         self._left: list[Group] = []
         self._undo: list[Callable[[], None]] = []
+        hierarchies: dict[int, str] = {}
         for folder in self.folders:
             if not os.path.exists(os.path.join(folder, PROCS)):
                 raise CannotUseCgroup(f"{folder} is no cgroup: it has no {PROCS}")
-        hierarchies: dict[int, str] = {}
-        for folder in self.folders:
             other = hierarchies.setdefault(os.stat(folder).st_dev, folder)
             if other != folder:
                 raise CannotUseCgroup(

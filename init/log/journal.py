@@ -58,6 +58,7 @@ class Journal:
         cap: Bytes that a request may log.
         drops: Drop and count what comes while the buffer holds `cap` bytes. Without it, the callers are expected to
             begin fewer requests.
+        json_line: Makes a line of JSON of (text, request id or "", level or ""). None if the log is text.
 
     Attributes:
         level: The state of the buffer: EMPTY, WAITING or FULL.
@@ -70,6 +71,7 @@ class Journal:
         escape: Callable[[bytes], bytes] | None = None,
         cap: int = LOG_CAP,
         drops: bool = False,
+        json_line: Callable[[bytes, str, str], bytes] | None = None,
     ) -> None:
         self._outlet = Outlet(descriptor)
         self._buffer = bytearray()
@@ -77,13 +79,12 @@ class Journal:
         self._escape = escape
         self._cap = cap
         self.drops = drops
+        self._json_line = json_line
         self._usage: dict[int, _Usage] = {}
         self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
         self._open_line: tuple[int, str] | None = None
         self._lost, self._why = 0, ""  # bytes that could not be written, and the reason
         self._note_left, self._noted = 0, 0  # bytes at the buffer's start that are the message about it; what it counts
-        self.json_line: Callable[[bytes, str, str], bytes] | None = None
-        """Make a line of JSON of (text, request id or "", level or ""). None: the log is text."""
         self.request_id: Callable[[int], str] = lambda id: ""
         """Return the request id of a frame id whose request has no outcome yet, else ""."""
         self.before_line: Callable[[], None] | None = None
@@ -178,7 +179,7 @@ class Journal:
 
     def _own(self, message: str, level: str, request_id: str = "") -> bytes:
         text = message.encode("utf-8", "backslashreplace")
-        return (text if self.json_line is None else self.json_line(text, request_id, level)) + b"\n"
+        return (text if self._json_line is None else self._json_line(text, request_id, level)) + b"\n"
 
     def from_function(
         self, text: bytes, stream: str = RAW, continues: bool = False, id: int = 0, name: str = ""
@@ -225,7 +226,7 @@ class Journal:
         if line_break:
             self._raw_lines(whole, id)
         if len(rest) > PARTIAL_LIMIT:
-            if self.json_line is None:
+            if self._json_line is None:
                 self.from_function(rest, continues=True, id=id)
             else:
                 self._raw_lines(rest, id)  # a record cannot go on in the next one
@@ -262,7 +263,7 @@ class Journal:
             self.request_over(id, source)
 
     def _raw_lines(self, text: bytes, id: int) -> None:
-        make = self.json_line
+        make = self._json_line
         if make is None:
             self.from_function(text, id=id)
             return

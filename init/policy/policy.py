@@ -31,8 +31,8 @@ class Policy(Ladder):
         ended: Whether no worker is there and none will be started.
         finishing: Whether no further request is taken.
         failure: Why no worker can be had, once that is certain.
-        cooperative: Whether the worker answers DUMP and hears CANCEL while requests run. To be set before `ready`. Any
-            other worker hears CANCEL only while it streams a result.
+        cooperative: Whether the worker answers DUMP and hears CANCEL while requests run. Any other worker hears
+            CANCEL only while it streams a result.
         limit: Requests that the worker may have at once, if its window has more. See `pace`.
     """
 
@@ -180,14 +180,19 @@ class Policy(Ladder):
         settings = self.settings
         self._requests.window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
-    def serves(self, requests: int) -> None:
-        """Note how many requests the worker runs at once, as its READY says. With several workers, it gets no more."""
+    def ready(self, now: float, requests: int = 1, cooperative: bool = False) -> list[Action]:
+        """Handle READY: send the worker its requests.
+
+        Args:
+            now: The time.
+            requests: How many requests the worker runs at once, as it says. It gets no more than these and no more than
+                `concurrency`.
+            cooperative: As the attribute.
+        """
+        self.cooperative = cooperative
         if self.concurrency > 1:
             slots = self._requests.slots = min(self.concurrency, max(requests, 1))
             self._requests.window = min(self._requests.window[0], slots), self._requests.window[1]
-
-    def ready(self, now: float) -> list[Action]:
-        """Handle READY: send the worker its requests."""
         if self.phase is not Phase.STARTING:
             return []
         self._was_ready = True

@@ -30,7 +30,6 @@ class Child:
         can_dump: Whether the process has said that it writes its stacks when it is sent the dump signal.
         end: What is known of its end. Its `dump` has what came through the dump pipe since the stacks were asked for.
         is_ready: Whether the process has said READY.
-        closed: Whether `close` was called.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Child:
         self.pipes = pipes
         self.group = group
         self.forker = forker
-        self.can_dump = self.is_ready = self.closed = False
+        self.can_dump = self.is_ready = False
         self.end = WorkerEnd()
         self._confinement = confinement
         self._alone = 0
@@ -73,7 +72,7 @@ class Child:
 
     def is_own(self) -> bool:
         """Return whether the process is an uncollected child of the init."""
-        return self.pid > 0 and not self.closed and reaper.is_own_child(self.pid)
+        return self.pid > 0 and not self.pipes.closed and reaper.is_own_child(self.pid)
 
     def signal(self, number: int) -> None:
         """Signal the process's group, and wake it up so that it can act. SIGKILL goes to its cgroup, too.
@@ -182,6 +181,5 @@ class Child:
 
     def close(self) -> None:
         """Close the init's ends of the pipes, and give the cgroup back."""
-        self.closed = True
         self.pipes.close()
         self._confinement.release(self.group)

@@ -96,7 +96,7 @@ class TemplateSource(WorkerSource, Observer):
             observer, child = self._expected[report.ticket]
             if report.ours or not report.pid:
                 del self._expected[report.ticket]
-            if child.closed:
+            if child.pipes.closed:
                 continue  # the lane has given it up meanwhile, and its process is killed
             if report.ours:
                 self._new_children.append((observer, child))
@@ -113,12 +113,14 @@ class TemplateSource(WorkerSource, Observer):
         """
         children, self._new_children = self._new_children, []
         for observer, child in children:
-            if not child.closed and not child.is_own():
+            if not child.pipes.closed and not child.is_own():
                 observer.lost(None)
 
     def _not_forked(self) -> list[tuple[Observer, Child]]:
         """Return the workers that the template has not forked yet."""
-        return [expected for expected in self._expected.values() if not expected[1].closed and not expected[1].pid]
+        return [
+            expected for expected in self._expected.values() if not expected[1].pipes.closed and not expected[1].pid
+        ]
 
     # The template's life
 

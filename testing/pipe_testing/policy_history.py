@@ -307,9 +307,7 @@ class History:
         if policy.phase is not Phase.STARTING:  # the start was given up: nothing of this worker counts
             self.late |= set(self.inside)
         policy.hello(requests, size)
-        policy.cooperative = cooperative
-        policy.serves(serves or 64)
-        self.perform(policy.ready(self.now))
+        self.perform(policy.ready(self.now, serves or 64, cooperative))
         return self
 
     def answer(self, id: int) -> bool:

@@ -130,8 +130,8 @@ class TestJournal:
         reader, writer = os.pipe()
         full = os.open("/dev/full", os.O_WRONLY)
         try:
-            journal = Journal(full, cap=5)
-            journal.json_line, journal.request_id = json_line, lambda id: f"r{id}"
+            journal = Journal(full, cap=5, json_line=json_line)
+            journal.request_id = lambda id: f"r{id}"
             journal.tell("lost")
             os.dup2(writer, full)
             journal.from_function(b'{"message": "too long"}', id=7)

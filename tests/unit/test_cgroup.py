@@ -29,7 +29,6 @@ class TestFiles:
     def test_limits_are_written(self, folder: Path) -> None:
         group = Group([str(folder)], Limits(memory=100 * MIB, pids=7, cpus=0.5))
         try:
-            assert group.held == {"memory", "pids", "cpus"}
             written = {name: (folder / name).read_text() for name in ("memory.max", "pids.max", "cpu.max")}
             assert written == {"memory.max": str(100 * MIB), "pids.max": "7", "cpu.max": "50000 100000"}
             assert (folder / "memory.swap.max").read_text() == "0"
@@ -41,7 +40,6 @@ class TestFiles:
     def test_what_is_not_limited_is_not_written(self, folder: Path) -> None:
         group = Group([str(folder)], Limits(pids=3))
         group.close()
-        assert group.held == {"pids"}
         assert (folder / "memory.max").read_text() == (folder / "cpu.max").read_text() == ""
 
     def test_evidence_counts_from_the_mark(self, folder: Path) -> None:

@@ -50,8 +50,7 @@ class Lane:
             self.ready()
             self.policy.outcome(next(iter(self.policy._requests.running)), 0.0)
         self.policy.hello(64, 1 << 20)
-        self.policy.serves(64)
-        self.policy.ready(0.0)
+        self.policy.ready(0.0, 64)
         return self
 
     def paced(self, limit: int) -> Lane:

@@ -64,11 +64,13 @@ class Reader:
         return b"".join(self._pieces)
 
 
-def logged(write: Callable[[Journal], None], cap: int = LOG_CAP) -> bytes:
+def logged(
+    write: Callable[[Journal], None], cap: int = LOG_CAP, json_line: Callable[[bytes, str, str], bytes] | None = None
+) -> bytes:
     """Return what a journal has written after `write` was called with it."""
     reader = Reader()
     try:
-        journal = Journal(reader.descriptor, cap=cap)
+        journal = Journal(reader.descriptor, cap=cap, json_line=json_line)
         write(journal)
         journal.finish(Patience(None, 0.0))
     finally:
@@ -159,8 +161,7 @@ class TestRaw:
         assert logged(write) == data + (b"\n" if data and not data.endswith(b"\n") else b"")
 
     def test_each_line_is_made_into_another_form(self, pipe: tuple[int, Log]) -> None:
-        journal = Journal(pipe[0])
-        journal.json_line = lambda line, name, level: b"<%s:%s>" % (name.encode(), line)
+        journal = Journal(pipe[0], json_line=lambda line, name, level: b"<%s:%s>" % (name.encode(), line))
         journal.request_id = str
         journal.raw(b"one\ntwo\nth", 7)
         assert pipe[1]() == b"<7:one>\n<7:two>\n"
@@ -168,8 +169,7 @@ class TestRaw:
         assert pipe[1]() == b"<7:th>\n"
 
     def test_in_another_form_as_many_lines_are_kept_as_fit(self, pipe: tuple[int, Log]) -> None:
-        journal = Journal(pipe[0], cap=100)
-        journal.json_line = lambda line, name, level: b"<%s>" % (line * 8)
+        journal = Journal(pipe[0], cap=100, json_line=lambda line, name, level: b"<%s>" % (line * 8))
         journal.raw(b"x\n" * 50 + b"half")
         assert pipe[1]() == b"<xxxxxxxx>\n" * 9
         journal.request_over()
@@ -178,11 +178,13 @@ class TestRaw:
 
     def test_in_another_form_a_line_without_an_end_becomes_several(self) -> None:
         def write(journal: Journal) -> None:
-            journal.json_line = lambda line, name, level: b"<%s>" % line
             journal.raw(b"x" * (PARTIAL_LIMIT + 1))
             journal.raw(b"y\n")
 
-        assert logged(write) == b"<" + b"x" * (PARTIAL_LIMIT + 1) + b">\n<y>\n"
+        assert (
+            logged(write, json_line=lambda line, name, level: b"<%s>" % line)
+            == b"<" + b"x" * (PARTIAL_LIMIT + 1) + b">\n<y>\n"
+        )
 
 
 class TestSeveralRequests:

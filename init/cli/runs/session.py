@@ -84,13 +84,13 @@ class Session:
 
     def _open_journal(self, cap: int | None) -> Journal:
         """Return the log on stderr, which takes turns with stdout if both are the same file."""
-        journal = Journal(2, harmless if is_terminal(2) else None, LOG_CAP if cap is None else cap)
+        escape = harmless if is_terminal(2) else None
+        json = json_line if self.logs_json else None
+        journal = Journal(2, escape, LOG_CAP if cap is None else cap, json_line=json)
         shared = same_file(1, 2)
         self._one_terminal = shared and is_terminal(2)
         if shared:
             self.output.share(journal)
-        if self.logs_json:
-            journal.json_line = json_line
         return journal
 
     def run(self) -> int:
