@@ -284,7 +284,6 @@ def play(world: World, unordered: bool, lines: ResultLines | None = None) -> lis
         screen,  # type: ignore[arg-type]
         lines,
         request,
-        unordered,
         max_held=MAX_HELD,
     )
     run.run()

@@ -80,8 +80,7 @@ def hint(problem: Mapping[str, Any], options: RunOptions) -> str:
         return _of_variable(kind, message, options) or _of_rest_api(message, code, options)
     return (
         _of_event_form(message, code, options)
-        or _of_request(message, code)
-        or _of_order(message, code)
+        or _of_attribute(message, code)
         or _of_wsgi(message, code, options)
         or _of_threads(message, problem, options)
     )
@@ -135,27 +134,20 @@ def _of_event_form(message: str, code: str, options: RunOptions) -> str:
     return ""
 
 
-def _of_order(message: str, code: str) -> str:
+def _of_attribute(message: str, code: str) -> str:
     found = _NO_ATTRIBUTE.search(message)
     owner, name = (found[1], found[2]) if found else ("", "")
+    if name == "request" and "context.request" in code:
+        return _WANTS_REQUEST
+    if owner == "dict" and re.search(rf"\bcloud_?event\.{name}\b", code):
+        return "annotate the parameter with pipe_runtime.cloudevent.CloudEvent to get an event object"
+    if name in _REQUEST and re.search(rf"\b(?:request|req|flask_request)\.{name}\b", code):
+        return _WANTS_REQUEST
     wanted = "event|evt" if owner == "Context" else "context|ctx"
-    if (found and re.search(rf"\b(?:{wanted})\.{name}\b", code)) or (
+    if (name and re.search(rf"\b(?:{wanted})\.{name}\b", code)) or (
         "'Context' object is not subscriptable" in message and _EVENT.search(code)
     ):
         return "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
-    return ""
-
-
-def _of_request(message: str, code: str) -> str:
-    found = _NO_ATTRIBUTE.search(message)
-    if not found:
-        return ""
-    if found[2] == "request" and "context.request" in code:
-        return _WANTS_REQUEST
-    if found[1] == "dict" and re.search(rf"\bcloud_?event\.{found[2]}\b", code):
-        return "annotate the parameter with pipe_runtime.cloudevent.CloudEvent to get an event object"
-    if found[2] in _REQUEST and re.search(rf"\b(?:request|req|flask_request)\.{found[2]}\b", code):
-        return _WANTS_REQUEST
     return ""
 
 

@@ -34,11 +34,12 @@ def response_head(http: Mapping[str, Any]) -> bytes:
     return "".join(line + "\r\n" for line in (*lines, "")).encode("latin-1", "backslashreplace")
 
 
-def response_object(http: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an HTTP answer without its body as an object, in the form that functions on Lambda return.
+def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterator[bytes]:
+    """Return an HTTP answer as one JSON object, in the form that functions on Lambda return, in pieces for a line.
 
     It has `headers` {name: value}, where several values of one name are joined by commas, and if there are such names
-    also `multiValueHeaders` {name: [value, …]} of them.
+    also `multiValueHeaders` {name: [value, …]} of them. `body` is text if the body is UTF-8, else base64;
+    `isBase64Encoded` says which.
     """
     spelled: dict[str, str] = {}
     values: dict[str, list[str]] = {}
@@ -51,17 +52,8 @@ def response_object(http: Mapping[str, Any]) -> dict[str, Any]:
     repeated = {name: of_name for name, of_name in values.items() if len(of_name) > 1}
     if repeated:
         answer["multiValueHeaders"] = repeated
-    return answer
-
-
-def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterator[bytes]:
-    """Return an HTTP answer as one JSON object, in pieces for a line.
-
-    The object is that of response_object with `body`: text if the body is UTF-8, else base64; `isBase64Encoded` says
-    which.
-    """
     pieces, is_base64 = text_pieces(body)
-    yield to_line(response_object(http))[:-1] + b', "body": '
+    yield to_line(answer)[:-1] + b', "body": '
     yield from pieces
     yield b', "isBase64Encoded": true}' if is_base64 else b', "isBase64Encoded": false}'
 
@@ -69,11 +61,8 @@ def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterato
 def _headers(http: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the headers that are pairs of texts with a name."""
     given = http.get("headers")
-    found = []
-    for pair in given if isinstance(given, list) else ():
-        if isinstance(pair, list) and [type(part) for part in pair] == [str, str] and pair[0]:
-            found.append((pair[0], pair[1]))
-    return found
+    pairs = [pair for pair in given if isinstance(pair, list)] if isinstance(given, list) else []
+    return [(pair[0], pair[1]) for pair in pairs if [type(part) for part in pair] == [str, str] and pair[0]]
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -54,7 +54,7 @@ class ResultLines:
 
     Args:
         raw: Whether results are bytes, not JSON.
-        unordered: Whether a line says which event it belongs to.
+        unordered: Whether lines come in the order in which results do, and each says which event it belongs to.
         error_style: One of ERROR_STYLES (log/error_formats.py); "text" and "auto" mean Lambda's.
         terminal: Whether the lines go to a terminal: control characters are then shown as escapes.
         max_line: Bytes of a result that may become one line.
@@ -65,7 +65,7 @@ class ResultLines:
     ) -> None:
         self.max_line = max_line
         self._raw = raw
-        self._unordered = unordered
+        self.unordered = unordered
         self._terminal = terminal
         self._shows_only_json = not (raw or unordered or terminal)
         if not raw:
@@ -103,7 +103,7 @@ class ResultLines:
 
     def _why_no_line(self, outcome: Outcome, data: Data) -> Generator[None, None, str]:
         """Return why a result cannot be one line of the output; "" if it can."""
-        if outcome.http is not None or (self._raw and self._unordered):
+        if outcome.http is not None or (self._raw and self.unordered):
             return ""  # it becomes a JSON string
         if self._raw:
             return "the result has a line break in it" if _line_break(data) else ""
@@ -132,7 +132,7 @@ class ResultLines:
         return True
 
     def _pieces(self, result: Result, index: int) -> Iterator[bytes | memoryview]:
-        if not self._unordered:
+        if not self.unordered:
             yield from self._value(result)
             yield b"\n"
             return
@@ -152,7 +152,7 @@ class ResultLines:
             for piece in value_pieces(data, len(data) - data.endswith(b"\n")):
                 yield bytes(piece).replace(b"\n", b", ")
             yield b"]"
-        elif self._raw and self._unordered:  # any bytes, which must not pass for other parts of the line
+        elif self._raw and self.unordered:  # any bytes, which must not pass for other parts of the line
             pieces, is_base64 = text_pieces(data)
             yield from pieces
             if is_base64:

@@ -32,7 +32,6 @@ class EventsRun:
         output: Writes the lines.
         lines: Makes a line of a result.
         request: Makes a request of an event.
-        unordered: Write lines in the order in which results come, not in the order of the events.
         counted: Called with each outcome just before its line is printed.
         max_held: Bytes of results that may wait to be printed. Beyond them only the result that is printed next gets
             credit, up to the limit of a line. The others may add what their workers had credit for already.
@@ -51,7 +50,6 @@ class EventsRun:
         output: Output,
         lines: ResultLines,
         request: Callable[[bytes], Request],
-        unordered: bool = False,
         counted: Callable[[Outcome], None] = lambda outcome: None,
         max_held: int = MAX_HELD,
     ) -> None:
@@ -66,7 +64,7 @@ class EventsRun:
         self._request = request
         self._counted = counted
         self._max_held = max_held
-        self._order: ResultQueue[Result] = ResultQueue(unordered)
+        self._order: ResultQueue[Result] = ResultQueue(lines.unordered)
         self._collected: dict[str, tuple[bytearray, int]] = {}  # of streamed results: as in Result, data and size
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
         self._withheld: list[Piece] = []

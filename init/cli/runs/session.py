@@ -129,7 +129,7 @@ class Session:
 
             self.summary = Summary(self.journal, is_live=not is_terminal(1))
         lines = ResultLines(options.raw, options.unordered, options.error_style, is_terminal(1))
-        run = EventsRun(self.supervisor, reader, self.output, lines, self._request, options.unordered, self._count)
+        run = EventsRun(self.supervisor, reader, self.output, lines, self._request, self._count)
         with self._closing():
             run.run()
             run.codes.add(self._freeze())
