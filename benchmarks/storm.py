@@ -34,7 +34,10 @@ MODES = {
     if method != "request" or concurrency == 1  # with request isolation, more than one is a usage error
 }
 
-TIMEOUT, START_TIMEOUT, GRACE = 1.0, 3.0, 0.2
+SLOW = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+"""How much longer a request takes here than on an idle machine, most likely: it waits for a CPU meanwhile."""
+
+TIMEOUT, START_TIMEOUT, GRACE = 1.0 * SLOW, 3.0 * SLOW, 0.2
 """The limits of a run in seconds. They are short because each stop or hang lasts that long."""
 
 FORK_MS = "3"
@@ -43,7 +46,7 @@ FORK_MS = "3"
 WINDOW = 200
 """The most events without an output line: more than pipe-init sends to its workers at once."""
 
-HANG = 30.0
+HANG = 30.0 * SLOW
 """The seconds without a line after which the run counts as hanging: longer than all limits and back-offs here."""
 
 SPARES = 7
