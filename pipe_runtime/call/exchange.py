@@ -101,7 +101,8 @@ class Exchange:
         self.news = 0
         self.begun = False
         self._pieces: deque[bytes] = late.collections.deque([payload] if payload else [])
-        self._ended = not request.get("stream")
+        self._streamed = bool(request.get("stream"))
+        self._ended = not self._streamed
         self._taken = 0
         self._outcome: tuple[int, dict[str, Any], bytes] | None = None
         self._large = b""
@@ -134,7 +135,8 @@ class Exchange:
         Raises:
             CallerGone: The caller has given up on the request, or nothing more will come.
         """
-        await self.check()
+        if self._streamed:
+            await self.check()
         while True:
             seen, ended = self.news, self._ended  # before the look at what is there: another thread may hear a frame
             if self._pieces:

@@ -217,6 +217,7 @@ class AsyncBody:
         Args:
             size: At most how many bytes, if above 0; -1 for all that is left.
         """
+        await self._exchange.check()
         if size >= 0:
             return await self._exchange.read(size or -1)
         pieces = []
