@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.runs.event_input import READ_SIZE
-from pipe_init.cli.runs.lines import MAX_WAITING, LineReader, ResultQueue
+from pipe_init.cli.results.result_lines import Result
+from pipe_init.cli.runs.event_input import READ_SIZE, LineReader
+from pipe_init.cli.runs.events_run import MAX_WAITING, ResultQueue
+from pipe_init.model import Outcome
 
 LIMIT = 8
-
-Result = TypeVar("Result")
 
 PIECES = st.lists(st.text("ab \t\r\n{}é", max_size=12).map(lambda text: text.encode()).filter(len), max_size=12)
 
@@ -149,72 +148,73 @@ def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
     assert found == [b"1", b"2"]
 
 
-def given_with(results: ResultQueue[Result], key: str, result: Result) -> list[tuple[int, Result]]:
-    """Return what can be taken after one more result has come."""
-    results.put(key, result)
+def given_with(results: ResultQueue, request_id: str) -> list[tuple[int, str]]:
+    """Return the places and requests of the results that can be taken after the result of one more request has come."""
+    results.put(Result(Outcome(request_id), b"", 0))
     taken = []
     while (following := results.take()) is not None:
-        taken.append(following)
+        place, result = following
+        taken.append((place, result.outcome.request_id))
     return taken
 
 
 class TestInOrder:
     @given(order=st.permutations(range(8)))
     def test_results_come_out_in_the_order_of_their_announcement(self, order: list[int]) -> None:
-        results: ResultQueue[int] = ResultQueue()
+        results = ResultQueue()
         for number in range(8):
             results.announce(str(number))
         given: list[int] = []
         for at, number in enumerate(order, 1):
-            for place, result in given_with(results, str(number), number):
+            for place, result in given_with(results, str(number)):
                 assert place == len(given)
-                given.append(result)
+                given.append(int(result))
             arrived = set(order[:at])
             assert given == list(range(next((n for n in range(8) if n not in arrived), 8)))
             assert len(results) == 8 - len(given)
 
     def test_announcements_and_results_may_alternate(self) -> None:
-        results: ResultQueue[str] = ResultQueue()
+        results = ResultQueue()
         results.announce("a")
-        assert given_with(results, "a", "A") == [(0, "A")]
+        assert given_with(results, "a") == [(0, "a")]
         results.announce("b")
         results.announce("c")
-        assert given_with(results, "c", "C") == []
+        assert given_with(results, "c") == []
         results.announce("d")
-        assert given_with(results, "b", "B") == [(1, "B"), (2, "C")]
+        assert given_with(results, "b") == [(1, "b"), (2, "c")]
         assert len(results) == 1
-        assert given_with(results, "d", "D") == [(3, "D")]
+        assert given_with(results, "d") == [(3, "d")]
         assert not results
 
     def test_so_many_may_wait(self) -> None:
-        results: ResultQueue[int] = ResultQueue()
+        results = ResultQueue()
         for number in range(MAX_WAITING):
             assert not results.full
             results.announce(str(number))
         assert results.full
-        assert given_with(results, "0", 0) == [(0, 0)]
+        assert given_with(results, "0") == [(0, "0")]
         assert not results.full
 
 
 class TestAsTheyCome:
     def test_each_comes_with_its_place(self) -> None:
-        results: ResultQueue[str] = ResultQueue(unordered=True)
+        results = ResultQueue(unordered=True)
         for key in "abc":
             results.announce(key)
-        assert given_with(results, "c", "C") == [(2, "C")]
+        assert given_with(results, "c") == [(2, "c")]
         assert results.first == "a" and len(results) == 2
-        assert given_with(results, "a", "A") == [(0, "A")]
+        assert given_with(results, "a") == [(0, "a")]
         results.announce("d")
-        assert given_with(results, "d", "D") == [(3, "D")]
+        assert given_with(results, "d") == [(3, "d")]
         assert results.first == "b" and results
-        assert given_with(results, "b", "B") == [(1, "B")]
+        assert given_with(results, "b") == [(1, "b")]
         assert results.first is None and not results
 
     def test_so_many_may_be_awaited(self) -> None:
-        results: ResultQueue[int] = ResultQueue(unordered=True)
+        results = ResultQueue(unordered=True)
         for number in range(MAX_WAITING):
             assert not results.full
             results.announce(str(number))
         assert results.full
-        given_with(results, "7", 7)
+        given_with(results, "7")
         assert not results.full

@@ -1,4 +1,4 @@
-"""Read the single event of a run, whole or piece by piece, or open the source of many events.
+"""Read the events of a run: a single one, whole or piece by piece, or many, one in each line.
 
 This file knows descriptors, and the options that say where the event is. It does not know the function.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import select
 import stat
+from collections import deque
 
 import click
 
@@ -78,6 +79,73 @@ class Body:
             if self._descriptor > 0:
                 os.close(self._descriptor)
             self._descriptor = -1
+
+
+class LineReader:
+    """Read the lines of a descriptor. Blank lines are left out.
+
+    Args:
+        descriptor: The descriptor.
+        limit: The longest line, in bytes. A longer one is dropped while it is read, so memory does not grow with it.
+
+    Attributes:
+        descriptor: The descriptor.
+        ended: Whether everything was read.
+        error: Why it could not be read to its end; None if it could.
+    """
+
+    def __init__(self, descriptor: int, limit: int) -> None:
+        self.descriptor = descriptor
+        self.ended = False
+        self._limit = limit
+        self.error: OSError | None = None
+        self._lines: deque[bytes | None] = deque()
+        self._partial: list[bytes] = []
+        self._size = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Return whether the last line was taken."""
+        return self.ended and not self._lines
+
+    def has_line(self) -> bool:
+        """Return whether `next_line` can be called."""
+        return bool(self._lines)
+
+    def next_line(self) -> bytes | None:
+        """Return a line without its line break; None for one that is too long."""
+        return self._lines.popleft()
+
+    def fill(self) -> None:
+        """Read once. This waits unless the descriptor is readable."""
+        data, self.error = read_some(self.descriptor)
+        if not data:
+            self.ended = data is not None
+            if self.error is None and self.ended:
+                self._end_line()
+            return
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            self._add(piece)
+            self._end_line()
+        self._add(rest)
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            self._partial.clear()
+        elif piece:
+            self._partial.append(piece)
+
+    def _end_line(self) -> None:
+        if self._size > self._limit:
+            self._lines.append(None)
+        else:
+            line = b"".join(self._partial).strip(b" \t\r")
+            if line:
+                self._lines.append(line)
+        self._partial.clear()
+        self._size = 0
 
 
 def open_input(name: str) -> int:

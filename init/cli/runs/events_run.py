@@ -17,10 +17,13 @@ from ...model import MAX_PAYLOAD, Outcome, Piece, Request, problem
 from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines
-from .lines import LineReader, ResultQueue
+from .event_input import LineReader
 
 MAX_HELD = 64 * 1024 * 1024
 """Bytes of results that may wait to be printed. While there are more, no further events are submitted."""
+
+MAX_WAITING = 1024
+"""Events that may be in flight or wait for their line to be printed."""
 
 
 class EventsRun:
@@ -64,7 +67,7 @@ class EventsRun:
         self._request = request
         self._counted = counted
         self._max_held = max_held
-        self._order: ResultQueue[Result] = ResultQueue(lines.unordered)
+        self._order = ResultQueue(lines.unordered)
         self._collected: dict[str, tuple[bytearray, int]] = {}  # of streamed results: as in Result, data and size
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
         self._withheld: list[Piece] = []
@@ -164,7 +167,7 @@ class EventsRun:
                 break
             self._unchecked.popleft()
             self.held += len(result.data) - size  # a result that failed is dropped
-            self._order.put(result.outcome.request_id, result)
+            self._order.put(result)
             self.codes.add(exit_code(result.outcome))
             self._look_for_an_end(result)
             done = True
@@ -209,3 +212,53 @@ class EventsRun:
             else:
                 self._supervisor.taken(piece)
         return len(self._withheld) < len(withheld)
+
+
+class ResultQueue:
+    """Return results, each with the place of its event, in the order of the events or in that in which they come.
+
+    Args:
+        unordered: Whether results are returned in the order in which they come.
+    """
+
+    def __init__(self, unordered: bool = False) -> None:
+        self._unordered = unordered
+        self._places: dict[str, int] = {}  # of the requests whose results have not come, in their order
+        self._came: dict[int, Result] = {}  # by place
+        self._announced = self._taken = 0
+
+    def __len__(self) -> int:
+        """Return how many events were announced whose results were not taken."""
+        return self._announced - self._taken
+
+    @property
+    def full(self) -> bool:
+        """Return whether results have to be taken before more events are announced."""
+        return len(self) >= MAX_WAITING
+
+    @property
+    def awaited(self) -> int:
+        """Return how many results have not come."""
+        return len(self._places)
+
+    @property
+    def first(self) -> str | None:
+        """Return the id of the first request whose result has not come; None if all have."""
+        return next(iter(self._places), None)
+
+    def announce(self, request_id: str) -> None:
+        """Note that the result of this request will come."""
+        self._places[request_id] = self._announced
+        self._announced += 1
+
+    def put(self, result: Result) -> None:
+        """Accept a result."""
+        self._came[self._places.pop(result.outcome.request_id)] = result
+
+    def take(self) -> tuple[int, Result] | None:
+        """Return the next result with its place, counted from 0; None if it has not come yet."""
+        place = next(iter(self._came), -1) if self._unordered else self._taken
+        if place not in self._came:
+            return None
+        self._taken += 1
+        return place, self._came.pop(place)

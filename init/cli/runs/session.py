@@ -32,14 +32,13 @@ from ..options.run_options import RunOptions
 from ..results.exit_codes import exit_code, kind_of_failure, worst
 from ..results.output import Output, OutputError
 from ..results.terminal import for_stderr, harmless, is_terminal
-from .event_input import Body, open_input, read_event
+from .event_input import Body, LineReader, open_input, read_event
 from .single_run import SingleRun
 
 if TYPE_CHECKING:
     from ..results.failures import Failures
     from ..results.summary import Summary
     from .events_run import EventsRun
-    from .lines import LineReader
 
 
 class Session:
@@ -121,7 +120,6 @@ class Session:
         """Run the events of JSON Lines, write JSON Lines, and return the exit code."""
         from ..results.result_lines import ResultLines  # late: a single event needs none of these
         from .events_run import EventsRun
-        from .lines import LineReader
 
         options, reader = self.options, LineReader(self.source, MAX_PAYLOAD)
         if is_terminal(2) and not options.quiet:
