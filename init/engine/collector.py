@@ -1,7 +1,7 @@
-"""Collect the dead children of one function, kill what they left behind, and let each lane go on; end the template.
+"""Collect the dead children of one function, kill the processes that they left behind, and end the template.
 
-The next request must not meet what a dead worker has left, so a lane without a worker waits until that is gone. This
-module knows no requests, and not how workers are started.
+The next request must not meet the processes that a dead worker has left, so its lane waits until they are gone. This
+module must not know requests, or how workers are started.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..workers.sources import WorkerSource
 from .lane import Lane
 
 SWEEP_SECONDS = 1.0
-"""How long a lane waits, at most, for the end of what its worker left behind."""
+"""How long a lane waits, at most, for the end of the processes that its worker left behind."""
 
 
 class TemplateKeeper(Ladder):
@@ -37,7 +37,7 @@ class TemplateKeeper(Ladder):
         Args:
             source: Starts workers, and the template that forks them if it has one.
             settings: Those of the function's workers.
-            free: Kills what keeps a killed template from ending.
+            free: Kills the processes that keep a killed template from ending.
         """
         super().__init__(settings)
         self._source = source
@@ -58,18 +58,18 @@ class TemplateKeeper(Ladder):
         if link is None:
             return
         if self.phase is Phase.NONE:
-            link.end_input()  # that is all that a template is told: SIGTERM would add nothing
+            link.end_input()  # this is enough to end a template, so it needs no SIGTERM
             self.enter(Phase.TERMINATING, now + self.settings.grace)
         if at_once and self.phase is Phase.TERMINATING:
             self._perform(self.kill(now))
 
     def tick(self, now: float) -> None:
-        """Act on the time."""
+        """Perform what is due at this time."""
         if self.deadline is not None and now >= self.deadline:
             self._perform(self.climb(now))
 
     def bury(self, death: Death) -> None:
-        """Let go of the source's own child, which is dead and collected."""
+        """Take the death of the source's own child, and close its pipes."""
         self._source.bury(death)
         self.enter(Phase.NONE)
 
@@ -87,11 +87,11 @@ class TemplateKeeper(Ladder):
 
 
 class Collector:
-    """Answers for the processes of one function.
+    """Collect the dead processes of one function.
 
     Attributes:
         keeper: Ends the source's template.
-        waiting: The lanes that wait, and the times until which they do at most.
+        waiting: The lanes that wait, each with the time at which it waits no longer.
     """
 
     def __init__(
@@ -144,19 +144,22 @@ class Collector:
             self.waiting.popleft()[0].died()
 
     def free(self, child: Child) -> None:
-        """Kill what may keep a killed child from ending, such as a tracer that a worker has left behind."""
+        """Kill processes that may keep a killed child from ending, such as a tracer that a worker has left behind."""
         self._sweep()
         if child.is_own():
             child.signal(SIGKILL)  # again: a template's worker may have become a child of the init meanwhile
             self._host.sweep_below(child.pid)
 
     def end_all(self) -> None:
-        """Kill and collect every child that is left, because no worker is there any more."""
+        """Kill and collect all remaining children. Call this only when no worker is left."""
         if not self._host.end_all():
             self._journal.tell("pipe-init: processes that the function left behind do not end")
 
     def _bury(self, death: Death) -> None:
-        """Let go of a worker, or of the child of the source. Any other child was left behind by a worker."""
+        """Record the death of a worker or of the source's own child.
+
+        Ignore any other child: a worker has left it behind.
+        """
         self._source.hear_reports()
         if death.pid == self._source.pid:
             self.keeper.bury(death)
@@ -174,9 +177,10 @@ class Collector:
                 return
 
     def _sweep(self) -> bool:
-        """Kill what dead workers have left behind. Return whether there was anything.
+        """Kill the processes that dead workers have left behind. Return whether there were any.
 
-        With several workers, each one keeps its own orphans until it dies, so none of a neighbour's is among them.
+        If there are several workers, each keeps its orphans as its own children while it lives. So this kills no
+        process of a living worker.
         """
         return self._host.sweep(self._known_now, self._is_alone)
 

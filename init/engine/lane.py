@@ -34,7 +34,7 @@ from .streams import Streams
 
 
 class Lane(Observer):
-    """One worker after the other for one function, and the requests that they were given.
+    """Run one function's requests on a worker, and replace the worker when it ends.
 
     Attributes:
         function: What the workers serve.
@@ -84,11 +84,15 @@ class Lane(Observer):
         return 0 if self.link is None else self.link.child.pid
 
     def tell(self, event: Callable[[float], list[Action]]) -> None:
-        """Tell the policy of something that happens now, by one of its methods, and perform what it decides."""
+        """Call one of the policy's methods with the present time, and perform the actions that it returns."""
         self._perform(event(time.monotonic()))
 
     def submit(self, id: int, request: Request) -> None:
-        """Take a request, whose id is higher than those before. ValueError: none is taken any more."""
+        """Take a request. Its id must be higher than that of each earlier request.
+
+        Raises:
+            ValueError: The lane takes no more requests.
+        """
         ticket, now = Ticket(id, request.timeout, len(request.payload)), time.monotonic()
         if self.link is not None and self.policy.submit_if_idle(ticket, now):
             self.requests[id] = request
@@ -102,8 +106,8 @@ class Lane(Observer):
     def pace(self, level: int) -> None:
         """Send requests only as fast as the log is read: one at a time while lines wait, none while its buffer is full.
 
-        A worker begins every request that it was sent, even if lines wait by then. So it is sent few at first, and more
-        with each outcome while nothing waits. `level` is the journal's.
+        A worker begins every request that it has received, even if log lines wait by then. So the lane sends few
+        requests at first, and more after each outcome while no lines wait. `level` is the journal's.
         """
         self._level = level
         self._perform(self.policy.pace(0 if level == FULL else 1, time.monotonic()))
@@ -111,7 +115,7 @@ class Lane(Observer):
     # How a worker ends
 
     def bury(self, death: Death) -> None:
-        """Read the last words of a worker that is dead and collected, and let go of it. Call `died` next."""
+        """Read what a dead, collected worker has left in its pipes, and close them. Call `died` next."""
         assert self.link is not None, "only a worker that is there can die"
         self.policy.gone()
         self.link.child.bury(death)
@@ -123,7 +127,7 @@ class Lane(Observer):
         self.tell(self.policy.exec_failed if self.end.exec_error else self.policy.died)
 
     def lost(self, template: WorkerEnd | None) -> None:
-        """Go on without a worker that was never forked, or (None) that is not a child of the init."""
+        """Go on without a worker whose death the init cannot see. `template` is that of Observer.lost."""
         if self.link is not None:
             self.policy.gone()
             self.link.child.lost(template)
@@ -149,7 +153,7 @@ class Lane(Observer):
     # What the link reports
 
     def hello(self, metadata: Mapping[str, Any]) -> None:
-        """Let no more requests wait in the worker than it allows."""
+        """Read from HELLO how many requests may wait in the worker, and tell the policy."""
         requests = metadata.get("window_requests", BASE_WINDOW_REQUESTS)
         self.policy.hello(requests, metadata.get("window_bytes", BASE_WINDOW_BYTES))
 
@@ -163,7 +167,7 @@ class Lane(Observer):
         self._perform(self.policy.ready(time.monotonic(), requests, cooperative))
 
     def outcome(self, frame: Frame) -> None:
-        """Take the worker's outcome of a request, if it counts."""
+        """Take an outcome from the worker. It does not count if the request already has one."""
         policy, now = self.policy, time.monotonic()
         window = policy.settings.window_requests
         if policy.limit < window and self._level == EMPTY:
@@ -189,7 +193,7 @@ class Lane(Observer):
         self._perform(actions)
 
     def stream_begun(self, frame: Frame) -> None:
-        """Note that a request's result comes in pieces from now on."""
+        """Begin to take a request's result in pieces."""
         assert self.link is not None
         if self.function.concurrency == 1 and frame.id != next(iter(self.link.connection.open_requests)):
             self.violated(f"a stream for id {frame.id}, which is not the oldest request")
@@ -198,10 +202,10 @@ class Lane(Observer):
             self._streams.begin(frame.id, self.requests[frame.id].request_id, frame.metadata)
 
     def piece(self, frame: Frame) -> None:
-        """Take a piece of a streamed result, unless the result is too large with it."""
+        """Take a piece of a streamed result. If it makes the result too large, cut the result."""
         id, data = frame.id, frame.payload
         if id not in self.requests:
-            return  # it was answered in the worker's place
+            return  # the init has already answered the request in the worker's place
         request_id, limit = self.requests[id].request_id, self.function.limits.output_bytes
         if limit is not None and (size := self._streams.size_with(id, data)) > limit:
             self.end.sizes.setdefault(request_id, size)
@@ -214,7 +218,7 @@ class Lane(Observer):
         self._open.write_lines(frame)
 
     def raw_lines(self, data: bytes) -> None:
-        """Write lines from below Python."""
+        """Write lines that came without frames, such as those of C code or of a child process."""
         self._open.write_raw(data)
 
     def stacks(self, entries: object) -> None:
@@ -224,7 +228,7 @@ class Lane(Observer):
             self.tell(self.policy.dumped)
 
     def dumped(self) -> None:
-        """Note that stacks came through the dump pipe."""
+        """Tell the policy that the worker has written its stacks to the dump pipe."""
         self.tell(self.policy.dumped)
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
@@ -236,7 +240,7 @@ class Lane(Observer):
             self.violated(str(metadata["error_message"]))
 
     def closed(self) -> None:
-        """Expect the worker's end."""
+        """Tell the policy that the worker has closed its answers, so its end must follow."""
         self.tell(self.policy.closed)
 
     def violated(self, why: str) -> None:
@@ -249,7 +253,7 @@ class Lane(Observer):
     # What the policy decides
 
     def _perform(self, actions: list[Action]) -> None:
-        """Perform actions in order. Those that follow from an action are performed after all that wait already."""
+        """Perform actions in order. If an action causes more actions, perform them after those that already wait."""
         if not actions:
             return
         self._actions += actions
@@ -295,7 +299,7 @@ class Lane(Observer):
             self._lose(link)
 
     def _start(self) -> None:
-        """Start a worker. If that is impossible, the policy is told that it has died."""
+        """Start a worker. If that is impossible, tell the policy that the worker has died."""
         self.end = WorkerEnd()
         try:
             self.link = link = self._source.start(self)
@@ -313,11 +317,11 @@ class Lane(Observer):
         metadata, is_plain = invoke_metadata(self.function, request)
         try:
             link.invoke(id, metadata, request.payload, is_plain)
-        except LocalProtocolError as error:  # larger than this runtime takes, or with a name that is no text
+        except LocalProtocolError as error:  # it is larger than this runtime takes, or has a name that is not text
             self._open.cannot_send(id, "RequestTooLargeException", f"The runtime cannot take it: {error}")
 
     def _begin(self, id: int) -> None:
-        if not self._open.begin(id):  # its turn has come, and the worker does not know it
+        if not self._open.begin(id):  # the request was next, but the init could not send it
             _, actions = self.policy.outcome(id, time.monotonic())
             self._open.fail(id)
             self._perform(actions)
@@ -331,6 +335,6 @@ class Lane(Observer):
         self._open.answer(id, cause, self.end)
 
     def _expect_hook(self, link: Link) -> None:
-        """Note that the pre-stop hook begins: it runs after STOP, as soon as no request is open."""
+        """Log that the pre-stop hook begins, if the worker was sent STOP and no request is open."""
         if link.stopping and not link.connection.open_requests:
             self._open.request_lines.hook_begun(PRE_STOP)

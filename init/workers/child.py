@@ -1,4 +1,4 @@
-"""Act on one child process and its cgroup: signal it, limit it, measure it, and collect what is known of its end.
+"""Act on one child process and its cgroup: signal it, limit it, measure it, and record how it ended.
 
 It must not know the frames that the process writes; that is link.py.
 """
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Child:
-    """A process that was started, or that a template was asked to fork.
+    """A process that the init has started, or has asked a template to fork.
 
-    No process is signalled that is not an uncollected child of the init: a template may name any pid.
+    This class signals only uncollected children of the init, because a template may report any pid.
 
     Attributes:
         pipes: The process, as a pid and pipes.
@@ -75,9 +75,9 @@ class Child:
         return self.pid > 0 and not self.pipes.closed and reaper.is_own_child(self.pid)
 
     def signal(self, number: int) -> None:
-        """Signal the process's group, and wake it up so that it can act. SIGKILL goes to its cgroup, too.
+        """Signal the process's group, and wake it up so that it can act. Send SIGKILL to its cgroup, too.
 
-        If the process is not forked yet, the template hangs and is signalled.
+        If the template has not forked the process yet, the template hangs, and this method signals the template.
         """
         if not self.pid and self.forker is not None:
             self.forker.signal(number)
@@ -95,9 +95,9 @@ class Child:
         self.signal(number)
 
     def signal_for_stacks(self) -> bool:
-        """Send the dump signal, and wake the process up. Return whether it can tell.
+        """Send the dump signal, and wake the process up. Return whether the process can write its stacks.
 
-        If the process is not forked yet, the template is asked.
+        If the template has not forked the process yet, send the signal to the template.
         """
         if not self.pid and self.forker is not None:
             return self.forker.signal_for_stacks()
@@ -111,8 +111,8 @@ class Child:
     def limit(self) -> None:
         """Set the limits that a forked process has not inherited, once it is ready and a child of the init.
 
-        Our runtime sets these limits itself before, as HELLO says. The function may have changed them; this undoes it.
-        Before READY they would take from the process what it needs to become a worker.
+        Our runtime has already set these limits, as HELLO asks. If the function has changed them, this method sets them
+        again. Before READY the limits could keep the process from becoming a worker.
         """
         if self.forker is not None and self.is_ready and self._confinement.per_process() and self.is_own():
             try:
@@ -121,27 +121,28 @@ class Child:
                 self.signal(SIGKILL)  # no function may run beyond a limit that its user relies on
 
     def ready(self, peak: int) -> None:
-        """Take the peak of its memory in bytes that a worker reports with READY."""
+        """Take the peak memory in bytes that the worker reports with READY."""
         self._peak_at_ready = self._peak = peak
 
     def answered(self, peak: int) -> int:
-        """Take the peak that it reports with an outcome. Return by how much it has grown since READY.
+        """Take the peak that the worker reports with an outcome. Return by how many bytes it has grown since READY.
 
-        A worker that lies about its memory seems not to grow.
+        A worker can report less than it uses. The method then returns less than the true growth.
         """
         self._peak = max(self._peak, peak)
         return peak - self._peak_at_ready
 
     def measure(self) -> None:
-        """Take the peak of the process's memory from the kernel while it lives, for an answer in its place."""
+        """Read the living process's peak memory from the kernel, for an answer that the init gives in its place."""
         if self.is_own():
             self.end.peak_memory = procfs.high_water_mark(self.pid) or self.end.peak_memory
 
     def bury(self, death: Death) -> None:
-        """Collect how the process died, and what its cgroup and its failed exec tell. Its last words come after that.
+        """Record how the process died, what its cgroup counted, and why its exec failed, if it did.
 
-        The kernel's figure of its memory includes the time before exec, when the process was a copy of this one. Only a
-        figure above the copy's memory is surely its own. Otherwise the worker's own claim is closer, if it is lower.
+        Call this before the init reads what the process left in its pipes. The kernel's figure of the peak memory
+        includes the time before exec, when the process was a copy of the init. So only a figure above the memory of
+        that copy is certain. Below it, the worker's own figure is closer if it is lower.
         """
         end, peak = self.end, death.peak_memory
         end.death, end.stage, end.exec_error = death, self.stage, self.pipes.exec_error()
@@ -149,10 +150,10 @@ class Child:
         end.evidence = None if self.group is None else self.group.evidence()
 
     def lost(self, template: WorkerEnd | None) -> None:
-        """Note why the death of this worker will not be seen, as Observer.lost.
+        """Record why the init will not see this worker die. `template` is that of Observer.lost.
 
-        The worker may live, because a template can die between a fork and its report. So this closes the alive pipe,
-        which kills the worker. What the worker has said counts.
+        The worker may be alive, because a template can die between a fork and its report. So this method closes the
+        alive pipe, which kills the worker. The init still reads what the worker has sent.
         """
         end = self.end
         if template is None:
@@ -170,9 +171,10 @@ class Child:
             self.group.mark()
 
     def evidence(self, id: int) -> Evidence | None:
-        """Return what the cgroup tells of request `id`, which was just answered; None if there is no cgroup.
+        """Return what the cgroup tells about request `id`, which was just answered; None if there is no cgroup.
 
-        Events are left out if other requests were sent with it: a worker runs ahead of what the init reads of it.
+        Leave out the cgroup's events if the worker also had other requests. It may have begun one of them before the
+        init read the answer.
         """
         if self.group is None:
             return None

@@ -1,6 +1,7 @@
-"""Start a worker for `run` before click is loaded and the options are read, and use it if it fits them.
+"""Start a worker for `run` before click is loaded and the options are read.
 
-Every run pays for what is imported before the worker starts, so this file imports next to nothing. It knows no options.
+`run` uses the worker if the options need one like it. Otherwise `run` ends it. Each import before the start delays
+every run, so this file imports very little. It does not know the options.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ class EarlyStart(NamedTuple):
 def start_early(arguments: Sequence[str] = ()) -> EarlyStart:
     """Install the signal handlers, and start a worker under this interpreter if the arguments allow it.
 
-    A start that fails is not reported here: the supervisor tries again, and tells which request failed.
+    If the start fails, this function reports nothing. The supervisor tries again, and reports which request failed.
 
     Args:
-        arguments: The command line. Without any, no worker is started.
+        arguments: The command line. If it is empty, start no worker.
     """
     signals = Signals()
     signals.install()
@@ -76,10 +77,10 @@ def start_early(arguments: Sequence[str] = ()) -> EarlyStart:
 
 
 def is_run(arguments: Sequence[str]) -> bool:
-    """Return whether this looks like a `run` that will run a function."""
+    """Return whether the arguments look like a `run` command that will run a function."""
     return list(arguments[:1]) == ["run"] and len(arguments) > 1 and not {"-h", "--help"} & set(arguments)
 
 
 def wants_worker(arguments: Sequence[str]) -> bool:
-    """Return whether this looks like a `run` whose worker is started by exec."""
+    """Return whether the arguments look like a `run` command that starts its worker by exec."""
     return is_run(arguments) and not any(argument.startswith(FORKING_OPTIONS) for argument in arguments)

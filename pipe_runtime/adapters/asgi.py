@@ -107,7 +107,7 @@ def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Cycle:
-    """One request's receive and send, and how far its answer is.
+    """The `receive` and `send` of one request, and the state of its answer.
 
     Args:
         exchange: The request and its answer.
@@ -163,7 +163,7 @@ class _Cycle:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Take one message. Messages of several tasks are taken one after the other."""
+        """Take one message. If several tasks send, take their messages one after the other."""
         async with self._turn:
             if self._disconnected():
                 await asyncio.sleep(0)  # as in receive
@@ -186,7 +186,8 @@ class _Cycle:
         more = bool(message.get("more_body", False))
         data = body if type(body) is bytes else bytes(body)
         if self._headless:
-            # Now, and not at its end: a stream without a reader is never held back, and may have no end.
+            # Answer at the first message of the body, not at its end. Nothing slows down an application whose body
+            # nobody reads, and such a body may never end.
             if self.complete:
                 await asyncio.sleep(0)
             else:
@@ -213,7 +214,7 @@ class _Cycle:
         await asyncio.wait((self._over, self._watching, *reading), return_when=asyncio.FIRST_COMPLETED)
 
     def close(self) -> None:
-        """Cancel what is still waited for. Tasks that the application left running see a disconnected client."""
+        """Cancel the reads that still wait. Tasks that the application left running see a disconnected client."""
         self._closed = True
         for task in (self._reading, self._watching):
             if task is not None:

@@ -1,4 +1,4 @@
-"""Convert a value that an encoder does not know to one that it does: a date to text, a set to a list.
+"""Convert a value that an encoder does not know to one that it knows: a date to text, a set to a list.
 
 The first such value of a process loads this module. It knows no encoder, and it never sees str, numbers, bytes, list,
 tuple and dict, which the encoders handle themselves.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONVERSIONS = 64
-"""Conversions of one value in a row (a to_json() that returns something with a to_json())."""
+"""How often one value may be converted again, if for example a to_json() returns something with a to_json()."""
 
 _PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))  # what msgpack takes
 
@@ -79,7 +79,9 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
 
 
 def for_msgpack(value: Any) -> object:
-    """Return what msgpack encodes in place of a value. The Packer asks only once for it, so this converts it fully.
+    """Return a value that msgpack can encode in place of this one.
+
+    Convert it completely, because the Packer asks only once for each value.
 
     Raises:
         NotSerializable: There is no conversion for the value.
@@ -96,7 +98,9 @@ def for_msgpack(value: Any) -> object:
 
 
 def as_dict(value: object) -> Any:
-    """Return what the value's _asdict() returns. Return None if it has none, or if it raises TypeError, as simplejson.
+    """Return what the value's _asdict() returns.
+
+    If it has no _asdict(), or if that raises TypeError, return None, as simplejson does.
 
     Raises:
         NotSerializable: _asdict() returned something other than a dict.
@@ -143,7 +147,7 @@ def _decimal(value: Any) -> int | float:
 
 
 def _decimal_digits(value: Any) -> Raw:
-    # Not the str() of a subclass, which may say "$1.50".
+    # Do not call str() of a subclass: it may return "$1.50".
     kind: Any = next(cls for cls in type(value).__mro__ if (cls.__module__, cls.__qualname__) == ("decimal", "Decimal"))
     if kind.is_nan(value):
         return Raw("NaN")
@@ -170,7 +174,7 @@ def _raw_json(value: Any) -> Raw:
         late.json.loads(text)
     except (TypeError, ValueError):
         raise NotSerializable(value, "RawJSON that is not one JSON value") from None
-    # A line break can only be between its parts, and a line of --events must not have one.
+    # In valid JSON, line breaks are only between its parts. A line of --events must not have one.
     return Raw(str(text).replace("\r", " ").replace("\n", " "))
 
 

@@ -1,8 +1,8 @@
 """Turn what the function prints and logs into LOG frames with the right request id.
 
 This module does not know the protocol: a LogWriter is given a function that sends. It touches `logging` only once the
-function itself has imported it. What only some functions need is in other modules of this folder: the handler of the
-root logger, the JSON style, and several requests at once.
+function itself has imported it. Other modules of this folder have the parts that only some functions need: the handler
+of the root logger, the JSON style, and several requests at once.
 """
 
 from __future__ import annotations
@@ -99,14 +99,14 @@ class LogWriter:
             self.write(f"pipe_runtime: there is no log level {level[:32]!r}; it is INFO")
 
     def enter(self, tag: Tag) -> Token[Tag] | None:
-        """Let what this context and its copies write belong to `tag`. Without contexts, all lines belong to it."""
+        """Tag the lines that this context and its copies write with `tag`. Without contexts, tag all lines."""
         if self.contexts is not None:
             return self.contexts.enter(tag)  # type: ignore[no-any-return]
         self.current = tag
         return None
 
     def leave(self, token: Token[Tag] | None) -> None:
-        """End what `enter` has begun, in the same context. The request's lines end with `flush`."""
+        """Undo `enter`, in the same context. Call `flush`, too, to send the lines that the request has not ended."""
         if token is None:
             self.current = NO_REQUEST
         elif self.contexts is not None:
@@ -151,9 +151,9 @@ class LogWriter:
             self.contexts.record(tag, metadata, text)
 
     def print(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n", one_message: bool = False) -> None:
-        """Write printed lines, without the last line break. If that is still to come, line_break is b"".
+        """Write printed lines. `text` does not have the last line break; line_break is b"" if the line is not complete.
 
-        In the JSON style a line begins only if it also ends, and each is an object; with `one_message` the whole text.
+        In the JSON style every line is complete. Each line, or with `one_message` the whole text, becomes one object.
         """
         if self.records is not None and not self.forked:
             messages = [text] if one_message else text.split(b"\n")
@@ -166,7 +166,7 @@ class LogWriter:
             self.contexts.print(stream, tag, text, line_break)
 
     def post(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes = b"\n") -> None:
-        """Send a text, in as many pieces as it takes. `metadata` is LOG's, as far as it is the same for each piece."""
+        """Send a text, in as many pieces as it needs. `metadata` has what all pieces share of LOG's metadata."""
         if self.forked:
             write_all(2, text + line_break)
             return
@@ -213,7 +213,7 @@ class LogWriter:
         self.restart(RLock())  # another thread of the parent may have held the other lock
 
     def restart(self, lock: Any) -> None:
-        """Leave to the parent what it had begun, in a forked child. `lock` is a new one, as in __init__."""
+        """Drop the parent's unfinished lines in a forked child. `lock` is a new lock, as in __init__."""
         self.lock = lock
         if self.contexts is not None:
             self.contexts.restart()
@@ -244,7 +244,7 @@ class LogStream(io.RawIOBase):
         return self._descriptor
 
     def write(self, data: Any) -> int:
-        """Take bytes. Each thread completes its own lines, for each request that it runs."""
+        """Take bytes. Keep an unfinished line for each thread and request until the same thread completes it."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
         text = data if type(data) is bytes else memoryview(data).tobytes()
@@ -276,7 +276,7 @@ class LogStream(io.RawIOBase):
             self._log.print(self._stream, tag, text, b"")
 
     def send_partial_lines(self, id: int | None = None) -> None:
-        """Pass on what has no line break yet, with one: of all requests, or of one and of threads that have ended."""
+        """End unfinished lines, and pass them on: those of one request and of threads that have ended, or all."""
         threads = sys._current_frames()  # a thread that has ended cannot complete its lines
         for key in list(self.partial):
             if id is None or key[0] == id or key[1] not in threads:
@@ -306,7 +306,7 @@ class LoggingHook:
             sys.meta_path.insert(0, self)
 
     def attach(self) -> None:
-        """Take the records of a `logging` that is loaded already: the runtime's own imports ask no finder."""
+        """Put our handler on a `logging` that is already loaded. The runtime's own imports do not call our finder."""
         module = sys.modules.get("logging")
         spec = namespace.spec_of(module)
         is_ready = namespace.is_standard(spec) and not getattr(spec, "_initializing", False)

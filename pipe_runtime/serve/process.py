@@ -1,7 +1,7 @@
 """Manage the worker as a process: its pipes, its log, its signals, its forks, and how it ends.
 
-A child that the function forks must not speak for the worker. This module lets go of the worker's descriptors there,
-and ends the child when it returns from the handler. It must not know requests, handlers or HELLO.
+A child that the function forks must not speak for the worker. In such a child, this module closes the worker's
+descriptors, and ends the child when it returns from the handler. It must not know requests, handlers or HELLO.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from ..wire.frames import Frame
 
     Outcome = tuple[int, dict[str, Any], bytes]
-    """Kind, metadata and payload of a frame that says how something went."""
+    """Kind, metadata and payload of the frame that reports an outcome."""
 
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 1024 * 1024
-"""What may wait unanswered: enough that an answer's way back never leaves the runtime without work."""
+"""Bytes of requests that the init may send ahead: enough that the runtime has work while an answer is on its way."""
 
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
-"""What the init may have sent of such requests while an answer cannot be written."""
+"""Most bytes of such requests, with their heads, that the runtime keeps while it cannot write an answer."""
 
 KEPT_BYTES_OF_ONE = 8 + MAX_HEAD + 2 * STREAM_BYTES
-"""The same for each request that may be streamed. Half of a small piece is its frame's head."""
+"""Most bytes that it keeps of each request that may be streamed. Of a small piece, half is the head of its frame."""
 
 EXIT_STOPPED = 0
 EXIT_PIPE_LOST = 1
@@ -89,7 +89,7 @@ class Process:
         self.log.restart(self.outbox.lock)
 
     def stand_in(self, pipes: Pipes) -> Process:
-        """Return a copy with a conversation and a log of its own, in this very process."""
+        """Return a copy with a conversation and a log of its own. It acts in the same Unix process."""
         other = object.__new__(Process)
         vars(other).update(vars(self), log=LogWriter(other._send_log))
         other.restart(pipes)
@@ -100,7 +100,7 @@ class Process:
         with self.outbox.lock:
             return self.connection.next_frame(data)
 
-    # What it says
+    # What the worker sends
 
     def conclude(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes) -> None:
         """Send a request's outcome. If that is impossible, send the error that says why."""
@@ -146,7 +146,7 @@ class Process:
         self.log.write(f"pipe_runtime: {what} raised {name}{when}:{rest}", tag)
 
     def write_last_lines(self) -> None:
-        """Write what the function has printed and not flushed, which would be lost with the process."""
+        """Write what the function has printed but not flushed. Otherwise it would be lost with the process."""
         streams: tuple[Any, ...] = (sys.stdout, sys.stderr, self.log)
         for stream in streams:
             try:
@@ -155,7 +155,7 @@ class Process:
                 continue
 
     def _send_log(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
-        if getpid() != self._pid:  # a fork below Python, which ran no hooks
+        if getpid() != self._pid:  # C code has forked this process, and so Python has not called its fork hooks
             self._after_fork()
             write_all(2, text if "continues" in metadata else text + b"\n")
             return
@@ -176,7 +176,7 @@ class Process:
     # Stacks
 
     def dump_to(self, descriptor: int, signal: int) -> None:
-        """Have the stacks written to `descriptor` on `signal` and on a crash, even if the interpreter is stuck."""
+        """Make faulthandler write the stacks to `descriptor` on `signal` and on a crash, even if Python is stuck."""
         if descriptor < 0:
             return
         os.set_inheritable(descriptor, False)
@@ -187,18 +187,18 @@ class Process:
         self.dump_at_cpu_limit()
 
     def dump_at_cpu_limit(self) -> None:
-        """Have the stacks written before the kernel ends the process for its CPU time."""
+        """Make faulthandler write the stacks before the kernel ends the process because of its CPU time."""
         if self.dump_fd >= 0:
             faulthandler.register(SIGXCPU, file=self.dump_fd, all_threads=True, chain=True)
 
     # Children that the function forks
 
     def watch_forks(self) -> None:
-        """From now on let go of the init in each child that is forked."""
+        """From now on, close the worker's descriptors in each child that the function forks."""
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
-        """Let go of everything that speaks for the worker, in a child that the function forked."""
+        """Close what speaks for the worker, in a child that the function forked."""
         if self._forked or self.forks_workers:
             return  # in a fork of a fork, those numbers may be the function's own descriptors
         self._forked = True
@@ -225,7 +225,7 @@ class Process:
         """
         if not self._forked and getpid() == self._pid:
             return
-        self._after_fork()  # a fork below Python runs no hooks
+        self._after_fork()  # if C code forked the child, Python has not called the fork hook
         code = 0
         try:
             if isinstance(error, SystemExit):
@@ -260,7 +260,7 @@ def leave(code: int, terminated: bool = False) -> NoReturn:
 
 
 def lost_pipe_code(error: OSError) -> int:
-    """Return the exit code for a pipe to the init that is of no more use."""
+    """Return the exit code of a runtime whose pipe to the init has failed."""
     if isinstance(error, (BrokenPipeError, ConnectionResetError)):
         return EXIT_STOPPED  # the init is gone, and with it the caller
     complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
@@ -276,5 +276,5 @@ def complain(text: str) -> None:
 
 
 def exit_code(error: SystemExit) -> int:
-    """Return what Python would exit with."""
+    """Return the exit code that Python would use for this SystemExit."""
     return error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -78,7 +78,7 @@ class Number(click.FloatRange):
 
     Attributes:
         metavar: What the help calls the value.
-        what: What an error message calls it.
+        what: What an error message calls the value.
     """
 
     metavar = "N"

@@ -1,7 +1,7 @@
 """Turn the HTTP answer of a function into text: its head, or one JSON object for a line.
 
-Pure functions. The answer comes from the function, so it is hostile: whatever it contains, the text has only the lines
-that it should have.
+The functions here are pure. The answer comes from the user's function, which may be hostile. Whatever the answer
+contains, it cannot add a line to the text.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def response_head(http: Mapping[str, Any]) -> bytes:
 def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterator[bytes]:
     """Return an HTTP answer as one JSON object, in the form that functions on Lambda return, in pieces for a line.
 
-    It has `headers` {name: value}, where several values of one name are joined by commas, and if there are such names
-    also `multiValueHeaders` {name: [value, …]} of them. `body` is text if the body is UTF-8, else base64;
-    `isBase64Encoded` says which.
+    Its `headers` are {name: value}. If a name has several values, `headers` joins them with commas, and the object also
+    has `multiValueHeaders`, with {name: [value, …]} for each such name. A body that is UTF-8 becomes text, any other
+    body becomes base64; `isBase64Encoded` says which.
     """
     spelled: dict[str, str] = {}
     values: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterato
 
 
 def _headers(http: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the headers that are pairs of texts with a name."""
+    """Return the valid headers: pairs of two texts, of which the first, the name, is not empty."""
     given = http.get("headers")
     pairs = [pair for pair in given if isinstance(pair, list)] if isinstance(given, list) else []
     return [(pair[0], pair[1]) for pair in pairs if [type(part) for part in pair] == [str, str] and pair[0]]

@@ -1,6 +1,7 @@
 """Tell whether bytes are exactly one JSON value, without building it.
 
-What a worker calls JSON becomes part of a line. A worker must not be able to end its value there and begin another.
+A result that a worker calls JSON becomes part of a line. The worker must not be able to end its value within that line
+and begin another one.
 This is the only place where the init looks into a result. It builds no values: its memory does not grow with the text,
 and its time is linear. It accepts what Python's json module writes, including NaN and Infinity.
 
@@ -15,10 +16,10 @@ import re
 from collections.abc import Generator
 
 MAX_DEPTH = 100_000
-"""Brackets that may be open at a time. Python's own encoder gets no deeper before its stack ends."""
+"""Brackets that may be open at a time. Python's own encoder overflows its stack before it gets deeper."""
 
 _ROUNDS = 16
-"""Rounds of a repetition at most, before the loop continues. Four repetitions nest: 70,000 rounds, or 14 MiB."""
+"""Most rounds of a repetition. After them the loop continues. Four repetitions nest: 70,000 rounds, or 14 MiB."""
 
 _SPACE = rb"[ \t]*"
 _PLAIN = rb'[^"\\\x00-\x1f]{0,65535}'
@@ -53,14 +54,14 @@ _ARRAY, _OBJECT = _OPENING = b"[{"
 
 
 STEP = 256 * 1024
-"""Bytes that are scanned at a time: a tenth of a second at most, whatever they are."""
+"""Bytes to scan before each pause. This takes a tenth of a second at most, whatever the bytes are."""
 
 
 def scan(data: bytes | bytearray, start: int, end: int) -> Generator[None, None, bool]:
     """Return whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
 
-    What it yields are pauses, in which something else can be done. The scan of a short text has none. Whether the bytes
-    are UTF-8 is not checked.
+    The generator yields to let its caller do something else. It does not yield during the scan of a short text. It does
+    not check that the bytes are UTF-8.
     """
     match = _value(data, start, end)
     if match is not None and match.end() == end:
@@ -69,11 +70,11 @@ def scan(data: bytes | bytearray, start: int, end: int) -> Generator[None, None,
 
 
 def _scan(data: bytes | bytearray, at: int, end: int) -> Generator[None, None, bool]:
-    """Return the same for any value, however deep it is and whatever is around it."""
+    """Return the same as `scan`, for a value of any depth, with blanks and tabs around it."""
     pause = at + STEP
     open_ones = bytearray()
     inside = 0  # the bracket that was opened last; 0 for none
-    flat = False  # a single match took the value before, so it may take the next ones too
+    flat = False  # a single match took the previous value, so one match may take the next values too
     at = _after_space(data, at, end)
     while True:
         if at > pause:
@@ -105,7 +106,7 @@ def _scan(data: bytes | bytearray, at: int, end: int) -> Generator[None, None, b
             continue
         elif (at := _after_string(data, at, end)) < 0:
             return False
-        # A value ends here, and perhaps some of those around it.
+        # A value ends here. Some of the lists and objects around it may end here too.
         while True:
             if at < end and data[at] in _SPACES:
                 at = _after_space(data, at, end)

@@ -27,7 +27,7 @@ STEP = 256 * 1024
 """Bytes of items that are checked at a time, if there are many."""
 
 _line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]").search
-"""Find a line end, as any of Python's text files, str.splitlines() and Node's readline understand it."""
+"""Find a line end: any that Python's text files, str.splitlines() or Node's readline recognize."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Result:
     Attributes:
         outcome: The outcome.
         data: The whole body, even if it came in pieces; empty if it is larger than a line may be.
-        size: The number of bytes that came of it.
+        size: The number of bytes of the body that were received.
     """
 
     outcome: Outcome
@@ -45,12 +45,12 @@ class Result:
     size: int
 
     def fail(self, error_type: str, message: str, exit_code: int = exit_codes.FUNCTION_FAILED) -> None:
-        """Become an error, and drop the body."""
+        """Replace the outcome with an error, and drop the body."""
         self.outcome.problem, self.outcome.exit_code, self.data = problem(error_type, message), exit_code, b""
 
 
 class ResultLines:
-    """Make lines as the options ask for them.
+    """Make result lines in the format that the command's options choose.
 
     Args:
         raw: Whether results are bytes, not JSON.
@@ -75,7 +75,7 @@ class ResultLines:
         self._style = "fc" if error_style == "fc" else "lambda"
 
     def check(self, result: Result) -> Iterator[None]:
-        """Turn a result that cannot be a line into an error. Yield now and then, so that others are not held up."""
+        """Turn a result that cannot be a line into an error. Yield now and then to let the caller do other work."""
         if result.outcome.problem is not None:
             result.data = b""
         elif result.size > self.max_line:
@@ -152,7 +152,7 @@ class ResultLines:
             for piece in value_pieces(data, len(data) - data.endswith(b"\n")):
                 yield bytes(piece).replace(b"\n", b", ")
             yield b"]"
-        elif self._raw and self.unordered:  # any bytes, which must not pass for other parts of the line
+        elif self._raw and self.unordered:  # escape the bytes, so that they cannot look like other parts of the line
             pieces, is_base64 = text_pieces(data)
             yield from pieces
             if is_base64:
