@@ -128,7 +128,6 @@ class _Cycle:
         self._turn = asyncio.Lock()
         self._http: dict[str, Any] | None = None
         self._content_type = BYTES
-        self._begun = False
         self._ended = False  # the application has sent the last of its answer
         self._closed = False
 
@@ -192,12 +191,11 @@ class _Cycle:
                 await asyncio.sleep(0)
             else:
                 self._exchange.respond(b"", self._content_type, http)
-        elif not self._begun and not more:
+        elif not self._exchange.begun and not more:
             self._exchange.respond(data, self._content_type, http)
         else:
-            if not self._begun:
+            if not self._exchange.begun:
                 self._exchange.begin(self._content_type, http)
-                self._begun = True
             await self._exchange.write(data)
         self._ended = not more
         if (self._ended or self._headless) and not self.complete:

@@ -205,11 +205,8 @@ class Tasks(Engine):
 
     async def _serve_one(self, exchange: Exchange) -> Outcome:
         """Call the function for a request, in a task of its own. The outcome is sent outside of the task."""
-        tag, process = tag_of(exchange), self._process
-        if self._concurrency > 1:
-            process.log.enter(tag)  # until the task's context ends
-        else:
-            process.log.current = tag
+        process = self._process
+        process.log.enter(tag_of(exchange))  # until the task's context ends, or until `conclude`
         try:
             await self._invoker.serve_async(exchange)
             outcome = await exchange.outcome()

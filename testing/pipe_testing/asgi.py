@@ -92,6 +92,7 @@ class Exchange(exchange.Exchange):
     def begin(self, content_type: str, http: Message | None) -> None:
         assert not self.answer, "a second answer"
         self.answer.append(("begin", content_type, http))
+        self.begun = True
 
     async def write(self, data: bytes) -> None:
         assert type(data) is bytes
