@@ -220,7 +220,7 @@ def memory(signals: Signals, count: int) -> list[float]:
     """Return the bytes of memory that each of `count` workers does not share, after some requests."""
     with supervised(signals, function(isolation=PROCESS, workers=count)) as supervisor:
         ask(supervisor, 20 * count)
-        return [float(private(pid)) for pid in supervisor.worker_pids]
+        return [float(private(lane.pid)) for lane in supervisor._lanes if lane.pid]
 
 
 def private(pid: int) -> int:

@@ -198,8 +198,7 @@ class WorkerEnd:
         last_word: The metadata of its ERROR with id 0.
         violation: How it broke the protocol.
         death: How it died, once it was reaped.
-        forced: Whether the init sent it a signal.
-        sent: The signals that the init sent it.
+        sent: The signals that the init sent it to end it.
         closed: Whether it was sent signals because it had closed its stream and did not end.
         asked: Whether it was asked for its stacks.
         dump: What it wrote to the dump pipe.
@@ -218,7 +217,6 @@ class WorkerEnd:
     last_word: Mapping[str, Any] = field(default_factory=dict)
     violation: str = ""
     death: Death | None = None
-    forced: bool = False
     sent: set[int] = field(default_factory=set)
     closed: bool = False
     asked: bool = False

@@ -43,11 +43,6 @@ class TemplateKeeper(Ladder):
         self._source = source
         self._free = free
 
-    @property
-    def ended(self) -> bool:
-        """Return whether there is no template."""
-        return self._source.link is None
-
     def finish(self, at_once: bool) -> None:
         """Have the template end. Call this in each step once no worker is wanted any more.
 
@@ -169,11 +164,9 @@ class Collector:
         for lane in self._lanes:
             if lane.pid == death.pid:
                 lane.bury(death)
-                patience = SWEEP_SECONDS
                 if self._is_alone:
                     self.end_all()
-                    patience = 0.0
-                self.waiting.append((lane, time.monotonic() + patience))
+                self.waiting.append((lane, time.monotonic() + (0.0 if self._is_alone else SWEEP_SECONDS)))
                 return
 
     def _sweep(self) -> bool:

@@ -68,7 +68,6 @@ class Lane(Observer):
         self._actions: deque[Action] = deque()
         self._performing = False
         self._growth_limit = function.limits.growth
-        self._level = journal.level
         self.policy.limit = function.concurrency
 
     # For the supervisor
@@ -109,17 +108,15 @@ class Lane(Observer):
         A worker begins every request that it has received, even if log lines wait by then. So the lane sends few
         requests at first, and more after each outcome while no lines wait. `level` is the journal's.
         """
-        self._level = level
-        self._perform(self.policy.pace(0 if level == FULL else 1, time.monotonic()))
+        limit = 0 if level == FULL else 1
+        self._perform(self.policy.pace(limit, time.monotonic(), grows=level == EMPTY))
 
     # How a worker ends
 
     def bury(self, death: Death) -> None:
         """Read what a dead, collected worker has left in its pipes, and close them. Call `died` next."""
         assert self.link is not None, "only a worker that is there can die"
-        self.policy.gone()
         self.link.child.bury(death)
-        self.link.read_last_words()
         self._let_go(self.link)
 
     def died(self) -> None:
@@ -129,24 +126,24 @@ class Lane(Observer):
     def lost(self, template: WorkerEnd | None) -> None:
         """Go on without a worker whose death the init cannot see. `template` is that of Observer.lost."""
         if self.link is not None:
-            self.policy.gone()
             self.link.child.lost(template)
-            self.link.read_last_words()
             self._let_go(self.link)
             self.died()
 
     def _lose(self, link: Link) -> None:
         """Go on without a worker that was killed and does not end."""
         self._journal.tell(f"pipe-init: the worker (pid {self.pid}) was killed and does not end; going on without it")
-        self.policy.gone()
         self._let_go(link)
         self.died()
 
     def _let_go(self, link: Link) -> None:
+        """Read what a worker has left to be read, and end the conversation."""
+        self.policy.gone()
+        link.read_last_words()
         death = self.end.death
         self._open.worker_gone(link.connection.open_requests)
         failed = death is None or death.description != "exit status 0"
-        self._open.request_lines.hook_over(failed, self.end.forced)
+        self._open.request_lines.hook_over(failed, bool(self.end.sent))
         self.link = None
         link.close()
 
@@ -169,9 +166,6 @@ class Lane(Observer):
     def outcome(self, frame: Frame) -> None:
         """Take an outcome from the worker. It does not count if the request already has one."""
         policy, now = self.policy, time.monotonic()
-        window = policy.settings.window_requests
-        if policy.limit < window and self._level == EMPTY:
-            policy.limit = min(2 * policy.limit, window)
         link = self.link
         assert link is not None, "a link is heard only while it is the lane's"
         counts, actions = policy.outcome(frame.id, now)
@@ -186,7 +180,7 @@ class Lane(Observer):
         self._open.over(frame.id)
         self._expect_hook(link)
         if policy.phase is Phase.SERVING:
-            self.end.forced = False  # the worker was only slow, and goes on
+            self.end.sent.clear()  # the worker was only slow, and goes on
         elif actions and policy.phase is Phase.KILLED and not self.end.violation:
             self.end.violation = f"an outcome for id {frame.id}, whose turn it was not"
             link.ignore()

@@ -97,11 +97,6 @@ class Supervisor:
         return self._finished or all(lane.policy.finishing for lane in self._lanes)
 
     @property
-    def worker_pids(self) -> list[int]:
-        """Return the pids of the workers that are there, as far as they are known."""
-        return [lane.pid for lane in self._lanes if lane.pid]
-
-    @property
     def in_a_hurry(self) -> bool:
         """Return whether a second signal has asked for an end at once."""
         return self._endings > 1
@@ -211,7 +206,7 @@ class Supervisor:
     def close(self) -> None:
         """End the workers and all that they left. A process of our own has no child afterwards."""
         self.finish()
-        while not self.ended or not self._keeper.ended:
+        while not self.ended or self._source.link is not None:  # a template may still be there
             self.step()
         self._source.close()
         self._collector.end_all()

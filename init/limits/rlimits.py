@@ -187,8 +187,3 @@ def _real_user(pid: str) -> int:
     with open(f"/proc/{pid}/status", "rb") as status:
         _, _, rest = status.read().partition(b"\nUid:")
     return int(rest.split(None, 1)[0])
-
-
-def physical_memory() -> int:
-    """Return the machine's memory in bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

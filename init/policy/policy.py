@@ -44,6 +44,7 @@ class Policy(Ladder):
         self.failure: Cause | None = None
         self.cooperative = False
         self.limit = MANY
+        self._grows = True
         self._requests = Requests(concurrency, (settings.window_requests, settings.window_bytes))
         self._was_ready = False
         self._closed = False  # the worker's stream is at its end
@@ -118,11 +119,15 @@ class Policy(Ladder):
             self.deadline = ends
         return True
 
-    def pace(self, limit: int, now: float) -> list[Action]:
-        """Set how many requests the worker may have at once, or at least as many as it runs; 0: it is sent no more.
+    def pace(self, limit: int, now: float, grows: bool = False) -> list[Action]:
+        """Set how many requests the worker may have at once. It keeps those that it was sent already.
 
-        It keeps those that it was sent already.
+        Args:
+            limit: The number. It may always have as many as it runs; 0: it is sent no more.
+            now: The time.
+            grows: Whether the number doubles with each outcome, up to the window.
         """
+        self._grows = grows
         self.limit = max(limit, self.concurrency) if limit else 0
         return self._go_on(now) if self._requests.waiting else []
 
@@ -207,6 +212,8 @@ class Policy(Ladder):
         Returns:
             Whether it counts as that request's outcome, and the actions.
         """
+        if self._grows and self.limit < self.settings.window_requests:
+            self.limit = min(2 * self.limit, self.settings.window_requests)
         requests = self._requests
         ticket = requests.take(id)
         if ticket is None:

@@ -90,7 +90,7 @@ class Child:
 
     def force(self, number: int, closed: bool) -> None:
         """Send a signal that makes the process end. `closed`: whether it has closed its stream."""
-        self.end.forced, self.end.closed = True, closed
+        self.end.closed = closed
         self.end.sent.add(int(number))
         self.signal(number)
 

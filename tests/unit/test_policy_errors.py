@@ -27,7 +27,7 @@ from pipe_init.policy.errors import UNSEEN, answer
 def test_a_worker_that_closed_the_stream_and_was_killed_by_another_process(
     status: int, error_type: str, exit_code: int
 ) -> None:
-    end = WorkerEnd(death=Death(1, status, 0), forced=True, closed=True, sent={signal.SIGTERM})
+    end = WorkerEnd(death=Death(1, status, 0), closed=True, sent={signal.SIGTERM})
     function = Function([], {}, {}, Settings())
     error, code = answer(function, Request("id", b"", "", "", 1.0), Cause.DIED, end)
     assert (error["error_type"], code) == (error_type, exit_code)
@@ -46,7 +46,7 @@ def answered(cause: Cause, end: WorkerEnd, limits: Limits = LIMITED) -> tuple[st
 
 
 def test_who_was_killed_by_us_has_hit_no_limit() -> None:
-    end = WorkerEnd(death=KILLED, forced=True, closed=True, sent={signal.SIGTERM, signal.SIGKILL})
+    end = WorkerEnd(death=KILLED, closed=True, sent={signal.SIGTERM, signal.SIGKILL})
     broken = "The runtime broke the protocol: it closed its stream and did not end"
     assert answered(Cause.DIED, end) == ("Runtime.ProtocolError", broken, 4)
     assert answered(Cause.START_FAILED, end) == ("Runtime.ProtocolError", broken, 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 
 import pytest
@@ -13,12 +12,6 @@ from pipe_runtime.call import resources
 
 MIB = 2**20
 FULL = Limits(1 * MIB, 5, 2, 0.5, 64, 3 * MIB, 4 * MIB, 5 * MIB)
-
-
-def test_physical_memory() -> None:
-    total = rlimits.physical_memory()
-    assert 64 * MIB < total < 2**50
-    assert total % os.sysconf("SC_PAGE_SIZE") == 0
 
 
 def test_what_is_asked_of_setrlimit() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import click
 import msgpack
 
-from ...limits import rlimits
 from ...limits.confinement import Confinement
 from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
 from ...log.journal import Journal
@@ -193,7 +192,7 @@ def identify(
         options=options,
         code_dir=str(options.code_dir.absolute()),
         runtime_dir=os.path.dirname(launch.runtime_command("")[1]),
-        machine_mb=rlimits.physical_memory() // 2**20,
+        machine_mb=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
         context=context,
         given=given,
         inherited=inherited,
