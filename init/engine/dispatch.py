@@ -1,4 +1,7 @@
-"""Choose the lane for the next request, by what the lanes' policies say. It knows neither processes nor clocks."""
+"""Choose the lane for the next request, from the states of the lanes' policies.
+
+It knows neither processes nor clocks.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 SPARES = 7
-"""If each request has a process of its own: the processes that stand by. With more workers it is as many as those."""
+"""Processes that stand by if each request gets its own. If there are more workers than this, as many stand by."""
 
 BATCH = 4
-"""How many of them are started together: a template forks once more for each batch."""
+"""How many processes that stand by are started together. A template needs one more fork for each batch."""
 
 AHEAD_US = 2000
-"""Microseconds of work that may wait in a busy worker. Less is not worth the wait for the worker's next wake-up."""
+"""Microseconds of work that may wait in a busy worker. With less, the worker would lose time waiting to wake up."""
 
 _IDLE, _STARTING, _ABSENT, _BUSY, _BACKING_OFF, _ENDING = range(6)
-"""States of a lane, the best one for a new request first. A lane that is ENDING takes no request."""
+"""States of a lane, from the best to the worst for a new request. A lane that is ENDING takes no request."""
 
 _NONE, _STARTED, _SERVING = Phase.NONE, Phase.STARTING, Phase.SERVING
-"""Phases under names of this module: every lane is looked at for each request, and a look-up in an Enum is slow."""
+"""Phases as variables of this module: each request looks at every lane, and a look-up in an Enum is slow."""
 
 
 def lanes_for(function: Function) -> int:
-    """Return how many lanes a function needs: one for each worker, and for those that stand by to be the next."""
+    """Return how many lanes a function needs: one for each worker, and one for each process that stands by."""
     if function.isolation == REQUEST and function.settings.prestart:
         return function.workers + max(SPARES, function.workers)
     return function.workers
@@ -38,8 +41,9 @@ def lanes_for(function: Function) -> int:
 class Dispatcher:
     """Choose among the lanes of one function.
 
-    A single lane takes every request: its own policy lets them wait. Of several lanes, an idle one comes first, then
-    one whose worker has to be started, then the one with the fewest requests, if what it has is soon done.
+    A single lane takes every request, and its policy lets them wait. Of several lanes, the best is an idle one. The
+    second best is one whose worker has to be started. The last is the one with the fewest requests, if they are soon
+    done.
     """
 
     def __init__(self, lanes: Sequence[Lane], function: Function) -> None:
@@ -51,13 +55,16 @@ class Dispatcher:
 
     @property
     def failed(self) -> Lane | None:
-        """Return a lane that knows why none takes a request any more; None while one does."""
+        """If no lane takes requests any more, return one that knows the reason; otherwise None."""
         if not all(lane.policy.finishing for lane in self._lanes):
             return None
         return next((lane for lane in self._lanes if lane.policy.failure is not None), None)
 
     def to_start(self) -> list[Lane]:
-        """Return the lanes whose workers should be started ahead: as soon as a batch is missing, or none stands by."""
+        """Return the lanes that should start a worker that stands by.
+
+        There are none until a whole batch is missing, or no worker stands by.
+        """
         if not self._each_its_own:
             return []
         states = [_BUSY if lane.policy.in_flight else _state(lane.policy) for lane in self._lanes]
@@ -71,7 +78,7 @@ class Dispatcher:
         return wanted if len(wanted) >= BATCH or not standing_by else []
 
     def has_room(self) -> bool:
-        """Return whether a request would be sent soon."""
+        """Return whether a worker would soon get a new request."""
         if len(self._lanes) == 1:
             policy = self._lanes[0].policy
             return not policy.finishing and policy.in_flight < min(self._window, policy.limit)
@@ -89,7 +96,7 @@ class Dispatcher:
             policy = lane.policy
             load, state = policy.in_flight, _state(policy)
             if each_its_own and (load or (state == _ENDING and policy.was_used)):
-                busy += 1  # even after its outcome: no other request may run while its process may still be there
+                busy += 1  # even after its outcome: while its process may still exist, no other request may run
                 if busy == self._busy_at_most:
                     return None
             elif not policy.finishing and state != _ENDING and (not load or load < self._depth(lane)):
@@ -101,7 +108,7 @@ class Dispatcher:
         return best
 
     def _depth(self, lane: Lane) -> int:
-        """Return how many requests a lane may have: what its worker serves at once, or what is soon done."""
+        """Return how many requests a lane may have: as many as its worker serves at once, or will soon have done."""
         if lane.policy.phase is not _SERVING:
             return 1
         if self._concurrent:
@@ -110,7 +117,7 @@ class Dispatcher:
 
 
 def _state(policy: Policy) -> int:
-    """Return the state of a lane, apart from the requests that it has."""
+    """Return the state of a lane. It does not depend on the lane's requests."""
     phase = policy.phase
     if phase is _SERVING:
         return _IDLE

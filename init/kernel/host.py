@@ -1,8 +1,9 @@
 """Set up the engine in its process: as its owner, or as a guest in another program.
 
-A host has what the engine uses of the process. It collects children, and kills what they leave behind. In a process of
-its own, the engine takes every child for one of its workers or for what a worker left. In another program's process it
-must not touch any child that it has not started. This module knows neither workers nor requests.
+A host provides what the engine needs from the process. It collects children, and kills the processes that they leave
+behind. In a process of its own, the engine assumes that each child is a worker, or was left behind by a worker. In
+another program's process it must not touch a child that it has not started. This module knows neither workers nor
+requests.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ LAST_WAIT = 1.0
 """Seconds to wait for the end of processes that were sent SIGKILL."""
 
 COLLECT_AT_ONCE = 4096
-"""Deaths to collect between two searches: processes that fork and end at once would otherwise stay ahead of them."""
+"""Deaths to collect before the next search for children. Otherwise processes that keep forking could escape it."""
 
 LONGEST_SWEEP = 10.0
 """Seconds after which `end_all` gives up, even if more children die all the time."""
 
 
 class Host:
-    """What the engine uses of its process: the children that it answers for, wake-ups and a poller.
+    """What the engine needs from its process: the children that it collects, wake-ups and a poller.
 
     Attributes:
-        adopts: Whether a process that is forked elsewhere can become one of the children.
-        wakeup: Ends a wait of the engine, and asks it to end.
+        adopts: Whether a process that another process has forked can become a child of this one.
+        wakeup: Interrupts a wait of the engine, and asks the engine to end.
         poller: Waits for descriptors.
     """
 
@@ -43,37 +44,37 @@ class Host:
         """Take charge of a child that was just started.
 
         Raises:
-            OSError: There are no descriptors left to watch it with.
+            OSError: No descriptor is left to watch the child with.
         """
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
-        """Collect those that are dead by now, as reaper.reap does. Call this after each wake-up."""
+        """Collect the children that are dead, as reaper.reap does. Call this after each wake-up."""
         raise NotImplementedError
 
     def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
         """Kill the children that dead workers left behind. Return whether there were any.
 
         Args:
-            known: Return the pids to keep. It is called after the children were listed.
-            alone: Every child may be killed.
+            known: Returns the pids to keep. The host calls it after it has listed the children.
+            alone: Whether every child may be killed.
         """
         return False
 
     def sweep_below(self, pid: int) -> None:
-        """Kill what descends from the child `pid`, because that does not end."""
+        """Kill the descendants of the child `pid`, because the child does not end."""
 
     def end_all(self) -> bool:
-        """Kill and collect all that is left of dead workers. Return whether all of it has ended."""
+        """Kill and collect all processes that dead workers have left behind. Return whether all have ended."""
         return True
 
 
 class SoleHost(Host):
-    """The engine owns the process, as on the command line: all its children, the orphans that fall to it, its signals.
+    """The host of an engine that owns its process, as on the command line.
 
-    SIGCHLD reports each death.
+    The engine owns all children, the orphans that become children, and the signals. SIGCHLD reports each death.
 
     Args:
-        signals: The signals of this process, installed.
+        signals: The installed signal handlers of this process.
         spin_us: As for Poller.
     """
 
@@ -88,19 +89,19 @@ class SoleHost(Host):
         return reaper.reap(leaders)
 
     def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
-        """Kill what dead workers left behind, as Host.sweep says."""
+        """Kill the processes that dead workers left behind, as Host.sweep says."""
         children = reaper.children(alone)
         keep = known()
         return killing.kill((pid for pid in children if pid not in keep), keep=keep)
 
     def sweep_below(self, pid: int) -> None:
-        """Kill what descends from a process, as Host.sweep_below says."""
+        """Kill the descendants of a process, as Host.sweep_below says."""
         killing.sweep_below(pid)
 
     def end_all(self) -> bool:
-        """Kill and collect all that is left, as Host.end_all says.
+        """Kill and collect all remaining processes, as Host.end_all says.
 
-        It may take many rounds: each one only finds the children of those that died before.
+        This can take many rounds, because each round finds only children of the processes that died before it.
         """
         now = time.monotonic()
         limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
@@ -120,11 +121,12 @@ class SoleHost(Host):
 
 
 class SharedHost(Host):
-    """The engine is a guest in another program's process.
+    """The host of an engine that is a guest in another program's process.
 
-    It handles no signal, and changes nothing that the whole process shares. A pidfd watches each child that the engine
-    has started, and no other child is ever waited for or signalled. With a worker its process group is killed. Its
-    orphans outside of that group are left alone: they cannot be told from the program's own children.
+    It handles no signal, and changes nothing that the whole process shares. It watches each child that the engine has
+    started with a pidfd. It never waits for another child, or signals one. When it kills a worker, it kills the
+    worker's process group. It does not kill the worker's orphans outside of that group, because they look like the
+    program's own children.
 
     An event loop can wait until `poller` is readable, and then call Supervisor.step(wait=False).
     """
@@ -140,7 +142,7 @@ class SharedHost(Host):
         self.poller.add(pidfd, owner=self)
 
     def handle(self, ready: Mapping[int, int]) -> None:
-        """Ask for a call of `collect`, because a child is dead."""
+        """Wake the engine up to call `collect`, because a child is dead."""
         self.wakeup.wake()
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:

@@ -1,7 +1,7 @@
-"""Write the init's log: its own messages and functions' lines, on one descriptor, with a cap per request.
+"""Write the init's log to one descriptor: the init's messages, and functions' lines with a cap per request.
 
-While the descriptor's reader does not read, lines wait in a buffer. This module knows no workers; its callers say which
-request a line belongs to.
+While the descriptor's reader does not read, lines wait in a buffer. This module does not know workers: its callers say
+which request a line belongs to.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from dataclasses import dataclass
 from ..kernel.outlet import Outlet, Patience
 
 LOG_CAP = 1024 * 1024
-"""Bytes of log that one request may write. The rest is counted and dropped, and a line says so.
+"""Bytes of log that one request may write. The journal drops the rest, and logs how much it has dropped.
 
-The buffer counts as full when it holds as many bytes.
+The buffer counts as full when it holds this many bytes.
 """
 
 PARTIAL_LIMIT = 64 * 1024
-"""Bytes of a raw line that are kept until the line ends; a longer line is passed on in pieces."""
+"""Most bytes of a raw line to keep until the line ends. The journal writes a longer line in pieces."""
 
 NAME = 128
-"""Characters shown of a request's id."""
+"""Most characters to show of a request's id."""
 
 EMPTY, WAITING, FULL = range(3)
-"""States of the buffer. While lines wait, no request is sent ahead of its turn; while it is full, none is sent."""
+"""States of the buffer. While lines wait, workers get one request at a time; while it is full, they get none."""
 
 INFO, WARN, ERROR = "INFO", "WARN", "ERROR"
 """Levels of pipe-init's own messages, with Lambda's names."""
 
 NOT_READ = "its reader does not read"
-"""Why bytes of the log were dropped."""
+"""A reason why bytes of the log were dropped."""
 
 RAW = "raw"
-"""The stream of what came from below Python."""
+"""The stream of bytes that came without frames, such as those of C code or of a child process."""
 
 
 @dataclass(slots=True)
 class _Usage:
-    """What one request has logged, in bytes, and what of it was dropped."""
+    """How many bytes one request has logged, and how much of its log was dropped."""
 
     used: int = 0
     dropped_lines: int = 0
@@ -46,17 +46,17 @@ class _Usage:
 
 
 class Journal:
-    """Take log lines, and write them whenever the descriptor takes them; never block.
+    """Take log lines, and write them as soon as the descriptor takes them. Never block.
 
-    The buffer holds at most the cap, and once more the cap for each request that has begun by the time it is full.
-    Whoever begins requests looks at `level` first. Only lines beyond a request's cap are ever dropped, unless the
-    descriptor's reader is gone or does not read until the end.
+    A full buffer has `cap` bytes. Each request that has already begun can add another `cap` bytes. Code that begins
+    requests must look at `level` first. The journal drops only lines beyond a request's cap, unless the descriptor's
+    reader is gone, or still does not read when the journal ends.
 
     Args:
         descriptor: Where lines go, usually 2.
         escape: Makes a function's line harmless for a terminal.
         cap: Bytes that a request may log.
-        drops: Drop and count what comes while the buffer holds `cap` bytes. Without it, the callers are expected to
+        drops: Drop and count the bytes that do not fit into a buffer of `cap` bytes. If it is False, the callers must
             begin fewer requests.
         json_line: Makes a line of JSON of (text, request id or "", level or ""). None if the log is text.
 
@@ -81,12 +81,13 @@ class Journal:
         self.drops = drops
         self._json_line = json_line
         self._usage: dict[int, _Usage] = {}
-        self._partial: dict[int, tuple[bytes, int]] = {}  # by source: the line, and whose it is
+        self._partial: dict[int, tuple[bytes, int]] = {}  # by source: an unfinished line, and its request's frame id
         self._open_line: tuple[int, str] | None = None
         self._lost, self._why = 0, ""  # bytes that could not be written, and the reason
-        self._note_left, self._noted = 0, 0  # bytes at the buffer's start that are the message about it; what it counts
+        # Bytes at the buffer's start that belong to the message about this loss, and the number in that message.
+        self._note_left, self._noted = 0, 0
         self.request_id: Callable[[int], str] = lambda id: ""
-        """Return the request id of a frame id whose request has no outcome yet, else ""."""
+        """Return the request id for a frame id; "" if that request already has an outcome."""
         self.before_line: Callable[[], None] | None = None
         self.held_back: Callable[[], bool] | None = None
         """Return whether the log must wait: stdout is the same file, and a result line on it is not complete."""
@@ -99,7 +100,7 @@ class Journal:
 
     @property
     def cut(self) -> bool:
-        """Return whether the beginning of a line was written and the rest waits."""
+        """Return whether the descriptor has taken only the beginning of a line, and the rest waits."""
         return self._in_line and bool(self._buffer)
 
     def flush(self) -> None:
@@ -123,11 +124,11 @@ class Journal:
             self._lost, self._noted = self._lost - self._noted, 0
 
     def end_line(self) -> None:
-        """End the line that a function has left open, because something else follows in the same file."""
+        """End the line that a function has left open, because other output follows in the same file."""
         self._write(b"")
 
     def finish(self, patience: Patience) -> None:
-        """Wait until everything is written or the patience is over; drop what is left then."""
+        """Wait until everything is written or the patience is over. Then drop the rest."""
         self.held_back = None
         self.flush()
         while self._buffer and patience.wait(self._outlet.descriptor):
@@ -137,7 +138,7 @@ class Journal:
         patience.over()
 
     def close(self) -> None:
-        """Close what was opened for the descriptor. The descriptor itself stays open."""
+        """Close what the journal has opened for the descriptor. The descriptor itself stays open."""
         self._outlet.close()
 
     def put(self, data: bytes) -> None:
@@ -150,25 +151,25 @@ class Journal:
         if self.drops and len(self._buffer) + len(data) > self._cap:
             self._lost, self._why = self._lost + len(data), NOT_READ
             if self._buffer and not self._buffer.endswith(b"\n"):
-                self._buffer += b"\n"  # the rest of this line is not in it
+                self._buffer += b"\n"  # the rest of this line was dropped
         else:
             self._buffer += data
         self.flush()
 
     def _lose(self, why: str) -> None:
-        """Drop what waits, and count it."""
+        """Drop the bytes that wait, and count them."""
         self._lost += len(self._buffer) - self._note_left
         self._note_left, self._noted, self._why = 0, 0, why
         self._buffer.clear()
         self.level = EMPTY
 
     def say(self, line: str) -> None:
-        """Write a line that already has the log's form; nothing for ""."""
+        """Write a line that already has the log's form. Write nothing if it is empty."""
         if line:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def tell(self, message: str, level: str = WARN, request_id: str = "") -> None:
-        """Write a message of pipe-init's own: as text, or in a JSON log as one line of JSON.
+        """Write a message of pipe-init as text, or in a JSON log as one line of JSON.
 
         Args:
             message: One line or more, without the last line break.
@@ -198,7 +199,8 @@ class Journal:
         prefix = _shown(name) if name else b""
         if prefix:
             size += len(prefix) * (text.count(b"\n") + 1)
-        unasked = not id and len(self._buffer) > 2 * self._cap  # lines without a request do not stop when it is full
+        # Lines of no request may go on while the buffer is full and no request begins.
+        unasked = not id and len(self._buffer) > 2 * self._cap
         if usage.dropped_lines or usage.used + size > self._cap or unasked:
             usage.dropped_lines += text.count(b"\n") + 1
             usage.dropped_bytes += size
@@ -214,12 +216,12 @@ class Journal:
         self._open_line = line if continues else None
 
     def raw(self, data: bytes, id: int = 0, source: int = 0) -> None:
-        """Take bytes that came from below Python, in pieces; pass on whole lines.
+        """Take a piece of the bytes that came without frames, and write its complete lines.
 
         Args:
             data: The next piece.
             id: As for from_function.
-            source: A number that tells writers apart, since several may write at the same time.
+            source: The number of the writer, because several can write at the same time.
         """
         partial, _ = self._partial.pop(source, (b"", 0))
         whole, line_break, rest = (partial + data).rpartition(b"\n")
@@ -229,19 +231,19 @@ class Journal:
             if self._json_line is None:
                 self.from_function(rest, continues=True, id=id)
             else:
-                self._raw_lines(rest, id)  # a record cannot go on in the next one
+                self._raw_lines(rest, id)  # each piece is a JSON record: a record cannot go on in the next one
             rest = b""
         if rest:
             self._partial[source] = rest, id
 
     def request_over(self, id: int = 0, source: int = 0) -> None:
-        """Forget a request that has its outcome, after saying how many of its lines were dropped."""
+        """Forget a request that has its outcome. First log how many of its lines were dropped, if any."""
         if not self._usage and not self._partial:
-            return  # nothing came
+            return  # the request has logged nothing
         if source in self._partial and self._partial[source][1] in (0, id):
             partial, _ = self._partial.pop(source)
             self._raw_lines(partial, id)
-        for each in {0, id}:  # lines without a request are counted anew after each outcome
+        for each in {0, id}:  # the count of lines without a request begins again after each outcome
             usage = self._usage.pop(each, None)
             if usage is None:
                 continue
@@ -268,7 +270,7 @@ class Journal:
             self.from_function(text, id=id)
             return
         name, lines = self.request_id(id), text.split(b"\n")
-        for number, line in enumerate(lines):  # one by one: as many of them are kept as fit
+        for number, line in enumerate(lines):  # one by one, to keep as many of them as the cap allows
             usage = self._usage.get(id)
             if usage is not None and usage.dropped_lines:
                 self.from_function(b"\n".join(lines[number:]), id=id)

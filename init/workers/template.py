@@ -1,7 +1,7 @@
-"""Start workers as forks of a template, a process that has loaded the function; start a new template if it is gone.
+"""Start workers as forks of a template, a process that has loaded the function. Replace a template that has died.
 
-Where no template can be started, each worker is started by exec. This module must not know when a worker is wanted, or
-what it says. template_socket.py reads what the template reports; what the template says elsewhere is heard here.
+If the system allows no template, start each worker by exec. This module must not know when a worker is wanted, or what
+it sends. template_socket.py reads the template's reports of forks. This module handles the template's other frames.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ JOURNAL_SOURCE = -1
 """The number of the template's raw lines for the journal; lanes count from 0."""
 
 FAREWELL = 200
-"""The most characters of a template's last words to pass on."""
+"""The most characters to log of the error with which a template ends."""
 
 
 class TemplateSource(WorkerSource, Observer):
-    """Forks workers from a template."""
+    """Let a template fork workers, and start the template when it is needed."""
 
     def __init__(self, function: Function, host: Host, journal: Journal, several: bool) -> None:
         """Prepare to start a template, which the first worker needs.
@@ -44,7 +44,7 @@ class TemplateSource(WorkerSource, Observer):
             function: What the workers serve.
             host: Takes charge of the template's process, and waits for pipes and for the control socket.
             journal: The init's log.
-            several: Whether several workers may be there at a time.
+            several: Whether several workers may exist at a time.
 
         Raises:
             LocalProtocolError: As worker_hello.
@@ -52,11 +52,11 @@ class TemplateSource(WorkerSource, Observer):
         super().__init__(function, host, several=several)
         self._journal = journal
         self._socket: TemplateSocket | None = None
-        self._is_forbidden = False  # there can be no template on this system
+        self._is_forbidden = False  # whether this system allows no template
         self._last_ticket = 0
-        self._expected: dict[int, tuple[Observer, Child]] = {}  # by ticket, until it is a child of the init
-        self._new_children: list[tuple[Observer, Child]] = []  # as the template says
-        self._is_heard = False  # what it reports counts
+        self._expected: dict[int, tuple[Observer, Child]] = {}  # workers by ticket, until they are children of the init
+        self._new_children: list[tuple[Observer, Child]] = []  # children of the init, if the template's report is true
+        self._is_heard = False  # whether the template's reports count
 
     @property
     def pid(self) -> int:
@@ -66,7 +66,7 @@ class TemplateSource(WorkerSource, Observer):
     # Workers
 
     def start(self, observer: Observer) -> Link:
-        """Have a worker forked, as WorkerSource.start. Its pid becomes known with the template's report."""
+        """Ask the template for a worker, as WorkerSource.start says. The template's report will give its pid."""
         if self._socket is None and not self._is_forbidden:
             self._start_template()
         socket = self._socket
@@ -78,7 +78,7 @@ class TemplateSource(WorkerSource, Observer):
         return link
 
     def hear_reports(self) -> None:
-        """Learn the pids of the workers that were forked by now."""
+        """Read the template's reports, with the pids of the workers that it has forked."""
         if self._socket is None or self.link is None or not self._is_heard:
             return
         try:
@@ -86,7 +86,7 @@ class TemplateSource(WorkerSource, Observer):
         except ProtocolError as error:
             self.violated(str(error))
             return
-        if self._socket.ended:  # no worker will be reported any more
+        if self._socket.ended:  # the template will report no more workers
             self._stop_hearing()
             if not procfs.is_ending(self.pid):
                 why = "the template closed its control socket; does the function close all descriptors?"
@@ -97,7 +97,7 @@ class TemplateSource(WorkerSource, Observer):
             if report.ours or not report.pid:
                 del self._expected[report.ticket]
             if child.pipes.closed:
-                continue  # the lane has given it up meanwhile, and its process is killed
+                continue  # the lane has given the worker up meanwhile, and the worker's process is killed
             if report.ours:
                 self._new_children.append((observer, child))
                 child.limit()
@@ -107,9 +107,9 @@ class TemplateSource(WorkerSource, Observer):
                 observer.lost(WorkerEnd(start_error=OSError(report.errno, os.strerror(report.errno))))
 
     def check_new_children(self) -> None:
-        """Give up workers that are not children of the init, although the template says so.
+        """Give up workers that the template has reported as children of the init, but that are none.
 
-        Call it after the deaths of all collected children were handled.
+        Call this after the deaths of all collected children were handled.
         """
         children, self._new_children = self._new_children, []
         for observer, child in children:
@@ -125,7 +125,7 @@ class TemplateSource(WorkerSource, Observer):
     # The template's life
 
     def _start_template(self) -> None:
-        """Start a template. If the system forbids that, have workers started by exec from now on."""
+        """Start a template. If the system forbids that, start workers by exec from now on."""
         hello = {**self._hello, "template": {"control_fd": CONTROL_FD}}
         try:
             self.link = self._connect(self, self._open_socket, hello, but=PER_PROCESS, for_template=True)
@@ -144,12 +144,12 @@ class TemplateSource(WorkerSource, Observer):
         return socket.pipes
 
     def handle(self, ready: Mapping[int, int]) -> None:
-        """Deal with reports of the template."""
+        """Handle new reports of the template."""
         self.hear_reports()
         self.check_new_children()
 
     def bury(self, death: Death) -> None:
-        """Let go of the template, which is dead and collected. Its workers live on; no further one will be forked."""
+        """Record the death of the template, which is collected. Its workers live on; it will fork no more."""
         link = self.link
         assert link is not None, "only a template that is there can die"
         link.child.bury(death)
@@ -164,7 +164,7 @@ class TemplateSource(WorkerSource, Observer):
             observer.lost(link.child.end)
 
     def lose(self) -> None:
-        """Let go of a template that was killed and does not end."""
+        """Give up a template that was killed and does not end."""
         self._journal.tell(f"pipe-init: the template (pid {self.pid}) was killed and does not end; going on without it")
         self._let_go()
 
@@ -181,10 +181,10 @@ class TemplateSource(WorkerSource, Observer):
         self._is_heard = False
         self._host.poller.forget(self)
 
-    # What the template says
+    # What the template sends
 
     def raw_lines(self, data: bytes) -> None:
-        """Pass lines on to the log."""
+        """Pass lines that came without frames on to the log."""
         self._journal.raw(data, 0, JOURNAL_SOURCE)
 
     def lines(self, frame: Frame) -> None:
@@ -193,14 +193,14 @@ class TemplateSource(WorkerSource, Observer):
         self._journal.from_function(frame.payload, metadata["stream"], metadata.get("continues", False), 0)
 
     def dumped(self) -> None:
-        """Tell the workers that it has not forked yet where it hangs."""
+        """Copy the template's stacks to the workers that it has not forked yet, to show where it hangs."""
         assert self.link is not None
         for observer, child in self._not_forked():
             child.end.dump[:] = self.link.child.end.dump
             observer.dumped()
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
-        """Tell why it ends; or why it has not loaded the function, which is why there will be no worker."""
+        """Log why the template ends. If it could not load the function, report that for the waiting workers instead."""
         assert self.link is not None
         child = self.link.child
         if child.is_ready:
@@ -211,7 +211,7 @@ class TemplateSource(WorkerSource, Observer):
             observer.last_word(metadata)
 
     def violated(self, why: str) -> None:
-        """Kill it: nothing that it says or reports counts any more."""
+        """Kill the template, and ignore everything that it sends from now on."""
         assert self.link is not None
         self.link.child.end.violation = why
         self._journal.tell(f"pipe-init: the template (pid {self.pid}) broke the protocol and is replaced: {why}")

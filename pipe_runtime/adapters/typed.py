@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     Convert = Callable[[Any], object]
 
 PROBLEMS_SHOWN = 3
-"""Problems of one event in an error's text. More are counted."""
+"""The most problems of one event to show in an error's text. The text gives the number of the others."""
 
 TEXT_SHOWN = 60
-"""Characters of a value in an error's text."""
+"""The most characters of a value to show in an error's text."""
 
 _PROBLEM_SHOWN = 512  # bytes of one problem, path included
 _FILES = (io.IOBase, io.RawIOBase, io.BufferedIOBase, io.BufferedReader)
@@ -38,11 +38,11 @@ def wants_stream(annotation: object, scope: dict[str, Any]) -> str:
 
     Args:
         annotation: The annotation of the parameter that takes the event.
-        scope: The globals in which its names mean something.
+        scope: The globals in which to look up the annotation's names.
 
     Returns:
-        "file" (it reads), "iterator", "async" (it iterates asynchronously, or reads an asyncio.StreamReader), or "" if
-        it takes the whole event.
+        "file" (it calls `read`), "iterator" (it iterates), "async" (it iterates asynchronously, or reads an
+        asyncio.StreamReader), or "" (it takes the whole event).
     """
     try:
         return _stream(_evaluated(annotation, scope))
@@ -70,15 +70,15 @@ def _stream(annotation: Any) -> str:
 
 
 def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
-    """Return what makes an object of the annotated type from a decoded event; None if the event is passed as it is.
+    """Return a function that converts a decoded event to the annotated type; None if the event needs no conversion.
 
-    A dataclass, a pydantic model, a msgspec Struct and a CloudEvent ask for a conversion, by themselves or inside list,
-    Optional and the like. Any other annotation asks for nothing: many name a type that the event does not have. An
-    annotation that cannot be evaluated asks for nothing, too.
+    An event needs a conversion if its annotation is a dataclass, a pydantic model, a msgspec Struct or a CloudEvent, or
+    has one inside list, Optional and the like. With any other annotation the event is passed as it is, because many
+    annotations name a type that the event does not have. The same applies if the annotation cannot be evaluated.
 
     Args:
         annotation: The annotation of the parameter that takes the event.
-        scope: The globals in which its names mean something.
+        scope: The globals in which to look up the annotation's names.
 
     Returns:
         A function that raises Fault Runtime.UnmarshalError for an event that does not fit. Other exceptions of the
@@ -86,7 +86,7 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
 
     Raises:
         Fault: Runtime.ImportModuleError, if the conversion needs a library and the environment has none.
-        Exception: What the library raises for an annotation that it does not support.
+        Exception: The library does not support the annotation. This is the library's own exception.
     """
     try:
         resolved = _evaluated(annotation, scope)
@@ -102,7 +102,7 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
         return _reporting(make, (ValueError, TypeError), lambda error: [f"event: {error}"])
 
     def probe(event: object) -> None:
-        """Carry the annotation: get_type_hints() evaluates it to its depth, and nothing else of the handler."""
+        """Have only this annotation, so that get_type_hints() evaluates all of it, and no other of the handler."""
 
     probe.__annotations__ = {"event": annotation}
     wanted = late.typing.get_type_hints(probe, scope, include_extras=True)["event"]
@@ -119,7 +119,7 @@ def _evaluated(annotation: Any, scope: dict[str, Any]) -> Any:
 
 
 def _structures(annotation: Any, scope: dict[str, Any], seen: set[int]) -> Iterator[str]:
-    """Yield the kind of each class in the annotation whose objects an event has to be made into."""
+    """Yield the kind of each class in the annotation to which an event has to be converted."""
     annotation = _evaluated(annotation, scope)
     if id(annotation) in seen:  # an alias may contain itself
         return
@@ -139,7 +139,7 @@ def _structures(annotation: Any, scope: dict[str, Any], seen: set[int]) -> Itera
 
 
 def _structure(annotation: Any) -> str:
-    """Return the kind of a class; "" for a class whose objects no event is made into."""
+    """Return the kind of a class; "" if no event is converted to that class."""
     if not isinstance(annotation, type):
         return ""
     for base in getattr(annotation, "__mro__", ()):
@@ -154,7 +154,7 @@ def _structure(annotation: Any) -> str:
 
 
 def _of_library(wanted: Any, own_event: Any, libraries: Iterable[Callable[[Any, Any], Convert]]) -> Convert:
-    """Return the converter of the first library that the function's environment has."""
+    """Return the converter that the first library in the function's environment makes."""
     missing: list[ImportError] = []
     for library in libraries:
         try:
@@ -169,7 +169,7 @@ def _of_library(wanted: Any, own_event: Any, libraries: Iterable[Callable[[Any, 
 def _pydantic(wanted: Any, own_event: Any) -> Convert:
     from pydantic import TypeAdapter, ValidationError
 
-    # The attribute of a validator that lacks a type raises, before the first event.
+    # If the validator lacks a type, this look-up of its attribute raises, and so before the first event.
     return _reporting(TypeAdapter(wanted).validator.validate_python, (ValidationError,), _problems_of_pydantic)
 
 
@@ -179,7 +179,7 @@ def _msgspec(wanted: Any, own_event: Any) -> Convert:
     def own_type(kind: Any, value: object) -> object:
         if isinstance(kind, type) and issubclass(kind, own_event):
             return kind.from_json(value)  # type: ignore[attr-defined]
-        return value  # of any other class it has to be an instance, which msgspec checks
+        return value  # msgspec itself checks that it is an instance of the class
 
     msgspec.json.Decoder(wanted)  # raises for a type that is not supported
 
@@ -190,7 +190,7 @@ def _msgspec(wanted: Any, own_event: Any) -> Convert:
 
 
 def _reporting(make: Convert, errors: tuple[type[Exception], ...], problems: Callable[[Any], list[str]]) -> Convert:
-    """Return `make`, except that its `errors` become Faults that say what does not fit."""
+    """Return a function that does the same as `make`, but turns its `errors` into Faults that say what does not fit."""
 
     def convert(event: object) -> object:
         try:
@@ -221,7 +221,7 @@ def _problems_of_pydantic(error: Any) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """Return a value as it appears in an error's text: a short one itself, of any other its type."""
+    """Return a value as an error's text shows it: str and bytes cut to TEXT_SHOWN, numbers in full, others by type."""
     kind = type(value)
     if kind in (str, bytes):
         text = repr(value[:TEXT_SHOWN])  # type: ignore[index]

@@ -1,6 +1,6 @@
 """Give a function what its platform adds to each request: Lambda's trace variable, Function Compute's HTTP headers.
 
-It is loaded by the first request that needs one of them. It knows neither frames nor bridges.
+The first request that needs one of them loads this module. It knows neither frames nor bridges.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LENGTHS = (2, 32, 16, 2)
 
 
 def set_trace(trace: str | None) -> bool:
-    """Set the trace variable for a request, or remove that of the request before.
+    """Set the trace variable for a request. If it has no trace, remove the variable of the previous request.
 
     Args:
         trace: A traceparent, or None. Any other text counts as None.
@@ -77,5 +77,5 @@ def fc_headers(context: Context, hooks: Mapping[str, str]) -> list[tuple[str, st
         "x-fc-retry-count": str(context.retry_count),
         "x-fc-control-path": "/http-invoke",
     }
-    # A header's characters are its bytes.
+    # In this list each character of a value stands for one byte of the header.
     return [(name, value.encode().decode("latin-1")) for name, value in headers.items() if value]

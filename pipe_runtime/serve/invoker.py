@@ -1,7 +1,7 @@
-"""Call a function that is more than a plain one: its hooks, its adapter, and which engine it needs.
+"""Call a function that needs more than a plain call: hooks, an adapter, or an engine for several requests at once.
 
-Loaded only for an engine, an HTTP application, a typed or streamed event, an iterator as a result, or a hook. This
-module must not know frames, nor in which thread or task a request is served.
+The runtime loads this module only for an engine, an HTTP application, a typed or streamed event, a result that is an
+iterator, or a hook. It must not know frames, or which thread or task serves a request.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SNAPSHOT_TYPE = "snap-start"
 
 
 class Invoker:
-    """Calls the function for a request, and its hooks.
+    """Call the function for a request, and call its hooks.
 
     Attributes:
         type: "event", "wsgi" or "asgi".
         engine: The module that serves several requests at once, "tasks" or "threads"; "" if the loop serves them.
-        run: Awaits a value. An engine with an event loop puts its own way here.
+        run: Awaits a value. An engine with an event loop replaces it.
         lifespan: That of an ASGI application; None for any other function.
-        state: What an ASGI application's startup left for its requests.
+        state: The state that an ASGI application's startup has made for its requests.
     """
 
     def __init__(self, function: Function, process: Process) -> None:
@@ -64,12 +64,12 @@ class Invoker:
             self._adapter, self._async_adapter = event_function.serve, event_function.serve_async
 
     def initialize(self) -> None:
-        """Run the initializer and the snapshot hooks. Raises what they raise."""
+        """Run the initializer and the snapshot hooks. An exception of theirs passes through."""
         self.run_hook("initialize")
         snapshot(self.run)
 
     def run_hook(self, phase: str) -> None:
-        """Run the hook for a phase, if there is one. Raises what it raises."""
+        """Run the hook for a phase, if there is one. An exception of the hook passes through."""
         hook = self._hooks.get(phase)
         if hook is not None:
             log, id = self._process.log, self._function.configuration.init_request_id
@@ -82,7 +82,7 @@ class Invoker:
                 log.leave(token)
 
     def serve(self, exchange: Exchange) -> None:
-        """Call the function for one request, which has its answer afterwards. Raises what the function raises."""
+        """Call the function for one request, and answer it. An exception of the function passes through."""
         self._give_context(exchange)
         if "phase" not in exchange.request:
             self._adapter(exchange)
@@ -98,10 +98,10 @@ class Invoker:
             await work
 
     def report_unheard(self, exchange: Exchange, error: BaseException) -> None:
-        """Log what the function raised while it was tidying up after a cancellation.
+        """Log an exception that the function raised in its clean-up after a cancellation.
 
-        The init has answered the request already and ignores the outcome. The exceptions that tell the function of the
-        cancellation are not logged.
+        The init has already answered the request, and ignores the outcome. Do not log the exceptions that told the
+        function of the cancellation.
         """
         if exchange.cancelled and not isinstance(error, CallerGone) and type(error).__name__ != "CancelledError":
             tag = Tag(exchange.id, exchange.request["request_id"])
@@ -150,9 +150,9 @@ def _engine(function: Function, type: str) -> str:
 
 
 def _hook(name: str, code_dir: str) -> Callable[[Context], Awaitable[Any] | None]:
-    """Return a hook. It takes a context, and returns what must be awaited for the rest of it, if anything.
+    """Return a callable that takes a context and runs the hook. If the hook is asynchronous, it returns an awaitable.
 
-    The function's own hook takes the context, (event, context) with an empty event, or nothing.
+    The function's own hook takes the context, or (event, context) with None as the event, or nothing.
     """
     call = handler.find(name, code_dir)
     parameters = handler.positional(call)
@@ -166,9 +166,10 @@ def _hook(name: str, code_dir: str) -> Callable[[Context], Awaitable[Any] | None
 
 
 def snapshot(run: Callable[[Any], Any]) -> None:
-    """Run what the function registered with snapshot_restore_py, if the environment asks for that.
+    """Run the hooks that the function registered with snapshot_restore_py, if the environment asks for that.
 
-    The functions for before a snapshot run first, in reverse order of registration; then those for after a restore.
+    First run the hooks that belong before a snapshot, in reverse order of registration. Then run the hooks that belong
+    after a restore.
     """
     registry: Any = sys.modules.get("snapshot_restore_py")
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != SNAPSHOT_TYPE or registry is None:
