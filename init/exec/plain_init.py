@@ -206,17 +206,12 @@ class PlainInit:
 
     def _send(self, came: int, number: int, group: bool) -> None:
         self._tell(f"{signal_name(came)}: sends {signal_name(number)} to {'the group of ' * group}{self._child}")
-        if number == signal.SIGCONT:
-            self._bring_to_front()
+        if number == signal.SIGCONT and self._terminal is not None and self._terminal.is_ours():
+            self._terminal.hand_to(self._child)  # a shell has put this process into the foreground
         sent = (killing.signal_group if group else killing.signal_child)(self._child, number)
         if not sent and not self._refused:
             self._refused = True
             program.say(f"cannot send {signal_name(number)} to pid {self._child}: it is another user's")
-
-    def _bring_to_front(self) -> None:
-        """Put the program into the terminal's foreground if a shell has put this process there."""
-        if self._terminal is not None and self._terminal.is_ours():
-            self._terminal.hand_to(self._child)
 
     def _stop_as_terminals_do(self, number: int, target: int, wakes: bool = True) -> None:
         """Stop by a terminal's signal, as the kernel does it: only if a shell is left that can continue this process.
@@ -248,7 +243,8 @@ class PlainInit:
                 continue
             self._tell(f"pid {death.pid} ended: {death.description}")
             self.status = death.status
-            self._take_terminal_back()
+            if self._terminal is not None and self._terminal.group() == self._child:
+                self._terminal.hand_to(os.getpgrp())  # a script that started us goes on there
             if not self._options.leave:
                 self._leftovers.ask_everybody()
 
@@ -266,11 +262,6 @@ class PlainInit:
             woken = signal.SIGCONT in signal.sigpending()
             if self._terminal is not None and seen.si_status in JOB_CONTROL and not woken:
                 self._stop_as_terminals_do(seen.si_status, 0)
-
-    def _take_terminal_back(self) -> None:
-        """Put our own group back into the terminal's foreground, so that a script that started us goes on there."""
-        if self._terminal is not None and self._terminal.group() == self._child:
-            self._terminal.hand_to(os.getpgrp())
 
     def _tell(self, text: str) -> None:
         if self._options.verbose:

@@ -22,7 +22,6 @@ from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
 from .grouped import Count, Decorated, Line, Megabytes, Number, Seconds, option
 
 LAMBDA, FC, NONE = "lambda", "fc", "none"
-PLATFORMS = (LAMBDA, FC, NONE)
 
 PLATFORM_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     LAMBDA: {"log_style": "lambda", "error_style": "lambda"},
@@ -118,7 +117,7 @@ class RunOptions:
         "The platform whose variables the function gets: lambda, fc or none. If given, it also chooses the platform's "
         "event form (fc: bytes), log style and error style. Default: lambda's variables.",
         metavar="NAME",
-        type=click.Choice(PLATFORMS),
+        type=click.Choice(tuple(PLATFORM_DEFAULTS)),
         is_eager=True,
     )
     name: str | None = _function("The function's name. Default: function.", metavar="NAME")
