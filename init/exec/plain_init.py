@@ -1,10 +1,11 @@
-"""Run a program: forward signals to it, collect orphans, end what it leaves, and exit with its code.
+"""Run a program: forward signals to it, collect orphans, end the processes that it leaves, and exit with its code.
 
-All signals are blocked from the first line on, and sigwaitinfo(2) takes them one by one. So there are no handlers, no
-race between a look and a sleep, and no wake-up while the program runs and nothing happens. After the program
-has ended, the init also looks every 50 ms for processes that it must end: the kernel sends no signal for a grandchild.
+The init blocks all signals from the start, and takes them one by one with sigwaitinfo(2). So it needs no handlers, has
+no race between a check and a sleep, and does not wake up while nothing happens. After the program has ended, the init
+also looks every 50 ms for processes that it must end, because the kernel sends no signal when a grandchild dies.
 
-This file acts; forwarding.py decides which signal goes where. It knows neither the command line nor the protocol.
+forwarding.py decides where each signal goes, and this file sends it. This file knows neither the command line nor the
+protocol.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ from .signal_names import signal_name
 from .tty import Terminal
 
 GRACE = 2.0
-"""Seconds between TERM and KILL for what the program leaves behind."""
+"""Seconds between TERM and KILL for the processes that the program leaves behind."""
 
 KILL_SECONDS = 1.0
 """Seconds to wait for killed processes to end. One may be stuck in the kernel, or belong to another user."""
 
 LONGEST_SWEEP = 10.0
-"""Seconds for killing processes that fork on and on."""
+"""Seconds after which the init stops killing, even if processes keep forking."""
 
 LOOK_SECONDS = 0.05
-"""Seconds between looks, at the end only, for processes that are not our children: no signal tells of their death."""
+"""Seconds between searches, after the program's end, for processes whose death causes no signal: not our children."""
 
 ROUND = 256
-"""Signals to take before dead children are collected."""
+"""The most signals to take before the init collects dead children."""
 
 _ROOM = 4
-"""The init leaves one part in this many of the signals that its user may have queued (RLIMIT_SIGPENDING) unused."""
+"""If this is n, the init leaves one nth of its user's limit of queued signals (RLIMIT_SIGPENDING) unused."""
 
 _SI_KERNEL = 0x80
-"""The si_code in siginfo_t of a signal from the kernel, such as the one that a terminal sends for a key."""
+"""The si_code in siginfo_t of a signal that comes from the kernel, for example because of a key in a terminal."""
 
 
 class Options(NamedTuple):
@@ -55,8 +56,8 @@ class Options(NamedTuple):
         command: The program and its arguments.
         group: Forward signals to the program's whole process group.
         subreaper: End all descendants of the program, not only its process group.
-        verbose: Say on stderr what is done.
-        rewrites: {the signal that comes: the signal to send instead, 0 for none}.
+        verbose: Tell on stderr what the init does.
+        rewrites: {the signal that the init receives: the signal to forward instead, 0 for none}.
         session: Give the program a session of its own.
         parent_death: The signal that pipe-init gets when its parent dies, 0 for none.
         grace: Seconds between TERM and KILL for processes that the program leaves.
@@ -75,7 +76,7 @@ class Options(NamedTuple):
 
 
 def run(options: Options, inherited: Inherited) -> int:
-    """Run the program to its end, end what it leaves, and return the exit code. All signals stay blocked."""
+    """Run the program, end the processes that it leaves, and return the exit code. All signals stay blocked."""
     try:
         init = PlainInit(options, inherited)
     except OSError as error:
@@ -91,7 +92,8 @@ def run(options: Options, inherited: Inherited) -> int:
 class PlainInit:
     """One program and its descendants.
 
-    The program runs while `status` is None. After that the init ends what it has left, until a signal hurries it.
+    The program runs while `status` is None. After that the init ends the processes that it has left. A signal of
+    HURRYING skips their grace time.
 
     Args:
         options: What to run, and how.
@@ -108,10 +110,10 @@ class PlainInit:
         self.status: int | None = None
         self._options = options
         self._is_pid_1 = os.getpid() == 1
-        self._more_died = False  # more children than one round collects
+        self._more_died = False  # whether more children have died than one round collects
         self._hurried = False
-        self._refused = False  # the program may not be signalled, and that was said
-        self._dead = 0  # children that were collected
+        self._refused = False  # whether the init has reported that it may not signal the program
+        self._dead = 0  # how many children the init has collected
         if options.parent_death and not signals.ask_for_parents_death(options.parent_death, inherited.parent):
             program.say("this system sends no signal when a parent dies; --pdeathsig has no effect")
         has_all_orphans = self._claim_orphans()
@@ -133,8 +135,8 @@ class PlainInit:
         """Wait for signals, and act on each.
 
         Args:
-            seconds: How long to wait for the first one; None to wait until one comes. A limit is only given after the
-                program has ended.
+            seconds: How long to wait for the first one; None to wait until one comes. While the program runs it is
+                None.
         """
         came = next_signal(0 if self._more_died else seconds)
         deaths = self._more_died
@@ -145,15 +147,15 @@ class PlainInit:
                 deaths = True
             else:
                 self._forward(came.si_signo, by_kernel=came.si_code == _SI_KERNEL)
-            # The loop acts on what is taken here in its next turn, so the last turn takes nothing.
+            # The next turn of the loop handles the signal that this line takes. So the last turn takes none.
             came = signal.sigtimedwait(FORWARDABLE, 0) if left else None
-        # The kernel delivers the lowest number first. SIGCHLD is handled separately: so a flood of other signals does
-        # not delay it, and orphans that die all the time do not delay the others.
+        # The kernel delivers the lowest number first. The init handles SIGCHLD separately. So a flood of other signals
+        # does not delay SIGCHLD, and orphans that die all the time do not delay other signals.
         if deaths or signal.sigtimedwait({signal.SIGCHLD}, 0) is not None:
             self._collect()
 
     def end_rest(self) -> None:
-        """End what the program left: SIGTERM, the grace time, SIGKILL. A signal of HURRYING skips the wait."""
+        """End the processes that the program left: SIGTERM, a wait, SIGKILL. A signal of HURRYING skips the wait."""
         deadline = time.monotonic() + self._options.grace
         while self._leftovers.exist and not self._hurried and (left := deadline - time.monotonic()) > 0:
             self._leftovers.ask_new_orphans()
@@ -166,13 +168,13 @@ class PlainInit:
         while self._leftovers.exist and (left := deadline - time.monotonic()) > 0:
             self._leftovers.kill()
             self.wait(min(left, LOOK_SECONDS))
-            if self._dead != dead:  # the next round may find children of those that died
+            if self._dead != dead:  # the next round may find children of the processes that have died
                 deadline, dead = min(time.monotonic() + KILL_SECONDS, last), self._dead
         if self._leftovers.exist:
             program.say("killed processes are still there: another user's, stuck in the kernel, or forking on and on")
 
     def _claim_orphans(self) -> bool:
-        """Adopt orphans. Return whether the init ends them at the end even if they have left the program's group."""
+        """Adopt orphans. Return whether the init later ends even those that have left the program's group."""
         if self._is_pid_1:
             return True
         wanted = self._options.subreaper
@@ -181,7 +183,7 @@ class PlainInit:
             (program.say if wanted else self._tell)(text)
             return False
         if wanted and reaper.has_children():
-            # The program that executed pipe-init has left them. They could not be told from orphans later.
+            # The program that executed pipe-init has left these children. Later they would look like orphans.
             program.say("there were children before: at the end only the program's own process group is ended")
             return False
         return wanted
@@ -197,7 +199,8 @@ class PlainInit:
             self._send(came, number, group)
         else:
             self._tell(f"{signal_name(came)} is not passed on")
-        # A CONT that has come since is to wake both. Stopping would make the kernel drop it.
+        # A CONT that has come since then must wake the program and the init. If the init stopped now, the kernel would
+        # drop that CONT.
         if stop and signal.SIGCONT not in signal.sigpending():
             if by_kernel and came in JOB_CONTROL:
                 self._stop_as_terminals_do(came, os.getpid(), wakes=number in STOPPING)
@@ -214,15 +217,15 @@ class PlainInit:
             program.say(f"cannot send {signal_name(number)} to pid {self._child}: it is another user's")
 
     def _stop_as_terminals_do(self, number: int, target: int, wakes: bool = True) -> None:
-        """Stop by a terminal's signal, as the kernel does it: only if a shell is left that can continue this process.
+        """Stop because of a terminal's signal. As in the kernel, do it only if a shell can continue this process.
 
         Args:
             number: The signal, one of JOB_CONTROL.
-            target: As for kill(2). 0 is our whole process group, as when a key is pressed.
+            target: As for kill(2). 0 is our whole process group, to which a key in the terminal sends the signal.
             wakes: Whether to continue the program if this process cannot stop, as PID 1 or in an orphaned group.
         """
         os.kill(target, number)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # here we stop
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # this process stops here
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         if wakes and number == signal.SIGTSTP and signal.SIGCONT not in signal.sigpending():
             self._tell("cannot stop here, so the program goes on")
@@ -256,7 +259,7 @@ class PlainInit:
                 return  # the program has asked to be traced: reaper.reap continues it
             seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG)
         except ChildProcessError:
-            return  # it is dead by now
+            return  # the program is dead by now
         if seen is not None and seen.si_status in STOPPING:
             self._tell(f"pid {self._child} was stopped by {signal_name(seen.si_status)}")
             woken = signal.SIGCONT in signal.sigpending()
@@ -271,8 +274,8 @@ class PlainInit:
 def next_signal(seconds: float | None) -> signal.struct_siginfo | None:
     """Take the next signal. Return None if none came in time.
 
-    An alarm ends the wait, and not the limit of sigtimedwait(2): if the process is stopped, and continued after
-    that limit, CPython returns a siginfo that was never filled in.
+    An alarm ends the wait. The timeout of sigtimedwait(2) cannot be used: if the process is stopped, and continued
+    after the timeout, CPython returns a siginfo that was never filled in.
     """
     everything = signal.valid_signals()
     if seconds is None:
@@ -290,8 +293,8 @@ def _leave_folder() -> int:
     """Go to the root folder, so that the file system in which pipe-init was started can be unmounted.
 
     Returns:
-        A descriptor of the folder in which the program starts. -1 if that folder cannot be opened, or could not be
-        entered again; then pipe-init is still in it.
+        A descriptor of the folder in which the program starts. -1 if pipe-init cannot open that folder, or could not
+        enter it again. In that case pipe-init has not left the folder.
     """
     try:
         folder = os.open(".", os.O_PATH)
@@ -303,10 +306,11 @@ def _leave_folder() -> int:
 
 
 def _leave_room() -> None:
-    """Lower our limit of queued signals, so that the kernel refuses signals to us before those to the program.
+    """Lower our limit of queued signals, so that the program can still get signals when the kernel refuses more for us.
 
-    The kernel compares the limit of the receiving process with the signals that are queued for all processes of the
-    user. So there is room for each real-time signal that we forward. Without room kill(2) would drop it silently.
+    The kernel compares the limit of the receiving process with the number of signals that are queued for all processes
+    of the user. So our lower limit leaves room for each real-time signal that we forward to the program. Without room,
+    kill(2) would drop it silently.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
     if soft > 0:

@@ -1,7 +1,7 @@
-"""Collect the signals of this process, and wake up what waits for them.
+"""Collect the signals of this process, and wake up the code that waits for them.
 
-Signal handlers are in place before the first fork, because PID 1 has no default actions. This module knows no
-processes.
+The program must install the signal handlers before its first fork, because PID 1 has no default actions. This module
+knows no processes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import NamedTuple
 from .prctl import SET_PDEATHSIG, prctl
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""The first of them asks for an orderly end, a second one for an end at once. A third one ends the process itself."""
+"""Signals that end the engine. The first asks for an orderly end, the second for an end at once. The third ends the
+process."""
 
 PATIENCE = 2
-"""How many of them the engine handles itself. It may be blocked in a write to a pipe that is not read."""
+"""How many of them the engine handles. A third signal must end the process, because the engine may be blocked in a
+write to a pipe that nobody reads."""
 
 
 class Inherited(NamedTuple):
@@ -34,27 +36,28 @@ class Inherited(NamedTuple):
 
 
 def block_all(before: Collection[int] | None = None) -> Inherited:
-    """Block every signal, to be taken with sigwaitinfo(2), and return what there was before.
+    """Block every signal, so that sigwaitinfo(2) can take it, and return what the process has inherited.
 
-    From here on no signal is lost, not even for PID 1. Blocked signals are queued even if they are ignored.
+    From here on no signal is lost, not even for PID 1. The kernel queues blocked signals, even if they are ignored.
 
     Args:
         before: The mask before all signals were blocked, if they are blocked already.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     mask: Collection[int] = blocked if before is None else before
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if a parent has set it to be ignored, the kernel would collect
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if SIGCHLD were ignored, the kernel would collect children
     return Inherited(set(mask), os.getppid())
 
 
 def ask_for_parents_death(number: int, parent: int) -> bool:
-    """Have the kernel send this process a signal when its parent dies. Return False if the kernel refuses.
+    """Ask the kernel to send this process a signal when its parent dies. Return False if the kernel refuses.
 
-    The kernel means the thread that started this process: if that ends before its process does, the signal comes then.
+    For the kernel, the parent is the thread that started this process. If that thread ends before its process, the
+    kernel sends the signal when the thread ends.
 
     Args:
         number: The signal.
-        parent: The parent's pid when this process started. If it has died since, the signal is sent now.
+        parent: The parent's pid when this process started. If the parent has died since then, send the signal now.
     """
     if not prctl(SET_PDEATHSIG, number):
         return False
@@ -64,12 +67,12 @@ def ask_for_parents_death(number: int, parent: int) -> bool:
 
 
 class Wakeup:
-    """End a wait from elsewhere, and ask the engine to end. Any thread may do so. No signal handler is installed.
+    """Interrupt the engine's wait, and ask the engine to end. Any thread may do so. This installs no signal handler.
 
     Attributes:
-        descriptor: Readable after `wake`, until `drain`.
-        endings: The signals that asked for an end, the oldest first. The first one asks for an orderly end, a second
-            one for an end at once.
+        descriptor: Readable from `wake` until `drain`.
+        endings: The signals that asked for an end, the oldest first. The first asks for an orderly end, the second for
+            an end at once.
     """
 
     def __init__(self) -> None:
@@ -84,11 +87,11 @@ class Wakeup:
         self.wake()
 
     def wake(self) -> None:
-        """Make the descriptor readable: something is left to be done."""
+        """Make the descriptor readable, which tells the engine that it has work to do."""
         try:
             os.write(self._writer, b"\0")
         except BlockingIOError:
-            return  # it is full, and so readable
+            return  # the pipe is full, so the descriptor is readable already
 
     def drain(self) -> None:
         """Make the descriptor unreadable until the next wake-up."""
@@ -105,13 +108,13 @@ class Wakeup:
 
 
 class Signals(Wakeup):
-    """A wake-up by the signals of this process, for a program of our own. SIGCHLD wakes too."""
+    """A Wakeup for a program of our own: the signals of this process, SIGCHLD among them, wake the engine."""
 
     def install(self) -> None:
         """Start to collect signals.
 
-        A signal that the parent has set to be ignored (SIGINT in a background job) stays ignored. A signal that the
-        parent has blocked is unblocked: without SIGCHLD no death would be seen.
+        A signal that the parent has set to be ignored (SIGINT in a background job) stays ignored. Unblock signals that
+        the parent has blocked, because without SIGCHLD the engine would not see a death.
         """
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, self._note)

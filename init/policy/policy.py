@@ -18,19 +18,19 @@ UNUSED_BACKOFF_LIMIT = 1.0
 
 
 class Policy(Ladder):
-    """Decide for one worker after the other, each of which runs up to `concurrency` requests at a time.
+    """Decide for a worker, and for each worker that replaces it. Each runs up to `concurrency` requests at a time.
 
-    Each method that is told an event takes the time `now` and returns the actions to perform, in order. An event of a
-    worker is told only between its Start and its death. A request has exactly one end: an outcome that counts, or an
+    Each method for an event takes the time `now`, and returns the actions to perform, in order. Call the methods for a
+    worker's events only between its Start and its death. A request has exactly one end: an outcome that counts, or an
     Answer. It is sent to a second worker only if the first cannot have begun it.
 
-    If a worker dies, the requests that wait in its window go to the next worker, once, and are sent alone.
+    If a worker dies, the requests that wait in its window go to the next worker, one at a time, and only once.
 
     Attributes:
         concurrency: Requests that a worker runs at once, at most.
-        ended: Whether no worker is there and none will be started.
-        finishing: Whether no further request is taken.
-        failure: Why no worker can be had, once that is certain.
+        ended: Whether there is no worker, and none will be started.
+        finishing: Whether the policy takes no more requests.
+        failure: Why no worker can be started, once that is certain.
         cooperative: Whether the worker answers DUMP and hears CANCEL while requests run. Any other worker hears
             CANCEL only while it streams a result.
         limit: Requests that the worker may have at once, if its window has more. See `pace`.
@@ -47,17 +47,17 @@ class Policy(Ladder):
         self._grows = True
         self._requests = Requests(concurrency, (settings.window_requests, settings.window_bytes))
         self._was_ready = False
-        self._closed = False  # the worker's stream is at its end
-        self._retiring = False  # it is sent nothing more, and stops after what it has
-        self._fault: Cause | None = None  # why it is ended, if its start failed
-        self._force_at = NEVER  # an end was asked for: when the worker is sent SIGTERM
-        self._tell_at = NEVER  # before that, when one that hears of it is told to give up its requests
-        self._answer_at: float | None = None  # the stacks were asked for: when the late requests are answered
-        self._dump_ends = 0.0  # the latest time for that
-        self._signal_at: float | None = None  # of a cooperative worker: when it is asked by signal, too
-        self._cancel_ends = 0.0  # when the answered requests must have come to their end
+        self._closed = False  # whether the worker has closed its stream
+        self._retiring = False  # whether the worker gets no more requests, and stops after those that it has
+        self._fault: Cause | None = None  # why the worker's start failed, if it did
+        self._force_at = NEVER  # if an end was asked for: when to send SIGTERM to the worker
+        self._tell_at = NEVER  # before that: when to tell a worker that hears CANCEL to give up its requests
+        self._answer_at: float | None = None  # after asking for the stacks: when to answer the late requests
+        self._dump_ends = 0.0  # the latest time for that answer
+        self._signal_at: float | None = None  # for a cooperative worker: when to ask it by signal, too
+        self._cancel_ends = 0.0  # when the worker must have ended the requests that are already answered
         self._failed_starts = 0
-        self._postponed_at: float | None = None  # since when none can be started
+        self._postponed_at: float | None = None  # since when no worker can be started
         self._unused = 0  # workers in a row that ended before they were sent a request
 
     @property
@@ -87,7 +87,7 @@ class Policy(Ladder):
         """Take a request.
 
         Raises:
-            ValueError: No request is taken any more.
+            ValueError: The policy takes no more requests.
         """
         if self.finishing:
             raise ValueError("no request is taken any more")
@@ -120,10 +120,10 @@ class Policy(Ladder):
         return True
 
     def pace(self, limit: int, now: float, grows: bool = False) -> list[Action]:
-        """Set how many requests the worker may have at once. It keeps those that it was sent already.
+        """Set how many requests the worker may have at once. It keeps those that it has already.
 
         Args:
-            limit: The number. It may always have as many as it runs; 0: it is sent no more.
+            limit: The number. The worker may always have as many as it runs. With 0 it gets no new ones.
             now: The time.
             grows: Whether the number doubles with each outcome, up to the window.
         """
@@ -132,14 +132,14 @@ class Policy(Ladder):
         return self._go_on(now) if self._requests.waiting else []
 
     def finish(self, now: float) -> list[Action]:
-        """Take no more requests, and stop the worker once those that are there have their outcomes."""
+        """Take no more requests, and stop the worker after the present ones have their outcomes."""
         self.finishing = True
         return self._go_on(now)
 
     def interrupt(self, now: float) -> list[Action]:
-        """End because of a signal: answer what was not sent. All that was sent has the grace time, together.
+        """End because of a signal: answer the requests that were not sent. Those that were sent share the grace time.
 
-        A worker that hears CANCEL is told after half of that time, so that it can tidy up in the other half.
+        A worker that hears CANCEL gets it after half of that time, so that it can tidy up in the other half.
         """
         self.finishing = True
         if self._force_at == NEVER:
@@ -174,14 +174,14 @@ class Policy(Ladder):
         return actions if self.phase is Phase.NONE else [*actions, *self._break_off(Cause.STOPPED, now)]
 
     def retire(self, now: float) -> list[Action]:
-        """Replace the worker after what it has been sent."""
+        """Replace the worker after it has answered the requests that it has."""
         self._retiring = True
         return self._go_on(now)
 
     # What the worker does
 
     def hello(self, window_requests: int, window_bytes: int) -> None:
-        """Note how much the worker lets wait unanswered, as its HELLO says."""
+        """Take from the worker's HELLO how many requests, and bytes of requests, may wait in it."""
         settings = self.settings
         self._requests.window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
@@ -190,8 +190,8 @@ class Policy(Ladder):
 
         Args:
             now: The time.
-            requests: How many requests the worker runs at once, as it says. It gets no more than these and no more than
-                `concurrency`.
+            requests: How many requests the worker says that it runs at once. It gets no more than that, and no more
+                than `concurrency`.
             cooperative: As the attribute.
         """
         self.cooperative = cooperative
@@ -256,16 +256,16 @@ class Policy(Ladder):
         return actions
 
     def not_loaded(self, now: float) -> list[Action]:
-        """Handle the worker's last word that it cannot load the handler. To try again would not help."""
+        """Handle the worker's report that it cannot load the handler. Another worker would not help."""
         self.enter(Phase.STOPPING, now + self.settings.grace)
         return self._fail(Cause.NOT_LOADED)
 
     def violation(self, now: float) -> list[Action]:
-        """Handle a broken protocol: nothing counts that the worker says from here on, or may have begun before."""
+        """Handle a broken protocol: answer the requests that the worker has, and ignore it from now on."""
         return self._break_off(Cause.VIOLATION, now)
 
     def closed(self, now: float) -> list[Action]:
-        """Expect the worker's end, since it has closed its stream or reads no more."""
+        """Wait for the worker's end, because it has closed its stream or reads no more."""
         self._closed = True
         if self.phase is Phase.STARTING or self._is_serving():
             self.phase, self.deadline = Phase.STOPPING, now + self.settings.grace
@@ -274,7 +274,7 @@ class Policy(Ladder):
         return []
 
     def dumped(self, now: float) -> list[Action]:
-        """Note that a part of the stacks came. When no more comes for a while, they are complete."""
+        """Handle a part of the stacks. They are complete when no more parts come for a while."""
         if self._answer_at is not None:
             self._signal_at = None
             self._answer_at = min(self._dump_ends, now + self.settings.dump_quiet)
@@ -282,7 +282,7 @@ class Policy(Ladder):
         return []
 
     def died(self, now: float) -> list[Action]:
-        """Handle the worker's death, after everything that it had written was told."""
+        """Handle the worker's death. Call this after the methods for everything that it had written."""
         actions: list[Action] = [*self._requests.answer(self._requests.running.values(), Cause.DIED)]
         was_used = self.was_used
         self._let_go(moved=self._was_ready)
@@ -310,7 +310,7 @@ class Policy(Ladder):
         return [*actions, *self._go_on(now)]
 
     def exec_failed(self, now: float) -> list[Action]:
-        """Handle the death of a worker whose program could not be executed. To try again would not help."""
+        """Handle the death of a worker whose program could not be executed. Another worker would not help."""
         return [*self._fail(Cause.START_FAILED), *self.died(now)]
 
     def tick(self, now: float) -> list[Action]:
@@ -324,10 +324,10 @@ class Policy(Ladder):
             return self._give_up_start(now)
         return self._overdue(now) if self._is_serving() else self.climb(now)
 
-    # How it goes on
+    # The next step
 
     def _go_on(self, now: float) -> list[Action]:
-        """Start, feed or stop a worker, as the requests ask for it."""
+        """Start a worker, send it requests or stop it, whichever the requests need."""
         actions: list[Action] = []
         requests = self._requests
         if self.phase is Phase.NONE:
@@ -371,14 +371,14 @@ class Policy(Ladder):
         if self.phase is Phase.SERVING or self.phase is Phase.DRAINING:
             for ticket in begun:
                 self._due_by(min(ticket.ends, self._patience()))
-        # Any other worker is about to end and has no clock. What it answers until then counts.
+        # Any other worker is about to end, and has no time limit. Its answers count until then.
         return [] if self.phase is Phase.KILLED else [Begin(ticket.id) for ticket in begun]
 
     def _let_go(self, moved: bool) -> None:
         """Enter the phase without a worker. Requests that the worker had not begun wait again.
 
         Args:
-            moved: Whether they count as moved, because the worker was ready.
+            moved: Whether those requests count as moved, because the worker was ready.
         """
         self._requests.take_back(moved)
         self._gone = False
@@ -393,7 +393,7 @@ class Policy(Ladder):
         return []
 
     def _fail(self, cause: Cause) -> list[Action]:
-        """Answer everything, since no worker can be had."""
+        """Answer all requests with an error, because no worker can be started."""
         self.finishing = True
         self.failure = cause
         return [*self._requests.answer_sent(cause), *self._requests.answer_waiting(cause)]
@@ -404,17 +404,17 @@ class Policy(Ladder):
         return self.phase is Phase.SERVING or self.phase is Phase.DRAINING
 
     def _hears(self) -> bool:
-        """Return whether the worker hears a CANCEL for what it runs."""
+        """Return whether the worker can read a CANCEL while it runs a request."""
         running = self._requests.running.values()
         all_stream = len(running) > 0 and all(ticket.streams for ticket in running)
         return self._was_ready and (self.cooperative or all_stream)
 
     def _patience(self) -> float:
-        """Return when the worker's requests are given up because of an end; NEVER if no end was asked for."""
+        """Return when the policy gives up the worker's requests because of an end; NEVER if no end was asked for."""
         return NEVER if self._force_at == NEVER else self._tell_at if self._hears() else self._force_at
 
     def _due(self) -> float | None:
-        """Return when something is due about a worker that serves or drains; None if only an event counts."""
+        """Return when an action is due for a worker that serves or drains; None if only an event can cause one."""
         due = [ticket.ends for ticket in self._requests.running.values() if ticket.state is State.BEGUN]
         if due:
             due.append(self._patience())
@@ -425,11 +425,11 @@ class Policy(Ladder):
         return min(due, default=None)
 
     def _due_by(self, moment: float) -> None:
-        """Bring the deadline forward to this moment, if it is later or there is none."""
+        """Set the deadline to this moment, if the present deadline is later or there is none."""
         self.deadline = moment if self.deadline is None else min(self.deadline, moment)
 
     def _overdue(self, now: float) -> list[Action]:
-        """Act when the time is over: of requests, of the wait for their stacks, or of an end that was asked for."""
+        """Act when a time is over: that of requests, of the wait for their stacks, or of an end that was asked for."""
         if now >= self._tell_at and self._hears():
             return self._tell(now)
         requests, patience = self._requests, self._patience()
@@ -439,14 +439,14 @@ class Policy(Ladder):
                 ticket.cause = Cause.TIMED_OUT if ticket.ends <= patience else Cause.STOPPED
         actions: list[Action] = []
         if self._answer_at is None:
-            if not requests.late:  # those that were answered and cancelled ignore it
+            if not requests.late:  # the requests that were answered and cancelled ignore CANCEL
                 return self.terminate(now)
             actions += self._ask(now)
         elif self._signal_at is not None and now >= self._signal_at:
             self._signal_at = None
             actions.append(Dump())
         elif now >= self._answer_at:
-            # One that serves several at once reads while they run. To end it would end the neighbours, too.
+            # A worker that serves several requests at once reads while they run. Ending it would end them all.
             if not self._was_ready or not (requests.slots > 1 or self._hears()):
                 return self.terminate(now)
             answers = requests.answer(requests.late)
@@ -457,7 +457,7 @@ class Policy(Ladder):
         return actions
 
     def _give_up_start(self, now: float) -> list[Action]:
-        """Give up a worker that is not ready in time. The request that waits in it, if one does, gets the error."""
+        """Give up a worker that is not ready in time. If a request waits in it, answer the request with the error."""
         requests = self._requests
         self._fault = Cause.STOPPED if now >= self._force_at else Cause.START_TIMED_OUT
         for ticket in requests.begin(now):
@@ -478,15 +478,15 @@ class Policy(Ladder):
         return [Dump(by_signal=self._signal_at is None)]
 
     def _recover(self, now: float) -> None:
-        """Go on with a worker that was only slow: the last of its late requests has come to an end.
+        """Go on with a worker that was only slow, because the last of its late requests has come to an end.
 
-        One that serves several at once does not survive SIGTERM: it gives up all of them and ends.
+        A worker that serves several requests at once does not survive SIGTERM: it gives up all of them and ends.
         """
         if not self._was_ready or now >= self._force_at:
             return
         requests = self._requests
         if not requests.late:
-            self._answer_at = None  # no answer waits for the stacks any more
+            self._answer_at = None  # no answer waits for stacks now
         asked = self.phase is Phase.DRAINING or (self.phase is Phase.TERMINATING and requests.slots == 1)
         if asked and not self._closed and all(each.state is State.BEGUN for each in requests.running.values()):
             self.enter(Phase.SERVING)
@@ -500,13 +500,13 @@ class Policy(Ladder):
         return actions if self._gone else [*actions, Stop()]
 
     def _give_up_all(self) -> list[Action]:
-        """Answer all that the worker was sent, and cancel it: or it would begin the rest if it survives SIGTERM."""
+        """Answer and cancel the worker's requests. Otherwise, if it survives SIGTERM, it would begin more of them."""
         answers = self._requests.answer_sent(Cause.STOPPED)
         reads = self._was_ready and not self._gone and (self._is_serving() or self.phase is Phase.TERMINATING)
         return [*answers, *(Cancel(answer.id) for answer in answers if reads)]
 
     def _break_off(self, cause: Cause, now: float) -> list[Action]:
-        """Kill the worker and answer all that it was sent: it is not asked how far it has come."""
+        """Kill the worker and answer all its requests, without asking it for its stacks."""
         actions: list[Action] = [*self._requests.answer_sent(cause)]
         if self.phase is not Phase.KILLED:
             self._fault = self._fault or cause
@@ -518,6 +518,6 @@ class Policy(Ladder):
         return [*self._requests.answer(self._requests.late), *super().terminate(now)]
 
     def enter(self, phase: Phase, deadline: float | None = None) -> None:
-        """Go over to a phase in which the worker's stacks are not awaited."""
+        """Enter a phase, and stop waiting for the worker's stacks."""
         super().enter(phase, deadline)
         self._answer_at = None

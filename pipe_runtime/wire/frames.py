@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_HEAD = 64 * 1024
-"""Bytes in a head. nginx and Node.js limit a request's headers to 8-32 KiB and 16 KiB; stack traces need more."""
+"""Most bytes of a head. nginx and Node.js limit a request's headers to 8-32 KiB and 16 KiB; stack traces need more."""
 
 MAX_FRAME = 16 * 1024 * 1024
 """The largest frame length unless HELLO negotiated another one, in bytes."""
 
 LARGEST_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
-"""Bytes of a payload that fit into one frame with any head. A larger payload is streamed."""
+"""Bytes of a payload that fit into one frame with any head. The sender streams a larger payload."""
 
 MIN_HEAD = 4
 """The smallest head: an array of three, two small integers, an empty map."""
 
 MAX_DEPTH = 64
-"""Arrays and maps inside one another in a head, itself included; .NET's JSON reader has the same limit. A deeper head
-could be read, but neither printed nor turned into JSON on the usual stack."""
+"""How deep a head may nest arrays and maps, itself included. .NET's JSON reader has the same limit. Python can read a
+deeper head, but its stack may be too small to print the head or to turn it into JSON."""
 
 MAX_ITEMS = 1024
-"""Items in an array in a head. A reader makes room for the items when it sees their number. Without a limit, nested
-numbers without any items turn 5 KiB of head into 70 MiB of memory."""
+"""Most items of an array in a head. A reader allocates memory for the items when it sees their number. Without a limit,
+a head of 5 KiB with nested arrays that lack their items makes the reader allocate 70 MiB."""
 
 _LENGTHS = Struct(">II")
 _pack_lengths, _unpack_lengths = _LENGTHS.pack, _LENGTHS.unpack_from
@@ -51,10 +51,10 @@ _SHOWN = 32
 
 
 class Frame:
-    """One frame. Two frames are equal when all four parts are.
+    """One frame. Two frames are equal if all four parts are equal.
 
     Attributes:
-        kind: What the frame is for, an integer of messages.py.
+        kind: The frame's kind, one of the integers in messages.py.
         id: The request that it belongs to, 0 for the connection itself.
         metadata: A map with str keys. Values are nil, bool, int, float, str, bytes, and arrays and maps of these.
         payload: Bytes that only a handler, or its caller, can read.
@@ -82,7 +82,7 @@ class Frame:
 
 
 class FrameWriter:
-    """Makes frames. It holds a packer, so one writer belongs to one thread at a time.
+    """Encode frames. A writer has a packer, so only one thread at a time may use it.
 
     Attributes:
         max_frame: The largest frame length that the peer accepts, in bytes. It may change between frames.
@@ -96,7 +96,7 @@ class FrameWriter:
         """Return one frame as bytes.
 
         Raises:
-            LocalProtocolError: It cannot be packed, or is larger than the limits.
+            LocalProtocolError: msgpack cannot pack the head, or the frame is larger than the limits.
         """
         if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
             raise LocalProtocolError("a head whose kind and id are not unsigned integers")
@@ -114,16 +114,16 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames. It buffers at most one frame and what was fed after it.
+    """Cut a byte stream into frames. A reader buffers at most one frame and the bytes that were fed after it.
 
     Args:
-        check: Called with the kind and the metadata of each frame. It raises ProtocolError if they do not go together.
-            It returns whether each key is a str and each value a str or an int. Then unpacking cannot have hidden
-            anything except a duplicate key.
+        check: Called with the kind and the metadata of each frame. It raises ProtocolError if the metadata is not valid
+            for the kind. It returns whether each key is a str, and each value a str or an int. If so, unpacking can
+            have hidden no fault except a duplicate key.
 
     Attributes:
         max_frame: The largest frame length to accept, in bytes. It may change between frames.
-        buffered: How many bytes were fed and not yet returned as frames.
+        buffered: How many bytes were fed, but not yet returned as frames.
     """
 
     def __init__(self, check: Callable[[int, dict[str, Any]], bool] = lambda kind, metadata: False) -> None:
@@ -134,12 +134,12 @@ class FrameReader:
         self._pack = Packer().pack
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream, however they were split."""
+        """Take the next bytes of the stream. They may begin and end anywhere in a frame."""
         buffer, start = self._buffer, self._start
         self._start = 0
         self.buffered += len(data)
         if start == len(buffer):
-            self._buffer = data  # whole frames, the usual case: no copy
+            self._buffer = data  # the buffer is empty, as usual: keep the bytes without a copy
             return
         if isinstance(buffer, bytearray):
             del buffer[:start]  # a bytearray drops a prefix without moving the rest
@@ -154,11 +154,11 @@ class FrameReader:
             data: Bytes to feed first.
 
         Raises:
-            ProtocolError: The bytes cannot be, or become, a frame within the limits. It is raised as soon as the
-                lengths say so, before the rest arrives.
+            ProtocolError: The bytes are neither a frame within the limits nor its beginning. If the lengths are wrong,
+                it is raised before the rest of the frame arrives.
         """
         if data:
-            if not self.buffered:  # as `feed`, in the usual case
+            if not self.buffered:  # the usual case: do what `feed` does, without a call
                 self._buffer, self._start, self.buffered = data, 0, len(data)
             else:
                 self.feed(data)
@@ -178,7 +178,7 @@ class FrameReader:
             payload = buffer[head_end:end]
         else:
             head = bytes(buffer[start + 8 : head_end])
-            with memoryview(buffer) as view:  # one copy of a large payload, not two
+            with memoryview(buffer) as view:  # a large payload is copied once, not twice
                 payload = bytes(view[head_end:end])
         try:
             kind, id, metadata = unpackb(head, ext_hook=_no_extension, max_array_len=MAX_ITEMS)
@@ -195,7 +195,7 @@ class FrameReader:
             raise
         self.buffered = available - 4 - length
         if not self.buffered:
-            self._buffer, self._start = b"", 0  # a large frame's memory goes with the frame
+            self._buffer, self._start = b"", 0  # this frees the memory of a large frame
         else:
             self._start = end
         return Frame(kind, id, metadata, payload)
@@ -204,14 +204,14 @@ class FrameReader:
         """Refuse a head with a fault that unpacking does not show.
 
         Raises:
-            ProtocolError: There is a key twice, a key that is no string, or an extension type.
+            ProtocolError: The head has a duplicate key, a key that is not a string, or an extension type.
         """
         try:
             is_odd = 0xFF in head or 0xC4 in head or (len(head) > 255 and _long_binary(head))
             is_odd = is_odd or self._pack(parts) != head
-        except Exception:  # msgpack again; a head that cannot be packed is not valid
+        except Exception:  # msgpack raises many types; a head that it cannot pack again is not valid
             is_odd = True
-        if is_odd:  # not msgpack's shortest form, or a byte that may be a timestamp's or a binary key's
+        if is_odd:  # the head is not in msgpack's shortest form, or may have a timestamp or a binary key
             _unpack(head, list_hook=_plain_list, object_pairs_hook=_plain_map)
 
     def _check_lengths(self, length: int, head_length: int) -> None:
@@ -231,7 +231,7 @@ def _unpack(data: bytes, **hooks: Any) -> Any:
     """Return a msgpack value.
 
     Raises:
-        ProtocolError: The bytes are not one, or it is not within the limits.
+        ProtocolError: The bytes are not one msgpack value, or the value is not within the limits.
     """
     try:
         return unpackb(data, ext_hook=_no_extension, max_array_len=MAX_ITEMS, **hooks)
@@ -242,7 +242,7 @@ def _unpack(data: bytes, **hooks: Any) -> Any:
 
 
 def _fault_of(data: bytes) -> ProtocolError:
-    """Return what is wrong with a head that is not an array of two unsigned integers and a map."""
+    """Return the error for a head that is not an array of two unsigned integers and a map."""
     try:
         head = _unpack(data)
     except ProtocolError as error:
@@ -256,9 +256,9 @@ def _fault_of(data: bytes) -> ProtocolError:
 
 
 def _entries(data: bytes) -> int:
-    """Return how many entries a head says that its metadata has; -1 unless that is quickly told.
+    """Return the number of entries that a head gives for its metadata; -1 if it is not quick to find.
 
-    If there are more than in the map that it was unpacked to, a key has come twice.
+    If this number is larger than that of the unpacked map, the head has a duplicate key.
     """
     if data[0] != 0x93 or data[1] >= 0x80:
         return -1
@@ -268,9 +268,10 @@ def _entries(data: bytes) -> int:
 
 
 _AFTER_ID = (4, 5, 7, 11)
-"""Where the metadata begins in a head whose kind takes one byte, by the two low bits of the byte before its id.
+"""Where the metadata begins in a head whose kind takes one byte.
 
-In msgpack, uint 8, 16, 32 and 64 are 0xCC to 0xCF; int 8, 16, 32 and 64 are 0xD0 to 0xD3.
+The index is the two low bits of the byte before the id. In msgpack, uint 8, 16, 32 and 64 are 0xCC to 0xCF; int 8, 16,
+32 and 64 are 0xD0 to 0xD3.
 """
 
 
@@ -278,10 +279,10 @@ def check_plain(value: Any, depth: int = 3) -> None:
     """Check that `value` may stand in a head: plain types, string keys, MAX_DEPTH, MAX_ITEMS.
 
     Args:
-        depth: How many arrays and maps lie around each other here, the value included; the metadata's are at 3.
+        depth: How deep the value is nested in the head, itself included. The values in the metadata have a depth of 3.
 
     Raises:
-        ProtocolError: It may not.
+        ProtocolError: The value may not stand in a head.
     """
     kind = type(value)
     if kind in _SCALARS:
@@ -304,7 +305,7 @@ def check_plain(value: Any, depth: int = 3) -> None:
 
 
 def _long_binary(data: bytes) -> bool:
-    """Return whether a binary of 256 bytes or more, which may be a key, can be in a head."""
+    """Return whether a head may have a binary of 256 bytes or more, which could be a key."""
     return 0xC5 in data or 0xC6 in data
 
 
@@ -321,7 +322,7 @@ def _plain_list(items: list[Any]) -> list[Any]:
 
 def _plain_map(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for key, value in pairs:  # a list from msgpack's C code, a generator from its Python code
+    for key, value in pairs:  # msgpack's C code gives a list, its Python code a generator
         if type(key) is not str:
             raise ProtocolError("a head with a map key that is not a string")
         if type(value) not in _PLAIN:

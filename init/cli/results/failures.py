@@ -1,8 +1,8 @@
 """Tell the user about failed outcomes: the error itself, the source lines of its stack, and a hint what to do.
 
-This file knows the options that decide about that, and terminals. It knows nothing of workers. An error's texts came
-from a hostile process, and so did the file names in a stack: only plain Python files below the function's own folders
-are read, and only up to a limit.
+This file knows terminals, and the options for errors. It does not know workers. The texts of an error, and the file
+names in its stack, come from a process that may be hostile. So this file reads only plain Python files below the
+function's own folders, and only up to a limit.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from ..options.run_options import RunOptions
 from .terminal import for_stderr, is_terminal, wants_colour
 
 MAX_HINTED = 100
-"""Failed events of a run for which a hint is sought. Later events most likely fail for the same reasons."""
+"""Number of failed events of a run after which no more hints are sought. Later events most likely fail for the same
+reasons."""
 
 MAX_BYTES = 1024 * 1024
-"""Bytes of a file in which a line is looked up; a longer file is not read."""
+"""Most bytes of a file in which to look up a line. A longer file is not read."""
 
 MAX_FILES = 16
-"""Files that are read for one error."""
+"""Most files to read for one error."""
 
 MAX_LINE = 1000
-"""Characters of a source line that are shown."""
+"""Most characters to show of a source line."""
 
 
 class Failures:
@@ -74,7 +75,7 @@ class Failures:
             self._journal.tell(click.style(text, fg="red") if coloured else text, ERROR, outcome.request_id)
 
     def hint(self, outcome: Outcome) -> None:
-        """Write what to do about an outcome's error, if that is known. Each hint is written once."""
+        """Write a hint what to do about an outcome's error, if there is one. Write each hint once."""
         options, problem = self._options, outcome.problem
         if problem is None or options.quiet or self._hinted >= MAX_HINTED:
             return
@@ -88,11 +89,11 @@ class Failures:
 
 
 def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[str, Any]:
-    """Return an error with source lines added to its stack, where they are missing and can be read.
+    """Return an error whose stack has source lines, also where it had none, if they can be read.
 
     Args:
         problem: ERROR's metadata.
-        folders: The function's own, as absolute paths: the code directory and layers.
+        folders: The function's own folders, as absolute paths: the code directory and layers.
     """
     calls = calls_of(problem)
     wanted: dict[str, set[int]] = {}
@@ -110,14 +111,14 @@ def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[s
 
 
 def read_lines(file: str, numbers: Collection[int], folders: Sequence[str]) -> dict[int, str]:
-    """Return lines of a plain file below one of `folders`, stripped; no lines if it is anything else.
+    """Return stripped lines of a plain file below one of `folders`. Return no lines if the file is anything else.
 
-    Below a folder no symbolic link is followed and nothing from another mount is read. So the init never waits: neither
-    for the writer of a FIFO nor for a file system that a process of the function serves.
+    Below a folder, follow no symbolic link and read nothing from another mount. So the init never waits for the writer
+    of a FIFO, or for a file system that a process of the function serves.
 
     Args:
         file: The file's absolute path.
-        numbers: The lines to return, from 1 on. Only these are kept, because a file may have a million lines.
+        numbers: The lines to return, counted from 1. Keep only these, because a file may have a million lines.
         folders: Absolute paths.
     """
     for folder in folders:
@@ -143,7 +144,7 @@ def _read(folder: str, names: Sequence[str]) -> bytes | None:
             opened.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
             if not mount or _mount(opened[-1]) != mount:
                 return None
-        # By descriptor, because the name may stand for another file by now.
+        # Open the file by its descriptor, because the name may already mean another file.
         data = read_plain(f"/proc/self/fd/{opened[-1]}", MAX_BYTES + 1)
         return data if data is not None and len(data) <= MAX_BYTES else None
     except (OSError, ValueError):
@@ -154,7 +155,7 @@ def _read(folder: str, names: Sequence[str]) -> bytes | None:
 
 
 def _mount(descriptor: int) -> str:
-    """Return the number of the mount in which an open file lies; "" where proc(5) does not tell."""
+    """Return the number of the mount that an open file is on; "" if proc(5) does not have it."""
     try:
         with open(f"/proc/self/fdinfo/{descriptor}") as info:
             _, _, rest = info.read(4096).partition("mnt_id:")
