@@ -176,8 +176,8 @@ def _runtime_script() -> str:
 def start(
     command: Sequence[str],
     environment: Mapping[str, str],
-    control: int = -1,
     joins: Sequence[int] = (),
+    control: int = -1,
     adopts: bool = False,
     open_files: int | None = None,
 ) -> ProcessPipes:
@@ -186,8 +186,8 @@ def start(
     Args:
         command: The program and its arguments. For that of `runtime_command`, fd 1 does not block.
         environment: The program's environment.
-        control: The descriptor that becomes CONTROL_FD there, and stays the caller's here; -1 for none.
         joins: The cgroup.procs files to which the process writes "0" first, so that it is in these cgroups.
+        control: The descriptor that becomes CONTROL_FD there, and stays the caller's here; -1 for none.
         adopts: Whether the process gets its own orphans, where the system can do that. Otherwise they fall to the init.
         open_files: The limit of open files.
 
@@ -203,7 +203,7 @@ def start(
         try:
             pid = os.fork()
             if pid == 0:
-                _become(command, environment, process, failure_out, control, joins, adopts, open_files, before)
+                _become(command, environment, process, failure_out, joins, control, adopts, open_files, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError:
@@ -222,8 +222,8 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
     environment: Mapping[str, str],
     process: ProcessPipes,
     failure: int,
-    control: int,
     joins: Sequence[int],
+    control: int,
     adopts: bool,
     open_files: int | None,
     mask: Iterable[int],

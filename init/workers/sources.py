@@ -6,6 +6,7 @@ It must not know when a worker is wanted, or what it says. template.py starts wo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pipe_runtime.wire.connection import STREAM_BYTES
@@ -73,16 +74,8 @@ class WorkerSource:
         function, (early, self._early) = self._function, (self._early, None)
         if early is not None:
             return self._connect(observer, lambda joins: early, self._hello)
-
-        def execute(joins: Sequence[int]) -> launch.ProcessPipes:
-            return launch.start(
-                function.command,
-                function.environment,
-                joins=joins,
-                adopts=self._several,
-                open_files=function.limits.open_files,
-            )
-
+        files = function.limits.open_files
+        execute = partial(launch.start, function.command, function.environment, adopts=self._several, open_files=files)
         return self._connect(observer, execute, self._hello, but=(OPEN_FILES,))
 
     def hear_reports(self) -> None:

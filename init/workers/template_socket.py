@@ -85,7 +85,7 @@ class TemplateSocket:
                 raise SocketsForbidden(error.errno, error.strerror) from None
             raise
         try:
-            self.pipes = launch.start(command, environment, theirs.fileno(), joins)
+            self.pipes = launch.start(command, environment, joins, theirs.fileno())
         except BaseException:
             self._socket.close()
             raise
