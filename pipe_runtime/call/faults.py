@@ -10,7 +10,7 @@ import msgpack
 
 from .. import namespace
 from ..wire.errors import Fault
-from .resources import limit_of
+from .usage_and_limits import limit_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 
 from .. import namespace, run_hooks
 from ..call import codec, faults
-from ..call.resources import limit_itself
+from ..call.usage_and_limits import limit_itself
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.connection import STREAM_BYTES
 from ..wire.frames import LARGEST_PAYLOAD, Frame

@@ -15,7 +15,7 @@ from os import _exit, getpid, kill  # now: a function may replace the module's
 
 from .. import namespace
 from ..call import faults
-from ..call.resources import Meter
+from ..call.usage_and_limits import Meter
 from ..io.outbox import Outbox
 from ..io.pipes import claim, write_all
 from ..io.signal_guard import SignalGuard

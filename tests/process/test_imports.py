@@ -48,7 +48,7 @@ BEFORE_READY = {
     "pipe_runtime",
     *(f"pipe_runtime.{room}" for room in ("call", "io", "load", "log", "serve", "wire")),
     *(f"pipe_runtime.wire.{name}" for name in ("connection", "errors", "frames", "messages")),
-    *(f"pipe_runtime.call.{name}" for name in ("codec", "context", "faults", "resources")),
+    *(f"pipe_runtime.call.{name}" for name in ("codec", "context", "faults", "usage_and_limits")),
     *(f"pipe_runtime.io.{name}" for name in ("outbox", "pipes", "signal_guard")),
     "pipe_runtime.load.handler",
     "pipe_runtime.log.writer",
