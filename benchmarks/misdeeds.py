@@ -101,10 +101,10 @@ MOST_ACTS = 4
 MOST_ITEMS = 3
 
 QUEUED = 64
-"""The events that a serial worker may hold at once, and that a forger in that worker may answer."""
+"""The most events that a serial worker may have at once. An event that forges answers may answer each of them."""
 
 TIMEOUT = 2.0
-"""The time limit of an event in seconds: enough for an honest event on a busy machine, and short for one that hangs."""
+"""The time limit of an event in seconds: enough for a normal event on a busy machine, but short for one that hangs."""
 
 LATE = TIMEOUT + 0.05
 """The seconds after which a late event answers. By then it has timed out."""
@@ -145,7 +145,7 @@ class Planned:
 
     Attributes:
         number: Its place in the plan.
-        acts: What it does on the way; names in tests/functions/fuzz.
+        acts: The acts that it performs before it ends; names in tests/functions/fuzz.
         end: How it ends; a name in tests/functions/fuzz.
         result: What it returns; a name in tests/functions/fuzz.
         items: The number of items that it sends before the acts.
@@ -191,7 +191,7 @@ class Plan:
         return planned
 
     def acts_of_loading(self) -> list[str]:
-        """Return the acts of the module while it is loaded."""
+        """Return the acts that the module performs while Python loads it."""
         return self._chance.choices(list(ACTS), list(ACTS.values()), k=self._chance.randrange(MOST_ACTS))
 
 
@@ -220,7 +220,7 @@ class Judge:
     _reasons: set[str] = field(default_factory=set)
 
     def announce(self, planned: Planned) -> None:
-        """Expect an outcome for one more event, and count what it may do to the others in its worker."""
+        """Expect an outcome for one more event, and count the harm that it may do to other events in its worker."""
         self.waiting[self._announced] = planned
         self._announced += 1
         others = self.mode.concurrency - 1

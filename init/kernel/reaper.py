@@ -1,7 +1,7 @@
 """Collect dead children, report how each died, and kill the process groups that they led.
 
-Except for `reap_one`, it is for a process whose children are all its own. This module knows pids and statuses, not
-workers or requests.
+All functions except `reap_one` need a process in which no other code starts children. This module knows pids and
+statuses, not workers or requests.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PID_LIMIT = 2**22
 """Every pid is smaller: PID_MAX_LIMIT of <linux/threads.h>."""
 
 NEAR = 4096
-"""Pids to try from the first child found on: a worker mostly forks what it leaves behind in a row."""
+"""Pids to try after the first child that is found. The orphans of a worker often have pids that are close together."""
 
 ENDED = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
 """waitid(2)'s codes of a dead child. It also reports the stops of children that this process traces."""
 
 REAP_ROUND = 256
-"""Deaths to collect in a row: orphans may come faster than they are collected, and a deadline must not wait."""
+"""Deaths to collect in one round. Orphans may come faster than the init collects them, and a deadline must not wait."""
 
 
 class Reaped(NamedTuple):
@@ -73,8 +73,8 @@ def reap_one(pid: int, pidfd: int) -> Death | None:
 
     Args:
         pid: The child.
-        pidfd: A pidfd of it, which refers to this child even if other code has collected it and the kernel has reused
-            its number. How it ended is unknown then.
+        pidfd: A pidfd of the child. It still refers to this child if other code has collected the child and the kernel
+            has reused its pid. In that case, the death's status is unknown.
     """
     try:
         seen = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -84,12 +84,12 @@ def reap_one(pid: int, pidfd: int) -> Death | None:
 
 
 def _collect(seen: os.waitid_result, farewell: Sequence[int] | None) -> Death:
-    """Collect a dead child. farewell: what its process group is sent before that; None if it leads none of ours."""
+    """Collect a dead child. First send `farewell` to the process group that it leads; None if it leads none of ours."""
     own_seconds = None
     if farewell is not None:
         for number in farewell:
             signal_group(seen.si_pid, number)
-        if seen.si_code != os.CLD_EXITED:  # the CPU time of one that exited is not asked for
+        if seen.si_code != os.CLD_EXITED:  # the init needs no CPU time of a process that exited
             own_seconds = procfs.cpu_seconds(seen.si_pid)
     pid, status, usage = os.wait4(seen.si_pid, 0)
     seconds = usage.ru_utime + usage.ru_stime if own_seconds is None else own_seconds
@@ -101,11 +101,11 @@ def _let_run(pid: int, status: int) -> None:
 
     Args:
         pid: The child.
-        status: As of waitid(2): the signal at which it has stopped.
+        status: The si_status of waitid(2): the signal at which the child has stopped.
     """
     number = status & 0x7F
     if not detach(pid, 0 if number == signal.SIGTRAP else number):
-        signal_child(pid, signal.SIGKILL)  # it would stay as it is, and be reported again and again
+        signal_child(pid, signal.SIGKILL)  # else it would stay stopped, and waitid(2) would report it forever
 
 
 def become_subreaper() -> bool:
@@ -114,12 +114,12 @@ def become_subreaper() -> bool:
 
 
 def is_own_child(pid: int) -> bool:
-    """Return whether `pid` is an uncollected child of this process, dead or alive. No other pid may be signalled."""
+    """Return whether `pid` is an uncollected child of this process, dead or alive. The init signals no other pid."""
     return _is_any(os.P_PID, pid)
 
 
 def has_child_in(group: int) -> bool:
-    """Return whether an uncollected child is in this process group, whose number is then in use."""
+    """Return whether an uncollected child is in this process group. If so, the group's number is still in use."""
     return _is_any(os.P_PGID, group)
 
 
@@ -137,11 +137,11 @@ def _is_any(kind: int, id: int) -> bool:
 
 
 def children(alone: bool = False) -> Iterable[int]:
-    """Return this process's children, dead ones that are not collected included.
+    """Return this process's children, including the dead ones that are not collected.
 
     Args:
-        alone: Every child, and what descends from it, is meant. Then -1, which means all processes, is the answer for
-            PID 1 of a namespace without proc(5). Any other process has to search there.
+        alone: Whether the caller wants all children and their descendants. If so, PID 1 of a namespace without proc(5)
+            gets -1, which stands for all processes. Any other process without proc(5) has to search.
     """
     listing = f"/proc/self/task/{os.getpid()}/children"
     if os.path.exists(listing):
@@ -150,12 +150,13 @@ def children(alone: bool = False) -> Iterable[int]:
 
 
 def _search() -> Iterator[int]:
-    """Ask of each pid whether it is a child's, upwards from our own, in the order in which the kernel gives them out.
+    """Check for each pid whether it is that of a child. Begin after our own pid, because the kernel counts upwards.
 
-    Not every child is found, but at least one is if there is one. Whoever calls again until none is left finds all.
+    This finds at least one child if there is one, but not always all. A caller that kills and collects the children,
+    and calls again until none is left, finds all of them.
     """
     if not has_children():
-        return  # to ask of every possible number would take seconds
+        return  # checking every possible pid would take seconds
     own, end = os.getpid(), PID_LIMIT
     for pid in itertools.chain(range(own + 1, PID_LIMIT), range(2, own)):
         if pid >= end:

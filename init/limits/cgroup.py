@@ -1,7 +1,7 @@
 """Handle one worker's cgroup: set its limits, read what the kernel has counted, and kill everything in it.
 
-It is a folder of version 2, or one in each of several hierarchies of version 1. What the files mean is documented in
-cgroups(7) and in the kernel's own documents. This file knows files and processes, not workers or requests.
+A cgroup is a folder of version 2, or one folder in each of several hierarchies of version 1. cgroups(7) and the
+kernel's own documents say what the files mean. This file knows files and processes, not workers or requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEAST_QUOTA = 1000
 
 
 class Evidence(NamedTuple):
-    """What the kernel has counted in a cgroup. None means that it does not say, or that the controller is off.
+    """What the kernel has counted in a cgroup. None means that the kernel has no such count, or the controller is off.
 
     Attributes:
         memory_peak: Bytes.
@@ -50,19 +50,19 @@ class Evidence(NamedTuple):
 class Group:
     """One worker's cgroup.
 
-    The worker joins it itself between fork and exec, by writing b"0" to descriptors that the init has opened. So no
-    child of it is ever outside, and the kernel charges its memory to the cgroup from the first page.
+    The worker joins its cgroup between fork and exec: it writes b"0" to descriptors that the init has opened. So none
+    of its children is ever outside, and the kernel charges all of its memory to the cgroup.
 
     Args:
-        folders: The cgroup's folder in each of the delegated ones.
+        folders: The cgroup's folder in each delegated folder.
         limits: The limits.
 
     Attributes:
-        folders: Those of the folders that are not removed yet.
-        join_descriptors: Where a process writes b"0" to join it.
+        folders: The folders that are not removed yet.
+        join_descriptors: The descriptors to which a process writes b"0" to join the cgroup.
 
     Raises:
-        OSError: It does not take its limits.
+        OSError: The kernel does not accept the cgroup's limits.
     """
 
     def __init__(self, folders: Sequence[str], limits: Limits) -> None:
@@ -115,7 +115,7 @@ class Group:
         )
 
     def members(self) -> set[int]:
-        """Return the pids of its processes, as this process's PID namespace has them."""
+        """Return the pids of the cgroup's processes in this process's PID namespace."""
         found: set[int] = set()
         for folder in self.folders:
             try:
@@ -125,17 +125,17 @@ class Group:
         return found - {0}
 
     def kill(self) -> None:
-        """Send SIGKILL to every process in it, also to those that are forked meanwhile. They end soon, not at once."""
+        """Send SIGKILL to every process in the cgroup, also to newly forked ones. Do not wait until they have ended."""
         if self._try(1, "cgroup.kill"):
             return
-        # Frozen processes cannot fork. Version 1 does not end frozen ones, so there a limit keeps them from forking.
+        # Frozen processes cannot fork. Version 1 does not kill frozen processes, so there a limit prevents forks.
         frozen = self._try(1, "cgroup.freeze")
         self._try(0, *FILES[PIDS])
         killed: set[int] = set()
         while members := self.members() - killed:
             handles = dict(_handles(members))
             try:
-                for pid in self.members() & handles.keys():  # those that are still members: a pid may be reused
+                for pid in self.members() & handles.keys():  # only present members: the kernel may reuse a pid
                     _end(handles[pid])
             finally:
                 for handle in handles.values():
@@ -145,7 +145,7 @@ class Group:
             self._try(0, "cgroup.freeze")
 
     def close(self) -> bool:
-        """Kill everything in it, and remove it. Return False if something has not ended yet: call it again later."""
+        """Kill every process in the cgroup, and remove it. Return False if some still live: call this again later."""
         for descriptor in self.join_descriptors:
             os.close(descriptor)
         self.join_descriptors = ()
@@ -154,7 +154,7 @@ class Group:
         return not self.folders
 
     def has(self, name: str) -> bool:
-        """Return whether it can enforce this limit, because the controller is on."""
+        """Return whether the cgroup can enforce this limit, because the controller is on."""
         return self._file(*FILES[name]) is not None
 
     def _file(self, *names: str) -> str | None:
@@ -163,14 +163,14 @@ class Group:
         return next((path for path in paths if os.path.exists(path)), None)
 
     def _write(self, value: object, *names: str) -> bool:
-        """Write to the first of these files. Return False if there is none."""
+        """Write to the first of these files that exists. Return False if none exists."""
         path = self._file(*names)
         if path is not None:
             put(path, str(value).encode())
         return path is not None
 
     def _try(self, value: int, *names: str) -> bool:
-        """Write to the first of these files. Return False if an older kernel has none, or if the write fails."""
+        """Write to the first of these files that exists. Return False if none exists, or if the write fails."""
         try:
             return self._write(value, *names)
         except OSError:
@@ -200,10 +200,10 @@ def field(text: str, name: str) -> int:
 
 
 def put(path: str, data: bytes) -> None:
-    """Write to a file of the kernel's with one system call.
+    """Write to a file of the kernel with one system call.
 
     Raises:
-        OSError: It does not take the data. The error has the path.
+        OSError: The kernel does not accept the data. The error has the path.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -215,17 +215,17 @@ def put(path: str, data: bytes) -> None:
 
 
 def words(path: str) -> set[str]:
-    """Return the words in a file of the kernel's.
+    """Return the words in a file of the kernel.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     with open(path) as file:
         return set(file.read().split())
 
 
 def removed(folder: str) -> bool:
-    """Remove a cgroup's folder. Return False if there is still something in it."""
+    """Remove a cgroup's folder. Return False if the kernel refuses, because the cgroup still has processes."""
     try:
         os.rmdir(folder)
     except FileNotFoundError:
@@ -236,7 +236,7 @@ def removed(folder: str) -> bool:
 
 
 def _handles(pids: Iterable[int]) -> Iterable[tuple[int, int]]:
-    """Yield each pid that still exists, with a pidfd."""
+    """Yield a pair (pid, pidfd) for each pid that still exists."""
     for pid in pids:
         try:
             yield pid, os.pidfd_open(pid)
@@ -248,4 +248,4 @@ def _end(handle: int) -> None:
     try:
         signal.pidfd_send_signal(handle, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # it has ended, or we may not signal it
+        return  # the process has ended, or the init may not signal it

@@ -1,4 +1,4 @@
-"""Define what one worker may use, and enforce with setrlimit(2) what no cgroup enforces. It makes no cgroups."""
+"""Define the limits of one worker, and enforce those with setrlimit(2) that no cgroup enforces. It makes no cgroups."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 CPU_GRACE = 1
-"""Seconds of CPU time between SIGXCPU, which a function may catch, and SIGKILL, which it cannot. RLIMIT_CPU takes whole
-seconds."""
+"""Seconds of CPU time between SIGXCPU, which a function can catch, and SIGKILL, which it cannot catch. RLIMIT_CPU has
+whole seconds."""
 
 MEMORY, PIDS, CPUS = "memory", "pids", "cpus"
 """Fields of Limits that a cgroup can enforce."""
@@ -27,7 +27,7 @@ class CannotLimit(Exception):
 
 
 class CannotUseCgroup(CannotLimit):
-    """No cgroup can be made in the folders that were to be used."""
+    """The given folders cannot be used to make a cgroup."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Limits:
         return frozenset(name for name in (MEMORY, PIDS, CPUS) if getattr(self, name) is not None)
 
     def without(self, *names: str) -> Limits:
-        """Return these limits without some."""
+        """Return these limits without those that are named."""
         return replace(self, **dict.fromkeys(names)) if names else self
 
 
@@ -99,7 +99,7 @@ def lowered(setting: Setting, hard: int) -> Setting:
 
 
 def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
-    """Set the rlimits of a child of this process. Call it before the child runs what they are for.
+    """Set the rlimits of a child of this process. Call this before the child runs code that needs limits.
 
     Args:
         pid: The child. Its own children inherit the limits.
@@ -116,14 +116,14 @@ def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
 
 
 def check(limits: Limits, held: Collection[str] = ()) -> None:
-    """Raise an error if a limit that no cgroup enforces cannot be enforced in another way.
+    """Check that each limit can be enforced, by a cgroup or in another way.
 
     Args:
         limits: The limits.
         held: The limits that a cgroup enforces.
 
     Raises:
-        CannotLimit: The error.
+        CannotLimit: A limit cannot be enforced.
     """
     if limits.cpus is not None and CPUS not in held:
         raise CannotLimit("a share of the CPUs needs a cgroup with the controller cpu: give one with --cgroup")
@@ -142,7 +142,7 @@ def check(limits: Limits, held: Collection[str] = ()) -> None:
 def counts_processes() -> bool:
     """Return whether the kernel enforces RLIMIT_NPROC for this process. A child finds out by trying to fork.
 
-    The kernel exempts privileged processes and root's user ID, wherever these come from, so neither is trusted.
+    The kernel exempts privileged processes and root's user ID. A process cannot tell reliably whether it is exempt.
     """
     child = os.fork()
     if child == 0:

@@ -1,7 +1,7 @@
-"""Ask a template for workers over its control socket, and understand what it reports of them.
+"""Ask a template for workers over its control socket, and decode its reports about them.
 
-The socket never blocks, and what the template reports is as hostile as what any worker says. This module must not know
-the frames of the template's conversation, or what its workers are for.
+The socket never blocks. The template's reports may be as hostile as a worker's frames. This module must not know the
+frames of the template's conversation, or what its workers are for.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from . import launch
 from .sources import TemplateBusy
 
 NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
-"""Errors of socketpair(2) which say that the system forbids or lacks such sockets."""
+"""Errors of socketpair(2) that mean that the system forbids such sockets, or has none."""
 
 REPORT_SIZE = 64
-"""The most bytes of a report: three numbers are shorter."""
+"""The most bytes of a report. A report has up to three numbers, which are shorter."""
 
 _REPORT = re.compile(rb"[0-9]{1,20}(?: [0-9]{1,20}){0,2}")
 
 REPORT_ROUND = 256
-"""Reports read in a row before the caller looks at other things."""
+"""The most reports to read before the caller looks at other things."""
 
 
 class SocketsForbidden(OSError):
@@ -36,17 +36,17 @@ class SocketsForbidden(OSError):
 
 
 class Forked(NamedTuple):
-    """A report about one worker that was asked for.
+    """A report about one worker that the init has asked for.
 
-    Each worker is reported twice: when it was forked, so that its death can be told from those of others, and when it
-    has become a child of the init.
+    The template reports each worker twice. The first report comes after the fork: it gives the pid, so that the init
+    recognizes the worker's death. The second report comes when the worker has become a child of the init.
 
     Attributes:
-        ticket: The number that the worker was asked for with.
-        pid: Its pid, as the template says; 0 if it could not be forked.
-        errno: Why it could not be forked, else 0.
-        ours: Whether it is a child of the init now. If its death was not collected yet and it is no child, the template
-            has lied.
+        ticket: The number with which the init asked for the worker.
+        pid: The worker's pid, as the template says; 0 if the template could not fork it.
+        errno: Why the template could not fork it, else 0.
+        ours: Whether the template says that the worker is a child of the init now. The template has lied if there is no
+            such child, and the init has not collected its death.
     """
 
     ticket: int
@@ -58,7 +58,7 @@ class Forked(NamedTuple):
 class TemplateSocket:
     """A template, and the socket on which it reports.
 
-    It is a process of launch.runtime_command(...), and becomes a template with a HELLO that says so.
+    The process is one of launch.runtime_command(...). It becomes a template when a HELLO tells it to.
 
     Args:
         command: The command, as for launch.start.
@@ -66,7 +66,7 @@ class TemplateSocket:
         joins: The cgroups, likewise.
 
     Raises:
-        SocketsForbidden: There can be no template here.
+        SocketsForbidden: The system forbids the socket, so there can be no template.
         OSError: As launch.start.
 
     Attributes:
@@ -77,7 +77,7 @@ class TemplateSocket:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], joins: Sequence[int] = ()) -> None:
         self.ended = False
         self._asked: set[int] = set()
-        self._born: dict[int, int] = {}  # {ticket: pid} of those that are not children of the init yet
+        self._born: dict[int, int] = {}  # {ticket: pid} of the workers that are not children of the init yet
         try:
             self._socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
         except OSError as error:
@@ -98,16 +98,17 @@ class TemplateSocket:
         return self._socket.fileno()
 
     def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.ProcessPipes:
-        """Ask for one worker. Its pid is 0 until it is reported; its HELLO may be written at once.
+        """Ask for one worker. Its pid is 0 until the template reports it. The init may write its HELLO at once.
 
         If the template is dying, no report will come.
 
         Args:
             ticket: A number that was not used before.
-            groups: Descriptors of the cgroup.procs files to which the worker writes first. They stay the caller's.
+            groups: Descriptors of the cgroup.procs files to which the worker writes first. The caller keeps them, and
+                closes them.
 
         Raises:
-            TemplateBusy: The template does not keep up with what it was asked for.
+            TemplateBusy: The template has not yet read earlier requests for workers.
             OSError: No descriptors are left.
         """
         process = launch.ProcessPipes(for_our_runtime=True)
@@ -116,10 +117,10 @@ class TemplateSocket:
         try:
             self._socket.sendmsg([b"%d" % ticket], [(SOL_SOCKET, SCM_RIGHTS, data)], MSG_DONTWAIT)
         except ConnectionError:
-            return process  # how the template dies says why there is no worker
+            return process  # the template's death will be the reason why there is no worker
         except OSError as error:
             process.close()
-            # ETOOMANYREFS: a user may have so many descriptors on their way through sockets only.
+            # ETOOMANYREFS: the kernel limits how many descriptors of a user may be on their way through sockets.
             if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
                 raise TemplateBusy(error.errno, error.strerror) from None
             raise
@@ -132,7 +133,7 @@ class TemplateSocket:
         """Return what the template has reported since the last call, in order. Do not wait.
 
         Raises:
-            ProtocolError: A report makes no sense. No other report of this template can be believed.
+            ProtocolError: A report makes no sense. From then on, the init must not trust any report of this template.
         """
         found: list[Forked] = []
         for _ in range(REPORT_ROUND):
@@ -141,7 +142,7 @@ class TemplateSocket:
             except BlockingIOError:
                 break
             except ConnectionResetError:
-                continue  # comes once if it died before it had read everything; its reports come after that
+                continue  # comes once, if the template died with unread data; its reports follow
             if not data:
                 self.ended = True
                 break
@@ -149,7 +150,7 @@ class TemplateSocket:
         return found
 
     def close(self) -> None:
-        """Close the init's end of the socket. The template ends; its workers live on. Its pipes stay open."""
+        """Close the init's end of the socket, so that the template ends. Its workers live on. Its pipes stay open."""
         self._socket.close()
 
     def _understand(self, data: bytes) -> list[Forked]:

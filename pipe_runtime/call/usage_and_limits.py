@@ -1,12 +1,12 @@
-"""Measure what this process uses, set its limits, and tell which limit an exception stands for.
+"""Measure what this process uses, set its limits, and find the limit that caused an exception.
 
-It is loaded before the function: once descriptors or memory have run out, no module can be loaded. This module must not
-know frames or handlers.
+The runtime loads this module before the function, because no module can be loaded after descriptors or memory have run
+out. It must not know frames or handlers.
 """
 
 from __future__ import annotations
 
-# These names, and not the modules' attributes: the function may replace those.
+# Import the names themselves, because the function may replace the modules' attributes.
 from os import O_CLOEXEC, O_RDONLY, close, read
 from os import open as open_file
 from resource import (
@@ -29,30 +29,31 @@ if TYPE_CHECKING:
     from types import CodeType
 
 LONGEST_US = 2**63 - 1
-"""The largest duration that fits into a head. A function may have replaced the clocks."""
+"""The largest duration that fits into a head. Clocks that a function has replaced may give a larger one."""
 
 CPU_GRACE = 1
-"""Seconds of CPU time between the signal that can be caught and the one that cannot."""
+"""Seconds of CPU time between SIGXCPU, which a function can catch, and SIGKILL, which it cannot catch."""
 
 _EAGAIN, _ENOMEM, _EMFILE, _EFBIG = 11, 12, 24, 27
-"""Linux's numbers on every machine that Python runs on. An `errno` in sys.modules may be the function's own."""
+"""Numbers that are the same on every Linux with Python. An `errno` in sys.modules may be the function's own."""
 
 _FORKS = frozenset(("fork", "forkpty", "fork_exec", "_fork_exec", "posix_spawn", "posix_spawnp"))
-"""Calls that need a process: those of os, and those that subprocess uses."""
+"""Calls that start a process: those of os, and those that subprocess uses."""
 
 _NO_THREAD = "can't start new thread"
-"""What Python says if pthread_create(3) fails, whether for want of a process or of memory for a stack."""
+"""Python's message if pthread_create(3) fails, because of the limit of processes or of memory for a stack."""
 
 _THREAD_STACK = 8 * 1024 * 1024
-"""Bytes that glibc reserves for a thread at most, if RLIMIT_STACK is unlimited."""
+"""The most bytes that glibc reserves for a thread's stack if RLIMIT_STACK is unlimited."""
 
 
 class Meter:
-    """Measures this process, all of its threads together.
+    """Measure this process, with all of its threads.
 
-    Its memory is the most that was resident. getrusage(2) also counts what the process was before exec: a copy of a
-    parent that may be larger. So only a peak above the one at the start is surely ours. Until then the meter reads the
-    kernel's VmHWM, if /proc is there, but only after a page fault: without one, nothing has grown.
+    The memory is the peak of resident memory. The figure of getrusage(2) includes the time before exec, when the
+    process was a copy of a parent that may be larger. So only a peak above the one at the start is certain. Until there
+    is one, the meter reads the kernel's VmHWM, if /proc exists. It does so only after a page fault, because without one
+    the memory has not grown.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class Meter:
         """Return the use since start() as RESULT's metadata has it: duration_us, cpu_us, peak_memory_bytes."""
         usage = getrusage(RUSAGE_SELF)
         duration = (perf_counter_ns() - self._begun) // 1000
-        cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - self._cpu  # one call tells both, memory and CPU time
+        cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - self._cpu  # one system call gives memory and CPU time
         if not (0 <= duration <= LONGEST_US and 0 <= cpu <= LONGEST_US):
             duration, cpu = (min(max(0, each), LONGEST_US) for each in (duration, cpu))
         return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": self._peak_of(usage)}
@@ -89,7 +90,7 @@ class Meter:
 
 
 def status_figure(name: bytes) -> int:
-    """Return a figure in KiB of proc(5)'s status, 0 if it cannot be read."""
+    """Return a figure in KiB from proc(5)'s status; 0 if it cannot be read."""
     try:
         status = open_file("/proc/self/status", O_RDONLY | O_CLOEXEC)
     except OSError:
@@ -105,9 +106,9 @@ def status_figure(name: bytes) -> int:
 
 
 def limit_of(error: BaseException, code: CodeType | None) -> dict[str, object] | None:
-    """Return the limit that an exception stands for, as ERROR's `limit`; None if there is none, or if it is unclear.
+    """Return the limit that caused an exception, as ERROR's `limit`; None if no limit did, or if it is unclear which.
 
-    It opens no file if descriptors have run out.
+    If descriptors have run out, this opens no file.
 
     Args:
         error: The exception.
@@ -139,11 +140,11 @@ def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
 
 
 def _no_thread() -> dict[str, object] | None:
-    """Return why pthread_create(3) has failed. EAGAIN stands for a refused process and for no room for a stack."""
+    """Return why pthread_create(3) has failed. EAGAIN can mean the limit of processes, or no memory for a stack."""
     memory = _limit("memory", RLIMIT_DATA)
     if memory is None:
         return {"name": "pids"}
-    data, stack = status_figure(b"VmData:"), getrlimit(RLIMIT_STACK)[0]  # what RLIMIT_DATA counts
+    data, stack = status_figure(b"VmData:"), getrlimit(RLIMIT_STACK)[0]  # RLIMIT_DATA limits VmData
     if not data:
         return None
     needed = _THREAD_STACK if stack == RLIM_INFINITY else stack

@@ -177,7 +177,7 @@ class Pipes:
     def close(self) -> None:
         """Close and forget both descriptors in a forked child, whose bytes would mix with the worker's."""
         descriptors = self.requests, self.answers
-        self.requests = self.answers = -1  # a write that the fork interrupted must not go on to another file
+        self.requests = self.answers = -1  # a write that the fork interrupted must not continue into another file
         for descriptor in descriptors:
             try:
                 close(descriptor)

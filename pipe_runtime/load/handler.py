@@ -29,11 +29,11 @@ _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x100, 0x200
 _PLAIN_TYPES = (None, dict, list, str, int, float, bool, bytes, object)
 _PLAIN_NAMES = frozenset(("dict", "list", "str", "int", "float", "bool", "bytes", "object", "Any", "typing.Any"))
 _accepted: set[str] = set()
-"""Top-level modules that were loaded here before: a function's hooks are often in the module of its handler."""
+"""Top-level modules that were already accepted here. A function's hooks are often in the module of its handler."""
 
 
 class _NotFound(Fault):
-    """The module itself does not exist. An import that fails inside it is another error."""
+    """The module itself does not exist. If an import inside the module fails, that is another error."""
 
 
 def find(name: str, code_dir: str) -> Callable[..., object]:
@@ -45,7 +45,7 @@ def find(name: str, code_dir: str) -> Callable[..., object]:
 
     Raises:
         Fault: An error of docs/protocol.md's table.
-        BaseException: Any other exception that the module raises while it is imported, SystemExit too.
+        BaseException: Any other exception that the module raises while it is imported, including SystemExit.
     """
     code_dir = os.path.abspath(code_dir)
     certain, guesses, attributes = _parse(name)
@@ -56,8 +56,8 @@ def find(name: str, code_dir: str) -> Callable[..., object]:
 def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
     """Split a name into three lists.
 
-    The first has the parts that must be folders and modules. The second has the parts after them that may be modules
-    or attributes: of index.Class.method only the import of index tells. The third has all parts that may be attributes.
+    The first has the parts that must be folders and modules. The second has the next parts, which may be modules or
+    attributes: for index.Class.method, only the import of index shows which. The third has all possible attributes.
     """
 
     def malformed(why: str) -> Fault:
@@ -87,7 +87,7 @@ def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
 def _import_chain(
     certain: list[str], guesses: list[str], attributes: list[str], code_dir: str
 ) -> tuple[str, ModuleType, list[str]]:
-    """Import step by step. Return the innermost module's name, the module, and the attributes after it."""
+    """Import a name part by part. Return the name of the last module, that module, and the attributes that follow."""
     parts = [*certain, *guesses]
     _refuse_builtin(parts, code_dir)
     module: ModuleType | None = None
@@ -97,7 +97,7 @@ def _import_chain(
         if module is not None and guess >= 0 and not hasattr(module, "__path__"):
             return full, module, attributes[guess:]
         parent = full
-        step = part.replace(".", "_")  # a folder v1.2 is one package, not two
+        step = part.replace(".", "_")  # the folder v1.2 is one package, not two
         full = f"{parent}.{step}" if parent else step
         shown = ".".join(parts[: max(index + 1, len(certain))])
         try:
@@ -130,7 +130,7 @@ def _refuse_builtin(parts: list[str], code_dir: str) -> None:
         return
     loaded = sys.modules[top]
     spec = namespace.spec_of(loaded)
-    # If something has imported a module from a layer already, that module is still what its name means.
+    # If the function has already imported a module of this name from a layer, the name still means that module.
     foreign = spec is None or bool(spec.origin) and not namespace.same_origin(spec, found)
     if namespace.is_standard(spec) or (foreign and not _within(loaded, code_dir)):
         raise _conflict(".".join(parts))
@@ -146,13 +146,13 @@ def _within(module: ModuleType, code_dir: str) -> bool:
 
 
 def _import_folder(full: str, shown: str, path: str, code_dir: str) -> tuple[ModuleType, bool]:
-    """Import the package that a folder of the function is, even if another package has its name.
+    """Import a folder of the function as a package, even if another package has the same name.
 
-    A folder ``test`` without ``__init__.py`` loses to the standard library's package, so it is added to that package,
-    and both keep working. ``v1.2`` is no module's name, so a package is made for it.
+    Python prefers the standard library's package ``test`` to a folder ``test`` without ``__init__.py``. In that case,
+    add the folder to the package, so that both work. ``v1.2`` cannot be a module's name, so make a package for it.
 
     Returns:
-        The package, and whether the folder had to be added.
+        The package, and whether the folder was added to it.
     """
     try:
         module = _import_one(full, shown, os.path.dirname(path))
@@ -203,14 +203,14 @@ def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[
 
 
 def _step(owner: object, attribute: str) -> object:
-    """Return an attribute. A plain method of a class is that of an instance, which is made without arguments."""
+    """Return an attribute. For a plain method of a class, make an instance without arguments and return its method."""
     if isinstance(owner, type) and isinstance(_defined(owner, attribute), _FunctionType):
         return getattr(owner(), attribute)
     return getattr(owner, attribute)
 
 
 def _defined(kind: type, attribute: str) -> object:
-    """Return what a class or the nearest of its bases defines as this attribute, unbound."""
+    """Return this attribute, unbound, of a class or of its nearest base that defines it."""
     for base in kind.__mro__:
         if attribute in base.__dict__:
             return base.__dict__[attribute]
@@ -218,9 +218,9 @@ def _defined(kind: type, attribute: str) -> object:
 
 
 def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
-    """Return a callable of (event, context).
+    """Return a callable that takes (event, context).
 
-    If the handler takes fewer arguments, it is a wrapper whose ``__wrapped__`` is the handler itself.
+    If the handler takes fewer arguments, return a wrapper, with the handler as its ``__wrapped__``.
     """
     count = positional(handler)
     if count >= 2:
@@ -234,9 +234,9 @@ def adapt(handler: Callable[..., object]) -> Callable[[object, object], object]:
 
 
 def type_of(handler: object) -> str:
-    """Return what kind of function it is, as far as the object tells: "asgi", "wsgi" or "event".
+    """Guess from the handler what kind of function it is: "asgi", "wsgi" or "event".
 
-    WSGI's callables take (environ, start_response), ASGI's (scope, receive, send); frameworks keep to these names.
+    A WSGI callable takes (environ, start_response), an ASGI callable (scope, receive, send). Frameworks use such names.
     """
     function, bound = _function_of(handler)
     code = getattr(function, "__code__", None)
@@ -247,22 +247,22 @@ def type_of(handler: object) -> str:
 
 
 def is_plain(handler: object) -> bool:
-    """Return whether it is called with a decoded event, in this thread, and returns its result."""
+    """Return whether the runtime can simply call the handler with a decoded event, and take what it returns."""
     return type_of(handler) == "event" and not is_async(handler) and is_plain_annotation(event_annotation(handler)[0])
 
 
 def is_async(handler: object) -> bool:
-    """Return whether calling it gives a coroutine or an asynchronous generator."""
+    """Return whether a call of the handler returns a coroutine or an asynchronous generator."""
     function, _ = _function_of(handler)
     code = getattr(function, "__code__", None)
     return code is not None and bool(code.co_flags & (_COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR))
 
 
 def event_annotation(handler: object) -> tuple[Any, dict[str, Any]]:
-    """Return the annotation of the parameter that takes the event, and the globals in which its names mean something.
+    """Return the annotation of the parameter that takes the event, and the globals in which to look up its names.
 
-    The annotation is None if there is none, or if it cannot be evaluated. A wrapper with a parameter for the event is
-    written for the event as it came, so the annotations that functools.wraps has copied to it do not count.
+    The annotation is None if there is none, or if it cannot be evaluated. A wrapper that has a parameter for the event
+    expects the plain event. So the annotations that functools.wraps has copied to it do not count.
     """
     function, bound = _function_of(handler, stops_at_event=True)
     try:
@@ -270,19 +270,19 @@ def event_annotation(handler: object) -> tuple[Any, dict[str, Any]]:
         if bound >= code.co_argcount or "__wrapped__" in function.__dict__:
             return None, {}
         return function.__annotations__.get(code.co_varnames[bound]), function.__globals__
-    except Exception:  # not a Python function, or annotations that are evaluated only now, and cannot be
+    except Exception:  # it is not a Python function, or its lazy annotations cannot be evaluated
         return None, {}
 
 
 def is_plain_annotation(annotation: object) -> bool:
-    """Return whether an annotation asks for nothing but the decoded event."""
+    """Return whether an annotation needs nothing except the decoded event."""
     if type(annotation) is str:
         return annotation in _PLAIN_NAMES
     return any(annotation is plain for plain in _PLAIN_TYPES)
 
 
 def _function_of(handler: object, stops_at_event: bool = False) -> tuple[Any, int]:
-    """Return the Python function that a call of the handler runs, if any, and how many of its parameters are bound.
+    """Return the Python function that a call of the handler runs, and how many of its parameters are already bound.
 
     Args:
         handler: The function's callable.
@@ -310,7 +310,7 @@ def _function_of(handler: object, stops_at_event: bool = False) -> tuple[Any, in
 
 
 def positional(handler: Callable[..., object]) -> int:
-    """Return how many positional arguments the handler takes; 2 for any number, and if it cannot be told."""
+    """Return how many positional arguments the handler takes; 2 if it takes any number, or the number is unknown."""
     function, bound = _function_of(handler)
     if isinstance(function, _FunctionType) and not getattr(handler, "keywords", None):
         return 2 if function.__code__.co_flags & _VARARGS else function.__code__.co_argcount - bound

@@ -1,6 +1,6 @@
 """Give each thread and task a tag of its own, and keep their lines apart, while a worker runs several requests at once.
 
-It is loaded if a worker's `concurrency` is above 1. It knows no frames.
+The runtime loads it if a worker's `concurrency` is above 1. It knows no frames.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Contexts:
         self._log = log
         self._tags: ContextVar[Tag] = late._contextvars.ContextVar("pipe_runtime.request", default=NO_REQUEST)
         self._running = {0}  # the ids that a line may have
-        # The tag of the text that was sent last, and whose it is, if its line is open. Texts of one line have the same
-        # request, stream and thread.
+        # If the last text that was sent has not ended its line: its tag, and its writer. All texts of one line have the
+        # same writer: the same request, stream and thread.
         self._open: tuple[Tag, tuple[int, str, str, int]] | None = None
 
     def enter(self, tag: Tag) -> Token[Tag]:
-        """Let what this context and its copies write belong to `tag`."""
+        """Tag the lines that this context and its copies write with `tag`."""
         self._running.add(tag.id)
         return self._tags.set(tag)
 
     def leave(self, token: Token[Tag]) -> None:
-        """End what `enter` has begun, in the same context."""
+        """Undo `enter`, in the same context."""
         self._tags.reset(token)
 
     def tag(self) -> Tag:
@@ -43,7 +43,7 @@ class Contexts:
         return self.settled(self._tags.get())
 
     def settled(self, tag: Tag) -> Tag:
-        """Return the tag, with id 0 if its request is over: a task that the request left running writes then."""
+        """Return the tag, but with id 0 if its request is over, and a task that it left running writes the line."""
         return tag if tag.id in self._running else Tag(0, tag.request_id, tag.tenant_id)
 
     def runs(self, id: int) -> bool:
@@ -51,7 +51,7 @@ class Contexts:
         return id in self._running
 
     def forget(self, id: int) -> None:
-        """Give no later line this id."""
+        """From now on, give this id to no line."""
         self._running.discard(id)
 
     def record(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
@@ -64,27 +64,27 @@ class Contexts:
             log.post(tag, metadata, text)
 
     def print(self, stream: str, tag: Tag, text: bytes, line_break: bytes) -> None:
-        """Write printed lines where another context may have begun a line of the same id and stream."""
+        """Write printed lines. Another context may have begun a line of the same id and stream."""
         log, writer = self._log, (tag.id, tag.request_id, stream, get_ident())
         with log.lock:
             goes_on = self._open is not None and self._open[1] == writer
             if not goes_on:
                 self._end_open_line()
-            if log.forked and tag.request_id:  # no frame says whose line it is
+            if log.forked and tag.request_id:  # a forked child sends no frame that could name the request
                 name = f"{tag.request_id}\t".encode("utf-8", "backslashreplace")
                 text = (b"" if goes_on else name) + text.replace(b"\n", b"\n" + name)
             self._open = None if line_break else (tag, writer)
             log.post(tag, {"stream": stream}, text, line_break)
 
     def end_open_line(self, id: int | None = None) -> None:
-        """End the line that a context has begun, if it belongs to the request with this id, or to any without one."""
+        """End the line that a context has begun, if its request has this id; with None, end it in any case."""
         if self._open is not None:
             with self._log.lock:
                 if self._open is not None and id in (None, self._open[0].id):
                     self._end_open_line()
 
     def _end_open_line(self) -> None:
-        """Prevent what is sent next from being taken for the rest of another context's line."""
+        """End the open line, so that the next text does not look like the rest of it."""
         if self._open is not None:
             (tag, (_, _, stream, _)), self._open = self._open, None
             self._log.post(tag, {"stream": stream}, b"")

@@ -29,7 +29,8 @@ NAME = 128
 """Characters of a request id in the metadata of a LOG frame: with PIECE bytes of text the frame fits PIPE_BUF."""
 
 JSON_LINE = 256 * 1024
-"""Bytes of a line that the JSON style waits for: a log event of CloudWatch. A longer line becomes several objects."""
+"""Most bytes of a line that the JSON style keeps until the line ends. A log event of CloudWatch has the same limit. A
+longer line becomes several objects."""
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # of the platforms: the level in `logging`

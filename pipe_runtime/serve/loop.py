@@ -1,9 +1,10 @@
-"""Read requests and answer them, one after another: the straight line of a plain function's request.
+"""Read requests and answer them, one after another. A plain function's request takes these steps:
 
     next_frame -> answer -> decode the event -> call the function -> encode the result -> Process.conclude
 
-A function that is more than a plain one goes through an exchange (inline.py), or an engine serves it in the loop's
-place (threads.py, tasks.py); both are loaded only then. The init decides about time and death.
+A request that is not a plain call goes through an exchange (inline.py). For some functions an engine takes the loop's
+place (threads.py, tasks.py). The loop loads these modules only when it needs them. The init decides about time limits,
+and when to end the worker.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Loop:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self._queue: list[Frame | None] = []  # read while a function waited for something else; None: the end
+        self._queue: list[Frame | None] = []  # frames read while a function waited for others; None: the end
         self._cold = True
         self._invoker: Invoker | None = None
         self._inline: InlineRequests | None = None
@@ -78,10 +79,10 @@ class Loop:
                 process.log.flush()
                 return
             elif frame.kind == DUMP:
-                process.outbox.post(DUMP, metadata={"stacks": []})  # nothing runs, or this would not be read
+                process.outbox.post(DUMP, metadata={"stacks": []})  # no request runs, because the loop is reading
 
     def next_frame(self) -> Frame | None:
-        """Return the next frame for the loop itself, None at the end of the stream."""
+        """Return the next frame that the loop handles itself; None at the end of the stream."""
         process = self.process
         while True:
             if self._queue:
@@ -107,7 +108,7 @@ class Loop:
             self._cold = False
         process.meter.start()
         kind, metadata, payload = process.guard.call(self._call, frame, process.problem)
-        process.leave_if_forked()  # in the handler, or in code of the event's or the result's
+        process.leave_if_forked()  # the handler may have forked, or code of the event or of the result
         terminated = process.guard.terminated
         measured = {} if terminated else process.meter.read()
         process.log.flush()
@@ -126,7 +127,7 @@ class Loop:
         if not function.is_plain or "stream" in request or "http" in request or "phase" in request:
             return self._requests_in_pieces().serve(frame)
         context = function.context(request)
-        payload, frame.payload = frame.payload, b""  # the handler need not hold the event twice
+        payload, frame.payload = frame.payload, b""  # so that the event is not in memory twice while the handler runs
         event = codec.decode_event(payload, request["content_type"])
         del payload
         value = function.call(event, context)
@@ -139,9 +140,9 @@ class Loop:
         return RESULT, {"content_type": content_type}, result
 
     def _receive(self, inline: InlineRequests) -> None:
-        """Hear the next frame, if it is there, or read once."""
+        """Give `inline` the next frame if one is complete. Otherwise read once."""
         process = self.process
-        with inline.lock:  # a thread that the function left behind may still wait for its body, and hear frames
+        with inline.lock:  # a thread that the function left behind may still wait for its body, and read frames
             if self._queue:
                 return
             event = process.next_frame() or process.next_frame(process.guard.wait(process.pipes.read))
@@ -149,7 +150,7 @@ class Loop:
                 inline.hear(event if isinstance(event, Frame) else None)
 
     def _requests_in_pieces(self) -> InlineRequests:
-        """Return what serves requests that are more than one payload."""
+        """Return the object that serves requests with more than one payload. Make it when first needed."""
         if self._inline is None:
             self._inline = namespace.own("serve.inline").InlineRequests(self.process, self._new_invoker(), self._queue)
         return self._inline
@@ -180,7 +181,7 @@ class Loop:
         return configuration
 
     def load(self, configuration: Configuration) -> None:
-        """Load the function, as a template does for its workers. Raises what that raises."""
+        """Load the function. A template does this once for all its workers. Exceptions of the function pass through."""
         self._begun = perf_counter_ns()
         self.process.dump_to(configuration.dump_fd, configuration.dump_signal)
         self.process.watch_forks()
@@ -192,7 +193,10 @@ class Loop:
         self.process.restart(pipes)
 
     def become_ready(self, configuration: Configuration) -> Outcome:
-        """Do what each worker does for itself; then the function can be called. Raises what its code raises."""
+        """Make the loaded function ready for requests in this worker, and return READY or an error.
+
+        Exceptions of the function's code pass through.
+        """
         process, function = self.process, self.function
         function.configuration = configuration
         process.pipes.spin(configuration.spin_us)
@@ -212,7 +216,7 @@ class Loop:
         return self.ready()
 
     def ready(self) -> Outcome:
-        """Return READY. A child that the function has forked ends here."""
+        """Return READY. If this process is a child that the function has forked, end it."""
         self.process.leave_if_forked()
         ready: dict[str, Any] = {}
         if self._invoker is not None:

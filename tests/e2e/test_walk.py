@@ -54,8 +54,8 @@ def parts() -> list[list[Call]]:
 
 
 def is_named(module: str, part: int) -> bool:
-    """Return whether the document names a module in this part, or among those beside the way, perhaps by its folder."""
-    names = re.findall(r"`([\w/.]+)`", document().partition("### Beside the way")[2])
+    """Return whether the document names a module, or its folder, in this part or among the other modules on the way."""
+    names = re.findall(r"`([\w/.]+)`", document().partition("### Other modules on the way")[2])
     names += [module for module, _ in parts()[part]]
     return any(module == name or (name.endswith("/") and module.startswith(name)) for name in names)
 

@@ -1,7 +1,7 @@
 """Find the region in the user's AWS configuration, and guess whether a function uses one. It only reads files.
 
-The SDKs look at AWS_DEFAULT_REGION first. Where pipe-init sets that variable, it must not hide the region that the SDKs
-would have read from the configuration.
+The SDKs prefer AWS_DEFAULT_REGION to the configuration. If pipe-init sets that variable, it must use the region that
+the SDKs would otherwise have read from the configuration.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ..options.run_options import FC, RunOptions
 from .platform import is_name
 
 MAX_FILE = 2**20
-"""Bytes of a file that are read: such files have a few lines for each profile."""
+"""Most bytes to read of a file. Such files have a few lines for each profile."""
 
 _FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
 """The variable that names a file, and the file's name in ~/.aws. The first file that has a region decides."""
 
 MAX_SOURCES = 50
-"""Source files of a folder that are searched."""
+"""The most source files to search in a folder."""
 
 _REGION = re.compile(r"region\s*[=:](.*)")
 _SIGN = re.compile(rb"boto|AWS_")
@@ -31,8 +31,8 @@ _SIGN = re.compile(rb"boto|AWS_")
 def region_of_profile(environment: Mapping[str, str]) -> str:
     """Return the region of the profile that the environment names, or of the default profile; "" if it has none.
 
-    A text that cannot be a region counts as none.
-    Files that are missing, not plain or not understood are skipped: the SDK itself reports what is wrong with them.
+    Ignore a text that cannot be a region. Skip files that are missing, that are not plain, or that cannot be
+    understood: the SDK itself reports what is wrong with them.
     """
     profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
     home = environment.get("HOME") or os.path.expanduser("~")
@@ -60,7 +60,7 @@ def _region_in(path: str, profile: str) -> str:
 
 
 def note_about_region(options: RunOptions, function: Function) -> str:
-    """Return which region was assumed, for the log; "" unless the function is likely to use it."""
+    """Return a log line about the assumed region; "" unless the function is likely to use it."""
     region = function.assumed_region
     if not region or function.log_style == "none":
         return ""
