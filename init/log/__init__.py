@@ -1,1 +1,1 @@
-"""Write what people read: log lines around requests. It does not know workers."""
+"""Write the lines that people read: log lines, errors and reports of requests. It does not know workers."""

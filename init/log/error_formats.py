@@ -1,7 +1,7 @@
-"""Show an error to people and tools: as an object in the platforms' forms, as text, or within one line.
+"""Show an error to people and tools: as an object in a platform's form, as text, or as a part of one line.
 
-An error is ERROR's metadata (docs/protocol.md), and its texts come from a hostile process. So a field of another type
-than it should have counts as missing. This module does not know where the error goes.
+An error is the metadata of an ERROR frame (docs/protocol.md). It comes from a process that may be hostile. So the
+functions here treat a field of the wrong type as missing. This module does not know where the error goes.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ ERROR_STYLES = ("auto", "text", "lambda", "fc")
 """The values of --error-style."""
 
 LINE_LENGTH = 1000
-"""The most characters of an error within a line."""
+"""The most characters that an error may take up in a line."""
 
 _DEPTH = 16
-"""How deep causes and groups may be nested. Our runtime sends fewer, but another one may have sent them."""
+"""How deep causes and exception groups may be nested. Our runtime nests them less deeply, but another one may not."""
 
 
 def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dict[str, Any]:
-    """Return an error as Lambda's clients ("lambda") or Function Compute's ("fc") give it, with its causes added."""
+    """Return an error as AWS Lambda ("lambda") or Function Compute ("fc") reports it, and add its causes to it."""
     limit = _limit(problem)
     return {**_object(style, problem, 0), "requestId": request_id, **({"limit": limit} if limit else {})}
 
 
 def logged(error: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an error object with a time and a level in front, as Lambda's JSON log has it."""
+    """Return an error object with a timestamp and a level before its fields, as in Lambda's JSON log."""
     return {"timestamp": timestamp(), "level": "ERROR", **error}
 
 
 def error_text(problem: Mapping[str, Any]) -> str:
-    """Return an error as Python prints one: causes first, most recent call last, ending in a line break."""
+    """Return an error as Python prints it: causes first, the most recent call last, and a line break at the end."""
     lines, limit = _text(problem, 0), _limit(problem)
     if limit:
         lines.append(_limit_text(limit))
@@ -42,7 +42,7 @@ def error_text(problem: Mapping[str, Any]) -> str:
 
 
 def error_line(problem: Mapping[str, Any]) -> str:
-    """Return an error's type and message as a part of one line, without the request's id before it."""
+    """Return an error's type and message as a part of one line. Leave out a request id before the message."""
     message = re.sub(r"^RequestId: \S* Error: ", "", _string(problem, "error_message"))
     return " ".join(_title(problem, message).split()).rstrip(".")[:LINE_LENGTH]
 
@@ -79,13 +79,13 @@ def _text(problem: Mapping[str, Any], depth: int) -> list[str]:
 
 
 def _title(problem: Mapping[str, Any], message: str) -> str:
-    """Return an error's type and, if there is one, its message, as Python prints them."""
+    """Return an error's type, and its message if it has one, as Python prints them."""
     kind = _string(problem, "error_type")
     return f"{kind}: {message}" if message else kind
 
 
 def _inner(problem: Mapping[str, Any], depth: int) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Return an error's cause, if it has one, and the members of a group. The innermost error has neither."""
+    """Return (an error's cause in a list, the errors in an exception group). At the depth _DEPTH both are empty."""
     if depth == _DEPTH:
         return [], []
     members = problem.get("exceptions")
@@ -95,7 +95,7 @@ def _inner(problem: Mapping[str, Any], depth: int) -> tuple[list[Mapping[str, An
 
 
 def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
-    """Return the limit that was hit; {} for none."""
+    """Return the valid fields of the limit that caused the error; {} if no limit did."""
     found = problem.get("limit")
     types = {"name": str, "value": int, "peak": int, "counts": str, "resident": int}
     known = found if isinstance(found, Mapping) and type(found.get("name")) is str else {}
@@ -103,7 +103,7 @@ def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _limit_text(limit: Mapping[str, object]) -> str:
-    """Return the line about a limit: its name, its value and what was measured."""
+    """Return the line about a limit: its name, its value, and what the init has measured."""
     unit = {"time": " ms", "cpu_time": " ms", "pids": "", "open_files": ""}.get(str(limit["name"]), " bytes")
     parts = [f"Limit: {limit['name']}" + (f" {limit['value']}{unit}" if "value" in limit else "")]
     if "counts" in limit:
@@ -117,14 +117,14 @@ def _limit_text(limit: Mapping[str, object]) -> str:
 
 
 def calls_of(problem: Mapping[str, Any]) -> list[list[Any]]:
-    """Return the calls of a stack: [file, line, function, code]."""
+    """Return the calls of an error's stack, each as [file, line, function, code]."""
     entries = problem.get("stack")
     calls = [entry for entry in entries if isinstance(entry, list)] if isinstance(entries, list) else []
     return [call for call in calls if [type(part) for part in call] == [str, int, str, str]]
 
 
 def _stack_line(file: str, line: int, function: str, code: str) -> str:
-    """Return a call as traceback.format_list() writes it, or the marker of calls that were left out."""
+    """Return a call in the form of traceback.format_list(). An entry without a file stands for omitted calls."""
     if not file:
         return f"  {function}\n"
     text = f'  File "{file}", line {line}, in {function}\n'

@@ -1,6 +1,6 @@
-"""Write the init's log to one descriptor: the init's messages, and functions' lines with a cap per request.
+"""Write the log to one descriptor: the init's own messages, and the lines of functions, with a cap for each request.
 
-While the descriptor's reader does not read, lines wait in a buffer. This module does not know workers: its callers say
+While the descriptor's reader does not read, lines wait in a buffer. This module does not know workers. Its callers say
 which request a line belongs to.
 """
 
@@ -24,21 +24,21 @@ NAME = 128
 """Most characters to show of a request's id."""
 
 EMPTY, WAITING, FULL = range(3)
-"""States of the buffer. While lines wait, workers get one request at a time; while it is full, they get none."""
+"""States of the buffer. In the state WAITING, each worker gets one request at a time. In FULL, workers get none."""
 
 INFO, WARN, ERROR = "INFO", "WARN", "ERROR"
-"""Levels of pipe-init's own messages, with Lambda's names."""
+"""Levels of pipe-init's own messages. Lambda uses the same names."""
 
 NOT_READ = "its reader does not read"
-"""A reason why bytes of the log were dropped."""
+"""A reason for which the journal drops bytes of the log, as a message gives it."""
 
 RAW = "raw"
-"""The stream of bytes that came without frames, such as those of C code or of a child process."""
+"""The stream of bytes that came without frames, for example from C code or a child process of the function."""
 
 
 @dataclass(slots=True)
 class _Usage:
-    """How many bytes one request has logged, and how much of its log was dropped."""
+    """How many bytes the journal has written for one request, and how many of the request's lines it has dropped."""
 
     used: int = 0
     dropped_lines: int = 0
@@ -46,23 +46,23 @@ class _Usage:
 
 
 class Journal:
-    """Take log lines, and write them as soon as the descriptor takes them. Never block.
+    """Write log lines as soon as the descriptor accepts them, and keep them in a buffer until then. Never block.
 
-    A full buffer has `cap` bytes. Each request that has already begun can add another `cap` bytes. Code that begins
-    requests must look at `level` first. The journal drops only lines beyond a request's cap, unless the descriptor's
-    reader is gone, or still does not read when the journal ends.
+    The buffer counts as full when it has `cap` bytes. Each request that has already begun can add another `cap` bytes.
+    Code that begins requests must look at `level` first. The journal drops only lines beyond a request's cap, unless
+    the descriptor's reader is gone, or still does not read when the journal ends.
 
     Args:
-        descriptor: Where lines go, usually 2.
-        escape: Makes a function's line harmless for a terminal.
-        cap: Bytes that a request may log.
-        drops: Drop and count the bytes that do not fit into a buffer of `cap` bytes. If it is False, the callers must
-            begin fewer requests.
-        json_line: Makes a line of JSON of (text, request id or "", level or ""). None if the log is text.
+        descriptor: The descriptor to write to, usually 2.
+        escape: Makes a function's line harmless for a terminal. None if the lines do not go to a terminal.
+        cap: The bytes that one request may log.
+        drops: Whether to drop and count bytes that would not fit into a buffer of `cap` bytes. If False, the buffer
+            can grow beyond `cap`, and the callers must begin fewer requests.
+        json_line: Makes a line of JSON from (text, request id or "", level or ""). None if the log is text.
 
     Attributes:
         level: The state of the buffer: EMPTY, WAITING or FULL.
-        before_line: Called before each line.
+        before_line: A function that the journal calls before it writes lines; None for no call.
     """
 
     def __init__(
@@ -81,30 +81,30 @@ class Journal:
         self.drops = drops
         self._json_line = json_line
         self._usage: dict[int, _Usage] = {}
-        self._partial: dict[int, tuple[bytes, int]] = {}  # by source: an unfinished line, and its request's frame id
+        self._partial: dict[int, tuple[bytes, int]] = {}  # {source: (an unfinished line, its request's frame id)}
         self._open_line: tuple[int, str] | None = None
-        self._lost, self._why = 0, ""  # bytes that could not be written, and the reason
-        # Bytes at the buffer's start that belong to the message about this loss, and the number in that message.
+        self._lost, self._why = 0, ""  # the number of dropped bytes, and the reason
+        # A message at the buffer's start reports lost bytes: the size of its unwritten part, and the number in it.
         self._note_left, self._noted = 0, 0
         self.request_id: Callable[[int], str] = lambda id: ""
-        """Return the request id for a frame id; "" if that request already has an outcome."""
+        """Return the request id that belongs to a frame id; "" if that request already has an outcome."""
         self.before_line: Callable[[], None] | None = None
         self.held_back: Callable[[], bool] | None = None
-        """Return whether the log must wait: stdout is the same file, and a result line on it is not complete."""
+        """Return whether the log must wait, because stdout is the same file and a result line on it is incomplete."""
         self._in_line = False
 
     @property
     def descriptor(self) -> int:
-        """Return the descriptor to poll for POLLOUT while the buffer is not empty; call `flush` when it is writable."""
+        """Return the descriptor to poll for POLLOUT while the buffer is not empty. If it is writable, call `flush`."""
         return self._outlet.descriptor
 
     @property
     def cut(self) -> bool:
-        """Return whether the descriptor has taken only the beginning of a line, and the rest waits."""
+        """Return whether only the beginning of a line is written yet, and the rest waits in the buffer."""
         return self._in_line and bool(self._buffer)
 
     def flush(self) -> None:
-        """Write as much of the buffer as the descriptor takes without waiting."""
+        """Write as much of the buffer as the descriptor accepts without waiting."""
         if self._buffer and not (self.held_back is not None and self.held_back()):
             self._write_out()
         size = len(self._buffer)
@@ -113,7 +113,7 @@ class Journal:
     def _write_out(self) -> None:
         try:
             written = self._outlet.write(self._buffer)
-        except OSError as error:  # its reader is gone, or the disk is full; results must not depend on the log
+        except OSError as error:  # the reader is gone, or the disk is full; that must not change the results
             self._lose(error.strerror or "")
             return
         if written:
@@ -124,11 +124,11 @@ class Journal:
             self._lost, self._noted = self._lost - self._noted, 0
 
     def end_line(self) -> None:
-        """End the line that a function has left open, because other output follows in the same file."""
+        """Write a line break if a function has left a line open. Call this before other output to the same file."""
         self._write(b"")
 
     def finish(self, patience: Patience) -> None:
-        """Wait until everything is written or the patience is over. Then drop the rest."""
+        """Wait until everything is written, or until the patience is over. Then drop what is left."""
         self.held_back = None
         self.flush()
         while self._buffer and patience.wait(self._outlet.descriptor):
@@ -138,11 +138,11 @@ class Journal:
         patience.over()
 
     def close(self) -> None:
-        """Close what the journal has opened for the descriptor. The descriptor itself stays open."""
+        """Close the copy of the descriptor that the journal may have opened. Leave the given descriptor open."""
         self._outlet.close()
 
     def put(self, data: bytes) -> None:
-        """Append bytes to the log as they are: they need not be lines."""
+        """Append bytes to the log unchanged. They need not be whole lines."""
         if self._lost and not self._buffer:
             self._buffer += self._own(
                 f"pipe-init: {self._lost} bytes of the log could not be written: {self._why}", WARN
@@ -151,30 +151,30 @@ class Journal:
         if self.drops and len(self._buffer) + len(data) > self._cap:
             self._lost, self._why = self._lost + len(data), NOT_READ
             if self._buffer and not self._buffer.endswith(b"\n"):
-                self._buffer += b"\n"  # the rest of this line was dropped
+                self._buffer += b"\n"  # the dropped bytes were the rest of this line
         else:
             self._buffer += data
         self.flush()
 
     def _lose(self, why: str) -> None:
-        """Drop the bytes that wait, and count them."""
+        """Drop all bytes in the buffer, and count them as lost for the reason `why`."""
         self._lost += len(self._buffer) - self._note_left
         self._note_left, self._noted, self._why = 0, 0, why
         self._buffer.clear()
         self.level = EMPTY
 
     def say(self, line: str) -> None:
-        """Write a line that already has the log's form. Write nothing if it is empty."""
+        """Write a line that already has the form of this log, text or JSON. Write nothing if it is empty."""
         if line:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def tell(self, message: str, level: str = WARN, request_id: str = "") -> None:
-        """Write a message of pipe-init as text, or in a JSON log as one line of JSON.
+        """Write a message of pipe-init: as text, or as one line of JSON in a JSON log.
 
         Args:
-            message: One line or more, without the last line break.
+            message: One or more lines, without the last line break.
             level: INFO, WARN or ERROR.
-            request_id: The id of the request that it is about, or "".
+            request_id: The id of the request that the message is about; "" if it is about no request.
         """
         self._write(self._own(message, level, request_id))
 
@@ -189,17 +189,18 @@ class Journal:
 
         Args:
             text: The lines.
-            stream: Where the function wrote them: "stdout", "stderr", "log" or RAW.
-            continues: The last line goes on in the next text of the same stream and id.
-            id: The request's frame id, 0 for none.
-            name: The request id to show before each line, followed by a tab. The worker may have made it up.
+            stream: The stream that the function wrote them to: "stdout", "stderr", "log" or RAW.
+            continues: Whether the last line continues in the next text of the same stream and id.
+            id: The frame id of the lines' request; 0 if they belong to no request.
+            name: The request id to show before each line, followed by a tab; "" for none. The worker has sent it, so
+                it may be any text.
         """
         usage = self._usage.get(id) or self._usage.setdefault(id, _Usage())
         size = len(text) + 1
         prefix = _shown(name) if name else b""
         if prefix:
             size += len(prefix) * (text.count(b"\n") + 1)
-        # Lines of no request may go on while the buffer is full and no request begins.
+        # Lines without a request can come even while the buffer is full and no request begins.
         unasked = not id and len(self._buffer) > 2 * self._cap
         if usage.dropped_lines or usage.used + size > self._cap or unasked:
             usage.dropped_lines += text.count(b"\n") + 1
@@ -216,12 +217,12 @@ class Journal:
         self._open_line = line if continues else None
 
     def raw(self, data: bytes, id: int = 0, source: int = 0) -> None:
-        """Take a piece of the bytes that came without frames, and write its complete lines.
+        """Accept bytes that came without frames, and write the lines that are complete. Keep the rest until it is too.
 
         Args:
-            data: The next piece.
+            data: The next bytes from this source.
             id: As for from_function.
-            source: The number of the writer, because several can write at the same time.
+            source: The number of the lane or template whose process has written the bytes. Several can write at once.
         """
         partial, _ = self._partial.pop(source, (b"", 0))
         whole, line_break, rest = (partial + data).rpartition(b"\n")
@@ -231,19 +232,24 @@ class Journal:
             if self._json_line is None:
                 self.from_function(rest, continues=True, id=id)
             else:
-                self._raw_lines(rest, id)  # each piece is a JSON record: a record cannot go on in the next one
+                self._raw_lines(rest, id)  # a JSON record cannot be continued, so each piece becomes one
             rest = b""
         if rest:
             self._partial[source] = rest, id
 
     def request_over(self, id: int = 0, source: int = 0) -> None:
-        """Forget a request that has its outcome. First log how many of its lines were dropped, if any."""
+        """Forget a request that has its outcome. First log how many of its lines the journal has dropped, if any.
+
+        Args:
+            id: The request's frame id.
+            source: As for raw. If this source has an unfinished line of the request, write that line first.
+        """
         if not self._usage and not self._partial:
-            return  # the request has logged nothing
+            return  # no request has logged anything
         if source in self._partial and self._partial[source][1] in (0, id):
             partial, _ = self._partial.pop(source)
             self._raw_lines(partial, id)
-        for each in {0, id}:  # the count of lines without a request begins again after each outcome
+        for each in {0, id}:  # lines without a request get a new cap after each outcome
             usage = self._usage.pop(each, None)
             if usage is None:
                 continue
@@ -256,7 +262,12 @@ class Journal:
                 self.tell(text, WARN, self.request_id(each))
 
     def all_over(self, ids: Iterable[int] = (), source: int = 0) -> None:
-        """Forget a source that is gone, and the requests whose lines it may have written."""
+        """Forget a source after its end, and the requests whose lines may have come from it.
+
+        Args:
+            ids: The frame ids of those requests.
+            source: As for raw.
+        """
         for id in [0, *ids]:
             self.request_over(id, source)
         if source in self._partial:
@@ -270,7 +281,7 @@ class Journal:
             self.from_function(text, id=id)
             return
         name, lines = self.request_id(id), text.split(b"\n")
-        for number, line in enumerate(lines):  # one by one, to keep as many of them as the cap allows
+        for number, line in enumerate(lines):  # one by one, so that as many lines as the cap allows are written
             usage = self._usage.get(id)
             if usage is not None and usage.dropped_lines:
                 self.from_function(b"\n".join(lines[number:]), id=id)
@@ -278,7 +289,7 @@ class Journal:
             self.from_function(make(line, name, ""), id=id)
 
     def _write(self, data: bytes, line: tuple[int, str] | None = None) -> None:
-        """Write data, after ending any open line other than `line`."""
+        """Write data. If a line other than `line` is open, end it first."""
         if self._open_line and self._open_line != line:
             data, self._open_line = b"\n" + data, None
         if not data:
@@ -289,5 +300,5 @@ class Journal:
 
 
 def _shown(name: str) -> bytes:
-    """Return a request's id as the start of a line: ASCII without control characters, at most NAME characters long."""
+    """Return a request id as the start of a line: at most NAME printable ASCII characters, and a tab."""
     return (name if name.isascii() and name.isprintable() else ascii(name)[1:-1])[:NAME].encode() + b"\t"

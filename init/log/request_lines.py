@@ -1,7 +1,7 @@
-"""Write the log lines around requests and hooks: start, end and report, in the styles of --log-style.
+"""Write the log lines before and after requests and hooks (start, end and report) in the styles of --log-style.
 
-The styles are those of Alibaba Function Compute and AWS Lambda, and one of our own. This module knows the function and
-the journal, not workers.
+The styles are those of Alibaba Function Compute and AWS Lambda, and a short one of pipe-init itself. This module knows
+the function and the journal, not workers.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from .json_lines import timestamp, to_line
 
 AUTO = "auto"
 LOG_STYLES = (AUTO, "fc", "lambda", "json", "none")
-"""The values of --log-style. AUTO stands for SHORT or SUMMARY, or for a platform's style."""
+"""The values of --log-style. AUTO means SHORT for a single event and SUMMARY for many, or the platform's style."""
 
 SHORT = "short"
-"""The style with one line after a request and none around hooks."""
+"""The style that has one line after each request, and none for hooks."""
 
 SUMMARY = "summary"
-"""The style without lines for a request: the command line writes a summary at the end."""
+"""The style without lines for requests. The command line writes a summary at the end of the run instead."""
 
 INVOKE = "invoke"
-"""The phase that is a request."""
+"""The phase in which a worker handles an ordinary request."""
 
 INITIALIZE, PRE_STOP = "initialize", "pre-stop"
-"""The phases that are hooks."""
+"""The phases in which a worker runs a hook at its start and at its end."""
 
 
 class RequestLines:
-    """Write the lines of one lane, whose workers run one after the other.
+    """Write the lines of one lane. A lane has one worker at a time, or a new worker after the previous one.
 
     Attributes:
-        silent: Whether requests have no lines. Then `begun` and `ended` need not be called.
+        silent: Whether the style has no lines for requests. If so, callers need not call `begun` and `ended`.
     """
 
     def __init__(self, function: Function, journal: Journal) -> None:
@@ -44,11 +44,11 @@ class RequestLines:
         self._hook = ""
 
     def begun(self, request: Request) -> None:
-        """Write the line before a request that the worker begins."""
+        """Write the line before a request that the worker is about to begin."""
         self._start(request.request_id, _phase_of(request))
 
     def ended(self, request: Request, outcome: Outcome) -> None:
-        """Write the lines after a request that had begun and has its outcome."""
+        """Write the lines after a request that the worker had begun and that has its outcome now."""
         style, id, failed = self._function.log_style, outcome.request_id, outcome.problem is not None
         phase = _phase_of(request)
         if style != SHORT:
@@ -66,11 +66,11 @@ class RequestLines:
             self._start(self._init_request_id, phase)
 
     def hook_over(self, failed: bool, forced: bool = False) -> None:
-        """Write the lines after the hook that had begun, if any. It may have ended together with its worker.
+        """Write the lines after the hook that had begun, if any. Call this also if the worker ended during the hook.
 
         Args:
-            failed: The hook has failed.
-            forced: The init has ended the worker by force.
+            failed: Whether the hook has failed.
+            forced: Whether the init has ended the worker by force.
         """
         phase, self._hook = self._hook, ""
         if phase and failed and forced and phase == PRE_STOP:
@@ -87,7 +87,7 @@ class RequestLines:
 
 
 def start_line(style: str, request_id: str, version: str, phase: str = INVOKE) -> str:
-    """Return the line before a request or a hook, without a line break; "" for none."""
+    """Return the line before a request or a hook, without a line break; "" if the style has no such line."""
     if style == "fc":
         return f"FC {_camel_case(phase)} Start RequestId: {request_id}"
     if style == "lambda":
@@ -96,7 +96,7 @@ def start_line(style: str, request_id: str, version: str, phase: str = INVOKE) -
 
 
 def end_line(style: str, request_id: str, failed: bool, phase: str = INVOKE) -> str:
-    """Return the line after a request or a hook, without a line break; "" for none."""
+    """Return the line after a request or a hook, without a line break; "" if the style has no such line."""
     if style == "fc":
         error = ", Error: Unhandled function error" if failed else ""
         return f"FC {_camel_case(phase)} End RequestId: {request_id}{error}"
@@ -107,13 +107,13 @@ def end_line(style: str, request_id: str, failed: bool, phase: str = INVOKE) -> 
 
 
 def report_line(style: str, request_id: str, measured: Mapping[str, int], memory_mb: int) -> str:
-    """Return the line with what was measured of a request, without a line break; "" for none.
+    """Return the line that reports a request's duration and memory, without a line break; "" if the style has none.
 
     Args:
         style: One of LOG_STYLES.
         request_id: The request's id.
-        measured: duration_us, cpu_us, init_us and peak_memory_bytes, each if it is known.
-        memory_mb: The memory that the function is said to have.
+        measured: A map with those of the keys duration_us, cpu_us, init_us and peak_memory_bytes that are known.
+        memory_mb: The function's memory size in MB, as its context states it.
     """
     duration, cpu, init = (
         measured[key] / 1000 if key in measured else None for key in ("duration_us", "cpu_us", "init_us")
@@ -125,7 +125,7 @@ def report_line(style: str, request_id: str, measured: Mapping[str, int], memory
         (5, "initDurationMs", "Init Duration", init),
         (1, "billedDurationMs", "Billed Duration", None if duration is None else math.ceil(duration)),
         (3, "maxMemoryUsedMB", "Max Memory Used", _megabytes(measured)),
-    )  # in the order of the JSON record, each with its place in the text
+    )  # The rows have the order of the JSON record. The number in each row gives its place in the text.
     known = [(place, name, label, value) for place, name, label, value in metrics if value is not None]
     if style not in ("fc", "lambda"):
         rounded = {name: round(value, 3) for _, name, _, value in known}
@@ -138,13 +138,13 @@ def report_line(style: str, request_id: str, measured: Mapping[str, int], memory
 
 
 def short_line(request_id: str, failed: bool, measured: Mapping[str, int], limit_mb: int | None) -> str:
-    """Return the one line that follows a request in the style SHORT, without a line break.
+    """Return the line that the style SHORT has after a request, without a line break.
 
     Args:
         request_id: The request's id.
-        failed: Whether its outcome is an error.
+        failed: Whether the request's outcome is an error.
         measured: As for report_line.
-        limit_mb: The function's memory limit in MB, None if it has none.
+        limit_mb: The function's memory limit in MB; None if it has none.
     """
     parts = [f"pipe-init: {request_id} {'failed' if failed else 'done'}"]
     if "duration_us" in measured:
@@ -169,7 +169,7 @@ def _phase_of(request: Request) -> str:
 
 
 def _camel_case(phase: str) -> str:
-    """Return a phase as Function Compute writes it: PreStop."""
+    """Return a phase's name in the form that Function Compute uses, such as PreStop."""
     return "".join(part.capitalize() for part in phase.split("-"))
 
 
@@ -178,7 +178,7 @@ def _lambda_phase(phase: str) -> str:
 
 
 def _record(style: str, type: str, record: Mapping[str, object], phase: str = INVOKE) -> str:
-    """Return a record as Lambda's JSON log has it; "" for another style."""
+    """Return a record in the form of Lambda's JSON log; "" if the style is not "json"."""
     if style != "json":
         return ""
     more = {} if phase == INVOKE else {"phase": phase}
