@@ -1,6 +1,7 @@
-"""Serve a Python handler: the child's side of pipe-init, with the protocol.
+"""Serve a Python handler in a process that pipe-init has started. The protocol with pipe-init is here, too.
 
-A function may import what is here. Importing the package imports nothing else. It must not know `pipe_init`.
+A function may import the names in this module. Importing this package imports no other module. It must not know
+`pipe_init`.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ _COROUTINE = 0x80
 
 
 def after_fork(function: Hook) -> Hook:
-    """Have `function()` called once in each process that serves requests, before the initializer. Also a decorator.
+    """Register `function` to be called once in each worker, before the initializer. This also works as a decorator.
 
-    With a template, a function's module is loaded once, and its workers are forked. Each worker must make connections,
-    threads and random generators of its own; `function` is the place for that, with or without a template. If it
-    raises, loading has failed. In a process that already serves requests it is called at once. Outside of a runtime
-    nothing calls it.
+    A template loads the module once and then forks the workers. Each worker needs its own connections, threads and
+    random generators. Make them in `function`, which is called with or without a template. If `function` raises, the
+    worker fails to load. If the worker already serves requests, `function` is called at once. Outside of a runtime it
+    is never called.
 
     Returns:
         `function`.
 
     Raises:
-        TypeError: It cannot be called, or it is a coroutine function, and no event loop runs yet.
+        TypeError: `function` is not callable, or it is a coroutine function, which needs an event loop. No event loop
+            runs yet.
     """
     if not callable(function) or getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE:
         raise TypeError(f"after_fork takes a plain function of no parameters, not {function!r}")
@@ -43,7 +45,7 @@ def after_fork(function: Hook) -> Hook:
 
 
 def run_hooks() -> None:
-    """Call the functions of `after_fork`, in a process that will serve requests. Raises what they raise."""
+    """Call the functions that `after_fork` registered, in a process that will serve requests. Raise what they raise."""
     global _hooks
     hooks, _hooks = _hooks or [], None
     for function in hooks:

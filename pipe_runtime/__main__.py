@@ -1,7 +1,7 @@
 """Start the runtime on stdin and stdout: `python -m pipe_runtime`, or as the script that the init starts.
 
-Python compiles a script at each start, so this module does little more than find the package. It must leave sys.path
-and sys.modules as the function expects them.
+Python compiles a script at each start. This module is therefore short: it finds the package and calls its `main`. It
+must leave sys.path and sys.modules as the function expects them.
 """
 
 import os
@@ -15,12 +15,12 @@ if __name__ == "__main__":
     brought = []
     if __spec__ is None:  # started as a script
         if not getattr(sys.flags, "safe_path", False):
-            del sys.path[0]  # the script's folder, with links resolved
-        # This package, wherever it lies, before any other of its name; then the folders that the init names.
+            del sys.path[0]  # the script's folder, which Python has put there
+        # First the folder with this package, so that no other package of its name is found; then the init's folders.
         brought = [__file__.rpartition("/")[0].rpartition("/")[0], *sys.argv[1:]]
     elif not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-        del sys.path[:1]  # -m has put the current folder there, which need not be the function's
-    path = sys.path[:]  # the function's: PYTHONPATH, then the standard library, then what is installed
+        del sys.path[:1]  # the current folder, which -m has put there; it may not be the function's folder
+    path = sys.path[:]  # what the function gets: PYTHONPATH, the standard library, the installed packages
     library = os.__file__.rpartition("/")[0]
     if library in path:
         start = path.index(library)
@@ -30,5 +30,5 @@ if __name__ == "__main__":
     from pipe_runtime.main import main
 
     sys.path[:] = path
-    __package__ = "pipe_runtime"  # a stack that the function logs leaves out the calls of this package
+    __package__ = "pipe_runtime"  # so that a stack that the function logs leaves out the calls of this package
     main(baseline)

@@ -1,1 +1,1 @@
-"""Define the protocol, and what else the init and the runtime share. It does no input or output of frames."""
+"""Define the protocol and the other code that the init and the runtime share. Nothing here reads or writes frames."""

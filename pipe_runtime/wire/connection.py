@@ -1,8 +1,8 @@
-"""Hold one conversation without input or output: bytes in, frames out, and which side may send what, and when.
+"""Turn bytes into frames and frames into bytes, and check which side may send which frame at which time.
 
-Both sides use the same class; the transition tables below are the whole order of the protocol. For any bytes, in any
-pieces, the result is a frame, None until more bytes come, the end of the stream, or one ProtocolError that every later
-call repeats. This module must not know descriptors, processes or time.
+Both sides use the same class. The transition tables below define the whole order of the protocol. Received bytes give a
+frame, None until more bytes come, the end of the stream, or a ProtocolError, which every later call raises again. This
+module does no input or output. It must not know descriptors, processes or time.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ FAILED = "FAILED"
 CLOSED = "CLOSED"
 
 EOF = -1
-"""In the tables: the side closed its stream."""
+"""In the tables: the side closes its stream."""
 FATAL = -2
-"""In the tables: ERROR with id 0, the runtime's last word."""
+"""In the tables: ERROR with id 0, after which the runtime sends no other frame."""
 
 _FOR_REQUESTS = (CHUNK, END, CREDIT, CANCEL, DUMP)
 _OUTCOMES_AND_STREAMS = (LOG, RESULT, ERROR, CHUNK, END, CREDIT, DUMP)
@@ -66,50 +66,50 @@ TRANSITIONS: dict[str, dict[str, dict[int, str]]] = {
         CLOSED: {},
     },
 }
-"""role: {state of that side: {what that side sends: its next state}}. Everything else is a protocol error."""
+"""role: {state of that side: {kind that it sends: its next state}}. A kind that is missing is a protocol error."""
 
 BASE_WINDOW_REQUESTS = 1
 BASE_WINDOW_BYTES = 1024 * 1024
-"""How many requests, and how many bytes of them, may wait unanswered before the runtime's HELLO sets its window. One
-request may always wait, of any size."""
+"""The window until the runtime's HELLO sets another: the most requests, and the most bytes of their payloads, that may
+have no outcome yet. A single request may have any size."""
 
 MAX_CHUNK = 64 * 1024
-"""The most bytes of a stream in one CHUNK."""
+"""The most bytes that one CHUNK may carry."""
 
 MAX_CONCURRENCY = 1024
-"""The most requests that this package's runtime serves at once."""
+"""The most requests that this runtime serves at the same time."""
 
 STREAM_BYTES = 256 * 1024
-"""The most bytes of a stream that wait unread at the init or the runtime: the credit that their HELLOs grant."""
+"""The credit that the HELLOs of the init and the runtime grant: the most bytes of a stream that its reader buffers."""
 
 CHUNK_OVERHEAD = 16
-"""The most that a CHUNK's frame length counts beside its payload: the head's length, and a head with a 64-bit id. With
-it, a CHUNK of MAX_CHUNK bytes is larger than the smallest max_frame."""
+"""The most bytes that a CHUNK's frame length counts besides the payload: the u32 for the head's length, and a head with
+a 64-bit id. Because of them, a CHUNK of MAX_CHUNK bytes does not fit into the smallest max_frame."""
 
 MAX_CREDIT = 2**31 - 1
-"""The most credit of a stream, in bytes: HTTP/2 has the same limit (RFC 9113, 6.9.1)."""
+"""The largest credit of a stream, in bytes. HTTP/2 has the same limit (RFC 9113, 6.9.1)."""
 
 CROSSING = frozenset((CANCEL, CHUNK, END, CREDIT))
-"""Frames that the init may send for a request before it reads that request's outcome. The runtime then drops them."""
+"""Kinds that the init may send for a request before it reads the outcome. After the outcome, the runtime drops them."""
 
 MIN_MAX_FRAME = 4 + MAX_HEAD
-"""The smallest max_frame that a HELLO may have, so that the largest head fits. A runtime that has not read the init's
-HELLO sends nothing larger. The init may send its first INVOKE, of at most MAX_FRAME, before it reads the runtime's."""
+"""The smallest max_frame that a HELLO may have: the largest head fits. Until the runtime has read the init's HELLO, it
+sends no larger frame. Before the init reads the runtime's HELLO, it may send a first INVOKE of up to MAX_FRAME."""
 
 
 class EndOfStream:
-    """Stands for the end of the peer's stream between two frames."""
+    """The class of END_OF_STREAM: the peer's stream has ended between two frames, as it should."""
 
 
 END_OF_STREAM = EndOfStream()
 
 
 class _Stream:
-    """One body in one direction.
+    """The streamed body of a request, or of its result.
 
     Attributes:
-        open: Whether END has not been sent.
-        credit: The bytes that its sender may send now.
+        open: Whether the sender has not sent END yet.
+        credit: How many bytes the sender may send now.
     """
 
     __slots__ = ("open", "credit")
@@ -120,10 +120,10 @@ class _Stream:
 
 
 class Connection:
-    """One side's view of a conversation.
+    """The state of a conversation, as one side knows it.
 
     Attributes:
-        role: INIT or RUNTIME, the side that this object is.
+        role: INIT or RUNTIME, the side that uses this object.
         open_requests: {id: payload size in bytes} of the requests that have no outcome yet, oldest first.
     """
 
@@ -136,7 +136,7 @@ class Connection:
         self._last_id = 0
         self._window = (BASE_WINDOW_REQUESTS, BASE_WINDOW_BYTES)
         self._versions: dict[str, list[int]] = {}
-        # By the side that sends them. _granted has the credit that a side's HELLO grants to each stream of its peer.
+        # The keys are the senders. _granted has the credit that a side's HELLO grants to each stream of its peer.
         self._streams: dict[str, dict[int, _Stream]] = {INIT: {}, RUNTIME: {}}
         self._granted = {INIT: 0, RUNTIME: 0}
         self._concurrency = 1
@@ -164,7 +164,7 @@ class Connection:
         """Return the bytes of a frame that this side may send now.
 
         Args:
-            trusted: Skip the check of the metadata's keys and types. The peer refuses wrong ones.
+            trusted: Whether to skip the check of the metadata's keys and types. The peer checks them anyway.
 
         Raises:
             LocalProtocolError: The protocol does not allow this frame now. Nothing has changed.
@@ -193,13 +193,13 @@ class Connection:
         """Return the next frame, END_OF_STREAM once after the last one, or None until more bytes come.
 
         Args:
-            data: Bytes that came from the peer, taken first as by `receive`.
+            data: Bytes that came from the peer. The method first takes them as `receive` does.
 
         Raises:
-            ProtocolError: The peer broke the protocol. From then on every call raises the same.
+            ProtocolError: The peer broke the protocol. Every later call raises the same error.
         """
         if self._failure:
-            raise self._failure.with_traceback(None)  # each raise would add to the traceback
+            raise self._failure.with_traceback(None)  # without this, each raise would make the traceback longer
         if data is None:
             data = b""
         elif not data:
@@ -212,7 +212,7 @@ class Connection:
                 self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
                 if self.role == INIT or frame.kind not in CROSSING or frame.id in self.open_requests:
                     return frame
-                data = b""  # the frame has crossed with its request's outcome
+                data = b""  # drop the frame: the init sent it before it read the request's outcome
         except ProtocolError as error:
             self._failure = error
             raise
@@ -225,14 +225,14 @@ class Connection:
         return len(self.open_requests) < requests and self._open_bytes + size <= total
 
     def stream_credit(self, id: int) -> int:
-        """Return how many bytes this side's next CHUNK for the request may have now; 0 if it has no stream there."""
+        """Return how many bytes this side's next CHUNK for the request may have; 0 if this side has no open stream."""
         stream = self._streams[self.role].get(id)
         if stream is None or not stream.open or CHUNK not in TRANSITIONS[self.role][self.states[self.role]]:
             return 0
         return min(stream.credit, MAX_CHUNK, self._writer.max_frame - CHUNK_OVERHEAD)
 
     def answer_begun(self, id: int) -> bool:
-        """Return whether the runtime has begun a streamed result for the request. Then only END is its outcome."""
+        """Return whether the runtime has begun a streamed result for the request. If so, the outcome must be END."""
         return id in self._streams[RUNTIME]
 
     def _end_of_stream(self) -> EndOfStream | None:
@@ -244,10 +244,10 @@ class Connection:
         return END_OF_STREAM
 
     def _advance(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """Take note of a frame that `role` sends, with `size` bytes of payload.
+        """Check a frame that `role` sends, with `size` bytes of payload, and update the state of the conversation.
 
         Raises:
-            ProtocolError: It may not send that. Nothing has changed.
+            ProtocolError: `role` may not send this frame now. The state has not changed.
         """
         following = TRANSITIONS[role][self.states[role]].get(kind if id or kind != ERROR else FATAL)
         if following is None:
@@ -292,7 +292,7 @@ class Connection:
             raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
 
     def _advance_answer(self, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """Take note of RESULT or ERROR while there are streams: the outcome, or the beginning of a stream."""
+        """Apply a RESULT or an ERROR while there are streams. It is an outcome, or it begins the result's stream."""
         if id in self._streams[RUNTIME]:
             raise ProtocolError(f"{NAMES[kind]} for id {id}, whose RESULT has a stream")
         if kind == RESULT and metadata.get("stream"):
@@ -303,7 +303,7 @@ class Connection:
             self._end_request(id)
 
     def _advance_stream(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """Take note of CHUNK, END or CREDIT. Raise ProtocolError if it does not fit the request's streams."""
+        """Apply a CHUNK, an END or a CREDIT. Raise ProtocolError if the request's streams do not allow it."""
         if kind == CHUNK:
             if not 0 < size <= MAX_CHUNK:
                 raise ProtocolError(f"CHUNK with {size} bytes instead of 1 to {MAX_CHUNK}")
@@ -311,7 +311,7 @@ class Connection:
             raise ProtocolError(f"{NAMES[kind]} with a payload")
         if id not in self.open_requests:
             if role == INIT and self.role == RUNTIME and 0 < id <= self._last_id:
-                return  # it crossed with the outcome
+                return  # the init sent it before it read the outcome
             raise ProtocolError(f"{NAMES[kind]} for id {id}, which is not waiting for an outcome")
         sender = role if kind != CREDIT else (RUNTIME if role == INIT else INIT)
         stream = self._streams[sender].get(id)
@@ -333,13 +333,13 @@ class Connection:
             self._end_request(id)
 
     def _end_request(self, id: int) -> None:
-        """Forget a request that has its outcome, and its streams."""
+        """Remove a request that has its outcome. Remove its streams, too."""
         self._open_bytes -= self.open_requests.pop(id)
         for streams in self._streams.values():
             streams.pop(id, None)
 
     def _advance_rare(self, role: str, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """Take note of a rare kind. None of them has a payload, and only CANCEL has an id."""
+        """Apply CANCEL, HELLO, READY, DUMP or STOP. None of them has a payload, and only CANCEL has an id."""
         if size:
             raise ProtocolError(f"{NAMES[kind]} with a payload")
         if kind == CANCEL:
@@ -376,7 +376,7 @@ class Connection:
         max_frame = metadata.get("max_frame", MAX_FRAME)
         if role == self.role:
             self._max_frame = max_frame
-            # Of the init's frames, the first INVOKE may have been sent without knowing this limit.
+            # The init may have sent its first INVOKE before it knew this limit.
             waits = role == RUNTIME and not self._last_id
             self._reader.max_frame = max(max_frame, MAX_FRAME) if waits else max_frame
         else:
@@ -385,7 +385,7 @@ class Connection:
         if role == INIT:
             self._concurrency = metadata.get("concurrency", 1)
         if role == RUNTIME:
-            for stream in self._streams[INIT].values():  # begun before this HELLO
+            for stream in self._streams[INIT].values():  # these streams began before this HELLO
                 stream.credit = self._granted[RUNTIME]
             requests = metadata.get("window_requests", BASE_WINDOW_REQUESTS)
             self._window = (requests, metadata.get("window_bytes", BASE_WINDOW_BYTES))

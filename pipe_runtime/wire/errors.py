@@ -1,4 +1,4 @@
-"""Define the errors that have a meaning on the wire.
+"""Define the errors of the protocol, and the errors that the runtime reports to the caller by name.
 
 Every other module of the runtime may import this one. It must not know frames or handlers.
 """
@@ -16,7 +16,7 @@ class ProtocolError(Exception):
 
 
 class TruncatedStream(ProtocolError):
-    """The peer's stream ended inside a frame: the peer broke a rule, or died while it wrote."""
+    """The peer's stream ended inside a frame. The peer broke the protocol, or died while it wrote the frame."""
 
 
 class LocalProtocolError(ProtocolError):
@@ -28,8 +28,8 @@ class Fault(Exception):
 
     Attributes:
         error_type: The name, from docs/protocol.md's table of errors.
-        message: One line for a person.
-        entry: The place to show instead of the calls: [file, line, function, source line].
+        message: One line of text for a person.
+        entry: The only place in the code to show, instead of a stack of calls: [file, line, function, source line].
     """
 
     def __init__(self, error_type: str, message: str, entry: StackEntry | None = None) -> None:

@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_HEAD = 64 * 1024
-"""Most bytes of a head. nginx and Node.js limit a request's headers to 8-32 KiB and 16 KiB; stack traces need more."""
+"""The largest head, in bytes. For HTTP headers, nginx allows 8 to 32 KiB and Node.js 16 KiB; stack traces need more."""
 
 MAX_FRAME = 16 * 1024 * 1024
-"""The largest frame length unless HELLO negotiated another one, in bytes."""
+"""The largest frame length in bytes, unless a HELLO has another limit."""
 
 LARGEST_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
-"""Bytes of a payload that fit into one frame with any head. The sender streams a larger payload."""
+"""The largest payload, in bytes, that fits into one frame with any head. The sender streams a larger payload."""
 
 MIN_HEAD = 4
 """The smallest head: an array of three, two small integers, an empty map."""
 
 MAX_DEPTH = 64
-"""How deep a head may nest arrays and maps, itself included. .NET's JSON reader has the same limit. Python can read a
-deeper head, but its stack may be too small to print the head or to turn it into JSON."""
+"""How deep a head may nest arrays and maps. The head's own array counts as the first. .NET's JSON reader has the same
+limit. Python can decode a deeper head, but its stack may be too small to print the head or to encode it as JSON."""
 
 MAX_ITEMS = 1024
-"""Most items of an array in a head. A reader allocates memory for the items when it sees their number. Without a limit,
-a head of 5 KiB with nested arrays that lack their items makes the reader allocate 70 MiB."""
+"""The most items that an array in a head may have. msgpack allocates memory for all items as soon as it has read their
+number. Without this limit, a 5 KiB head of nested arrays without items would make it allocate 70 MiB."""
 
 _LENGTHS = Struct(">II")
 _pack_lengths, _unpack_lengths = _LENGTHS.pack, _LENGTHS.unpack_from
@@ -55,9 +55,9 @@ class Frame:
 
     Attributes:
         kind: The frame's kind, one of the integers in messages.py.
-        id: The request that it belongs to, 0 for the connection itself.
+        id: The id of the request that the frame belongs to; 0 if it belongs to the connection itself.
         metadata: A map with str keys. Values are nil, bool, int, float, str, bytes, and arrays and maps of these.
-        payload: Bytes that only a handler, or its caller, can read.
+        payload: Bytes that only the handler or its caller interprets.
     """
 
     __slots__ = ("kind", "id", "metadata", "payload")
@@ -82,7 +82,7 @@ class Frame:
 
 
 class FrameWriter:
-    """Encode frames. A writer has a packer, so only one thread at a time may use it.
+    """Encode frames. Only one thread at a time may use a writer, because msgpack's packer is not safe between threads.
 
     Attributes:
         max_frame: The largest frame length that the peer accepts, in bytes. It may change between frames.
@@ -118,12 +118,12 @@ class FrameReader:
 
     Args:
         check: Called with the kind and the metadata of each frame. It raises ProtocolError if the metadata is not valid
-            for the kind. It returns whether each key is a str, and each value a str or an int. If so, unpacking can
-            have hidden no fault except a duplicate key.
+            for the kind. It returns whether all keys are str and all values are str or int. If they are, the reader
+            only has to look for a duplicate key, and skips a slower check.
 
     Attributes:
         max_frame: The largest frame length to accept, in bytes. It may change between frames.
-        buffered: How many bytes were fed, but not yet returned as frames.
+        buffered: How many bytes `feed` has taken, but `next_frame` has not yet returned in frames.
     """
 
     def __init__(self, check: Callable[[int, dict[str, Any]], bool] = lambda kind, metadata: False) -> None:
@@ -134,7 +134,7 @@ class FrameReader:
         self._pack = Packer().pack
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream. They may begin and end anywhere in a frame."""
+        """Add the next bytes of the stream. They may begin and end anywhere in a frame."""
         buffer, start = self._buffer, self._start
         self._start = 0
         self.buffered += len(data)
@@ -148,14 +148,14 @@ class FrameReader:
         buffer += data
 
     def next_frame(self, data: bytes = b"") -> Frame | None:
-        """Return the next frame, or None until more is fed.
+        """Return the next frame, or None if the frame is not complete yet.
 
         Args:
             data: Bytes to feed first.
 
         Raises:
-            ProtocolError: The bytes are neither a frame within the limits nor its beginning. If the lengths are wrong,
-                it is raised before the rest of the frame arrives.
+            ProtocolError: The bytes cannot be a frame within the limits, nor the beginning of one. If a length is
+                wrong, the error is raised before the rest of the frame arrives.
         """
         if data:
             if not self.buffered:  # the usual case: do what `feed` does, without a call
@@ -191,7 +191,7 @@ class FrameReader:
             if not self._check(kind, metadata) or _entries(head) != len(metadata):
                 self._look_again(head, [kind, id, metadata])
         except ProtocolError:
-            self._look_again(head, [kind, id, metadata])  # a fault of the head itself is reported first
+            self._look_again(head, [kind, id, metadata])  # raises instead if the head is wrong as msgpack
             raise
         self.buffered = available - 4 - length
         if not self.buffered:
@@ -201,7 +201,7 @@ class FrameReader:
         return Frame(kind, id, metadata, payload)
 
     def _look_again(self, head: bytes, parts: list[Any]) -> None:
-        """Refuse a head with a fault that unpacking does not show.
+        """Refuse a head that has a fault which the unpacked values do not show.
 
         Raises:
             ProtocolError: The head has a duplicate key, a key that is not a string, or an extension type.
@@ -211,7 +211,7 @@ class FrameReader:
             is_odd = is_odd or self._pack(parts) != head
         except Exception:  # msgpack raises many types; a head that it cannot pack again is not valid
             is_odd = True
-        if is_odd:  # the head is not in msgpack's shortest form, or may have a timestamp or a binary key
+        if is_odd:  # the head is not in msgpack's shortest form, or it may have a timestamp or a binary key
             _unpack(head, list_hook=_plain_list, object_pairs_hook=_plain_map)
 
     def _check_lengths(self, length: int, head_length: int) -> None:
@@ -256,9 +256,9 @@ def _fault_of(data: bytes) -> ProtocolError:
 
 
 def _entries(data: bytes) -> int:
-    """Return the number of entries that a head gives for its metadata; -1 if it is not quick to find.
+    """Return the number of entries in the metadata as the head's bytes give it; -1 if it is not quick to find.
 
-    If this number is larger than that of the unpacked map, the head has a duplicate key.
+    If this number is larger than the number of entries in the unpacked map, the head has a duplicate key.
     """
     if data[0] != 0x93 or data[1] >= 0x80:
         return -1
@@ -268,21 +268,21 @@ def _entries(data: bytes) -> int:
 
 
 _AFTER_ID = (4, 5, 7, 11)
-"""Where the metadata begins in a head whose kind takes one byte.
+"""The offset of the metadata in a head whose kind takes one byte, by the size of the id.
 
-The index is the two low bits of the byte before the id. In msgpack, uint 8, 16, 32 and 64 are 0xCC to 0xCF; int 8, 16,
-32 and 64 are 0xD0 to 0xD3.
+The index is the two low bits of msgpack's type byte before the id. uint 8, 16, 32 and 64 have the type bytes 0xCC to
+0xCF; int 8, 16, 32 and 64 have 0xD0 to 0xD3.
 """
 
 
 def check_plain(value: Any, depth: int = 3) -> None:
-    """Check that `value` may stand in a head: plain types, string keys, MAX_DEPTH, MAX_ITEMS.
+    """Check that a head may contain `value`: its types are plain, its keys are strings, and it is within the limits.
 
     Args:
-        depth: How deep the value is nested in the head, itself included. The values in the metadata have a depth of 3.
+        depth: How deep the value is nested in the head. The head itself has depth 1, a value in the metadata depth 3.
 
     Raises:
-        ProtocolError: The value may not stand in a head.
+        ProtocolError: A head may not contain the value.
     """
     kind = type(value)
     if kind in _SCALARS:
@@ -305,7 +305,7 @@ def check_plain(value: Any, depth: int = 3) -> None:
 
 
 def _long_binary(data: bytes) -> bool:
-    """Return whether a head may have a binary of 256 bytes or more, which could be a key."""
+    """Return whether a head may have a msgpack binary of 256 bytes or more. A map's key must not be a binary."""
     return 0xC5 in data or 0xC6 in data
 
 
@@ -322,7 +322,7 @@ def _plain_list(items: list[Any]) -> list[Any]:
 
 def _plain_map(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for key, value in pairs:  # msgpack's C code gives a list, its Python code a generator
+    for key, value in pairs:  # msgpack's C code passes a list, its Python code a generator
         if type(key) is not str:
             raise ProtocolError("a head with a map key that is not a string")
         if type(value) not in _PLAIN:

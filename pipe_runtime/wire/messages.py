@@ -1,7 +1,7 @@
-"""Define the kinds of frame, and the metadata that each may carry.
+"""Define the kinds of frame, and the metadata that each kind may carry.
 
-The table FIELDS has all of it. The reader checks frames against it, and docs/protocol.md prints it. This module must
-not know in which order frames may come (connection.py does), nor what they are used for.
+The table FIELDS lists the kinds and their metadata. Both sides check frames against it, and docs/protocol.md shows it.
+This module must not know the order of frames (connection.py does), nor what they are used for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STOP = 12
 
 _NAMES = ("HELLO", "READY", "INVOKE", "RESULT", "ERROR", "LOG", "CHUNK", "END", "CREDIT", "CANCEL", "DUMP", "STOP")
 NAMES = dict(enumerate(_NAMES, 1))
-"""The kinds' names, by their numbers."""
+"""The name of each kind, by its number."""
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -40,20 +40,20 @@ BYTES = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
 ANY = "*/*"
 JSON_LINES = "application/jsonl"
-"""A streamed result that has a JSON value and a line break for each item."""
+"""The content type of a streamed result that has a JSON value and a line break for each item."""
 
 MSGPACK_SEQUENCE = "application/msgpack-seq"
-"""A streamed result that has a msgpack value for each item, and nothing in between."""
+"""The content type of a streamed result that has a msgpack value for each item, and nothing between the items."""
 
 PRE_FREEZE = "pre-freeze"
-"""INVOKE's `phase` of the hook that runs before a worker is frozen."""
+"""The `phase` of an INVOKE that runs the pre-freeze hook: the function's code to run before a worker is frozen."""
 
 MEASURED = {
     "duration_us": int,
     "cpu_us": int,
     "peak_memory_bytes": int,
 }
-"""What a runtime measures of a request."""
+"""What a runtime measures while it serves a request."""
 
 _PROBLEM = {
     "error_type": str,
@@ -124,7 +124,7 @@ FIELDS: dict[int, dict[str, type]] = {
     DUMP: {"stacks": list},
     STOP: {},
 }
-"""kind: {metadata key: type}. Integers are unsigned."""
+"""{kind: {metadata key: type}}. Integers are unsigned."""
 
 REQUIRED: dict[int, tuple[str, ...]] = {
     HELLO: ("versions",),
@@ -137,15 +137,15 @@ REQUIRED: dict[int, tuple[str, ...]] = {
 
 
 def check(kind: int, metadata: Mapping[str, Any]) -> bool:
-    """Check that `kind` is known, and that every key that it knows has the right type.
+    """Check that `kind` exists, and that each key that FIELDS has for the kind has a value of the right type.
 
-    Unknown keys pass, with any value that a head may hold (frames.check_plain).
+    Unknown keys are allowed, with any value that a head may hold (see frames.check_plain).
 
     Returns:
-        Whether there are no unknown keys, and each value is a str or an int, as FrameReader asks.
+        Whether there are no unknown keys, and each value is a str or an int. FrameReader needs to know this.
 
     Raises:
-        ProtocolError: The kind is unknown, or a field is wrong or missing.
+        ProtocolError: The kind is unknown, or a field has a wrong type or is missing.
     """
     fields = FIELDS.get(kind)
     if fields is None:
@@ -163,7 +163,7 @@ def check(kind: int, metadata: Mapping[str, Any]) -> bool:
 
 
 def _check_field(kind: int, wanted: type | None, key: Any, value: Any) -> None:
-    """Check a value that is not simply the text or the unsigned integer that is expected."""
+    """Check a value that is not the str or the unsigned integer that `check` expected."""
     if type(key) is not str:
         raise ProtocolError("a head with a map key that is not a string")
     if wanted is int and (type(value) is not int or value < 0):
