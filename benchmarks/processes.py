@@ -35,7 +35,7 @@ from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings
 from pipe_init.workers import launch
-from pipe_init.workers.sources import worker_hello
+from pipe_init.workers.hello import worker_hello
 from pipe_init.workers.template_socket import TemplateSocket
 from pipe_runtime.wire.messages import JSON
 

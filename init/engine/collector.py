@@ -18,7 +18,7 @@ from ..model import Settings
 from ..policy.actions import Action, Lose, Signal, Sweep
 from ..policy.ladder import Ladder, Phase
 from ..workers.child import Child
-from ..workers.sources import WorkerSource
+from ..workers.worker_source import WorkerSource
 from .lane import Lane
 
 SWEEP_SECONDS = 1.0

@@ -28,7 +28,7 @@ from ..policy.stackdump import stacks_by_request
 from ..workers.child import Child
 from ..workers.link import Link
 from ..workers.observer import Observer
-from ..workers.sources import TemplateBusy, WorkerSource
+from ..workers.worker_source import TemplateBusy, WorkerSource
 from .outcomes import OpenRequests
 from .streams import Streams
 

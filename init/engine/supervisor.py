@@ -19,7 +19,7 @@ from ..policy.actions import Cause
 from ..policy.errors import answer
 from ..workers import launch
 from ..workers.link import Link
-from ..workers.sources import WorkerSource
+from ..workers.worker_source import WorkerSource
 from .collector import Collector
 from .dispatch import Dispatcher, lanes_for
 from .lane import Lane

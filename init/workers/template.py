@@ -24,8 +24,8 @@ from .child import Child
 from .launch import CONTROL_FD, ProcessPipes
 from .link import Link
 from .observer import Observer
-from .sources import WorkerSource
 from .template_socket import SocketsForbidden, TemplateSocket
+from .worker_source import WorkerSource
 
 JOURNAL_SOURCE = -1
 """The number of the template's raw lines for the journal; lanes count from 0."""

@@ -17,7 +17,7 @@ from pipe_runtime.wire.errors import ProtocolError
 
 from ..kernel.reaper import PID_LIMIT
 from . import launch
-from .sources import TemplateBusy
+from .worker_source import TemplateBusy
 
 NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 """Errors of socketpair(2) that mean that the system forbids such sockets, or has none."""

@@ -17,8 +17,8 @@ import pytest
 from pipe_init.kernel import killing, reaper
 from pipe_init.limits.confinement import FORKING
 from pipe_init.workers import launch
-from pipe_init.workers.sources import TemplateBusy
 from pipe_init.workers.template_socket import REPORT_ROUND, Forked, TemplateSocket
+from pipe_init.workers.worker_source import TemplateBusy
 from pipe_runtime.template.fork_server import BATCH
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.messages import DUMP as DUMP_FRAME
