@@ -1,1 +1,1 @@
-"""Use the kernel: processes, signals, descriptors. It has no notion of requests."""
+"""Use the kernel's processes, signals and descriptors. This folder does not know requests."""

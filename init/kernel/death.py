@@ -1,4 +1,4 @@
-"""Describe how a child process ended. This module knows neither how deaths are noticed nor what the child was for."""
+"""Describe how a child process ended. This module does not know how deaths are noticed, or what the child was for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import signal
 from typing import NamedTuple
 
 UNKNOWN = -1
-"""The status of a child that other code of this process has collected."""
+"""The status of a child that other code in this process has collected, so that the kernel no longer has its status."""
 
 
 class Death(NamedTuple):
-    """How a child has ended, and what it had used.
+    """How a child ended, and how much memory and CPU time it had used.
 
     Attributes:
-        pid: The child.
-        status: As of waitpid(2), or UNKNOWN.
-        peak_memory: The most bytes that were resident, of the child or of one of its own children.
-        cpu_seconds: CPU time of the child alone. If proc(5) does not tell it, its children's time is included.
+        pid: The child's pid.
+        status: The status of waitpid(2), or UNKNOWN.
+        peak_memory: The most resident memory in bytes that the child had, or one of its own children if that had more.
+        cpu_seconds: The CPU time of the child and of the children that it has waited for. It is the time of the child
+            alone if a signal ended the child, reap() got it among `leaders`, and proc(5) has that time.
     """
 
     pid: int
@@ -27,12 +28,12 @@ class Death(NamedTuple):
 
     @property
     def signal(self) -> int:
-        """Return the signal that ended it, 0 if it exited."""
+        """Return the signal that ended the child; 0 if the child exited."""
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
 
     @property
     def description(self) -> str:
-        """Return the usual words for it: `exit status 1`, `signal: killed`."""
+        """Return how the child ended in the usual words, such as `exit status 1` or `signal: killed`."""
         if self.signal:
             name = signal.strsignal(self.signal) or f"signal {self.signal}"
             return f"signal: {name.lower()}"

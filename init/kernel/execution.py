@@ -1,6 +1,6 @@
-"""Prepare a forked child to execute a program: close descriptors, restore dispositions, find the file.
+"""Prepare a forked child to execute a program: close descriptors, restore signal dispositions, and find the file.
 
-This file does not know what the descriptors are for, nor what the programs do.
+This file does not know what the descriptors are for, or what the programs do.
 """
 
 from __future__ import annotations
@@ -14,35 +14,39 @@ _SHELL = "/bin/sh"
 
 
 class JoinError(OSError):
-    """A process could not join its cgroup, and has not executed its program."""
+    """A process could not join its cgroup. Therefore it has not executed its program."""
 
 
 def keep_only(kept: Collection[int]) -> None:
-    """Close all descriptors except these.
+    """Close all descriptors except those in `kept`.
 
-    Where there is proc(5), that includes descriptors above a limit that was lowered after they were opened.
+    If proc(5) is mounted, this also closes descriptors above the present limit. The process may have opened them before
+    the limit was lowered.
     """
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:
         start = 0
         for descriptor in sorted(kept):
-            if start < descriptor:  # where Python uses close_range(2), an empty range means all descriptors
+            if start < descriptor:  # if Python uses close_range(2), an empty range means all descriptors
                 os.closerange(start, descriptor)
             start = descriptor + 1
         os.closerange(start, os.sysconf("SC_OPEN_MAX"))
         return
     for descriptor in map(int, names):
         if descriptor not in kept:
-            os.closerange(descriptor, descriptor + 1)  # ignores that the one for the listing is closed already
+            os.closerange(descriptor, descriptor + 1)  # unlike os.close, ignores that listdir's own is closed already
 
 
 def restore_dispositions() -> None:  # Not measured: exec comes next.
-    """Undo what Python did. Other signals that were ignored at the start stay ignored, as under nohup(1).
+    """Restore the signal dispositions that Python or the init has changed.
 
-    Python ignores SIGPIPE and SIGXFSZ, and does not tell whether they were ignored before. An ignored SIGCHLD would
-    keep the program from waiting for its own children. Python handlers must go before exec does it: for a signal that
-    is pending they would run Python code, and exec would lose it.
+    Signals that were ignored before Python started stay ignored, as under nohup(1). SIGPIPE, SIGXFSZ and SIGCHLD are
+    exceptions. Python ignores the first two, and does not tell whether they were ignored before. An ignored SIGCHLD
+    would keep the program from waiting for its own children.
+
+    execve(2) would remove the Python handlers too, but too late: a pending signal would still call its Python handler,
+    and the program would not get it.
     """
     for number in range(1, _signal.NSIG):
         if callable(_signal.getsignal(number)):
@@ -52,15 +56,15 @@ def restore_dispositions() -> None:  # Not measured: exec comes next.
 
 
 def execute(command: Sequence[str], environment: Mapping[str, str] | None = None, shell: bool = False) -> None:
-    """Become a program, which is looked up in PATH unless it has a slash, as execvp(3) does.
+    """Execute a program in this process. Like execvp(3), search PATH for it unless its name has a slash.
 
     Args:
         command: The program and its arguments.
-        environment: Its environment; None for that of this process.
-        shell: Whether /bin/sh runs a script without `#!`, as POSIX demands of execvp(3).
+        environment: The program's environment; None for the environment of this process.
+        shell: Whether to run a script without `#!` with /bin/sh, as POSIX requires of execvp(3).
 
     Raises:
-        OSError: It cannot be executed.
+        OSError: The program cannot be executed.
     """
     program, refused = command[0], OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     if not program:

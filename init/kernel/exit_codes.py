@@ -1,7 +1,7 @@
-"""The exit codes of pipe-init, as README.md's table has them.
+"""Define the exit codes of pipe-init. The table in README.md explains them.
 
-A process may need them while the system is short of memory, so this module imports only what every interpreter has
-loaded. It does not know who chooses a code.
+A process may need them while the system is short of memory. So this module imports only modules that every interpreter
+has loaded already. It does not know who chooses a code.
 """
 
 import os
@@ -14,10 +14,10 @@ TIMED_OUT = 124
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 OUT_OF_MEMORY = 137
-BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
+BROKEN_PIPE = 141  # the exit code that a shell reports for a program that SIGPIPE has ended
 STOPPED = 143
 
 
 def of_status(status: int) -> int:
-    """Return the exit code for a status of waitpid(2): the child's own, or 128 and the number of its signal."""
+    """Return the exit code for a status of waitpid(2): the child's own exit code, or 128 plus the signal's number."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

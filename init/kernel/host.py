@@ -1,9 +1,9 @@
-"""Set up the engine in its process: as its owner, or as a guest in another program.
+"""Let the engine run in a process of its own, or as a guest in another program's process.
 
 A host provides what the engine needs from the process. It collects children, and kills the processes that they leave
-behind. In a process of its own, the engine assumes that each child is a worker, or was left behind by a worker. In
-another program's process it must not touch a child that it has not started. This module knows neither workers nor
-requests.
+behind. In a process of its own, the engine assumes that each child is a worker, or that a worker has left it behind. In
+another program's process, the engine must not touch a child that it has not started. This module knows neither workers
+nor requests.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from .poller import EpollPoller, Poller
 from .signals import Signals, Wakeup
 
 LAST_WAIT = 1.0
-"""Seconds to wait for the end of processes that were sent SIGKILL."""
+"""Seconds to wait, after SIGKILL, until the killed processes have ended."""
 
 COLLECT_AT_ONCE = 4096
-"""Deaths to collect before the next search for children. Otherwise processes that keep forking could escape it."""
+"""Deaths to collect before the next search for children. With fewer, processes that keep forking could escape it."""
 
 LONGEST_SWEEP = 10.0
-"""Seconds after which `end_all` gives up, even if more children die all the time."""
+"""Seconds after which `end_all` gives up, even if children are still dying."""
 
 
 class Host:
-    """What the engine needs from its process: the children that it collects, wake-ups and a poller.
+    """Provide what the engine needs from its process: deaths of children, wake-ups and a poller.
 
     Attributes:
-        adopts: Whether a process that another process has forked can become a child of this one.
-        wakeup: Interrupts a wait of the engine, and asks the engine to end.
-        poller: Waits for descriptors.
+        adopts: Whether a process that another process has forked can become a child of this process.
+        wakeup: The object that interrupts a wait of the engine, and that can ask the engine to end.
+        poller: The object that waits for descriptors.
     """
 
     adopts = False
@@ -41,27 +41,31 @@ class Host:
     poller: Poller
 
     def add(self, pid: int) -> None:
-        """Take charge of a child that was just started.
+        """Begin to watch a child that the engine has just started.
 
         Raises:
-            OSError: No descriptor is left to watch the child with.
+            OSError: This process has no descriptor left for watching the child.
         """
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
-        """Collect the children that are dead, as reaper.reap does. Call this after each wake-up."""
+        """Collect dead children, and return their deaths. Call this after each wake-up.
+
+        Args:
+            leaders: As for reaper.reap.
+        """
         raise NotImplementedError
 
     def sweep(self, known: Callable[[], Collection[int]], alone: bool) -> bool:
-        """Kill the children that dead workers left behind. Return whether there were any.
+        """Kill the children that dead workers have left behind. Return whether there were any.
 
         Args:
-            known: Returns the pids to keep. The host calls it after it has listed the children.
-            alone: Whether every child may be killed.
+            known: Returns the pids of the children to keep. The host calls it after it has listed the children.
+            alone: Whether all descendants of this process may be killed, as for reaper.children.
         """
         return False
 
     def sweep_below(self, pid: int) -> None:
-        """Kill the descendants of the child `pid`, because the child does not end."""
+        """Kill the descendants of the child `pid`. One of them may be the reason why the child does not end."""
 
     def end_all(self) -> bool:
         """Kill and collect all processes that dead workers have left behind. Return whether all have ended."""
@@ -71,7 +75,7 @@ class Host:
 class SoleHost(Host):
     """The host of an engine that owns its process, as on the command line.
 
-    The engine owns all children, the orphans that become children, and the signals. SIGCHLD reports each death.
+    The engine owns all children of the process, the orphans that it adopts, and its signals. SIGCHLD reports deaths.
 
     Args:
         signals: The installed signal handlers of this process.
@@ -101,7 +105,7 @@ class SoleHost(Host):
     def end_all(self) -> bool:
         """Kill and collect all remaining processes, as Host.end_all says.
 
-        This can take many rounds, because each round finds only children of the processes that died before it.
+        This can take many rounds. Each round may find only the children of the processes that died in the round before.
         """
         now = time.monotonic()
         limit, last = now + LAST_WAIT, now + LONGEST_SWEEP
@@ -123,10 +127,10 @@ class SoleHost(Host):
 class SharedHost(Host):
     """The host of an engine that is a guest in another program's process.
 
-    It handles no signal, and changes nothing that the whole process shares. It watches each child that the engine has
-    started with a pidfd. It never waits for another child, or signals one. When it kills a worker, it kills the
-    worker's process group. It does not kill the worker's orphans outside of that group, because they look like the
-    program's own children.
+    This host handles no signal, and changes nothing that the whole process shares. It uses a pidfd to watch each child
+    that the engine has started. It never waits for other children, and never sends them signals. When a worker dies,
+    the host kills the worker's process group. It does not kill orphans outside that group, because they look like
+    children of the program itself.
 
     An event loop can wait until `poller` is readable, and then call Supervisor.step(wait=False).
     """
@@ -142,7 +146,7 @@ class SharedHost(Host):
         self.poller.add(pidfd, owner=self)
 
     def handle(self, ready: Mapping[int, int]) -> None:
-        """Wake the engine up to call `collect`, because a child is dead."""
+        """Wake up the engine, so that it calls `collect`. A readable pidfd means that its child is dead."""
         self.wakeup.wake()
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
@@ -156,7 +160,7 @@ class SharedHost(Host):
         return reaper.Reaped(deaths, bool(self._pidfds))
 
     def close(self) -> None:
-        """Close all descriptors. Call this after the supervisor was closed."""
+        """Close all descriptors of this host. Close the supervisor first."""
         for pid in list(self._pidfds):
             self._let_go(pid)
         self.poller.close()

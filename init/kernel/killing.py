@@ -1,7 +1,7 @@
-"""Send signals to children of this process, to their groups, and to all that descends from them.
+"""Send signals to children of this process, to their process groups, and to all their descendants.
 
-A pid is only signalled while its number cannot belong to another process. This module knows neither workers nor
-requests.
+The kernel may give the pid of a dead process to another one. So the functions here signal a pid only while that cannot
+happen. This module knows neither workers nor requests.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def signal_group(pid: int, number: int) -> bool:
     """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead.
 
     Returns:
-        Whether it was sent. If not, all that is left of the group belongs to another user.
+        Whether the signal was sent. If not, all processes that are left in the group belong to another user.
     """
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        return signal_child(pid, number)  # it was forked a moment ago and has not made its group yet
+        return signal_child(pid, number)  # the child has just been forked, and has not made its group yet
     except PermissionError:
         return False
     return True
@@ -33,7 +33,7 @@ def signal_child(pid: int, number: int) -> bool:
     """Send a signal to the uncollected child `pid` alone.
 
     Returns:
-        Whether it was sent. If not, the child belongs to another user, or other code has collected it.
+        Whether the signal was sent. If not, the child belongs to another user, or other code has collected it.
     """
     try:
         os.kill(pid, number)
@@ -43,13 +43,13 @@ def signal_child(pid: int, number: int) -> bool:
 
 
 def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
-    """Send SIGKILL to these children and to all that descends from them; return whether there were any.
+    """Send SIGKILL to children and to all their descendants. Return whether `pids` had any.
 
-    After procfs.SEARCH_SECONDS only the children themselves are killed; the next call finds the others.
+    After procfs.SEARCH_SECONDS, kill only the children themselves. The caller's next call can kill the descendants.
 
     Args:
         pids: Uncollected children, or -1 for every process.
-        keep: Processes to leave alone, together with what descends from them.
+        keep: Processes to leave alone, together with their descendants.
     """
     found, ends = list(pids), time.monotonic() + procfs.SEARCH_SECONDS
     for pid in found:
@@ -60,13 +60,14 @@ def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
 
 
 def sweep_below(pid: int, keep: Collection[int] = (), ends: float | None = None) -> None:
-    """Kill what descends from the uncollected child `pid`, the youngest first, as far as proc(5) tells.
+    """Kill the descendants of the uncollected child `pid` that proc(5) shows. Kill children before their parents.
 
-    If only the child were killed, its children would fall to us one round later, and a long chain would take a round
-    for each link. And a tracer among them would keep the child itself from being collected.
+    If the init killed only the child, the child's children would become children of the init. Then a chain of
+    descendants would take one round for each generation. Also, the init cannot collect the child while one of its
+    descendants traces it.
 
     Args:
-        pid: The child. It is not killed.
+        pid: The child. This function does not kill the child itself.
         keep: As for `kill`.
         ends: The time.monotonic() at which to stop; None for procfs.SEARCH_SECONDS from now.
     """
@@ -87,9 +88,9 @@ def _kill_child_of(parent: int, pid: int) -> None:
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
-        return  # it has ended, or there are no descriptors left: the next round finds it
+        return  # the process has ended, or no descriptor is left; in that case the next round finds the process
     try:
-        if procfs.parent_of(pid) == parent:  # else the number may have been reused before the pidfd was opened
+        if procfs.parent_of(pid) == parent:  # else the kernel may have reused the pid before the pidfd was opened
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return

@@ -1,6 +1,6 @@
-"""Write to a descriptor that other processes share, without waiting for its reader for ever.
+"""Write to a descriptor that other processes share, without blocking while nobody reads.
 
-The open file is never made non-blocking, because that would change it for the other processes too. This module knows
+This module never makes the open file non-blocking, because that would change it for the other processes too. It knows
 bytes, not what they mean.
 """
 
@@ -14,14 +14,14 @@ import time
 from .signals import Wakeup
 
 PIPE_BUF = 4096
-"""Bytes that a pipe takes at once when poll(2) says that it is writable (pipe(7))."""
+"""The bytes that a pipe surely accepts in one write if poll(2) says that it is writable (pipe(7))."""
 
 
 class Outlet:
     """A descriptor to write to.
 
     Attributes:
-        descriptor: The descriptor to poll. For a terminal it is one of our own, not the one that was given.
+        descriptor: The descriptor to poll. For a terminal, it is a descriptor that this class has opened itself.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -33,12 +33,12 @@ class Outlet:
         self._poll.register(self.descriptor, select.POLLOUT)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Write as much as the descriptor takes without waiting, and return how many bytes that was.
+        """Write as much as the descriptor accepts without waiting. Return the number of bytes that were written.
 
-        A line of up to PIPE_BUF bytes is written whole, so that other processes cannot write into the middle of it.
+        Write a line of up to PIPE_BUF bytes in one piece, so that other processes cannot write into the middle of it.
 
         Raises:
-            OSError: The descriptor takes no more, as os.write says.
+            OSError: The write has failed, and no bytes were written before.
         """
         written = 0
         with memoryview(data) as view:
@@ -47,7 +47,7 @@ class Outlet:
                     with view[written : self._piece_ends(view, written)] as piece:
                         written += os.write(self.descriptor, piece)
                 except BlockingIOError:
-                    break  # another process has made it non-blocking, or poll(2) was too optimistic
+                    break  # another process has made the file non-blocking, or poll(2) was too optimistic
                 except OSError:
                     if written:
                         break  # the next call raises it
@@ -62,20 +62,20 @@ class Outlet:
         return start + lines if lines else end
 
     def close(self) -> None:
-        """Close the descriptor that was opened here, if any; the given one stays open."""
+        """Close the descriptor that this class has opened, if any. Leave the given descriptor open."""
         if self._own is not None:
             os.close(self._own)
             self._own = None
 
 
 class Patience:
-    """How long to wait for readers: without limit, until a signal asks pipe-init to end; then for `seconds` more.
+    """Limit how long pipe-init waits for readers: forever until a signal asks it to end, then for `seconds` more.
 
     A second signal ends the wait at once.
 
     Args:
-        signals: The signals that may ask for an end; None if none can.
-        seconds: The time that readers have, from the first wait after the signal.
+        signals: The signals of this process; None if no signal can ask it to end.
+        seconds: The seconds that readers have after the signal. They count from the first wait after it.
     """
 
     def __init__(self, signals: Wakeup | None, seconds: float) -> None:
@@ -86,7 +86,7 @@ class Patience:
     def wait(self, descriptor: int) -> bool:
         """Wait until `descriptor` is writable or a signal comes. Return False if the time is over.
 
-        A wait consumes the wake-ups of signals. Call `over` after the last wait, to restore them.
+        The wait may drain the wake-ups of `signals`. So call `over` after the last wait.
         """
         waiting, signals, timeout = select.poll(), self._signals, None
         waiting.register(descriptor, select.POLLOUT)
@@ -104,7 +104,7 @@ class Patience:
         return True
 
     def over(self) -> None:
-        """Wake up whoever else waits for the signals that came during the waits."""
+        """Restore the wake-up of signals that came during the waits, for other code that waits for them."""
         if self._signals is not None:
             self._signals.wake()
 
@@ -125,13 +125,13 @@ def _is_file(descriptor: int) -> bool:
 
 
 def _open_terminal_again(descriptor: int) -> int | None:
-    """Open a terminal once more, for non-blocking writes of our own. Return None if that is impossible.
+    """Open a terminal once more, for non-blocking writes. Return None if it is no terminal, or cannot be opened.
 
-    poll(2) calls a terminal writable when it takes one byte; a blocking write of more would wait for its reader.
+    poll(2) reports a terminal as writable when it accepts one byte. A blocking write of more bytes could block.
     """
     try:
         if os.isatty(descriptor):
             return os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
-        pass  # without /dev/pts, or in another's mount namespace
+        pass  # /dev/pts is not mounted, or the terminal belongs to another mount namespace
     return None

@@ -1,6 +1,6 @@
-"""Read files that a function's process may have made, or may be changing: only plain ones, and never with a wait.
+"""Read a file that a function's process may have made or may change meanwhile. Read only plain files, and never wait.
 
-It knows paths and sizes, not what a file is for.
+This module knows paths and sizes, not what a file is for.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import stat
 def read_plain(path: str, limit: int) -> bytes | None:
     """Return the first bytes of a plain file; None if there is no such file, or it cannot be read.
 
-    What `path` names may be replaced at any time. So the file is opened without waiting for the writer of a FIFO, and
-    looked at only then.
+    Another process can replace the file at any time. So this opens the file first, without waiting for the writer of a
+    FIFO, and then checks what it has opened.
 
     Args:
-        path: The file.
-        limit: Bytes to read, at most.
+        path: The file's path.
+        limit: The most bytes to read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -1,8 +1,9 @@
 """Wait until a descriptor is ready or a deadline has passed.
 
-To wake a process up on another CPU takes longer than a small function does. So the poller looks again for a short while
-after an event that came fast, and sleeps only then. This module knows neither workers nor what is written to the
-descriptors. (pipe_runtime/io/pipes.py does the same for its one descriptor: neither package may use the other's.)
+The kernel takes longer to wake up a sleeping process than a small function takes to run. So if the previous event came
+fast, the poller polls repeatedly for a short while before it sleeps. This module knows neither workers nor what is
+written to the descriptors. (pipe_runtime/io/pipes.py does the same for its one descriptor. Neither package may import
+the other's code for this.)
 """
 
 from __future__ import annotations
@@ -14,27 +15,31 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 FAST_SECONDS = 0.001
-"""An event that comes this soon makes it worth looking for the next one."""
+"""If an event comes within this time, it is worthwhile to poll repeatedly for the next one."""
 
 
 class Owner(Protocol):
-    """What descriptors belong to."""
+    """An object that owns descriptors."""
 
     def handle(self, ready: Mapping[int, int]) -> None:
-        """Deal with those of its descriptors that are in `ready`."""
+        """Handle the descriptors of this owner that are ready.
+
+        Args:
+            ready: {descriptor: poll(2)'s revents}. It may also contain descriptors of other owners.
+        """
 
 
 class Poller:
     """Wait for several descriptors with poll(2).
 
-    One wait costs one system call, whatever was added or removed before. Regular files may be waited for too.
+    One wait costs one system call, however many descriptors were added or removed before it. It accepts regular files.
 
     Args:
-        spin_us: Microseconds to look again before sleeping, 0 for none.
+        spin_us: Microseconds for which to poll repeatedly before sleeping; 0 to sleep at once.
     """
 
     _per_second = 1000.0
-    """How many units of the timeout of `poll` make a second."""
+    """The number of units in a second, for the timeout of `poll`."""
 
     def __init__(self, spin_us: int = 0) -> None:
         self._poll = self._open()
@@ -46,12 +51,12 @@ class Poller:
         return select.poll()
 
     def add(self, descriptor: int, events: int = select.POLLIN, owner: Owner | None = None) -> None:
-        """Wait for this descriptor too.
+        """Add a descriptor to those that `wait` and `look` poll.
 
         Args:
             descriptor: The descriptor.
-            events: As for poll(2).
-            owner: What the descriptor belongs to, for `owners` and `forget`.
+            events: The events to wait for, as for poll(2).
+            owner: The descriptor's owner, for `owners` and `forget`; None if it has none.
         """
         self._owners[descriptor] = owner
         self._poll.register(descriptor, events)
@@ -68,20 +73,20 @@ class Poller:
             self.remove(descriptor)
 
     def owners(self, descriptors: Iterable[int]) -> list[Owner]:
-        """Return the owners of these descriptors, each once."""
+        """Return the owners of these descriptors, without duplicates."""
         found = dict.fromkeys(self._owners.get(descriptor) for descriptor in descriptors)
         return [owner for owner in found if owner is not None]
 
     def look(self) -> dict[int, int]:
-        """Return what is ready now, without waiting: {descriptor: poll(2)'s revents}."""
+        """Return the descriptors that are ready now, without waiting: {descriptor: poll(2)'s revents}."""
         return dict(self._poll.poll(0))
 
     def wait(self, deadline: float | None, also: Mapping[int, int] | None = None) -> dict[int, int]:
-        """Wait until something is ready or the deadline has passed; return {descriptor: poll(2)'s revents}.
+        """Wait until a descriptor is ready or the deadline has passed. Return {descriptor: poll(2)'s revents}.
 
         Args:
-            deadline: A time of time.monotonic(); None for no limit.
-            also: {descriptor: poll(2)'s events} to wait for this once.
+            deadline: The time.monotonic() at which to stop; None for no limit.
+            also: Further descriptors to wait for in this call only: {descriptor: poll(2)'s events}.
         """
         if also:
             for descriptor, events in also.items():
@@ -98,16 +103,16 @@ class Poller:
             while clock() < limit:
                 if ready := poll(0):
                     return dict(ready)
-                os.sched_yield()  # the process that will write may be waiting for this very CPU
+                os.sched_yield()  # the process that will write may need this CPU
         ready = poll(None if deadline is None else max(0.0, (deadline - clock() + 0.001) * self._per_second))
         self._fast = clock() - start < FAST_SECONDS
         return dict(ready)
 
 
 class EpollPoller(Poller):
-    """Wait for several descriptors with epoll(7), which is itself a descriptor that another event loop can wait for.
+    """Wait for several descriptors with epoll(7). Another event loop can wait for the epoll descriptor itself.
 
-    Each `add` and `remove` costs a system call. Regular files cannot be added.
+    Each `add` and `remove` costs a system call. It does not accept regular files.
     """
 
     _per_second = 1.0
@@ -117,9 +122,9 @@ class EpollPoller(Poller):
         return self._epoll
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable whenever something is ready."""
+        """Return the epoll descriptor, which is readable while any of the added descriptors is ready."""
         return self._epoll.fileno()
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the epoll descriptor."""
         self._epoll.close()

@@ -19,11 +19,11 @@ def prctl(option: int, value: int) -> bool:
 
 
 def detach(pid: int, number: int) -> bool:
-    """Let a stopped child that this process traces go on untraced. Return False if that is impossible.
+    """Stop tracing a child, and continue it. Return False if that is impossible.
 
     Args:
-        pid: The child.
-        number: The signal that it gets, 0 for none.
+        pid: The child. This process traces it, and it is stopped.
+        number: The signal that the child gets; 0 for none.
     """
     return _call("ptrace", PTRACE_DETACH, pid, 0, number)
 

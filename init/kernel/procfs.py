@@ -1,4 +1,4 @@
-"""Read what proc(5) tells of processes. Where it tells nothing, each function returns what its docstring says.
+"""Read facts about processes from proc(5). If a fact is unknown, each function returns what its docstring says.
 
 This module only reads. It does not know what the processes are for.
 """
@@ -10,10 +10,10 @@ import resource
 import time
 
 SEARCH_SECONDS = 0.25
-"""How long one search among descendants may take: there may be many, and the kernel takes milliseconds for some."""
+"""Seconds that one search among descendants may take. There may be many, and reading one may take milliseconds."""
 
 PF_EXITING = 0x4
-"""In the flags of a process that has begun to end; from <linux/sched.h>."""
+"""The flag of a process that has begun to end; from <linux/sched.h>."""
 
 _DEAD = (b"Z", b"X")
 
@@ -25,21 +25,21 @@ def high_water_mark(pid: int) -> int:
 
 
 def resident() -> int:
-    """Return this process's resident memory in bytes, which is also the most that a fork of it begins with."""
+    """Return this process's resident memory in bytes. A fork of this process begins with at most as much."""
     fields = _read("/proc/self/statm").split()
     if fields:
         return int(fields[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # without /proc its peak has to do
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # without /proc, only the peak is known
 
 
 def is_ending(pid: int) -> bool:
-    """Return whether a process is dead or about to be; False if that is unknown."""
+    """Return whether a process is dead or has begun to end; False if that is unknown."""
     fields = _stat(pid)
     return bool(fields) and (fields[0] in _DEAD or bool(int(fields[6]) & PF_EXITING))
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Return the CPU time of a process alone, to a tick; None if it is unknown."""
+    """Return the CPU time of a process without its children, as exact as a clock tick; None if it is unknown."""
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
 
@@ -51,7 +51,7 @@ def parent_of(pid: int) -> int:
 
 
 def has_member_below(group: int) -> bool:
-    """Return whether a descendant of ours lives in this process group. Those between it and us need not be in it."""
+    """Return whether a living descendant of this process is in a process group, even if its parent is in another."""
     found, ends = children_of(os.getpid()), time.monotonic() + SEARCH_SECONDS
     for pid in found:  # the list grows
         fields = _stat(pid)
@@ -64,7 +64,7 @@ def has_member_below(group: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of a process; none if they are unknown."""
+    """Return the pids of a process's children; an empty list if they are unknown."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -73,17 +73,17 @@ def children_of(pid: int) -> list[int]:
 
 
 def listed(listing: str) -> list[int]:
-    """Return the pids in one of proc(5)'s lists of children; none if its thread is gone."""
+    """Return the pids in the file `listing`, a thread's list of children; an empty list if the thread is gone."""
     return [int(pid) for pid in _read(listing).split()]
 
 
 def _stat(pid: int) -> list[bytes]:
-    """Return the fields of a process's stat, from its state on; none if they are unknown."""
+    """Return the fields of /proc/PID/stat, beginning with the state; an empty list if they are unknown."""
     return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
 def _read(path: str) -> bytes:
-    """Return what a file holds; b"" if it cannot be read."""
+    """Return the content of a file; b"" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read()

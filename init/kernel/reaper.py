@@ -18,25 +18,25 @@ from .killing import signal_child, signal_group
 from .prctl import SET_CHILD_SUBREAPER, detach, prctl
 
 PID_LIMIT = 2**22
-"""Every pid is smaller: PID_MAX_LIMIT of <linux/threads.h>."""
+"""A number that is greater than every pid: PID_MAX_LIMIT of <linux/threads.h>."""
 
 NEAR = 4096
 """Pids to try after the first child that is found. The orphans of a worker often have pids that are close together."""
 
 ENDED = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
-"""waitid(2)'s codes of a dead child. It also reports the stops of children that this process traces."""
+"""The si_code values with which waitid(2) reports deaths. It also reports stops of children that we trace."""
 
 REAP_ROUND = 256
 """Deaths to collect in one round. Orphans may come faster than the init collects them, and a deadline must not wait."""
 
 
 class Reaped(NamedTuple):
-    """What one round has found.
+    """The result of one round of collecting.
 
     Attributes:
-        deaths: The children that were collected.
+        deaths: The deaths of the children that were collected.
         left: Whether any child remains.
-        more: Whether some of those that remain may be dead already.
+        more: Whether some of the remaining children may be dead already.
     """
 
     deaths: list[Death]
@@ -45,11 +45,11 @@ class Reaped(NamedTuple):
 
 
 def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Sequence[int] = (signal.SIGKILL,)) -> Reaped:
-    """Collect every child that is dead by now. One SIGCHLD may stand for many deaths.
+    """Collect all children that are dead now. One SIGCHLD may stand for many deaths.
 
     Args:
-        leaders: Children whose process groups end with them. Such a group is signalled before its leader is
-            collected: until then the group's number cannot belong to another group.
+        leaders: Children whose process groups get the signals of `farewell` when they die. The group gets them before
+            its leader is collected, because until then the group's number cannot belong to another group.
         limit: The most children to collect.
         farewell: The signals for those groups.
     """
@@ -69,7 +69,7 @@ def reap(leaders: Collection[int] = (), limit: int = REAP_ROUND, farewell: Seque
 
 
 def reap_one(pid: int, pidfd: int) -> Death | None:
-    """Collect one child, after killing the process group that it leads; return None if it is alive.
+    """Kill the process group that a dead child leads, and collect the child. Return None if the child is alive.
 
     Args:
         pid: The child.
@@ -84,7 +84,7 @@ def reap_one(pid: int, pidfd: int) -> Death | None:
 
 
 def _collect(seen: os.waitid_result, farewell: Sequence[int] | None) -> Death:
-    """Collect a dead child. First send `farewell` to the process group that it leads; None if it leads none of ours."""
+    """Collect a dead child. First send the signals of `farewell` to its process group, unless `farewell` is None."""
     own_seconds = None
     if farewell is not None:
         for number in farewell:
@@ -109,7 +109,7 @@ def _let_run(pid: int, status: int) -> None:
 
 
 def become_subreaper() -> bool:
-    """Make this process the parent of orphans among its descendants. Return False if the kernel or libc refuses."""
+    """Make this process the parent of its descendants that become orphans. Return False if that is impossible."""
     return os.getpid() == 1 or prctl(SET_CHILD_SUBREAPER, 1)
 
 

@@ -1,7 +1,7 @@
-"""Report in one line that the system lacks descriptors, memory or processes for pipe-init to start.
+"""Report in one line that pipe-init cannot start, because descriptors, memory or processes are short.
 
-In such a state importing may fail, so this module imports only what is built into the interpreter. It knows the
-commands' names and exit codes, and not what the commands do.
+In such a state an import may fail. So this module imports only modules that every interpreter has loaded already. It
+knows the commands' names and exit codes, but not what the commands do.
 """
 
 import errno
@@ -13,7 +13,7 @@ SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 def describe(error: OSError) -> str:
-    """Return an error's text. If descriptors are short, it names their limit."""
+    """Return an error's text. If descriptors are short, add their limit."""
     text = error.strerror or str(error)
     if error.errno == errno.EMFILE:
         text += f" (the limit is {os.sysconf('SC_OPEN_MAX')}, see ulimit -n)"
@@ -21,14 +21,14 @@ def describe(error: OSError) -> str:
 
 
 def end(error: Exception, arguments: list[str]) -> None:
-    """Say what is short, and end the process with the documented exit code.
+    """Write on stderr what is short, and end the process with the documented exit code.
 
     Args:
-        error: What stopped the start. CPython raises SystemError if memory runs out during an import.
-        arguments: The command line; its first word decides the exit code.
+        error: The error that prevented the start. CPython raises SystemError if memory runs out during an import.
+        arguments: The command line. Its first word decides the exit code.
 
     Raises:
-        OSError: The given error, if it is not one of SHORT.
+        OSError: The given error, if it is an OSError whose number is not in SHORT.
     """
     if isinstance(error, OSError):
         if error.errno not in SHORT:

@@ -1,7 +1,7 @@
 """Collect the signals of this process, and wake up the code that waits for them.
 
-The program must install the signal handlers before its first fork, because PID 1 has no default actions. This module
-knows no processes.
+Install the signal handlers before the first fork, because for PID 1 the kernel drops signals without a handler. This
+module knows no processes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 process."""
 
 PATIENCE = 2
-"""How many of them the engine handles. A third signal must end the process, because the engine may be blocked in a
-write to a pipe that nobody reads."""
+"""How many of these signals the engine handles. The next one ends the process at once, because the engine may be
+blocked in a write to a pipe that nobody reads."""
 
 
 class Inherited(NamedTuple):
-    """What this process has inherited from its parent.
+    """The state that this process had when it started.
 
     Attributes:
-        mask: The signals that the parent had blocked.
-        parent: The pid of the parent.
+        mask: The signals that were blocked, because the parent had blocked them.
+        parent: The parent's pid.
     """
 
     mask: set[int]
@@ -36,12 +36,12 @@ class Inherited(NamedTuple):
 
 
 def block_all(before: Collection[int] | None = None) -> Inherited:
-    """Block every signal, so that sigwaitinfo(2) can take it, and return what the process has inherited.
+    """Block every signal, so that sigwaitinfo(2) can receive it. Return the state that the process had at its start.
 
     From here on no signal is lost, not even for PID 1. The kernel queues blocked signals, even if they are ignored.
 
     Args:
-        before: The mask before all signals were blocked, if they are blocked already.
+        before: The signals that were blocked at the start, if all signals are blocked already; else None.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     mask: Collection[int] = blocked if before is None else before
@@ -52,8 +52,8 @@ def block_all(before: Collection[int] | None = None) -> Inherited:
 def ask_for_parents_death(number: int, parent: int) -> bool:
     """Ask the kernel to send this process a signal when its parent dies. Return False if the kernel refuses.
 
-    For the kernel, the parent is the thread that started this process. If that thread ends before its process, the
-    kernel sends the signal when the thread ends.
+    For the kernel, the parent is the thread that started this process. So the kernel sends the signal when that thread
+    ends, even if the rest of the parent goes on.
 
     Args:
         number: The signal.
@@ -108,13 +108,13 @@ class Wakeup:
 
 
 class Signals(Wakeup):
-    """A Wakeup for a program of our own: the signals of this process, SIGCHLD among them, wake the engine."""
+    """A Wakeup for a process that the engine owns. The signals of this process, including SIGCHLD, wake the engine."""
 
     def install(self) -> None:
-        """Start to collect signals.
+        """Install handlers for SIGCHLD and the signals of ENDING, and unblock these signals.
 
-        A signal that the parent has set to be ignored (SIGINT in a background job) stays ignored. Unblock signals that
-        the parent has blocked, because without SIGCHLD the engine would not see a death.
+        A signal that the parent has set to be ignored (SIGINT in a background job) stays ignored. The parent may have
+        blocked SIGCHLD, and without it the engine would not learn of deaths.
         """
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, self._note)

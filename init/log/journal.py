@@ -217,7 +217,7 @@ class Journal:
         self._open_line = line if continues else None
 
     def raw(self, data: bytes, id: int = 0, source: int = 0) -> None:
-        """Accept bytes that came without frames, and write the lines that are complete. Keep the rest until it is too.
+        """Accept bytes that came without frames. Write the complete lines, and keep the rest for the next call.
 
         Args:
             data: The next bytes from this source.

@@ -31,7 +31,7 @@ INITIALIZE, PRE_STOP = "initialize", "pre-stop"
 
 
 class RequestLines:
-    """Write the lines of one lane. A lane has one worker at a time, or a new worker after the previous one.
+    """Write the lines for the requests and hooks of one lane. A lane has one worker at a time.
 
     Attributes:
         silent: Whether the style has no lines for requests. If so, callers need not call `begun` and `ended`.
