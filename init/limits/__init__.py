@@ -1,1 +1,1 @@
-"""Set what a worker may use, and have the kernel enforce it. It does not know requests."""
+"""Set limits that the kernel enforces on a worker's memory, processes, CPU and files. It does not know requests."""

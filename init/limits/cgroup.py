@@ -23,20 +23,20 @@ FILES = {
 """The file that takes each limit, in version 2 and in version 1. If it exists, its controller is on."""
 
 CPU_PERIOD = 100_000
-"""Microseconds over which the kernel counts a share of the CPUs. This is its default."""
+"""The period in microseconds over which the kernel measures a share of the CPUs. This is the kernel's default."""
 
 LEAST_QUOTA = 1000
-"""The fewest microseconds per period that the kernel accepts."""
+"""The smallest share in microseconds per period that the kernel accepts."""
 
 
 class Evidence(NamedTuple):
-    """What the kernel has counted in a cgroup. None means that the kernel has no such count, or the controller is off.
+    """The kernel's counts for a cgroup. None means that the kernel has no such count, or that the controller is off.
 
     Attributes:
-        memory_peak: Bytes.
-        pids_peak: Processes and threads.
-        oom_kills: Processes killed for memory since `Group.mark`.
-        pids_refused: Forks refused since `Group.mark`.
+        memory_peak: The most memory in bytes that the cgroup has used.
+        pids_peak: The most processes and threads that the cgroup has had at one time.
+        oom_kills: The processes that the kernel has killed since `Group.mark`, because memory was short.
+        pids_refused: The forks that the kernel has refused since `Group.mark`.
         holds_memory: Whether the cgroup enforces the memory limit.
     """
 
@@ -95,11 +95,11 @@ class Group:
             self._write(quota, "cpu.cfs_quota_us")
 
     def mark(self) -> None:
-        """Count events from now on."""
+        """Restart the counts of events: `evidence` returns only those that come after this call."""
         self._before = self._read()
 
     def evidence(self) -> Evidence:
-        """Return the events since `mark`, and the peaks so far."""
+        """Return the counts of events since `mark`, and the peaks since the cgroup was made."""
         now, before = self._read(), self._before
         return now._replace(
             oom_kills=now.oom_kills - before.oom_kills, pids_refused=now.pids_refused - before.pids_refused
@@ -121,7 +121,7 @@ class Group:
             try:
                 found.update(int(pid) for pid in words(os.path.join(folder, PROCS)))
             except OSError:
-                continue  # it is removed
+                continue  # the folder is removed already
         return found - {0}
 
     def kill(self) -> None:
@@ -135,7 +135,8 @@ class Group:
         while members := self.members() - killed:
             handles = dict(_handles(members))
             try:
-                for pid in self.members() & handles.keys():  # only present members: the kernel may reuse a pid
+                # A pid that is still a member now has not been reused before its pidfd was opened.
+                for pid in self.members() & handles.keys():
                     _end(handles[pid])
             finally:
                 for handle in handles.values():
@@ -191,7 +192,7 @@ def number(text: str) -> int | None:
 
 
 def field(text: str, name: str) -> int:
-    """Return the number after `name` in a file whose lines have two words; 0 if there is none."""
+    """Return the number in the line `name NUMBER` of a cgroup's file; 0 if there is no such line."""
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == name and value.strip().isdecimal():
@@ -200,10 +201,10 @@ def field(text: str, name: str) -> int:
 
 
 def put(path: str, data: bytes) -> None:
-    """Write to a file of the kernel with one system call.
+    """Write data to a cgroup's file with one system call.
 
     Raises:
-        OSError: The kernel does not accept the data. The error has the path.
+        OSError: The kernel does not accept the data. The error contains the path.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -215,7 +216,7 @@ def put(path: str, data: bytes) -> None:
 
 
 def words(path: str) -> set[str]:
-    """Return the words in a file of the kernel.
+    """Return the words in a cgroup's file.
 
     Raises:
         OSError: The file cannot be read.

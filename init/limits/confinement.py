@@ -1,6 +1,7 @@
-"""Hold the processes of one function to its limits: by setrlimit(2), and by a cgroup for each where that can be had.
+"""Enforce one function's limits on its processes: with setrlimit(2), and with a cgroup for each process if possible.
 
-This is the room's door: workers and the command line come in here. It knows pids, but neither workers nor requests.
+This file is the folder's main interface, for workers and the command line. It knows pids, but neither workers nor
+requests.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ if TYPE_CHECKING:
     from .delegation import Delegation
 
 PER_PROCESS = (CPU_SECONDS, OPEN_FILES)
-"""Limits that each process has for itself. A template does not get them, because it would use them up by forking."""
+"""Limits that the kernel counts for each process separately. A template does not get them. It would need more CPU time
+and descriptors than one worker, because it forks all workers."""
 
 FORKING = 9
-"""Processes that a template may have besides those of the function: the runtime forks up to eight at once, through a
-child."""
+"""Processes that a template may have in addition to those of the function: up to eight workers that it forks at once,
+and the child that forks them."""
 
 
 class Confinement:
-    """The limits of one function, and the delegated folder in which each of its processes gets a cgroup.
+    """The limits of one function, and the delegated folders in which each of its processes gets a cgroup.
 
     Args:
-        limits: The limits.
-        delegation: The folder; None if there is no cgroup.
+        limits: The function's limits.
+        delegation: The delegated folders; None if the function's processes get no cgroups.
 
     Attributes:
-        limits: The limits.
+        limits: The function's limits.
     """
 
     def __init__(self, limits: Limits = NONE, delegation: Delegation | None = None) -> None:
@@ -41,13 +43,13 @@ class Confinement:
 
     @classmethod
     def open(cls, limits: Limits, folders: Sequence[str], refused: Callable[[str], None] | None) -> Confinement:
-        """Return the confinement for these limits. Call it while there is no worker.
+        """Check that the limits can be enforced, and return the confinement. Call this before any worker is started.
 
         Args:
-            limits: The limits.
-            folders: Delegated cgroups; none if the function gets no cgroup.
-            refused: Called with a reason if the folders cannot be used and the limits hold without them. None if that
-                is an error.
+            limits: The function's limits.
+            folders: Delegated cgroups; empty if the function's processes get no cgroups.
+            refused: Called with the reason if the folders cannot be used. The limits are then enforced without
+                cgroups. None if such folders are an error.
 
         Raises:
             CannotUseCgroup: The folders cannot be used.
@@ -73,20 +75,23 @@ class Confinement:
 
     @property
     def counts_each_worker(self) -> bool:
-        """Return whether the limit of processes, if there is one, holds for each worker and not for all together."""
+        """Return whether each worker's processes are counted separately, or their number has no limit.
+
+        Without a cgroup, the kernel counts the processes of all workers together.
+        """
         return self.limits.pids is None or (self._delegation is not None and PIDS in self._delegation.holds)
 
     def per_process(self) -> dict[str, int]:
-        """Return HELLO's fields for the limits that a worker cannot inherit from a template."""
+        """Return the fields of HELLO with the limits that a worker must set itself if a template has forked it."""
         fields = {name: getattr(self.limits, name) for name in PER_PROCESS}
         return {name: value for name, value in fields.items() if value is not None}
 
     def group(self, for_template: bool = False) -> Group | None:
-        """Make a cgroup for one more process; return None if the function has none.
+        """Make a cgroup for one more process. Return None if the function's processes get no cgroups.
 
         Args:
-            for_template: Whether it is for a template. Workers are in its group for a moment, before they join their
-                own.
+            for_template: Whether the cgroup is for a template. New workers are also in the template's cgroup for a
+                moment, before they join their own.
 
         Raises:
             OSError: The cgroup cannot be made.
@@ -99,20 +104,22 @@ class Confinement:
         return self._delegation.group(limits)
 
     def apply(self, pid: int, but: Collection[str] = ()) -> None:
-        """Hold a child of this process to the limits, except to those that its cgroup enforces if there are cgroups.
+        """Set a child's rlimits for all limits that no cgroup enforces.
 
         Args:
-            pid: The child. Its own children inherit the limits.
-            but: Names of limits that are left out.
+            pid: A child of this process. Its own children inherit the limits.
+            but: The names of limits to leave out.
 
         Raises:
-            OSError: The child is gone, or its limits may not be set.
+            OSError: The child has ended, or this process may not set its limits.
         """
         held = () if self._delegation is None else self._delegation.holds
         rlimits.apply(pid, self.limits.without(*but), held)
 
     def apply_per_process(self, pid: int) -> None:
-        """Hold a forked worker again to the limits that it has set itself, whatever the function has made of them.
+        """Set the limits of `per_process` for a worker that a template has forked.
+
+        The worker has set them itself already, but the function's code may have changed them.
 
         Raises:
             OSError: As for `apply`.
@@ -120,22 +127,24 @@ class Confinement:
         rlimits.apply(pid, Limits(**self.per_process()))
 
     def release(self, group: Group | None) -> None:
-        """Remove a cgroup whose process is gone, now or when everything in it has ended."""
+        """Remove the cgroup of a process that has ended, now or as soon as all other processes in it have ended."""
         if group is not None and self._delegation is not None:
             self._delegation.release(group)
 
     def close(self) -> bool:
-        """Remove all cgroups. Return False if processes that do not end keep one of them."""
+        """Remove all cgroups. Return False if one remains, because processes in it do not end."""
         return self._delegation is None or self._delegation.close()
 
 
 def cgroup_folders(limits: Limits, given: Sequence[str]) -> list[str]:
-    """Return the folders in which each process gets a cgroup.
+    """Return the folders in which each process gets a cgroup; an empty list if processes get no cgroups.
+
+    If the user names no folder, use the cgroup of pipe-init itself, provided that systemd has delegated it and that it
+    can enforce one of the limits.
 
     Args:
-        limits: The limits.
-        given: The folders that the user names. Without any, it is this process's own cgroup, if systemd has delegated
-            that and a limit needs one.
+        limits: The function's limits.
+        given: The folders that the user names.
     """
     if given or not limits.for_cgroup():
         return list(given)

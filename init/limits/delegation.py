@@ -1,10 +1,10 @@
-"""Make workers' cgroups in folders that a user or systemd has delegated to pipe-init.
+"""Make cgroups for workers in folders that the user or systemd has delegated to pipe-init.
 
-Write access to a cgroup is not enough, because root can write to every cgroup of the machine. The program that manages
-such a cgroup would find processes moved and settings changed. So a folder is used only if the user names it, or if
-systemd has marked it as delegated.
+That pipe-init can write to a cgroup is not enough, because root can write to every cgroup of the machine. The program
+that manages such a cgroup would find processes moved and settings changed. So pipe-init uses a folder only if the user
+names it, or if systemd has marked it as delegated.
 
-This file knows files and processes, not workers or requests. It is loaded only if the user names a cgroup, or sets a
+This file knows files and processes, not workers or requests. It is imported only if the user names a cgroup, or sets a
 limit that the cgroup of pipe-init itself could enforce.
 """
 
@@ -23,11 +23,11 @@ CONTROLLERS = {MEMORY: "memory", PIDS: "pids", CPUS: "cpu"}
 """The controller that enforces each limit."""
 
 LEAF = "pipe-init-{}"
-"""The cgroup that the init moves to if it is in a folder of version 2 itself: such a folder must have no processes."""
+"""The cgroup that the init moves to if it is itself in a folder of version 2, because that must have no processes."""
 
 NAME = "pipe-init-{}-{}"
-"""The name of a worker's cgroup: the init's pid, and a random number, since an init in another PID namespace may have
-the same pid."""
+"""The name of a worker's cgroup, with the init's pid and a random number. An init in another PID namespace may have the
+same pid."""
 
 DELEGATED = "user.delegate"
 """systemd's mark on a cgroup that it has delegated (systemd.resource-control(5), Delegate=)."""
@@ -37,12 +37,12 @@ class Delegation:
     """Delegated folders, in which each worker gets a cgroup of its own.
 
     Args:
-        folders: One folder of version 2, or one in each wanted hierarchy of version 1.
-        wanted: Names of the limits whose controllers are needed.
+        folders: One folder of version 2, or one folder in each hierarchy of version 1 to use.
+        wanted: The names of the limits that cgroups should enforce.
 
     Attributes:
-        folders: The folders.
-        holds: Names of the limits that cgroups there can enforce.
+        folders: The real paths of the folders.
+        holds: The names of the limits that cgroups in these folders can enforce.
 
     Raises:
         CannotUseCgroup: No cgroup can be made there, or a controller that is needed cannot be switched on.
@@ -80,10 +80,10 @@ class Delegation:
             raise CannotUseCgroup(f"{os.path.dirname(useless[0])} has none of the controllers memory, pids and cpu")
 
     def group(self, limits: Limits) -> Group:
-        """Return a new cgroup with these limits.
+        """Make a cgroup with these limits.
 
         Raises:
-            OSError: It cannot be made, or does not take its limits.
+            OSError: The cgroup cannot be made, or the kernel does not accept its limits.
         """
         self.tidy()
         name = NAME.format(os.getpid(), int.from_bytes(os.urandom(6), "big"))
@@ -99,17 +99,17 @@ class Delegation:
             raise
 
     def release(self, group: Group) -> None:
-        """Remove the cgroup of a worker that is gone, now or when everything in it has ended."""
+        """Remove a cgroup after its worker's end, now or as soon as all other processes in it have ended."""
         if not group.close():
             self._left.append(group)
 
     def tidy(self) -> bool:
-        """Remove the cgroups whose last processes have ended. Return False if some are left."""
+        """Remove released cgroups whose last processes have ended. Return False if some cgroups are left."""
         self._left = [group for group in self._left if not group.close()]
         return not self._left
 
     def close(self) -> bool:
-        """Leave the folders as they were found. Return False if processes that do not end keep a cgroup."""
+        """Restore the folders as they were at first. Return False if processes that do not end prevent it."""
         tidy = self.tidy()
         while self._undo:
             try:
@@ -119,7 +119,7 @@ class Delegation:
         return tidy
 
     def _hand_on(self, folder: str, controllers: Iterable[str]) -> None:
-        """Switch on controllers for the cgroups below a folder of version 2, as far as the folder has them itself."""
+        """Switch on controllers for the cgroups in a folder of version 2. Skip those that the folder itself lacks."""
         control = os.path.join(folder, SUBTREE)
         if not os.path.exists(control):
             return  # version 1: the controllers belong to the hierarchy
@@ -138,9 +138,13 @@ class Delegation:
         self._undo.append(lambda: put(control, switch_on.replace(b"+", b"-")))
 
     def _step_aside(self, folder: str) -> None:
-        """Move the init from a folder of version 2 into a cgroup below it.
+        """Move the init out of a folder of version 2, into a cgroup in that folder.
 
-        The kernel lets a cgroup hand on controllers only while it has no processes itself.
+        The kernel lets a cgroup hand on its controllers only while the cgroup has no processes itself.
+
+        Raises:
+            CannotUseCgroup: The folder has other processes than the init.
+            OSError: The kernel refuses.
         """
         members = _pids(folder)
         if members != {os.getpid()}:
@@ -157,15 +161,16 @@ class Delegation:
 
 
 def _limits_something(folder: str) -> bool:
-    """Return whether a cgroup is of any use. One of version 2 always is: everything in it can be killed."""
+    """Return whether a cgroup is of use. In version 2 it always is, because pipe-init can kill all processes in it."""
     version_2 = os.path.exists(os.path.join(folder, "cgroup.controllers"))
     return version_2 or any(os.path.exists(os.path.join(folder, name)) for names in FILES.values() for name in names)
 
 
 def own_delegated(wanted: Collection[str]) -> str | None:
-    """Return the folder of this process's own cgroup of version 2, or None.
+    """Return the folder of the cgroup of version 2 that this process is in; None if pipe-init must not use it.
 
-    It is returned only if systemd has marked it as delegated and it has a controller for one of the `wanted` limits.
+    pipe-init may use the cgroup if systemd has marked it as delegated, and if it has a controller for at least one of
+    the limits in `wanted`.
     """
     try:
         with open("/proc/self/cgroup") as group, open("/proc/self/mountinfo") as mounts:
@@ -174,12 +179,12 @@ def own_delegated(wanted: Collection[str]) -> str | None:
             return None
         available = words(os.path.join(folder, "cgroup.controllers"))
     except OSError:
-        return None  # there are no cgroups or no /proc, or the cgroup has no mark
+        return None  # the system has no cgroups or no /proc, or the cgroup is not marked
     return folder if any(CONTROLLERS[name] in available for name in wanted) else None
 
 
 def own_folder(group: str, mounts: str) -> str | None:
-    """Return the folder of the cgroup of version 2 that a process is in; None if it is not mounted.
+    """Return the folder of the cgroup of version 2 that a process is in; None if no mount shows the cgroup.
 
     Args:
         group: The text of /proc/PID/cgroup (proc(5)).
@@ -198,7 +203,7 @@ def own_folder(group: str, mounts: str) -> str | None:
 
 
 def _unescaped(path: str) -> str:
-    """Return a path of mountinfo, which writes blanks as octal numbers."""
+    """Return a path from mountinfo with its escapes decoded. mountinfo writes a blank as an octal number."""
     return path.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""Define the limits of one worker, and enforce those with setrlimit(2) that no cgroup enforces. It makes no cgroups."""
+"""Define the limits of one worker. If no cgroup enforces a limit, use setrlimit(2). This file makes no cgroups."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ CPU_GRACE = 1
 whole seconds."""
 
 MEMORY, PIDS, CPUS = "memory", "pids", "cpus"
-"""Fields of Limits that a cgroup can enforce."""
+"""The fields of Limits that a cgroup can enforce."""
 
 CPU_SECONDS, OPEN_FILES = "cpu_seconds", "open_files"
-"""Further fields of Limits."""
+"""Two fields of Limits that only setrlimit(2) can enforce."""
 
 Setting = tuple[int, int, int]
-"""(resource, soft, hard) of setrlimit(2)."""
+"""The resource, its soft limit and its hard limit, as for setrlimit(2)."""
 
 
 class CannotLimit(Exception):
-    """A limit cannot be enforced on this system. The text says why, and what to do."""
+    """A limit cannot be enforced on this system. The message says why, and what to do."""
 
 
 class CannotUseCgroup(CannotLimit):
@@ -32,18 +32,19 @@ class CannotUseCgroup(CannotLimit):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may use; None means no limit.
+    """The limits of a worker and its child processes. None means no limit.
 
     Attributes:
-        memory: Bytes.
-        pids: Processes and threads at the same time.
-        cpu_seconds: CPU time of each process in its whole life.
-        cpus: Share of CPU time, in CPUs: 0.5 is half of one.
-        open_files: Descriptors of each process.
-        file_bytes: Size of a file that it writes.
-        output_bytes: Size of one request's result. The init counts it.
-        log_bytes: Size of what one request logs. The init counts it.
-        growth: Bytes by which a worker's peak memory may grow after READY. The init then replaces the worker.
+        memory: The most bytes of memory.
+        pids: The most processes and threads at one time.
+        cpu_seconds: The most CPU time of each process in its whole life, in seconds.
+        cpus: The share of CPU time, in CPUs: 0.5 is half of one CPU.
+        open_files: The most open descriptors of each process.
+        file_bytes: The largest file that a process may write, in bytes.
+        output_bytes: The largest result of a request, in bytes. The init enforces this limit.
+        log_bytes: The most bytes that one request may log. The init enforces this limit.
+        growth: The most bytes by which a worker's peak memory may grow after READY. If it grows more, the init replaces
+            the worker.
     """
 
     memory: int | None = None
@@ -61,7 +62,7 @@ class Limits:
         return frozenset(name for name in (MEMORY, PIDS, CPUS) if getattr(self, name) is not None)
 
     def without(self, *names: str) -> Limits:
-        """Return these limits without those that are named."""
+        """Return these limits with the named ones set to None."""
         return replace(self, **dict.fromkeys(names)) if names else self
 
 
@@ -72,9 +73,9 @@ def rlimits(limits: Limits, held: Collection[str] = (), tasks: int = 0) -> list[
     """Return the settings with which setrlimit(2) enforces a worker's limits.
 
     Args:
-        limits: The limits.
-        held: The limits that its cgroup enforces.
-        tasks: Processes and threads that the worker's user has already. RLIMIT_NPROC counts them too.
+        limits: The worker's limits.
+        held: The names of the limits that a cgroup enforces.
+        tasks: The number of processes and threads that the worker's user has already. RLIMIT_NPROC counts them too.
     """
     wanted: list[Setting] = []
     if limits.memory is not None and MEMORY not in held:
@@ -91,7 +92,7 @@ def rlimits(limits: Limits, held: Collection[str] = (), tasks: int = 0) -> list[
 
 
 def lowered(setting: Setting, hard: int) -> Setting:
-    """Return a setting that does not exceed `hard`, a hard limit that the process has already."""
+    """Return a setting, lowered if it exceeds `hard`, the hard limit that the process has already."""
     which, soft, wanted = setting
     if hard == resource.RLIM_INFINITY:
         return setting
@@ -103,11 +104,11 @@ def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
 
     Args:
         pid: The child. Its own children inherit the limits.
-        limits: The limits.
-        held: The limits that its cgroup enforces.
+        limits: The limits to set.
+        held: The names of the limits that a cgroup enforces. They are not set.
 
     Raises:
-        OSError: The child is gone, or its limits may not be set.
+        OSError: The child has ended, or this process may not set its limits.
     """
     tasks = tasks_of_user() if limits.pids is not None and PIDS not in held else 0
     for wanted in rlimits(limits, held, tasks):
@@ -116,11 +117,11 @@ def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
 
 
 def check(limits: Limits, held: Collection[str] = ()) -> None:
-    """Check that each limit can be enforced, by a cgroup or in another way.
+    """Check that each limit can be enforced, by a cgroup or by setrlimit(2).
 
     Args:
-        limits: The limits.
-        held: The limits that a cgroup enforces.
+        limits: The limits to check.
+        held: The names of the limits that a cgroup enforces.
 
     Raises:
         CannotLimit: A limit cannot be enforced.
@@ -140,9 +141,10 @@ def check(limits: Limits, held: Collection[str] = ()) -> None:
 
 
 def counts_processes() -> bool:
-    """Return whether the kernel enforces RLIMIT_NPROC for this process. A child finds out by trying to fork.
+    """Return whether the kernel enforces RLIMIT_NPROC for this process. To find out, let a child try to fork.
 
-    The kernel exempts privileged processes and root's user ID. A process cannot tell reliably whether it is exempt.
+    The kernel exempts root's user ID and privileged processes. A process cannot find out reliably in another way
+    whether it is exempt.
     """
     child = os.fork()
     if child == 0:
@@ -162,12 +164,10 @@ def _exit_by_trying() -> None:  # Not measured: it runs in a child, which ends a
 
 
 def tasks_of_user() -> int:
-    """Return how many processes and threads this process's user has, as far as /proc shows them.
-
-    RLIMIT_NPROC counts the same.
+    """Return how many processes and threads of this process's user /proc shows. RLIMIT_NPROC counts the same ones.
 
     Raises:
-        OSError: There is no /proc.
+        OSError: /proc is not mounted.
     """
     own, count = os.getuid(), 0
     for name in os.listdir("/proc"):
@@ -177,7 +177,7 @@ def tasks_of_user() -> int:
                     count += len(os.listdir(f"/proc/{name}/task"))
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EACCES):
-                    raise  # otherwise the process has ended, or is hidden
+                    raise  # with these three errors, the process has ended or is hidden
     if not count:
         raise FileNotFoundError(errno.ENOENT, "no proc(5) is mounted there", "/proc")
     return count
