@@ -1,7 +1,7 @@
-"""Share code between the engines and inline.py: the way to the init, and the end of a request.
+"""Share code between the two engines and inline.py: how a request's frames are sent, and how the request ends.
 
-An engine serves several requests at once, in threads or as tasks, in the loop's place. This module must not know how a
-request is served.
+An engine takes the place of the loop (loop.py) and serves several requests at once, in threads or in asyncio tasks.
+This module must not know how a request is served.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """Serves requests for which frames may come while they run. A subclass is the exchanges' Line."""
+    """Serves requests for which the init may send frames while they run. A subclass is the Line of their exchanges."""
 
     cancels = True
 
@@ -34,27 +34,27 @@ class Requests:
         process.on_fork.append(self.after_fork)
 
     def after_fork(self) -> None:
-        """Tell what waits in a child that the function forked that nothing will come."""
+        """End every wait for frames in a child that the function forked. The init sends none to it."""
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Tell the requests that nothing more will come, so that none waits for ever."""
+        """End every request's wait for frames, because no more will come."""
         for exchange in self._exchanges.values():
             exchange.hang_up()
 
     def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
-        """Send a frame. A signal handler of the function that raises does not break it off."""
+        """Send a whole frame, even if one of the function's signal handlers raises meanwhile."""
         self._process.guard.during(lambda: self._process.outbox.post(kind, id, metadata, payload))
 
     def credit(self, id: int) -> int:
-        """Return how many bytes of the answer's stream may be sent now."""
+        """Return how many bytes of the streamed answer may be sent now."""
         return self._process.connection.stream_credit(id)
 
     def tell(self, exchange: Exchange) -> None:
-        """Wake what waits for the exchange, unless the thread that hears is the one that waits."""
+        """Wake what waits for the exchange. Do nothing if the thread that waits is also the thread that reads."""
 
     def answer_dump(self, found: list[tuple[int, list[Any]]]) -> None:
-        """Send the stacks of requests, by their ids."""
+        """Answer a DUMP with the stacks of running requests, given as (id, stack)."""
         named = [{"name": f"request {id}", "id": id, "stack": stack} for id, stack in found]
         self._process.outbox.post(DUMP, metadata={"stacks": list(namespace.own("call.stacks").fitting(named))})
 
@@ -67,20 +67,20 @@ class Engine(Requests):
         self._concurrency = concurrency
         if concurrency > 1:
             process.log.contexts = namespace.own("log.contexts").Contexts(process.log)
-        process.pipes.spin(0)  # a thread that spins takes the interpreter from those that work
+        process.pipes.spin(0)  # a thread that spins would take the interpreter's lock from the threads that work
 
     def start(self) -> None:
-        """Get ready to serve, after the initializer."""
+        """Prepare the engine to serve. It is called after the initializer."""
 
     def serve(self) -> None:
-        """Serve until STOP or the end of the stream, and until every request that came has its outcome."""
+        """Serve until STOP or the end of the stream. Return when every request that came has its outcome."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """End, after the last request or SIGTERM."""
+        """End the engine. It is called after the last request, or after SIGTERM."""
 
     def conclude(self, exchange: Exchange, outcome: Outcome, measured: dict[str, int]) -> None:
-        """Send what a request has printed, then its outcome."""
+        """Send the text that a request has printed, then its outcome."""
         process = self._process
         if self._concurrency > 1:
             process.log.flush(exchange.id)
@@ -88,7 +88,7 @@ class Engine(Requests):
             process.log.flush()
             process.log.current = NO_REQUEST
             if process.guard.terminated:
-                return  # an outcome tells the init that the worker goes on; the next request would die with it
+                return  # after an outcome, the init would send the next request to this worker, which is about to end
         kind, metadata, payload = outcome
         measured["peak_memory_bytes"] = process.meter.peak_memory()
         try:
@@ -98,11 +98,11 @@ class Engine(Requests):
 
 
 def tag_of(exchange: Exchange) -> Tag:
-    """Return the tag of what a request prints."""
+    """Return the tag of the lines that a request prints."""
     request = exchange.request
     return Tag(exchange.id, request["request_id"], request.get("tenant_id", ""))
 
 
 def microseconds_since(begun: int) -> int:
-    """Return the time since a perf_counter_ns()."""
+    """Return the microseconds since `begun`, a value of perf_counter_ns()."""
     return max(0, perf_counter_ns() - begun) // 1000

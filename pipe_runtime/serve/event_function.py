@@ -1,7 +1,7 @@
-"""Call an event function for an exchange: its event whole or as a stream, its result whole or item by item.
+"""Call a function that takes an event. The event may be whole or a stream, and the result whole or sent item by item.
 
-Loaded only for a function that the loop does not serve by itself. This module knows values and exchanges. It must not
-know how frames travel, nor WSGI or ASGI.
+The runtime loads this module only for a function that the loop does not serve by itself. This module knows values and
+exchanges. It must not know how frames are sent, nor WSGI or ASGI.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _NOTHING = object()
 
 
 class EventFunction:
-    """A handler, which gets its event as its annotation says.
+    """A handler that takes an event, in the form that the handler's annotation asks for.
 
     Args:
         found: The handler.
-        platform: The platform whose trigger turns an HTTP request into an event; "" for none.
+        platform: The platform whose HTTP trigger determines the event of an HTTP request; "" for no platform.
     """
 
     def __init__(self, found: Callable[..., Any], platform: str) -> None:
@@ -43,7 +43,7 @@ class EventFunction:
             self._stream, self._convert = typed.wants_stream(annotation, scope), typed.converter(annotation, scope)
 
     def serve(self, exchange: Exchange) -> None:
-        """Call the handler and answer with what it returns. Raises what it raises."""
+        """Call the handler and answer with its result. Raise what the handler raises."""
         value = self._handler(at_once(self._event(exchange)), exchange.context)
         if "http" in exchange.request:
             self._respond_http(exchange, run(value) if hasattr(type(value), "__await__") else value)
@@ -61,7 +61,7 @@ class EventFunction:
             await answer_async(exchange, value)
 
     async def _event(self, exchange: Exchange) -> object:
-        """Return the event. Raise Fault if none can be made of the request."""
+        """Return the event. Raise Fault if the request cannot be turned into an event."""
         request = exchange.request
         if "http" in request:
             trigger = self._trigger()
@@ -78,7 +78,7 @@ class EventFunction:
         return event if self._convert is None else self._convert(event)
 
     def _trigger(self) -> Any:
-        """Return the module that makes an event of an HTTP request. Raise Fault if the function cannot take one."""
+        """Return the module that turns an HTTP request into an event. Raise Fault if the function cannot take one."""
         trigger = namespace.own("adapters.http_trigger")
         if self._platform not in trigger.PLATFORMS or self._stream:
             why = "it is an HTTP request, and this function takes an event (is it an application? --type wsgi or asgi)"
@@ -86,7 +86,7 @@ class EventFunction:
         return trigger
 
     def _respond_http(self, exchange: Exchange, value: object) -> None:
-        """Answer an HTTP request with a value. Raise Fault if it is a stream of items."""
+        """Answer an HTTP request with a value. Raise Fault if the value is an iterator."""
         if hasattr(type(value), "__next__") or hasattr(type(value), "__anext__"):
             why = "the HTTP answer is an iterator; only an application (WSGI, ASGI) streams one"
             raise Fault("Runtime.MarshalError", f"Unable to marshal response: {why}")
@@ -94,14 +94,14 @@ class EventFunction:
 
 
 def answer(exchange: Exchange, value: object) -> None:
-    """Answer with a value. The items of an iterator are sent one by one, as they come."""
+    """Answer with a value. If the value is an iterator, send each item as soon as the iterator yields it."""
     while hasattr(type(value), "__await__") or hasattr(type(value), "__anext__"):
         value = run(value)
     at_once(answer_async(exchange, value))
 
 
 async def answer_async(exchange: Exchange, value: object) -> None:
-    """Answer with what a coroutine function returned, or with what an asynchronous generator yields."""
+    """Answer with the result of a coroutine function, or with the items of an asynchronous generator."""
     if hasattr(type(value), "__next__"):
         value = _asynchronous(value)  # type: ignore[arg-type]
     if hasattr(type(value), "__anext__"):
@@ -123,7 +123,7 @@ async def answer_async(exchange: Exchange, value: object) -> None:
 
 
 def send_whole(exchange: Exchange, content_type: str, payload: bytes) -> None:
-    """Answer with an encoded result, in pieces if it is larger than a frame. Raise Fault if it is too large."""
+    """Answer with an encoded result, in pieces if one frame cannot hold it. Raise Fault if it exceeds MAX_BODY."""
     if len(payload) > MAX_BODY:
         message = f"The result is too large: it has {len(payload)} bytes; the limit is {MAX_BODY}"
         raise Fault("Function.ResponseSizeTooLarge", message)
@@ -140,11 +140,11 @@ async def _asynchronous(items: Iterator[object]) -> AsyncIterator[object]:
             close(items)
 
 
-# Awaitables of plain functions
+# Awaitables that plain functions return
 
 
 def run(value: Any) -> object:
-    """Return what a plain function's awaitable or asynchronous iterator gives, on an event loop of its own."""
+    """Run an awaitable or an asynchronous iterator on a new event loop. Return its result, or an ordinary iterator."""
     loop = late.asyncio.new_event_loop()
     if hasattr(type(value), "__anext__"):
         return _items(loop, value)
@@ -156,13 +156,13 @@ def run(value: Any) -> object:
 
 
 async def result_of(work: Awaitable[Any]) -> Any:
-    """Return what any awaitable gives: an event loop runs coroutines only."""
+    """Return the result of any awaitable. An event loop runs coroutines only, so this turns it into one."""
     return await work
 
 
 def _items(loop: Any, items: Any) -> Iterator[object]:
     async def following() -> object:
-        return await anext(items, _NOTHING)  # in the loop, which then closes an asynchronous generator that is left
+        return await anext(items, _NOTHING)  # called in the loop, so that the loop closes an unfinished generator
 
     try:
         while (item := loop.run_until_complete(following())) is not _NOTHING:
@@ -172,9 +172,9 @@ def _items(loop: Any, items: Any) -> Iterator[object]:
 
 
 def end_tasks(loop: Any) -> None:
-    """Cancel the tasks that the function has left on an event loop, and wait for their end, as asyncio.run() does.
+    """Cancel the tasks that still run on an event loop, and wait for their end, as asyncio.run() does.
 
-    An exception of such a task goes to the loop's exception handler, and asyncio logs it.
+    If such a task raises an exception, the loop's exception handler gets it, and asyncio logs it.
     """
     asyncio = late.asyncio
     left = asyncio.all_tasks(loop)
@@ -212,10 +212,10 @@ class AsyncBody:
         return piece
 
     async def read(self, size: int = 0) -> bytes:
-        """Return the next piece as it came, b"" at the end.
+        """Return the next piece of the body; b"" at the end.
 
         Args:
-            size: At most how many bytes, if above 0; -1 for all that is left.
+            size: The most bytes to return; 0 for a piece of any size, as it came; -1 for the rest of the body.
         """
         await self._exchange.check()
         if size >= 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from time import monotonic, tzset  # now: a function may replace the module's
+from time import monotonic, tzset  # imported now, because the function may replace the module's attributes
 
 from .. import namespace
 from ..call import codec
@@ -31,10 +31,10 @@ class Function:
     """The loaded function.
 
     Attributes:
-        configuration: What HELLO asked for. A forked worker gets a HELLO of its own.
-        code_dir: The function's folder, absolute.
-        found: What the handler's name stands for.
-        is_plain: Whether the loop serves it by itself.
+        configuration: The fields of HELLO. A worker that a template forked gets a HELLO of its own.
+        code_dir: The absolute path of the function's folder.
+        found: The callable that the handler's name stands for.
+        is_plain: Whether the loop serves the function by itself, without an Invoker.
         call: The handler as a callable of event and context; only for a plain function.
     """
 
@@ -44,13 +44,14 @@ class Function:
         """Prepare this process for the function, then load it.
 
         Raises:
-            BaseException: What the function's module raised.
-            Fault: There is no such folder, or no such handler.
+            BaseException: The function's module raised an exception.
+            Fault: The function's folder, or the handler, does not exist.
         """
         self.configuration = configuration
         self._details, self._handler_name = configuration.function, configuration.handler
         self._log = process.log.write
-        self._tells_trace = self._trace_is_set = False  # in a variable, as on Lambda
+        # Whether to give the function the trace id in an environment variable, as Lambda does.
+        self._tells_trace = self._trace_is_set = False
         self._set_variables()
         process.log.open_streams()
         process.log.configure(*configuration.log_settings(os.environ))
@@ -72,17 +73,17 @@ class Function:
             self.call = handler.adapt(self.found)
 
     def stand_in(self, call: Callable[[Any, Any], Any]) -> Function:
-        """Return a plain function with the same context, and with `call` for its handler."""
+        """Return a copy of this function that is plain and has `call` as its handler."""
         other = object.__new__(Function)
         vars(other).update(vars(self), is_plain=True, call=call, _tells_trace=False)
         return other
 
     def context(self, request: Mapping[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:
-        """Make the context of a request, whose time runs from now on.
+        """Make the context of a request. The time limit of the request starts now.
 
         Args:
             request: INVOKE's metadata.
-            cancelled: As in Context.
+            cancelled: See Context.
         """
         if self._tells_trace and (self._trace_is_set or "trace" in request):
             self._trace_is_set = namespace.own("call.platforms").set_trace(request.get("trace"))
@@ -90,7 +91,7 @@ class Function:
         return Context(request, self._details, self._handler_name, deadline, self._log, cancelled)
 
     def _set_variables(self) -> None:
-        """Set HELLO's variables, and those of the platform whose values only the runtime knows."""
+        """Set HELLO's environment variables, and the platform's variables whose values only the runtime knows."""
         variables = self.configuration.environment
         os.environ.update(variables)
         if "TZ" in variables:

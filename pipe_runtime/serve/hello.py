@@ -1,6 +1,6 @@
-"""Read the init's HELLO, which says what function to serve, and how.
+"""Read the init's HELLO frame, which tells the runtime which function to serve, and how.
 
-Only this module reads HELLO's fields. It must not know what they are for.
+Only this module reads HELLO's fields. It must not know what they are used for.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ HOOKS = ("initializer", "pre_stop", "pre_freeze")
 
 
 class Configuration:
-    """HELLO's fields, with their defaults; docs/protocol.md says what each is for.
+    """The fields of HELLO, with their defaults. docs/protocol.md explains each field.
 
     Attributes:
-        template: HELLO's field, None in a worker.
-        concurrency: How many requests to serve at once, at most as many as this runtime can.
-        hooks: The names of the hooks, by their fields.
+        template: HELLO's field of this name; None in a worker.
+        concurrency: How many requests to serve at once: HELLO's number, but at most MAX_CONCURRENCY.
+        hooks: The names of the functions to call as hooks, by HELLO's fields: see HOOKS.
     """
 
     def __init__(self, hello: Mapping[str, Any]) -> None:
@@ -49,9 +49,9 @@ class Configuration:
         self.adopts_orphans = bool(get("adopts_orphans"))
 
     def log_settings(self, environ: Mapping[str, str]) -> tuple[str, str]:
-        """Return the format and the level of the log, unchecked: HELLO's if it has them, else the platform's variables.
+        """Return the log's format and level, unchecked. What HELLO lacks comes from the platforms' variables.
 
-        ALIYUN_FC_LOG_LEVEL is Function Compute's, the other two are Lambda's.
+        Function Compute sets ALIYUN_FC_LOG_LEVEL. Lambda sets the two other variables.
         """
         format = self.log_format or environ.get("AWS_LAMBDA_LOG_FORMAT") or "text"
         level = self.log_level or environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("ALIYUN_FC_LOG_LEVEL") or "INFO"

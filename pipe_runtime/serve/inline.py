@@ -1,14 +1,14 @@
-"""Serve requests that are more than one payload in the loop's own thread, one after another.
+"""Serve streams, HTTP requests and hooks in the loop's own thread, one request after another.
 
-Loaded only for a streamed event or result, an HTTP function, a hook, or a plain function that returns an iterator.
-A function that waits for a frame reads it itself: no other thread reads meanwhile, so nothing has to be handed over.
-This module hands the frames that come for such a request to its exchange. It must not know what the request means.
+The runtime loads this module only for a streamed event or result, an HTTP function, a hook, or a plain function that
+returns an iterator. While the function waits for a frame, its thread reads the pipe, and no other thread does. This
+module passes the frames that come for a request to its exchange. It must not know what the request means.
 """
 
 from __future__ import annotations
 
 from _thread import RLock, get_ident
-from time import monotonic  # now: a function may replace the module's
+from time import monotonic  # imported now, because the function may replace the module's attributes
 
 from .. import namespace
 from ..call.exchange import GIVEN_UP, LOOK_SECONDS, CallerGone, Exchange, at_once
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from .process import Outcome, Process
 
 PATIENCE = 0.05
-"""Seconds that a thread waits while another one reads, before it checks whether that one has read what it needs."""
+"""Seconds between two checks of a thread that waits while another thread reads: has its frame come?"""
 
 
 class InlineRequests(Requests):
-    """The requests that the loop's thread serves, or will, and for which frames may come. It is the exchanges' Line.
+    """Serve requests in the loop's thread, and collect the frames for them. It is the Line of their exchanges.
 
     Args:
-        queue: Where frames for the loop itself go, and None at the end of the stream.
+        queue: The list for frames that the loop handles itself. At the end of the stream it gets None.
 
     Attributes:
-        lock: Held while a thread reads frames. The function may read its body in a thread of its own. The lock is
-            reentrant, because a signal handler may read, too.
+        lock: The lock that a thread holds while it reads frames, because the function may read its body in a thread of
+            its own. The lock is reentrant, because a signal handler may read, too.
     """
 
     def __init__(self, process: Process, invoker: Invoker, queue: list[Frame | None]) -> None:
@@ -50,7 +50,7 @@ class InlineRequests(Requests):
         self._ended = False  # whether there is nothing more to read
 
     def hear(self, frame: Frame | None) -> None:
-        """Take a frame that the loop does not handle itself, or one that came while the function waited.
+        """Take a frame that the loop does not handle itself, or a frame that came while the function waited.
 
         Args:
             frame: None at the end of the stream.
@@ -63,11 +63,11 @@ class InlineRequests(Requests):
             if found is not None:
                 found.hear(frame.kind, frame.payload)
             if frame.kind == CANCEL:
-                self._looks_at = 0.0  # the requests that wait after it may be cancelled, too
+                self._looks_at = 0.0  # look again at once: the next requests in the queue may be cancelled, too
         elif frame.kind == DUMP and self._process.log.current is not NO_REQUEST:
             self.answer_dump([(self._process.log.current.id, namespace.own("call.stacks").of_thread(self._thread))])
         else:
-            if frame.kind == INVOKE:  # frames may come for it while it waits for its turn
+            if frame.kind == INVOKE:  # its exchange takes the frames that come for it while it waits for its turn
                 self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self)
             self._queue.append(frame)
 
@@ -79,11 +79,11 @@ class InlineRequests(Requests):
             raise CallerGone(GIVEN_UP)
 
     def serve(self, frame: Frame) -> Outcome:
-        """Call the function for an INVOKE. Raises what the function raises."""
+        """Call the function for an INVOKE. Raise what the function raises."""
         return self._answer(frame, self._invoker.serve)
 
     def serve_rest(self, frame: Frame, value: object) -> Outcome:
-        """Answer a request whose handler has returned `value` already."""
+        """Answer a request with `value`, which its handler has already returned."""
         return self._answer(frame, lambda exchange: answer(exchange, value))
 
     def serve_large(self, frame: Frame, content_type: str, payload: bytes) -> Outcome:
@@ -91,10 +91,10 @@ class InlineRequests(Requests):
         return self._answer(frame, lambda exchange: send_whole(exchange, content_type, payload))
 
     def settle(self, id: int) -> None:
-        """Forget a request that is over."""
+        """Remove a request that has ended."""
         exchange = self._exchanges.pop(id, None)
         if exchange is not None:
-            exchange.hang_up()  # a thread that it left behind must not wait for the rest of its body
+            exchange.hang_up()  # a thread that the function started must not wait for the rest of the body
 
     def _answer(self, frame: Frame, work: Callable[[Exchange], None]) -> Outcome:
         exchange = self._exchanges.get(frame.id)
@@ -102,7 +102,7 @@ class InlineRequests(Requests):
             exchange = self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self)
         if frame.payload:
             exchange.hear(CHUNK, frame.payload)
-            frame.payload = b""  # the function need not hold the event twice
+            frame.payload = b""  # so that the event is not in memory twice
         try:
             work(exchange)
             return at_once(exchange.outcome())
@@ -111,37 +111,41 @@ class InlineRequests(Requests):
             raise
 
     def after_fork(self) -> None:
-        """Tell what waits in a child that the function forked that nothing will come."""
-        self.lock = RLock()  # another thread of the parent may have held it
+        """End every wait for frames in a child that the function forked. The init sends none to it."""
+        self.lock = RLock()  # another thread of the parent may have held the old lock
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Tell the requests that nothing more will come, and read no further."""
+        """End every request's wait for frames, and stop reading, because no more will come."""
         self._ended = True
         super().hang_up()
 
     # The exchanges' Line
 
     def wait(self, exchange: Exchange, seen: int) -> None:
-        """Read until something has come for `exchange`; `seen` is its news before the caller looked."""
+        """Wait until a frame has come for `exchange`, and read meanwhile.
+
+        Args:
+            seen: The value of `exchange.news` before the caller last checked the exchange.
+        """
         process = self._process
         while exchange.news == seen:
             if not self.lock.acquire(timeout=PATIENCE):
                 continue
             try:
                 if exchange.news == seen and process.connection.buffered:
-                    process.guard.during(self._take_in)  # it may have come together with what was asked for last
+                    process.guard.during(self._take_in)  # the last read may have brought the frame already
                 if exchange.news == seen:
-                    process.pipes.wait()  # a signal handler of the function may raise here, and end the wait
+                    process.pipes.wait()  # a signal handler of the function may raise here, which ends the wait
                     process.guard.during(self._read)
             finally:
                 self.lock.release()
             return
 
     def look(self) -> None:
-        """Read the frames that have come, at most every LOOK_SECONDS, while the function does not wait for any.
+        """Read frames while the function does not wait for any, at most once in LOOK_SECONDS.
 
-        If another thread is reading, that thread hears them.
+        If another thread is reading, do nothing: that thread takes the frames.
         """
         now = monotonic()
         if now < self._looks_at or self._ended:

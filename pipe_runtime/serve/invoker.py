@@ -1,7 +1,7 @@
-"""Call a function that needs more than a plain call: hooks, an adapter, or an engine for several requests at once.
+"""Call a function that needs more than a plain call: hooks, an adapter, or an engine.
 
-The runtime loads this module only for an engine, an HTTP application, a typed or streamed event, a result that is an
-iterator, or a hook. It must not know frames, or which thread or task serves a request.
+The runtime loads this module only if it needs an engine, an HTTP application, a typed or streamed event, a result that
+is an iterator, or a hook. This module must not know frames, or which thread or task serves a request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TYPES = ("event", "wsgi", "asgi")
 _PHASES = {"initializer": "initialize", "pre_stop": "pre-stop", "pre_freeze": PRE_FREEZE}
 
 SNAPSHOT_TYPE = "snap-start"
-"""The value of AWS_LAMBDA_INITIALIZATION_TYPE with which Lambda takes a snapshot after loading a function."""
+"""The value of AWS_LAMBDA_INITIALIZATION_TYPE if Lambda takes a snapshot of the process after loading the function."""
 
 
 class Invoker:
@@ -39,10 +39,10 @@ class Invoker:
 
     Attributes:
         type: "event", "wsgi" or "asgi".
-        engine: The module that serves several requests at once, "tasks" or "threads"; "" if the loop serves them.
-        run: Awaits a value. An engine with an event loop replaces it.
-        lifespan: That of an ASGI application; None for any other function.
-        state: The state that an ASGI application's startup has made for its requests.
+        engine: The module with the engine, "tasks" or "threads"; "" if the loop serves the requests.
+        run: A callable that waits for an awaitable and returns its result. An engine with an event loop replaces it.
+        lifespan: The Lifespan of an ASGI application; None for any other function.
+        state: The state that an ASGI application's startup has made. Each request gets a copy of it.
     """
 
     def __init__(self, function: Function, process: Process) -> None:
@@ -64,12 +64,12 @@ class Invoker:
             self._adapter, self._async_adapter = event_function.serve, event_function.serve_async
 
     def initialize(self) -> None:
-        """Run the initializer and the snapshot hooks. An exception of theirs passes through."""
+        """Run the initializer, then the snapshot hooks. Raise what they raise."""
         self.run_hook("initialize")
         snapshot(self.run)
 
     def run_hook(self, phase: str) -> None:
-        """Run the hook for a phase, if there is one. An exception of the hook passes through."""
+        """Run the hook for a phase, if there is one. Raise what the hook raises."""
         hook = self._hooks.get(phase)
         if hook is not None:
             log, id = self._process.log, self._function.configuration.init_request_id
@@ -82,7 +82,7 @@ class Invoker:
                 log.leave(token)
 
     def serve(self, exchange: Exchange) -> None:
-        """Call the function for one request, and answer it. An exception of the function passes through."""
+        """Call the function for one request, and answer the request. Raise what the function raises."""
         self._give_context(exchange)
         if "phase" not in exchange.request:
             self._adapter(exchange)
@@ -100,8 +100,8 @@ class Invoker:
     def report_unheard(self, exchange: Exchange, error: BaseException) -> None:
         """Log an exception that the function raised in its clean-up after a cancellation.
 
-        The init has already answered the request, and ignores the outcome. Do not log the exceptions that told the
-        function of the cancellation.
+        The init has already answered the request, and ignores the outcome. CallerGone and CancelledError are not
+        logged, because the runtime itself raises them in the function to cancel the request.
         """
         if exchange.cancelled and not isinstance(error, CallerGone) and type(error).__name__ != "CancelledError":
             tag = Tag(exchange.id, exchange.request["request_id"])
@@ -111,7 +111,7 @@ class Invoker:
         exchange.context = self._function.context(exchange.request, lambda: exchange.cancelled)
 
     def _begin_phase(self, exchange: Exchange) -> Awaitable[Any] | None:
-        """Call a hook in place of the function, and answer. Return what the caller must await, if anything."""
+        """Call a hook instead of the function, and set the answer. Return an awaitable if the hook is asynchronous."""
         phase = exchange.request["phase"]
         if phase != PRE_FREEZE:
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: unknown phase {phase[:64]!r}")
@@ -150,9 +150,9 @@ def _engine(function: Function, type: str) -> str:
 
 
 def _hook(name: str, code_dir: str) -> Callable[[Context], Awaitable[Any] | None]:
-    """Return a callable that takes a context and runs the hook. If the hook is asynchronous, it returns an awaitable.
+    """Return a callable that takes a context and runs the hook. It returns an awaitable if the hook is asynchronous.
 
-    The function's own hook takes the context, or (event, context) with None as the event, or nothing.
+    The hook itself may take (context), (event, context), where the event is None, or no arguments.
     """
     call = handler.find(name, code_dir)
     parameters = handler.positional(call)
@@ -166,10 +166,10 @@ def _hook(name: str, code_dir: str) -> Callable[[Context], Awaitable[Any] | None
 
 
 def snapshot(run: Callable[[Any], Any]) -> None:
-    """Run the hooks that the function registered with snapshot_restore_py, if the environment asks for that.
+    """Run the hooks that the function registered with snapshot_restore_py, if the initialization type is SNAPSHOT_TYPE.
 
-    First run the hooks that belong before a snapshot, in reverse order of registration. Then run the hooks that belong
-    after a restore.
+    First run the hooks for the time before a snapshot, in reverse order of registration. Then run the hooks for the
+    time after a restore.
     """
     registry: Any = sys.modules.get("snapshot_restore_py")
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != SNAPSHOT_TYPE or registry is None:

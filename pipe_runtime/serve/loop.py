@@ -1,10 +1,10 @@
-"""Read requests and answer them, one after another. A plain function's request takes these steps:
+"""Read requests and answer them, one after another. A request to a plain function takes these steps:
 
     next_frame -> answer -> decode the event -> call the function -> encode the result -> Process.conclude
 
-A request that is not a plain call goes through an exchange (inline.py). For some functions an engine takes the loop's
-place (threads.py, tasks.py). The loop loads these modules only when it needs them. The init decides about time limits,
-and when to end the worker.
+A request that needs more than a plain call goes through an exchange (inline.py). For some functions an engine replaces
+the loop (threads.py, tasks.py). The loop loads these modules only when it needs them. The init enforces the time
+limits, and decides when the worker ends.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ _IN_PIECES = ("__next__", "__anext__", "__await__")
 
 
 class Loop:
-    """One conversation with the init: HELLO, READY, requests, the end.
+    """Hold one conversation with the init: answer HELLO, load the function, send READY, serve requests, and stop.
 
     Attributes:
-        function: The loaded function, once `load` has run.
+        function: The loaded function; not set before `load` has run.
     """
 
     function: Function
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self._queue: list[Frame | None] = []  # frames read while a function waited for others; None: the end
+        # Frames for the loop that were read while the function waited for its own. None is the end of the stream.
+        self._queue: list[Frame | None] = []
         self._cold = True
         self._invoker: Invoker | None = None
         self._inline: InlineRequests | None = None
@@ -79,7 +80,7 @@ class Loop:
                 process.log.flush()
                 return
             elif frame.kind == DUMP:
-                process.outbox.post(DUMP, metadata={"stacks": []})  # no request runs, because the loop is reading
+                process.outbox.post(DUMP, metadata={"stacks": []})  # no request runs while the loop reads
 
     def next_frame(self) -> Frame | None:
         """Return the next frame that the loop handles itself; None at the end of the stream."""
@@ -108,13 +109,13 @@ class Loop:
             self._cold = False
         process.meter.start()
         kind, metadata, payload = process.guard.call(self._call, frame, process.problem)
-        process.leave_if_forked()  # the handler may have forked, or code of the event or of the result
+        process.leave_if_forked()  # the handler may have forked, or a method of its event or of its result
         terminated = process.guard.terminated
         measured = {} if terminated else process.meter.read()
         process.log.flush()
         process.log.current = NO_REQUEST
         if terminated:
-            return  # the init does not wait for an outcome
+            return  # after SIGTERM the worker ends without an outcome
         if self._inline is not None:
             self._inline.settle(frame.id)
         metadata.update(measured)
@@ -127,7 +128,7 @@ class Loop:
         if not function.is_plain or "stream" in request or "http" in request or "phase" in request:
             return self._requests_in_pieces().serve(frame)
         context = function.context(request)
-        payload, frame.payload = frame.payload, b""  # so that the event is not in memory twice while the handler runs
+        payload, frame.payload = frame.payload, b""  # while the handler runs, memory holds the decoded event only
         event = codec.decode_event(payload, request["content_type"])
         del payload
         value = function.call(event, context)
@@ -142,7 +143,7 @@ class Loop:
     def _receive(self, inline: InlineRequests) -> None:
         """Give `inline` the next frame if one is complete. Otherwise read once."""
         process = self.process
-        with inline.lock:  # a thread that the function left behind may still wait for its body, and read frames
+        with inline.lock:  # a thread of an earlier request may still wait for its body, and read frames
             if self._queue:
                 return
             event = process.next_frame() or process.next_frame(process.guard.wait(process.pipes.read))
@@ -150,7 +151,7 @@ class Loop:
                 inline.hear(event if isinstance(event, Frame) else None)
 
     def _requests_in_pieces(self) -> InlineRequests:
-        """Return the object that serves requests with more than one payload. Make it when first needed."""
+        """Return the object that serves streams, HTTP requests and hooks. Make it at the first call."""
         if self._inline is None:
             self._inline = namespace.own("serve.inline").InlineRequests(self.process, self._new_invoker(), self._queue)
         return self._inline
@@ -181,21 +182,21 @@ class Loop:
         return configuration
 
     def load(self, configuration: Configuration) -> None:
-        """Load the function. A template does this once for all its workers. Exceptions of the function pass through."""
+        """Load the function. A template does this once for all its workers. Raise what the function's module raises."""
         self._begun = perf_counter_ns()
         self.process.dump_to(configuration.dump_fd, configuration.dump_signal)
         self.process.watch_forks()
         self.function = Function(configuration, self.process)
 
     def restart(self, pipes: Pipes) -> None:
-        """Begin another conversation, in a worker that a template has forked."""
+        """Begin a new conversation on `pipes`, in a worker that a template has forked."""
         self._begun = perf_counter_ns()
         self.process.restart(pipes)
 
     def become_ready(self, configuration: Configuration) -> Outcome:
-        """Make the loaded function ready for requests in this worker, and return READY or an error.
+        """Prepare this worker to serve requests to the loaded function, and return the READY frame.
 
-        Exceptions of the function's code pass through.
+        Raise what the initializer and the function's other hooks raise.
         """
         process, function = self.process, self.function
         function.configuration = configuration
@@ -216,7 +217,7 @@ class Loop:
         return self.ready()
 
     def ready(self) -> Outcome:
-        """Return READY. If this process is a child that the function has forked, end it."""
+        """Return the READY frame. If this process is a child that the function has forked, end it instead."""
         self.process.leave_if_forked()
         ready: dict[str, Any] = {}
         if self._invoker is not None:
@@ -231,7 +232,7 @@ class Loop:
     # After the last request
 
     def stop(self) -> bool:
-        """Run the pre-stop hook and end the engine. Return whether that worked."""
+        """Run the pre-stop hook and end the engine. Return False if either raised an exception, which is logged."""
         if self._invoker is None:
             return True
         kind, _, _ = self.process.guard.call(self._run_stop, self._invoker, self._failed_at_its_end)

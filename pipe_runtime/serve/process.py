@@ -1,7 +1,7 @@
 """Manage the worker as a process: its pipes, its log, its signals, its forks, and how it ends.
 
-A child that the function forks must not speak for the worker. In such a child, this module closes the worker's
-descriptors, and ends the child when it returns from the handler. It must not know requests, handlers or HELLO.
+A child that the function forks must not send frames to the init. In such a child, this module closes the worker's
+descriptors. It ends the child when the handler returns in it. It must not know requests, handlers or HELLO.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import faulthandler
 import os
 import sys
 from _signal import SIGTERM, SIGXCPU
-from os import _exit, getpid, kill  # now: a function may replace the module's
+from os import _exit, getpid, kill  # imported now, because the function may replace the module's attributes
 
 from .. import namespace
 from ..call import faults
@@ -37,33 +37,35 @@ if TYPE_CHECKING:
     from ..wire.frames import Frame
 
     Outcome = tuple[int, dict[str, Any], bytes]
-    """Kind, metadata and payload of the frame that reports an outcome."""
+    """The kind, the metadata and the payload of the frame that reports an outcome."""
 
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 1024 * 1024
-"""Bytes of requests that the init may send ahead: enough that the runtime has work while an answer is on its way."""
+"""The most requests, and the most bytes of them, that the init may send before it has the outcome of the first. The
+runtime then has work while an answer is on its way."""
 
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
-"""Most bytes of such requests, with their heads, that the runtime keeps while it cannot write an answer."""
+"""The most bytes of these requests, with their heads, that the runtime buffers while it cannot write an answer."""
 
 KEPT_BYTES_OF_ONE = 8 + MAX_HEAD + 2 * STREAM_BYTES
-"""Most bytes that it keeps of each request that may be streamed. Of a small piece, half is the head of its frame."""
+"""The most bytes that the runtime buffers of one streamed request. The factor 2 leaves room for the heads of small
+CHUNKs."""
 
 EXIT_STOPPED = 0
 EXIT_PIPE_LOST = 1
 
 
 class Process:
-    """This process, with its end of the conversation with the init.
+    """This process, and its side of the conversation with the init.
 
     Args:
-        baseline: The names of the modules that were there before the runtime imported any.
+        baseline: The names in sys.modules before the runtime imported any module.
 
     Attributes:
-        forks_workers: Whether a fork is the template's, not the function's.
-        on_fork: Called in each child that the function forks.
-        dump_fd: Where stacks go; -1 for nowhere.
-        control: The socket on which a template is asked for workers; None in a worker.
+        forks_workers: Whether the template is forking a worker. A fork at any other time is the function's.
+        on_fork: The callables to call in each child that the function forks.
+        dump_fd: The descriptor to write stacks to; -1 if stacks are not written.
+        control: The socket on which the init asks a template for workers; None in a worker.
     """
 
     def __init__(self, baseline: Collection[str]) -> None:
@@ -77,33 +79,33 @@ class Process:
         self.control: socket | None = None
         self._dump_signal = 0
         self._forked = False
-        atexit.register(self.write_last_lines)  # the first to register is the last to run
+        atexit.register(self.write_last_lines)  # registered first, so that it runs after all others
 
     def restart(self, pipes: Pipes) -> None:
-        """Begin a conversation, or another one, in a worker that a template has forked."""
+        """Begin a new conversation on `pipes`. A worker that a template has forked does this once more."""
         self._pid = getpid()
         self.meter = Meter()
         self.pipes = pipes
         self.connection = Connection(RUNTIME)
-        self.outbox = Outbox(self.connection.send, pipes.write)  # its lock is not held by a thread of the template
+        self.outbox = Outbox(self.connection.send, pipes.write)  # a new lock: a thread of the template may hold the old
         self.log.restart(self.outbox.lock)
 
     def stand_in(self, pipes: Pipes) -> Process:
-        """Return a copy with a conversation and a log of its own. It acts in the same Unix process."""
+        """Return a copy that has its own conversation and its own log. It belongs to the same Unix process."""
         other = object.__new__(Process)
         vars(other).update(vars(self), log=LogWriter(other._send_log))
         other.restart(pipes)
         return other
 
     def next_frame(self, data: bytes | None = None) -> Frame | EndOfStream | None:
-        """Return what Connection.next_frame returns. It is safe while another thread posts."""
+        """Return the result of Connection.next_frame. This is safe while another thread sends a frame."""
         with self.outbox.lock:
             return self.connection.next_frame(data)
 
     # What the worker sends
 
     def conclude(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes) -> None:
-        """Send a request's outcome. If that is impossible, send the error that says why."""
+        """Send a request's outcome. If it cannot be sent, send an error that gives the reason."""
         if self.connection.answer_begun(id):
             kind = END
         try:
@@ -114,13 +116,13 @@ class Process:
                 "error_type": "Function.ResponseSizeTooLarge",
                 "error_message": f"The result is too large: {error}",
             }
-        except MemoryError as error:  # making the frame copies the result
+        except MemoryError as error:  # encoding the frame copies the result
             problem = faults.describe(error)
         measured = {name: metadata[name] for name in MEASURED if name in metadata}
         self.outbox.post(END if kind == END else ERROR, id, {**measured, **problem})
 
     def problem(self, error: BaseException) -> Outcome:
-        """Return the outcome of something that raised `error`."""
+        """Return the outcome that reports `error`. If this is a child that the function forked, end it instead."""
         self.leave_if_forked(error)
         return ERROR, faults.describe(error), b""
 
@@ -136,39 +138,39 @@ class Process:
         """Log an exception of the function's code that no outcome reports.
 
         Args:
-            what: The code that raised it.
-            error: What it raised.
-            when: A phrase that says when.
-            tag: The request that it belongs to, if any.
+            what: A name for the code that raised the exception, as in "a signal handler".
+            error: The exception.
+            when: A phrase that says when the code raised it.
+            tag: The request that the exception belongs to, if any.
         """
         self.leave_if_forked(error)
         name, _, rest = faults.in_words(error).partition(":")
         self.log.write(f"pipe_runtime: {what} raised {name}{when}:{rest}", tag)
 
     def write_last_lines(self) -> None:
-        """Write what the function has printed but not flushed. Otherwise it would be lost with the process."""
+        """Write the text that the function has printed but not flushed. The end of the process would discard it."""
         streams: tuple[Any, ...] = (sys.stdout, sys.stderr, self.log)
         for stream in streams:
             try:
                 stream.flush()
-            except BaseException:  # noqa: S112  # the function may have replaced or closed it, too late for a report
+            except BaseException:  # noqa: S112  # the function may have replaced or closed the stream
                 continue
 
     def _send_log(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
-        if getpid() != self._pid:  # C code has forked this process, and so Python has not called its fork hooks
+        if getpid() != self._pid:  # C code of the function has forked this process: Python has called no fork hooks
             self._after_fork()
             write_all(2, text if "continues" in metadata else text + b"\n")
             return
         try:
             self.outbox.post(LOG, tag.id, metadata, text)
-        except LocalProtocolError:  # the request's outcome has overtaken this thread, or nothing follows the last word
+        except LocalProtocolError:  # the request has its outcome already, or `last_word` has sent the last frame
             try:
                 self.outbox.post(LOG, 0, {**metadata, "request_id": tag.request_id[:NAME]}, text)
             except LocalProtocolError:
                 write_all(2, text if "continues" in metadata else text + b"\n")
 
     def _signal_handled(self, error: BaseException | None) -> None:
-        """Report what a signal handler of the function raised between requests."""
+        """Report an exception that a signal handler of the function raised between requests."""
         self.leave_if_forked(error)
         if error is not None and not isinstance(error, SystemExit):
             self.report("a signal handler", error, " between requests")
@@ -176,7 +178,7 @@ class Process:
     # Stacks
 
     def dump_to(self, descriptor: int, signal: int) -> None:
-        """Make faulthandler write the stacks to `descriptor` on `signal` and on a crash, even if Python is stuck."""
+        """Make faulthandler write the stacks to `descriptor` on `signal` and on a crash, even while Python hangs."""
         if descriptor < 0:
             return
         os.set_inheritable(descriptor, False)
@@ -187,7 +189,7 @@ class Process:
         self.dump_at_cpu_limit()
 
     def dump_at_cpu_limit(self) -> None:
-        """Make faulthandler write the stacks before the kernel ends the process because of its CPU time."""
+        """Make faulthandler write the stacks on SIGXCPU, which ends the process at its limit on CPU time."""
         if self.dump_fd >= 0:
             faulthandler.register(SIGXCPU, file=self.dump_fd, all_threads=True, chain=True)
 
@@ -198,9 +200,9 @@ class Process:
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
-        """Close what speaks for the worker, in a child that the function forked."""
+        """Close the worker's descriptors in a child that the function forked."""
         if self._forked or self.forks_workers:
-            return  # in a fork of a fork, those numbers may be the function's own descriptors
+            return  # they are closed already: in a child of a child, the numbers may belong to the function's files
         self._forked = True
         self.guard.after_fork()
         self.outbox.after_fork()
@@ -218,14 +220,14 @@ class Process:
             self.control.close()
 
     def leave_if_forked(self, error: BaseException | None = None) -> None:
-        """End a child that the function forked, which must not return from the handler as a second runtime.
+        """End this process if it is a child that the function forked. It must not go on as a second runtime.
 
         Args:
-            error: What the handler raised there.
+            error: The exception that the handler raised in the child.
         """
         if not self._forked and getpid() == self._pid:
             return
-        self._after_fork()  # if C code forked the child, Python has not called the fork hook
+        self._after_fork()  # if C code forked the child, Python has not called this hook
         code = 0
         try:
             if isinstance(error, SystemExit):
@@ -245,24 +247,24 @@ class Process:
 
 
 def leave(code: int, terminated: bool = False) -> NoReturn:
-    """End the process. Run what the function registered with atexit, and do not wait for the function's threads.
+    """End the process. Call what the function registered with atexit, but do not wait for the function's threads.
 
     Args:
         code: The exit code.
-        terminated: Die of SIGTERM instead, which was sent.
+        terminated: Whether SIGTERM has come. The process then ends by SIGTERM, and not with `code`.
     """
     try:
         atexit._run_exitfuncs()
     finally:
         if terminated:
-            kill(getpid(), SIGTERM)  # its handler has put the default back
+            kill(getpid(), SIGTERM)  # the handler of the first SIGTERM has restored the default action
         _exit(code & 0xFF)
 
 
 def lost_pipe_code(error: OSError) -> int:
     """Return the exit code of a runtime whose pipe to the init has failed."""
     if isinstance(error, (BrokenPipeError, ConnectionResetError)):
-        return EXIT_STOPPED  # the init is gone, and with it the caller
+        return EXIT_STOPPED  # the init is gone, so nobody waits for an answer
     complain(f"the pipe to pipe-init is lost (did the function close it?): {error.strerror}")
     return EXIT_PIPE_LOST
 

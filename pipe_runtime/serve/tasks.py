@@ -1,6 +1,6 @@
-"""Serve several requests at once, each a task of one event loop: for coroutine functions, async generators and ASGI.
+"""Serve several requests at once, each in an asyncio task: for coroutine functions, async generators and ASGI.
 
-The main thread runs the event loop, which also watches the pipe. This module must not know what a request means.
+The main thread runs the event loop, which also reads the frames. This module must not know what a request means.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ asyncio = late.asyncio
 
 
 class Tasks(Engine):
-    """Serves each request in a task. It is the exchanges' Line."""
+    """Serves each request in a task. It is the Line of their exchanges."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self.cancels = invoker.lifespan is None
@@ -46,7 +46,7 @@ class Tasks(Engine):
         super().__init__(process, invoker, concurrency)
 
     def start(self) -> None:
-        """Run an application's startup.
+        """Run the startup of an ASGI application.
 
         Raises:
             RuntimeError: The function has closed the event loop.
@@ -57,14 +57,14 @@ class Tasks(Engine):
             self._invoker.state = self._await(self._invoker.lifespan.startup())
 
     def serve(self) -> None:
-        """Serve until STOP or the end of the stream, and until every request that came has its outcome."""
+        """Serve until STOP or the end of the stream. Return when every request that came has its outcome."""
         while not self._process.guard.call(Tasks._run, self, self._broken_off):
             continue
         if self._failure is not None:
             raise self._failure
 
     def stop(self) -> None:
-        """End an application's lifespan, and the tasks that are left, after the last request or SIGTERM."""
+        """End the lifespan of an ASGI application and the tasks that still run, after the last request or SIGTERM."""
         self._end_serving()
         try:
             if self._invoker.lifespan is not None:
@@ -73,14 +73,14 @@ class Tasks(Engine):
             end_tasks(self._loop)
 
     def after_fork(self) -> None:
-        """Tell what waits in a child that the function forked that nothing will come."""
+        """End every wait for frames, and the event loop, in a child that the function forked."""
         self.hang_up()
         self._loop.stop()
 
     # The exchanges' Line
 
     def look(self) -> Awaitable[None] | None:
-        """Let the event loop read what has come, at most every LOOK_SECONDS, between steps that do not wait."""
+        """Let the event loop read frames while a task does not wait for any, at most once in LOOK_SECONDS."""
         now = monotonic()
         if now < self._looks_at:
             return None
@@ -88,7 +88,7 @@ class Tasks(Engine):
         return asyncio.sleep(0)  # type: ignore[no-any-return]
 
     def wait(self, exchange: Exchange, seen: int) -> Awaitable[object]:
-        """Return what a task awaits until something has come for the exchange."""
+        """Return an awaitable that is done when a frame has come for the exchange."""
         exchange.heard.clear()
         return exchange.heard.wait()
 
@@ -99,7 +99,7 @@ class Tasks(Engine):
     # The event loop
 
     def _await(self, work: Awaitable[Any]) -> Any:
-        """Return what an awaitable gives, while no request is served."""
+        """Run the event loop until an awaitable is done, and return its result. No request may run meanwhile."""
         return self._loop.run_until_complete(result_of(work))
 
     def _run(self) -> bool:
@@ -107,18 +107,18 @@ class Tasks(Engine):
         if not self._process.guard.terminated:
             pipes.on_kept = lambda: self._loop.call_soon_threadsafe(self._read)
             self._loop.add_reader(pipes.requests, self._read)
-            self._loop.call_soon(self._read)  # frames that came together with HELLO
+            self._loop.call_soon(self._read)  # take the frames that came together with HELLO
             while not self._over():
                 self._loop.run_forever()
-                self._process.leave_if_forked()  # a task that forked has given way to the others
+                self._process.leave_if_forked()  # a child that a task forked ends here when its loop has stopped
         self._end_serving()
         return True
 
     def _broken_off(self, error: BaseException) -> bool:
-        """Take what the function raised in the event loop itself. Return whether to end.
+        """Handle an exception that has stopped the event loop. Return whether to end.
 
-        It was SystemExit in a task that the function started, or an error of a signal handler, perhaps in place of one
-        of the steps below.
+        A task that the function started has raised SystemExit, or a signal handler of the function has raised an
+        exception. In the second case, the event loop may have lost a call of `_end`.
         """
         if self._process.guard.terminated:
             self._end_serving()
@@ -132,13 +132,13 @@ class Tasks(Engine):
         return False
 
     def _end_serving(self) -> None:
-        """Begin no further request, and send no outcome: all requests have one, or SIGTERM has come."""
+        """Begin no further request and send no outcome, because all requests have one or SIGTERM has come."""
         self._serving = False
         self._waiting.clear()
         self._process.pipes.on_kept = None
         self._loop.remove_reader(self._process.pipes.requests)
 
-    # What the loop calls. No signal handler of the function breaks off one of these steps.
+    # The callbacks of the event loop. They run to their end even if a signal handler of the function raises.
 
     def _read(self) -> None:
         self._process.guard.during(self._take_in)
@@ -147,7 +147,7 @@ class Tasks(Engine):
         self._process.guard.during(lambda: self._conclude_task(id))
 
     def _take_in(self) -> None:
-        """Take all frames that have come by now."""
+        """Read and handle all frames that have come."""
         connection, pipes = self._process.connection, self._process.pipes
         events = []
         try:
@@ -193,29 +193,29 @@ class Tasks(Engine):
             work = self._serve_one(exchange)
             try:
                 task = self._loop.create_task(work)
-            except BaseException as error:  # of a task factory of the function's
+            except BaseException as error:  # the function may have set a task factory, which raised
                 work.close()
                 self._finish(exchange, self._process.problem(error))
                 continue
             self._tasks[exchange.id] = task
-            for _ in range(2):  # a signal handler of the function may raise where the loop is about to call one
+            for _ in range(2):  # twice: a signal handler may raise just before the loop calls one, and it is lost
                 task.add_done_callback(lambda _, id=exchange.id: self._end(id))  # type: ignore[misc]
             if exchange.cancelled and self.cancels:
                 task.cancel()
 
     async def _serve_one(self, exchange: Exchange) -> Outcome:
-        """Call the function for a request, in a task of its own. The outcome is sent outside of the task."""
+        """Call the function for a request, in a task of its own. Code outside of the task sends the outcome."""
         process = self._process
-        process.log.enter(tag_of(exchange))  # until the task's context ends, or until `conclude`
+        process.log.enter(tag_of(exchange))  # the tag holds until the task's context ends, or until `conclude`
         try:
             await self._invoker.serve_async(exchange)
             outcome = await exchange.outcome()
-        except BaseException as error:  # SystemExit would end the loop
+        except BaseException as error:  # also SystemExit, which would stop the event loop
             self._invoker.report_unheard(exchange, error)
             outcome = process.problem(error)
         process.leave_if_forked()
         if process.guard.terminated and self._serving:
-            raise SystemExit  # out of the event loop, which ends with it
+            raise SystemExit  # this stops the event loop
         return outcome
 
     def _conclude_task(self, id: int) -> None:
@@ -225,7 +225,7 @@ class Tasks(Engine):
         if task.cancelled():
             outcome = self._process.problem(asyncio.CancelledError(GIVEN_UP))
         else:
-            error = task.exception()  # a signal handler's, from between the last two steps
+            error = task.exception()  # only if a signal handler raised outside of the `try` of `_serve_one`
             outcome = self._process.problem(error) if error is not None else task.result()
         self._finish(self._exchanges[id], outcome)
         self._begin_next()
@@ -236,7 +236,7 @@ class Tasks(Engine):
             self.conclude(exchange, outcome, {"duration_us": microseconds_since(exchange.started)})
         finally:
             del self._exchanges[exchange.id]
-            exchange.hang_up()  # a task that it left behind may wait for the rest of its body
+            exchange.hang_up()  # a task that the function started may still wait for the rest of the body
 
     def _stop_if_over(self) -> None:
         if self._over() and self._serving:

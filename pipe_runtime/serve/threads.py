@@ -1,8 +1,8 @@
-"""Serve several requests at once, each in a thread: for plain functions and WSGI applications.
+"""Serve several requests at once, each in a thread: for ordinary functions and WSGI applications.
 
-The main thread reads frames and hands them out. A bounded number of threads runs the function; they are started when
-they are needed, and used again. Python runs signal handlers in the main thread only, so none interrupts a request
-here. This module must not know descriptors.
+The main thread reads frames and passes them on. A bounded number of other threads call the function. A thread is
+started when it is first needed, and then serves one request after another. Python runs signal handlers in the main
+thread only, so they do not interrupt a request. This module must not know descriptors.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ threading = late.threading
 
 
 class Threads(Engine):
-    """Serves each request in a thread. It is the exchanges' Line."""
+    """Serves each request in a thread. It is the Line of their exchanges."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self._news = threading.Condition()
         self._waiting: list[Exchange] = []
-        self._threads: dict[int, int] = {}  # the thread of each running request
+        self._threads: dict[int, int] = {}  # {request id: thread id} of the running requests
         self._idle = self._started = 0
         self._failure: Exception | None = None
         super().__init__(process, invoker, concurrency)
 
     def serve(self) -> None:
-        """Serve until STOP or the end of the stream, and until every request that came has its outcome."""
+        """Serve until STOP or the end of the stream. Return when every request that came has its outcome."""
         while (frame := self._next()) is not None and frame.kind != STOP:
             if frame.kind == INVOKE:
                 self._submit(Exchange(frame.id, frame.metadata, frame.payload, self))
@@ -57,28 +57,28 @@ class Threads(Engine):
             raise self._failure
 
     def after_fork(self) -> None:
-        """Tell what waits in a child that the function forked that nothing will come."""
+        """End every wait for frames in a child that the function forked. The init sends none to it."""
         self._news = threading.Condition()
         self.hang_up()
 
     # The exchanges' Line
 
     def look(self) -> None:
-        """Do nothing: the main thread reads frames at any time."""
+        """Do nothing: the main thread reads every frame as soon as it comes."""
 
     def tell(self, exchange: Exchange) -> None:
         """Wake the threads that wait for frames. The caller holds the lock."""
         self._news.notify_all()
 
     def wait(self, exchange: Exchange, seen: int) -> None:
-        """Wait until the main thread has heard something for the exchange."""
+        """Wait until the main thread has read a frame for the exchange."""
         with self._news:
             self._news.wait_for(lambda: exchange.news != seen)
 
     # The main thread
 
     def _next(self) -> Frame | None:
-        """Return the next frame as soon as it is there, None at the end of the stream."""
+        """Wait for the next frame and return it; None at the end of the stream."""
         process = self._process
         event = process.next_frame()
         while event is None:
@@ -92,7 +92,7 @@ class Threads(Engine):
                 exchange.hear(frame.kind, frame.payload)
 
     def hang_up(self) -> None:
-        """Tell the requests that nothing more will come, so that none waits for ever."""
+        """End every request's wait for frames, because no more will come."""
         with self._news:
             super().hang_up()
 
@@ -102,11 +102,11 @@ class Threads(Engine):
                 return
         try:
             threading.Thread(target=self._hear_the_rest, daemon=True).start()
-        except (RuntimeError, MemoryError):  # an init that says STOP closes its stream soon
+        except (RuntimeError, MemoryError):  # read in this thread: after STOP the init soon closes its stream
             self._hear_the_rest()
 
     def _hear_the_rest(self) -> None:
-        """Read, after STOP, the bodies, credit and cancellations of the requests that are still running."""
+        """Read the frames that come after STOP for the requests that still run: bodies, credit and cancellations."""
         try:
             while (frame := self._next()) is not None:
                 self._hand_on(frame)
@@ -127,7 +127,7 @@ class Threads(Engine):
         self._refuse(exchange, MemoryError("no thread can be started for this request"))
 
     def _start_thread(self) -> bool:
-        """Start one more thread. Return False if there is none at all to serve a request."""
+        """Start one more thread. Return False if that fails, and no other thread exists that could serve a request."""
         try:
             threading.Thread(target=self._work, name=f"request-{self._started + 1}", daemon=True).start()
         except (RuntimeError, MemoryError):  # a thread's stack counts as memory
@@ -142,7 +142,7 @@ class Threads(Engine):
         self.answer_dump([(id, stacks.of_thread(running[id])) for id in running])
 
     def _refuse(self, exchange: Exchange, error: BaseException) -> None:
-        """Send the outcome of a request that the function never gets."""
+        """Send `error` as the outcome of a request for which the function is not called."""
         self.conclude(exchange, self._process.problem(error), {"duration_us": 0})
 
     # The other threads
@@ -156,14 +156,14 @@ class Threads(Engine):
                 exchange = self._waiting.pop(0)
                 self._threads[exchange.id] = get_ident()
             try:
-                if exchange.cancelled:  # while it waited for its turn
+                if exchange.cancelled:  # the request was cancelled while it waited for a thread
                     self._refuse(exchange, CallerGone(GIVEN_UP))
                 else:
                     self._serve_one(exchange)
             finally:
                 with self._news:
                     del self._threads[exchange.id], self._exchanges[exchange.id]
-                    exchange.hang_up()  # a thread that it left behind may wait for the rest of its body
+                    exchange.hang_up()  # a thread that the function started may still wait for the rest of the body
             del exchange
 
     def _serve_one(self, exchange: Exchange) -> None:
@@ -174,7 +174,7 @@ class Threads(Engine):
         try:
             self._invoker.serve(exchange)
             outcome = at_once(exchange.outcome())
-        except BaseException as error:  # the function's code may raise anything, SystemExit too
+        except BaseException as error:  # the function's code may raise any exception, also SystemExit
             self._invoker.report_unheard(exchange, error)
             outcome = process.problem(error)
         process.leave_if_forked()
