@@ -1,6 +1,6 @@
 """Run the command `pipe-init`: set up signals, clean the module search path, then run the command line.
 
-Until the path is clean, this file may import only what every interpreter has loaded already.
+Until the path is clean, this file may import only modules that every interpreter has loaded already.
 """
 
 import _signal
@@ -16,35 +16,35 @@ def main(before: "set[int] | None" = None) -> None:
     """Run the command `pipe-init`, or `python -m pipe_init`, and end the process.
 
     Args:
-        before: The signals that were blocked before the caller blocked all of them; None if it blocked none.
+        before: The signals that were blocked before the caller blocked all signals; None if the caller blocked none.
     """
     if before is None:
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-    if sys.argv[1:2] != ["exec"]:  # of exec, each signal from here on is for the program
+    if sys.argv[1:2] != ["exec"]:  # exec keeps all signals blocked, because it forwards them to the program
         end_by_signals()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         before = None
     from . import module_path
 
     module_path.clean()
-    from .kernel import shortage  # now, while there are descriptors and memory to load it
+    from .kernel import shortage  # import this early, because later no descriptors or memory may be left for it
 
     try:
         import os
 
         from . import entry
 
-        # click has flushed what it wrote. To take the interpreter down would take longer than a small function.
+        # click has flushed its output. An orderly end of the interpreter would take longer than a small function.
         os._exit(entry.run(sys.argv[1:], before))
     except (ImportError, MemoryError, OSError, SystemError) as error:
         shortage.end(error, sys.argv[1:])
 
 
 def end_by_signals() -> None:
-    """Make SIGINT, SIGTERM and SIGHUP end this process quietly, until `entry` takes charge of them.
+    """Make SIGINT, SIGTERM and SIGHUP end this process quietly, until `entry` installs other handlers.
 
-    Without this Python would print a traceback for SIGINT, and the kernel would drop the other two where pipe-init is
-    PID 1. A signal that the parent has set to be ignored stays ignored.
+    Otherwise Python would print a traceback for SIGINT. And if pipe-init is PID 1, the kernel would drop the other two.
+    A signal that the parent has set to be ignored stays ignored.
     """
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         if _signal.getsignal(number) in (_signal.SIG_DFL, _signal.default_int_handler):

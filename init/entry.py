@@ -1,4 +1,4 @@
-"""Run a command line: start the worker of `run` first, then load click. A simple `exec` needs neither.
+"""Run a command line. For `run`, start the worker before importing click. A simple `exec` does not need click.
 
 This file knows no options.
 """
@@ -14,7 +14,7 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
 
     Args:
         arguments: The command line, without the program's name.
-        mask: The signals that the parent had blocked, if this process has blocked all of them since; else None.
+        mask: The signals that the parent had blocked, if this process has blocked all signals since; otherwise None.
     """
     plug_standard_descriptors()
     early = inherited = None
@@ -25,7 +25,7 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
         from .exec import command_line, plain_init
 
         options = command_line.read(arguments[1:], os.environ)
-        if options is not None:  # it is simple: click is not needed
+        if options is not None:  # the command line is simple, so click is not needed
             return plain_init.run(options, inherited)
     else:
         from .workers.early import is_run, start_early
@@ -37,13 +37,14 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
 
 
 def plug_standard_descriptors() -> None:
-    """Open fds 0, 1 and 2 on /dev/null where they are closed, so that no later open() becomes one of them."""
+    """Open /dev/null for each of fds 0, 1 and 2 that is closed, so that no later open() gets one of these numbers."""
     while True:
         try:
             descriptor = os.open("/dev/null", os.O_RDWR)
         except OSError:
-            descriptor, writer = os.pipe()  # no /dev: a pipe without data for readers, and broken for writers
-            os.close(writer)  # at once: it could be one of the three, and a reader would wait for ever
+            # Without /dev/null, use a pipe's reading end. Reading finds the end of the data, and writing fails.
+            descriptor, writer = os.pipe()
+            os.close(writer)  # at once, because it may have one of these numbers, and a reader would wait forever
         if descriptor > 2:
             os.close(descriptor)
             return

@@ -1,8 +1,8 @@
 """Clean sys.path, so that the init imports nothing from folders that are meant for the program or the function.
 
-Those folders are PYTHONPATH, the folder of the script, the working directory and the user's site-packages. The
-environment is not changed. While this file runs they are still on sys.path, so it imports only modules that are loaded
-already, and not even `__future__`. It knows no commands.
+Those folders are the ones in PYTHONPATH, the script's folder, the working directory and the user's site-packages. They
+are still on sys.path when this file is loaded. So this file imports only modules that are loaded already, and not even
+`__future__`. It does not change the environment, and knows no commands.
 """
 
 import os
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 NEEDED = ("click", "msgpack", "pipe_runtime")
-"""What the init imports besides the standard library and its own package."""
+"""The packages that the init imports besides the standard library and its own package."""
 
 
 class Elsewhere:
-    """A finder of last resort for modules that the init needs and that lie only in a folder that it avoids."""
+    """A finder of last resort. It finds the packages of NEEDED if they are only in folders that the init avoids."""
 
     def __init__(self, path: list[str]) -> None:
         self._path = path
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
-        """Return the module's spec; None if it is not one of NEEDED, or is not found."""
+        """Return the module's spec; None if the module is not one of NEEDED, or is not found."""
         return PathFinder.find_spec(name, self._path) if name in NEEDED else None
 
 
 def clean() -> None:
     """Remove from sys.path the folders that the init must not import from. Call it once, before any other import.
 
-    Afterwards the standard library comes first. If this package itself lies in a folder that is removed (after an
-    installation with --target or --user, or in a zip file), that folder is kept in the last place.
+    Afterwards the standard library comes first. The folder that contains this package always stays, because the init
+    needs it. If that is a folder to avoid (after `pip install --target` or `--user`, or in a zip file), it comes last.
     """
     whole = [os.path.abspath(entry) for entry in sys.path]
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -41,13 +41,13 @@ def clean() -> None:
 
 
 def cleaned(whole: list[str], own: str, site: list[str], avoided: set[str]) -> list[str]:
-    """Return the path of modules that the init uses.
+    """Return the folders that stay on sys.path, in their new order.
 
     Args:
-        whole: The interpreter's sys.path, as absolute folders.
-        own: The folder in which this package lies.
-        site: The folders of installed packages of the system or the virtual environment.
-        avoided: The folders to remove, except those of `site` and of the standard library.
+        whole: The interpreter's sys.path, as absolute paths.
+        own: The folder that contains this package.
+        site: The site-packages folders of the system or of the virtual environment.
+        avoided: The folders to remove, unless they are in `site` or belong to the standard library.
     """
     standard = [entry for entry in whole if is_standard(entry)]
     kept = [entry for entry in whole if entry not in standard and (entry in site or entry not in avoided)]
@@ -66,13 +66,19 @@ def is_standard(entry: str) -> bool:
 
 
 def site_folders() -> list[str]:
-    """Return the folders of installed packages, without the user's own; none with -S."""
+    """Return the site-packages folders without the user's own; an empty list if Python runs with -S."""
     site = sys.modules.get("site")
     return [os.path.abspath(folder) for folder in site.getsitepackages()] if site is not None else []
 
 
 def avoided(whole: list[str]) -> set[str]:
-    """Return what PYTHONPATH, the script or working directory, and the user's site-packages have put on the path."""
+    """Return the folders that PYTHONPATH, the start of Python and the user's site-packages have put on the path.
+
+    The start of Python puts the script's folder or the working directory there.
+
+    Args:
+        whole: As for cleaned.
+    """
     found = set()
     if not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
         found.update(whole[:1])  # the script's folder, or the working directory
@@ -82,7 +88,12 @@ def avoided(whole: list[str]) -> set[str]:
 
 
 def users_own(whole: list[str], site: list[str]) -> set[str]:
-    """Return the user's site-packages and the folders that its .pth files have added after it."""
+    """Return the user's site-packages folder, and the folders that its .pth files have added to the path after it.
+
+    Args:
+        whole: As for cleaned.
+        site: As for cleaned.
+    """
     module = sys.modules.get("site")
     if module is None or not module.ENABLE_USER_SITE or module.USER_SITE not in whole:
         return set()

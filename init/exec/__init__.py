@@ -1,1 +1,1 @@
-"""Run any program under a plain init, for `pipe-init exec`. It knows the kernel only: no protocol and no requests."""
+"""Run any program under a plain init, for `pipe-init exec`. This folder knows neither the protocol nor requests."""

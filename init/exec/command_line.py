@@ -1,7 +1,7 @@
-"""Read simple command lines of `exec` without click, whose import takes longer than everything else.
+"""Read simple command lines of `exec` without click, because importing click takes longer than everything else.
 
-Its memory would also be kept as long as the program runs. A command line that this file does not understand is left to
-cli/exec.py, which decides what is right and says what is wrong. Tests compare the two.
+The init would also keep click's memory as long as the program runs. If this file does not understand a command line,
+cli/exec.py reads it, and reports errors in it. Tests check that both give the same result.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
 _VARIABLES = frozenset(
     "PIPE_INIT_" + name[2:].replace("-", "_").upper() for name in (*_FLAGS, *_VALUES) if name.startswith("--")
 )
-"""The variables of the options."""
+"""The environment variables that can set the options."""
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Options | None:
-    """Return the options of `exec`; None if cli/exec.py has to read them.
+    """Return the options of `exec`; None if cli/exec.py must read them.
 
     Args:
         arguments: The command line after `exec`.
-        environment: The variables, of which some may be options.
+        environment: The environment. If one of its variables sets an option, cli/exec.py must read all options.
     """
     if not _VARIABLES.isdisjoint(environment):
         return None

@@ -1,6 +1,6 @@
-"""Decide where a plain init forwards a signal. A pure function.
+"""Decide which signal a plain init forwards, and to which processes. It is a pure function.
 
-This file knows numbers. It sends nothing, and knows no processes.
+This file knows signal numbers, but no processes, and it sends nothing.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 STOPPING = JOB_CONTROL | {signal.SIGSTOP}
 
 FORWARDABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
-"""The others: KILL and STOP cannot be caught, and CHLD is about our own children. libc uses 32 and 33 for threads."""
+"""The signals that a plain init can forward. SIGKILL and SIGSTOP cannot be caught, and SIGCHLD is about the init's own
+children. libc uses the numbers 32 and 33 for threads, so Python does not list them as valid signals."""
 
 HURRYING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-"""Signals that skip the grace time, if they come while the init ends what the program has left."""
+"""Signals that end the grace time early, if they come while the init ends the processes that the program has left."""
 
 
 def route(came: int, rewrites: Mapping[int, int], group: bool, session: bool) -> tuple[int, bool, bool]:
-    """Decide what to do about the FORWARDABLE signal `came`.
+    """Decide what to do with a signal that the init has received.
 
-    Signals that stop or wake always go to the group, because job control works on groups. The group of a session's
-    leader is orphaned, and there the kernel drops all stops except SIGSTOP, so the leader gets that one. A stop also
-    stops the init if the program gets another signal instead, or none, as with dumb-init.
+    Signals that stop or continue processes always go to the whole group, because job control works on groups. A child
+    with a session of its own gets SIGSTOP instead of a signal of JOB_CONTROL that is not rewritten. Its process group
+    is orphaned, and there the kernel drops such signals. The init itself stops if the signal that it receives or the
+    signal that it forwards stops processes, as dumb-init does.
 
     Args:
-        came: The signal.
-        rewrites: {the signal that comes: the signal to send instead, 0 for none}.
-        group: Whether signals go to the child's whole process group.
+        came: The signal that the init has received, one of FORWARDABLE.
+        rewrites: {the signal that the init receives: the signal to forward instead, 0 for none}.
+        group: Whether all signals go to the child's whole process group.
         session: Whether the child has a session of its own.
 
     Returns:

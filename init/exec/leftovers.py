@@ -1,7 +1,8 @@
 """Find and end the processes that a program leaves behind when it ends.
 
-As PID 1 the init ends every other process of the PID namespace. As a subreaper it ends every descendant of the program.
-Otherwise it ends only the program's process group. This file does not wait: plain_init.py decides how long.
+As PID 1, the init ends every other process of its PID namespace. With --subreaper, it ends every descendant of the
+program. Otherwise it ends only the program's process group. This file does not wait. plain_init.py decides how long to
+wait.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import signal
 from ..kernel import killing, procfs, reaper
 
 FAREWELL = (signal.SIGTERM, signal.SIGCONT)
-"""A stopped process acts on SIGTERM only after it is continued."""
+"""The signals that ask a process to end. The second is needed because a stopped process acts on SIGTERM only after
+SIGCONT."""
 
 
 class Leftovers:
@@ -20,7 +22,7 @@ class Leftovers:
 
     Args:
         group: The program's process group.
-        has_all_orphans: Whether this init ends all orphans that it adopts, also those outside the group.
+        has_all_orphans: Whether the init ends all orphans that it adopts, including those outside the group.
     """
 
     def __init__(self, group: int, has_all_orphans: bool) -> None:
@@ -31,23 +33,23 @@ class Leftovers:
 
     @property
     def exist(self) -> bool:
-        """Return whether there are any."""
+        """Return whether any such process is left."""
         return reaper.has_children() if self._has_all_orphans else self._is_group_left()
 
     def forget(self, pid: int) -> None:
-        """Forget an orphan that has ended, because the kernel may give its pid to another one."""
+        """Forget an orphan that has ended, because the kernel may give its pid to another orphan."""
         self._asked.discard(pid)
 
     def ask_everybody(self) -> None:
-        """As PID 1, send SIGTERM to all other processes of this PID namespace."""
+        """If the init is PID 1, ask all other processes of its PID namespace to end."""
         if self._is_pid_1:
             for number in FAREWELL:
                 killing.signal_child(-1, number)
 
     def ask_new_orphans(self) -> None:
-        """Send SIGTERM to each orphan that has had none.
+        """Ask each orphan to end that was not asked yet.
 
-        The reaper sends it to the program's group, and PID 1 has sent it to everybody.
+        Skip the program's process group, because reaper.reap has asked it already. PID 1 has asked all processes.
         """
         if not self._has_all_orphans or self._is_pid_1:
             return
@@ -58,7 +60,7 @@ class Leftovers:
                     killing.signal_child(pid, number)
 
     def kill(self) -> None:
-        """Send SIGKILL to all that exist now. The next look may find their children."""
+        """Send SIGKILL to all processes that are left now. Call this again for orphans that appear after it."""
         if self._is_pid_1:
             killing.signal_child(-1, signal.SIGKILL)
             return

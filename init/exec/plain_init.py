@@ -37,7 +37,8 @@ LONGEST_SWEEP = 10.0
 """Seconds after which the init stops killing, even if processes keep forking."""
 
 LOOK_SECONDS = 0.05
-"""Seconds between searches, after the program's end, for processes whose death causes no signal: not our children."""
+"""Seconds between searches for remaining processes, after the program's end. If a process is not a child of the init,
+its death causes no signal."""
 
 ROUND = 256
 """The most signals to take before the init collects dead children."""
@@ -50,18 +51,18 @@ _SI_KERNEL = 0x80
 
 
 class Options(NamedTuple):
-    """What to run, and how.
+    """The program to run, and the options for running it.
 
     Attributes:
         command: The program and its arguments.
-        group: Forward signals to the program's whole process group.
-        subreaper: End all descendants of the program, not only its process group.
-        verbose: Tell on stderr what the init does.
+        group: Whether to forward signals to the program's whole process group.
+        subreaper: Whether to end all descendants of the program, not only its process group.
+        verbose: Whether to write on stderr what the init does.
         rewrites: {the signal that the init receives: the signal to forward instead, 0 for none}.
-        session: Give the program a session of its own.
+        session: Whether the program gets a session of its own.
         parent_death: The signal that pipe-init gets when its parent dies, 0 for none.
-        grace: Seconds between TERM and KILL for processes that the program leaves.
-        leave: Leave those processes alone.
+        grace: Seconds between TERM and KILL for the processes that the program leaves behind.
+        leave: Whether to leave those processes alone.
     """
 
     command: tuple[str, ...]
@@ -90,17 +91,17 @@ def run(options: Options, inherited: Inherited) -> int:
 
 
 class PlainInit:
-    """One program and its descendants.
+    """Run one program, and look after its descendants.
 
-    The program runs while `status` is None. After that the init ends the processes that it has left. A signal of
-    HURRYING skips their grace time.
+    The program runs while `status` is None. After that, the init ends the processes that the program has left. A signal
+    of HURRYING ends their grace time early.
 
     Args:
-        options: What to run, and how.
-        inherited: What this process has inherited.
+        options: The program to run, and the options for running it.
+        inherited: The state that this process had when it started.
 
     Attributes:
-        status: How the program ended, as waitpid(2) tells it; None while it runs.
+        status: The program's status of waitpid(2); None while the program runs.
 
     Raises:
         OSError: No further process can be started.
@@ -132,11 +133,11 @@ class PlainInit:
         self._tell(f"started {options.command[0]!r} as pid {self._child}, in {where} of its own")
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait for signals, and act on each.
+        """Wait for a signal, and handle it and those that have come with it.
 
         Args:
-            seconds: How long to wait for the first one; None to wait until one comes. While the program runs it is
-                None.
+            seconds: How long to wait for the first signal; None to wait until one comes. Pass None while the program
+                runs.
         """
         came = next_signal(0 if self._more_died else seconds)
         deaths = self._more_died
@@ -174,7 +175,7 @@ class PlainInit:
             program.say("killed processes are still there: another user's, stuck in the kernel, or forking on and on")
 
     def _claim_orphans(self) -> bool:
-        """Adopt orphans. Return whether the init later ends even those that have left the program's group."""
+        """Make the init adopt orphans. Return whether it must later end even those outside the program's group."""
         if self._is_pid_1:
             return True
         wanted = self._options.subreaper
@@ -183,13 +184,13 @@ class PlainInit:
             (program.say if wanted else self._tell)(text)
             return False
         if wanted and reaper.has_children():
-            # The program that executed pipe-init has left these children. Later they would look like orphans.
+            # This process had these children before it executed pipe-init. Later they would look like orphans.
             program.say("there were children before: at the end only the program's own process group is ended")
             return False
         return wanted
 
     def _forward(self, came: int, by_kernel: bool) -> None:
-        """Forward a signal to the program, and stop with it if it stops."""
+        """Forward a signal to the program. If the signal stops the program, stop the init too."""
         options = self._options
         number, group, stop = route(came, options.rewrites, options.group, options.session)
         if self.status is not None:
@@ -217,12 +218,13 @@ class PlainInit:
             program.say(f"cannot send {signal_name(number)} to pid {self._child}: it is another user's")
 
     def _stop_as_terminals_do(self, number: int, target: int, wakes: bool = True) -> None:
-        """Stop because of a terminal's signal. As in the kernel, do it only if a shell can continue this process.
+        """Stop because of a terminal's signal. Like the kernel, stop only if a shell can continue this process.
 
         Args:
             number: The signal, one of JOB_CONTROL.
-            target: As for kill(2). 0 is our whole process group, to which a key in the terminal sends the signal.
-            wakes: Whether to continue the program if this process cannot stop, as PID 1 or in an orphaned group.
+            target: The target of kill(2). 0 is our whole process group, to which a key in the terminal sends a signal.
+            wakes: Whether to continue the program if this process cannot stop, because it is PID 1 or its process group
+                is orphaned.
         """
         os.kill(target, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # this process stops here
@@ -247,12 +249,12 @@ class PlainInit:
             self._tell(f"pid {death.pid} ended: {death.description}")
             self.status = death.status
             if self._terminal is not None and self._terminal.group() == self._child:
-                self._terminal.hand_to(os.getpgrp())  # a script that started us goes on there
+                self._terminal.hand_to(os.getpgrp())  # a script that started us runs on in our group
             if not self._options.leave:
                 self._leftovers.ask_everybody()
 
     def _follow_stop(self) -> None:
-        """Stop too if a terminal has stopped the program: our shell waits for this process, not for the program."""
+        """Stop the init if a terminal has stopped the program, because our shell waits for the init."""
         try:
             seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
             if seen is None or seen.si_code == os.CLD_TRAPPED:
@@ -272,10 +274,13 @@ class PlainInit:
 
 
 def next_signal(seconds: float | None) -> signal.struct_siginfo | None:
-    """Take the next signal. Return None if none came in time.
+    """Wait for the next signal, and return it.
 
-    An alarm ends the wait. The timeout of sigtimedwait(2) cannot be used: if the process is stopped, and continued
-    after the timeout, CPython returns a siginfo that was never filled in.
+    An alarm ends the wait, so the signal may be SIGALRM. The timeout of sigtimedwait(2) is unusable here. If the
+    process is stopped, and continued only after the timeout, CPython returns a siginfo that was never filled in.
+
+    Args:
+        seconds: How long to wait; None to wait until a signal comes. If it is 0, return None if no signal is pending.
     """
     everything = signal.valid_signals()
     if seconds is None:
@@ -290,7 +295,7 @@ def next_signal(seconds: float | None) -> signal.struct_siginfo | None:
 
 
 def _leave_folder() -> int:
-    """Go to the root folder, so that the file system in which pipe-init was started can be unmounted.
+    """Change to the root folder, so that the file system in which pipe-init was started can be unmounted.
 
     Returns:
         A descriptor of the folder in which the program starts. -1 if pipe-init cannot open that folder, or could not
@@ -306,11 +311,11 @@ def _leave_folder() -> int:
 
 
 def _leave_room() -> None:
-    """Lower our limit of queued signals, so that the program can still get signals when the kernel refuses more for us.
+    """Lower the init's limit of queued signals, so that the program can still get the signals that the init forwards.
 
-    The kernel compares the limit of the receiving process with the number of signals that are queued for all processes
-    of the user. So our lower limit leaves room for each real-time signal that we forward to the program. Without room,
-    kill(2) would drop it silently.
+    When a signal comes, the kernel counts the queued signals of all processes of the user. It compares that number with
+    the limit of the receiving process. If the init had the same limit as the program, signals that wait for the init
+    could use it up. Then kill(2) would silently drop a real-time signal that the init forwards.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
     if soft > 0:

@@ -1,6 +1,7 @@
-"""Start a program as its parent would have without pipe-init: same mask, dispositions, environment and descriptors.
+"""Start a program with the same signal mask, signal dispositions, environment and descriptors as without pipe-init.
 
-This file owns the time between fork and exec. It knows neither pipes nor the protocol: workers are started elsewhere.
+The code here runs in the time between fork and exec. It knows neither pipes nor the protocol, because it starts no
+workers.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from .tty import Terminal
 def start(
     command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int = -1
 ) -> int:
-    """Start a program and return its pid. Every signal must be blocked.
+    """Start a program and return its pid. The caller must have blocked every signal.
 
-    If the program cannot be executed, its process says so on stderr and exits with 127 or 126.
+    If the program cannot be executed, the new process reports that on stderr, and exits with 127 or 126.
 
     Args:
         command: The program and its arguments.
-        mask: The signals that it has blocked.
-        session: Whether it gets a session of its own; otherwise it gets a process group of its own in ours.
-        terminal: The terminal to claim in a new session, or to pass on the foreground of.
-        folder: A descriptor of the folder to start in; -1 for the current one.
+        mask: The signals that are blocked when the program starts.
+        session: Whether the program gets a session of its own. If not, it gets a process group of its own in ours.
+        terminal: The terminal that a new session claims. Without a new session, the program's group goes to its
+            foreground if our group is there. None for no terminal.
+        folder: A descriptor of the folder to start in; -1 for the current folder.
 
     Raises:
         OSError: No further process can be started.
@@ -41,7 +43,7 @@ def start(
 
 
 def say(text: str) -> None:
-    """Write a line to stderr if that goes without waiting: an init must not wait for a reader."""
+    """Write a line to stderr. Drop it if stderr is not writable now, because an init must not wait for a reader."""
     line = f"pipe-init: {text}".encode("utf-8", "backslashreplace")[: select.PIPE_BUF - 1] + b"\n"
     waiting = select.poll()
     waiting.register(2, select.POLLOUT)
@@ -49,13 +51,13 @@ def say(text: str) -> None:
         if waiting.poll(0):
             os.write(2, line)
     except OSError:
-        return  # it is closed, or has no reader
+        return  # stderr is closed, or has no reader
 
 
-def _become(  # Not measured: it ends in exec, and with it what was counted.
+def _become(  # Not measured: it ends in exec, and the counts of coverage end with it.
     command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int
 ) -> None:
-    """Turn the forked child into the program. It does not return."""
+    """Turn the forked child into the program. This function does not return."""
     code = exit_codes.NOT_EXECUTABLE
     try:
         if session:
@@ -80,7 +82,7 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
 
 
 def _restore_environment() -> None:  # Not measured: exec comes next.
-    """Undo PEP 538: in the C locale Python sets LC_CTYPE. The value from before is only in proc(5)."""
+    """Restore LC_CTYPE, which Python sets in the C locale (PEP 538). Only proc(5) still has the previous value."""
     if "LC_CTYPE" not in os.environ:
         return
     try:

@@ -1,4 +1,4 @@
-"""Read and write the names of signals, as the options of `exec` and its messages have them. Pure functions."""
+"""Convert the names of signals in the options and messages of `exec` to numbers, and back. All functions are pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REALTIME = re.compile(r"RTMIN\+(\d{1,2})|RTMAX-(\d{1,2})")
 
 
 def signal_number(text: str) -> int:
-    """Return the number of a signal that is given by number or name: 15, TERM, SIGTERM, RTMIN+3.
+    """Return the number of a signal. The text may be a number or a name, such as 15, TERM, SIGTERM or RTMIN+3.
 
     Raises:
         ValueError: There is no such signal.
@@ -32,7 +32,9 @@ def signal_number(text: str) -> int:
 
 
 def rewriting(text: str) -> tuple[int, int]:
-    """Return `A:B` as (the signal that comes, the signal to send instead). B may be 0.
+    """Return the two signals of `A:B`: (the signal that the init receives, the signal to forward instead).
+
+    B may be 0, so that the init forwards no signal.
 
     Raises:
         ValueError: The text has another form.
@@ -47,7 +49,7 @@ def rewriting(text: str) -> tuple[int, int]:
 
 
 def signal_name(number: int) -> str:
-    """Return a signal's name as kill(1) and signal(7) have it: SIGTERM, SIGRTMIN+3."""
+    """Return a signal's name in the form of signal(7), such as SIGTERM or SIGRTMIN+3."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,7 +1,8 @@
 """Control which process group is in the terminal's foreground, and which session the terminal belongs to.
 
-If the terminal is gone, or belongs to another session, nothing happens. This file knows process groups, not what they
-run. SIGTTOU must be blocked: otherwise the kernel stops a background process that changes the foreground.
+If the terminal is gone, or belongs to another session, the functions here change nothing. Callers must block SIGTTOU,
+because otherwise the kernel stops a background process that changes the foreground. This file knows process groups, not
+what they run.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import termios
 
 
 class Terminal:
-    """The terminal that controls this process.
+    """The controlling terminal of this process.
 
     Args:
-        descriptor: An open descriptor of it, which exec closes.
+        descriptor: An open descriptor of the terminal. execve(2) closes it.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -23,7 +24,7 @@ class Terminal:
 
     @classmethod
     def find(cls) -> Terminal | None:
-        """Return the controlling terminal, if there is one. Without /dev/tty, one of fds 0 to 2 may be it."""
+        """Return the controlling terminal; None if there is none. If /dev/tty does not exist, try fds 0 to 2."""
         try:
             return cls(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
         except OSError:
@@ -36,7 +37,7 @@ class Terminal:
         return None
 
     def group(self) -> int:
-        """Return the process group in the foreground; 0 if the terminal does not tell."""
+        """Return the process group in the terminal's foreground; 0 if it is unknown."""
         try:
             return os.tcgetpgrp(self.descriptor)
         except OSError:
@@ -55,14 +56,15 @@ class Terminal:
         return True
 
     def let_go(self) -> bool:
-        """As the leader of the session, give up the terminal, so that another session may claim it.
+        """Give up the terminal, so that another session may claim it. Only the leader of its session can do so.
 
-        The kernel sends HUP and CONT to the foreground group of a terminal that is given up. If this process were in
-        that group, it could not tell them from other processes' signals. So a group without members is put into the
-        foreground first.
+        When a session gives up its terminal, the kernel sends HUP and CONT to the foreground group. If this process
+        were in that group, it could not distinguish them from other processes' signals. So first put a process group
+        without members into the foreground.
 
         Returns:
-            Whether the terminal was ours to give up.
+            Whether this process has given up the terminal. It has not if it is not the leader of its session, if it is
+            not in the foreground, or if the terminal refuses.
 
         Raises:
             OSError: No further process can be started.
@@ -73,7 +75,7 @@ class Terminal:
         if empty == 0:
             os._exit(0)
         try:
-            os.setpgid(empty, empty)  # its pid is not reused before waitpid, dead or alive
+            os.setpgid(empty, empty)  # the kernel does not reuse its pid before waitpid, even if it is dead
             handed = self.hand_to(empty)
         finally:
             os.waitpid(empty, 0)
@@ -87,7 +89,7 @@ class Terminal:
         return True
 
     def claim(self) -> None:
-        """As the leader of a session without a terminal, claim it, unless another session has it."""
+        """Claim the terminal for this process's new session, unless the terminal belongs to another session."""
         try:
             fcntl.ioctl(self.descriptor, termios.TIOCSCTTY, 0)
         except OSError:
