@@ -1,1 +1,1 @@
-"""Carry out one call of the function: an event in, an outcome out. It does not know descriptors or frames."""
+"""Carry out one call of the function: turn an event into an outcome. It must not know descriptors or frames."""

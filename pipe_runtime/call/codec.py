@@ -1,47 +1,49 @@
 """Decode the event by its content type, and encode the result in a form that the caller accepts.
 
-Only the runtime encodes and decodes. The init relays the bytes unread. A handler may return anything; a value that
-cannot be encoded is one kind of Fault. This module knows the content types, but neither frames nor handlers.
+Only the runtime encodes and decodes. The init passes the bytes on without reading them. A handler may return any value.
+If the value cannot be encoded, this module raises a Fault. It knows the content types, but neither frames nor handlers.
 
-A value becomes:
+The encoders turn each value into this:
 
     =========================  ==============================  ============================================
     value                      JSON                            msgpack
     =========================  ==============================  ============================================
     int                        any size up to Python's limit   64 bits, signed or unsigned; else an error
                                for text (4,300 digits)
-    float nan, inf             NaN, Infinity, -Infinity, as    as it is
+    float nan, inf             NaN, Infinity, -Infinity, as    the same float
                                Python and Lambda write them
     str                        UTF-8; lone surrogates as       UTF-8; lone surrogates as "surrogatepass"
                                escapes (\\ud800)
-    bytes and the like         their text in UTF-8, else an    as they are
-                               error; or {"base64": "…"}
-    key that is bytes          its text, as above              as it is
-    Decimal                    all its digits                  an int where it is integral, else a float
+    bytes, bytearray,          their text if they are UTF-8,   the same bytes
+    memoryview                 else an error; with HELLO's
+                               `bytes`: {"base64": "…"}
+    key that is bytes          its text, as above              the same bytes
+    Decimal                    all its digits                  an int if it is integral, else a float
                                                                (which may round)
-    namedtuple, other list,    an object: what _asdict()       a list or a map, as msgpack makes of the
-    tuple or dict with         returns                         class that it derives from
+    namedtuple, other list,    an object: what _asdict()       a list or a map, like any list, tuple or
+    tuple or dict with         returns                         dict
     _asdict()
     other object with          an object: what _asdict()       the same
     _asdict()                  returns
     datetime with a time zone  ISO 8601                        the timestamp ext type: the same instant, UTC
-    datetime without, date,    ISO 8601                        ISO 8601
-    time
-    UUID, path                 their text
-    Enum                       its value
-    dataclass                  an object of its fields
-    set, frozenset             a list, sorted where it can be
-    other mappings, other      objects, lists
-    sized collections
-    key that is no str         as json: int, float, bool and   as it is, but no container
-                               None become text; else an error
+    datetime without a time    ISO 8601                        ISO 8601
+    zone, date, time
+    UUID, path                 its text                        its text
+    Enum                       its value                       its value
+    dataclass                  an object of its fields         a map of its fields
+    set, frozenset             a list, sorted if possible      a list, sorted if possible
+    other mapping              an object                       a map
+    other sized collection     a list                          a list
+    other key that is not str  int, float, bool and None       the same value; many decoders refuse a tuple
+                               become text; else an error
     =========================  ==============================  ============================================
 
-An object whose class has a `to_json()` becomes what that returns. If that is a text of JSON, it is embedded as such.
-Iterators and generators are no values: as a result, each of their items is a value.
+An object whose class has a `to_json()` is replaced by the result of that method. If the result is a JSON text, it is
+decoded first. Iterators and generators are not values: if a handler returns one, each item is a value.
 
-JSON is what Lambda's encoder (simplejson) writes, if Lambda can encode the value; docs/run.md has the other rules.
-json's C encoder writes most results. The module `json_writer` writes those that it cannot write as Lambda does.
+The JSON is the same as that of Lambda's encoder (simplejson), if Lambda can encode the value; docs/run.md has the other
+rules. json's C encoder writes most results. The module `json_writer` writes the results for which the C encoder would
+differ from Lambda's.
 """
 
 from __future__ import annotations
@@ -62,42 +64,44 @@ if TYPE_CHECKING:
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 KEPT_BUFFER = 1024 * 1024
-"""Bytes of the largest result whose Packer is used again: a Packer never frees its buffer."""
+"""The size of the largest result, in bytes, after which its Packer is kept for later results. A Packer never frees its
+buffer."""
 
 
 class _NotQuick(TypeError):
-    """json's C encoder met a value that `json_writer` has to write."""
+    """json's C encoder has found a value that `json_writer` has to write."""
 
 
-# Loaded at first use, because a start that needs no json must not wait for it. Kept here, because looking it up again
-# costs more than encoding a small result.
+# json is loaded at its first use, because a worker that does not need it should start without it. The function is kept
+# here, because looking it up each time takes longer than to encode a small result.
 _json_decode: Callable[[str], object] | None = None
-# JSONDecoder looks for spaces around a value with two regular expressions, which cost more than a small value itself.
+# JSONDecoder skips spaces with two regular expressions, which take longer than to decode a small value. This does not.
 _json_scan: Callable[[str, int], tuple[object, int]] | None = None
-# JSONEncoder makes a C encoder for every value, which costs more than a small value itself. So this module keeps them.
-# An encoder marks the containers that it is in, so two threads cannot share one. Each use takes one out of the list.
+# JSONEncoder makes a new C encoder for each result, which takes longer than to encode a small result. This list keeps
+# the encoders. An encoder records the containers that it is inside of, so two threads cannot share an encoder. Each use
+# takes an encoder out of the list.
 _json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
-# Two threads cannot share a Packer, nor can one be used again while its `default` runs. Each use takes one out of the
-# list.
+# Two threads cannot share a Packer, and a Packer cannot be used while it calls its `default`. Each use takes a Packer
+# out of the list.
 _packers: list[Any] = []
-# The classes whose values contain no others.
+# The classes whose values contain no other values.
 _ATOMS = frozenset((str, int, float, bool, type(None), bytes, bytearray, memoryview))
 _PYTHON_FUNCTION = type(lambda: None)
 _base64 = False
 
 
 def warm_up(content_type: str, accept: str) -> None:
-    """Load what events and results of these types need, so that the first request does not take the time."""
+    """Load the decoder and the encoder for these content types, before the time of the first request is measured."""
     if _json_decode is None and JSON in (_media_type(content_type), _media_type(accept)):
         try:
             _load_json()
             _json_encoders.append(_new_json_encoder())
-        except Exception:  # the function has broken imports, for example: the request itself will say so
+        except Exception:  # for example, the function has broken imports; the request will then report the error
             return
 
 
 def write_bytes_as(form: str | None) -> None:
-    """Choose what bytes in a JSON result become: with "base64" an object {"base64": "…"}, otherwise their text."""
+    """Choose how bytes are written in a JSON result: as {"base64": "…"} if `form` is "base64", otherwise as text."""
     global _base64
     _base64 = form == "base64"
 
@@ -109,12 +113,12 @@ def decode_event(payload: bytes, content_type: str) -> object:
         payload: The payload.
         content_type: application/json (UTF-8, with or without a byte order mark), application/msgpack (timestamps
             become datetimes in UTC; no other ext type), application/octet-stream (the bytes) or text/plain (UTF-8).
-            It may have parameters, but no other charset than UTF-8.
+            It may have parameters. A charset must be UTF-8 or ASCII.
 
     Raises:
         Fault: Runtime.UnmarshalError.
     """
-    # Exception: the decoders raise a dozen types for bad input, among them RecursionError and MemoryError.
+    # Catch any Exception: the decoders raise a dozen types for bad input, also RecursionError and MemoryError.
     try:
         kind = content_type if content_type == JSON else _media_type(content_type)
         if kind == JSON:
@@ -133,20 +137,21 @@ def decode_event(payload: bytes, content_type: str) -> object:
 
 
 def encode_result(value: object, accept: str) -> tuple[str, bytes]:
-    """Return what a handler returned as (content type, payload).
+    """Encode the value that a handler returned. Return (content type, payload).
 
     Args:
-        value: What it returned.
-        accept: application/json, application/msgpack, or */* for raw: bytes-likes as they are, a str as text, anything
-            else as JSON. Anything unknown means JSON. In raw text a lone surrogate that stands for an undecodable byte
-            (as in file names) becomes that byte again, any other its escape, such as \\ud800.
+        value: The value.
+        accept: application/json, application/msgpack, or */* for a raw result. In a raw result, bytes stay as they are,
+            a str becomes text, and any other value becomes JSON. An unknown content type means JSON. In raw text, a
+            lone surrogate that stands for an undecodable byte (as in file names) becomes that byte again. If the text
+            has other lone surrogates, all become escapes, such as \\ud800.
 
     Raises:
-        Fault: Runtime.MarshalError, and nothing else, whatever the value's own code does.
+        Fault: Runtime.MarshalError. No other exception is raised, whatever the value's own methods do.
     """
     kind = accept if accept == JSON else _media_type(accept)
-    # BaseException: to_json() and the like are the function's code, which may raise SystemExit or KeyboardInterrupt.
-    # Such a result cannot be encoded; the runtime does not end.
+    # Catch BaseException: methods such as to_json() are the function's code, and may raise SystemExit or
+    # KeyboardInterrupt. The result then cannot be encoded, but the runtime must not end.
     try:
         if kind == MSGPACK:
             return MSGPACK, _encode_msgpack(value)
@@ -162,9 +167,9 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
 
 
 def encode_item(value: object, accept: str) -> tuple[str, bytes]:
-    """Return one item of a streamed result as (content type of the whole stream, piece). See encode_result.
+    """Encode one item of a streamed result. Return (content type of the whole stream, piece). See encode_result.
 
-    In JSON an item is a line. Raw pieces and msgpack values follow each other without a separator.
+    In JSON each item is a line. Raw items and msgpack values have no separator between them.
     """
     content_type, payload = encode_result(value, accept)
     if content_type == JSON:
@@ -173,7 +178,7 @@ def encode_item(value: object, accept: str) -> tuple[str, bytes]:
 
 
 def stream_type(accept: str) -> str:
-    """Return the content type of a stream without an item."""
+    """Return the content type of a streamed result that has no items."""
     kind = _media_type(accept)
     return MSGPACK_SEQUENCE if kind == MSGPACK else BYTES if kind == ANY else JSON_LINES
 
@@ -187,7 +192,7 @@ def _decode_json(text: str) -> object:
         _load_json()
     try:
         value, end = _json_scan(text, 0)  # type: ignore[misc]
-    except StopIteration:  # no value begins here; a space may
+    except StopIteration:  # the text does not begin with a value; it may begin with a space
         end = -1
     return value if end == len(text) else _json_decode(text)  # type: ignore[misc]
 
@@ -196,14 +201,14 @@ def _encode_json(value: object) -> bytes:
     text = _quick_json(value)
     if text is None:
         text = namespace.own("call.json_writer").Writer(_quick_json, _bytes_json).write(value)
-    # A lone surrogate can only be inside a string here, and this error handler writes exactly JSON's escape.
+    # A lone surrogate can only be inside a JSON string here. This error handler writes it as JSON's own escape.
     return text.encode("utf-8", "backslashreplace")
 
 
 def _quick_json(value: object) -> str | None:
-    """Return the value as JSON, or None if json's C encoder cannot write it as Lambda does.
+    """Return the value as JSON, or None if json's C encoder cannot write it as Lambda's encoder does.
 
-    It calls no methods of the function's classes. It leaves objects that have such methods to `json_writer`.
+    This calls no methods of the function's classes. If the value has objects with such methods, return None.
     """
     try:
         pieces = _json_encoders.pop()
@@ -213,14 +218,14 @@ def _quick_json(value: object) -> str | None:
         text = "".join(pieces(value, 0))
     except TypeError:  # _NotQuick, or a key that may be bytes
         return None
-    _json_encoders.append(pieces)  # not after an exception: its marks are still there then
+    _json_encoders.append(pieces)  # not after an exception, because the encoder keeps its record of containers then
     return text if type(value) in _ATOMS or _all_plain(value) else None
 
 
 def _all_plain(value: object) -> bool:
-    """Return whether no list, tuple or dict in the value has an _asdict(), which json's C encoder would ignore.
+    """Return whether json's C encoder writes all lists, tuples and dicts in the value as Lambda's encoder does.
 
-    The value was encoded already, so it has no cycles.
+    The value was already encoded, so it has no cycles. See _is_plain.
     """
     kind = type(value)
     level: Iterable[Any] = value.values() if kind is dict else value if kind is list else (value,)  # type: ignore[attr-defined, assignment]
@@ -241,7 +246,7 @@ def _all_plain(value: object) -> bool:
 
 
 def _is_plain(kind: type) -> bool:
-    """Return whether a subclass of list, tuple or dict has no _asdict() and does not change how its items are read."""
+    """Return whether a subclass of list, tuple or dict has neither an _asdict() nor its own way to give its items."""
     gives = kind.items if issubclass(kind, dict) else kind.__iter__  # type: ignore[attr-defined]
     return not hasattr(kind, "_asdict") and type(gives) is not _PYTHON_FUNCTION
 
@@ -254,8 +259,8 @@ def _load_json() -> None:
 
 def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
     encoder = late.json.encoder
-    # In the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item separator,
-    # sort_keys, skipkeys, allow_nan.
+    # The arguments, in the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item
+    # separator, sort_keys, skipkeys, allow_nan.
     pieces: Callable[[object, int], tuple[str, ...]] = encoder.c_make_encoder(
         {}, _json_default, encoder.encode_basestring, None, ": ", ", ", False, False, True
     )
@@ -284,14 +289,14 @@ def _encode_msgpack(value: object) -> bytes:
         convert: Any = lambda value: namespace.own("call.conversions").for_msgpack(value)  # noqa: E731
         packer = msgpack.Packer(datetime=True, default=convert, unicode_errors="surrogatepass")
     payload: bytes = packer.pack(value)
-    # Not after an exception: its state is unknown then.
+    # After an exception, the packer's state is unknown, and this line is not reached.
     if len(payload) <= KEPT_BUFFER:
         _packers.append(packer)
     return payload
 
 
 def _media_type(text: str) -> str:
-    """Return a content type without parameters, in lower case."""
+    """Return a content type in lower case, without its parameters."""
     return text if text == JSON or text == MSGPACK else text.partition(";")[0].strip().lower()
 
 
@@ -312,7 +317,7 @@ def _encode_text(text: str) -> bytes:
 
 
 def _json_default(value: object) -> object:
-    """Return the value that json's C encoder encodes in place of one that it does not know."""
+    """Return a value that json's C encoder can encode, in place of `value`, which it does not know."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _bytes_json(value)
     stand_in = namespace.own("call.conversions").exact(value)
@@ -322,7 +327,11 @@ def _json_default(value: object) -> object:
 
 
 def _bytes_json(value: bytes | bytearray | memoryview) -> object:
-    """Return what bytes in a JSON result become. Raise NotSerializable if they have to be text and are not UTF-8."""
+    """Return the str or dict that stands for bytes in a JSON result. See write_bytes_as.
+
+    Raises:
+        NotSerializable: The bytes have to become text, and are not UTF-8.
+    """
     data = bytes(value)
     if _base64:
         return {"base64": late.binascii.b2a_base64(data, newline=False).decode("ascii")}
@@ -334,7 +343,7 @@ def _bytes_json(value: bytes | bytearray | memoryview) -> object:
 
 
 def _why(error: BaseException) -> str:
-    """Return the reason for an error of a decoder or an encoder, on one line."""
+    """Return the reason for an error of a decoder or an encoder as one line of text."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     return faults.message_of(error) or faults.type_name(error)

@@ -1,8 +1,8 @@
-"""Define the context, a handler's second argument: one object for functions of Lambda and Function Compute.
+"""Define the context, a handler's second argument. The same class serves functions for Lambda and Function Compute.
 
-One is made for every request, so making it only stores what it is made from. Each field is computed when it is first
-read, and then kept. Still it behaves like the platforms' plain objects: vars() has every field, repr() shows them, and
-it can be copied and pickled. This module knows neither frames nor the loop, and relies on no field to be present.
+Each request gets a new context. To save time, a field is computed when the function first reads it. A context still
+behaves like the platforms' plain objects: vars() has every field, repr() shows them, and it can be copied and pickled.
+This module knows neither frames nor the loop. It must work even if INVOKE and HELLO leave out every optional field.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
 
     class lazy:
-        """A field that is computed once. Assigning to it works, as on the platforms' plain objects."""
+        """A field that is computed when it is first read, and then kept. The function may assign another value."""
 
         def __init__(self, compute):
             self.compute = compute
@@ -42,8 +42,8 @@ else:
             return value
 
 
-# What a local run has in place of the platform's values. Parsers of an ARN get their seven parts, and an account of
-# twelve digits.
+# The values of a local run, where no platform gives any. An ARN made of them still has seven parts, and an account with
+# twelve digits, as programs that parse ARNs expect.
 LOCAL_REGION = "local"
 LOCAL_ACCOUNT = "000000000000"
 LOCAL_NAME = "function"
@@ -54,7 +54,7 @@ W3C = ("traceparent", "tracestate", "baggage")
 
 
 class _Kept:
-    """The state of a context: what it is made from, the computed fields, and attributes that middleware has added."""
+    """The state of a context: its arguments, the computed fields, and attributes that other code has added."""
 
     __slots__ = (
         "__dict__", "__weakref__", "_request", "_function", "_handler", "_deadline", "_log", "_cancelled"
@@ -72,9 +72,9 @@ class Context(_Kept):
         function: The `function` map of the init's HELLO (name, version, arn, memory_mb, timeout_ms, …). Every key is
             optional.
         handler: The handler's name as given, such as "index.handler".
-        deadline: The time.monotonic() at which the request's time is over, in seconds.
-        log: Called with one text for the function's log.
-        cancelled: Whether the caller gave up on the request, or a callable that returns it.
+        deadline: The time.monotonic(), in seconds, at which the request's time limit ends.
+        log: A function that writes a text to the function's log.
+        cancelled: Whether the caller gave up on the request, or a callable that returns whether it did.
     """
 
     __slots__ = ()
@@ -95,11 +95,11 @@ class Context(_Kept):
         self._log = log
         self._cancelled = cancelled
 
-    # As plain as it looks
+    # The behaviour of a plain object
 
     @property
     def __dict__(self) -> dict[str, Any]:
-        """Return all fields, computed now if necessary. vars() reads this."""
+        """Return all fields, and compute those that were not read yet. vars() calls this."""
         for name in FIELDS:
             getattr(self, name)
         return _computed(self)
@@ -112,7 +112,7 @@ class Context(_Kept):
         return _parts().shown(self, {name: value for name, value in vars(self).items() if name not in SECOND_NAMES})  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields, the deadline, and whether the request was cancelled by now.
+        """Return the fields, the deadline, and whether the request is cancelled at this moment.
 
         The deadline is a time of the machine's monotonic clock, so it is valid in another process too.
         """
@@ -120,7 +120,7 @@ class Context(_Kept):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         fields = dict(state)
-        # Another process has no log for this request.
+        # The context may be unpickled in another process, which has no log for this request: use stderr.
         request = {"client_context": {"w3c": fields.pop("_w3c")}}
         self.__init__(request, {}, "", fields.pop("_deadline"), _to_stderr, fields.pop("_cancelled"))  # type: ignore[misc]
         _computed(self).update(fields)
@@ -178,7 +178,7 @@ class Context(_Kept):
 
     @lazy
     def identity(self) -> Identity:
-        """Return the identity, never None. Its fields are None if no identity was given."""
+        """Return the identity object, which is never None. Its fields are None if the caller gave no identity."""
         return _parts().Identity(self._request.get("identity"))  # type: ignore[no-any-return]
 
     @lazy
@@ -187,7 +187,7 @@ class Context(_Kept):
         return str(given) if given else None
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds until the request's time is over, never below 0, by the monotonic clock."""
+        """Return the milliseconds until the request's time limit, at least 0, by the monotonic clock."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
     def w3c(self) -> dict[str, str]:
@@ -246,8 +246,8 @@ class Context(_Kept):
     @property
     def logger(self) -> Logger:
         """Return the root logger."""
-        # A plain import, not one of `late`: it has to be the module that the function's own `import logging` gives.
-        # Otherwise the function would configure one root logger and write to another.
+        # Not late.logging: this must be the same module that the function imports. Otherwise the function would
+        # configure one root logger and write to another.
         import logging
 
         return logging.getLogger()
@@ -257,7 +257,7 @@ class Context(_Kept):
         return self.logger
 
     def to_json(self) -> str:
-        """Return the public fields as a JSON object. As on Function Compute, the credentials are among them."""
+        """Return the public fields as a JSON object. It includes the credentials, as on Function Compute."""
         fields = {
             "request_id": self.request_id,
             "credentials": _parts().public(self.credentials),
@@ -270,11 +270,11 @@ class Context(_Kept):
         }
         return str(late.json.dumps(fields))
 
-    # Ours
+    # Fields that only pipe-init has
 
     @property
     def cancelled(self) -> bool:
-        """Return whether the caller gave up on this request: time to stop."""
+        """Return whether the caller gave up on this request. The function should then stop its work."""
         return bool(self._cancelled() if callable(self._cancelled) else self._cancelled)
 
     @lazy
@@ -291,7 +291,7 @@ FIELDS = tuple(name for name, value in vars(Context).items() if isinstance(value
 """The names of a context's fields."""
 
 SECOND_NAMES = frozenset(("request_id", "requestId", "accountId"))
-"""Fields that a repr leaves out because it shows them under another name."""
+"""Fields that repr() leaves out, because it shows the same values under other names."""
 
 
 def _parts() -> Any:

@@ -1,6 +1,6 @@
 """Define the parts of a context that are objects: its identity, its client context, and Function Compute's metadata.
 
-A context loads this module when the function first reads such a field. It knows no context.
+A context loads this module when the function first reads such a field. This module must not know the context.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def map_of(value: Any) -> Mapping[str, Any]:
-    """Return a map as it is, and an empty one for any other value."""
+    """Return `value` if it is a dict, otherwise an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def public(part: object) -> dict[str, Any]:
-    """Return an object's fields under their snake_case names only."""
+    """Return an object's fields, without those whose names are in camelCase."""
     return {name: value for name, value in vars(part).items() if name.islower()}
 
 
 def shown(part: object, fields: Mapping[str, Any]) -> str:
-    """Return the repr of an object with these fields."""
+    """Return a repr of an object that shows these fields."""
     return f"{type(part).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 
@@ -34,7 +34,7 @@ class _Part:
 
 
 class Credentials(_Part):
-    """Credentials for the platform's services. A repr hides the values, because contexts end up in logs."""
+    """Credentials for the platform's services. repr() hides the values, because functions log their context."""
 
     def __init__(self, fields: object) -> None:
         given = map_of(fields)
@@ -47,7 +47,7 @@ class Credentials(_Part):
 
 
 class FunctionMeta(_Part):
-    """Function Compute's `context.function`. memory: MB; timeout: whole seconds, rounded up."""
+    """Function Compute's `context.function`. `memory` is in MB, and `timeout` in whole seconds, rounded up."""
 
     def __init__(self, name: str, handler: str, memory_mb: int, timeout_ms: int) -> None:
         self.name = name
@@ -79,7 +79,7 @@ class Tracing(_Part):
 
 
 class ClientContext(_Part):
-    """Lambda's `context.client_context`; what the caller left out is None."""
+    """Lambda's `context.client_context`. A field is None if the caller did not send it."""
 
     def __init__(self, fields: object) -> None:
         given = map_of(fields)
@@ -102,7 +102,7 @@ class Client(_Part):
 
 
 class Identity(_Part):
-    """Lambda's `context.identity`. Lambda's own wire form is camelCase; both are understood."""
+    """Lambda's `context.identity`. It accepts fields with names in snake_case, and in camelCase as Lambda sends them."""
 
     def __init__(self, fields: object) -> None:
         given = map_of(fields)

@@ -1,7 +1,7 @@
-"""Convert a value that an encoder does not know to one that it knows: a date to text, a set to a list.
+"""Convert a value that an encoder does not know to a value that it knows: for example a date to text, a set to a list.
 
-The first such value of a process loads this module. It knows no encoder, and it never sees str, numbers, bytes, list,
-tuple and dict, which the encoders handle themselves.
+The runtime loads this module for the first such value. The encoders themselves handle str, numbers, bytes, list, tuple
+and dict. This module must not know how a value is encoded.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONVERSIONS = 64
-"""How often one value may be converted again, if for example a to_json() returns something with a to_json()."""
+"""The most conversions of one value. A to_json() may return an object that has a to_json() again, and so on."""
 
-_PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))  # what msgpack takes
+_PACKED = (str, int, float, bytes, bytearray, memoryview, dict, list, tuple, type(None))  # the types that msgpack packs
 
 DECIMAL_DIGITS = 4300
-"""Digits of the largest integral Decimal that becomes an int: Python's own limit for the text of an int."""
+"""The most digits of an integral Decimal that becomes an int. Python has the same limit for the text of an int."""
 
 
 class Raw:
-    """A piece of JSON that is written as it is."""
+    """A piece of JSON text that the writer copies unchanged."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 def exact(value: object) -> object:
-    """Return a value that json can write in place of this one, or None if there is none.
+    """Return a value that json can write in place of `value`, or None if this function has no such value.
 
-    It handles only classes of the standard library, not their subclasses: their values run no code of the function.
+    It converts objects of some standard classes, but not of their subclasses. So it runs no code of the function.
     """
     kind = type(value)
     rule = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
@@ -44,11 +44,11 @@ def exact(value: object) -> object:
 
 
 def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = None) -> object:
-    """Return a simpler value for a value that the encoder does not know. The encoder may call it again on the result.
+    """Return a simpler value for a value that the encoder does not know. The encoder may call this again on the result.
 
     Args:
         value: The value.
-        rules: {name of a class: the conversion of its values}. Default: RULES.
+        rules: {name of a class: a function that converts an object of the class}. Default: RULES.
 
     Raises:
         NotSerializable: There is no conversion for the value.
@@ -69,7 +69,7 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
         return {field.name: getattr(value, field.name) for field in fields}
     if hasattr(own, "__fspath__"):
         return own.__fspath__(value)
-    # Not collections.abc: every interpreter has loaded this one before its first line.
+    # _collections_abc and not collections.abc: Python itself has loaded it before it runs any code.
     abc = late._collections_abc
     if isinstance(value, abc.Mapping):
         return dict(value)
@@ -79,9 +79,9 @@ def convert(value: object, rules: dict[str, Callable[[Any], object]] | None = No
 
 
 def for_msgpack(value: Any) -> object:
-    """Return a value that msgpack can encode in place of this one.
+    """Return a value that msgpack can encode in place of `value`.
 
-    Convert it completely, because the Packer asks only once for each value.
+    The Packer calls this only once for each value. So this repeats the conversion until msgpack knows the result.
 
     Raises:
         NotSerializable: There is no conversion for the value.
@@ -98,12 +98,12 @@ def for_msgpack(value: Any) -> object:
 
 
 def as_dict(value: object) -> Any:
-    """Return what the value's _asdict() returns.
+    """Return the result of the value's _asdict().
 
-    If it has no _asdict(), or if that raises TypeError, return None, as simplejson does.
+    If the value has no _asdict(), or if _asdict() raises TypeError, return None. simplejson also ignores it then.
 
     Raises:
-        NotSerializable: _asdict() returned something other than a dict.
+        NotSerializable: _asdict() did not return a dict.
     """
     method = getattr(type(value), "_asdict", None)
     if not callable(method):
@@ -120,7 +120,7 @@ def as_dict(value: object) -> Any:
 def class_names(value: object) -> list[str]:
     """Return the qualified names of a value's class and its bases.
 
-    Names are used because decimal.Decimal itself would import decimal for functions that never use it.
+    The rules use names, because a rule with decimal.Decimal itself would import decimal even if no value needs it.
     """
     return [f"{cls.__module__}.{cls.__qualname__}" for cls in type(value).__mro__]
 
@@ -137,7 +137,7 @@ def _embedded(answer: object) -> object:
 def _decimal(value: Any) -> int | float:
     if not value.is_finite():
         return float("nan") if value.is_nan() else float(value)
-    # The size is checked first, because the int of Decimal("1e999999999") would fill the memory.
+    # Check the size first: int(Decimal("1e999999999")) would fill the memory.
     if value.adjusted() < DECIMAL_DIGITS and value == value.to_integral_value():
         return int(value)
     number = float(value)
@@ -147,7 +147,7 @@ def _decimal(value: Any) -> int | float:
 
 
 def _decimal_digits(value: Any) -> Raw:
-    # Do not call str() of a subclass: it may return "$1.50".
+    # Do not call str(), because a subclass may define it to return a text such as "$1.50".
     kind: Any = next(cls for cls in type(value).__mro__ if (cls.__module__, cls.__qualname__) == ("decimal", "Decimal"))
     if kind.is_nan(value):
         return Raw("NaN")
@@ -155,7 +155,7 @@ def _decimal_digits(value: Any) -> Raw:
 
 
 def _exact_decimal(value: Any) -> float | None:
-    """Return an int or a float if its text is the same as the Decimal's, otherwise None."""
+    """Return an int or a float that has the same text as the Decimal; None if there is no such number."""
     if not value.is_finite():
         return _decimal(value)
     text = str(value)
@@ -168,20 +168,20 @@ def _exact_decimal(value: Any) -> float | None:
 
 
 def _raw_json(value: Any) -> Raw:
-    """Return the text of simplejson's RawJSON, if it is one JSON value, since every result has to be one."""
+    """Return the text of a RawJSON, simplejson's class for ready JSON. The text has to be exactly one JSON value."""
     text = value.encoded_json
     try:
         late.json.loads(text)
     except (TypeError, ValueError):
         raise NotSerializable(value, "RawJSON that is not one JSON value") from None
-    # In valid JSON, line breaks are only between its parts. A line of --events must not have one.
+    # In valid JSON, a line break never stands inside a string. A result of --events has to be a single line.
     return Raw(str(text).replace("\r", " ").replace("\n", " "))
 
 
 def _sorted(value: Any) -> list[object]:
     try:
         return sorted(value)
-    except Exception:  # whatever the members' own comparison raises
+    except Exception:  # the members' own comparison may raise anything
         return list(value)
 
 
@@ -199,10 +199,10 @@ RULES: dict[str, Callable[[Any], object]] = {
     "builtins.set": _sorted,
     "builtins.frozenset": _sorted,
 }
-"""Name of a class: the conversion of its values and of those of its subclasses."""
+"""{name of a class: a function that converts an object of the class or of a subclass}."""
 
 JSON_RULES = {**RULES, "decimal.Decimal": _decimal_digits, "simplejson.raw_json.RawJSON": _raw_json}
-"""The same for `json_writer`, which can write Raw."""
+"""The rules for `json_writer`, which can write Raw."""
 
 _EXACT: dict[str, Callable[[Any], object]] = {
     "decimal.Decimal": _exact_decimal,

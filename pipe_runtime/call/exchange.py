@@ -1,7 +1,7 @@
-"""Hold a request and its answer if either is more than one payload: streamed bodies, HTTP functions, iterators.
+"""Hold a request and its answer if they may come in pieces: for streamed bodies, HTTP functions and iterators.
 
-This module moves bodies in pieces, within the credit that each side has. It must not know descriptors, threads or
-tasks: a Line sends and waits. What a request means is the part of the adapters and of event_function.py.
+This module sends and receives bodies in pieces, within the credit of each side. It must not know descriptors, threads
+or tasks: it sends and waits through an object called Line. The adapters and event_function.py interpret the request.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class Line(Protocol):
-        """The way to the init and back.
+        """What an exchange needs to talk to the init: it sends frames, and waits for frames.
 
-        A Line for a thread waits in its methods, which return None. A Line for a task returns what the task awaits.
+        If requests run in threads, its methods block and return None. If they run in tasks, the methods return an
+        awaitable.
 
         Attributes:
             cancels: Whether a cancelled request raises CallerGone. An ASGI application gets a message instead.
@@ -36,31 +37,31 @@ if TYPE_CHECKING:
         cancels: bool
 
         def post(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes = b"") -> None:
-            """Send a frame; as Outbox.post."""
+            """Send a frame, as Outbox.post does."""
 
         def credit(self, id: int) -> int:
-            """Return how many bytes of the answer's stream may be sent now."""
+            """Return how many bytes of the streamed answer may be sent now."""
 
         def look(self) -> Awaitable[object] | None:
-            """Read the frames that have come. It is cheap enough to be called for every item."""
+            """Read the frames that have come, without waiting. It is cheap enough to be called for every item."""
 
         def wait(self, exchange: Exchange, seen: int) -> Awaitable[object] | None:
-            """Wait until something may have come for `exchange`: until its `news` is no longer `seen`."""
+            """Wait until a frame may have come for `exchange`: until its `news` differs from `seen`."""
 
         def tell(self, exchange: Exchange) -> None:
-            """Wake what waits for `exchange`, because something has come for it."""
+            """Wake the threads or tasks that wait for `exchange`, because a frame has come for it."""
 
 
 MAX_BODY = 1024 * 1024 * 1024
-"""The most bytes of a streamed event that a function takes whole, and of a result that is sent in pieces."""
+"""The most bytes of a streamed event that is collected for a function, and of a whole result that is sent in pieces."""
 
 LOOK_SECONDS = 0.001
-"""Seconds between two checks for frames while a function runs without waiting: one system call in a millisecond.
-Otherwise each item costs one look at the clock.
+"""Seconds between two checks for frames while a function runs without waiting. So items cost at most one system call in
+a millisecond. A call of `look` in between only reads the clock.
 """
 
 NO_EVENT = b"{}"
-"""The event of a request whose caller gave none. To an HTTP application that is the same as no body."""
+"""The event of a request whose caller gave no event. An HTTP application gets an empty body instead."""
 
 GIVEN_UP = "the caller has given up on this request"
 
@@ -70,22 +71,22 @@ class CallerGone(BrokenPipeError):
 
 
 class Exchange:
-    """One request and its answer. The code that reads frames hands it what the init sends for the request.
+    """One request and its answer. The code that reads frames calls `hear` for each frame that belongs to the request.
 
-    A task awaits its coroutines. A thread calls them through `at_once`.
+    A task awaits the coroutines of this class. A thread calls them through `at_once`.
 
     Args:
-        payload: The body, or what is known of it.
-        line: Sends the frames of the answer, and waits.
+        payload: The body, or the part of it that has come.
+        line: The Line that sends the frames of the answer, and waits for frames.
 
     Attributes:
         id: The id of the request's frames.
         request: INVOKE's metadata.
-        news: How many times something has come.
-        heard: Set whenever something has come; only for a task.
-        started: When its task began, a perf_counter_ns().
+        news: A counter of the frames that have come, and of calls of `hang_up`.
+        heard: The event that is set whenever `news` grows; only for a task.
+        started: The perf_counter_ns() at which the request's task began.
         begun: Whether a streamed answer has begun.
-        gone: Whether nothing more will come, because the init's stream has ended or the request has its outcome.
+        gone: Whether no more frames will come, because the init's stream or the request has ended.
     """
 
     context: Context
@@ -108,7 +109,7 @@ class Exchange:
         self._large = b""
 
     def hear(self, kind: int, payload: bytes) -> None:
-        """Take what has come for this request: CHUNK, END, CREDIT or CANCEL."""
+        """Take a frame that has come for this request: CHUNK, END, CREDIT or CANCEL."""
         if kind == CHUNK:
             self._pieces.append(payload)
         elif kind == END:
@@ -119,7 +120,7 @@ class Exchange:
         self._line.tell(self)
 
     def hang_up(self) -> None:
-        """Take note that nothing more will come."""
+        """End every wait for frames, because no more will come for this request."""
         self.gone = True
         self.news += 1
         self._line.tell(self)
@@ -127,18 +128,18 @@ class Exchange:
     # The body
 
     async def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes of the body as soon as there are any, b"" at its end.
+        """Wait for the body's next bytes and return up to `size` of them; b"" at the end of the body.
 
         Args:
-            size: -1 for a piece as it came.
+            size: The most bytes to return; -1 for a piece of any size, as it came.
 
         Raises:
-            CallerGone: The caller has given up on the request, or nothing more will come.
+            CallerGone: The caller has given up on the request, or no more frames will come.
         """
         if self._streamed:
             await self.check()
         while True:
-            seen, ended = self.news, self._ended  # before the look at what is there: another thread may hear a frame
+            seen, ended = self.news, self._ended  # read before _pieces: another thread may call `hear` in between
             if self._pieces:
                 break
             if ended or not await self._wait(seen):
@@ -148,18 +149,18 @@ class Exchange:
             self._pieces.appendleft(piece[size:])
             piece = piece[:size]
         self._taken += len(piece)
-        # Not for every piece, to save frames.
+        # Grant credit for several pieces at once, to save frames.
         if not (self._ended or self.gone) and self._taken >= STREAM_BYTES // 2:
             due, self._taken = self._taken, 0
             self._line.post(CREDIT, self.id, {"bytes": due})
         return piece
 
     async def whole(self) -> bytes:
-        """Return all of the body.
+        """Return the whole body.
 
         Raises:
-            CallerGone: As read.
-            MemoryError: It has more than MAX_BODY bytes.
+            CallerGone: See `read`.
+            MemoryError: The body has more than MAX_BODY bytes.
         """
         pieces, size = [], 0
         while piece := await self.read():
@@ -170,10 +171,10 @@ class Exchange:
         return b"".join(pieces)
 
     async def http_map(self) -> dict[str, Any]:
-        """Return the request's `http` map. Call it before the body is read.
+        """Return the request's `http` map. Call this before the body is read.
 
-        Without a map the request is GET / if its payload is empty or NO_EVENT. Otherwise it is POST / with the payload
-        as its body, and with its content type as the only header.
+        If the request has no map, it counts as GET / if its payload is empty or NO_EVENT. Otherwise it counts as
+        POST / with the payload as its body and the content type as its only header.
         """
         http: dict[str, Any] | None = self.request.get("http")
         if http is not None:
@@ -190,13 +191,13 @@ class Exchange:
     # The answer
 
     def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Begin an answer that comes in pieces."""
+        """Begin a streamed answer: send RESULT. The pieces follow through `write`."""
         self._outcome = (END, {}, b"")
         self._line.post(RESULT, self.id, {**_head(content_type, http), "stream": True})
         self.begun = True
 
     def respond(self, body: bytes, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Set the whole answer. It is sent when the adapter has returned, in pieces if it is larger than a frame."""
+        """Set the whole answer. It is sent after the adapter has returned, in pieces if one frame cannot hold it."""
         if len(body) > LARGEST_PAYLOAD:
             self.begin(content_type, http)
             self._large = body
@@ -204,7 +205,7 @@ class Exchange:
             self._outcome = (RESULT, _head(content_type, http), body)
 
     async def write(self, data: bytes) -> None:
-        """Send a piece of the answer, as soon as the other side takes it.
+        """Send a piece of a streamed answer. Wait for credit if the init grants none yet.
 
         Raises:
             CallerGone: The caller has given up on the request.
@@ -221,10 +222,10 @@ class Exchange:
                 return
 
     async def outcome(self) -> tuple[int, dict[str, Any], bytes]:
-        """Send what `respond` could not. Return the frame that ends the exchange. The adapter has returned.
+        """Send the rest of a large answer, and return the frame that ends the exchange. Call it after the adapter.
 
         Raises:
-            CallerGone: The adapter has not answered, because the request was cancelled.
+            CallerGone: The adapter has set no answer, because the request was cancelled.
         """
         large, self._large = self._large, b""
         if large:
@@ -236,7 +237,7 @@ class Exchange:
     # Waiting
 
     async def check(self) -> None:
-        """Check for a cancellation between two steps, even if nothing is sent or read.
+        """Read the frames that have come, and raise if the request was cancelled.
 
         Raises:
             CallerGone: The request was cancelled.
@@ -255,11 +256,11 @@ class Exchange:
                 await turn
 
     async def _wait(self, seen: int) -> bool:
-        """Wait for something to come. Return False if nothing will, and the adapter learns of that without an error."""
+        """Wait for a frame. Return False if none will come, and the Line does not raise CallerGone."""
         if self.cancelled or self.gone:
             if self._line.cancels:
                 raise CallerGone(GIVEN_UP)
-            self.cancelled = True  # what it waits for cannot come: the application hears of it as of a cancellation
+            self.cancelled = True  # no frame will come: tell the application that the request was cancelled
             self._line.tell(self)
             return False
         turn = self._line.wait(self, seen)
@@ -269,7 +270,7 @@ class Exchange:
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine of an exchange gives in a thread, where it never suspends: its Line waits instead."""
+    """Run a coroutine of an exchange in a thread, and return its result. It never suspends, because its Line blocks."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -292,7 +293,7 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer with what has come. Wait for at least one byte, unless the body is at its end."""
+        """Fill the buffer with the bytes that have come. Wait for at least one byte, unless the body has ended."""
         view = memoryview(buffer).cast("B")
         data = at_once(self._exchange.read(len(view))) if view else b""
         view[: len(data)] = data

@@ -1,7 +1,7 @@
-"""Describe an exception as data: what an ERROR frame says about an exception of the handler's.
+"""Describe an exception of the function as data, for the metadata of an ERROR frame.
 
-Its class may be the function's own, so its text may fail and its attributes may raise. `describe` returns an
-answer nevertheless. This module does not know frames, handlers, or how an error is printed in the end.
+The function may define the exception's class. So its `__str__` and its attributes may raise. `describe` returns a
+description nevertheless. This module does not know frames, handlers, or how an error is printed in the end.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
     from ..wire.errors import StackEntry
 
 NAME_LIMIT = 1024
-"""Bytes of UTF-8 of a class, a file, a function or a source line: each of a hundred frames has three of these."""
+"""The most bytes of UTF-8 in the name of a class, a file or a function, or in a source line. Each of up to a hundred
+calls in a stack has three of these texts."""
 
 TEXT_LIMIT = 8 * 1024
-"""Bytes of UTF-8 that one text may take, marker included."""
+"""The most bytes of UTF-8 in a text, including the marker."""
 
 CUT = "… [cut]"
 """The marker at the place where a text was cut."""
 
 HEAD_LIMIT = 56 * 1024
-"""Bytes that a packed description of an error may take. A head has 64 KiB: the rest is for ids and durations."""
+"""The most bytes of a packed description of an error. A head may have 64 KiB. The rest is for ids and durations."""
 
 CAUSES = 8
-"""Links of a chain of causes."""
+"""The most causes that are described in a chain of exceptions."""
 
 GROUP_WIDTH = 16
-"""Members of one group, and notes of one exception."""
+"""The most members of one exception group that are described, and the most notes of one exception."""
 
 GROUP_DEPTH = 4
-"""Groups inside one another."""
+"""How many levels of exception groups inside one another are described."""
 
 NODES = 64
-"""Exceptions that are described in all. More would not fit, and each costs reading source files."""
+"""The most exceptions that are described in total. More would not fit, and each may need source files to be read."""
 
 LEVELS = (
     (50, 50, GROUP_WIDTH, CAUSES),
@@ -52,8 +53,14 @@ LEVELS = (
     (20, 3, 0, 0),
     (6, 3, 0, 0),
 )
-"""Frames at either end of the error's own stack, the same of causes and members, members, and causes. The first level
-at which an error packs into HEAD_LIMIT bytes is taken. At the last one every error does."""
+"""Levels of detail, from the most to the least. Each has four numbers:
+
+- the calls to keep at each end of the error's own stack
+- the calls to keep at each end of the stacks of causes and group members
+- the most members of a group
+- the most causes in a chain
+
+`describe` uses the first level at which the description fits into HEAD_LIMIT bytes. At the last level each one fits."""
 
 UNREADABLE = "its details could not be read"
 
@@ -62,20 +69,24 @@ def describe(error: BaseException) -> dict[str, object]:
     """Return an exception as an ERROR's metadata. It never raises, whatever the exception's class does.
 
     Returns:
-        {error_type: str, error_message: str, stack: [[file, line, function, source line]…] most recent last} and, if
-        there is one, cause: the same of `__cause__` or of an unsuppressed `__context__`; exceptions: a list of the same
-        for a group's members; limit: {name, value, peak} of the limit that the exception, or a cause of it, stands for.
-        Every text is valid UTF-8 of at most TEXT_LIMIT bytes. Without the limit, all of it packs into HEAD_LIMIT bytes.
+        A dict with error_type: str, error_message: str, and stack: [[file, line, function, source line]…] with the most
+        recent call last. It also has the keys that apply of these three:
+
+        - cause: a dict like this one, for the exception's `__cause__`, or for its `__context__` if not suppressed.
+        - exceptions: a list of such dicts, for the members of an exception group.
+        - limit: {name, value, peak} of the resource limit that led to the exception or to one of its causes.
+
+        Every text is valid UTF-8 of at most TEXT_LIMIT bytes. Without `limit`, the dict packs into HEAD_LIMIT bytes.
     """
-    # BaseException here and below: an exception's own code may raise KeyboardInterrupt or SystemExit like any other,
-    # and memory or stack may run out in the middle. The request still needs its answer.
+    # Catch BaseException here and below: the exception's own code may raise any exception, also KeyboardInterrupt or
+    # SystemExit. Memory or stack may run out in the middle. The request still needs its answer.
     try:
         described = _fitting(error)
     except BaseException:
         described = _briefly(error)
     try:
         limit = _limit_of(error)
-    except BaseException:  # the answer can do without it
+    except BaseException:  # the answer is complete without the limit
         limit = None
     return described if limit is None else {**described, "limit": limit}
 
@@ -111,7 +122,7 @@ def _fitting(error: BaseException) -> dict[str, object]:
 def _briefly(error: BaseException) -> dict[str, object]:
     name = "BaseException"
     try:
-        name = type(error).__name__[:256]  # no call: the stack may have no room for another frame of Python's
+        name = type(error).__name__[:256]  # no function is called, because the stack may have no room for a call
         message = message_of(error)
     except BaseException:  # see describe
         message = UNREADABLE
@@ -119,11 +130,11 @@ def _briefly(error: BaseException) -> dict[str, object]:
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Return a text that any peer can decode: lone surrogates escaped, and at most `limit` bytes of UTF-8.
+    """Return a text that any peer can decode: escape lone surrogates, and keep at most `limit` bytes of UTF-8.
 
-    If the text was cut, it ends with a marker. The result is a plain str.
+    If the text was cut, it ends with a marker. The result is a str, never an instance of a subclass.
     """
-    # A character takes a byte at least, so the slice bounds the work for a text of any size.
+    # A character has at least one byte. So this slice limits the work for a text of any size.
     encoded = text[: limit + 1].encode("utf-8", "backslashreplace")
     if len(encoded) <= limit:
         return encoded.decode("utf-8")
@@ -136,7 +147,7 @@ def type_name(value: object) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return an exception's text, of at most TEXT_LIMIT bytes. If its `__str__` raises, the text says so."""
+    """Return an exception's text, at most TEXT_LIMIT bytes. If its `__str__` raises, return a text that says so."""
     try:
         return clean(str(error.code) if isinstance(error, SystemExit) else str(error))
     except BaseException as failure:  # see describe
@@ -144,15 +155,15 @@ def message_of(error: BaseException) -> str:
 
 
 class _Description:
-    """The walk over one exception and all that hangs on it.
+    """Describe one exception, its causes and its group members.
 
     Args:
-        frames: Calls to keep at each end of the stacks of causes and members.
-        members: Members of a group to keep.
+        frames: How many calls to keep at each end of the stacks of causes and members.
+        members: How many members of a group to keep.
 
     Attributes:
-        seen: The identities of the exceptions that are described.
-        budget: How many more may be described.
+        seen: The ids, from id(), of the exceptions that were described so far.
+        budget: How many more exceptions may be described.
     """
 
     def __init__(self, frames: int, members: int) -> None:
@@ -166,9 +177,9 @@ class _Description:
 
         Args:
             error: The exception.
-            causes: Links that are still allowed on this path.
-            depth: Groups that it lies in.
-            frames: Calls to keep at each end of its stack.
+            causes: How many more causes the chain may have.
+            depth: How many groups the exception is inside of.
+            frames: How many calls to keep at each end of its stack.
         """
         self.seen.add(id(error))
         self.budget -= 1
@@ -199,7 +210,7 @@ def _cause_of(error: BaseException) -> BaseException | None:
 
 
 def _limit_of(error: BaseException) -> dict[str, object] | None:
-    """Return the limit that the exception, or else the nearest of its causes, stands for."""
+    """Return the resource limit that led to the exception, or else to the nearest of its causes."""
     each: BaseException | None = error
     for _ in range(CAUSES + 1):
         if each is None:
@@ -214,7 +225,7 @@ def _limit_of(error: BaseException) -> dict[str, object] | None:
 
 
 def _members(error: BaseException) -> list[BaseException]:
-    """Return a group's members. By duck typing: before Python 3.11 groups come from a package of their own."""
+    """Return a group's members. Do not check its class: before Python 3.11, a separate package defines groups."""
     members = getattr(error, "exceptions", ())
     if not isinstance(members, (tuple, list)):
         return []
@@ -233,14 +244,14 @@ def _stack(error: BaseException, kept: int) -> list[StackEntry]:
         return [_entry(*error.entry)]  # type: ignore[arg-type]
     stack = stack_of(namespace.calls_of(error.__traceback__), kept)
     if isinstance(error, SyntaxError) and error.filename and error.lineno is not None:
-        # Where the offending line is. It was never called, so no traceback has it.
+        # Add the line with the syntax error. It was never executed, so no traceback has it.
         file, line = error.filename, error.lineno
         stack.append(_entry(file, line, "<module>", error.text or _source(file, line, None)))
     return stack
 
 
 def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:
-    """Return calls, as (frame, line), as a stack; `kept` at either end of a long one."""
+    """Return calls, given as (frame, line), as a stack. Of a long stack, keep `kept` calls at each end."""
     gone = max(0, len(calls) - 2 * kept)
     stack = []
     for frame, line in calls[:kept] + calls[kept + gone :]:
@@ -258,5 +269,5 @@ def _source(file: str, line: int, variables: dict[str, object] | None) -> str:
     """Return one source line, or "" if there is none."""
     try:
         return namespace.source_line(file, line, variables)
-    except BaseException:  # a loader's get_source is the function's code; and see describe
+    except BaseException:  # a module loader of the function may raise anything; see also `describe`
         return ""

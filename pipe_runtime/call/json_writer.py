@@ -1,8 +1,8 @@
-"""Write JSON as Lambda's encoder does, for results that json's C encoder cannot write in that way.
+"""Write JSON as Lambda's encoder does, for results that json's C encoder would write differently or not at all.
 
-Such results hold a value with an _asdict(), such as a namedtuple, or a Decimal of more digits than a float has. Others
-hold keys that are bytes, or objects of the function's own classes. The first such result of a process loads this
-module. It leaves to the C encoder what that can write. It does not know how bytes are written.
+Such a result contains a value with an _asdict(), such as a namedtuple, or a Decimal with more digits than a float has.
+Or it contains keys that are bytes, or objects of the function's own classes. The runtime loads this module for the
+first such result. The C encoder still writes the parts that it can. This module must not know how bytes are written.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ if TYPE_CHECKING:
     from typing import Any
 
     _Parts = Generator[tuple[str, Any], None, str]
-    """Yields the parts of a value, each with the JSON in front of it; returns the JSON after the last one."""
+    """Yields (the JSON before a part, the part) for each part of a value. Returns the JSON after the last part."""
 
 _BYTES = (bytes, bytearray, memoryview)
 
 DEPTH = 10_000
-"""Levels of nesting: more than json's C encoder can write in most versions of Python. The limit also stops a to_json()
-that returns a new object each time, without end."""
+"""The most levels of nesting. In most versions of Python, json's C encoder can write fewer. The limit also stops a
+to_json() that returns a new object with a to_json() each time."""
 
 QUICK_DEPTH = 100
-"""The depth up to which the C encoder is tried on parts. In a deep result each part contains most of the rest."""
+"""The depth up to which the writer tries the C encoder on each part. In a deep result each part contains most of the
+rest, so each try would take long."""
 
 
 class Writer:
-    """Write values as JSON. It calls methods of the function's classes, each once for a value.
+    """Write values as JSON. For each value, it calls the _asdict() or to_json() of the value's class once.
 
-    It walks a value with a list of open parts. With recursion Python's limit would allow only 300 levels.
+    It keeps the unfinished parts of a value in a list. With recursion, Python's limit would allow only 300 levels.
 
     Args:
-        quick: Returns a value as JSON, or None if the value has to be written here.
-        bytes_json: Returns the str or dict that stands for bytes.
+        quick: A function that returns a value as JSON, or None if this class has to write the value.
+        bytes_json: A function that returns the str or dict that stands for bytes.
     """
 
     def __init__(self, quick: Callable[[object], str | None], bytes_json: Callable[[object], object]) -> None:
@@ -45,13 +46,13 @@ class Writer:
         self._quote: Callable[[str], str] = late.json.encoder.encode_basestring
 
     def write(self, value: object) -> str:
-        """Return the value, for which quick() has returned None, as JSON.
+        """Return a value as JSON. quick() has returned None for this value.
 
         Raises:
             NotSerializable: A value in it cannot be written as JSON.
             ValueError: A value contains itself, or a number has too many digits.
             RecursionError: The value is nested too deeply.
-            BaseException: Anything that a method of the function's classes raises.
+            BaseException: A method of the function's classes raised it.
         """
         pieces: list[str] = []
         open_parts: list[tuple[int, _Parts]] = [(id(value), self._parts(value))]
@@ -79,7 +80,7 @@ class Writer:
         return "".join(pieces)
 
     def _text(self, value: Any, depth: int) -> str | None:
-        """Return the JSON of a text, a number, or what `quick` can write; None of anything else."""
+        """Return the JSON of a str, a number, or a value that `quick` can write; None for any other value."""
         kind = type(value)
         if issubclass(kind, str):
             return self._quote(value)
@@ -98,7 +99,7 @@ class Writer:
         if fields is not None:
             if fields is value:
                 raise ValueError("Circular reference detected")
-            # Not through write(): if _asdict() returns a dict that has an _asdict(), simplejson does not call that one.
+            # Write the fields here: if this dict has an _asdict() of its own, simplejson does not call it.
             return self._object(fields)
         if issubclass(kind, dict):
             return self._object(value)

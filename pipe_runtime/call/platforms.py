@@ -1,6 +1,6 @@
-"""Give a function what its platform adds to each request: Lambda's trace variable, Function Compute's HTTP headers.
+"""Add what a platform gives a function with each request: Lambda's trace variable, Function Compute's HTTP headers.
 
-The first request that needs one of them loads this module. It knows neither frames nor bridges.
+The runtime loads this module for the first request that needs it. This module must know neither frames nor adapters.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from .context import Context
 
 TRACE = "_X_AMZN_TRACE_ID"
-"""Lambda's variable with the tracing header of AWS X-Ray."""
+"""The environment variable in which Lambda gives a function the tracing header of AWS X-Ray."""
 
 _HEX = frozenset("0123456789abcdef")
 _LENGTHS = (2, 32, 16, 2)
-"""Digits of the four parts of a traceparent."""
+"""The number of hexadecimal digits in each of the four parts of a traceparent."""
 
 
 def set_trace(trace: str | None) -> bool:
-    """Set the trace variable for a request. If it has no trace, remove the variable of the previous request.
+    """Set the variable TRACE for a request. If the request has no trace, remove the previous request's variable.
 
     Args:
-        trace: A traceparent, or None. Any other text counts as None.
+        trace: A traceparent, or None. A text that is not a traceparent counts as None.
 
     Returns:
-        Whether the variable is set now.
+        Whether the variable is now set.
     """
     value = "" if trace is None else xray(trace)
     if value:
@@ -77,5 +77,5 @@ def fc_headers(context: Context, hooks: Mapping[str, str]) -> list[tuple[str, st
         "x-fc-retry-count": str(context.retry_count),
         "x-fc-control-path": "/http-invoke",
     }
-    # In this list each character of a value stands for one byte of the header.
+    # In a header's value, each character stands for one byte. A value that is not ASCII is sent as UTF-8.
     return [(name, value.encode().decode("latin-1")) for name, value in headers.items() if value]

@@ -1,6 +1,6 @@
-"""Find where the function's threads and tasks are: their calls as stacks, for DUMP.
+"""Return the stacks of the function's threads and tasks, for the answer to DUMP.
 
-It is loaded when a stack is asked for. It knows Python's frames, and no requests.
+The runtime loads this module when the init first asks for stacks. This module knows Python's frames, but no requests.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from ..wire.errors import StackEntry
 
 KEPT = 10
-"""Calls kept at either end of a stack: many stacks share one head."""
+"""How many calls to keep at each end of a stack. One head has to hold many stacks."""
 
 DEPTH = 1000
-"""Calls looked at. A coroutine may await itself in a circle."""
+"""How many calls to follow. Without a limit, coroutines that await each other in a circle would never end."""
 
 _WAITING = {
     "coroutine": ("cr_frame", "cr_await"),
     "async_generator": ("ag_frame", "ag_await"),
     "generator": ("gi_frame", "gi_yieldfrom"),
 }
-"""{type: the attributes with its frame and with what it waits for}."""
+"""{type: (its attribute with the frame, its attribute with the object that it awaits)}."""
 
 _STEPS = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
-"""Built-in types that step through a coroutine or an asynchronous generator. They do not name it."""
+"""Built-in types that run a coroutine or an asynchronous generator. They have no attribute that refers to it."""
 
 
 def of_thread(thread: int) -> list[StackEntry]:
@@ -45,7 +45,7 @@ def of_thread(thread: int) -> list[StackEntry]:
 
 
 def of_coroutine(coroutine: Any) -> list[StackEntry]:
-    """Return the calls in which a suspended coroutine waits, most recent last."""
+    """Return the calls of a suspended coroutine, and of the coroutines that it awaits, most recent last."""
     calls: list[tuple[Any, int]] = []
     for _ in range(DEPTH):
         name = type(coroutine).__name__
@@ -62,7 +62,7 @@ def of_coroutine(coroutine: Any) -> list[StackEntry]:
 
 
 def _stepped_through(step: Any) -> Any:
-    """Return what an `async for` or an `anext` waits in. Only the garbage collector knows it."""
+    """Return the coroutine or generator that `step` runs. Only the garbage collector knows this reference."""
     for found in late.gc.get_referents(step):
         if type(found).__name__ in (*_WAITING, *_STEPS):
             return found
@@ -70,7 +70,7 @@ def _stepped_through(step: Any) -> Any:
 
 
 def fitting(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return as many of the stacks as fit into a head, in order."""
+    """Return the first stacks in the list, as many as fit into one head."""
     fit, size = [], 0
     for each in stacks:
         size += 64 + sum(len(faults.clean(str(part)).encode()) + 8 for entry in each["stack"] for part in entry)

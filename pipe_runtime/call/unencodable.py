@@ -1,4 +1,7 @@
-"""Say why a result could not be encoded, and where in it the value is. It is loaded when that has happened."""
+"""Explain why a result could not be encoded, and which value in it is the reason.
+
+The runtime loads this module for the first such result.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SEARCHED = 20_000
-"""The most values that are searched for the one that cannot be encoded."""
+"""The most values to check in the search for the value that cannot be encoded."""
 
 
 class NotSerializable(Exception):
     """A value cannot be encoded.
 
     Attributes:
-        value: That value, or the dict if the value is a key of it.
-        why: The reason, without the place.
+        value: The value. If it is a key of a dict, the dict.
+        why: The reason, without the place of the value in the result.
     """
 
     def __init__(self, value: object, why: str) -> None:
@@ -29,18 +32,18 @@ class NotSerializable(Exception):
 
 
 def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fault:
-    """Return a Fault Runtime.MarshalError for a result. If the value's own code has raised, that is its cause.
+    """Return a Fault Runtime.MarshalError for a result. If a method of the result raised `error`, make it the cause.
 
     Args:
         value: The result.
-        error: What its encoding has raised.
+        error: The exception that the encoder raised.
         why: The text of `error`.
-        as_msgpack: Whether it was encoded as msgpack.
+        as_msgpack: Whether the result was to be encoded as msgpack.
     """
     cause = _user_cause(error)
     try:
         text = _explain(value, error, why, cause, as_msgpack)
-    except BaseException:  # the place is a courtesy, and finding it reads a value that is known to be odd
+    except BaseException:  # the search for the place reads the value, whose own code may raise; do without the place
         text = why
     found = Fault("Runtime.MarshalError", faults.clean(f"Unable to marshal response: {text}"))
     found.__cause__ = cause
@@ -48,7 +51,7 @@ def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fa
 
 
 def _user_cause(error: BaseException) -> BaseException | None:
-    """Return the exception if it comes out of the value's own code, where its stack helps; otherwise None."""
+    """Return the exception if the value's own code raised it, so that its stack helps the user; otherwise None."""
     calls = namespace.calls_of(error.__traceback__)
     modules = {str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in calls}
     plain = isinstance(error, (NotSerializable, RecursionError, MemoryError))
@@ -56,7 +59,7 @@ def _user_cause(error: BaseException) -> BaseException | None:
 
 
 def _explain(value: object, error: BaseException, why: str, cause: BaseException | None, as_msgpack: bool) -> str:
-    """Return Python's and Lambda's words first, for programs that parse them; then the place."""
+    """Return the reason and the place. The reason is worded as Python and Lambda do, for programs that parse it."""
     if isinstance(error, NotSerializable):
         offender = error.value
         return error.why + _place(value, lambda item, above: item is offender)
@@ -71,18 +74,20 @@ def _explain(value: object, error: BaseException, why: str, cause: BaseException
 
 
 def _is_huge(item: object, above: frozenset[int]) -> bool:
-    """Return whether a value is an int with more digits than Python turns into text."""
-    # 4,300 digits, Python's default limit for an int's text, are some 14,284 bits.
+    """Return whether a value is an int with so many digits that Python refuses to turn it into text."""
+    # Python's default limit is 4,300 digits, which are about 14,284 bits.
     return isinstance(item, int) and item.bit_length() > 14_000
 
 
 def _place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> str:
-    """Return where in a result the first wanted value is, such as ": result.items[3].user"; "" if it is not found.
+    """Return the place of the first wanted value in a result, such as ": result.items[3].user"; "" if it is not found.
+
+    Search built-in containers and the attributes of dataclasses only.
 
     Args:
         root: The result.
-        wanted: Gets a value and the identities of the containers around it. Only builtin containers and the attributes
-            of dataclasses are searched.
+        wanted: A function that gets a value and the ids of the containers around it. It returns whether this is the
+            wanted value.
     """
     todo: list[tuple[object, str, frozenset[int]]] = [(root, "result", frozenset())]
     for _ in range(SEARCHED):
@@ -91,7 +96,7 @@ def _place(root: object, wanted: Callable[[object, frozenset[int]], bool]) -> st
         item, path, above = todo.pop()
         if wanted(item, above):
             return ": " + path
-        # A path this long helps no reader, and the limit bounds what a deep nesting costs.
+        # A longer path would not help the user. This also limits the time for a deeply nested result.
         if id(item) in above or len(path) > 512:
             continue
         parts = list(_parts(item))

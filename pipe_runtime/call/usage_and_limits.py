@@ -50,10 +50,10 @@ _THREAD_STACK = 8 * 1024 * 1024
 class Meter:
     """Measure this process, with all of its threads.
 
-    The memory is the peak of resident memory. The figure of getrusage(2) includes the time before exec, when the
-    process was a copy of a parent that may be larger. So only a peak above the one at the start is certain. Until there
-    is one, the meter reads the kernel's VmHWM, if /proc exists. It does so only after a page fault, because without one
-    the memory has not grown.
+    It reports the peak of the resident memory. The peak from getrusage(2) includes the time before exec, when the
+    process was a copy of its parent, which may be larger. So the meter uses that peak only once it is above its value
+    at the start. Until then the meter reads the kernel's VmHWM, if /proc exists. It reads VmHWM again only after
+    another page fault, because without a page fault the memory has not grown.
     """
 
     def __init__(self) -> None:
@@ -63,11 +63,11 @@ class Meter:
         self._begun = self._cpu = 0
 
     def start(self) -> None:
-        """Measure from now on."""
+        """Begin to measure a request."""
         self._begun, self._cpu = perf_counter_ns(), process_time_ns() // 1000
 
     def read(self) -> dict[str, int]:
-        """Return the use since start() as RESULT's metadata has it: duration_us, cpu_us, peak_memory_bytes."""
+        """Return the usage since start() as entries of RESULT's metadata: duration_us, cpu_us, peak_memory_bytes."""
         usage = getrusage(RUSAGE_SELF)
         duration = (perf_counter_ns() - self._begun) // 1000
         cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - self._cpu  # one system call gives memory and CPU time
@@ -76,7 +76,7 @@ class Meter:
         return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": self._peak_of(usage)}
 
     def peak_memory(self) -> int:
-        """Return the peak so far, in bytes."""
+        """Return the peak of the memory so far, in bytes."""
         return self._peak_of(getrusage(RUSAGE_SELF))
 
     def _peak_of(self, usage: struct_rusage) -> int:
@@ -90,7 +90,7 @@ class Meter:
 
 
 def status_figure(name: bytes) -> int:
-    """Return a figure in KiB from proc(5)'s status; 0 if it cannot be read."""
+    """Return a field of /proc/self/status, in KiB (see proc(5)); 0 if it cannot be read."""
     try:
         status = open_file("/proc/self/status", O_RDONLY | O_CLOEXEC)
     except OSError:
@@ -108,7 +108,7 @@ def status_figure(name: bytes) -> int:
 def limit_of(error: BaseException, code: CodeType | None) -> dict[str, object] | None:
     """Return the limit that caused an exception, as ERROR's `limit`; None if no limit did, or if it is unclear which.
 
-    If descriptors have run out, this opens no file.
+    If the process has no descriptor left, this opens no file.
 
     Args:
         error: The exception.
@@ -131,7 +131,7 @@ def limit_of(error: BaseException, code: CodeType | None) -> dict[str, object] |
 
 
 def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
-    """Set limits of this process, unless lower ones are set already. None leaves a limit as it is."""
+    """Set limits of this process, but do not raise a hard limit. None leaves a limit unchanged."""
     for which, value, beyond in ((RLIMIT_CPU, cpu_seconds, CPU_GRACE), (RLIMIT_NOFILE, open_files, 0)):
         if value is not None:
             hard = getrlimit(which)[1]
@@ -140,7 +140,7 @@ def limit_itself(cpu_seconds: int | None, open_files: int | None) -> None:
 
 
 def _no_thread() -> dict[str, object] | None:
-    """Return why pthread_create(3) has failed. EAGAIN can mean the limit of processes, or no memory for a stack."""
+    """Return the limit that made pthread_create(3) fail: the limit on processes, or on memory, which a stack needs."""
     memory = _limit("memory", RLIMIT_DATA)
     if memory is None:
         return {"name": "pids"}
