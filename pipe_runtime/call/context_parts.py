@@ -102,7 +102,7 @@ class Client(_Part):
 
 
 class Identity(_Part):
-    """Lambda's `context.identity`. It accepts fields with names in snake_case, and in camelCase as Lambda sends them."""
+    """Lambda's `context.identity`. It accepts names in snake_case, and in camelCase as Lambda sends them."""
 
     def __init__(self, fields: object) -> None:
         given = map_of(fields)
