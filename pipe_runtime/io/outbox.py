@@ -1,6 +1,6 @@
-"""Send the runtime's frames whole and one after another, from any thread.
+"""Send the runtime's frames from any thread, each frame whole and one after another.
 
-This module does not know what the frames mean, nor how they are encoded.
+This module must not know what the frames mean, nor how they are encoded.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """Send frames. It is safe between threads, and in a signal handler that interrupts a send.
+    """Send frames. Several threads may use it, and a signal handler may use it while it interrupts a send.
 
     Args:
-        encode: Makes the bytes of a frame of kind, id, metadata, payload and trusted; as Connection.send.
-        write: Writes all of the bytes; as Pipes.write.
+        encode: Connection.send, or a callable like it. It takes kind, id, metadata, payload and trusted, and returns
+            the bytes of the frame.
+        write: Pipes.write, or a callable like it. It writes all bytes that it is given.
 
     Attributes:
-        lock: Held while a frame is encoded and written. Code that feeds received bytes to the same connection holds it,
-            too, if several threads post.
+        lock: The lock that is held while a frame is encoded and written. If several threads send, code that gives
+            received bytes to the same connection must hold it, too.
     """
 
     def __init__(self, encode: Callable[..., bytes], write: Callable[[bytes], None]) -> None:
         self._encode = encode
         self._write = write
-        # Reentrant, because a signal handler may post at any moment after this thread has taken the lock.
+        # Reentrant, because a signal handler may call `post` while this thread holds the lock.
         self.lock = RLock()
         self._busy = False
         self._deferred: list[Post] = []
@@ -43,16 +44,16 @@ class Outbox:
         payload: bytes = b"",
         trusted: bool = False,
     ) -> None:
-        """Send one frame. A frame that a signal handler posts in the middle of another one follows that one.
+        """Send one frame. If a signal handler calls this while a frame is being sent, its frame follows that frame.
 
-        If a signal handler of the function raises meanwhile, a frame that one write takes is sent or not, never half.
-        Post any larger frame inside SignalGuard.during.
+        A signal handler of the function may also raise meanwhile. A frame that fits into one write(2) is then sent
+        whole or not at all. To send a larger frame safely, call `post` inside SignalGuard.during.
 
         Args:
-            trusted: As in Connection.send.
+            trusted: See Connection.send.
 
         Raises:
-            LocalProtocolError: The protocol does not allow the frame now, or it is too large. Nothing was sent.
+            LocalProtocolError: The protocol does not allow the frame now, or the frame is too large. Nothing was sent.
             BrokenPipeError: The init no longer reads.
         """
         with self.lock:
@@ -68,7 +69,7 @@ class Outbox:
                     self._send_deferred()
 
     def after_fork(self) -> None:
-        """Reset in a forked child what another thread of the parent may have held."""
+        """Reset the state in a forked child, because another thread of the parent may have been sending."""
         self.lock = RLock()
         self._busy = False
         self._deferred.clear()
@@ -77,7 +78,7 @@ class Outbox:
         while self._deferred:
             try:
                 self._busy = True
-                if self._deferred:  # a signal handler that posted meanwhile has sent all of them
+                if self._deferred:  # still there: no signal handler has called `post` and sent them meanwhile
                     self._write(self._encode(*self._deferred.pop(0)))
             finally:
                 self._busy = False

@@ -1,7 +1,7 @@
-"""Take fds 0 and 1 for the protocol, and give the function harmless ones in their place.
+"""Move the protocol from fds 0 and 1 to private descriptors, and give the function harmless fds 0 and 1.
 
-Replacing sys.stdout would not be enough: C extensions, os.write(1, …) and subprocesses write to the descriptor. This
-module moves bytes. It must not know frames or handlers. It must work without /dev/null, /proc and /tmp.
+It would not be enough to replace sys.stdout: C extensions, os.write(1, …) and subprocesses write to the descriptor.
+This module moves bytes. It must not know frames or handlers. It must work without /dev/null, /proc and /tmp.
 """
 
 from __future__ import annotations
@@ -9,45 +9,49 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
-# These names, and not the modules' attributes: the function may replace those (gevent and eventlet do).
+# Import the names now: the function may later replace the modules' attributes, as gevent and eventlet do.
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from os import close, dup2, get_blocking, pipe, read, sched_yield, set_inheritable, write
 from select import POLLIN, POLLOUT, poll
-from time import perf_counter  # now: a function may replace the module's
+from time import perf_counter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ_SIZE = 64 * 1024
-"""The size of one read in bytes: what a pipe holds by default (pipe(7))."""
+"""The most bytes of one read. A pipe holds as many bytes by default (pipe(7))."""
 
 PIPE_BUF = 4096
-"""Bytes that a pipe on Linux takes whole or not at all. A pipe that polls writable takes them without blocking."""
+"""The most bytes that Linux writes to a pipe in one piece. If poll(2) reports a pipe as writable, it has room for them,
+so a write of this size does not block."""
 
 READER_MS = 100
-"""Milliseconds after which a thread that cannot write checks whether it must read, while the main thread reads."""
+"""While the main thread reads, another thread may be unable to write. After this time in milliseconds it checks whether
+it has to read itself."""
 
 FAST_SECONDS = 0.001
-"""After a request that comes this soon after the last answer, spin for the next one."""
+"""If a request comes within this time after the runtime began to wait, the runtime spins before the next request."""
 
 
 class Pipes:
     """The two private descriptors that carry the protocol.
 
-    The main thread reads. Any thread may write, one at a time. While a write has to wait, the writer reads and keeps
-    what arrives, so that the init never waits for the runtime; `read` returns it later.
+    The main thread reads. Any thread may write, one at a time. If the pipe for answers is full, the writing thread
+    reads requests meanwhile and buffers them. So the init never has to wait until the runtime reads. `read` returns the
+    buffered bytes later.
 
     Args:
-        nonblocking: Whether a write to `answers` returns when there is no room. The init makes its pipes so. Otherwise
-            the descriptor is polled before each PIPE_BUF bytes.
+        nonblocking: Whether a write to `answers` fails with EAGAIN if the pipe is full. The init makes such pipes. For
+            other pipes, the writer calls poll(2) before each PIPE_BUF bytes.
 
     Attributes:
-        requests: The descriptor to read from. Only the runtime knows it, and exec closes it.
-        answers: The descriptor to write to. The same holds for it.
-        limit: How many bytes may be kept while a write has to wait.
-        on_kept: Called by a thread that writes, before and after it keeps something, because an event loop waits for
-            the descriptor only. It is called before, too, because in the main thread a signal handler may raise after.
+        requests: The descriptor to read from. The function does not know it, and exec closes it.
+        answers: The descriptor to write to. The function does not know it either, and exec closes it.
+        limit: How many bytes may be buffered while a write has to wait.
+        on_kept: A callable that tells an event loop of buffered bytes, because the loop watches the descriptor only. A
+            writing thread calls it before and after it buffers bytes. The first call is needed because a signal handler
+            may raise before the second one.
     """
 
     def __init__(self, requests: int, answers: int, limit: int, nonblocking: bool = False) -> None:
@@ -57,8 +61,8 @@ class Pipes:
         self._nonblocking = nonblocking
         self.on_kept: Callable[[], object] | None = None
         self._kept: list[bytes] = []
-        # Held by the thread that reads. It is reentrant: a signal handler may raise after the acquire, and the main
-        # thread must not lock itself out.
+        # The thread that reads holds this lock. It is reentrant because a signal handler may raise just after the
+        # acquire. The main thread must still be able to take the lock then.
         self._reading = RLock()
         self._idle = False
         self._spin = 0.0
@@ -72,11 +76,11 @@ class Pipes:
         self._out.register(answers, POLLOUT)
 
     def spin(self, microseconds: int) -> None:
-        """Set how long to look for a request before sleeping, while requests come fast; 0 for never."""
+        """Set how long to poll for a request without sleeping, while requests come fast; 0 to always sleep."""
         self._spin = microseconds / 1e6
 
     def read(self) -> bytes:
-        """Return the next bytes, b"" at the end of the stream. No signal handler may raise here."""
+        """Wait for the next bytes and return them; b"" at the end of the stream. No signal handler may raise here."""
         with self._reading:
             self._idle = True
             try:
@@ -106,11 +110,11 @@ class Pipes:
 
     @property
     def kept(self) -> bool:
-        """Return whether there are bytes that came while a write had to wait."""
+        """Return whether there are bytes that were buffered while a write had to wait."""
         return bool(self._kept)
 
     def write(self, data: bytes) -> None:
-        """Write all of `data`. While the init does not read, read from it, so that it does not wait for this side.
+        """Write all of `data`. While the pipe is full, read and buffer requests, so that the init need not wait.
 
         Raises:
             BrokenPipeError: The init no longer reads the answers.
@@ -145,7 +149,7 @@ class Pipes:
                 self._reading.release()
 
     def _keep_or_writable(self) -> bool:
-        """Wait. Return True when a write is possible, False when bytes were read and kept instead."""
+        """Wait until a write or a read is possible. Return True for a write. For a read, buffer bytes; return False."""
         ended = self._kept[-1:] == [b""]
         room = not ended and sum(map(len, self._kept)) < self.limit
         ready = dict((self._both if room else self._out).poll())
@@ -154,7 +158,8 @@ class Pipes:
         if self.on_kept is not None:
             self.on_kept()
         try:
-            # Read and keep without a line of Python in between, where a signal handler could raise and lose bytes.
+            # Read and store the bytes in one call into C. A signal handler could raise between two lines of Python, and
+            # the bytes would be lost.
             self._kept.extend(map(read, (self.requests,), (READ_SIZE,)))
         except BlockingIOError:
             return False
@@ -170,14 +175,14 @@ class Pipes:
             while clock() < limit:
                 if poll(0):
                     return
-                sched_yield()  # the init may be waiting for this CPU
+                sched_yield()  # the init may need this CPU to send the request
         poll()
         self._fast = clock() - start < FAST_SECONDS
 
     def close(self) -> None:
-        """Close and forget both descriptors in a forked child, whose bytes would mix with the worker's."""
+        """Close both descriptors in a forked child, because bytes from the child would mix with the worker's."""
         descriptors = self.requests, self.answers
-        self.requests = self.answers = -1  # a write that the fork interrupted must not continue into another file
+        self.requests = self.answers = -1  # if the fork interrupted a write, the child must not write to another file
         for descriptor in descriptors:
             try:
                 close(descriptor)
@@ -186,10 +191,10 @@ class Pipes:
 
 
 def claim(limit: int) -> Pipes:
-    """Take fds 0 and 1 for the protocol. Afterwards fd 0 is at its end, and fd 1 writes where fd 2 does.
+    """Move fds 0 and 1 to private descriptors. Afterwards fd 0 is an empty stream, and fd 1 is a copy of fd 2.
 
     Args:
-        limit: As in Pipes.
+        limit: See Pipes.
 
     Raises:
         OSError: fd 0 or 1 is not open.
@@ -206,7 +211,7 @@ def claim(limit: int) -> Pipes:
 
 
 def end_input() -> None:
-    """Make fd 0 the end of an empty stream, which no other process shares."""
+    """Make fd 0 the read end of an empty pipe that has no writer."""
     empty, writer = pipe()
     close(writer)
     dup2(empty, 0)
@@ -214,9 +219,9 @@ def end_input() -> None:
 
 
 def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
-    """Put a forked worker's pipes in the place of the template's, under the same numbers, and return them.
+    """Replace the template's pipes with a forked worker's own pipes, under the same numbers, and return them.
 
-    The given descriptors stay open. Fds 0 to 2 become what `claim` makes of them.
+    The given descriptors stay open. fd 0 becomes an empty stream. fds 1 and 2 become copies of `log`.
     """
     dup2(requests, pipes.requests, inheritable=False)
     dup2(answers, pipes.answers, inheritable=False)
@@ -227,7 +232,7 @@ def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
 
 
 def _plug(descriptor: int) -> None:
-    """Open `descriptor` on something that drops what is written to it, or at least refuses it."""
+    """Open `descriptor` on /dev/null, or, if that does not exist, on a pipe without a reader, so that writes fail."""
     try:
         sink = os.open("/dev/null", os.O_RDWR)
     except OSError:
@@ -241,7 +246,7 @@ def _plug(descriptor: int) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write to a descriptor that others may have made non-blocking."""
+    """Write all of `data` to a descriptor, even if other code has made the descriptor non-blocking."""
     while data:
         try:
             data = data[write(descriptor, data) :]

@@ -1,13 +1,13 @@
-"""Keep the function's signal handlers from interrupting the runtime between two requests.
+"""Keep the function's signal handlers from raising exceptions in the runtime's code between two requests.
 
-A handler of the function may raise, for example for an alarm that the function did not cancel. Blocking the signals
-would not help: in a process with a second thread they arrive there, and Python still runs the handler in the main
-thread. So between requests a handler of the runtime replaces each of the function's handlers, calls it, and catches
-what it raises.
+A handler of the function may raise, for example for an alarm that the function did not cancel. To block the signals
+would not help: another thread would take them, and Python would still run the handler in the main thread. So between
+requests the runtime replaces each handler of the function with its own handler. That one calls the function's handler
+and catches its exceptions.
 
 SIGTERM raises SystemExit in the function's code, so that `finally` blocks run, unless the function handles SIGTERM
-itself. A plain function occupies the only thread, so no frame could reach it. Between requests SIGTERM ends the wait
-for the next one. A second SIGTERM ends the process at once.
+itself. A frame could not do this, because a plain function occupies the only thread that reads frames. Between requests
+SIGTERM ends the wait for the next request. A second SIGTERM ends the process at once.
 
 This module knows when the function's code begins and returns. It must not know frames.
 """
@@ -30,17 +30,17 @@ _SIGNALS = tuple(sorted(_signal.valid_signals()))
 
 
 class SignalGuard:
-    """Let the function's signal handlers run between requests, but not raise into the runtime's code.
+    """Run the function's signal handlers between requests, but keep their exceptions out of the runtime's code.
 
-    A signal that arrives within the few instructions at the end of the function's code may cost the worker. The init
-    then answers the request.
+    One gap remains: if a signal arrives just as the function's code returns, its handler may still end the worker. The
+    init then answers the request with an error.
 
     Args:
-        finished: Called after each handler that ran between requests, with what it raised, or None.
-        leave: Called with the SystemExit that a handler raised, once the runtime waits for a request.
+        finished: Called after each handler that ran between requests, with the exception that it raised, or None.
+        leave: Called with the SystemExit that a handler raised, as soon as the runtime waits for a request.
 
     Attributes:
-        terminated: Whether SIGTERM has come. No further request begins then.
+        terminated: Whether SIGTERM has come. The worker then begins no further request.
     """
 
     def __init__(self, finished: Callable[[BaseException | None], None], leave: Callable[[SystemExit], None]) -> None:
@@ -53,21 +53,21 @@ class SignalGuard:
         self._quiet = True
         self._raised: list[BaseException] | None = None
         self._taken: dict[int, Callable[[int, Any], Any]] = {}
-        # Bound once, because they are compared by identity.
+        # Each access to a method makes a new object. Keep one of each, because they are compared by identity.
         self._ours, self._interrupt, self._terminate = self._contain, self._on_interrupt, self._on_terminate
         if _signal.getsignal(_signal.SIGTERM) is _signal.SIG_DFL:
             _signal.signal(_signal.SIGTERM, self._terminate)
         if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-            # For good: it does what Python's own handler does, and saves two system calls for each request.
+            # This stays installed: it does the same as Python's own handler, and saves two system calls per request.
             _signal.signal(_signal.SIGINT, self._interrupt)
         self._ids = frozenset(map(id, (self._ours, self._interrupt, self._terminate)))
         self._plain_ids = list(map(id, map(_signal.getsignal, _SIGNALS)))
 
     def call(self, function: Callable[[A], T], argument: A, failed: Callable[[BaseException], T]) -> T:
-        """Run the function's code, and replace its signal handlers when it has returned.
+        """Call `function(argument)`, which runs the function's code, and then replace the function's signal handlers.
 
         Returns:
-            What `function(argument)` returned, which must not be None, or else what `failed` makes of the exception.
+            The result of `function(argument)`, which must not be None. If it raised, the result of `failed(exception)`.
         """
         result: T | None = None
         failure: BaseException | None = None
@@ -77,13 +77,13 @@ class SignalGuard:
                 self._give_back()
             result = function(argument)
             self._replace_handlers()
-        except BaseException as error:  # the function's code may raise anything, SystemExit too
+        except BaseException as error:  # the function's code may raise any exception, also SystemExit
             self._replace_handlers()
             failure = error
-        return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of them is there
+        return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of the two is set
 
     def during(self, step: Callable[[], None]) -> None:
-        """Call step() in the middle of the function's code. What a signal handler raises meanwhile is raised after it.
+        """Call step() in the middle of the function's code. If a signal handler raises meanwhile, raise after step().
 
         Python runs signal handlers only in the main thread, so other threads just call step().
         """
@@ -95,7 +95,7 @@ class SignalGuard:
             self._raised = raised
             try:
                 self._replace_handlers()
-            except BaseException as error:  # a signal handler's, from before it was replaced
+            except BaseException as error:  # a signal handler raised it before it was replaced
                 self._replace_handlers()
                 raised.append(error)
             step()
@@ -128,12 +128,12 @@ class SignalGuard:
             _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
 
     def _replace_handlers(self) -> None:
-        """Replace the function's handlers, now that its code has returned. A handler may still raise here."""
+        """Replace the function's signal handlers after its code has returned. Until then a handler may still raise."""
         self._quiet = True
         if "signal" not in sys.modules:
             return
         actions = list(map(_signal.getsignal, _SIGNALS))
-        if list(map(id, actions)) == self._plain_ids:  # by identity: an action may have an __eq__ of the function's
+        if list(map(id, actions)) == self._plain_ids:  # compare ids, because a handler's class may define __eq__
             return
         for number, action in zip(_SIGNALS, actions, strict=True):
             if action is _signal.default_int_handler:
@@ -143,7 +143,7 @@ class SignalGuard:
                 _signal.signal(number, self._ours)
 
     def _give_back(self) -> None:
-        """Put the function's handlers back, before its code runs. From here on they may raise."""
+        """Restore the function's handlers before its code runs. From here on they may raise."""
         for number, action in self._taken.items():
             if _signal.getsignal(number) is self._ours:
                 _signal.signal(number, action)
@@ -153,7 +153,7 @@ class SignalGuard:
         failure: BaseException | None = None
         try:
             self._taken[number](number, frame)
-        except BaseException as error:  # that is what this is for
+        except BaseException as error:  # keep it away from the runtime's code
             failure = error
         if self._raised is not None:
             if failure is not None:
@@ -184,7 +184,7 @@ class SignalGuard:
             raise error
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
-        if not self._quiet:  # between requests a SIGINT belongs to none of them
+        if not self._quiet:  # between requests, ignore SIGINT: it belongs to no request
             _signal.default_int_handler(number, frame)
         elif self._raised is not None:
             self._raised.append(KeyboardInterrupt())
