@@ -1,1 +1,1 @@
-"""Make every decision, as pure functions of event and time. It knows no clock, descriptor or process."""
+"""Decide what to do about workers and requests. The decisions depend only on events and on the times passed in."""

@@ -1,6 +1,6 @@
-"""Define what a policy can ask for: one small object for each thing to do.
+"""Define the actions that a policy can ask for: one class for each kind of action.
 
-They are plain classes, because dataclasses would take several milliseconds of every start. This module knows no policy.
+They are plain classes, because dataclasses would add several milliseconds to every start. This module knows no policy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Cause(Enum):
-    """Why the init answers a request in the worker's place: the worker …"""
+    """Why the init answers a request in the worker's place. Each value completes the sentence "The worker …"."""
 
     TIMED_OUT = "timed out"
     DIED = "died"
@@ -41,7 +41,7 @@ class Send(RequestAction):
 
 
 class Begin(RequestAction):
-    """Note that the worker works on the request now, and that its time runs."""
+    """Record that the worker runs the request from now on, and that the request's time has begun."""
 
 
 class Answer(RequestAction):
@@ -57,26 +57,26 @@ class Cancel(RequestAction):
 
 
 class Dump(Action):
-    """Ask the worker for its stacks: by a signal, which also wakes a stopped worker, or by a frame."""
+    """Ask the worker for its stacks, by a signal or by a DUMP frame. The signal also wakes a stopped worker."""
 
     def __init__(self, by_signal: bool = True) -> None:
         self.by_signal = by_signal
 
 
 class Stop(Action):
-    """Tell the worker to finish: send STOP, then the end of its input."""
+    """Tell the worker to finish: send STOP, then close its input."""
 
 
 class Signal(Action):
-    """Send signal `number` to the worker's process group, and wake it, so that it can act."""
+    """Send signal `number` to the worker's process group. Wake a stopped worker, so that it can handle the signal."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 class Sweep(Action):
-    """Kill whatever may keep the killed worker from ending, such as a tracer that it has left behind."""
+    """Kill the processes that may keep a killed worker from ending, such as a tracer that it has left behind."""
 
 
 class Lose(Action):
-    """Go on without the worker: it was killed and does not end."""
+    """Go on without the worker, because it was killed and does not end."""

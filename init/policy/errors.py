@@ -1,7 +1,7 @@
-"""Turn what is known of a worker's end into the answer that the init gives in its place: a typed error, an exit code.
+"""Build the error and the exit code with which the init answers a request that the worker has not answered.
 
-The names and messages are AWS Lambda's, so that tools which parse them keep working (docs/run.md, Errors). This module
-must not know how processes are started or collected.
+Error types and messages are the same as in AWS Lambda, so that tools which parse them keep working (docs/run.md,
+Errors). This module must not know how processes are started or collected.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def answer(
     """Return the error and the exit code for a request that the worker has not answered.
 
     Args:
-        function: What the worker served.
+        function: The function that the worker served.
         request: The request.
-        cause: Why the init answers.
-        end: What is known of the worker.
-        stack: What the worker itself has said of this request's stack.
+        cause: Why the init answers in the worker's place.
+        end: What is known of the worker's end.
+        stack: This request's stack from the worker's answer to DUMP; None if the worker sent no such stack.
     """
     prefix = f"RequestId: {request.request_id} Error: "
     if cause is Cause.NOT_LOADED:
@@ -80,7 +80,7 @@ def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError
     why = describe(error)
     if error is end.exec_error:
         why = f"it cannot join its cgroup: {why}"
-    elif end.of_template:  # its limits may differ from those of this process, which `describe` names
+    elif end.of_template:  # without `describe`, which names the limits of the init: the template's may differ
         why = f"the template cannot fork it: {error.strerror}"
     return problem("Runtime.ExitError", f"{prefix}Runtime could not be started: {why}"), exit_codes.NOT_LOADED
 
@@ -89,13 +89,13 @@ def _died(function: Function, prefix: str, cause: Cause, end: WorkerEnd) -> tupl
     death = end.death
     if end.unseen:
         return problem("Runtime.ExitError", prefix + UNSEEN), exit_codes.FUNCTION_FAILED
-    if death is None:  # it was killed and did not end
+    if death is None:  # the worker was killed and did not end
         return problem("Runtime.ExitError", f"{prefix}Runtime was killed and does not end"), 128 + SIGKILL
     stack = _stack(end) if death.signal else []
     message = f"{prefix}Runtime exited with error: {death.description}"
     by_another = death.signal and death.signal not in end.sent
     if by_another or (end.evidence is not None and end.evidence.oom_kills):
-        # A template has no limit of CPU time and open files.
+        # The limits on CPU time and open files do not apply to a template.
         limits = function.limits.without(*PER_PROCESS) if end.of_template else function.limits
         hit = limit_hit.of_death(death, limits, end.evidence)
         if hit is not None:

@@ -1,7 +1,8 @@
-"""Name the limit that a request or a worker has hit, from how the worker died, its own claim, and its cgroup's counts.
+"""Find out which limit a request or a worker has hit.
 
-Where the evidence is for no limit, none is named. The process that runs a handler is hostile: what it says of limits
-counts for its own error only, and never decides about an exit code. This module knows no process.
+The evidence is how the worker died, the limit that its error names, and the counts of its cgroup. Without evidence, the
+error names no limit. The worker may be hostile: a limit that it names appears in its own error, but never changes an
+exit code. This module knows no process.
 """
 
 from __future__ import annotations
@@ -23,37 +24,38 @@ FILE_SIZE = "file_size"
 OUTPUT = "output"
 
 NAMES = (MEMORY, PIDS, CPU_TIME, TIME, OPEN_FILES, FILE_SIZE, OUTPUT)
-"""What `limit` in an error can name. memory, file_size and output are in bytes, cpu_time and time in milliseconds."""
+"""The limits that an error can name. memory, file_size and output are in bytes, cpu_time and time in milliseconds."""
 
 FIELDS = {FILE_SIZE: "file_bytes", OUTPUT: "output_bytes"}
-"""The fields of Limits that have another name than the limit. Limits of time have none."""
+"""The fields of Limits whose names differ from the limit's name. Limits of time have no such field."""
 
 DATA = "allocated data"
-"""What RLIMIT_DATA, the memory limit without a cgroup, counts: allocated memory, resident or not."""
+"""The quantity that RLIMIT_DATA counts: allocated memory, resident or not. It limits memory if there is no cgroup."""
 
 MEMORY_SIGNALS = (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)
-"""The signals of a process that runs out of memory: the kernel kills it, or it does not check what malloc returned."""
+"""Signals that can end a process without memory: the kernel kills it, or it uses the null pointer that malloc gave."""
 
 MEMORY_SHARE = 0.9
-"""The share of its limit at which a process dies of memory, where no cgroup counts."""
+"""Without a cgroup: if a process had at least this share of its memory limit resident, lack of memory has ended it."""
 
 CPU_SHARES = {int(SIGXCPU): 0.5, int(SIGKILL): 0.8}
-"""For each signal of the CPU limit: the share of that CPU time which the dead process must have used at least. The
-kernel decides by counting ticks and reports a sharper figure afterwards. Where processes share the CPU, the two differ
-by a quarter either way. SIGKILL needs the larger share, because any process may send it."""
+"""For each signal of the CPU limit: the least share of the limit that a process ended by this limit has used.
+
+The kernel counts ticks to enforce the limit, and reports a more exact figure afterwards. If processes share the CPU,
+the two can differ by a quarter. SIGKILL needs the larger share, because any process may send it."""
 
 MOST = 2**63 - 1
 """The largest number that the init believes from a worker."""
 
 
 class LimitHit(NamedTuple):
-    """A death by a limit.
+    """The error for a worker that a limit has ended.
 
     Attributes:
         kind: The error's type.
-        why: Words for its message.
+        why: The part of the error's message that names the limit.
         code: The exit code.
-        limit: ERROR's `limit`.
+        limit: The error's `limit` (docs/protocol.md, ERROR).
     """
 
     kind: str
@@ -65,15 +67,15 @@ class LimitHit(NamedTuple):
 def limit(
     name: str, value: int | None = None, peak: int | None = None, counts: str | None = None, resident: int | None = None
 ) -> dict[str, Any]:
-    """Return ERROR's `limit`, without what is not known.
+    """Return an error's `limit` (docs/protocol.md, ERROR), without the fields whose values are not known.
 
     Args:
         name: One of NAMES.
-        value: The limit.
-        peak: The most that was measured of the same quantity. It is left out if it is below the limit, which was hit:
-            the kernel decides by a figure of its own.
-        counts: The quantity, if the name does not say it.
-        resident: The most resident memory in bytes, where the limit counts something else.
+        value: The limit's value.
+        peak: The highest measured value of the limited quantity. A peak below the limit is left out, because the limit
+            was hit: the kernel has counted by another method.
+        counts: The quantity that the limit counts, if its name does not say so.
+        resident: The most resident memory in bytes, if the limit counts another kind of memory.
     """
     if peak is not None and value is not None and peak < value:
         peak = None
@@ -82,12 +84,12 @@ def limit(
 
 
 def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> LimitHit | None:
-    """Return the limit that a worker has died of, or None.
+    """Return the limit that has ended a worker; None if no limit did.
 
     Args:
-        death: How it died.
-        limits: Its limits.
-        evidence: The counts of its cgroup, if it had one.
+        death: How the worker died.
+        limits: The worker's limits.
+        evidence: The counts of the worker's cgroup, if it had one.
     """
     memory, seconds = limits.memory, limits.cpu_seconds
     if evidence is not None and evidence.oom_kills > 0 and death.signal == SIGKILL and memory is not None:
@@ -95,7 +97,7 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
         hit = limit(MEMORY, memory, evidence.memory_peak)
         return LimitHit("Runtime.OutOfMemory", why, 128 + SIGKILL, hit)
     if seconds is not None:
-        # The CPU time may include that of the worker's children. So the signal has to be the limit's own.
+        # The CPU time may include the time of the worker's children. So check also that the signal fits the limit.
         allowed = {int(SIGXCPU): seconds, int(SIGKILL): seconds + CPU_GRACE}.get(death.signal)
         if allowed is not None and death.cpu_seconds >= allowed * CPU_SHARES[death.signal]:
             used = f"; {death.cpu_seconds:.2f} were used" if death.cpu_seconds >= seconds else ""
@@ -106,7 +108,7 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
         why = f"file too large: the limit is {limits.file_bytes} bytes"
         return LimitHit("Runtime.FileSizeExceeded", why, 128 + SIGXFSZ, limit(FILE_SIZE, limits.file_bytes))
     if memory is None or (evidence is not None and evidence.holds_memory):
-        return None  # where the cgroup counts memory, the kernel has killed no process of it
+        return None  # a cgroup limits memory, and the kernel has killed none of its processes
     if death.signal not in MEMORY_SIGNALS or death.peak_memory < memory * MEMORY_SHARE:
         return None
     resident = death.peak_memory / 2**20
@@ -118,25 +120,25 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
 def completed(
     problem: Mapping[str, Any], limits: Limits, evidence: Evidence | None, measured: Mapping[str, int]
 ) -> Mapping[str, Any]:
-    """Return a worker's error with its `limit` as far as it is known, or without one.
+    """Return a worker's error, with its `limit` completed if a limit was hit, else without `limit`.
 
     Args:
         problem: ERROR's metadata.
         limits: The worker's limits.
         evidence: The counts of the worker's cgroup since the request began.
-        measured: What is known of the request's cost.
+        measured: The time and memory that the request took, as far as they are known.
     """
     claim, child_killed = claimed(problem.get("limit")), False
     if claim is None and evidence is not None:
         if evidence.pids_refused > 0:
             claim = {"name": PIDS}
         elif evidence.oom_kills > 0:
-            claim, child_killed = {"name": MEMORY}, True  # the worker itself has answered
+            claim, child_killed = {"name": MEMORY}, True  # not the worker itself, because it has answered
     if claim is None:
         return {key: value for key, value in problem.items() if key != "limit"}
     name = claim["name"]
     value, peak = claim.get("value", getattr(limits, FIELDS.get(name, name), None)), claim.get("peak")
-    if name == MEMORY and not child_killed:  # the process's own limit has refused an allocation
+    if name == MEMORY and not child_killed:  # RLIMIT_DATA has refused an allocation
         return {**problem, "limit": limit(MEMORY, value, peak, DATA, measured.get("peak_memory_bytes"))}
     if peak is None and evidence is not None:
         peak = {MEMORY: evidence.memory_peak, PIDS: evidence.pids_peak}.get(name)
@@ -144,7 +146,7 @@ def completed(
 
 
 def timed(problem: Mapping[str, Any], measured: Mapping[str, int]) -> Mapping[str, Any]:
-    """Return an error with the time that the request took, if its limit was one of time."""
+    """Return the error. If its limit is the time limit, add the time that the request took."""
     found = problem.get("limit", {})
     if found.get("name") != TIME or "peak" in found or "duration_us" not in measured:
         return problem
@@ -152,7 +154,7 @@ def timed(problem: Mapping[str, Any], measured: Mapping[str, int]) -> Mapping[st
 
 
 def claimed(found: object) -> dict[str, Any] | None:
-    """Return a worker's `limit` without what has a wrong form; None if it names no limit."""
+    """Return the `limit` that a worker has sent, without malformed fields; None if it names no limit."""
     if not isinstance(found, dict) or found.get("name") not in NAMES:
         return None
     numbers = {key: found[key] for key in ("value", "peak") if type(found.get(key)) is int and 0 <= found[key] <= MOST}
@@ -160,7 +162,13 @@ def claimed(found: object) -> dict[str, Any] | None:
 
 
 def too_large(size: int, value: int, streamed: bool) -> dict[str, Any]:
-    """Return the error of a result of `size` bytes that may have `value`. A streamed one was cut after so many."""
+    """Return the error for a result that is too large.
+
+    Args:
+        size: Bytes of the result. If the result was streamed, the bytes that had come when the init cut it.
+        value: The most bytes that a result may have.
+        streamed: Whether the result was streamed.
+    """
     has, when = ("had", " when it was cut") if streamed else ("has", "")
     message = f"The result {has} {size} bytes{when}; the limit is {value}"
     return {**error("Function.ResponseSizeTooLarge", message), "limit": limit(OUTPUT, value, size)}

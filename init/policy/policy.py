@@ -1,7 +1,7 @@
-"""Decide what to do about one worker and its requests: when to start it, send to it, give up on it, and end it.
+"""Decide what to do about one worker and its requests: when to start it, send it requests, give it up, and end it.
 
-A Policy is told what happened and at what time, and answers with actions. It has no clock, no descriptor, no process
-and no payload, so a test can replay every history. Times are seconds on any monotonic clock.
+A Policy's methods take an event and its time, and return actions. It has no clock, no descriptor, no process and no
+payload, so a test can replay any sequence of events. Times are seconds on any monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .requests import MANY, Requests, State, Ticket
 NEVER = float("inf")
 
 UNUSED_BACKOFF_LIMIT = 1.0
-"""The longest back-off, in seconds, after workers in a row that ended before they were sent a request."""
+"""Most seconds to wait before the next start if workers end, one after the other, before they get a request."""
 
 
 class Policy(Ladder):
@@ -22,18 +22,18 @@ class Policy(Ladder):
 
     Each method for an event takes the time `now`, and returns the actions to perform, in order. Call the methods for a
     worker's events only between its Start and its death. A request has exactly one end: an outcome that counts, or an
-    Answer. It is sent to a second worker only if the first cannot have begun it.
+    Answer. A second worker gets the request only if the first worker cannot have begun it.
 
-    If a worker dies, the requests that wait in its window go to the next worker, one at a time, and only once.
+    If a worker dies, the next worker gets the requests that waited in its window, one at a time, and only once.
 
     Attributes:
-        concurrency: Requests that a worker runs at once, at most.
+        concurrency: The most requests that a worker runs at once.
         ended: Whether there is no worker, and none will be started.
         finishing: Whether the policy takes no more requests.
-        failure: Why no worker can be started, once that is certain.
-        cooperative: Whether the worker answers DUMP and hears CANCEL while requests run. Any other worker hears
-            CANCEL only while it streams a result.
-        limit: Requests that the worker may have at once, if its window has more. See `pace`.
+        failure: Why no worker can be started; None as long as one may be.
+        cooperative: Whether the worker reads DUMP and CANCEL while requests run. Any other worker reads CANCEL
+            only while it streams a result.
+        limit: The most requests that the worker may have at once, if this is less than its window. See `pace`.
     """
 
     def __init__(self, settings: Settings, concurrency: int = 1) -> None:
@@ -50,24 +50,24 @@ class Policy(Ladder):
         self._closed = False  # whether the worker has closed its stream
         self._retiring = False  # whether the worker gets no more requests, and stops after those that it has
         self._fault: Cause | None = None  # why the worker's start failed, if it did
-        self._force_at = NEVER  # if an end was asked for: when to send SIGTERM to the worker
-        self._tell_at = NEVER  # before that: when to tell a worker that hears CANCEL to give up its requests
+        self._force_at = NEVER  # if pipe-init must end: when to send SIGTERM to the worker
+        self._tell_at = NEVER  # if pipe-init must end: when to cancel the requests of a worker that reads CANCEL
         self._answer_at: float | None = None  # after asking for the stacks: when to answer the late requests
-        self._dump_ends = 0.0  # the latest time for that answer
-        self._signal_at: float | None = None  # for a cooperative worker: when to ask it by signal, too
-        self._cancel_ends = 0.0  # when the worker must have ended the requests that are already answered
+        self._dump_ends = 0.0  # the latest value that `_answer_at` may get
+        self._signal_at: float | None = None  # for a cooperative worker: when to ask for the stacks by signal, too
+        self._cancel_ends = 0.0  # when the worker must have ended the requests that are cancelled
         self._failed_starts = 0
-        self._postponed_at: float | None = None  # since when no worker can be started
+        self._postponed_at: float | None = None  # the first time at which the start of a worker was postponed
         self._unused = 0  # workers in a row that ended before they were sent a request
 
     @property
     def in_flight(self) -> int:
-        """Return how many requests have no outcome yet, sent or not."""
+        """Return how many requests have no outcome yet, whether they were sent or not."""
         return self._requests.in_flight
 
     @property
     def was_used(self) -> bool:
-        """Return whether the worker was sent a request."""
+        """Return whether the worker has got a request."""
         return self._requests.taken > 0
 
     @property
@@ -96,10 +96,10 @@ class Policy(Ladder):
         return self._go_on(now)
 
     def submit_if_idle(self, ticket: Ticket, now: float) -> bool:
-        """Take a request if a ready worker begins it at once: `submit` for the frequent case.
+        """Take a request if a ready worker begins it at once. This is a faster `submit` for the frequent case.
 
         Returns:
-            True: The actions are Send and Begin. False: Nothing has changed, and the caller must call `submit`.
+            True: The caller must perform Send and Begin. False: Nothing has changed, and the caller must call `submit`.
         """
         requests = self._requests
         if self.phase is not Phase.SERVING or requests.waiting or self.finishing or self._gone or self._retiring:
@@ -120,10 +120,10 @@ class Policy(Ladder):
         return True
 
     def pace(self, limit: int, now: float, grows: bool = False) -> list[Action]:
-        """Set how many requests the worker may have at once. It keeps those that it has already.
+        """Set how many requests the worker may have at once. It keeps the requests that it already has.
 
         Args:
-            limit: The number. The worker may always have as many as it runs. With 0 it gets no new ones.
+            limit: The number of requests. A number below `concurrency` counts as `concurrency`. 0 stops new requests.
             now: The time.
             grows: Whether the number doubles with each outcome, up to the window.
         """
@@ -132,14 +132,14 @@ class Policy(Ladder):
         return self._go_on(now) if self._requests.waiting else []
 
     def finish(self, now: float) -> list[Action]:
-        """Take no more requests, and stop the worker after the present ones have their outcomes."""
+        """Take no more requests, and stop the worker after all present requests have their outcomes."""
         self.finishing = True
         return self._go_on(now)
 
     def interrupt(self, now: float) -> list[Action]:
-        """End because of a signal: answer the requests that were not sent. Those that were sent share the grace time.
+        """End because of a signal: answer the requests that were not sent. The others have the grace time to finish.
 
-        A worker that hears CANCEL gets it after half of that time, so that it can tidy up in the other half.
+        If the worker reads CANCEL, cancel its requests after half of that time. It has the other half to tidy up.
         """
         self.finishing = True
         if self._force_at == NEVER:
@@ -153,7 +153,7 @@ class Policy(Ladder):
         return actions
 
     def abandon(self, now: float) -> list[Action]:
-        """End because no result can be written: answer everything, and give the worker the grace time to tidy up."""
+        """End because nobody can take results any more: answer all requests, and give the worker time to tidy up."""
         self.finishing = True
         hears = self._hears()
         self._force_at = min(self._force_at, now + self.settings.grace if hears else now)
@@ -169,7 +169,7 @@ class Policy(Ladder):
         return actions
 
     def hurry(self, now: float) -> list[Action]:
-        """End at once: answer everything and kill the worker."""
+        """End at once: answer all requests, and kill the worker."""
         actions = self.interrupt(now)
         return actions if self.phase is Phase.NONE else [*actions, *self._break_off(Cause.STOPPED, now)]
 
@@ -181,7 +181,7 @@ class Policy(Ladder):
     # What the worker does
 
     def hello(self, window_requests: int, window_bytes: int) -> None:
-        """Take from the worker's HELLO how many requests, and bytes of requests, may wait in it."""
+        """Set the worker's window from its HELLO: how many requests, and bytes of payload, the worker may have."""
         settings = self.settings
         self._requests.window = min(window_requests, settings.window_requests), min(window_bytes, settings.window_bytes)
 
@@ -190,9 +190,9 @@ class Policy(Ladder):
 
         Args:
             now: The time.
-            requests: How many requests the worker says that it runs at once. It gets no more than that, and no more
-                than `concurrency`.
-            cooperative: As the attribute.
+            requests: How many requests the worker can run at once, as its READY says. It runs no more than this, and
+                no more than `concurrency`.
+            cooperative: The new value of the attribute `cooperative`.
         """
         self.cooperative = cooperative
         if self.concurrency > 1:
@@ -210,7 +210,7 @@ class Policy(Ladder):
         """Handle the outcome of request `id`: RESULT, ERROR or END.
 
         Returns:
-            Whether it counts as that request's outcome, and the actions.
+            Whether it counts as the request's outcome, and the actions. It does not count if the request has one.
         """
         if self._grows and self.limit < self.settings.window_requests:
             self.limit = min(2 * self.limit, self.settings.window_requests)
@@ -232,7 +232,7 @@ class Policy(Ladder):
         return counts, actions
 
     def streams(self, id: int) -> None:
-        """Note that the worker streams the result of request `id`. It hears CANCEL between two pieces."""
+        """Record that the worker streams the result of request `id`. So it reads CANCEL after each piece."""
         ticket = self._requests.running.get(id)
         if ticket is not None:
             ticket.streams = True
@@ -240,13 +240,13 @@ class Policy(Ladder):
                 self.deadline = self._due()
 
     def cut(self, id: int, now: float) -> list[Action]:
-        """Answer request `id`, whose streamed result is too large, and cancel it. Its neighbours go on.
+        """Answer request `id`, whose streamed result is too large, and cancel it. The worker's other requests go on.
 
-        The worker has the grace time to come to the stream's end.
+        The worker has the grace time to end the stream.
         """
         ticket = self._requests.running.get(id)
         if ticket is None or ticket.state is not State.BEGUN:
-            return []  # its end is decided
+            return []  # the request is answered already, or will be answered as late
         actions: list[Action] = [*self._requests.answer([ticket], Cause.TOO_LARGE)]
         if self._is_serving() and not self._gone:
             actions.append(Cancel(id))
@@ -256,16 +256,16 @@ class Policy(Ladder):
         return actions
 
     def not_loaded(self, now: float) -> list[Action]:
-        """Handle the worker's report that it cannot load the handler. Another worker would not help."""
+        """Handle the worker's report that it cannot load the handler. Start no other worker, which would fail, too."""
         self.enter(Phase.STOPPING, now + self.settings.grace)
         return self._fail(Cause.NOT_LOADED)
 
     def violation(self, now: float) -> list[Action]:
-        """Handle a broken protocol: answer the requests that the worker has, and ignore it from now on."""
+        """Handle a broken protocol: answer the requests that the worker has, and kill the worker."""
         return self._break_off(Cause.VIOLATION, now)
 
     def closed(self, now: float) -> list[Action]:
-        """Wait for the worker's end, because it has closed its stream or reads no more."""
+        """Wait for the worker's end, because the worker has closed its stream or does not read its input any more."""
         self._closed = True
         if self.phase is Phase.STARTING or self._is_serving():
             self.phase, self.deadline = Phase.STOPPING, now + self.settings.grace
@@ -274,7 +274,7 @@ class Policy(Ladder):
         return []
 
     def dumped(self, now: float) -> list[Action]:
-        """Handle a part of the stacks. They are complete when no more parts come for a while."""
+        """Handle a part of the stacks. They count as complete after `settings.dump_quiet` without another part."""
         if self._answer_at is not None:
             self._signal_at = None
             self._answer_at = min(self._dump_ends, now + self.settings.dump_quiet)
@@ -292,13 +292,13 @@ class Policy(Ladder):
             actions += self._requests.answer_waiting(Cause.STOPPED)
         elif not self._was_ready:
             actions += self._failed_start(fault or Cause.START_FAILED, now)
-        elif self.settings.prestart and not was_used:  # the next one may end like that, too
+        elif self.settings.prestart and not was_used:  # the next worker may end without a request, too
             self.deadline = now + min(self.settings.backoff * 2**self._unused, UNUSED_BACKOFF_LIMIT)
             self._unused = min(self._unused + 1, 16)
         return [*actions, *self._go_on(now)]
 
     def postponed(self, now: float) -> list[Action]:
-        """Try again soon, but not for ever: no worker can be started just now, and none has failed."""
+        """Handle a start that is not possible at present. Try again soon, until `start_timeout` has passed."""
         self._let_go(moved=False)
         if self._postponed_at is None:
             self._postponed_at = now
@@ -310,11 +310,11 @@ class Policy(Ladder):
         return [*actions, *self._go_on(now)]
 
     def exec_failed(self, now: float) -> list[Action]:
-        """Handle the death of a worker whose program could not be executed. Another worker would not help."""
+        """Handle the death of a worker whose program could not be executed. Start no other worker."""
         return [*self._fail(Cause.START_FAILED), *self.died(now)]
 
     def tick(self, now: float) -> list[Action]:
-        """Do what is due at this time."""
+        """Return the actions that are due at this time."""
         if self.deadline is None or now < self.deadline:
             return []
         if self.phase is Phase.NONE:
@@ -327,7 +327,7 @@ class Policy(Ladder):
     # The next step
 
     def _go_on(self, now: float) -> list[Action]:
-        """Start a worker, send it requests or stop it, whichever the requests need."""
+        """Start a worker, send it the next requests, or stop it, as the requests need it now."""
         actions: list[Action] = []
         requests = self._requests
         if self.phase is Phase.NONE:
@@ -359,7 +359,7 @@ class Policy(Ladder):
         return [Start()]
 
     def _may_send(self, ticket: Ticket) -> bool:
-        """Return whether the worker may be sent this request. Before READY it has one at most."""
+        """Return whether the worker may get this request now. Before READY, it may have only one request."""
         requests = self._requests
         inside = len(requests.running) + len(requests.queued)
         if self._retiring or inside >= self.limit:
@@ -371,14 +371,14 @@ class Policy(Ladder):
         if self.phase is Phase.SERVING or self.phase is Phase.DRAINING:
             for ticket in begun:
                 self._due_by(min(ticket.ends, self._patience()))
-        # Any other worker is about to end, and has no time limit. Its answers count until then.
+        # In any other phase the worker is about to end, and the request has no time limit. Its outcome still counts.
         return [] if self.phase is Phase.KILLED else [Begin(ticket.id) for ticket in begun]
 
     def _let_go(self, moved: bool) -> None:
-        """Enter the phase without a worker. Requests that the worker had not begun wait again.
+        """Forget the worker. Requests that it had not begun wait again.
 
         Args:
-            moved: Whether those requests count as moved, because the worker was ready.
+            moved: Whether to mark these requests as moved, because the worker was ready.
         """
         self._requests.take_back(moved)
         self._gone = False
@@ -404,17 +404,17 @@ class Policy(Ladder):
         return self.phase is Phase.SERVING or self.phase is Phase.DRAINING
 
     def _hears(self) -> bool:
-        """Return whether the worker can read a CANCEL while it runs a request."""
+        """Return whether the worker reads CANCEL while it runs its present requests."""
         running = self._requests.running.values()
         all_stream = len(running) > 0 and all(ticket.streams for ticket in running)
         return self._was_ready and (self.cooperative or all_stream)
 
     def _patience(self) -> float:
-        """Return when the policy gives up the worker's requests because of an end; NEVER if no end was asked for."""
+        """Return when to give up the worker's requests, because pipe-init must end; NEVER if it need not end."""
         return NEVER if self._force_at == NEVER else self._tell_at if self._hears() else self._force_at
 
     def _due(self) -> float | None:
-        """Return when an action is due for a worker that serves or drains; None if only an event can cause one."""
+        """Return when the next action is due for a serving or draining worker; None if it needs an event first."""
         due = [ticket.ends for ticket in self._requests.running.values() if ticket.state is State.BEGUN]
         if due:
             due.append(self._patience())
@@ -425,11 +425,11 @@ class Policy(Ladder):
         return min(due, default=None)
 
     def _due_by(self, moment: float) -> None:
-        """Set the deadline to this moment, if the present deadline is later or there is none."""
+        """Set the deadline to this moment, unless the present deadline is earlier."""
         self.deadline = moment if self.deadline is None else min(self.deadline, moment)
 
     def _overdue(self, now: float) -> list[Action]:
-        """Act when a time is over: that of requests, of the wait for their stacks, or of an end that was asked for."""
+        """Act at the deadline of a serving or draining worker: a request, a wait for stacks, or the grace is over."""
         if now >= self._tell_at and self._hears():
             return self._tell(now)
         requests, patience = self._requests, self._patience()
@@ -439,14 +439,14 @@ class Policy(Ladder):
                 ticket.cause = Cause.TIMED_OUT if ticket.ends <= patience else Cause.STOPPED
         actions: list[Action] = []
         if self._answer_at is None:
-            if not requests.late:  # the requests that were answered and cancelled ignore CANCEL
+            if not requests.late:  # the worker has not ended its cancelled requests in time
                 return self.terminate(now)
             actions += self._ask(now)
         elif self._signal_at is not None and now >= self._signal_at:
             self._signal_at = None
             actions.append(Dump())
         elif now >= self._answer_at:
-            # A worker that serves several requests at once reads while they run. Ending it would end them all.
+            # Cancel late requests if the worker reads CANCEL while they run. SIGTERM would end its other requests, too.
             if not self._was_ready or not (requests.slots > 1 or self._hears()):
                 return self.terminate(now)
             answers = requests.answer(requests.late)
@@ -457,7 +457,7 @@ class Policy(Ladder):
         return actions
 
     def _give_up_start(self, now: float) -> list[Action]:
-        """Give up a worker that is not ready in time. If a request waits in it, answer the request with the error."""
+        """Give up a worker that is not ready in time: ask for its stacks, which a waiting request's error will have."""
         requests = self._requests
         self._fault = Cause.STOPPED if now >= self._force_at else Cause.START_TIMED_OUT
         for ticket in requests.begin(now):
@@ -467,10 +467,10 @@ class Policy(Ladder):
         return actions
 
     def _ask(self, now: float) -> list[Action]:
-        """Ask for the stacks.
+        """Ask the worker for its stacks.
 
-        A cooperative worker is asked by a frame first, and by the signal after half of the time. The signal can crash
-        an interpreter: faulthandler may look at a Python frame that is just being entered.
+        Ask a cooperative worker by a frame first, and by the signal after half of the time. The signal can crash an
+        interpreter: faulthandler may read a Python frame that the interpreter is just creating.
         """
         self._answer_at = self._dump_ends = now + self.settings.dump_wait
         self._signal_at = now + self.settings.dump_wait / 2 if self.cooperative else None
@@ -478,9 +478,9 @@ class Policy(Ladder):
         return [Dump(by_signal=self._signal_at is None)]
 
     def _recover(self, now: float) -> None:
-        """Go on with a worker that was only slow, because the last of its late requests has come to an end.
+        """Let a slow worker serve again, if the worker has now ended the last of its late requests.
 
-        A worker that serves several requests at once does not survive SIGTERM: it gives up all of them and ends.
+        After SIGTERM, only a worker that runs one request at a time can serve again. Others end at SIGTERM.
         """
         if not self._was_ready or now >= self._force_at:
             return
@@ -494,13 +494,13 @@ class Policy(Ladder):
     # How it ends
 
     def _tell(self, now: float) -> list[Action]:
-        """Tell the worker to give up all requests, tidy up and end, before it is sent SIGTERM."""
+        """Tell the worker to give up all requests, tidy up and end. If it does not end in time, it gets SIGTERM."""
         actions = self._give_up_all()
         self.enter(Phase.STOPPING, max(now, self._force_at))
         return actions if self._gone else [*actions, Stop()]
 
     def _give_up_all(self) -> list[Action]:
-        """Answer and cancel the worker's requests. Otherwise, if it survives SIGTERM, it would begin more of them."""
+        """Answer and cancel the worker's requests, so that a worker that survives SIGTERM begins none of them."""
         answers = self._requests.answer_sent(Cause.STOPPED)
         reads = self._was_ready and not self._gone and (self._is_serving() or self.phase is Phase.TERMINATING)
         return [*answers, *(Cancel(answer.id) for answer in answers if reads)]
@@ -514,7 +514,7 @@ class Policy(Ladder):
         return actions
 
     def terminate(self, now: float) -> list[Action]:
-        """Answer the late requests, and send the worker SIGTERM."""
+        """Answer the late requests, and send SIGTERM to the worker."""
         return [*self._requests.answer(self._requests.late), *super().terminate(now)]
 
     def enter(self, phase: Phase, deadline: float | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Keep account of one lane's requests: which wait, which its worker has, and which the worker has begun.
+"""Track the requests of one lane: which of them wait, which its worker has, and which the worker has begun.
 
-Every request has exactly one end here: an outcome that counts, or an Answer. This module must not know when a worker is
-started, late or ended; policy.py does.
+Each request ends exactly once, with an outcome that counts or with an Answer. This module must not decide when a worker
+is started, late or ended; policy.py does.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from enum import Enum
 from .actions import Answer, Cause
 
 MANY = 2**63
-"""More requests than there can be: no limit."""
+"""A limit that no number of requests reaches."""
 
 
 class State(Enum):
-    """Where a request is."""
+    """The state of a request."""
 
     WAITING = "not sent, or to be sent again"
     SENT = "in the worker's window, not begun"
-    BEGUN = "the worker is at it, and its time runs"
+    BEGUN = "the worker runs it, and its time has begun"
     LATE = "its time is over; its answer waits for the worker's stacks"
     ANSWERED = "answered in the worker's place; the worker's own outcome has not come"
 
@@ -32,14 +32,14 @@ class Ticket:
     """A request as the policy sees it.
 
     Attributes:
-        id: A number above 0, higher than those of earlier requests.
-        timeout: Seconds from its beginning to the end of its time.
-        size: Bytes of its payload.
-        moved: Whether it was in the window of a worker that died before it began the request.
-        streams: Whether its result is on its way in pieces.
-        state: Where it is.
-        ends: When its time is over, once it has begun.
-        cause: Why it is LATE.
+        id: The request's number: above 0, and higher than the number of each earlier request.
+        timeout: Seconds that the worker has for the request after it has begun.
+        size: Bytes of the payload.
+        moved: Whether the request was sent to a worker that died before it began the request.
+        streams: Whether the worker is streaming the result.
+        state: The request's state.
+        ends: When the request's time is over; 0.0 until the request has begun.
+        cause: Why the request is LATE; None if it is not.
     """
 
     id: int
@@ -53,19 +53,20 @@ class Ticket:
 
 
 class Requests:
-    """The requests of one worker after the other.
+    """The requests of a lane's present worker, and the requests that wait.
 
-    A worker begins requests in the order in which it was sent them, up to `slots` at a time. A request that it was sent
-    beyond that waits in its window.
+    A worker begins requests in the order in which it gets them, and runs up to `slots` of them at a time. Any further
+    request that it has waits in its window.
 
     Attributes:
         waiting: Requests that no worker has, in order.
-        queued: Those in the worker's window that it has not begun, in order.
-        running: Those that it has begun or may have begun and has not answered, by id: BEGUN, LATE or ANSWERED.
-        in_flight: How many requests have no end yet.
-        slots: How many requests the worker runs at once.
-        window: How many requests, and how many bytes of them, the worker may have.
-        taken: How many requests the worker was sent in total.
+        queued: Requests in the worker's window that it has not begun, in order.
+        running: Requests that the worker has begun, or may have begun, and has not answered. They are BEGUN, LATE or
+            ANSWERED. The keys are the requests' ids.
+        in_flight: The number of requests that have no end yet.
+        slots: The most requests that the worker runs at once.
+        window: The most requests, and the most bytes of their payloads, that the worker may have.
+        taken: The number of requests that the worker has got since its start.
     """
 
     def __init__(self, slots: int, window: tuple[int, int]) -> None:
@@ -76,8 +77,8 @@ class Requests:
         self.slots = slots
         self.window = window
         self.taken = 0
-        self._bytes = 0  # of the queued and the running
-        self._alone = False  # the last one that was sent had been moved: none is sent after it
+        self._bytes = 0  # payloads of the queued and the running requests
+        self._alone = False  # whether the last request sent had been moved, so that the worker may not get another one
 
     @property
     def late(self) -> list[Ticket]:
@@ -85,23 +86,24 @@ class Requests:
         return [ticket for ticket in self.running.values() if ticket.state is State.LATE]
 
     def has_room(self, ticket: Ticket) -> bool:
-        """Return whether a ready worker may have this request besides those that it has.
+        """Return whether a ready worker that already has requests may get this one, too.
 
-        A worker may have died of one request while another one waited in it. The one that waited is sent alone: no
-        other request is in its worker. Such requests are first in the queue, so it is enough to send none after one.
+        A request that waited in a worker's window when the worker died goes to the next worker alone. So if that
+        worker dies, too, this request is the cause. Such requests are first in the queue. So it is enough to send no
+        other request after one of them.
         """
         requests, size = self.window
         inside = len(self.running) + len(self.queued)
         return not self._alone and inside < requests and self._bytes + ticket.size <= size
 
     def count(self, ticket: Ticket) -> None:
-        """Count a request that is sent to the worker."""
+        """Count a request as sent to the worker."""
         self.taken += 1
         self._bytes += ticket.size
         self._alone = ticket.moved
 
     def send(self) -> Ticket:
-        """Move the first of the waiting requests into the worker's window."""
+        """Move the first waiting request into the worker's window, and return it."""
         ticket = self.waiting.popleft()
         ticket.state = State.SENT
         self.queued.append(ticket)
@@ -109,7 +111,7 @@ class Requests:
         return ticket
 
     def begin(self, now: float) -> list[Ticket]:
-        """Return the queued requests for which the worker has a slot now. Their time begins."""
+        """Mark the queued requests for which the worker has free slots as begun. Return them."""
         begun: list[Ticket] = []
         while self.queued and len(self.running) < self.slots:
             ticket = self.queued.popleft()
@@ -120,7 +122,7 @@ class Requests:
         return begun
 
     def take(self, id: int) -> Ticket | None:
-        """Take out a request for which the worker's outcome came; None if the worker does not run it."""
+        """Remove and return a request for which the worker has sent an outcome; None if the worker does not run it."""
         ticket = self.running.pop(id, None)
         if ticket is not None:
             self._bytes -= ticket.size
@@ -128,7 +130,7 @@ class Requests:
         return ticket
 
     def take_back(self, moved: bool) -> None:
-        """Forget the worker. Requests that it has not begun wait again."""
+        """Forget the worker. Requests that it has not begun wait again, and if `moved`, are marked as moved."""
         while self.queued:
             ticket = self.queued.pop()
             ticket.state, ticket.moved = State.WAITING, ticket.moved or moved
@@ -137,7 +139,7 @@ class Requests:
         self._bytes = 0
 
     def answer(self, tickets: Iterable[Ticket], cause: Cause = Cause.STOPPED) -> list[Answer]:
-        """Answer those of these requests that have no end yet. The cause of a LATE request wins over `cause`."""
+        """Answer each of these requests that is not answered yet. A LATE request keeps its own cause."""
         answers = []
         for ticket in tickets:
             if ticket.state is not State.ANSWERED:
@@ -147,13 +149,13 @@ class Requests:
         return answers
 
     def answer_sent(self, cause: Cause) -> list[Answer]:
-        """Answer all that the worker has. From now on it may have begun all of it."""
+        """Answer all requests that the worker has, and treat them all as begun."""
         self.running.update((ticket.id, ticket) for ticket in self.queued)
         self.queued.clear()
         return self.answer(self.running.values(), cause)
 
     def answer_waiting(self, cause: Cause) -> list[Answer]:
-        """Answer all that no worker has."""
+        """Answer all requests that no worker has."""
         answers = self.answer(self.waiting, cause)
         self.waiting.clear()
         return answers

@@ -1,7 +1,7 @@
-"""Read the stacks that a worker gives of itself: faulthandler's text, or its answer to DUMP. Say why there are none.
+"""Parse the stacks that a worker has written: faulthandler's text, or its answer to DUMP. Say why there are none.
 
-A stack is a list of calls in the form of ERROR's `stack` (docs/protocol.md), most recent last. The process that wrote
-the text is hostile, so anything may come. This module knows no process and no policy.
+A stack is a list of calls in the form of ERROR's `stack` (docs/protocol.md), the most recent call last. The worker may
+be hostile, so it may write anything. This module knows no process and no policy.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from pipe_runtime import wire
 from ..model import BEFORE_FORK, Stack
 
 OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(wire.__file__)))
-"""The folder of the runtime's modules. Their calls at the start of a stack say nothing about the function."""
+"""The folder of the runtime's modules. The runtime's calls at the start of a stack are left out."""
 
 _LINE_DIGITS = 9
-"""The most digits of a line number: int() refuses thousands of them, and a function can write what it likes."""
+"""The most digits of a line number. A function can write longer ones, and int() raises an error at thousands."""
 
 _THREADS = 10
-"""The most threads shown of those that may serve a request."""
+"""The most threads to show, if several threads may serve the request."""
 
 _THREAD_CALLS = 10
-"""The most calls shown of each of them."""
+"""The most calls to show of each of these threads."""
 
 _Call = tuple[str, int, str]
 """File, line, function."""
 
 
 def parse_stacks(text: str, own_folder: str = OWN_FOLDER) -> Stack:
-    """Return the calls of the function's code in a dump of faulthandler's.
+    """Return the calls of the function's code from a dump of faulthandler.
 
-    The last thread of a dump is the main thread. If it runs nothing of the function's, the calls are those of all
-    threads that serve requests. The dump does not say which thread serves which request.
+    The last thread of a dump is the main thread. If the main thread does not run the function's code, return the calls
+    of all threads that serve requests, because the dump does not say which thread serves which request.
 
     Args:
         text: The dump, as CPython's faulthandler writes it.
@@ -41,7 +41,7 @@ def parse_stacks(text: str, own_folder: str = OWN_FOLDER) -> Stack:
     threads: list[list[_Call]] = []
     for line in text.splitlines():
         if line.endswith("C stack trace (most recent call first):"):
-            continue  # CPython 3.14 and newer; its lines name no Python file, and the last thread stays the last
+            continue  # CPython 3.14 and newer write this; it is not a thread, and its lines name no Python file
         if line.endswith("(most recent call first):"):
             threads.append([])
         elif threads and line.startswith('  File "'):
@@ -67,7 +67,7 @@ def parse_stacks(text: str, own_folder: str = OWN_FOLDER) -> Stack:
 
 
 def stacks_by_request(entries: object) -> dict[int, Stack]:
-    """Return the stacks in a runtime's answer to DUMP by the request's id, without those in a wrong form."""
+    """Return the well-formed stacks from a runtime's answer to DUMP, by the request's id."""
     found: dict[int, Stack] = {}
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("stack"), list):
@@ -81,10 +81,10 @@ def no_stack(dump: bytes | bytearray, stage: str, asked: bool, starting: bool) -
     """Return the reason why there is no stack, in the form of a stack.
 
     Args:
-        dump: What the worker wrote to the dump pipe.
-        stage: The stage of its start.
-        asked: Whether it was asked for its stacks.
-        starting: Whether it was not ready yet.
+        dump: The bytes that the worker has written to the dump pipe.
+        stage: The stage of the worker's start (model.py).
+        asked: Whether the init has asked the worker for its stacks.
+        starting: Whether the worker was not ready yet.
     """
     if not asked:
         why = "the runtime has not said that it can write one"
@@ -104,7 +104,7 @@ def no_stack(dump: bytes | bytearray, stage: str, asked: bool, starting: bool) -
 
 
 def _from_the_function(thread: list[_Call], own_folder: str) -> Stack:
-    """Return a thread's calls from the first one of the function's code on."""
+    """Return a thread's calls, the most recent one last, beginning with the first call of the function's code."""
     calls = thread[::-1]
     while calls and (calls[0][0].startswith((own_folder, "<frozen importlib")) or _calls_the_function(calls[0][0])):
         del calls[0]
@@ -112,7 +112,7 @@ def _from_the_function(thread: list[_Call], own_folder: str) -> Stack:
 
 
 def _calls_the_function(file: str) -> bool:
-    """Return whether a file is a module of threading's or of the event loop's. No handler's module can be one."""
+    """Return whether a file is a standard module that threads or the event loop run before the function's code."""
     folder, name = os.path.split(file)
     return os.path.basename(folder) == "asyncio" or name in ("threading.py", "selectors.py")
 
