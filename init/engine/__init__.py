@@ -1,1 +1,1 @@
-"""Join the policy and the workers: requests in, outcomes out. It does not know the command line."""
+"""Run requests on workers, as the policy decides, and return their outcomes. It does not know the command line."""

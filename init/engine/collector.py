@@ -1,7 +1,7 @@
 """Collect the dead children of one function, kill the processes that they left behind, and end the template.
 
-The next request must not meet the processes that a dead worker has left, so its lane waits until they are gone. This
-module must not know requests, or how workers are started.
+The processes that a dead worker has left behind must not disturb the lane's next request. So the lane waits until they
+are gone. This module must not know requests, or how workers are started.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..workers.worker_source import WorkerSource
 from .lane import Lane
 
 SWEEP_SECONDS = 1.0
-"""How long a lane waits, at most, for the end of the processes that its worker left behind."""
+"""The longest time that a lane waits for the end of the processes that its worker has left behind."""
 
 
 class TemplateKeeper(Ladder):
-    """Ends a template once no worker is wanted any more.
+    """Ends the template after the last worker has ended and no new one is needed.
 
-    While workers are wanted, their policies end a template that hangs.
+    Before that, a worker's policy ends a template that hangs while it forks the worker.
     """
 
     def __init__(self, source: WorkerSource, settings: Settings, free: Callable[[Child], object]) -> None:
-        """Begin while the template is still needed.
+        """Make a keeper for the source's template, which need not exist yet.
 
         Args:
-            source: Starts workers, and the template that forks them if it has one.
-            settings: Those of the function's workers.
+            source: Starts workers. It may also start a template, which forks them.
+            settings: The settings of the function's workers.
             free: Kills the processes that keep a killed template from ending.
         """
         super().__init__(settings)
@@ -44,34 +44,34 @@ class TemplateKeeper(Ladder):
         self._free = free
 
     def finish(self, at_once: bool) -> None:
-        """Have the template end. Call this in each step once no worker is wanted any more.
+        """Make the template end. Call this in each step as soon as no worker is needed any more.
 
         Args:
-            at_once: Kill it instead of waiting for its end.
+            at_once: Whether to kill the template instead of waiting for its end.
         """
         link, now = self._source.link, time.monotonic()
         if link is None:
             return
         if self.phase is Phase.NONE:
-            link.end_input()  # this is enough to end a template, so it needs no SIGTERM
+            link.end_input()  # at the end of its input, a template ends without SIGTERM
             self.enter(Phase.TERMINATING, now + self.settings.grace)
         if at_once and self.phase is Phase.TERMINATING:
             self._perform(self.kill(now))
 
     def tick(self, now: float) -> None:
-        """Perform what is due at this time."""
+        """Perform the actions that are due at this time."""
         if self.deadline is not None and now >= self.deadline:
             self._perform(self.climb(now))
 
     def bury(self, death: Death) -> None:
-        """Take the death of the source's own child, and close its pipes."""
+        """Record the death of the source's own child, and close its pipes."""
         self._source.bury(death)
         self.enter(Phase.NONE)
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             link = self._source.link
-            assert link is not None, "only a template that is there is ended"
+            assert link is not None, "only an existing template is ended"
             if isinstance(action, Signal):
                 link.child.signal(action.number)
             elif isinstance(action, Sweep):
@@ -86,7 +86,7 @@ class Collector:
 
     Attributes:
         keeper: Ends the source's template.
-        waiting: The lanes that wait, each with the time at which it waits no longer.
+        waiting: The lanes that wait, each with the time when its wait ends at the latest.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Collector:
         """Prepare to collect.
 
         Args:
-            host: How the engine lives in this process.
-            source: Where the workers come from.
-            lanes: The lanes, each with its worker.
+            host: The engine's access to the process that it runs in.
+            source: Starts the workers.
+            lanes: The function's lanes. Each has a worker, or none.
             journal: The init's log.
-            settings: Those of the function's workers.
-            is_alone: Whether there is one worker at most and no template, so that every other child was left by that
-                worker.
+            settings: The settings of the function's workers.
+            is_alone: Whether there is never more than one worker, and no template. Then the worker has left behind
+                every other child.
         """
         self.keeper = TemplateKeeper(source, settings, self.free)
         self._host = host
@@ -123,8 +123,8 @@ class Collector:
         return self.waiting[0][1] if self.waiting else None
 
     def collect(self) -> None:
-        """Collect the children that are dead by now. Call this after each wake-up, and then `resume`."""
-        self._source.hear_reports()  # a worker that was just forked may be among the dead
+        """Collect the children that are dead. Call this after each wake-up, and call `resume` after it."""
+        self._source.hear_reports()  # a dead child may be a worker that the template has just forked
         reaped = self._host.collect(self._known())
         if reaped.more:
             self._host.wakeup.wake()
@@ -133,7 +133,7 @@ class Collector:
         self._source.check_new_children()
 
     def resume(self, now: float) -> None:
-        """Let lanes go on if nothing is left of their workers, or if they have waited long enough for that."""
+        """Let a waiting lane go on if its worker's processes are gone, or if the lane has waited long enough."""
         is_left = bool(self.waiting) and self._sweep()
         while self.waiting and (not is_left or now >= self.waiting[0][1]):
             self.waiting.popleft()[0].died()
@@ -142,7 +142,7 @@ class Collector:
         """Kill processes that may keep a killed child from ending, such as a tracer that a worker has left behind."""
         self._sweep()
         if child.is_own():
-            child.signal(SIGKILL)  # again: a template's worker may have become a child of the init meanwhile
+            child.signal(SIGKILL)  # once more, because a forked worker may only now be a child of the init
             self._host.sweep_below(child.pid)
 
     def end_all(self) -> None:
@@ -153,12 +153,12 @@ class Collector:
     def _bury(self, death: Death) -> None:
         """Record the death of a worker or of the source's own child.
 
-        Ignore any other child: a worker has left it behind.
+        Ignore any other dead child, because a worker has left it behind.
         """
         self._source.hear_reports()
         if death.pid == self._source.pid:
             self.keeper.bury(death)
-            if len(self._lanes) > 1:  # what a single worker left may still be in use
+            if len(self._lanes) > 1:  # otherwise the single worker may still use its orphans
                 self._sweep()
             return
         for lane in self._lanes:
@@ -172,15 +172,15 @@ class Collector:
     def _sweep(self) -> bool:
         """Kill the processes that dead workers have left behind. Return whether there were any.
 
-        If there are several workers, each keeps its orphans as its own children while it lives. So this kills no
+        If a function has several workers, a living worker's orphans are the worker's own children. So this kills no
         process of a living worker.
         """
         return self._host.sweep(self._known_now, self._is_alone)
 
     def _known_now(self) -> set[int]:
-        self._source.hear_reports()  # a worker may still be the child of the process that forked it
+        self._source.hear_reports()  # learn the pid of a worker that the template has just forked
         return self._known()
 
     def _known(self) -> set[int]:
-        """Return the pids of our workers and of the template, as far as they are known."""
+        """Return the known pids of the workers and of the source's own child."""
         return {self._source.pid, *(lane.pid for lane in self._lanes)} - {0}

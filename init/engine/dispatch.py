@@ -1,6 +1,6 @@
 """Choose the lane for the next request, from the states of the lanes' policies.
 
-It knows neither processes nor clocks.
+This module knows neither processes nor clocks.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 SPARES = 7
-"""Processes that stand by if each request gets its own. If there are more workers than this, as many stand by."""
+"""If each request gets its own process, the number of processes that stand by for the next requests.
+
+A function with more workers than this has as many processes standing by as it has workers."""
 
 BATCH = 4
-"""How many processes that stand by are started together. A template needs one more fork for each batch."""
+"""The number of processes to start together, so that they stand by. A template needs an extra fork for each batch."""
 
 AHEAD_US = 2000
-"""Microseconds of work that may wait in a busy worker. With less, the worker would lose time waiting to wake up."""
+"""Microseconds of work that may wait in a busy worker. With less, the worker would often sleep between requests."""
 
 _IDLE, _STARTING, _ABSENT, _BUSY, _BACKING_OFF, _ENDING = range(6)
 """States of a lane, from the best to the worst for a new request. A lane that is ENDING takes no request."""
 
 _NONE, _STARTED, _SERVING = Phase.NONE, Phase.STARTING, Phase.SERVING
-"""Phases as variables of this module: each request looks at every lane, and a look-up in an Enum is slow."""
+"""The phases as variables of this module. Each request compares them for every lane, and Enum look-ups are slow."""
 
 
 def lanes_for(function: Function) -> int:
-    """Return how many lanes a function needs: one for each worker, and one for each process that stands by."""
+    """Return the number of lanes for a function: one for each worker, and one for each process that stands by."""
     if function.isolation == REQUEST and function.settings.prestart:
         return function.workers + max(SPARES, function.workers)
     return function.workers
@@ -41,9 +43,9 @@ def lanes_for(function: Function) -> int:
 class Dispatcher:
     """Choose among the lanes of one function.
 
-    A single lane takes every request, and its policy lets them wait. Of several lanes, the best is an idle one. The
-    second best is one whose worker has to be started. The last is the one with the fewest requests, if they are soon
-    done.
+    A single lane gets every request, and the requests wait in its policy. With several lanes, an idle worker comes
+    first. A worker that is starting, or must be started, comes next. The last choice is the lane with the fewest
+    requests, if they will soon be done.
     """
 
     def __init__(self, lanes: Sequence[Lane], function: Function) -> None:
@@ -55,15 +57,15 @@ class Dispatcher:
 
     @property
     def failed(self) -> Lane | None:
-        """If no lane takes requests any more, return one that knows the reason; otherwise None."""
+        """Return a lane whose policy knows why no lane takes requests any more; None if any lane takes requests."""
         if not all(lane.policy.finishing for lane in self._lanes):
             return None
         return next((lane for lane in self._lanes if lane.policy.failure is not None), None)
 
     def to_start(self) -> list[Lane]:
-        """Return the lanes that should start a worker that stands by.
+        """Return the lanes that should start a worker now, so that it stands by.
 
-        There are none until a whole batch is missing, or no worker stands by.
+        Return no lanes until a whole batch of workers is missing, or until no worker stands by.
         """
         if not self._each_its_own:
             return []
@@ -96,7 +98,7 @@ class Dispatcher:
             policy = lane.policy
             load, state = policy.in_flight, _state(policy)
             if each_its_own and (load or (state == _ENDING and policy.was_used)):
-                busy += 1  # even after its outcome: while its process may still exist, no other request may run
+                busy += 1  # even after the outcome, because the worker's process may still exist
                 if busy == self._busy_at_most:
                     return None
             elif not policy.finishing and state != _ENDING and (not load or load < self._depth(lane)):
@@ -108,7 +110,7 @@ class Dispatcher:
         return best
 
     def _depth(self, lane: Lane) -> int:
-        """Return how many requests a lane may have: as many as its worker serves at once, or will soon have done."""
+        """Return the most requests that a lane may have: as many as its worker runs at once, or will soon finish."""
         if lane.policy.phase is not _SERVING:
             return 1
         if self._concurrent:
@@ -117,7 +119,7 @@ class Dispatcher:
 
 
 def _state(policy: Policy) -> int:
-    """Return the state of a lane. It does not depend on the lane's requests."""
+    """Return the state of a lane's worker. The result does not depend on the lane's requests."""
     phase = policy.phase
     if phase is _SERVING:
         return _IDLE

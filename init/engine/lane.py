@@ -1,7 +1,8 @@
-"""Join one policy and one worker link: perform what the policy decides, and tell the policy what happens.
+"""Connect one policy with one worker: perform the policy's actions, and report the worker's events to the policy.
 
-A lane has one worker after the other. outcomes.py keeps its requests and writes its log lines. This module must not
-know the other lanes, how dead processes are collected, or the command line; it decodes no payload.
+A lane has at most one worker at a time, and replaces a worker that has ended. outcomes.py keeps the lane's requests and
+writes its log lines. This module must not know the other lanes, how dead processes are collected, or the command line.
+It decodes no payload.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class Lane(Observer):
     """Run one function's requests on a worker, and replace the worker when it ends.
 
     Attributes:
-        function: What the workers serve.
-        policy: Decides what to do.
+        function: The function that the workers serve.
+        policy: Decides what to do with the worker and the requests.
         link: The conversation with the worker; None while there is no worker.
         requests: The requests that have no outcome yet, by id.
-        end: What is known of the end of the worker, or of the last one.
+        end: What is known of the end of the present worker, or of the last worker if there is none now.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Lane(Observer):
         outcomes: deque[Outcome],
         free: Callable[[Child], object],
     ) -> None:
-        """Make a lane without a worker. `free` kills what keeps a killed worker from ending."""
+        """Make a lane without a worker. `free` kills the processes that keep a killed worker from ending."""
         self.function = function
         self.policy = Policy(function.settings, function.concurrency)
         self.link: Link | None = None
@@ -74,7 +75,7 @@ class Lane(Observer):
 
     @property
     def busy_us(self) -> float:
-        """Return the microseconds that a request takes, as an average that follows recent requests."""
+        """Return the average time of a request, in microseconds. Recent requests count more."""
         return self._open.busy_us
 
     @property
@@ -87,7 +88,7 @@ class Lane(Observer):
         self._perform(event(time.monotonic()))
 
     def submit(self, id: int, request: Request) -> None:
-        """Take a request. Its id must be higher than that of each earlier request.
+        """Take a request. Its id must be higher than the ids of all earlier requests.
 
         Raises:
             ValueError: The lane takes no more requests.
@@ -105,8 +106,8 @@ class Lane(Observer):
     def pace(self, level: int) -> None:
         """Send requests only as fast as the log is read: one at a time while lines wait, none while its buffer is full.
 
-        A worker begins every request that it has received, even if log lines wait by then. So the lane sends few
-        requests at first, and more after each outcome while no lines wait. `level` is the journal's.
+        A worker begins every request that it has received, even if log lines have begun to wait. So the lane sends few
+        requests at first, and more after each outcome while no lines wait. `level` is the journal's level.
         """
         limit = 0 if level == FULL else 1
         self._perform(self.policy.pace(limit, time.monotonic(), grows=level == EMPTY))
@@ -114,17 +115,17 @@ class Lane(Observer):
     # How a worker ends
 
     def bury(self, death: Death) -> None:
-        """Read what a dead, collected worker has left in its pipes, and close them. Call `died` next."""
-        assert self.link is not None, "only a worker that is there can die"
+        """Read what a dead, collected worker has left in its pipes, and close the pipes. Call `died` next."""
+        assert self.link is not None, "only an existing worker can die"
         self.link.child.bury(death)
         self._let_go(self.link)
 
     def died(self) -> None:
-        """Go on after a worker's death, once the processes that it has left behind are dead, too."""
+        """Go on after a worker's death. Call this when the processes that the worker left behind are dead, too."""
         self.tell(self.policy.exec_failed if self.end.exec_error else self.policy.died)
 
     def lost(self, template: WorkerEnd | None) -> None:
-        """Go on without a worker whose death the init cannot see. `template` is that of Observer.lost."""
+        """Go on without a worker whose death the init cannot see. `template` is the argument of Observer.lost."""
         if self.link is not None:
             self.link.child.lost(template)
             self._let_go(self.link)
@@ -137,7 +138,7 @@ class Lane(Observer):
         self.died()
 
     def _let_go(self, link: Link) -> None:
-        """Read what a worker has left to be read, and end the conversation."""
+        """Read the last data that the worker has written, and end the conversation."""
         self.policy.gone()
         link.read_last_words()
         death = self.end.death
@@ -150,12 +151,12 @@ class Lane(Observer):
     # What the link reports
 
     def hello(self, metadata: Mapping[str, Any]) -> None:
-        """Read from HELLO how many requests may wait in the worker, and tell the policy."""
+        """Pass the worker's window from its HELLO on to the policy: how many requests, and bytes, it may have."""
         requests = metadata.get("window_requests", BASE_WINDOW_REQUESTS)
         self.policy.hello(requests, metadata.get("window_bytes", BASE_WINDOW_BYTES))
 
     def ready(self, metadata: Mapping[str, Any]) -> None:
-        """Begin to send requests."""
+        """Tell the policy that the worker is ready. The policy begins to send it requests."""
         self._open.init_us = metadata.get("init_us")
         if self.link is not None:
             self.link.child.ready(metadata.get("peak_memory_bytes", 0))
@@ -167,7 +168,7 @@ class Lane(Observer):
         """Take an outcome from the worker. It does not count if the request already has one."""
         policy, now = self.policy, time.monotonic()
         link = self.link
-        assert link is not None, "a link is heard only while it is the lane's"
+        assert link is not None, "only the lane's present link reports"
         counts, actions = policy.outcome(frame.id, now)
         if counts:
             growth = link.child.answered(self._open.answered(frame, link.child.evidence, now))
@@ -187,7 +188,7 @@ class Lane(Observer):
         self._perform(actions)
 
     def stream_begun(self, frame: Frame) -> None:
-        """Begin to take a request's result in pieces."""
+        """Begin to receive a request's result in pieces."""
         assert self.link is not None
         if self.function.concurrency == 1 and frame.id != next(iter(self.link.connection.open_requests)):
             self.violated(f"a stream for id {frame.id}, which is not the oldest request")
@@ -196,7 +197,7 @@ class Lane(Observer):
             self._streams.begin(frame.id, self.requests[frame.id].request_id, frame.metadata)
 
     def piece(self, frame: Frame) -> None:
-        """Take a piece of a streamed result. If it makes the result too large, cut the result."""
+        """Take a piece of a streamed result. If the piece makes the result too large, cut the result."""
         id, data = frame.id, frame.payload
         if id not in self.requests:
             return  # the init has already answered the request in the worker's place
@@ -208,17 +209,17 @@ class Lane(Observer):
             self._streams.take(id, request_id, data)
 
     def lines(self, frame: Frame) -> None:
-        """Write lines that the function has printed or logged."""
+        """Write the lines of a LOG frame, which the function has printed or logged, to the log."""
         self._open.write_lines(frame)
 
     def raw_lines(self, data: bytes) -> None:
-        """Write lines that came without frames, such as those of C code or of a child process."""
+        """Write lines that came without frames, such as the output of C code or of a child process, to the log."""
         self._open.write_raw(data)
 
     def stacks(self, entries: object) -> None:
         """Take the stacks that the worker has sent."""
         self.end.stacks = stacks_by_request(entries)
-        if self.end.stacks:  # otherwise the signal may tell more
+        if self.end.stacks:  # otherwise wait, because the dump signal may bring stacks
             self.tell(self.policy.dumped)
 
     def dumped(self) -> None:
@@ -226,7 +227,7 @@ class Lane(Observer):
         self.tell(self.policy.dumped)
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
-        """Take the reason why the handler cannot be loaded. A worker that is ready must not end like that."""
+        """Take the worker's report that it cannot load the handler. After READY, this report breaks the protocol."""
         if self.policy.loading:
             self.end.last_word = metadata
             self.tell(self.policy.not_loaded)
@@ -234,7 +235,7 @@ class Lane(Observer):
             self.violated(str(metadata["error_message"]))
 
     def closed(self) -> None:
-        """Tell the policy that the worker has closed its answers, so its end must follow."""
+        """Tell the policy that the worker has closed one of its streams, so that its end must follow."""
         self.tell(self.policy.closed)
 
     def violated(self, why: str) -> None:
@@ -247,7 +248,7 @@ class Lane(Observer):
     # What the policy decides
 
     def _perform(self, actions: list[Action]) -> None:
-        """Perform actions in order. If an action causes more actions, perform them after those that already wait."""
+        """Perform actions in order. If an action causes more actions, perform these after all actions that wait."""
         if not actions:
             return
         self._actions += actions
@@ -262,7 +263,7 @@ class Lane(Observer):
                         self._open.cannot_send(
                             action.id, "Runtime.ExitError", "The worker that was reading the event is gone"
                         )
-                    elif self.link is not None:  # otherwise it could not be started, which the policy knows by now
+                    elif self.link is not None:  # otherwise the worker's start has failed, and the policy knows that
                         self._send(self.link, action.id)
                 elif isinstance(action, Begin):
                     self._begin(action.id)
@@ -299,7 +300,7 @@ class Lane(Observer):
             self.link = link = self._source.start(self)
         except TemplateBusy:
             self.tell(self.policy.postponed)
-        except OSError as error:  # a later attempt may find a process, descriptors and memory
+        except OSError as error:  # a later attempt may get a process, descriptors and memory
             self.end.start_error = error
             self.tell(self.policy.died)
         else:
@@ -311,7 +312,7 @@ class Lane(Observer):
         metadata, is_plain = invoke_metadata(self.function, request)
         try:
             link.invoke(id, metadata, request.payload, is_plain)
-        except LocalProtocolError as error:  # it is larger than this runtime takes, or has a name that is not text
+        except LocalProtocolError as error:  # the request is too large for this runtime, or a field is not valid text
             self._open.cannot_send(id, "RequestTooLargeException", f"The runtime cannot take it: {error}")
 
     def _begin(self, id: int) -> None:

@@ -1,8 +1,8 @@
-"""Keep the requests of one lane from the moment it takes them to their outcomes: exactly one for each.
+"""Keep the requests of one lane until each has its outcome, and write the log lines that belong to them.
 
-An outcome is what a worker has answered, or what is known of a worker that has not answered. Lines that a worker logs
-meanwhile are written with the request that they belong to. This module must not know which outcome counts, which is
-the policy's decision, or which process ran the request.
+A request's outcome is the worker's own answer, or an error that the init makes in the worker's place. The policy
+decides which of them counts, and calls this module exactly once for each request. This module must not know which
+process ran a request.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from ..limits.cgroup import Evidence
 
 UNKNOWN = float("inf")
-"""Microseconds that a request takes, before one is done: no other request must wait for the first one."""
+"""The average time of a request while no request is done. It is infinite, so that no request waits for the first."""
 
 NEWEST_SHARE = 0.25
-"""The weight of the last request in the average of what a request takes."""
+"""The weight of the latest request in the average time of a request."""
 
 
 class OpenRequests:
@@ -39,22 +39,22 @@ class OpenRequests:
 
     Attributes:
         requests: The requests, by id.
-        busy_us: Microseconds that a request takes, as an average that follows recent requests.
-        request_lines: Writes the lines around requests and hooks.
+        busy_us: The average time of a request, in microseconds. Recent requests count more.
+        request_lines: Writes log lines at the start and end of requests and hooks.
         init_us: Microseconds that the worker took to be ready, for the report of its first request. None after that.
     """
 
     def __init__(
         self, lane: int, function: Function, journal: Journal, streams: Streams, outcomes: deque[Outcome]
     ) -> None:
-        """Begin without a request.
+        """Make a lane's record, without requests.
 
         Args:
             lane: The lane's number.
-            function: What the requests are for.
+            function: The function that runs the requests.
             journal: The init's log.
             streams: The streams of all lanes.
-            outcomes: Where outcomes go.
+            outcomes: The queue to which to append outcomes.
         """
         self.requests: dict[int, Request] = {}
         self.busy_us = UNKNOWN
@@ -67,33 +67,33 @@ class OpenRequests:
         self._streams = streams
         self._outcomes = outcomes
         self._begun: dict[int, float] = {}
-        self._unsendable: dict[int, tuple[str, str]] = {}  # error type and message
+        self._unsendable: dict[int, tuple[str, str]] = {}  # {id: (error type, message)}
         self._shows_ids = function.concurrency > 1 and function.hello.get("log_format") != "json"
-        self._still_logging: dict[int, str] = {}  # {id: request id} of those answered in the worker's place
+        self._still_logging: dict[int, str] = {}  # {id: request id} of requests answered in the worker's place
 
     def cannot_send(self, id: int, error_type: str, message: str) -> None:
-        """Keep the error for a request that could not be sent. It gets that when its turn comes."""
+        """Keep the error of a request that could not be sent. The request gets the error when its turn comes."""
         self._unsendable[id] = error_type, message
 
     def begin(self, id: int) -> bool:
-        """Note that it is this request's turn. Return whether the worker was sent it, and so runs it now."""
+        """Record that this request's turn has come. Return False if it could not be sent, so that no worker runs it."""
         self._begun[id] = time.monotonic()
         if not self.request_lines.silent:
             self.request_lines.begun(self.requests[id])
         return id not in self._unsendable
 
     def answered(self, frame: Frame, evidence: Callable[[int], Evidence | None], now: float) -> int:
-        """Conclude a request with the worker's outcome. Return the peak memory that the worker reports.
+        """Conclude a request with the worker's outcome. Return the peak memory in bytes that the worker reports.
 
         Args:
             frame: The outcome.
-            evidence: Returns what the worker's cgroup tells of a request.
+            evidence: Returns the counts of the worker's cgroup for a request's id.
             now: The time.
         """
         id, metadata = frame.id, frame.metadata
         request_id = self.requests[id].request_id
         measured = {}
-        for key in MEASURED:  # a comprehension would be a call
+        for key in MEASURED:  # faster than a comprehension, which is a function call
             if key in metadata:
                 measured[key] = metadata[key]
         if "duration_us" not in measured:
@@ -117,7 +117,7 @@ class OpenRequests:
         return int(measured.get("peak_memory_bytes", 0))
 
     def answer(self, id: int, cause: Cause, end: WorkerEnd) -> None:
-        """Conclude a request in the worker's place. `end` is what is known of the worker."""
+        """Conclude a request with an error in the worker's place. `end` is what is known of the worker's end."""
         self._unsendable.pop(id, None)
         request = self.requests[id]
         measured = self._duration(id, time.monotonic())
@@ -136,7 +136,7 @@ class OpenRequests:
         return {"duration_us": int((now - self._begun[id]) * 1e6)} if id in self._begun else {}
 
     def _conclude(self, id: int, outcome: Outcome) -> None:
-        """Give a request its outcome. A request that was submitted gets it here and nowhere else."""
+        """Give a request its outcome. This is the only place where a submitted request gets one."""
         self._journal.request_over(id, self._lane)
         request = self.requests.pop(id)
         self._streams.end(id, outcome)
@@ -150,33 +150,36 @@ class OpenRequests:
     # Lines of the worker
 
     def write_lines(self, frame: Frame) -> None:
-        """Write the lines of a LOG."""
+        """Write the lines of a LOG frame to the log."""
         metadata = frame.metadata
         name = self._request_id_of(frame) if self._shows_ids else ""
         self._journal.from_function(frame.payload, metadata["stream"], metadata.get("continues", False), frame.id, name)
 
     def write_raw(self, data: bytes) -> None:
-        """Write bytes from below Python. If one request alone can have written them, they are of that one."""
+        """Write bytes that did not come in LOG frames, such as output of C code.
+
+        If only one request can have written them, log them as lines of that request.
+        """
         is_known = self._function.concurrency == 1 or len(self._begun) == 1
         self._journal.raw(data, next(iter(self._begun), 0) if is_known else 0, self._lane)
 
     def keep_id(self, id: int) -> None:
-        """Keep a request's id for lines that its worker still writes. The request is answered in the worker's place."""
+        """Keep the id of a request that is answered in the worker's place, because its worker may still write lines."""
         if self._shows_ids:
             self._still_logging[id] = self.requests[id].request_id
 
     def over(self, id: int) -> None:
-        """Forget a request that was answered in the worker's place, and that the worker has answered, too."""
+        """Forget a request that was first answered in the worker's place, and then by the worker, too."""
         self._journal.request_over(id, self._lane)
         self._still_logging.pop(id, None)
 
     def worker_gone(self, begun: dict[int, int]) -> None:
-        """Forget the worker, and the requests that it had begun: no other worker writes lines for those."""
+        """Forget the worker and the requests in `begun`. No other worker writes lines for these requests."""
         self._still_logging.clear()
         self._journal.all_over(begun, self._lane)
 
     def _request_id_of(self, line: Frame) -> str:
-        """Return the request id to show before the lines of a LOG."""
+        """Return the request id to show before the lines of a LOG frame; "" for none."""
         if line.metadata.get("named", False):
             return ""
         if line.id in self.requests:

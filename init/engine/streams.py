@@ -1,6 +1,6 @@
-"""Send and take bodies that travel in pieces, within the credit of each side.
+"""Send request bodies and receive results in pieces, within the credit that the receiving side has given.
 
-A request is known here by its id. This module must not know which worker runs a request, or when.
+This module knows a request only by its id. It must not know which worker runs a request, or when.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..workers.link import Link
 
 @dataclass(slots=True)
 class _Stream:
-    """The streams of one request.
+    """The two streams of one request: its body, and its result.
 
     Attributes:
         content_type: The result's content type; None until the result begins.
         http: The result's HTTP status and headers, if it has any.
         fed: Whether a part of the request's body was sent.
-        due: Bytes of the result that the caller has taken and for which no credit was given yet.
-        came: Bytes of the result that came.
+        due: Bytes of the result that the caller has taken, but for which the worker has got no new credit yet.
+        came: Bytes of the result that have come from the worker.
     """
 
     content_type: str | None = None
@@ -40,7 +40,7 @@ class Streams:
     """The streams of all requests that have no outcome yet.
 
     Attributes:
-        pieces: Pieces of results, in the order in which they came. Those of a request come before its outcome.
+        pieces: Pieces of results, in the order in which they came. A request's pieces come before its outcome.
     """
 
     def __init__(self) -> None:
@@ -50,17 +50,17 @@ class Streams:
     # The body of a request
 
     def takes_body(self, link: Link | None, id: int) -> bool:
-        """Return whether a piece of the body, or at least its end, can be fed now."""
+        """Return whether `feed` takes a piece of the body now, or at least the body's end."""
         return link is not None and not link.wants_to_write and id in link.connection.open_requests
 
     def room(self, link: Link | None, id: int) -> int:
-        """Return the bytes of the body that `feed` takes now."""
+        """Return how many bytes of the body `feed` takes now."""
         return link.connection.stream_credit(id) if link is not None and self.takes_body(link, id) else 0
 
     def feed(self, link: Link | None, id: int, data: bytes) -> None:
-        """Send a piece of the body, at most `room` bytes; b"" says that the body is complete."""
+        """Send a piece of the body, at most `room` bytes. b"" means that the body is complete."""
         if link is None or id not in link.connection.open_requests:
-            return  # the request has its outcome, or soon will have it
+            return  # the request has its outcome, or will have it soon
         self._of.setdefault(id, _Stream()).fed = True
         for start in range(0, len(data), MAX_CHUNK):
             link.send(CHUNK, id, payload=data[start : start + MAX_CHUNK])
@@ -68,30 +68,30 @@ class Streams:
             link.send(END, id)
 
     def was_fed(self, id: int) -> bool:
-        """Return whether a part of the body was sent to a worker, so that it cannot be sent to another one."""
+        """Return whether a part of the body was sent to a worker. If so, no other worker can get the request."""
         return id in self._of and self._of[id].fed
 
     # The result
 
     def begin(self, id: int, request_id: str, metadata: Mapping[str, Any]) -> None:
-        """Note that a streamed result begins, with the metadata of its RESULT."""
+        """Begin a streamed result, with the metadata of its RESULT, and hand the caller a first piece without data."""
         stream = self._of.setdefault(id, _Stream())
         stream.content_type, stream.http = metadata["content_type"], metadata.get("http")
         self.take(id, request_id, b"")
 
     def size_with(self, id: int, data: bytes) -> int:
-        """Return the bytes of the result so far, with the piece that came."""
+        """Add a piece to the size of the result, and return the result's size so far, in bytes."""
         stream = self._of[id]
         stream.came += len(data)
         return stream.came
 
     def take(self, id: int, request_id: str, data: bytes) -> None:
-        """Hand a piece that came to the caller. The request has no outcome yet."""
+        """Append a piece from the worker to `pieces`, for the caller. The request has no outcome yet."""
         stream = self._of[id]
         self.pieces.append(Piece(id, request_id, stream.content_type or "", data, stream.http))
 
     def taken(self, link: Link | None, piece: Piece) -> None:
-        """Note that the caller has taken a piece: the worker may send as many bytes more."""
+        """Record that the caller has taken a piece. The worker gets new credit for it as soon as enough is due."""
         stream = self._of.get(piece.id)
         if stream is None or link is None or piece.id not in link.connection.open_requests:
             return
@@ -101,7 +101,7 @@ class Streams:
             stream.due = 0
 
     def end(self, id: int, outcome: Outcome) -> None:
-        """Note that the request has its outcome, which gets the content type and HTTP fields of a streamed result."""
+        """Forget the request's streams. Copy a streamed result's content type and HTTP fields to `outcome`."""
         stream = self._of.pop(id, None)
         if stream is not None and stream.content_type is not None:
             outcome.streamed = True

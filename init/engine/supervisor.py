@@ -1,7 +1,7 @@
-"""Run a function: spread requests over lanes, wait for all of them, and pass on signals that ask for an end.
+"""Run a function: distribute requests over lanes, wait for events of all lanes, and end all lanes on a signal.
 
-The caller's own thread drives it: submit requests, and call `step` until their outcomes are there. Exactly one outcome
-comes for each request. What happens to a request in its lane, and to a worker, is that lane's business.
+The caller's thread runs everything: it submits requests, and calls `step` until their outcomes have come. Each request
+gets exactly one outcome. This module must not know what a lane does with a request or with its worker.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Supervisor:
     """Serve one function with its workers.
 
     Args:
-        function: The function.
-        host: How the engine lives in this process.
-        journal: Where log lines go.
-        early: A worker that was started ahead with just this function's command and environment, if the host owns the
-            process; else None.
+        function: The function to serve.
+        host: The engine's access to the process that it runs in.
+        journal: The log to which lines are written.
+        early: A worker that was started early, with exactly this function's command and environment; else None. Only a
+            host that owns the process may have one.
 
     Attributes:
         outcomes: Outcomes that the caller has not taken yet.
-        pieces: Pieces of streamed results, in the order in which they came, each before its request's outcome.
+        pieces: Pieces of streamed results, in the order in which they came. A request's pieces come before its outcome.
 
     Raises:
         LocalProtocolError: The function's configuration does not fit into HELLO.
@@ -63,7 +63,7 @@ class Supervisor:
         if function.start_method != TEMPLATE:
             self._source = WorkerSource(function, host, early, count > 1)
         else:
-            from ..workers.template import TemplateSource  # most runs need not load it
+            from ..workers.template import TemplateSource  # here, because most runs do not need it
 
             self._source = TemplateSource(function, host, journal, count > 1)
         self._collector = Collector(host, self._source, self._lanes, journal, function.settings, is_alone)
@@ -73,7 +73,7 @@ class Supervisor:
             for number in range(count)
         )
         self._only_owner = self._lanes[0] if is_alone and host.adopts else None
-        """The lane, if no descriptor that the poller watches belongs to anything else."""
+        """The single lane, if all descriptors of workers that the poller watches belong to it; else None."""
         self._dispatcher = Dispatcher(self._lanes, function)
         self._queue: deque[tuple[int, Request]] = deque()
         self._last_id = 0
@@ -88,33 +88,33 @@ class Supervisor:
 
     @property
     def ended(self) -> bool:
-        """Return whether there is no worker and none will be started."""
+        """Return whether there is no worker, and none will be started."""
         return all(lane.policy.ended for lane in self._lanes)
 
     @property
     def finishing(self) -> bool:
-        """Return whether it takes no further request."""
+        """Return whether the supervisor takes no more requests."""
         return self._finished or all(lane.policy.finishing for lane in self._lanes)
 
     @property
     def in_a_hurry(self) -> bool:
-        """Return whether a second signal has asked for an end at once."""
+        """Return whether a second signal has asked pipe-init to end at once."""
         return self._endings > 1
 
     @property
     def interrupted_by(self) -> int:
-        """Return the signal that asked for an end, 0 if none did."""
+        """Return the first signal that asked pipe-init to end; 0 if none has come."""
         return self._wakeup.endings[0] if self._wakeup.endings else 0
 
     def has_room(self) -> bool:
-        """Return whether another request would be sent soon. If not, `submit` queues it."""
+        """Return whether another request would be sent soon. If not, `submit` queues the request."""
         return not self._queue and not self.finishing and self._dispatcher.has_room()
 
     def submit(self, request: Request) -> int:
         """Take a request, whose outcome will appear in `outcomes`. Return its number, for `feed`.
 
         Raises:
-            ValueError: It takes no further request.
+            ValueError: The supervisor takes no more requests.
         """
         size = len(request.payload)
         if size > MAX_PAYLOAD:
@@ -134,11 +134,11 @@ class Supervisor:
         return id
 
     def refuse(self, request: Request) -> None:
-        """Answer a request that came too late to be submitted, with the reason why none is taken."""
+        """Answer a request that came too late for `submit`, with the reason why no more requests are taken."""
         self._refuse(request, None if self._finished else self._dispatcher.failed)
 
     def takes_body(self, id: int) -> bool:
-        """Return whether the request's streamed body can be fed now, or at least its end."""
+        """Return whether `feed` takes a piece of the request's body now, or at least the body's end."""
         return self._streams.takes_body(self._link_of(id), id)
 
     def room(self, id: int) -> int:
@@ -146,27 +146,27 @@ class Supervisor:
         return self._streams.room(self._link_of(id), id)
 
     def feed(self, id: int, data: bytes) -> None:
-        """Send a piece of the request's streamed body, at most `room` bytes; b"" ends the body."""
+        """Send a piece of the request's streamed body, at most `room` bytes. b"" ends the body."""
         self._streams.feed(self._link_of(id), id, data)
 
     def taken(self, piece: Piece) -> None:
-        """Note that the caller is done with a piece, so that as many further bytes may come."""
+        """Record that the caller has handled a piece, so that the worker may send as many more bytes."""
         self._streams.taken(self._link_of(piece.id), piece)
 
     def finish(self) -> None:
-        """Take no further request, and stop the workers once every request has its outcome."""
+        """Take no more requests, and stop the workers as soon as every request has its outcome."""
         self._finished = True
         self._go_on()
 
     def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
-        """Wait until something happens, and deal with it.
+        """Wait for the next events, and handle them.
 
         Args:
-            watch: Descriptors of the caller's own to wait for, too: {descriptor: poll(2)'s events}.
-            wait: Without it, deal with what has happened already, and do not look at `watch`.
+            watch: The caller's own descriptors, to wait for as well: {descriptor: poll(2)'s events}.
+            wait: Whether to wait. If not, handle only the events that have already come, and ignore `watch`.
 
         Returns:
-            What is ready: {descriptor: poll(2)'s revents}.
+            The ready descriptors: {descriptor: poll(2)'s revents}.
         """
         if self._log_level != self._journal.level:
             self._heed_log()
@@ -184,7 +184,7 @@ class Supervisor:
             self._wakeup.drain()
             self._heed_endings()
             self._collector.collect()
-            self._heed_endings()  # one may have come meanwhile: `collect` may use up its wake-up
+            self._heed_endings()  # once more, because `collect` may consume the wake-up of a signal that came meanwhile
             self._collector.resume(time.monotonic())
         if deadline is not None and (now := time.monotonic()) >= deadline:
             for lane in self._lanes:
@@ -204,9 +204,9 @@ class Supervisor:
             lane.tell(lane.policy.abandon)
 
     def close(self) -> None:
-        """End the workers and all that they left. A process of our own has no child afterwards."""
+        """End the workers and the processes that they left behind. If pipe-init owns its process, no child is left."""
         self.finish()
-        while not self.ended or self._source.link is not None:  # a template may still be there
+        while not self.ended or self._source.link is not None:  # a template may still exist
             self.step()
         self._source.close()
         self._collector.end_all()
@@ -215,14 +215,14 @@ class Supervisor:
 
     @property
     def deadline(self) -> float | None:
-        """Return when `step` is due at the latest, as a time of time.monotonic(); None if only an event counts."""
+        """Return the latest time for the next `step`, on time.monotonic()'s clock; None if only events need a step."""
         if self._only_owner is not None and not self._collector.waiting:
             return self._only_owner.policy.deadline
         due = [self._collector.deadline, self._keeper.deadline, *(lane.policy.deadline for lane in self._lanes)]
         return min((each for each in due if each is not None), default=None)
 
     def _heed_log(self) -> None:
-        """While log lines wait, watch for the log's reader, and begin fewer requests or none."""
+        """Adapt to the log: while lines wait, watch for the log's reader, and begin fewer requests or none."""
         level, before = self._journal.level, self._log_level
         self._log_level = level
         if before == EMPTY:
@@ -241,7 +241,7 @@ class Supervisor:
         return None if lane is None else lane.link
 
     def _go_on(self) -> None:
-        """Hand out queued requests, or answer them if no lane is left; stop or start workers."""
+        """Give queued requests to lanes, or answer them if all lanes have failed. Stop or start workers."""
         while self._queue and (lane := self._dispatcher.choose()) is not None:
             lane.submit(*self._queue.popleft())
         if self._queue and (failed := self._dispatcher.failed) is not None:
@@ -258,13 +258,13 @@ class Supervisor:
                 lane.tell(lane.policy.begin)
 
     def _stop_queue(self) -> None:
-        """Take no further request, and answer those that no lane has."""
+        """Take no more requests, and answer the requests that no lane has."""
         self._finished = True
         while self._queue:
             self._refuse(self._queue.popleft()[1])
 
     def _refuse(self, request: Request, failed: Lane | None = None) -> None:
-        """Answer a request that no lane has: as stopped, or because this lane has no worker and gets none."""
+        """Answer a request that no lane has: with the error of the lane `failed`, or without it, as stopped."""
         cause, end = (Cause.STOPPED, WorkerEnd()) if failed is None else (failed.policy.failure, failed.end)
         error, exit_code = answer(self.function, request, cause or Cause.START_FAILED, end)
         self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_code))
