@@ -1,6 +1,6 @@
-"""Plain data: a function and its settings, a request, and its outcome.
+"""Define the plain data of a run: a function and its settings, a request, its outcome, and a worker's end.
 
-It must not know how any of it is used.
+This module must not know how the engine uses these data.
 """
 
 from __future__ import annotations
@@ -21,43 +21,44 @@ if TYPE_CHECKING:
     from .limits.cgroup import Evidence
 
 Stack = list[list[object]]
-"""Calls in the form of ERROR's `stack` (docs/protocol.md), the most recent one last."""
+"""Calls in the form of ERROR's `stack` (docs/protocol.md), the most recent call last."""
 
 MAX_PAYLOAD = LARGEST_PAYLOAD
-"""Bytes of a request's payload, unless it is streamed."""
+"""The most bytes of a request's payload. This does not limit a streamed body."""
 
 PROCESS, REQUEST = "process", "request"
-"""Kinds of isolation: a process serves all requests of a worker, or one request."""
+"""Kinds of isolation: with PROCESS, a process serves many requests; with REQUEST, each request gets its own process."""
 
 EXEC, TEMPLATE = "exec", "template"
-"""Ways to start a worker: an interpreter of its own, or a fork of one that has loaded the handler."""
+"""Ways to start a worker: execute a new interpreter, or fork a template, which has already loaded the handler."""
 
 WHILE_LOADING = "while it was loading the handler"
 BEFORE_FORK = "before it had forked the worker"
 AFTER_FORK = "after it was forked and before it was ready"
-"""Stages of a start: what the worker, or the template that was to fork it, was doing when it died."""
+"""Stages of a worker's start, for error messages: when did the worker, or the template that should fork it, die?"""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long things may take, in seconds, and how many requests a worker may have.
+    """The time limits of a function's workers, in seconds, and how many requests a worker may have.
 
     Attributes:
-        start_timeout: From the start of a worker to its READY.
-        grace: Between asking a worker to end and forcing it.
-        stop_timeout: From STOP to the end of the worker.
-        dump_wait: For the stacks of a worker that hangs, at most.
-        dump_quiet: After the last part of the stacks, before they count as complete.
-        backoff: After the first failed start. Each further failure in a row doubles it.
+        start_timeout: The most time from the start of a worker to its READY.
+        grace: The time that a worker has to end or to tidy up before the init uses the next stronger means.
+        stop_timeout: The most time from STOP to the end of the worker.
+        dump_wait: The most time to wait for the stacks of a worker that hangs.
+        dump_quiet: The time without another part of the stacks after which they count as complete.
+        backoff: The time to wait after the first failed start. Each further failure in a row doubles it.
         backoff_limit: The longest back-off.
-        kill_wait: For a worker to be gone after SIGKILL. After each such time the init kills what may keep it.
-        lose_wait: After SIGKILL, until the init gives the worker up.
-        start_attempts: Failed starts in a row after which no worker is started any more.
-        max_requests: Requests after which a worker is replaced; 0 for any number.
+        kill_wait: The time that a killed worker has to be gone. After each such time, the init kills the processes that
+            may keep the worker from ending.
+        lose_wait: The time from SIGKILL until the init gives up a worker that does not end.
+        start_attempts: Failed starts in a row after which the init starts no more workers.
+        max_requests: Requests after which a worker is replaced; 0 for no limit.
         prestart: Whether `Policy.begin` starts a worker before a request needs one.
-        window_requests: Requests that a worker may have been sent and not have answered. The worker's HELLO may
+        window_requests: The most requests that a worker may have without having answered them. The worker's HELLO may
             lower it.
-        window_bytes: Bytes of payload of these requests. The worker's HELLO may lower it.
+        window_bytes: The most bytes of these requests' payloads. The worker's HELLO may lower it.
     """
 
     start_timeout: float = 10.0
@@ -78,24 +79,24 @@ class Settings:
 
 @dataclass(frozen=True)
 class Function:
-    """What to run, and how.
+    """A function, and how to run it.
 
     Attributes:
-        command: The command of a worker.
+        command: The command that starts a worker.
         environment: The environment of a worker.
-        hello: HELLO's configuration (docs/protocol.md).
-        settings: The time limits of its workers, and how many requests each may have.
-        confinement: What a worker may use, and how it is held to that.
-        memory_mb: The memory size that reports name, in MB.
-        version: The version of the function that start lines name.
-        assumed_region: The region if it is only a default, else "".
+        hello: HELLO's configuration fields (docs/protocol.md).
+        settings: The time limits of the workers, and how many requests each may have.
+        confinement: The limits of a worker, and how to enforce them.
+        memory_mb: The memory size in MB that report lines show.
+        version: The version of the function that start lines show.
+        assumed_region: The region, if it is only a default; else "".
         log_style: One of LOG_STYLES (log/request_lines.py).
-        spin_us: Microseconds for which the init polls for an answer before it sleeps; 0 for none.
-        concurrency: Requests that a worker may run at once.
-        workers: Processes that serve at once.
-        isolation: PROCESS, or REQUEST for a process per request.
+        spin_us: Microseconds for which the init and the worker each poll before they sleep; 0 for no polling.
+        concurrency: The most requests that a worker runs at once.
+        workers: The most processes that run requests at once.
+        isolation: PROCESS, or REQUEST for one process per request.
         start_method: EXEC or TEMPLATE.
-        metadata: INVOKE's fields that are the same for every request. A request's own fields win.
+        metadata: INVOKE's fields that are the same for every request. A request's own fields override them.
     """
 
     command: list[str]
@@ -116,7 +117,7 @@ class Function:
 
     @property
     def limits(self) -> Limits:
-        """Return what a worker may use."""
+        """Return the limits of a worker."""
         return self.confinement.limits
 
 
@@ -125,11 +126,11 @@ class Request:
     """One request.
 
     Attributes:
-        request_id: Its name in logs and errors.
+        request_id: The id that logs and errors show.
         payload: The event.
         content_type: The content type of the event.
-        accept: The content type that the result is wanted in.
-        timeout: Seconds that the worker has for it.
+        accept: The content type that the caller wants for the result.
+        timeout: Seconds that the worker has for the request.
         metadata: Further fields of INVOKE, such as http, stream and phase.
     """
 
@@ -146,14 +147,14 @@ class Outcome:
     """How a request ended.
 
     Attributes:
-        request_id: The request's.
+        request_id: The request's id.
         content_type: The content type of the result.
         payload: The result.
-        problem: ERROR's metadata; None for a result.
-        exit_code: 0, one of kernel/exit_codes.py, or 128 plus the signal that the worker died of.
-        measured: What report_line() takes.
-        http: RESULT's `http`, which is hostile like all that a worker says; None if the answer is not HTTP.
-        streamed: Whether the body came in pieces, not as `payload`.
+        problem: The error, in the form of ERROR's metadata (docs/protocol.md); None if there is a result.
+        exit_code: 0, a code from kernel/exit_codes.py, or 128 plus the signal that ended the worker.
+        measured: The measured figures of the request, such as its time and memory, for report_line().
+        http: RESULT's `http`; None if the answer is not HTTP. A worker sends it, so it may be hostile.
+        streamed: Whether the body came in pieces instead of in `payload`.
     """
 
     request_id: str
@@ -167,20 +168,20 @@ class Outcome:
 
 
 def problem(error_type: str, message: str, stack: Stack | None = None) -> dict[str, Any]:
-    """Return an error in the form of ERROR's metadata (docs/protocol.md), as Outcome has it."""
+    """Return an error in the form of ERROR's metadata (docs/protocol.md), for Outcome.problem."""
     return {"error_type": error_type, "error_message": message, "stack": stack or []}
 
 
 @dataclass(slots=True)
 class Piece:
-    """A part of a streamed result. The first one has no data: it says that a stream begins.
+    """A part of a streamed result. The first piece of a stream has no data, and only shows that the stream begins.
 
     Attributes:
-        id: What `Supervisor.submit` returned.
-        request_id: The request's.
-        content_type: As in Outcome.
-        data: The bytes.
-        http: As in Outcome.
+        id: The number that `Supervisor.submit` returned.
+        request_id: The request's id.
+        content_type: The content type of the result.
+        data: The bytes of this piece.
+        http: RESULT's `http`, as in Outcome.
     """
 
     id: int
@@ -192,26 +193,26 @@ class Piece:
 
 @dataclass
 class WorkerEnd:
-    """What is known of a worker, or of a template, when a request must be answered in its place.
+    """What is known of the end of a worker or a template, for an answer in the worker's place.
 
     Attributes:
-        last_word: The metadata of its ERROR with id 0.
-        violation: How it broke the protocol.
-        death: How it died, once it was reaped.
-        sent: The signals that the init sent it to end it.
-        closed: Whether it was sent signals because it had closed its stream and did not end.
-        asked: Whether it was asked for its stacks.
-        dump: What it wrote to the dump pipe.
-        stacks: What it answered to DUMP, by the request's id.
-        exec_error: Why its program could not be executed; a JoinError if it could not join its cgroup.
-        start_error: Why its process could not be started.
-        evidence: The counts of its cgroup, once it is dead.
+        last_word: The metadata of the process's ERROR with id 0.
+        violation: How the process broke the protocol; "" if it did not.
+        death: How the process died; None until the init has collected it.
+        sent: The signals that the init has sent to make the process end.
+        closed: Whether the init sent these signals because the process had closed its stream but did not end.
+        asked: Whether the init has asked the process for its stacks.
+        dump: The bytes that the process has written to the dump pipe.
+        stacks: The stacks in the process's answer to DUMP, by the request's id.
+        exec_error: Why the program could not be executed; a JoinError if the process could not join its cgroup.
+        start_error: Why the process could not be started.
+        evidence: The counts of the process's cgroup at its death.
         peak_memory: The most resident memory of the worker in bytes, for the report; 0 if it is not known.
-        sizes: Bytes of results that were cut, by request_id.
-        stage: What it was doing if it was not ready yet.
-        of_template: Whether `death` and `start_error` are those of the template.
-        farewell: What the template has said about its end.
-        unseen: Whether the worker is not a child of the init, which then cannot see how it ends.
+        sizes: The sizes in bytes of results that were cut, by request_id.
+        stage: The stage of the start in which the process was, if it was not ready yet.
+        of_template: Whether `death` and `start_error` are about the template, not about the worker.
+        farewell: The message in which the template has said why it ends.
+        unseen: Whether the init cannot see how the worker ends, because the worker is not its child.
     """
 
     last_word: Mapping[str, Any] = field(default_factory=dict)
@@ -234,7 +235,7 @@ class WorkerEnd:
 
 
 def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any], bool]:
-    """Return INVOKE's metadata, and whether the init has made all of it itself."""
+    """Return INVOKE's metadata, and whether it has only fields that the init itself has made."""
     metadata: dict[str, Any] = {
         "request_id": request.request_id,
         "timeout_ms": int(request.timeout * 1000),
@@ -250,7 +251,7 @@ def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any
 
 
 def new_request_id() -> str:
-    """Return a random UUID (RFC 9562, version 4). Importing uuid for it would take 4 ms of every start."""
+    """Return a random UUID (RFC 9562, version 4). The standard module uuid would add 4 ms to every start."""
     digits = os.urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) % 4]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

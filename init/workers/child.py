@@ -1,6 +1,6 @@
 """Act on one child process and its cgroup: signal it, limit it, measure it, and record how it ended.
 
-It must not know the frames that the process writes; that is link.py.
+This module must not know the frames that the process writes. link.py reads them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class Child:
         pipes: The process, as a pid and pipes.
         group: The process's cgroup, if it has one.
         forker: The template that forks the process; None if the process was executed.
-        can_dump: Whether the process has said that it writes its stacks when it is sent the dump signal.
-        end: What is known of its end. Its `dump` has what came through the dump pipe since the stacks were asked for.
-        is_ready: Whether the process has said READY.
+        can_dump: Whether the process has said in HELLO that it writes its stacks at the dump signal.
+        end: What is known of the process's end. `end.dump` has the bytes that came through the dump pipe since the
+            init last asked for the stacks.
+        is_ready: Whether the process has sent READY.
     """
 
     def __init__(
@@ -42,10 +43,10 @@ class Child:
         """Take charge of a process.
 
         Args:
-            pipes: As the attribute.
+            pipes: The process, as a pid and pipes.
             confinement: The limits of the process.
-            group: As the attribute.
-            forker: As the attribute.
+            group: The process's cgroup, if it has one.
+            forker: The template that forks the process; None if the process was executed.
         """
         self.pipes = pipes
         self.group = group
@@ -53,10 +54,10 @@ class Child:
         self.can_dump = self.is_ready = False
         self.end = WorkerEnd()
         self._confinement = confinement
-        self._alone = 0
-        # Bytes of memory that it may have had before exec. A worker that a template forked had no exec.
+        self._alone = 0  # the id of the request for which the cgroup counts events; 0 if several are open
+        # Bytes of memory that the process may have had before exec. A worker that a template forked had no exec.
         self._copied = procfs.resident() if forker is None else 0
-        self._peak_at_ready = self._peak = 0  # bytes, as it reports them
+        self._peak_at_ready = self._peak = 0  # bytes, as the process reports them
 
     @property
     def pid(self) -> int:
@@ -65,7 +66,7 @@ class Child:
 
     @property
     def stage(self) -> str:
-        """Return how far the process has come on its way to READY: one of the stages of model.py."""
+        """Return the stage of the process's start: one of the stages in model.py."""
         if self.forker is None or not self.forker.is_ready:
             return WHILE_LOADING
         return AFTER_FORK if self.pid else BEFORE_FORK
@@ -75,9 +76,10 @@ class Child:
         return self.pid > 0 and not self.pipes.closed and reaper.is_own_child(self.pid)
 
     def signal(self, number: int) -> None:
-        """Signal the process's group, and wake it up so that it can act. Send SIGKILL to its cgroup, too.
+        """Signal the process's group. Wake stopped processes, so that they handle the signal.
 
-        If the template has not forked the process yet, the template hangs, and this method signals the template.
+        Send SIGKILL to the whole cgroup, too. If the template has not forked the process yet, the template hangs. Then
+        signal the template.
         """
         if not self.pid and self.forker is not None:
             self.forker.signal(number)
@@ -89,13 +91,13 @@ class Child:
                 self.group.kill()
 
     def force(self, number: int, closed: bool) -> None:
-        """Send a signal that makes the process end. `closed`: whether it has closed its stream."""
+        """Send a signal that makes the process end, and record it. `closed` says whether it has closed its stream."""
         self.end.closed = closed
         self.end.sent.add(int(number))
         self.signal(number)
 
     def signal_for_stacks(self) -> bool:
-        """Send the dump signal, and wake the process up. Return whether the process can write its stacks.
+        """Send the dump signal, and wake a stopped process. Return whether the process can write its stacks.
 
         If the template has not forked the process yet, send the signal to the template.
         """
@@ -109,40 +111,44 @@ class Child:
         return True
 
     def limit(self) -> None:
-        """Set the limits that a forked process has not inherited, once it is ready and a child of the init.
+        """Set the limits that a forked process has not inherited, if it is ready and a child of the init.
 
-        Our runtime has already set these limits, as HELLO asks. If the function has changed them, this method sets them
-        again. Before READY the limits could keep the process from becoming a worker.
+        Our runtime has already set these limits, as HELLO asks. Set them again, because the function may have changed
+        them. Before READY, the limits could keep the process from becoming a worker.
         """
         if self.forker is not None and self.is_ready and self._confinement.per_process() and self.is_own():
             try:
                 self._confinement.apply_per_process(self.pid)
             except OSError:
-                self.signal(SIGKILL)  # no function may run beyond a limit that its user relies on
+                self.signal(SIGKILL)  # a function must not run without a limit that its user has set
 
     def ready(self, peak: int) -> None:
-        """Take the peak memory in bytes that the worker reports with READY."""
+        """Record the peak memory in bytes that the worker reports in READY."""
         self._peak_at_ready = self._peak = peak
 
     def answered(self, peak: int) -> int:
-        """Take the peak that the worker reports with an outcome. Return by how many bytes it has grown since READY.
+        """Record the peak memory that the worker reports in an outcome. Return its growth since READY, in bytes.
 
-        A worker can report less than it uses. The method then returns less than the true growth.
+        A worker can report less than it uses. Then this method returns less than the true growth.
         """
         self._peak = max(self._peak, peak)
         return peak - self._peak_at_ready
 
     def measure(self) -> None:
-        """Read the living process's peak memory from the kernel, for an answer that the init gives in its place."""
+        """Read the living process's peak memory from the kernel, for an answer that the init gives in its place.
+
+        If the process is no uncollected child of the init, do nothing.
+        """
         if self.is_own():
             self.end.peak_memory = procfs.high_water_mark(self.pid) or self.end.peak_memory
 
     def bury(self, death: Death) -> None:
         """Record how the process died, what its cgroup counted, and why its exec failed, if it did.
 
-        Call this before the init reads what the process left in its pipes. The kernel's figure of the peak memory
-        includes the time before exec, when the process was a copy of the init. So only a figure above the memory of
-        that copy is certain. Below it, the worker's own figure is closer if it is lower.
+        Call this before the init reads the data that the process left in its pipes. The kernel's figure of the peak
+        memory includes the time before exec, when the process was a copy of the init. So only a figure above the memory
+        of that copy is certainly the program's own. If it is not above, the lower of the kernel's figure and the
+        worker's own figure is recorded.
         """
         end, peak = self.end, death.peak_memory
         end.death, end.stage, end.exec_error = death, self.stage, self.pipes.exec_error()
@@ -150,10 +156,10 @@ class Child:
         end.evidence = None if self.group is None else self.group.evidence()
 
     def lost(self, template: WorkerEnd | None) -> None:
-        """Record why the init will not see this worker die. `template` is that of Observer.lost.
+        """Record why the init will not see this worker die. `template` is the argument of Observer.lost.
 
         The worker may be alive, because a template can die between a fork and its report. So this method closes the
-        alive pipe, which kills the worker. The init still reads what the worker has sent.
+        alive pipe, and the kernel kills the worker. The init still reads the data that the worker has sent.
         """
         end = self.end
         if template is None:
@@ -171,10 +177,10 @@ class Child:
             self.group.mark()
 
     def evidence(self, id: int) -> Evidence | None:
-        """Return what the cgroup tells about request `id`, which was just answered; None if there is no cgroup.
+        """Return the cgroup's counts for request `id`, which was just answered; None if there is no cgroup.
 
-        Leave out the cgroup's events if the worker also had other requests. It may have begun one of them before the
-        init read the answer.
+        If the worker also had other requests, leave out the counted events. The worker may have begun another request
+        before the init read the answer.
         """
         if self.group is None:
             return None
@@ -182,6 +188,6 @@ class Child:
         return evidence if self._alone == id else evidence._replace(oom_kills=0, pids_refused=0)
 
     def close(self) -> None:
-        """Close the init's ends of the pipes, and give the cgroup back."""
+        """Close the init's ends of the pipes, and release the cgroup."""
         self.pipes.close()
         self._confinement.release(self.group)

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from ..model import Function
 
 FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
-"""Options that most likely ask for a template, so that no worker is started early. A wrong guess costs milliseconds."""
+"""Options after which no worker is started early, because they most likely need a template.
+
+If the options need no template after all, this delays the run by some milliseconds."""
 
 
 class EarlyStart(NamedTuple):
-    """What was prepared for `run` before click was loaded.
+    """The signal handlers and the worker that are set up for `run` before click is loaded.
 
     Attributes:
         signals: The signals that pipe-init handles.
-        process: A worker that was started early; None if none was.
-        command: The command that the worker was, or would be, started with.
-        environment: The environment that it was, or would be, started with.
+        process: The worker that was started early; None if there is none.
+        command: The command with which the worker was started, or would have been.
+        environment: The environment with which the worker was started, or would have been.
     """
 
     signals: Signals
@@ -37,13 +39,13 @@ class EarlyStart(NamedTuple):
     environment: dict[str, str]
 
     def worker_for(self, function: Function, in_cgroup: bool) -> launch.ProcessPipes | None:
-        """Return the worker if it is what a function needs. Otherwise end it and return None.
+        """Return the worker if it fits the function. Otherwise end it and return None.
 
         Args:
             function: The function.
-            in_cgroup: Whether workers have to be in a cgroup. This one is not.
+            in_cgroup: Whether workers must be in a cgroup. The early worker is in none.
         """
-        from ..model import EXEC  # late: it is not needed before the worker is started
+        from ..model import EXEC  # here, because an import before the worker's start would delay it
 
         same = (self.command, self.environment) == (function.command, function.environment)
         if same and not in_cgroup and function.start_method == EXEC and function.workers == 1:
@@ -60,7 +62,7 @@ class EarlyStart(NamedTuple):
 def start_early(arguments: Sequence[str] = ()) -> EarlyStart:
     """Install the signal handlers, and start a worker under this interpreter if the arguments allow it.
 
-    If the start fails, this function reports nothing. The supervisor tries again, and reports which request failed.
+    If the start fails, report nothing. The supervisor starts a worker again later, and reports an error by request.
 
     Args:
         arguments: The command line. If it is empty, start no worker.

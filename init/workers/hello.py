@@ -19,7 +19,7 @@ def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:
     """Return the metadata of HELLO to a worker. docs/protocol.md says what each field means.
 
     Args:
-        function: What the worker serves.
+        function: The function that the worker serves.
         several: Whether the function may have several workers at a time.
 
     Raises:
@@ -37,7 +37,7 @@ def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:
     if function.start_method == TEMPLATE:
         hello.update(function.confinement.per_process())
         if several:
-            hello["adopts_orphans"] = True  # so that the init can tell the orphans of one worker from another's
+            hello["adopts_orphans"] = True  # so that the init can tell which worker has left an orphan
     if function.isolation == REQUEST:
         hello["rehearse"] = True
     FrameWriter().encode(HELLO, 0, hello, b"")

@@ -1,7 +1,7 @@
-"""Start a worker or a template: make its pipes, fork, arrange its descriptors, execute the program.
+"""Start a worker or a template: make its pipes, fork, set up its descriptors, and execute its program.
 
-This module knows which descriptor is for what. It must not know frames or requests. It is loaded before the command
-line is read, so it imports next to nothing.
+This module knows the purpose of each descriptor. It must not know frames or requests. It is loaded before the command
+line is read, so it imports very little.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from pipe_runtime.wire.alive import ALIVE_FD, arm
 from ..kernel.execution import JoinError, execute, keep_only, restore_dispositions
 
 DUMP_FD = 4
-"""The worker's descriptor for its stacks when it hangs or crashes."""
+"""The descriptor to which a worker writes its stacks when it hangs or crashes."""
 
 CONTROL_FD = 7
-"""The template's descriptor for requests for workers. 5 and 6 are left to the runtime, which moves 0 and 1 there. So a
-function finds the same numbers in a forked worker as in an executed one."""
+"""The template's descriptor for the control socket, on which the init asks it for workers.
+
+The runtime moves its descriptors 0 and 1 to 5 and 6. So 7 is the first free number, and a function has the same
+descriptors in a forked worker as in an executed one."""
 
 DUMP_SIGNAL = signal.SIGRTMAX
-"""The signal that asks for the stacks: the last real-time signal, which neither libc nor a known library uses."""
+"""The signal that asks for the stacks. It is the last real-time signal, which neither libc nor a known library uses."""
 
 _FIRST_FREE = 10
 _EXEC_FAILED = 127
@@ -46,20 +48,22 @@ KEPT_FC_VARIABLES = frozenset(
         "INSTANCE_ID",
     )
 )
-"""The variables of the platform that a function may see (Alibaba Function Compute)."""
+"""The FC_ variables of the platform, Alibaba Function Compute, that a function may see."""
 
 
 class ProcessPipes:
-    """A process and the pipes to it. The init's descriptors are closed by exec.
+    """A process, and the pipes between the init and the process.
+
+    The init's descriptors are close-on-exec. The init's ends of `requests`, `answers`, `log` and `dump` do not block.
 
     Attributes:
         pid: The process's pid; 0 while it is not known.
-        requests: Where the init writes frames. It does not block; -1 once closed.
-        answers: Where the init reads frames. It does not block, like the next two.
-        log: Where the init reads what the process writes to its fd 2.
-        dump: Where the init reads the stacks of the process.
-        alive: When this is closed, the kernel kills the process; -1 once closed.
-        theirs: The process's ends, in the order of its descriptors from 0 on.
+        requests: The descriptor to which the init writes frames; -1 after it is closed.
+        answers: The descriptor from which the init reads frames.
+        log: The descriptor from which the init reads what the process writes to its fd 2.
+        dump: The descriptor from which the init reads the stacks of the process.
+        alive: The descriptor that keeps the process alive: when it closes, the kernel kills the process. -1 after that.
+        theirs: The process's ends of the pipes, in the order of its descriptors from 0 on.
         closed: Whether `close` was called.
     """
 
@@ -67,8 +71,8 @@ class ProcessPipes:
         """Make the pipes.
 
         Args:
-            for_our_runtime: Make the process's fd 1 non-blocking. That saves our runtime a poll before each write; no
-                other program can be expected to be prepared for it.
+            for_our_runtime: Whether to make the process's fd 1 non-blocking. Our runtime is prepared for this, and
+                saves a poll before each write. Other programs need not be prepared for it.
 
         Raises:
             OSError: No descriptors are left.
@@ -93,10 +97,11 @@ class ProcessPipes:
         self._failure = -1
 
     def exec_error(self) -> OSError | None:
-        """Return why the program could not be executed, once the process is dead.
+        """Return why the program could not be executed. Call this after the process is dead.
 
         Returns:
-            A JoinError if the process could not join its cgroup. None if it executed its program, or has none.
+            The error of exec, or a JoinError if the process could not join its cgroup. None if the program was
+            executed, or if a template has forked the process.
         """
         try:
             number = int(os.read(self._failure, 16) or b"0") if self._failure >= 0 else 0
@@ -105,11 +110,11 @@ class ProcessPipes:
         return (JoinError if number < 0 else OSError)(abs(number), os.strerror(abs(number))) if number else None
 
     def started(self, pid: int = 0, failure: int = -1) -> None:
-        """Close the process's ends, which the process has now.
+        """Close the init's copies of the process's ends, because the process has its own copies now.
 
         Args:
-            pid: Its pid; 0 if a template was asked to fork it.
-            failure: The pipe in which `exec_error` finds the reason.
+            pid: The process's pid; 0 if a template was asked to fork it.
+            failure: The pipe from which `exec_error` reads the error; -1 for none.
         """
         self.pid, self._failure = pid, failure
         for descriptor in self.theirs:
@@ -117,40 +122,40 @@ class ProcessPipes:
                 os.close(descriptor)
 
     def close(self) -> None:
-        """Close the init's ends. The kernel kills what still lives in the process's group."""
+        """Close the init's ends. The kernel kills all processes that are left in the process's group."""
         if self.closed:
             return
         self.closed = True
         self.close_requests()
-        # `alive` goes before the guard, the other end of its pipe: only while that is open does the closing kill, even
-        # if the process has closed its own copy. The kernel closes a dead init's descriptors in the same order, the
-        # highest first.
+        # Close `alive` before the guard, which is the other end of its pipe. If the process has closed its own copy of
+        # the guard, closing `alive` kills only as long as the init's guard is open. When an init dies, the kernel
+        # closes its descriptors in the same order, the highest first.
         self.disown()
         for descriptor in (self.answers, self.log, self.dump, self._failure, self._guard):
             if descriptor >= 0:
                 os.close(descriptor)
 
     def disown(self) -> None:
-        """Have the kernel kill the process and its group. The pid need not be known."""
+        """Make the kernel kill the process and its group, by closing `alive`. The pid need not be known."""
         if self.alive >= 0:
             os.close(self.alive)
             self.alive = -1
 
     def dismiss(self) -> None:
-        """End a process to which nothing was said, and collect it, unless `close` was called."""
+        """End and collect a process that was sent nothing yet. If `close` was called, do nothing."""
         if not self.closed:
             self.close()
             os.waitpid(self.pid, 0)
 
     def close_requests(self) -> None:
-        """End the process's input."""
+        """Close `requests`, so that the process's input ends."""
         if self.requests >= 0:
             os.close(self.requests)
             self.requests = -1
 
 
 def function_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what a function inherits of the init's environment: all except the platform's private variables."""
+    """Return the variables that a function inherits from the init: all except the platform's private ones."""
     return {
         name: value
         for name, value in environment.items()
@@ -163,7 +168,7 @@ def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
 
     Args:
         python: The interpreter.
-        brought: Folders with what the runtime imports, besides the runtime's own.
+        brought: Further folders from which the runtime imports modules.
     """
     return [python, _runtime_script(), *brought]
 
@@ -181,18 +186,18 @@ def start(
     adopts: bool = False,
     open_files: int | None = None,
 ) -> ProcessPipes:
-    """Start a program in a session of its own, with the protocol on its fds 0 and 1 and a log pipe on its fd 2.
+    """Start a program in its own session, with the protocol on its fds 0 and 1, and a log pipe on its fd 2.
 
     Args:
-        command: The program and its arguments. For that of `runtime_command`, fd 1 does not block.
+        command: The program and its arguments. If it is a `runtime_command`, its fd 1 does not block.
         environment: The program's environment.
-        joins: The cgroup.procs files to which the process writes "0" first, so that it is in these cgroups.
-        control: The descriptor that becomes CONTROL_FD there, and stays the caller's here; -1 for none.
-        adopts: Whether the process gets its own orphans, where the system can do that. Otherwise they fall to the init.
-        open_files: The limit of open files.
+        joins: Descriptors of cgroup.procs files. The process first writes "0" to each, to join these cgroups.
+        control: The descriptor that becomes CONTROL_FD in the process; -1 for none. The caller keeps it, and closes it.
+        adopts: Whether the process adopts its own orphans, if the system supports that. Otherwise the init adopts them.
+        open_files: The limit on open files; None for no limit.
 
     Raises:
-        OSError: No process or descriptor is left. An error of exec is known later, from ProcessPipes.exec_error.
+        OSError: No process or descriptor is left. ProcessPipes.exec_error reports an error of exec later.
     """
     process = ProcessPipes(len(command) > 1 and command[1] == _runtime_script())
     failure = failure_out = -1
@@ -217,7 +222,7 @@ def start(
     return process
 
 
-def _become(  # Not measured: it ends in exec, and with it what was counted.
+def _become(  # coverage cannot measure this function, because exec discards the counts
     command: Sequence[str],
     environment: Mapping[str, str],
     process: ProcessPipes,
@@ -228,22 +233,22 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
     open_files: int | None,
     mask: Iterable[int],
 ) -> None:
-    """Become the program, in the forked child. This does not return."""
-    sign = -1  # it has not joined its cgroups yet
+    """Turn the forked child into the program. This does not return."""
+    sign = -1  # a negative error number means that the process could not join its cgroups
     try:
         for descriptor in joins:
             os.write(descriptor, b"0")
         sign = 1
         os.setsid()
         if adopts:
-            from ..kernel.prctl import SET_CHILD_SUBREAPER, prctl  # most runs need not load it
+            from ..kernel.prctl import SET_CHILD_SUBREAPER, prctl  # here, because most runs do not need it
 
-            prctl(SET_CHILD_SUBREAPER, 1)  # it stays so after exec
+            prctl(SET_CHILD_SUBREAPER, 1)  # exec keeps this setting
         high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in process.theirs]
         failure = fcntl.fcntl(failure, fcntl.F_DUPFD, _FIRST_FREE)
         if control >= 0:
             control = fcntl.fcntl(control, fcntl.F_DUPFD, _FIRST_FREE)
-        os.close(process.alive)  # otherwise the alive pipe would never close
+        os.close(process.alive)  # the child's copy would keep the alive pipe open after the init's end
         arm(high[ALIVE_FD])
         for target, descriptor in enumerate(high):
             os.dup2(descriptor, target)
@@ -253,11 +258,11 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
             kept.add(os.dup2(control, CONTROL_FD))
         keep_only(kept)
         if open_files is not None:
-            from ..limits import rlimits  # an early worker has no such limit
+            from ..limits import rlimits  # here, because a worker that is started early has no such limit
 
             rlimits.apply(os.getpid(), rlimits.Limits(open_files=open_files))
         restore_dispositions()
-        # A parent may have blocked every signal. Without DUMP_SIGNAL no stack would say where a worker hangs.
+        # The init's parent may have blocked all signals. Unblock DUMP_SIGNAL, so that a hanging worker can be dumped.
         signal.pthread_sigmask(signal.SIG_SETMASK, set(mask) - {DUMP_SIGNAL})
         execute(command, environment)
     except OSError as error:
@@ -267,5 +272,5 @@ def _become(  # Not measured: it ends in exec, and with it what was counted.
 
 
 def this_python() -> str:
-    """Return the interpreter that runs the init. It is the function's, too, unless another one is asked for."""
+    """Return the interpreter that runs the init. The function runs on it, too, unless the user chooses another one."""
     return sys.executable or "python3"

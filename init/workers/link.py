@@ -1,7 +1,7 @@
-"""Talk to one child process, a worker or a template: write frames, read and understand what comes, report it.
+"""Exchange frames with one child process, a worker or a template, and report its frames to an observer.
 
 A link never blocks, whatever the process does. It must not know why a process is started or ended, which requests have
-an outcome, or who observes it.
+an outcome, or what the observer does.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .child import Child
 from .observer import Observer
 
 READ_SIZE = 64 * 1024
-"""Bytes in one read: what a pipe holds by default (pipe(7))."""
+"""The most bytes of one read. A pipe holds as many by default (pipe(7))."""
 
 READ_ROUND = 1024 * 1024
-"""Bytes read in a row before the caller looks at other things: a flood must not delay a deadline."""
+"""The most bytes to read in a row, so that a process that writes without end does not delay a deadline."""
 
 DUMP_LIMIT = 64 * 1024
-"""Bytes of stacks to keep. faulthandler writes at most 100 calls for each thread."""
+"""The most bytes of stacks to keep. faulthandler writes at most 100 calls for each thread."""
 
 LAST_WORDS = MAX_FRAME
-"""The most bytes to read from a dead process's pipe, however large the process has made the pipe."""
+"""The most bytes to read from a dead process's pipe, even if the process has made the pipe larger."""
 
 
 class Link:
@@ -42,9 +42,9 @@ class Link:
         child: The process.
         pipes: The init's ends of the process's pipes.
         connection: The protocol's state.
-        ended: Whether the process has closed its answers.
-        deaf: Whether the process has closed its requests.
-        stopping: Whether it was sent STOP.
+        ended: Whether the process has closed the pipe on which it answers.
+        deaf: Whether the process has closed the pipe from which it reads requests.
+        stopping: Whether the process was sent STOP.
     """
 
     def __init__(self, child: Child, poller: Poller, observer: Observer) -> None:
@@ -52,8 +52,8 @@ class Link:
 
         Args:
             child: The process.
-            poller: Where to wait for its pipes.
-            observer: Hears what the process says.
+            poller: Waits for the process's pipes.
+            observer: Gets a report of each frame and event of the process.
         """
         self.child = child
         self.pipes = pipes = child.pipes
@@ -63,21 +63,23 @@ class Link:
         self._observer = observer
         self._heard = True
         self._out: deque[memoryview] = deque()
-        self._writing = False  # the poller waits until the process reads
-        for descriptor in (pipes.answers, pipes.log, pipes.dump):  # the answers first: see _read_answers
+        self._writing = False  # whether the poller waits until the process reads
+        for descriptor in (pipes.answers, pipes.log, pipes.dump):  # first the answers, as _read_answers needs it
             poller.add(descriptor, owner=self)
 
     # To the process
 
     def invoke(self, id: int, metadata: Mapping[str, Any], payload: bytes, trusted: bool) -> None:
-        """Send a request. What its cgroup counts from now on belongs to it, if no other request is open.
+        """Send a request. If no other request is open, the cgroup counts its events for this request from now on.
 
         Args:
             id: The request's id.
-            metadata: As for Connection.send, like the payload and `trusted`.
+            metadata: See Connection.send.
+            payload: See Connection.send.
+            trusted: See Connection.send.
 
         Raises:
-            LocalProtocolError: As Connection.send.
+            LocalProtocolError: See Connection.send.
         """
         if self.child.group is not None:
             self.child.count_for(0 if self.connection.open_requests else id)
@@ -91,10 +93,10 @@ class Link:
         payload: bytes = b"",
         trusted: bool = False,
     ) -> None:
-        """Send a frame, now or as the process reads.
+        """Send a frame now, or queue it until the process reads.
 
         Raises:
-            LocalProtocolError: As Connection.send.
+            LocalProtocolError: See Connection.send.
         """
         data = self.connection.send(kind, id, metadata, payload, trusted)
         written = 0
@@ -102,7 +104,7 @@ class Link:
             try:
                 written = os.write(self.pipes.requests, data)
             except (BlockingIOError, BrokenPipeError):
-                written = 0  # `flush` finds out which
+                written = 0  # `flush` finds out which of the two it was
             if written == len(data):
                 return
         self._out.append(memoryview(data)[written:])
@@ -110,11 +112,11 @@ class Link:
 
     @property
     def wants_to_write(self) -> bool:
-        """Return whether something waits until the process reads."""
+        """Return whether frames are queued until the process reads."""
         return bool(self._out)
 
     def flush(self) -> None:
-        """Write what the process takes now."""
+        """Write as much of the queued frames as the pipe takes now."""
         out = self._out
         try:
             while out:
@@ -124,11 +126,11 @@ class Link:
                 else:
                     out[0] = out[0][written:]
         except BlockingIOError:
-            pass  # the rest waits
+            pass  # the rest stays queued
         except BrokenPipeError:
-            out.clear()  # whether and how the process died is learned in another way
+            out.clear()  # if the process has died, the init learns that when it collects the process
             self.deaf = True
-        if self.deaf:  # it is dying, or it will never see what it was sent
+        if self.deaf:  # the process is dying, or will never read what it was sent
             self._observer.closed()
         if out and not self._writing:
             self._poller.add(self.pipes.requests, select.POLLOUT, owner=self)
@@ -150,13 +152,13 @@ class Link:
         self.send(DUMP)
 
     def stop(self) -> None:
-        """Send STOP. The process's input ends once it has read what was sent before."""
+        """Send STOP, and close the process's input as soon as all queued frames are written."""
         self.stopping = True
         self.send(STOP)
         self.flush()
 
     def end_input(self) -> None:
-        """Close the process's input now. The process can still read what the pipe holds."""
+        """Close the process's input now. The process can still read the data in the pipe."""
         self._out.clear()
         if self._writing:
             self._poller.remove(self.pipes.requests)
@@ -166,10 +168,10 @@ class Link:
     # From the process
 
     def handle(self, ready: Mapping[int, int]) -> None:
-        """Deal with the descriptors that are ready: read and report, or write."""
+        """Read from the ready descriptors and report what came, and write queued frames."""
         pipes = self.pipes
         if pipes.closed:
-            return  # something that was ready at the same time has ended the conversation
+            return  # an event that came at the same time has ended the conversation
         if pipes.log in ready:
             self._read_log()
         if pipes.answers in ready:
@@ -180,12 +182,12 @@ class Link:
             self.flush()
 
     def ignore(self) -> None:
-        """Report no frame of the process any more."""
+        """Ignore all further frames of the process."""
         self._heard = False
         self._poller.remove(self.pipes.answers)
 
     def read_last_words(self) -> None:
-        """Report what a dead process has left in its pipes. Whatever comes later, comes from other processes."""
+        """Report what a dead process has left in its pipes. Ignore later data, which other processes have written."""
         for descriptor, read in ((self.pipes.dump, self._read_dump), (self.pipes.log, self._read_log)):
             left = _capacity(descriptor)
             while left > 0 and (size := read()):
@@ -193,7 +195,7 @@ class Link:
         self._read_answers(_capacity(self.pipes.answers), to_the_end=True)
 
     def _read_log(self) -> int:
-        """Report what is in the log pipe, up to one read. Return its size."""
+        """Read once from the log pipe, and report the data. Return its size in bytes."""
         data = _read(self.pipes.log)
         if data:
             self._observer.raw_lines(data)
@@ -202,12 +204,12 @@ class Link:
         return len(data or b"")
 
     def _read_dump(self) -> int:
-        """Take what is in the dump pipe, up to one read. Return its size."""
+        """Read once from the dump pipe, keep the data, and report it. Return its size in bytes."""
         data = _read(self.pipes.dump)
         if data:
             dump = self.child.end.dump
             dump += data[: DUMP_LIMIT - len(dump)]
-            if b'  File "' in dump:  # a busy machine may pause the process after the first line
+            if b'  File "' in dump:  # not at the first line, after which a busy machine may pause the process
                 self._observer.dumped()
         elif data is not None:
             self._poller.remove(self.pipes.dump)
@@ -218,13 +220,14 @@ class Link:
 
         Args:
             limit: The most bytes to read.
-            to_the_end: Read until nothing is left. Otherwise one short read is enough: what is left then, because the
-                process has made its pipe one of packets (O_DIRECT), comes with the next poll.
+            to_the_end: Whether to read until nothing is left. If not, stop after a read that returns less than
+                READ_SIZE. If data is left then, because the process has set O_DIRECT on its pipe, the next poll finds
+                it.
         """
         connection, answers = self.connection, self.pipes.answers
-        # Raw lines that came before a frame are reported before it, if they can only be of its request. Those before
-        # the first frame were read: poll(2) looks at the answers, then at the log. A flood in both pipes must not
-        # delay a deadline.
+        # Report raw lines that came before a frame before the frame, if they can only belong to its request. `handle`
+        # has read the lines before the first frame: poll(2) checks the answers before the log. Limit the bytes, so that
+        # a process that fills both pipes does not delay a deadline.
         first, log_left = True, 0 if to_the_end else READ_ROUND
         try:
             while limit > 0 and self._heard:
@@ -248,7 +251,7 @@ class Link:
                 if size < READ_SIZE and not to_the_end:
                     return
                 limit -= size
-        except TruncatedStream:  # most likely the process was killed while it wrote: its death will be seen
+        except TruncatedStream:  # most likely the process was killed while it wrote; the init will collect it
             self._end()
             self._observer.closed()
         except ProtocolError as error:
@@ -260,12 +263,12 @@ class Link:
         self._poller.remove(self.pipes.answers)
 
     def _is_of_the_only_request(self, event: Frame | EndOfStream) -> bool:
-        """Return whether the frame is of a request, or its outcome, and no other request is open."""
+        """Return whether no request is open other than the frame's own. An outcome has closed its request already."""
         requests = self.connection.open_requests
         return isinstance(event, Frame) and len(requests) == (event.id in requests)
 
     def _take(self, event: Frame | EndOfStream) -> None:
-        """Report one frame, or the end of the answers."""
+        """Report one frame, or the end of the process's answers."""
         observer = self._observer
         if isinstance(event, EndOfStream):
             observer.closed()
@@ -292,19 +295,19 @@ class Link:
             observer.last_word(metadata)
 
     def close(self) -> None:
-        """Close the conversation, and with it the process's pipes."""
+        """End the conversation, and close the process's pipes."""
         self._heard = False
         self._poller.forget(self)
         self.child.close()
 
 
 def _capacity(descriptor: int) -> int:
-    """Return the most bytes that a pipe may hold now. What is read beyond them was written later."""
+    """Return the most bytes that a pipe may hold now, up to LAST_WORDS. Any data beyond them was written later."""
     return min(fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ), LAST_WORDS)
 
 
 def _read(descriptor: int) -> bytes | None:
-    """Return what is in a pipe, up to one read; b"" at its end, None if there is nothing now."""
+    """Return the data of one read from a pipe; b"" at the pipe's end, None if the pipe is empty now."""
     try:
         return os.read(descriptor, READ_SIZE)
     except BlockingIOError:

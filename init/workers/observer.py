@@ -1,6 +1,6 @@
-"""Define what links and sources of workers report: the interface that an observer implements.
+"""Define the interface through which links and worker sources report what a process does.
 
-It must not know who observes, or what follows from a report.
+This module must not know the classes that implement it, or what they do with a report.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ..model import WorkerEnd
 
 
 class Observer:
-    """Hears what one process says, at once and in order. A frame has passed the protocol's checks by then.
+    """Gets a report of each frame and event of one process, in order and without delay.
 
-    A subclass overrides the methods that it needs.
+    Each reported frame has passed the protocol's checks. A subclass overrides the methods that it needs.
     """
 
     def hello(self, metadata: Mapping[str, Any]) -> None:
@@ -29,7 +29,7 @@ class Observer:
         """Handle the outcome of request `frame.id`: RESULT, ERROR or END."""
 
     def stream_begun(self, frame: Frame) -> None:
-        """Handle a RESULT whose body follows in pieces."""
+        """Handle a RESULT whose body follows in CHUNK frames."""
 
     def piece(self, frame: Frame) -> None:
         """Handle CHUNK."""
@@ -38,26 +38,27 @@ class Observer:
         """Handle LOG."""
 
     def raw_lines(self, data: bytes) -> None:
-        """Handle bytes that the process, or a process that it has started, wrote to the log pipe."""
+        """Handle bytes that the process, or another process that it has started, has written to the log pipe."""
 
     def stacks(self, entries: object) -> None:
-        """Handle DUMP. Its entries may be anything, since the runtime may lie."""
+        """Handle DUMP. Its entries can have any form, because no check has looked into them."""
 
     def dumped(self) -> None:
-        """Handle a part of the stacks from the dump pipe; the child's `end.dump` has all that came."""
+        """Handle new data from the dump pipe. The child's `end.dump` has all data that has come so far."""
 
     def last_word(self, metadata: Mapping[str, Any]) -> None:
-        """Handle ERROR with id 0, in which the process says why it ends."""
+        """Handle an ERROR with id 0, in which the process says why it ends."""
 
     def closed(self) -> None:
-        """Handle that the process closed its end of the requests or of the answers. May be called more than once."""
+        """Handle that the process has closed its input or its answers. The link may call this more than once."""
 
     def violated(self, why: str) -> None:
-        """Handle that the process broke the protocol. The link reports no further frame."""
+        """Handle that the process broke the protocol. The link reports no more frames."""
 
     def lost(self, template: WorkerEnd | None) -> None:
-        """Handle that the worker's death cannot be seen, because it was never forked or is not a child of the init.
+        """Handle that the init cannot see the worker's death: it was never forked, or is not a child of the init.
 
         Args:
-            template: What is known of the template that has not forked it; None if the worker is not a child.
+            template: What is known of the end of the template, if the template has not forked the worker. None if the
+                worker is not a child of the init.
         """

@@ -1,7 +1,7 @@
 """Start workers as forks of a template, a process that has loaded the function. Replace a template that has died.
 
-If the system allows no template, start each worker by exec. This module must not know when a worker is wanted, or what
-it sends. template_socket.py reads the template's reports of forks. This module handles the template's other frames.
+If the system allows no template, start each worker by exec. This module must not know when a worker is needed, or what
+a worker sends. template_socket.py decodes the template's reports of forks. This module handles the template's frames.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from .template_socket import SocketsForbidden, TemplateSocket
 from .worker_source import WorkerSource
 
 JOURNAL_SOURCE = -1
-"""The number of the template's raw lines for the journal; lanes count from 0."""
+"""The source number under which the journal gets the template's raw lines. Lanes have the numbers from 0 on."""
 
 FAREWELL = 200
-"""The most characters to log of the error with which a template ends."""
+"""The most characters to keep of the message with which a template ends."""
 
 
 class TemplateSource(WorkerSource, Observer):
     """Let a template fork workers, and start the template when it is needed."""
 
     def __init__(self, function: Function, host: Host, journal: Journal, several: bool) -> None:
-        """Prepare to start a template, which the first worker needs.
+        """Prepare to start a template. It is started when the first worker is needed.
 
         Args:
-            function: What the workers serve.
-            host: Takes charge of the template's process, and waits for pipes and for the control socket.
+            function: The function that the workers serve.
+            host: Collects the template's process, and waits for pipes and for the control socket.
             journal: The init's log.
             several: Whether several workers may exist at a time.
 
         Raises:
-            LocalProtocolError: As worker_hello.
+            LocalProtocolError: See worker_hello.
         """
         super().__init__(function, host, several=several)
         self._journal = journal
         self._socket: TemplateSocket | None = None
-        self._is_forbidden = False  # whether this system allows no template
+        self._is_forbidden = False  # whether the system allows no template
         self._last_ticket = 0
         self._expected: dict[int, tuple[Observer, Child]] = {}  # workers by ticket, until they are children of the init
         self._new_children: list[tuple[Observer, Child]] = []  # children of the init, if the template's report is true
-        self._is_heard = False  # whether the template's reports count
+        self._is_heard = False  # whether the init still reads the template's reports
 
     @property
     def pid(self) -> int:
@@ -66,7 +66,7 @@ class TemplateSource(WorkerSource, Observer):
     # Workers
 
     def start(self, observer: Observer) -> Link:
-        """Ask the template for a worker, as WorkerSource.start says. The template's report will give its pid."""
+        """Ask the template for a worker (see WorkerSource.start). The template's report will give the worker's pid."""
         if self._socket is None and not self._is_forbidden:
             self._start_template()
         socket = self._socket
@@ -97,7 +97,7 @@ class TemplateSource(WorkerSource, Observer):
             if report.ours or not report.pid:
                 del self._expected[report.ticket]
             if child.pipes.closed:
-                continue  # the lane has given the worker up meanwhile, and the worker's process is killed
+                continue  # the lane has given up the worker meanwhile, and the kernel has killed its process
             if report.ours:
                 self._new_children.append((observer, child))
                 child.limit()
@@ -107,7 +107,7 @@ class TemplateSource(WorkerSource, Observer):
                 observer.lost(WorkerEnd(start_error=OSError(report.errno, os.strerror(report.errno))))
 
     def check_new_children(self) -> None:
-        """Give up workers that the template has reported as children of the init, but that are none.
+        """Give up workers that the template has falsely reported as children of the init.
 
         Call this after the deaths of all collected children were handled.
         """
@@ -122,7 +122,7 @@ class TemplateSource(WorkerSource, Observer):
             expected for expected in self._expected.values() if not expected[1].pipes.closed and not expected[1].pid
         ]
 
-    # The template's life
+    # How the template starts and ends
 
     def _start_template(self) -> None:
         """Start a template. If the system forbids that, start workers by exec from now on."""
@@ -149,14 +149,17 @@ class TemplateSource(WorkerSource, Observer):
         self.check_new_children()
 
     def bury(self, death: Death) -> None:
-        """Record the death of the template, which is collected. Its workers live on; it will fork no more."""
+        """Record the death of the template, which is collected, and give up the workers that it has not forked.
+
+        The workers that it has forked live on.
+        """
         link = self.link
-        assert link is not None, "only a template that is there can die"
+        assert link is not None, "only an existing template can die"
         link.child.bury(death)
         link.read_last_words()
         self.hear_reports()
         if death.signal != SIGKILL:
-            link.child.end.violation = ""  # it ended before it was killed
+            link.child.end.violation = ""  # the template ended before the init could kill it for a violation
         self._let_go()
         expected = self._not_forked()
         self._expected.clear()

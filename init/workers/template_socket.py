@@ -1,7 +1,7 @@
 """Ask a template for workers over its control socket, and decode its reports about them.
 
-The socket never blocks. The template's reports may be as hostile as a worker's frames. This module must not know the
-frames of the template's conversation, or what its workers are for.
+The init never blocks on the socket. It trusts the template's reports as little as a worker's frames. This module must
+not know the frames that the template sends, or what its workers are for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import launch
 from .worker_source import TemplateBusy
 
 NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
-"""Errors of socketpair(2) that mean that the system forbids such sockets, or has none."""
+"""Errors of socketpair(2) after which the init uses no template: the system forbids such sockets, or has none."""
 
 REPORT_SIZE = 64
 """The most bytes of a report. A report has up to three numbers, which are shorter."""
@@ -28,11 +28,11 @@ REPORT_SIZE = 64
 _REPORT = re.compile(rb"[0-9]{1,20}(?: [0-9]{1,20}){0,2}")
 
 REPORT_ROUND = 256
-"""The most reports to read before the caller looks at other things."""
+"""The most reports to read in one call, so that a template that floods the socket does not delay a deadline."""
 
 
 class SocketsForbidden(OSError):
-    """No control socket can be made on this system."""
+    """The system does not let the init make a control socket."""
 
 
 class Forked(NamedTuple):
@@ -43,10 +43,10 @@ class Forked(NamedTuple):
 
     Attributes:
         ticket: The number with which the init asked for the worker.
-        pid: The worker's pid, as the template says; 0 if the template could not fork it.
-        errno: Why the template could not fork it, else 0.
-        ours: Whether the template says that the worker is a child of the init now. The template has lied if there is no
-            such child, and the init has not collected its death.
+        pid: The worker's pid, as the template reports it; 0 if the template could not fork the worker.
+        errno: The error with which the fork failed; 0 if it did not fail.
+        ours: Whether the template says that the worker is a child of the init now. If no such child exists, and the
+            init has not collected one, then the report is false.
     """
 
     ticket: int
@@ -58,16 +58,17 @@ class Forked(NamedTuple):
 class TemplateSocket:
     """A template, and the socket on which it reports.
 
-    The process is one of launch.runtime_command(...). It becomes a template when a HELLO tells it to.
+    The process is started with launch.runtime_command(...). It becomes a template when it reads a HELLO that asks it
+    to.
 
     Args:
-        command: The command, as for launch.start.
-        environment: The environment, likewise.
-        joins: The cgroups, likewise.
+        command: See launch.start.
+        environment: See launch.start.
+        joins: See launch.start.
 
     Raises:
         SocketsForbidden: The system forbids the socket, so there can be no template.
-        OSError: As launch.start.
+        OSError: See launch.start.
 
     Attributes:
         pipes: The template, as a pid and pipes.
@@ -94,18 +95,19 @@ class TemplateSocket:
 
     @property
     def control(self) -> int:
-        """Return the descriptor to poll for reports and for their end; -1 once closed."""
+        """Return the socket's descriptor, to poll for reports; -1 after `close`."""
         return self._socket.fileno()
 
     def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.ProcessPipes:
-        """Ask for one worker. Its pid is 0 until the template reports it. The init may write its HELLO at once.
+        """Ask the template to fork one worker, and return the pipes to it.
 
-        If the template is dying, no report will come.
+        The worker's pid is 0 until the template reports it. The init may write HELLO to the worker at once. If the
+        template is dying, no report will come.
 
         Args:
             ticket: A number that was not used before.
-            groups: Descriptors of the cgroup.procs files to which the worker writes first. The caller keeps them, and
-                closes them.
+            groups: Descriptors of cgroup.procs files. The worker first writes to each, to join these cgroups. The
+                caller keeps the descriptors, and closes them.
 
         Raises:
             TemplateBusy: The template has not yet read earlier requests for workers.
@@ -117,10 +119,10 @@ class TemplateSocket:
         try:
             self._socket.sendmsg([b"%d" % ticket], [(SOL_SOCKET, SCM_RIGHTS, data)], MSG_DONTWAIT)
         except ConnectionError:
-            return process  # the template's death will be the reason why there is no worker
+            return process  # the template is dying; at its death, the init gives up this worker, too
         except OSError as error:
             process.close()
-            # ETOOMANYREFS: the kernel limits how many descriptors of a user may be on their way through sockets.
+            # ETOOMANYREFS: the kernel limits how many of a user's descriptors may be unread in sockets at a time.
             if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
                 raise TemplateBusy(error.errno, error.strerror) from None
             raise
@@ -130,10 +132,10 @@ class TemplateSocket:
         return process
 
     def reports(self) -> list[Forked]:
-        """Return what the template has reported since the last call, in order. Do not wait.
+        """Return the template's new reports, in order, without waiting.
 
         Raises:
-            ProtocolError: A report makes no sense. From then on, the init must not trust any report of this template.
+            ProtocolError: A report makes no sense. The caller must not read any more reports of this template.
         """
         found: list[Forked] = []
         for _ in range(REPORT_ROUND):
@@ -142,7 +144,7 @@ class TemplateSocket:
             except BlockingIOError:
                 break
             except ConnectionResetError:
-                continue  # comes once, if the template died with unread data; its reports follow
+                continue  # the kernel reports this once if the template died with unread data; its reports follow
             if not data:
                 self.ended = True
                 break
@@ -150,7 +152,7 @@ class TemplateSocket:
         return found
 
     def close(self) -> None:
-        """Close the init's end of the socket, so that the template ends. Its workers live on. Its pipes stay open."""
+        """Close the init's end of the socket, so that the template ends. Its workers live on. The pipes stay open."""
         self._socket.close()
 
     def _understand(self, data: bytes) -> list[Forked]:

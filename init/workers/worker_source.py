@@ -1,6 +1,7 @@
-"""Start workers, each with an interpreter of its own (exec), inside the limits that the function has.
+"""Start workers by exec, each with its own interpreter, within the function's limits.
 
-It must not know when a worker is wanted, or what it says. template.py starts workers in the other way.
+This module must not know when a worker is needed, or what a worker sends. template.py starts workers as forks of a
+template instead.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from .observer import Observer
 
 
 class TemplateBusy(OSError):
-    """The template takes no further request for a worker now, and nothing is wrong with it: ask again soon."""
+    """The template takes no more requests for workers at present. Nothing is wrong with it, so ask again soon."""
 
 
 class WorkerSource:
-    """Starts each worker as a program of its own. A subclass may fork workers from a template instead.
+    """Starts each worker by exec. A subclass may fork workers from a template instead.
 
     Attributes:
         link: The conversation with the template; None while there is no template.
@@ -41,13 +42,13 @@ class WorkerSource:
         """Prepare to start workers.
 
         Args:
-            function: What they serve.
-            host: Takes charge of their processes, and waits for their pipes.
-            early: A process that was started ahead with the function's command and environment.
-            several: Whether several workers may be there at a time.
+            function: The function that the workers serve.
+            host: Collects the workers' processes, and waits for their pipes.
+            early: A process that was started early, with the function's command and environment; None for none.
+            several: Whether several workers may exist at a time.
 
         Raises:
-            LocalProtocolError: As worker_hello.
+            LocalProtocolError: See worker_hello.
         """
         self._early = early
         self._function = function
@@ -57,17 +58,17 @@ class WorkerSource:
 
     @property
     def pid(self) -> int:
-        """Return the pid of a child that is no worker yet, or that forks them; 0 if there is none."""
+        """Return the pid of the source's own child: an unused early process, or a template; 0 if there is none."""
         return 0 if self._early is None else self._early.pid
 
     def start(self, observer: Observer) -> Link:
         """Start a worker and send it HELLO.
 
         Args:
-            observer: Hears what the worker says.
+            observer: Gets the reports about the worker.
 
         Raises:
-            TemplateBusy: None can be started just now.
+            TemplateBusy: No worker can be started at present.
             OSError: No process, descriptor or memory is left.
         """
         function, (early, self._early) = self._function, (self._early, None)
@@ -78,22 +79,22 @@ class WorkerSource:
         return self._connect(observer, execute, self._hello, but=(OPEN_FILES,))
 
     def hear_reports(self) -> None:
-        """Learn the pids of the workers that were forked by now."""
+        """Read the template's reports, with the pids of the workers that it has forked."""
 
     def check_new_children(self) -> None:
-        """Give up workers that are not children of the init. Call it after all deaths were handled."""
+        """Give up workers that are not children of the init. Call this after all deaths were handled."""
 
     def bury(self, death: Death) -> None:
-        """Let go of the child `pid`, which is dead and collected."""
+        """Give up the source's own child, which is dead and collected."""
         if self._early is not None:
             self._early.close()
             self._early = None
 
     def lose(self) -> None:
-        """Let go of a template that was killed and does not end."""
+        """Give up a template that was killed and does not end."""
 
     def close(self) -> None:
-        """End what was started and no worker needs."""
+        """End a process that was started early but never used as a worker."""
         if self._early is not None:
             self._early.dismiss()
             self._early = None
@@ -110,16 +111,17 @@ class WorkerSource:
         """Start a process within the function's limits, and send it HELLO.
 
         Args:
-            observer: Hears what it says.
-            start: Start it, in the cgroups whose cgroup.procs files have these descriptors. If the init is its parent,
-                the init holds it to the limits, and has its death noticed.
+            observer: Gets the reports about the process.
+            start: Starts the process. The argument is a sequence of descriptors of cgroup.procs files, through which
+                the process joins its cgroups. If the init is the parent, the init sets the limits, and watches for the
+                process's death.
             hello: HELLO's metadata.
-            but: The names of limits that are left out.
-            for_template: As for Confinement.group.
-            forker: As for Child.
+            but: The names of limits that are not set.
+            for_template: See Confinement.group.
+            forker: See Child.
 
         Raises:
-            OSError: It cannot be started, or cannot be held to its limits. Then it has ended.
+            OSError: The process cannot be started, or its limits cannot be set. In both cases no process is left.
         """
         confinement, pipes = self._function.confinement, None
         group = confinement.group(for_template)
@@ -130,7 +132,7 @@ class WorkerSource:
                 self._host.add(pipes.pid)
         except OSError:
             if pipes is not None:
-                pipes.dismiss()  # no function may run beyond a limit that its user relies on
+                pipes.dismiss()  # a function must not run without a limit that its user has set
             confinement.release(group)
             raise
         link = Link(Child(pipes, confinement, group, forker), self._host.poller, observer)
