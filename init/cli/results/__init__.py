@@ -1,1 +1,1 @@
-"""Turn outcomes into text: results, errors, hints. It does not know workers."""
+"""Convert outcomes to text: results, errors and hints. This folder does not know workers."""

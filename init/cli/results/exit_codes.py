@@ -9,11 +9,15 @@ from ...kernel import exit_codes as codes
 from ...model import Outcome
 
 ENDING_CODES = (codes.USAGE, codes.NOT_LOADED, codes.PROTOCOL, codes.NOT_EXECUTABLE, codes.NOT_FOUND)
-"""Exit codes that end a run, because every further event would fail in the same way."""
+"""Exit codes that end a run. If one event has such a code, every further event would fail in the same way."""
 
 
 def response_status(http: Mapping[str, Any]) -> int:
-    """Return the status of RESULT's `http`, a number of three digits; 500 if it has none."""
+    """Return the HTTP status of a result; 500 if it is not a number of three digits.
+
+    Args:
+        http: The map `http` of RESULT (docs/protocol.md).
+    """
     status = http.get("status")
     return status if type(status) is int and 100 <= status <= 999 else 500
 
@@ -26,7 +30,7 @@ def exit_code(outcome: Outcome) -> int:
 
 
 def kind_of_failure(outcome: Outcome) -> str:
-    """Return the type of an outcome's error, or an HTTP status of 500 or more; "" if the outcome is no failure."""
+    """Return the type of an outcome's error, or `HTTP` and a status of 500 or more; "" if the outcome is no failure."""
     if outcome.problem is not None:
         return str(outcome.problem.get("error_type", "")) or "unknown"
     if outcome.http is None or not exit_code(outcome):
@@ -35,9 +39,12 @@ def kind_of_failure(outcome: Outcome) -> str:
 
 
 def worst(found: Collection[int]) -> int:
-    """Return the exit code of a run of many events, from the codes of its events.
+    """Return the exit code of a run of many events: the worst of its events' codes.
 
-    The first of these that is present: a code of ENDING_CODES, out of memory, death by a signal, a timeout, a failure.
+    The order, from the worst: the codes of ENDING_CODES, out of memory, death by a signal, a timeout, other failures.
+
+    Args:
+        found: The exit codes of the events.
     """
     ranked = (*ENDING_CODES, codes.OUT_OF_MEMORY, *range(129, 256), codes.TIMED_OUT)
     return next((code for code in ranked if code in found), max(found, default=0))

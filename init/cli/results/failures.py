@@ -1,7 +1,7 @@
-"""Tell the user about failed outcomes: the error itself, the source lines of its stack, and a hint what to do.
+"""Tell the user about failed outcomes: show the error, the source lines of its stack, and a hint on what to do.
 
 This file knows terminals, and the options for errors. It does not know workers. The texts of an error, and the file
-names in its stack, come from a process that may be hostile. So this file reads only plain Python files below the
+names in its stack, come from a process that may be hostile. So this file reads only plain Python files in the
 function's own folders, and only up to a limit.
 """
 
@@ -23,11 +23,10 @@ from ..options.run_options import RunOptions
 from .terminal import for_stderr, is_terminal, wants_colour
 
 MAX_HINTED = 100
-"""Number of failed events of a run after which no more hints are sought. Later events most likely fail for the same
-reasons."""
+"""How many failed events of a run the init searches for hints. Later events most likely fail for the same reasons."""
 
 MAX_BYTES = 1024 * 1024
-"""Most bytes of a file in which to look up a line. A longer file is not read."""
+"""The largest file in bytes from which to show source lines. A longer file is not read."""
 
 MAX_FILES = 16
 """Most files to read for one error."""
@@ -54,7 +53,7 @@ class Failures:
         self._hinted = 0
 
     def find_source(self, outcome: Outcome) -> None:
-        """Add source lines to the calls of a stack that has only files and line numbers."""
+        """Add source lines to the stack of an outcome's error, for calls that have only a file and a line number."""
         if outcome.problem is not None:
             outcome.problem = with_source(outcome.problem, [os.path.abspath(folder) for folder in self._folders])
 
@@ -75,12 +74,12 @@ class Failures:
             self._journal.tell(click.style(text, fg="red") if coloured else text, ERROR, outcome.request_id)
 
     def hint(self, outcome: Outcome) -> None:
-        """Write a hint what to do about an outcome's error, if there is one. Write each hint once."""
+        """Write a hint on what to do about an outcome's error, if there is one. Write each hint only once in a run."""
         options, problem = self._options, outcome.problem
         if problem is None or options.quiet or self._hinted >= MAX_HINTED:
             return
         self._hinted += 1
-        from .hints import hint  # a run without errors does not need it
+        from .hints import hint  # late: a run without errors does not need it
 
         text = hint(problem, options)
         if text and text not in self._hints:
@@ -89,11 +88,11 @@ class Failures:
 
 
 def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[str, Any]:
-    """Return an error whose stack has source lines, also where it had none, if they can be read.
+    """Return an error with a source line for each call of its stack that had none, as far as files can be read.
 
     Args:
-        problem: ERROR's metadata.
-        folders: The function's own folders, as absolute paths: the code directory and layers.
+        problem: The metadata of an ERROR frame.
+        folders: The function's own folders, as absolute paths: the code directory and the layers.
     """
     calls = calls_of(problem)
     wanted: dict[str, set[int]] = {}
@@ -111,14 +110,15 @@ def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[s
 
 
 def read_lines(file: str, numbers: Collection[int], folders: Sequence[str]) -> dict[int, str]:
-    """Return stripped lines of a plain file below one of `folders`. Return no lines if the file is anything else.
+    """Return {number: line without blanks around it} for a plain file in one of `folders`; {} for any other file.
 
-    Below a folder, follow no symbolic link and read nothing from another mount. So the init never waits for the writer
-    of a FIFO, or for a file system that a process of the function serves.
+    Within a folder, follow no symbolic link, and read nothing from another mount. So the init never waits for the
+    writer of a FIFO, or for a file system that a process of the function serves.
 
     Args:
         file: The file's absolute path.
-        numbers: The lines to return, counted from 1. Keep only these, because a file may have a million lines.
+        numbers: The numbers of the lines to return, counted from 1. Other lines are not kept in memory, because a file
+            may have a million.
         folders: Absolute paths.
     """
     for folder in folders:
@@ -132,7 +132,7 @@ def read_lines(file: str, numbers: Collection[int], folders: Sequence[str]) -> d
 
 
 def _read(folder: str, names: Sequence[str]) -> bytes | None:
-    """Return the content of the file to which `names` lead from `folder`; None if it must not be read."""
+    """Return the content of the file at the path `names` in `folder`; None if the init must not or cannot read it."""
     if not all(names) or "." in names or ".." in names:
         return None
     opened: list[int] = []

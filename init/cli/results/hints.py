@@ -1,7 +1,7 @@
-"""Say in one line what to do, for errors of functions that were written for another platform's convention.
+"""Find a hint for an error: one line that says what to do. Most such functions were written for another platform.
 
-This module looks at an error that was already reported, and at the options. It changes nothing. The error's texts came
-from a hostile process: they are not trusted, and only identifiers from them are repeated.
+This module looks at an error that was already reported, and at the options. It changes nothing. The error's texts may
+come from a hostile process. So a hint repeats only identifiers from them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ..options.run_options import FC, LAMBDA, NONE, RunOptions
 from .load_hints import of_loading
 
 MAX_TEXT = 1024
-"""Characters of a message or of a line of code that are looked at."""
+"""The most characters to search of a message, or of a line of code."""
 
 MAX_STACK = 100
-"""Entries of a stack that are looked at."""
+"""The most entries to search of a stack."""
 
 _NOT_TEXT = re.compile(
     r"the JSON object must be str, bytes or bytearray, not (?:dict|list|int|float|bool|NoneType)"
@@ -40,7 +40,7 @@ _NOT_PARSED = re.compile(
 )
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _OF_REST_API = re.compile(r"'(?:httpMethod|path|resource|pathParameters|multiValue(?:Headers|QueryStringParameters))'")
-"""Keys that an event of API Gateway has in version 1.0, and not in version 2.0."""
+"""Keys that an event of API Gateway has in format version 1.0, but not in version 2.0."""
 
 _VARIABLE = re.compile(r"'((?:AWS|LAMBDA|FC|ALIBABA_CLOUD)_[A-Z_]+|_HANDLER)'")
 _EVENT = re.compile(r"\b(?:event|evt)\b")
@@ -59,10 +59,10 @@ _WANTS_REQUEST = (
 
 
 def hint(problem: Mapping[str, Any], options: RunOptions) -> str:
-    """Return what to do about an error, one line without a line break; "" if nothing is known.
+    """Return a hint on what to do about an error, as one line without a line break; "" if there is no hint.
 
     Args:
-        problem: ERROR's metadata.
+        problem: The metadata of an ERROR frame.
         options: The options of the run.
     """
     kind, message = _text(problem.get("error_type")), _text(problem.get("error_message"))
@@ -92,7 +92,7 @@ def _of_event(message: str, options: RunOptions) -> str:
     if "this function takes an event" not in message or not options.is_http:
         return ""
     if options.effective_platform != NONE:
-        return ""  # the function reads its event as a stream
+        return ""  # on such a platform, only a function that reads its event as a stream has this error
     return "with --platform lambda or fc a handler gets the request as the event of that platform's HTTP trigger"
 
 

@@ -1,4 +1,4 @@
-"""Turn the HTTP answer of a function into text: its head, or one JSON object for a line.
+"""Convert the HTTP answer of a function to text: its head, or one JSON object for a result line.
 
 The functions here are pure. The answer comes from the user's function, which may be hostile. Whatever the answer
 contains, it cannot add a line to the text.
@@ -19,9 +19,12 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def response_head(http: Mapping[str, Any]) -> bytes:
-    """Return the status line, the headers and an empty line.
+    """Return the head of an HTTP answer: the status line, the headers and an empty line.
 
-    A character that could begin another line, or end a header's name, is written as an escape.
+    Write a character as an escape if it could begin another line, or end a header's name.
+
+    Args:
+        http: The map `http` of RESULT (docs/protocol.md).
     """
     status, reason = response_status(http), http.get("reason")
     if not isinstance(reason, str) or not reason:
@@ -35,11 +38,15 @@ def response_head(http: Mapping[str, Any]) -> bytes:
 
 
 def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterator[bytes]:
-    """Return an HTTP answer as one JSON object, in the form that functions on Lambda return, in pieces for a line.
+    """Return an HTTP answer as one JSON object, in the form that functions on Lambda return. Return it in pieces.
 
-    Its `headers` are {name: value}. If a name has several values, `headers` joins them with commas, and the object also
-    has `multiValueHeaders`, with {name: [value, …]} for each such name. A body that is UTF-8 becomes text, any other
-    body becomes base64; `isBase64Encoded` says which.
+    The object's `headers` are {name: value}. If a name has several values, `headers` joins them with commas, and the
+    object also has `multiValueHeaders`, with {name: [value, …]} for each such name. A body that is UTF-8 becomes text,
+    and any other body becomes base64. `isBase64Encoded` says which form the body has.
+
+    Args:
+        http: The map `http` of RESULT (docs/protocol.md).
+        body: The answer's body.
     """
     spelled: dict[str, str] = {}
     values: dict[str, list[str]] = {}
@@ -59,7 +66,7 @@ def response_pieces(http: Mapping[str, Any], body: bytes | bytearray) -> Iterato
 
 
 def _headers(http: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the valid headers: pairs of two texts, of which the first, the name, is not empty."""
+    """Return (name, value) for each valid header. A header is valid if both are texts and the name is not empty."""
     given = http.get("headers")
     pairs = [pair for pair in given if isinstance(pair, list)] if isinstance(given, list) else []
     return [(pair[0], pair[1]) for pair in pairs if [type(part) for part in pair] == [str, str] and pair[0]]

@@ -1,13 +1,13 @@
-"""Tell whether bytes are exactly one JSON value, without building it.
+"""Check whether bytes are exactly one JSON value, without building the value.
 
-A result that a worker calls JSON becomes part of a line. The worker must not be able to end its value within that line
-and begin another one.
-This is the only place where the init looks into a result. It builds no values: its memory does not grow with the text,
-and its time is linear. It accepts what Python's json module writes, including NaN and Infinity.
+A result that a worker declares as JSON becomes part of a line. The worker must not be able to end its value within that
+line and begin another one. This is the only place where the init looks into a result. The scan builds no values. Its
+memory does not grow with the text, and its time is linear. It accepts what Python's json module writes, including NaN
+and Infinity.
 
-Regular expressions do the work, because Python code for each byte would take fifty times as long as json.loads. Each
-repetition that can nest in another is bounded, because `re` keeps about 200 bytes for each round that it might have to
-undo. Beyond a bound, and for deeply nested values, a loop with a stack of open brackets continues.
+Regular expressions do the work, because Python code for each byte would take fifty times as long as json.loads. A
+repetition that can be nested in another has a bound, because `re` keeps about 200 bytes for each round that it might
+have to undo. If a value exceeds a bound, or is nested deeply, a loop with a stack of open brackets scans the rest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import re
 from collections.abc import Generator
 
 MAX_DEPTH = 100_000
-"""Brackets that may be open at a time. Python's own encoder overflows its stack before it gets deeper."""
+"""The most brackets that may be open at one time. Python's own encoder overflows its stack before it gets deeper."""
 
 _ROUNDS = 16
-"""Most rounds of a repetition. After them the loop continues. Four repetitions nest: 70,000 rounds, or 14 MiB."""
+"""The most rounds of a repetition. After them the loop continues. Up to four repetitions are nested, which makes 70,000
+rounds, or 14 MiB."""
 
 _SPACE = rb"[ \t]*"
 _PLAIN = rb'[^"\\\x00-\x1f]{0,65535}'
@@ -31,16 +32,16 @@ _NAME = _STRING + _SPACE + rb":" + _SPACE
 
 
 def _list(item: bytes, brackets: bytes) -> bytes:
-    """Return the expression of up to _ROUNDS + 1 items in brackets."""
+    """Return the regular expression for up to _ROUNDS + 1 items in brackets."""
     more = rb"(?:,%b%b%b){0,%d}" % (_SPACE, item, _SPACE, _ROUNDS)
     return rb"\%b%b(?:%b%b%b)?\%b" % (brackets[:1], _SPACE, item, _SPACE, more, brackets[1:])
 
 
 _FLAT = rb"(?:%b|%b|%b)" % (_SCALAR, _list(_SCALAR, b"[]"), _list(_NAME + _SCALAR, b"{}"))
-"""A scalar, or a list or an object of scalars."""
+"""The expression for a scalar, or for a list or an object of scalars."""
 
 _VALUE = rb"(?:%b|%b|%b)" % (_SCALAR, _list(_FLAT, b"[]"), _list(_NAME + _FLAT, b"{}"))
-"""A value whose items are flat. Most results are like this, and need a single match."""
+"""The expression for a value whose items match _FLAT. Most results are like this, and need a single match."""
 
 _value = re.compile(_VALUE).match
 _items = re.compile(rb"(?:%b%b,%b){0,%d}" % (_VALUE, _SPACE, _SPACE, _ROUNDS)).match
@@ -54,14 +55,14 @@ _ARRAY, _OBJECT = _OPENING = b"[{"
 
 
 STEP = 256 * 1024
-"""Bytes to scan before each pause. This takes a tenth of a second at most, whatever the bytes are."""
+"""Bytes to scan between two pauses. Scanning them takes a tenth of a second at most, whatever the bytes are."""
 
 
 def scan(data: bytes | bytearray, start: int, end: int) -> Generator[None, None, bool]:
     """Return whether data[start:end] is one JSON value without line breaks, possibly with blanks or tabs around it.
 
-    The generator yields to let its caller do something else. It does not yield during the scan of a short text. It does
-    not check that the bytes are UTF-8.
+    The generator yields from time to time, so that its caller can do something else. It does not yield during the scan
+    of a short text. It does not check that the bytes are UTF-8.
     """
     match = _value(data, start, end)
     if match is not None and match.end() == end:
@@ -70,17 +71,17 @@ def scan(data: bytes | bytearray, start: int, end: int) -> Generator[None, None,
 
 
 def _scan(data: bytes | bytearray, at: int, end: int) -> Generator[None, None, bool]:
-    """Return the same as `scan`, for a value of any depth, with blanks and tabs around it."""
+    """Return the same as `scan`, also for values that no single match can recognize."""
     pause = at + STEP
     open_ones = bytearray()
-    inside = 0  # the bracket that was opened last; 0 for none
-    flat = False  # a single match took the previous value, so one match may take the next values too
+    inside = 0  # the last open bracket; 0 for none
+    flat = False  # whether a single match recognized the previous value: then one match may recognize the next ones too
     at = _after_space(data, at, end)
     while True:
         if at > pause:
             pause = at + STEP
             yield
-        # A value begins here, or the name of a member.
+        # Here begins a value, or the name of an object's member.
         match = None
         if inside == _ARRAY:
             if flat or at == end or data[at] not in _OPENING:
@@ -106,7 +107,7 @@ def _scan(data: bytes | bytearray, at: int, end: int) -> Generator[None, None, b
             continue
         elif (at := _after_string(data, at, end)) < 0:
             return False
-        # A value ends here. Some of the lists and objects around it may end here too.
+        # Here ends a value, and possibly some of the lists and objects around it.
         while True:
             if at < end and data[at] in _SPACES:
                 at = _after_space(data, at, end)
@@ -116,7 +117,7 @@ def _scan(data: bytes | bytearray, at: int, end: int) -> Generator[None, None, b
             if data[at - 1] == _COMMA:
                 at = _after_space(data, at, end)
                 break
-            if data[at - 1] != inside + 2:  # the bracket that closes: ] and } are two after [ and {
+            if data[at - 1] != inside + 2:  # not the matching bracket: the codes of ] and } are those of [ and { plus 2
                 return False
             flat = False
             open_ones.pop()
@@ -129,7 +130,7 @@ def _after_space(data: bytes | bytearray, at: int, end: int) -> int:
 
 
 def _after_name(data: bytes | bytearray, at: int, end: int) -> int:
-    """Return where the value begins that follows the name at `at`; -1 if there is no name."""
+    """Return the position of the value after the name and the colon at `at`; -1 if they are not there."""
     at = _after_string(data, at, end)
     if at < 0:
         return -1
@@ -138,7 +139,7 @@ def _after_name(data: bytes | bytearray, at: int, end: int) -> int:
 
 
 def _after_string(data: bytes | bytearray, at: int, end: int) -> int:
-    """Return the end of the string that begins at `at`; -1 if there is none, or it does not end."""
+    """Return the position after the string that begins at `at`; -1 if no string begins there, or if it has no end."""
     if at == end or data[at] != _QUOTE:
         return -1
     before, at = at, at + 1

@@ -1,7 +1,7 @@
-"""Write bytes into a line of JSON, piece by piece, so that every reader takes it for one line.
+"""Convert bytes to a part of a line of JSON, piece by piece, so that every reader recognizes it as one line.
 
-JSON allows three characters in strings that some readers take for line ends: U+0085 (Python's str.splitlines), U+2028
-and U+2029 (str.splitlines and Node's readline). They are written as escapes. This file does not know what a result is.
+JSON allows three characters in strings that some readers treat as line ends: U+0085 (Python's str.splitlines), U+2028
+and U+2029 (str.splitlines and Node's readline). This file writes them as escapes. It does not know what a result is.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from ...log.json_lines import LINE_ENDS, one_line, to_line
 
 PIECE = 48 * 1024
-"""Bytes that are handled at a time: a multiple of three, so that the base64 of pieces is the base64 of the whole."""
+"""Bytes to convert at a time: a multiple of three, so that the base64 of the pieces is the base64 of the whole."""
 
 Data = bytes | bytearray
 
 
 def is_utf8(data: Data) -> bool:
-    """Return whether bytes are UTF-8. The memory that it takes does not grow with them."""
+    """Return whether bytes are UTF-8. The memory for this check does not grow with the number of bytes."""
     if data.isascii():
         return True
     try:
@@ -46,7 +46,7 @@ def _texts(data: Data, end: int) -> Iterator[str]:
 
 
 def value_pieces(data: Data, end: int) -> Iterator[bytes | memoryview]:
-    """Return the first `end` bytes, which are JSON and UTF-8, as pieces for a line."""
+    """Return the first `end` bytes, which must be JSON and UTF-8, as pieces of a line."""
     if data.isascii() or not any(character in data for character, _ in LINE_ENDS):
         yield from slices(data, end)
         return
@@ -55,7 +55,7 @@ def value_pieces(data: Data, end: int) -> Iterator[bytes | memoryview]:
 
 
 def text_pieces(data: Data) -> tuple[Iterator[bytes], bool]:
-    """Return bytes as a JSON string for a line: (its pieces, whether it is base64 because the bytes are not UTF-8)."""
+    """Return bytes as a JSON string for a line: (the string's pieces, whether it is base64). UTF-8 becomes text."""
     return (_string(data), False) if is_utf8(data) else (_base64(data), True)
 
 

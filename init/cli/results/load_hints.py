@@ -1,6 +1,7 @@
-"""Say in one line what to do if a function's module, its handler or a module that it imports was not found.
+"""Find a hint for an error of loading: a module or a handler was not found. The hint is one line that says what to do.
 
-This module compares HANDLER with the names of files and of what they define. It runs nothing and changes nothing.
+This module compares HANDLER with the names of files, and with the names that these files define. It runs nothing and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from ...kernel.plain_files import read_plain
 from ..options.run_options import RunOptions
 
 MAX_FILE = 2**20
-"""Bytes of a source file that are looked at."""
+"""The most bytes to search of a source file."""
 
 MAX_NAMES, MAX_NAME = 200, 64
-"""Names of a file that are looked at, and their length. To compare names costs the square of it."""
+"""The most names to compare of a file, and the length of the longest name to compare. The time for comparing two names
+grows with the square of their length."""
 
 MAX_ENTRIES = 2000
-"""Entries of folders that are looked at in search of a file."""
+"""The most folder entries to look at in search of a file."""
 
 USUAL_MODULES = ("index", "lambda_function", "main", "app", "handler", "function")
 USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle", "app", "application")
 """Names that platforms and frameworks use, the most frequent first."""
 
 ENVIRONMENTS = (".venv", "venv", "env")
-"""Folders of virtual environments, beside a function's code."""
+"""Usual names of virtual environments, in the code directory."""
 
 VENDORED = ("package", "packages", "python", "vendor", "lib", "libs", "dependencies")
 """Folders in which deployment packages and layers keep their dependencies."""
@@ -39,11 +41,11 @@ _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
 
 
 def of_loading(kind: str, message: str, options: RunOptions) -> str:
-    """Return what to do about an error of the runtime, as one line; "" if nothing is known.
+    """Return a hint on what to do about an error of loading, as one line; "" if there is no hint.
 
     Args:
-        kind: Its type.
-        message: Its text.
+        kind: The error's type.
+        message: The error's message.
         options: The options of the run.
     """
     if kind == "Runtime.ImportModuleError" and "(looked for" not in message:
@@ -70,7 +72,7 @@ def of_loading(kind: str, message: str, options: RunOptions) -> str:
 
 
 def _of_missing(module: str, options: RunOptions) -> str:
-    """Return how to make a module importable that the function imports and Python did not find."""
+    """Return how to make a module importable that the function imports, but that Python did not find."""
     code_dir = str(options.code_dir)
     for name in ENVIRONMENTS:
         path = os.path.normpath(os.path.join(code_dir, name))
@@ -98,7 +100,7 @@ def _of_relative_import(options: RunOptions) -> str:
 
 
 def _beside(options: RunOptions) -> tuple[str, str] | None:
-    """Return the folder of the handler's module, and HANDLER as named from there; None if it is the code directory."""
+    """Return (the folder of the handler's module, HANDLER relative to it); None if it is the code directory."""
     path, colon, function = options.handler.partition(":")
     if not colon:
         path, _, function = path.rpartition(".")
@@ -111,7 +113,7 @@ def _beside(options: RunOptions) -> tuple[str, str] | None:
 
 
 def _from_above(options: RunOptions) -> str:
-    """Return the command that runs the handler as part of the package that its code directory is; "" if it is none."""
+    """Return the command that treats the code directory as a package, and runs the handler in it; "" if none can."""
     below = os.path.basename(os.path.abspath(options.code_dir))
     above = os.path.normpath(os.path.join(options.code_dir, os.pardir))
     if not below.isidentifier() or not f"{above}{options.handler}".isprintable() or "/" in options.handler:
@@ -124,7 +126,7 @@ def _is_module(path: str) -> bool:
 
 
 def _of_hook(message: str, options: RunOptions) -> str:
-    """Return the defined name that resembles the name of a hook that was not found."""
+    """Return a hint for a hook that was not found: a name in its module that is similar; "" if there is none."""
     found = re.match(r"Handler '(\w+)' missing on module '([\w.]+)'", message)
     if found is None:
         return ""
@@ -134,7 +136,7 @@ def _of_hook(message: str, options: RunOptions) -> str:
 
 
 def _is_about_handler(kind: str, message: str, handler: str) -> bool:
-    """Return whether HANDLER was not found, and not a hook."""
+    """Return whether an error is about HANDLER. If not, it is about the name of a hook."""
     if kind == "Runtime.MalformedHandlerName":
         return message.startswith(f"Bad handler '{handler}'")
     quoted = re.search(r"'([^']*)'", message)
@@ -142,7 +144,7 @@ def _is_about_handler(kind: str, message: str, handler: str) -> bool:
 
 
 def _find(options: RunOptions) -> tuple[str, str, str] | None:
-    """Return (folder, module, function) of what HANDLER most likely means."""
+    """Return the (folder, module, function) that HANDLER most likely means; None if no file has a likely function."""
     for place, modules, function in _readings(options):
         chosen = _choose(_functions(os.path.join(place, *modules) + ".py"), function)
         if chosen:
@@ -151,7 +153,7 @@ def _find(options: RunOptions) -> tuple[str, str, str] | None:
 
 
 def _readings(options: RunOptions) -> Iterator[tuple[str, list[str], str]]:
-    """Yield each (folder, modules, function) that HANDLER may mean, however it is spelled, likely ones first."""
+    """Yield each (folder, names of packages and the module, function) that HANDLER may mean, the likely ones first."""
     handler = options.handler.strip()
     if "\0" in handler:
         return
@@ -159,7 +161,7 @@ def _readings(options: RunOptions) -> Iterator[tuple[str, list[str], str]]:
     folder = os.path.join(options.code_dir, place or ("/" if handler.startswith("/") else ""))
     parts = [part for part in re.split(r"[.:()]+", last) if part]
     if "py" in parts[1:]:
-        parts.remove("py")  # it is a file's name
+        parts.remove("py")  # HANDLER contains a file's name
     for count in range(len(parts), 0, -1):
         yield folder, parts[:count], "".join(parts[count : count + 1])
     if place and len(parts) == 1:  # index/handler
@@ -168,14 +170,14 @@ def _readings(options: RunOptions) -> Iterator[tuple[str, list[str], str]]:
         yield os.path.join(folder, last), [usual], ""
     if parts:
         below = list(islice(_folders_with(str(options.code_dir), f"{parts[0]}.py"), 2))
-        if len(below) == 1:  # one of several would be a guess
+        if len(below) == 1:  # if there are several, choosing one would be a guess
             yield below[0], parts[:1], "".join(parts[1:2])
     for usual in USUAL_MODULES:
         yield str(options.code_dir), [usual], ""
 
 
 def _folders_with(code_dir: str, name: str) -> Iterator[str]:
-    """Yield the folders, up to two below the code directory, that have a file of this name."""
+    """Yield each folder with a file of this name: the code directory, or a folder up to two levels below it."""
     seen, level = 0, [code_dir]
     for _ in range(3):
         below: list[str] = []
@@ -196,7 +198,7 @@ def _folders_with(code_dir: str, name: str) -> Iterator[str]:
 
 
 def _functions(path: str) -> list[str]:
-    """Return the names that a file defines at its top and that may be handlers."""
+    """Return the names that a file defines at its top level and that may be handlers."""
     source = read_plain(path, MAX_FILE)
     found = () if source is None else _DEFINED.finditer(source)
     names = ((match[1] or match[2]).decode("utf-8", "replace") for match in found)
@@ -204,7 +206,7 @@ def _functions(path: str) -> list[str]:
 
 
 def _choose(names: list[str], wanted: str) -> str:
-    """Return the name that is most likely meant: the same, a similar, a usual or the only name; "" if none is."""
+    """Return the name that `wanted` most likely means: the same, a similar, a usual or the only name; "" if none."""
     if wanted in names:
         return wanted
     if not names:

@@ -20,23 +20,21 @@ from ...log.journal import Journal
 
 
 class OutputError(click.ClickException):
-    """The descriptor takes no more, for a reason other than that its reader is gone, such as a full disk."""
+    """A write has failed, for example because the disk is full. A reader that is gone is a BrokenPipeError instead."""
 
 
 class Output:
     """Write pieces to a descriptor in the order in which they were added.
 
+    Every method that writes raises BrokenPipeError if the reader is gone, and OutputError if a write fails otherwise.
+
     Args:
-        descriptor: Where results go, usually 1.
-        signals: The signals that may ask pipe-init to end.
-        patience: Seconds that the reader has after such a signal. A second signal ends the wait at once.
+        descriptor: The descriptor to write to, usually 1.
+        signals: The signals of this process, which may ask pipe-init to end.
+        patience: The seconds that the reader has after such a signal. A second signal ends the wait at once.
 
     Attributes:
-        given_up: Whether a signal came and the reader did not read in time. Nothing is written any more.
-
-    Raises:
-        BrokenPipeError: The reader is gone. Every method that writes raises it.
-        OutputError: The descriptor takes no more. Every method that writes raises it.
+        given_up: Whether the reader did not read in time after a signal. If so, nothing is written any more.
     """
 
     def __init__(self, descriptor: int, signals: Signals, patience: float) -> None:
@@ -44,18 +42,18 @@ class Output:
         self._patience = Patience(signals, patience)
         self.given_up = False
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
-        self._piece = memoryview(b"")  # what is left of the piece that is being written
-        self._begun = False
-        self._in_line = False  # whether the last byte that was written is no line break
+        self._piece = memoryview(b"")  # the unwritten rest of the current piece
+        self._begun = False  # whether some of the pieces that were added together are written, and some are not
+        self._in_line = False  # whether the last byte that was written is not a line break
         self._log: Journal | None = None
 
     def share(self, log: Journal) -> None:
-        """Take turns with the log, which is written to the same file, so that neither breaks a line of the other."""
+        """Take turns with a log that goes to the same file, so that neither interrupts a line of the other."""
         self._log = log
         log.held_back = lambda: self._begun and self.pending
 
     def leave_line(self) -> bool:
-        """Return whether the last result ended without a line break; the caller writes one to the same terminal."""
+        """Return whether the output ended without a line break. If so, the caller must write one to the terminal."""
         in_line, self._in_line = self._in_line, False
         return in_line
 
@@ -73,14 +71,14 @@ class Output:
         """Append pieces to those that wait to be written.
 
         Args:
-            pieces: The pieces. The next one is requested only after the one before it was written, so that they need
-                not be in memory together.
-            written: Called when all of them were written.
+            pieces: The pieces. The iterator is asked for a piece only after the piece before it is written. So they
+                need not be in memory together.
+            written: A function that is called when all of these pieces are written.
         """
         self._waiting.append((iter(pieces), written))
 
     def write_some(self) -> bool:
-        """Write as much as goes without waiting. Return whether anything was done."""
+        """Write as much as possible without waiting. Return whether anything was done."""
         moved = False
         if self._log is not None and self._waiting and not self._begun:
             self._log.end_line()
@@ -98,7 +96,7 @@ class Output:
         return moved
 
     def _next_piece(self) -> bool:
-        """Go on to the next piece that is not empty. Return False at the end of pieces that were added together."""
+        """Go to the next piece that is not empty. Return False at the end of the pieces that were added together."""
         pieces, written = self._waiting[0]
         for piece in pieces:
             if piece:
@@ -110,7 +108,7 @@ class Output:
         return False
 
     def finish(self) -> None:
-        """Write everything that waits. Once the patience is over, nothing is written any more, not even later."""
+        """Write everything that waits. If the reader does not read in time after a signal, drop the rest for good."""
         waited = False
         while self._waiting and not self.given_up:
             self.write_some()
@@ -130,14 +128,14 @@ class Output:
             raise
         except OSError as error:
             if error.errno == errno.EBADF and _was_closed(self.descriptor):
-                return len(self._piece)  # the results go nowhere, as with /dev/null
+                return len(self._piece)  # drop the results, as /dev/null would
             raise OutputError(f"The result cannot be written to stdout: {error.strerror}.") from None
 
 
 def _was_closed(descriptor: int) -> bool:
-    """Return whether stdout was closed from the start, in a place without /dev/null.
+    """Return whether stdout was closed when pipe-init started, and /dev/null did not exist.
 
-    Then it is still closed, or entry.py has put a pipe there that can only be read.
+    In that case stdout is still closed, or entry.py has put the reading end of a pipe there.
     """
     try:
         is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)

@@ -1,7 +1,7 @@
 """Make the result line of an event from its outcome, as pieces of bytes.
 
-The pieces refer to the result's own bytes where possible, so that a large line is not copied in memory. This file
-knows neither the supervisor nor descriptors. Everything in an outcome came from a hostile process.
+If possible, the pieces are views of the result's own bytes, so that a large line is not copied in memory. This file
+knows neither the supervisor nor descriptors. Everything in an outcome may come from a hostile process.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .json_text import PIECE, Data, is_utf8, slices, text_pieces, value_pieces
 from .terminal import harmless
 
 MAX_LINE = 64 * 1024 * 1024
-"""Bytes of a result that may become one line."""
+"""The most bytes of a result that may become one line."""
 
 STEP = 256 * 1024
-"""Bytes of items that are checked at a time, if there are many."""
+"""Bytes of items to check before each pause."""
 
 _line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]").search
-"""Find a line end: any that Python's text files, str.splitlines() or Node's readline recognize."""
+"""Find a line end of any kind that Python's text files, str.splitlines() or Node's readline recognize."""
 
 
 @dataclass(slots=True)
@@ -36,8 +36,8 @@ class Result:
 
     Attributes:
         outcome: The outcome.
-        data: The whole body, even if it came in pieces; empty if it is larger than a line may be.
-        size: The number of bytes of the body that were received.
+        data: The whole body, even if it came in pieces; empty if the body is too large for a line.
+        size: The number of bytes of the body that came.
     """
 
     outcome: Outcome
@@ -54,10 +54,10 @@ class ResultLines:
 
     Args:
         raw: Whether results are bytes, not JSON.
-        unordered: Whether lines come in the order in which results do, and each says which event it belongs to.
-        error_style: One of ERROR_STYLES (log/error_formats.py); "text" and "auto" mean Lambda's.
-        terminal: Whether the lines go to a terminal: control characters are then shown as escapes.
-        max_line: Bytes of a result that may become one line.
+        unordered: Whether lines are in the order in which results come. Each line then has the number of its event.
+        error_style: One of ERROR_STYLES (log/error_formats.py). "text" and "auto" mean the same as "lambda" here.
+        terminal: Whether the lines go to a terminal. If so, control characters become escapes.
+        max_line: The most bytes of a result that may become one line.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ResultLines:
         self._style = "fc" if error_style == "fc" else "lambda"
 
     def check(self, result: Result) -> Iterator[None]:
-        """Turn a result that cannot be a line into an error. Yield now and then to let the caller do other work."""
+        """Replace a result that cannot become a line with an error. Yield from time to time, as json_scan.scan does."""
         if result.outcome.problem is not None:
             result.data = b""
         elif result.size > self.max_line:
@@ -94,7 +94,7 @@ class ResultLines:
         """
         outcome, data = result.outcome, result.data
         is_json = outcome.content_type == JSON and outcome.problem is None and outcome.http is None
-        if is_json and self._shows_only_json and len(data) <= PIECE:  # the frequent case, and the fastest
+        if is_json and self._shows_only_json and len(data) <= PIECE:  # a shortcut for the most frequent case
             return (one_line(bytes(data)) + b"\n",)
         pieces = self._pieces(result, index)
         if self._terminal:
@@ -102,9 +102,9 @@ class ResultLines:
         return pieces if len(data) > PIECE else (b"".join(pieces),)
 
     def _why_no_line(self, outcome: Outcome, data: Data) -> Generator[None, None, str]:
-        """Return why a result cannot be one line of the output; "" if it can."""
+        """Return the reason why a result cannot become one line of the output; "" if it can."""
         if outcome.http is not None or (self._raw and self.unordered):
-            return ""  # it becomes a JSON string
+            return ""  # the bytes become a JSON string
         if self._raw:
             return "the result has a line break in it" if _line_break(data) else ""
         if outcome.content_type == JSON_LINES:
@@ -118,7 +118,7 @@ class ResultLines:
         return "" if is_right else "the result is not one JSON value"
 
     def _are_values(self, data: Data) -> Generator[None, None, bool]:
-        """Return whether each line is one JSON value."""
+        """Return whether each line of the data is one JSON value."""
         start, size, pause = 0, len(data), STEP
         while start < size:
             end = data.find(b"\n", start)

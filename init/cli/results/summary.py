@@ -1,7 +1,7 @@
-"""Count the events of a long run, to show on a terminal how far it is, and to sum it up in the end.
+"""Count the events of a long run. Show the progress on a terminal, and a summary at the end.
 
-The summary has two lines: how many events there were, how many failed and why, and how long they took. What is kept
-does not grow with the number of events. This module knows no workers.
+The summary tells how many events there were, how long they took, how many failed, and why. The memory for it does not
+grow with the number of events. This module knows no workers.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections import Counter
 from ...log.journal import EMPTY, Journal
 
 PRECISION_BITS = 7
-"""Leading bits of a duration that count: a percentile is at most 1/128 off."""
+"""The leading bits of a duration that the histogram keeps. A percentile is at most 1/128 wrong."""
 
 LONGEST = 2**63 - 1
-"""The longest duration that is counted, in microseconds. A worker may claim any number."""
+"""The longest duration in microseconds. A longer one counts as this one, because a worker may claim any number."""
 
 MAX_KINDS = 20
-"""Kinds of failure that are counted separately. The function names its errors, so there may be any number of kinds."""
+"""The most kinds of failure to count separately. The function names its errors, so there may be any number of kinds."""
 
 MAX_NAME = 80
-"""Characters of such a name that are shown."""
+"""The most characters to show of the name of such a kind."""
 
 OTHERS = "others"
 
@@ -31,12 +31,12 @@ _REFRESH_SECONDS = 0.1
 
 
 class Durations:
-    """Count durations in a histogram. The longer they are, the more of them share a bucket."""
+    """Count durations in a histogram. The buckets for longer durations are wider."""
 
     def __init__(self) -> None:
         self.count = 0
         self.longest = 0
-        self._buckets: Counter[int] = Counter()  # by the middle of the durations that each holds
+        self._buckets: Counter[int] = Counter()  # {the middle of a bucket: the number of durations in it}
 
     def add(self, microseconds: int) -> None:
         """Count one more duration."""
@@ -46,7 +46,7 @@ class Durations:
         self._buckets[_bucket(microseconds)] += 1
 
     def percentile(self, share: float) -> int:
-        """Return the duration, in microseconds, that `share` of all do not exceed; 0 if there are none."""
+        """Return the duration in microseconds that a `share` of all durations do not exceed; 0 if there are none."""
         wanted, seen = max(1, math.ceil(share * self.count)), 0
         for middle, count in sorted(self._buckets.items()):
             seen += count
@@ -56,13 +56,13 @@ class Durations:
 
 
 class Summary:
-    """The outcomes of a run so far, and a line on a terminal that says how many there are.
+    """Count the outcomes of a run, and show a progress line with the counts on a terminal.
 
-    While the terminal accepts no output, for example after Ctrl-S, the line stays as it is.
+    While the terminal accepts no output, for example after Ctrl-S, the line does not change.
 
     Args:
-        journal: What writes to the terminal.
-        is_live: Whether the line is shown. Beside results on a terminal it is not.
+        journal: The log, which goes to the terminal.
+        is_live: Whether to show the progress line. It is not shown if the results go to a terminal too.
     """
 
     def __init__(self, journal: Journal, is_live: bool = True) -> None:
@@ -75,11 +75,11 @@ class Summary:
         self._start = self._last = time.monotonic()
 
     def count(self, failure: str, microseconds: int | None) -> None:
-        """Count one more event that has its outcome, and show the line if it was not shown just now.
+        """Count one more event that has its outcome, and update the progress line, but not too often.
 
         Args:
-            failure: The kind of its failure; "" if it succeeded.
-            microseconds: How long it took; None if it never began.
+            failure: The kind of the event's failure; "" if the event succeeded.
+            microseconds: The duration of the event; None if it never began.
         """
         self._done += 1
         if failure:
@@ -91,13 +91,13 @@ class Summary:
             self._show()
 
     def clear(self) -> None:
-        """Remove the line, so that another one can be written."""
+        """Remove the progress line, so that another line can be written there."""
         if self._shown:
             self._journal.put(_CLEAR_LINE)
             self._shown = False
 
     def text(self) -> str:
-        """Return the summary: one line, or two if there were failures; without the last line break."""
+        """Return the summary without its last line break: one line, or two lines if there were failures."""
         durations, lines = self.durations, [f"pipe-init: {self._counts()}"]
         if durations.count:
             shown = (durations.percentile(0.5), durations.percentile(0.99), durations.longest)
@@ -120,7 +120,7 @@ class Summary:
 
 
 def _bucket(value: int) -> int:
-    """Return the middle of the values that have the same leading bits."""
+    """Return the middle of a value's bucket. All values with the same leading bits are in the same bucket."""
     shift = max(0, value.bit_length() - PRECISION_BITS)
     return (value >> shift << shift) + ((1 << shift) >> 1)
 

@@ -1,4 +1,4 @@
-"""Tell whether a descriptor is a terminal, and make a function's text harmless for one."""
+"""Check whether a descriptor is a terminal, and make a function's text harmless for terminals."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ def is_terminal(descriptor: int) -> bool:
 
 
 def wants_colour(descriptor: int) -> bool:
-    """Return whether text may have colours. NO_COLOR (no-color.org) and FORCE_COLOR come before the descriptor."""
+    """Return whether text on a descriptor should have colours: on terminals only, unless a variable decides.
+
+    NO_COLOR (no-color.org) forbids colours, and FORCE_COLOR demands them. NO_COLOR is the stronger of the two.
+    """
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(descriptor)
 
 
 def harmless(text: bytes) -> bytes:
-    """Return UTF-8 text with its control characters, except line break and tab, written as escapes."""
+    """Return UTF-8 text with its control characters replaced by escapes. Keep line breaks and tabs."""
     shown = text.decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown).encode("utf-8")
 
 
 def for_stderr(text: str) -> str:
-    """Return text from a function as it may be written to stderr: if that is a terminal, without control characters."""
+    """Return a function's text for stderr. If stderr is a terminal, replace control characters with escapes."""
     return harmless(text.encode("utf-8", "backslashreplace")).decode() if is_terminal(2) else text
