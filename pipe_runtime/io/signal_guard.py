@@ -80,7 +80,10 @@ class SignalGuard:
         except BaseException as error:  # the function's code may raise any exception, also SystemExit
             self._replace_handlers()
             failure = error
-        return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of the two is set
+        try:
+            return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of the two is set
+        finally:
+            failure = None  # its traceback has this frame: what the function held would stay until a collection
 
     def during(self, step: Callable[[], None]) -> None:
         """Call step() in the middle of the function's code. If a signal handler raises meanwhile, raise after step().

@@ -197,7 +197,7 @@ class TestForwarding:
             "import signal\n"
             "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})\n"
             "print('ready', flush=True)\n"
-            "print(signal.sigwait({signal.SIGHUP}))\n"
+            "print(int(signal.sigwait({signal.SIGHUP})))\n"
         )
         with running("--", *python(code), before=ignore) as init:
             init.line()

@@ -170,7 +170,8 @@ def test_other_annotations_ask_for_nothing(annotation: object) -> None:
 @pytest.mark.parametrize(
     "annotation",
     [
-        Item, "Item", "'Item'", list[Item], "list[Item]", list["Item"], "typing.Optional[Item]",
+        Item, "Item", "'Item'", list[Item], "list[Item]", "typing.Optional[Item]",
+        *([list["Item"]] if sys.version_info >= (3, 11) else []),
         "typing.Union[Item, str]", Item | None,
         dict[str, list[Item]], "typing.List['Item']", typing.Annotated[Item, "note"], NewType("Thing", Item), Page[int],
         Page[Item], CloudEvent, "CloudEvent", list[CloudEvent],
@@ -317,7 +318,8 @@ def test_dataclass_may_lie_in_itself(library: str) -> None:
 def test_structures_in_containers_are_made(library: str) -> None:
     item = {"name": "a", "price": 1}
     assert build(list[Item], [item]) == [Item("a", 1.0)]
-    assert build(list["Item"], [item]) == [Item("a", 1.0)]
+    if sys.version_info >= (3, 11):  # before, Python's typing leaves a name in quotes inside list[…] as it is
+        assert build(list["Item"], [item]) == [Item("a", 1.0)]
     assert build(Item | None, None) is None
     assert build(Item | None, item) == Item("a", 1.0)
     assert build(dict[str, Item], {"k": item}) == {"k": Item("a", 1.0)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -166,6 +168,23 @@ def handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_the_guard_keeps_nothing_of_what_failed() -> None:
+    guard, _, _ = guarded()
+    held: list[weakref.ref[set[int]]] = []
+
+    def fail(argument: int) -> int:
+        local = {argument}
+        held.append(weakref.ref(local))
+        raise ValueError
+
+    gc.disable()
+    try:
+        assert guard.call(fail, 5, lambda error: 7) == 7
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_the_guard_contains_what_a_signal_handler_raises(on_signal: Callable[..., None]) -> None:
