@@ -1,1 +1,1 @@
-"""Carry out a run, from its events to its exit code. It does not know options."""
+"""Carry out a run, from reading its events to its exit code."""

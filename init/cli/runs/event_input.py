@@ -1,6 +1,6 @@
-"""Read the events of a run: a single one, whole or piece by piece, or many, one in each line.
+"""Read the events of a run: a single event, whole or piece by piece, or many events, one in each line.
 
-This file knows descriptors, and the options that say where the event is. It does not know the function.
+This file knows descriptors, and the options that say where the events are. It does not know the function.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ READ_SIZE = 64 * 1024
 """Bytes to read at a time."""
 
 MAX_EVENT = 1024 * 1024 * 1024
-"""Bytes of a single event that is read before it is sent."""
+"""The most bytes of a single event that is read whole before it is sent."""
 
 
 def read_some(descriptor: int) -> tuple[bytes | None, OSError | None]:
     """Read once from a descriptor.
 
     Returns:
-        The bytes, b"" at the end and None if there are none yet; and the error that is the end, if it is one.
+        The bytes, and an error. The bytes are None if there are none yet, and b"" at the end. If an error is the reason
+        for the end, it is the second value. Otherwise that is None.
     """
     try:
         return os.read(descriptor, READ_SIZE), None
@@ -39,16 +40,17 @@ def read_some(descriptor: int) -> tuple[bytes | None, OSError | None]:
 
 
 class Body:
-    """The bytes of an event: some that are in memory, then those of a descriptor.
+    """The bytes of an event: first the bytes in memory, then the bytes from a descriptor.
 
-    One piece is always read ahead. So the end of the body is known, and can be sent, before there is room for more.
+    The init reads one piece ahead. So it learns of the body's end, and can send that, even while the worker has given
+    no credit for more bytes.
 
     Args:
         data: The bytes in memory.
-        descriptor: Where the rest is read from; -1 if there is no more.
+        descriptor: The descriptor to read the rest from; -1 if there is no rest.
 
     Attributes:
-        error: Why the body could not be read to its end; None if it could.
+        error: The error because of which the body could not be read to its end; None if there was none.
     """
 
     def __init__(self, data: bytes, descriptor: int = -1) -> None:
@@ -58,21 +60,21 @@ class Body:
 
     @property
     def waits_for(self) -> int:
-        """Return the descriptor to wait for before `read_ahead` has to be called; -1 if it need not be called."""
+        """Return the descriptor to wait for before a call of `read_ahead`; -1 if it need not be called now."""
         return -1 if self._data else self._descriptor
 
     @property
     def ended(self) -> bool:
-        """Return whether all of the body was taken."""
+        """Return whether `take` has returned all of the body."""
         return not self._data and self._descriptor < 0
 
     def take(self, room: int) -> bytes:
-        """Return the next piece of what is in memory, at most `room` bytes."""
+        """Remove the next bytes from memory and return them, at most `room` bytes."""
         piece, self._data = bytes(self._data[:room]), self._data[room:]
         return piece
 
     def read_ahead(self) -> None:
-        """Read the next piece into memory, if there is one now."""
+        """Read the next piece into memory, if the descriptor has one now."""
         piece, self.error = read_some(self._descriptor)
         self._data = memoryview(piece or b"")
         if piece == b"":
@@ -82,16 +84,17 @@ class Body:
 
 
 class LineReader:
-    """Read the lines of a descriptor. Blank lines are left out.
+    """Read lines from a descriptor. Leave out blank lines.
 
     Args:
-        descriptor: The descriptor.
-        limit: The longest line, in bytes. A longer one is dropped while it is read, so memory does not grow with it.
+        descriptor: The descriptor to read from.
+        limit: The length of the longest line in bytes. A longer line is dropped while it is read, so that memory does
+            not grow with it.
 
     Attributes:
-        descriptor: The descriptor.
-        ended: Whether everything was read.
-        error: Why it could not be read to its end; None if it could.
+        descriptor: The descriptor to read from.
+        ended: Whether the descriptor has no more bytes.
+        error: The error because of which the descriptor could not be read to its end; None if there was none.
     """
 
     def __init__(self, descriptor: int, limit: int) -> None:
@@ -105,7 +108,7 @@ class LineReader:
 
     @property
     def exhausted(self) -> bool:
-        """Return whether the last line was taken."""
+        """Return whether `next_line` has returned the last line."""
         return self.ended and not self._lines
 
     def has_line(self) -> bool:
@@ -113,11 +116,11 @@ class LineReader:
         return bool(self._lines)
 
     def next_line(self) -> bytes | None:
-        """Return a line without its line break; None for one that is too long."""
+        """Return the next line without its line break; None for a line that is too long."""
         return self._lines.popleft()
 
     def fill(self) -> None:
-        """Read once. This waits unless the descriptor is readable."""
+        """Read once from the descriptor. This blocks unless the descriptor is readable."""
         data, self.error = read_some(self.descriptor)
         if not data:
             self.ended = data is not None
@@ -165,18 +168,18 @@ def open_input(name: str) -> int:
 
 
 def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
-    """Return the single event: its bytes, or a Body if it is sent in pieces.
+    """Return the single event of a run: its bytes, or a Body if the init sends it in pieces.
 
-    An event that has to be JSON is read whole and checked. The bytes of a large file, or of anything that is no regular
-    file, are read while they are sent. For an HTTP request the event is its body, and there is none by default.
+    If the event must be JSON, read it whole and check it. Otherwise, a large file, or anything that is not a regular
+    file, is read only while it is sent. For an HTTP request, the event is its body, which is empty by default.
 
     Args:
         options: The options of the run.
-        signals: The signals that may ask pipe-init to end meanwhile.
+        signals: The signals of this process, which may ask pipe-init to end meanwhile.
 
     Raises:
         click.UsageError: The event cannot be read, is too large, or is not JSON.
-        click.exceptions.Exit: A signal came before the event was there.
+        click.exceptions.Exit: A signal came before the whole event was read.
     """
     if options.event_file is not None:
         descriptor = open_input(options.event_file)
@@ -203,17 +206,17 @@ def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
 
 
 def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> bytes:
-    """Read a descriptor to its end, or until there are at least `limit` bytes, and return them.
+    """Read a descriptor to its end, or until at least `limit` bytes were read. Return the bytes.
 
     Args:
         limit: The number of bytes after which to stop.
-        descriptor: The descriptor.
-        source: What the error message calls it.
+        descriptor: The descriptor to read from.
+        source: The name of the descriptor's file for an error message.
         signals: As for read_event.
 
     Raises:
-        click.UsageError: It cannot be read.
-        click.exceptions.Exit: A signal came before its end.
+        click.UsageError: The descriptor cannot be read.
+        click.exceptions.Exit: A signal came before everything was read.
     """
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
@@ -224,7 +227,7 @@ def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> by
         if signals.endings:
             raise click.exceptions.Exit(128 + signals.endings[0])
         if descriptor not in ready:
-            signals.drain()  # a child has died: the supervisor collects it later
+            signals.drain()  # a child has died; the supervisor collects it later
             continue
         data, error = read_some(descriptor)
         if error is not None:

@@ -1,7 +1,7 @@
 """Run many events: read lines, submit requests to a supervisor, and write one result line for each event.
 
-The run waits in one place only, and only after a turn that found nothing to do. It knows neither options nor terminals
-nor how a worker is run.
+The run waits in one place only, and only after a turn that found nothing to do. This file knows neither options nor
+terminals, and does not know how a worker runs.
 """
 
 from __future__ import annotations
@@ -20,30 +20,32 @@ from ..results.result_lines import Result, ResultLines
 from .event_input import LineReader
 
 MAX_HELD = 64 * 1024 * 1024
-"""Bytes of results that may wait to be printed. While there are more, no further events are submitted."""
+"""The most bytes of results that may wait to be printed. While there are more, the run submits no further events."""
 
 MAX_WAITING = 1024
-"""Events that may be in flight or wait for their line to be printed."""
+"""The most events that may be unfinished, or wait for their line to be printed."""
 
 
 class EventsRun:
-    """One run.
+    """Run the events of one command.
 
     Args:
-        supervisor: Runs the requests.
-        reader: Reads the events.
-        output: Writes the lines.
-        lines: Makes a line of a result.
-        request: Makes a request of an event.
-        counted: Called with each outcome just before its line is printed.
-        max_held: Bytes of results that may wait to be printed. Beyond them only the result that is printed next gets
-            credit, up to the limit of a line. The others may add what their workers had credit for already.
+        supervisor: The object that runs the requests.
+        reader: The object that reads the events.
+        output: The object that writes the lines.
+        lines: The object that makes a line from a result.
+        request: A function that makes a request from an event.
+        counted: A function to call with each outcome just before its line is printed.
+        max_held: The most bytes of results that may wait to be printed. While there are more, only the result that is
+            printed next gets credit, up to the limit of a line. Other streams may still send as many bytes as their
+            workers had credit for.
 
     Attributes:
-        codes: Exit codes of the events so far.
-        held: Bytes of results in memory: unfinished streams, results to check, waiting ones, the one being written.
+        codes: The exit codes of the events so far.
+        held: The bytes of results in memory: unfinished streams, results to check, results that wait to be printed,
+            and the result that is being written.
         read: The number of events that were read so far.
-        reason: The error that ended the run early; empty if it did not end early, or a signal ended it.
+        reason: The error that ended the run early. Empty if the run did not end early, or if a signal ended it.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class EventsRun:
         self._counted = counted
         self._max_held = max_held
         self._order = ResultQueue(lines.unordered)
-        self._collected: dict[str, tuple[bytearray, int]] = {}  # of streamed results: as in Result, data and size
+        self._collected: dict[str, tuple[bytearray, int]] = {}  # {id: (data, size)} of streamed results, as in Result
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
         self._withheld: list[Piece] = []
         self._ended = False
@@ -78,8 +80,8 @@ class EventsRun:
         while True:
             if self._turn():
                 if self._unchecked:
-                    self._supervisor.step(wait=False)  # a large result is being checked: workers do not wait for it
-                continue  # another step may have waited for what was just done
+                    self._supervisor.step(wait=False)  # serve the workers while a large result is being checked
+                continue  # what this turn has done may allow another step
             if not self._order and not self._output.pending and (self._reader.exhausted or self._supervisor.finishing):
                 return
             self._wait()
@@ -95,7 +97,7 @@ class EventsRun:
         """Wait for the workers, for the next event if there is room for one, and for stdout if something is pending."""
         supervisor, reader, output = self._supervisor, self._reader, self._output
         if output.pending and supervisor.interrupted_by and not self._order.awaited:
-            output.finish()  # only the reader of stdout is waited for: within the grace time
+            output.finish()  # the run waits only for the reader of stdout now, and no longer than the grace time
             return
         hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
         watch = {reader.descriptor: select.POLLIN} if hungry else {}
@@ -108,7 +110,7 @@ class EventsRun:
     # The steps of a turn. Each returns whether it did anything.
 
     def _take_events(self) -> bool:
-        """Submit events while there is room. Once the supervisor takes no more, refuse the events that were read."""
+        """Submit events while there is room. If the supervisor accepts no more, refuse the events that were read."""
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
         while reader.has_line() and not (order.full or self.held >= self._max_held or self._unchecked):
@@ -130,7 +132,7 @@ class EventsRun:
         return self.read > before
 
     def _collect(self) -> bool:
-        """Take what came: pieces of streamed results, whose workers get no credit for them yet, and outcomes."""
+        """Collect the pieces of streamed results, and the outcomes. Workers get no credit for these pieces yet."""
         pieces, outcomes = self._supervisor.pieces, self._supervisor.outcomes
         done = bool(pieces or outcomes)
         while pieces:
@@ -147,7 +149,7 @@ class EventsRun:
             self._withheld.append(piece)
         while outcomes:
             outcome = outcomes.popleft()
-            self.held += len(outcome.payload)  # there is none if the result was streamed
+            self.held += len(outcome.payload)  # the payload is empty if the result was streamed
             whole = outcome.payload, len(outcome.payload)
             result = Result(outcome, *self._collected.pop(outcome.request_id, whole))
             outcome.payload = b""
@@ -155,18 +157,18 @@ class EventsRun:
         return done
 
     def _check(self) -> bool:
-        """Check whether results can be lines: small ones at once, of a large one a part."""
+        """Check whether results can become lines. Check small results at once, and only a part of a large one."""
         done = False
         while self._unchecked:
             result, checks = self._unchecked[0]
             size = len(result.data)
             for _ in checks:
                 if not self._supervisor.in_a_hurry:
-                    return True  # there is more to check of it
+                    return True  # the next turn checks more of this result
                 result.fail("Runtime.Stopped", "pipe-init stopped before it had checked the result", exit_codes.STOPPED)
                 break
             self._unchecked.popleft()
-            self.held += len(result.data) - size  # a result that failed is dropped
+            self.held += len(result.data) - size  # a failed check has dropped the data
             self._order.put(result)
             self.codes.add(exit_code(result.outcome))
             self._look_for_an_end(result)
@@ -174,7 +176,7 @@ class EventsRun:
         return done
 
     def _look_for_an_end(self, result: Result) -> None:
-        """End the run if every further event would fail in the same way. Note why no more events are taken."""
+        """End the run if every further event would fail in the same way. If the run ends early, set its `reason`."""
         supervisor, error = self._supervisor, result.outcome.problem
         if error is None or self._ended or supervisor.interrupted_by:
             return
@@ -182,10 +184,10 @@ class EventsRun:
         if self._ended or supervisor.finishing:
             self.reason = error
         if self._ended and not supervisor.finishing:
-            supervisor.finish()  # requests in flight may still succeed
+            supervisor.finish()  # submitted requests may still succeed
 
     def _print(self) -> bool:
-        """Write lines until stdout takes no more without waiting."""
+        """Write lines until stdout accepts no more without waiting."""
         order, output = self._order, self._output
         done = output.write_some()
         while not output.pending and (following := order.take()) is not None:
@@ -200,7 +202,7 @@ class EventsRun:
         self.held -= size
 
     def _give_credit(self) -> bool:
-        """Give workers credit. While too much is held, only the result that is printed next gets any."""
+        """Give workers credit for collected pieces. While `held` is too large, credit only the next result to print."""
         if not self._withheld:
             return False
         withheld, self._withheld = self._withheld, []
@@ -215,48 +217,49 @@ class EventsRun:
 
 
 class ResultQueue:
-    """Return results, each with the place of its event, in the order of the events or in that in which they come.
+    """Queue results, and return each with the number of its event.
 
     Args:
-        unordered: Whether results are returned in the order in which they come.
+        unordered: Whether `take` returns results in the order in which they come. If not, it returns them in the order
+            of their events.
     """
 
     def __init__(self, unordered: bool = False) -> None:
         self._unordered = unordered
-        self._places: dict[str, int] = {}  # of the requests whose results have not come, in their order
-        self._came: dict[int, Result] = {}  # by place
+        self._places: dict[str, int] = {}  # {request id: the event's number}, while the result has not come
+        self._came: dict[int, Result] = {}  # {the event's number: its result}
         self._announced = self._taken = 0
 
     def __len__(self) -> int:
-        """Return how many events were announced whose results were not taken."""
+        """Return the number of announced events whose results `take` has not returned yet."""
         return self._announced - self._taken
 
     @property
     def full(self) -> bool:
-        """Return whether results have to be taken before more events are announced."""
+        """Return whether the caller must take results before it announces more events."""
         return len(self) >= MAX_WAITING
 
     @property
     def awaited(self) -> int:
-        """Return how many results have not come."""
+        """Return the number of announced events whose results have not come."""
         return len(self._places)
 
     @property
     def first(self) -> str | None:
-        """Return the id of the first request whose result has not come; None if all have."""
+        """Return the id of the first request whose result has not come; None if all results have come."""
         return next(iter(self._places), None)
 
     def announce(self, request_id: str) -> None:
-        """Note that the result of this request will come."""
+        """Register a request in the order of the events. Its result will come later."""
         self._places[request_id] = self._announced
         self._announced += 1
 
     def put(self, result: Result) -> None:
-        """Accept a result."""
+        """Add a result of an announced request."""
         self._came[self._places.pop(result.outcome.request_id)] = result
 
     def take(self) -> tuple[int, Result] | None:
-        """Return the next result with its place, counted from 0; None if it has not come yet."""
+        """Return (the event's number, counted from 0; its result) for the next result; None if it has not come yet."""
         place = next(iter(self._came), -1) if self._unordered else self._taken
         if place not in self._came:
             return None

@@ -1,6 +1,6 @@
-"""Set up one run of `pipe-init run` from its options, and see it through to its exit code.
+"""Set up one run of `pipe-init run` from its options, run its events, and return its exit code.
 
-This file knows files and terminals. How requests are run is in single_run.py and events_run.py.
+This file knows files and terminals. single_run.py and events_run.py run the requests.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Session:
 
     Args:
         options: The options of the run.
-        early: What was prepared before they were read.
+        early: The worker and the signal handlers that were set up before the options were read; None if they were not.
 
     Raises:
         click.ClickException: An option is wrong.
@@ -76,13 +76,13 @@ class Session:
 
     @cached_property
     def failures(self) -> Failures:
-        """Return what tells the user about failed outcomes."""
+        """Return the object that tells the user about failed outcomes."""
         from ..results.failures import Failures  # late: most runs do not fail
 
         return Failures(self.options, self.function, self.journal)
 
     def _open_journal(self, cap: int | None) -> Journal:
-        """Return the log on stderr, which takes turns with stdout if both are the same file."""
+        """Return the log on stderr. If stdout is the same file, make log and results take turns."""
         escape = harmless if is_terminal(2) else None
         json = json_line if self.logs_json else None
         journal = Journal(2, escape, LOG_CAP if cap is None else cap, json_line=json)
@@ -140,7 +140,7 @@ class Session:
 
     @contextmanager
     def _closing(self) -> Iterator[None]:
-        """End the workers after the block, and remove their cgroups. Give requests up if stdout takes no results."""
+        """End the workers after the block, and remove their cgroups. If stdout accepts no results, give up requests."""
         try:
             yield
         except (BrokenPipeError, OutputError):
@@ -167,7 +167,7 @@ class Session:
             self.journal.put(b"\n")
 
     def _say_early_end(self, run: EventsRun, reader: LineReader) -> None:
-        """Say why a run of many events ended early, if it did. With -q say it only if no result line does."""
+        """Log why a run of many events ended early, if it did. With -q, log it only if no result line says so."""
         ending = self.supervisor.interrupted_by
         if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
@@ -178,7 +178,7 @@ class Session:
         self.journal.tell(f"pipe-init: the run ended early: {why}. {read}. {lines}{rest}")
 
     def _freeze(self) -> int:
-        """Run the pre-freeze hook, if there is one and a worker; return an exit code."""
+        """Run the pre-freeze hook, if the function has one and the run is not ending. Return the hook's exit code."""
         if "pre_freeze" not in self.function.hello or self.supervisor.finishing:
             return 0
         request = Request(new_request_id(), b"null", JSON, JSON, self.options.timeout, {"phase": PRE_FREEZE})
@@ -188,7 +188,7 @@ class Session:
         return outcome.exit_code
 
     def _request(self, event: bytes | Body) -> Request:
-        """Return the request of an event. If that is a Body, it is sent in pieces."""
+        """Return the request for an event. If the event is a Body, the init sends it in pieces."""
         options, streamed = self.options, isinstance(event, Body)
         payload = b"" if isinstance(event, Body) else event
         content_type, accept = (BYTES, ANY) if options.raw or options.is_http else (JSON, JSON)

@@ -1,6 +1,6 @@
-"""Run a single request: send its body and print its result as fast as each side takes it.
+"""Run a single request: send its body as fast as the worker reads it, and print its result as fast as stdout allows.
 
-This file knows neither options nor how a worker is run.
+This file does not know options, or how a worker runs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class SingleRun:
     """Run requests one after the other.
 
     Args:
-        supervisor: Runs the requests.
-        output: Writes the results.
-        raw: Print the result's bytes without a line break after them.
-        include: Print status and headers of an HTTP answer before its body.
+        supervisor: The object that runs the requests.
+        output: The object that writes the results.
+        raw: Whether to print the result's bytes without a line break after them.
+        include: Whether to print the status and headers of an HTTP answer before its body.
     """
 
     def __init__(self, supervisor: Supervisor, output: Output, raw: bool, include: bool) -> None:
@@ -36,11 +36,11 @@ class SingleRun:
         self._is_terminal = is_terminal(output.descriptor)
 
     def run(self, request: Request, body: Body | None = None) -> Outcome:
-        """Run one request and return its outcome; print the result as it comes if it is streamed.
+        """Run one request and return its outcome. If the result is streamed, print it piece by piece as it comes.
 
         Args:
             request: The request.
-            body: The request's body, if that is streamed.
+            body: The request's body if the init streams it; None if the request contains the body.
         """
         supervisor, output = self._supervisor, self._output
         id, rest = supervisor.submit(request), body
@@ -69,7 +69,7 @@ class SingleRun:
         return supervisor.outcomes.popleft()
 
     def print_rest(self, outcome: Outcome) -> None:
-        """Print the rest of a result: all of it, or the end of a streamed one."""
+        """Print the part of a result that `run` has not printed: the whole result, or the end of a streamed one."""
         if outcome.http is not None:
             pieces = [b"" if outcome.streamed else self._head(outcome.http), outcome.payload]
         elif outcome.streamed:
@@ -84,7 +84,7 @@ class SingleRun:
         self._output.finish()
 
     def _show(self, piece: Piece) -> None:
-        """Print a piece of the result. Once it is written, the worker gets credit for more."""
+        """Print a piece of a streamed result. When it is written, give the worker credit for more."""
         data = piece.data
         if not data and piece.http is not None:
             data = self._head(piece.http)
@@ -93,7 +93,7 @@ class SingleRun:
             self._output.add((shown,), lambda: self._supervisor.taken(piece))
 
     def _head(self, http: Mapping[str, Any]) -> bytes:
-        """Return the status and headers that --include prints before a body."""
+        """Return the status and headers that --include prints before a body; b"" without --include."""
         if not self._include:
             return b""
         from ..results.http_response import response_head  # late: most functions do not answer HTTP requests
