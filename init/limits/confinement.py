@@ -43,7 +43,9 @@ class Confinement:
 
     @classmethod
     def open(cls, limits: Limits, folders: Sequence[str], refused: Callable[[str], None] | None) -> Confinement:
-        """Check that the limits can be enforced, and return the confinement. Call this before any worker is started.
+        """Check that the limits can be enforced, and return the confinement.
+
+        If there are folders, call this while there is no worker.
 
         Args:
             limits: The function's limits.

@@ -1,1 +1,1 @@
-"""Turn options into the function to run, and its limits. It does not know workers."""
+"""Make the description of the function to run, with its limits, from the options. This folder does not know workers."""

@@ -16,10 +16,11 @@ from ..options.run_options import FC, RunOptions
 from .platform import is_name
 
 MAX_FILE = 2**20
-"""Most bytes to read of a file. Such files have a few lines for each profile."""
+"""The most bytes to read of a file. The SDKs' files have only a few lines for each profile."""
 
 _FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
-"""The variable that names a file, and the file's name in ~/.aws. The first file that has a region decides."""
+"""Pairs of the variable that can name a file, and the file's default name in ~/.aws. The first file that has a region
+for the profile decides."""
 
 MAX_SOURCES = 50
 """The most source files to search in a folder."""
@@ -46,7 +47,10 @@ def region_of_profile(environment: Mapping[str, str]) -> str:
 
 
 def _region_in(path: str, profile: str) -> str:
-    """Return the region of a profile in a file of the SDK's form: sections of `key = value`, nested keys indented."""
+    """Return the region of a profile in a file; "" if the file has none.
+
+    The file has the form that the SDKs read: sections with lines `key = value`. Nested keys are indented.
+    """
     inside = False
     for line in (read_plain(path, MAX_FILE) or b"").decode("utf-8-sig", "replace").splitlines():
         if line.startswith("["):
@@ -72,9 +76,9 @@ def note_about_region(options: RunOptions, function: Function) -> str:
 
 
 def mentions_aws(code_dir: str, handler: str) -> bool:
-    """Return whether the handler's file, or one beside it, mentions AWS.
+    """Return whether a source file in the code directory or in the handler's folder mentions AWS.
 
-    It is a cheap guess: no file is parsed, and only the first MAX_SOURCES of a folder are read.
+    This is a cheap guess. It parses no file, and reads only the first MAX_SOURCES files of a folder.
     """
     module, _, _ = handler.partition(":")
     place, _, name = module.rpartition("/")

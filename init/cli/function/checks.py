@@ -1,6 +1,7 @@
-"""Check that the options of `run` go together, and that what they say fits into the protocol's frames.
+"""Check that the options of `run` go together, and that their values fit into the protocol's frames.
 
-Every check raises click.UsageError with what is wrong. This file knows folders, but not the environment.
+If a check fails, it raises click.UsageError, whose message says what is wrong. This file knows folders, but not the
+environment.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from ..options.run_options import EVENT_SOURCES, RunOptions
 from .platform import MAX_NAME, is_name
 
 MAX_ASKED = MAX_HEAD - 1024
-"""Bytes of a head that options may fill. The supervisor adds fields of its own."""
+"""The most bytes of a frame's head that options may fill. The supervisor adds fields of its own to the head."""
 
 MAX_HANDLER = 4096
-"""Characters of a handler's name: as many as a path may have (PATH_MAX)."""
+"""The most characters of a handler's name. A path may have as many (PATH_MAX)."""
 
 
 def check_options(options: RunOptions) -> None:
-    """Raise click.UsageError if an option is wrong, or does not go with another one."""
+    """Raise click.UsageError if an option is wrong, or does not go together with another option."""
     check_event_sources(options)
     check_names(options)
     check_http(options)
@@ -34,7 +35,7 @@ def check_options(options: RunOptions) -> None:
 
 
 def check_event_sources(options: RunOptions) -> None:
-    """Raise click.UsageError if events would come from several places."""
+    """Raise click.UsageError if several options say where events come from, or if --unordered lacks --events."""
     chosen = [name for name in EVENT_SOURCES if getattr(options, name) is not None]
     if len(chosen) > 1:
         names = " and ".join("--" + name.replace("_", "-") for name in chosen)
@@ -68,7 +69,10 @@ def check_names(options: RunOptions) -> None:
 
 
 def check_http(options: RunOptions) -> None:
-    """Raise click.UsageError if there are options of HTTP without HTTP. http_request.py checks what they say."""
+    """Raise click.UsageError if an option for HTTP is given, but the run has no HTTP request.
+
+    http_request.py checks the values of these options.
+    """
     if options.type == "event" and (options.is_http or options.include):
         raise click.UsageError("--request, --header and --include are for HTTP: not with --type event.")
     if options.include and not options.is_http:
@@ -90,7 +94,15 @@ def check_workers(options: RunOptions) -> None:
 
 
 def check_size(fields: Mapping[str, Any], what: str) -> int:
-    """Return the size of a head's fields in bytes. Raise click.UsageError, which names `what`, if they do not fit."""
+    """Return the size of a head's fields in bytes.
+
+    Args:
+        fields: The fields.
+        what: The names of the options that the fields come from, for an error message.
+
+    Raises:
+        click.UsageError: The fields have more than MAX_ASKED bytes.
+    """
     size = len(msgpack.packb(fields))
     if size > MAX_ASKED:
         raise click.UsageError(f"{what} make {size} bytes together; the limit is {MAX_ASKED}.")

@@ -1,6 +1,6 @@
-"""Read the file of --context, which describes the function and each request to the handler. It reads no other file.
+"""Read the file of --context, which sets what the handler's context says about the function and about each request.
 
-No value is repeated in an error: there may be credentials among them.
+Error messages never contain a value from the file, because it may be a credential.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import check_plain
 
 MAX_FILE = 2**20
-"""Bytes of the file: whatever its spelling, more does not fit into a head."""
+"""The most bytes of the file. The fields of a larger file would not fit into a frame's head."""
 
 _SERVICE = dict.fromkeys(("name", "log_project", "log_store", "qualifier", "version_id"), str)
 _CREDENTIALS = dict.fromkeys(("access_key_id", "access_key_secret", "security_token"), str)
@@ -28,7 +28,8 @@ FUNCTION_KEYS: Mapping[str, Any] = {
     "service": _SERVICE,
     "credentials": _CREDENTIALS,
 }
-"""HELLO's `function`: {key: type}, or the keys of the map that it is. memory_mb and timeout_ms are options."""
+"""The keys of HELLO's map `function`, each with the type of its value. If the value is a map, the keys of that map are
+in the place of the type. The keys memory_mb and timeout_ms are missing, because options set them."""
 
 REQUEST_KEYS: Mapping[str, Any] = {
     "request_id": str,
@@ -39,25 +40,25 @@ REQUEST_KEYS: Mapping[str, Any] = {
     "identity": dict,
     "tracing": _TRACING,
 }
-"""INVOKE's fields, in the same form. What a `dict` contains is up to the function."""
+"""The fields of INVOKE, in the same form as FUNCTION_KEYS. A `dict` may contain anything that the function expects."""
 
 _OPTIONS = {"memory_mb": "--memory", "timeout_ms": "--timeout"}
 _KINDS = {str: "a text", dict: "an object", int: "an integer from 0 to 2^64 - 1"}
 _PRINTED = ("version", "request_id")
-"""Fields that become part of log lines, so they must not contain line breaks."""
+"""Fields that become part of log lines. So they must not contain line breaks."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
-"""Characters that neither a variable nor a header can hold: the file's texts about the function become both."""
+"""Characters that variables and headers cannot contain. The texts of FUNCTION_KEYS become both."""
 
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16})(?:;Sampled=([01]))?(?:;.*)?")
-"""AWS X-Ray's tracing header."""
+"""The form of AWS X-Ray's tracing header."""
 
 
 def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (HELLO's `function` map, INVOKE's fields) from the JSON object in a file.
+    """Return (HELLO's map `function`, the fields of INVOKE) from the JSON object in a file.
 
     Raises:
-        click.UsageError: The file cannot be read, or the object is wrong. The error names the key.
+        click.UsageError: The file cannot be read, or the object in it is wrong. The message names the wrong key.
     """
     where = f"--context {path!r}"
     given = _read_object(path, where)
@@ -75,7 +76,7 @@ def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def traceparent(trace: str) -> str:
-    """Return a trace in W3C's form: rewrite one in X-Ray's form, and leave any other text as it is."""
+    """Convert a trace from X-Ray's form to W3C's form. Return any other text unchanged."""
     found = _XRAY.fullmatch(trace)
     if not found:
         return trace

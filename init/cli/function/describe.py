@@ -1,6 +1,6 @@
-"""Turn the options of `run` into a Function. Wrong options raise click.ClickException.
+"""Make a Function from the options of `run`. Wrong options raise click.ClickException.
 
-This file knows files and the environment. It knows nothing of workers, and does not read the event.
+This file knows files and the environment. It does not know workers, and does not read the event.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .checks import MAX_ASKED, check_options, check_size
 from .platform import Identity
 
 WINDOW_REQUESTS = 64
-"""Requests of --events that may be on their way to a worker."""
+"""The most unanswered requests that the init may have sent to one worker, in a run of --events."""
 
 GROWING_WINDOW = 4
-"""The same if the init replaces a worker that has grown. It does so after the requests that it has sent it."""
+"""The same with --max-growth. The init replaces a worker that has grown only after the requests that it has sent."""
 
 MIB = 2**20
 KIB = 1024
@@ -40,10 +40,10 @@ _AT_EXEC_NAMES = frozenset(("LANG", "LANGUAGE", "LOCPATH"))
 
 
 def describe_function(options: RunOptions) -> Function:
-    """Return the function to run and how it is run.
+    """Return a description of the function to run, and of how to run it.
 
     Raises:
-        click.ClickException: An option is wrong, or does not go with another one.
+        click.ClickException: An option is wrong, or does not go together with another option.
     """
     check_options(options)
     context, metadata = read_context(options)
@@ -76,7 +76,7 @@ def describe_function(options: RunOptions) -> Function:
 
 
 def read_context(options: RunOptions) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what --context says: HELLO's `function` map, and INVOKE's fields."""
+    """Return (HELLO's map `function`, the fields of INVOKE) from the file of --context; ({}, {}) without a file."""
     if options.context is None:
         return {}, {}
     from .context_file import read_context_file
@@ -88,7 +88,7 @@ def read_context(options: RunOptions) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def http_fields(options: RunOptions) -> dict[str, Any]:
-    """Return INVOKE's fields of an HTTP request with the largest body; {} if the function gets none."""
+    """Return the fields of INVOKE for an HTTP request with the largest body; {} if the run has no HTTP requests."""
     if not options.is_http:
         return {}
     from .http_request import http_metadata
@@ -97,7 +97,7 @@ def http_fields(options: RunOptions) -> dict[str, Any]:
 
 
 def settings_of(options: RunOptions) -> Settings:
-    """Return the time limits of the workers, and how many requests each may have."""
+    """Return the workers' time limits, and the limits on the number of their requests."""
     alone, each_its_own = options.events is None, options.isolation == REQUEST
     window = 1 if alone or each_its_own else WINDOW_REQUESTS
     if options.max_growth is not None:
@@ -113,7 +113,7 @@ def settings_of(options: RunOptions) -> Settings:
 
 
 def limits_of(options: RunOptions) -> Limits:
-    """Return the limits that the options ask for."""
+    """Return the limits that the options set."""
     return Limits(
         memory=_times(options.memory, MIB),
         pids=options.pids,
@@ -132,13 +132,15 @@ def _times(number: int | None, unit: int) -> int | None:
 
 
 def confined(options: RunOptions, function: Function, folders: list[str], journal: Journal) -> Function:
-    """Return the function with what holds its workers to their limits. Call it while there is no worker.
+    """Return the function with the means to enforce its limits, and with a start method that they allow.
+
+    If there are folders, call this while there is no worker.
 
     Args:
         options: The options of the run.
         function: The function.
         folders: The folders for workers' cgroups.
-        journal: The log, for a note that pipe-init's own cgroup cannot be used.
+        journal: The log. It gets a message if pipe-init cannot use its own cgroup.
 
     Raises:
         click.UsageError: A cgroup that the user named cannot be used, or a limit cannot be enforced on this system.
@@ -169,7 +171,7 @@ def confined(options: RunOptions, function: Function, folders: list[str], journa
 
 
 def log_style(options: RunOptions) -> str:
-    """Return the style of the lines around requests (log/request_lines.py) that the options ask for."""
+    """Return the style of the log lines before and after requests (log/request_lines.py) that the options choose."""
     if options.quiet:
         return "none"
     if options.log_style != AUTO:
@@ -184,7 +186,7 @@ def identify(
 
     Args:
         options: The options of the run.
-        context: HELLO's `function` map of --context.
+        context: HELLO's map `function` from --context.
         given: The variables of -E and --env-file.
         inherited: The variables that the function inherits.
     """
@@ -203,11 +205,11 @@ def identify(
 
 
 def configuration(options: RunOptions, identity: Identity, variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return HELLO's fields that the options decide. A field is left out if its option has the default.
+    """Return the fields of HELLO that the options decide. Leave out a field if its option has the default.
 
     Args:
         options: The options of the run.
-        identity: What describes the function.
+        identity: The values that describe the function.
         variables: The environment that the function will have.
     """
     fields: dict[str, Any] = {
@@ -236,7 +238,7 @@ def configuration(options: RunOptions, identity: Identity, variables: Mapping[st
 
 
 def start_method(options: RunOptions) -> str:
-    """Return how workers are started. For a single event nothing is faster than one worker of its own."""
+    """Return how to start workers. For a single event, a template would only cost time."""
     if options.start_method != "auto":
         return options.start_method
     several = options.workers > 1 or options.isolation == REQUEST
@@ -244,15 +246,25 @@ def start_method(options: RunOptions) -> str:
 
 
 def fits_into_hello(variables: Mapping[str, str], room: int) -> bool:
-    """Return whether HELLO, with `room` bytes left, can carry these variables."""
+    """Return whether HELLO can carry these variables.
+
+    Args:
+        variables: The variables for the function.
+        room: The bytes that HELLO's head has left.
+    """
     try:
         return len(msgpack.packb({"environment": variables})) <= room
     except UnicodeEncodeError:
-        return False  # exec takes any bytes
+        return False  # a value is not UTF-8, which only execve(2) can pass on
 
 
 def runtime_command(python: str | None) -> list[str]:
-    """Return the command of the runtime under the interpreter of --python: a program, or a virtual environment."""
+    """Return the command that runs the runtime.
+
+    Args:
+        python: The value of --python: an interpreter's program, or the folder of a virtual environment. None for the
+            interpreter that runs pipe-init.
+    """
     if python is None:
         return launch.runtime_command(launch.this_python())
     inside = os.path.join(python, "bin", "python")
@@ -261,12 +273,12 @@ def runtime_command(python: str | None) -> list[str]:
 
 
 def acts_at_exec(variables: Mapping[str, str]) -> bool:
-    """Return whether the interpreter or libc reads one of them only when a process starts."""
+    """Return whether the interpreter or libc reads one of these variables only when a process starts."""
     return any(name in _AT_EXEC_NAMES or name.startswith(_AT_EXEC) for name in variables)
 
 
 def read_variables(files: Iterable[str], pairs: Iterable[str]) -> dict[str, str]:
-    """Return the variables of --env-file and --env. A later one wins, and --env wins over files.
+    """Return the variables of --env-file and --env. A later value replaces an earlier one, and --env replaces files.
 
     Raises:
         click.UsageError: A file cannot be read, or a text is not a variable.
@@ -278,7 +290,7 @@ def read_variables(files: Iterable[str], pairs: Iterable[str]) -> dict[str, str]
 
 
 def read_env_file(path: str) -> dict[str, str]:
-    """Return the variables of a file in the form of Docker's --env-file: K=V or K per line, # for comments.
+    """Return the variables of a file in the form of Docker's --env-file: K=V or K in each line, and # for comments.
 
     Raises:
         click.UsageError: The file cannot be read, or a line is not a variable.
@@ -294,7 +306,15 @@ def read_env_file(path: str) -> dict[str, str]:
 
 
 def _pair(text: str, where: str) -> tuple[str, str]:
-    """Return the variable of a text: K=V, or K alone for the value that pipe-init has itself."""
+    """Return (name, value) of the text K=V, or of the text K, for which the value comes from pipe-init's environment.
+
+    Args:
+        text: The text.
+        where: The place of the text, for an error message.
+
+    Raises:
+        click.UsageError: The text has another form, or pipe-init's environment has no such variable.
+    """
     name, assigned, value = text.partition("=")
     if not name or name != name.strip() or "\0" in text:
         raise click.UsageError(f"{where}: {text!r} is not NAME=VALUE.")

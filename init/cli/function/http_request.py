@@ -1,4 +1,4 @@
-"""Turn --request and --header into the HTTP request that INVOKE carries. Pure functions: nothing opens a connection."""
+"""Make INVOKE's HTTP request from --request and --header. The functions are pure, and nothing opens a connection."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 def parse_request(text: str) -> tuple[str, str, str]:
     """Return (method, path, query) of --request, which is "METHOD TARGET" or "TARGET".
 
-    The method is "" if there is only a target. The path stays percent-encoded as given, and its bytes above ASCII are
-    encoded too. The query has no question mark.
+    The method is "" if there is only a target. Percent-encoding in the path and the query stays as it is, and bytes
+    above ASCII are encoded too. The query does not include the question mark.
 
     Raises:
         click.UsageError: The text has another form.
@@ -58,7 +58,7 @@ def parse_header(text: str) -> list[str]:
 
 
 def http_metadata(options: RunOptions, body_size: int | None) -> dict[str, Any]:
-    """Return INVOKE's `http` for one request.
+    """Return the map `http` of INVOKE (docs/protocol.md) for one request.
 
     Args:
         options: The options of the run.

@@ -1,7 +1,7 @@
 """Choose the values that describe the function, and the variables of its platform.
 
-The context and the variables are made from one set of values here, so they never differ. This file reads neither files
-nor the environment nor a clock, and knows nothing of workers.
+The context and the variables come from one set of values here, so they never differ. This file does not read files, the
+environment or a clock, and it does not know workers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ..options.run_options import FC, LAMBDA, NONE, RunOptions
 
 DEFAULT_NAME = "function"
 DEFAULT_ACCOUNT = "000000000000"
-"""The defaults of the function's name and account; the runtime's context has the same."""
+"""The defaults of the function's name and account. The runtime's context has the same defaults."""
 
 DEFAULT_REGIONS = {LAMBDA: "us-east-1", FC: "cn-hangzhou"}
 
 RUNTIME_VERSION = "pipe-init"
-"""The value of FC_RUNTIME_VERSION. Functions test whether the variable exists."""
+"""The value of FC_RUNTIME_VERSION. Some functions only test whether this variable exists."""
 
 _VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     LAMBDA: {
@@ -43,54 +43,56 @@ _VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     NONE: {},
 }
-"""Platform: {field: the variables that have its value; the first one that is set decides}."""
+"""{platform: {field: the variables that have the field's value}}. The first of these variables that is set decides."""
 
 _CREDENTIALS = {
     "access_key_id": "ALIBABA_CLOUD_ACCESS_KEY_ID",
     "access_key_secret": "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
     "security_token": "ALIBABA_CLOUD_SECURITY_TOKEN",
 }
-"""Field of Function Compute's credentials: its variable."""
+"""{field of Function Compute's credentials: its variable}."""
 
 _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-"""Prefix of a region's name: the partition in its ARNs."""
+"""{prefix of a region's name: the partition in its ARNs}. Other regions have the partition `aws`."""
 
 _ARN_PARTS = 7
-"""arn:aws:lambda:REGION:ACCOUNT:function:NAME; a qualifier may follow."""
+"""The parts of a function's ARN: arn:aws:lambda:REGION:ACCOUNT:function:NAME. A qualifier may follow."""
 
 _IN_ARN = {"region": 3, "account_id": 4, "name": 6}
-"""Field: its place in such an ARN."""
+"""{field: the index of its part in a function's ARN}."""
 
 MAX_NAME = 1024
-"""Characters of a name, a region and the like. The platforms allow far fewer."""
+"""The most characters of a name, a region and similar texts. The platforms allow far fewer."""
 
 _MEMORY_DIGITS = 10
-"""Digits of a memory size that a variable may have."""
+"""The most digits of a memory size in a variable."""
 
 
 @dataclass
 class Identity:
-    """The values that describe the function, chosen from what the options, the files and the environment say.
+    """Choose the values that describe the function from the options, the files and the environment.
 
-    The more explicit source wins, for the context and for the variables alike: -E and --env-file, then the options,
-    then --context, then the environment, then a default. A field within a map has a name such as `service.name` here.
+    The most explicit source decides, both for the context and for the variables: first -E and --env-file, then the
+    options, --context, the environment, and a default. A field in a map has a name such as `service.name` here.
 
     Args:
         options: The options of the run.
-        code_dir: Absolute path of the function's folder.
-        runtime_dir: Absolute path of the runtime's folder.
+        code_dir: The absolute path of the code directory.
+        runtime_dir: The absolute path of the runtime's folder.
         machine_mb: The memory of the machine in MB.
-        context: HELLO's `function` map as --context gives it.
+        context: HELLO's map `function` from --context.
         given: The variables of -E and --env-file.
         inherited: The variables that the function inherits.
-        day: Today, such as 2026/01/31.
+        day: The current date, such as 2026/01/31.
         unique: Letters and digits that no other run has.
-        profile_region: Returns the region of the user's AWS profile, or "". Called only if nothing else names one.
+        profile_region: A function that returns the region of the user's AWS profile, or "". It is called only if no
+            other source names a region.
 
     Attributes:
-        function: HELLO's `function` map, without the time limit.
-        variables: Variables for the function's environment. They replace inherited ones, and -E replaces them.
-        assumed_region: The region if it is only the platform's default, else "".
+        function: HELLO's map `function`, without the time limit.
+        variables: Variables for the function's environment. They replace inherited variables. Variables of -E and
+            --env-file replace them.
+        assumed_region: The region if it is only the platform's default; otherwise "".
     """
 
     options: RunOptions
@@ -173,7 +175,7 @@ class Identity:
         return value
 
     def _choose_credentials(self) -> None:
-        """Take all credentials from one source: -E, else --context, else the environment."""
+        """Use the credentials of one source only: -E and --env-file, else --context, else the environment."""
         around = self.given if any(name in self.given for name in _CREDENTIALS.values()) else self.inherited
         known = {field: str(self.context.get("credentials", {}).get(field, "")) for field in _CREDENTIALS}
         if around is self.given or not any(known.values()):
@@ -187,16 +189,16 @@ class Identity:
     def _assume_region(self) -> str:
         region = DEFAULT_REGIONS[self.options.effective_platform]
         if not any(variable in self.given for variable in self._names["region"]):
-            self.assumed_region = region  # else the function's variables say what the user gave, whatever it is
+            self.assumed_region = region  # otherwise the user has set the variable, even if its value is no region
         return region
 
     def _add(self, variable: str, value: str) -> None:
-        """Set a variable, unless the function has it already."""
+        """Set a variable, unless -E or --env-file sets it, or the function inherits a value for it."""
         if variable not in self.given and not self.inherited.get(variable):
             self.variables[variable] = value
 
     def _replace(self, variable: str, value: str) -> None:
-        """Set a variable, unless -E does; it replaces an inherited one."""
+        """Set a variable, unless -E or --env-file sets it. Replace an inherited variable."""
         if variable not in self.given:
             self.variables[variable] = value
 
@@ -206,7 +208,7 @@ def _first(variables: Mapping[str, str], names: tuple[str, ...], usable: Callabl
 
 
 def is_name(value: str) -> bool:
-    """Return whether a text can be used in a context, in a head and in a log line."""
+    """Return whether a text can be used in a context, in a frame's head and in a log line."""
     return 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
@@ -216,7 +218,7 @@ def _is_size(value: str) -> bool:
 
 
 def _fields_of_arn(arn: str) -> dict[str, str]:
-    """Return the fields that a function's ARN contains; none if it is not the ARN of a function."""
+    """Return the fields that a function's ARN contains; {} if the text is not the ARN of a function."""
     parts = arn.split(":")
     if len(parts) < _ARN_PARTS or (parts[0], parts[2], parts[5]) != ("arn", "lambda", "function"):
         return {}
@@ -224,7 +226,7 @@ def _fields_of_arn(arn: str) -> dict[str, str]:
 
 
 def _corrected_arn(fields: Mapping[str, Any]) -> str:
-    """Return the ARN with the chosen region, account and name; unchanged if it is not the ARN of a function."""
+    """Return the ARN with the chosen region, account and name. Do not change a text that is not a function's ARN."""
     arn = str(fields["arn"])
     said = _fields_of_arn(arn)
     parts = arn.split(":")
