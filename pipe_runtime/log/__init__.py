@@ -1,1 +1,1 @@
-"""Log the lines that the function prints or logs, each with its request. It does not know the protocol."""
+"""Log the lines that the function prints or logs, each with its request id. It must not know the protocol."""

@@ -1,7 +1,7 @@
-"""Write printed lines and log records as one JSON object each: the JSON style of the log.
+"""Turn each printed line and each log record into one JSON object, for the JSON style of the log.
 
-It is loaded only for that style. It knows neither the log writer nor frames. The values in a record are the function's,
-so any access to them may raise.
+The runtime loads this module only for that style. It must know neither the log writer nor frames. The values in a
+record belong to the function, so any access to them may raise.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def text_of(value: object) -> str:
     """Return str(value), or a text that says that it could not be read."""
     try:
-        return "".join((str(value),))  # a plain str, even if __str__ returns a subclass
+        return "".join((str(value),))  # join() returns a plain str, even if __str__ returns an object of a subclass
     except Exception:
         return f"<a {type(value).__name__} whose text could not be read>"
 
 
-# ensure_ascii=False: text is UTF-8, as everywhere. allow_nan=False: NaN is not JSON, so its text is used.
+# ensure_ascii=False, because the log is UTF-8. allow_nan=False, because NaN is not JSON: _json() then uses its text.
 _encode = late.json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=text_of).encode
 
 
@@ -33,33 +33,33 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-# Numbers are not converted, because one of many digits would take long.
+# len in place of int and float: only the names are needed, and a number with many digits would take long to convert.
 _decode = late.json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
 
-# Attributes that formatters and filters, ours among them, add to a record after logging.LogRecord() has made it.
+# The attributes that formatters and filters add to a record later. root_handler.py has a filter and a formatter, too.
 _LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant_id"))
 
 LARGEST_OBJECT = 256 * 1024
-"""The longest line, in characters, that is parsed as a JSON object: the size of a log event of CloudWatch."""
+"""The longest line, in characters, that is checked for a JSON object. A log event of CloudWatch has the same limit."""
 
 _SPACE = " \t\r\n"
-"""JSON's white space."""
+"""The characters that JSON counts as white space."""
 
 _LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
-"""Characters that JSON allows in a string and other readers take for a line end, and their escapes."""
+"""Characters that JSON allows in a string, but some readers treat as the end of a line, with their escapes."""
 
 
 def printed_line(message: bytes, stream: str, request_id: str, level: str = "") -> bytes:
-    """Return a printed line, or a record in a format of the function's own, as JSON.
+    """Return a printed line as a JSON object. Do the same for a record that the function's own formatter has formatted.
 
-    The fields are timestamp, message, stream, and if there is one level and requestId. A line that is one JSON object
-    keeps its fields and gets those of ours that it lacks, except for message.
+    The object has the fields timestamp, message and stream. It has level and requestId if they are known. If the line
+    already is a JSON object, it keeps its fields. Those of these fields that it lacks are added, except message.
 
     Args:
         message: The line.
         stream: "stdout", "stderr" or "log".
-        request_id: The id of its request, "" for none.
-        level: The level of a record, "" for none.
+        request_id: The id of the line's request; "" for no request.
+        level: The level of a record; "" for a printed line.
     """
     text = message.decode("utf-8", "backslashreplace")
     fields: dict[str, object] = {"timestamp": _moment(time()), "level": level, "message": text, "stream": stream}
@@ -79,15 +79,15 @@ def _names_in(text: str) -> Collection[str] | None:
         return None
     try:
         found = _decode(text)
-    except Exception:  # no JSON, or nested too deeply
+    except Exception:  # it is not JSON, or it is nested too deeply
         return None
     return found if type(found) is dict else None
 
 
 def _extended(text: str, names: Collection[str], fields: dict[str, object]) -> str:
-    """Return a JSON object on one line, with the fields that it lacks in front, except for message."""
+    """Return a JSON object on one line. Insert the fields that it lacks at its beginning, except message."""
     missing = {name: value for name, value in fields.items() if name not in names and name != "message"}
-    text = text.replace("\r", " ").replace("\n", " ")  # inside a string JSON allows neither
+    text = text.replace("\r", " ").replace("\n", " ")  # JSON strings cannot contain line breaks
     if not missing:
         return text
     return _line(missing, {})[:-1] + (", " if names else "") + text[1:]
@@ -102,19 +102,18 @@ def _on_one_line(line: str) -> str:
 def record_line(record: logging.LogRecord, tag: Any, level: str, known: Collection[str]) -> str:
     """Return a log record as JSON, without a line break.
 
-    The fields are Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId and
-    location (file:function:line). An exception adds errorType, errorMessage and stackTrace, which has strings as
-    traceback.format_exception gives them. stackInfo and taskName are logging's own; a record from a task has taskName
-    since Python 3.12. Whatever else the record has (`extra=`) follows under its own name, unless that is one of
-    those.
+    The fields are the same as Lambda's: timestamp, level, message (a dict stays an object), logger, requestId, tenantId
+    and location (file:function:line). An exception adds errorType, errorMessage and stackTrace, a list of the strings
+    of traceback.format_exception. stackInfo and taskName come from `logging`, which sets taskName in a task since
+    Python 3.12. Other attributes of the record (`extra=`) follow under their own names, unless a field has the name.
 
     Args:
-        tag: The Tag of the request that it belongs to.
-        level: The name to show.
-        known: The attributes of every record.
+        tag: The Tag of the request that the record belongs to.
+        level: The name of the level to show.
+        known: The names of the attributes that every record has.
 
     Raises:
-        Exception: What record.getMessage() raises.
+        Exception: record.getMessage() raised it.
     """
     fields: dict[str, object] = {
         "timestamp": _moment(record.created),
@@ -148,7 +147,7 @@ def _exception(exc_info: Any) -> dict[str, object]:
     fields: dict[str, object] = {"errorType": type(error).__name__, "errorMessage": text_of(error)}
     try:
         fields["stackTrace"] = late.traceback.format_exception(kind, error, traceback)
-    except Exception as failure:  # an exception's class may override all that traceback reads
+    except Exception as failure:  # the exception's class may override any attribute that `traceback` reads
         fields["stackTrace"] = [f"<it could not be read: {type(failure).__name__}>\n"]
     return fields
 
@@ -159,10 +158,10 @@ def _line(fields: dict[str, object], extra: dict[str, object]) -> str:
 
 
 def _json(value: object) -> str:
-    """Return a value as JSON, or its text as JSON if it does not encode."""
+    """Return a value as JSON. If it cannot be encoded, return its text as a JSON string."""
     try:
         text: str = _encode(value)
-    except Exception:  # a key that is no string, a circle, NaN, or what the value's own code raises
+    except Exception:  # a key that is not a str, a value that contains itself, NaN, or an error of the value's own code
         text = _encode(text_of(value))
     return text
 

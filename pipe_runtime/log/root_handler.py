@@ -1,7 +1,7 @@
 """Put a handler on the function's root logger that writes records as AWS Lambda does.
 
-It runs while the function imports `logging`. It therefore imports nothing but built-in modules, and gets the rest as
-arguments: an import could wait for a thread that waits for the import of `logging`.
+This module runs while the function imports `logging`. So it imports only built-in modules, and gets everything else as
+arguments. Another import could wait for a thread that itself waits for the import of `logging`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 LEVEL_NAME = 32
-"""Characters of a level's name in a LOG frame: a function chooses the names, and the head must stay small."""
+"""The most characters of a level's name in a LOG frame. The function chooses the names; the head must stay small."""
 
 _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
 _MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -25,14 +25,15 @@ _MOMENT = "%Y-%m-%dT%H:%M:%S"
 def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
     """Put a handler on the root logger, and set the root logger's level.
 
-    The handler's class has the name of Lambda's, and in the text style a plain Formatter, because code that was written
-    for Lambda looks for both. `logging.basicConfig()` works as in a script: it removes our handler first, unless the
-    function has given that another formatter. `dictConfig` and `fileConfig` remove it by themselves.
+    The handler's class has the same name as Lambda's. In the text style, its formatter is a plain logging.Formatter.
+    Code that was written for Lambda checks for both. `logging.basicConfig()` works as in a script: it first removes
+    this handler, unless the function has given the handler another formatter. `dictConfig` and `fileConfig` always
+    remove it.
 
     Args:
-        module: The function's `logging`.
+        module: The function's module `logging`.
         log: The LogWriter that takes the records.
-        tracebacks: Returns the module `tracebacks`.
+        tracebacks: A callable that returns the module `tracebacks`.
     """
     root, records = module.root, log.records
     known = frozenset(module.makeLogRecord({}).__dict__)
@@ -41,25 +42,25 @@ def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
         def emit(self, record: logging.LogRecord) -> None:
             try:
                 line = self.format(record).encode("utf-8", "backslashreplace")
-                if line.endswith(b"\n"):  # formats that were made for Lambda's handler end with a line break
+                if line.endswith(b"\n"):  # a format that was written for Lambda's handler ends with a line break
                     line = line[:-1]
                 if records is not None and self.formatter is not formatter and not log.forked:
                     line = records.printed_line(line, "log", log.tag().request_id, level_of(record))
                 log.record(_short(record.levelname), line)
             except RecursionError:
-                raise  # as in logging's own handlers
-            except Exception:  # logging's own contract: a record that cannot be formatted is reported, not raised
+                raise  # the handlers in `logging` do the same
+            except Exception:  # as `logging` requires: report a record that cannot be formatted, and do not raise
                 self.handleError(record)
 
     class JsonFormatter(module.Formatter):  # type: ignore[misc]
         def format(self, record: logging.LogRecord) -> str:
             assert records is not None, "used in the JSON style only"
-            if log.forked:  # the init makes an object of each line that comes through fd 2
+            if log.forked:  # the line goes to fd 2, and the init turns it into a JSON object
                 return str(as_text.format(record))
             return str(records.record_line(record, log.tag(), level_of(record), known))
 
     def level_of(record: logging.LogRecord) -> str:
-        """Return the name of the standard level at or below a custom one, as Lambda's JSON shows it."""
+        """Return the name of a record's level. For a custom level, name the standard level below it, as Lambda does."""
         number = record.levelno
         return str(module.getLevelName(min(50, max(0, number)) // 10 * 10 if isinstance(number, (int, float)) else 0))
 
@@ -74,7 +75,7 @@ def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
             root.removeHandler(handler)
         try:
             configure(*given, **settings)
-        except BaseException:  # such as a wrong setting: what was not configured stays as it was
+        except BaseException:  # for example a wrong setting: if nothing was configured, put the handler back
             if is_ours and not root.handlers:
                 root.addHandler(handler)
             raise
@@ -95,7 +96,7 @@ def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
 
 
 class _Traceback:
-    """The module `traceback` for `logging`: it leaves the runtime's own calls out of stacks and tracebacks."""
+    """Replaces the module `traceback` in `logging`. It leaves the runtime's own calls out of stacks and tracebacks."""
 
     def __init__(self, logging: Any, tracebacks: Callable[[], Any]) -> None:
         self._logging = logging
@@ -116,5 +117,5 @@ class _Traceback:
 
 
 def _short(name: object) -> str:
-    """Return a level's name for a LOG frame."""
+    """Return a level's name for a LOG frame: at most LEVEL_NAME characters of ASCII."""
     return ascii(name)[1:-1][:LEVEL_NAME] if not isinstance(name, str) or not name.isascii() else name[:LEVEL_NAME]

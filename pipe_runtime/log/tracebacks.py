@@ -1,6 +1,6 @@
 """Print stacks and tracebacks for `logging`, without the runtime's own calls.
 
-It is loaded when a record has a stack, or when a record cannot be formatted. It knows no requests.
+The runtime loads this module when a record has a stack or cannot be formatted. This module must not know requests.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ def print_stack(frame: Any, limit: int | None, file: TextIO | None, logging: dic
     """Print the calls from the function's first one to `frame`, as traceback.print_stack does.
 
     Args:
-        frame: The frame that logged a record, or a frame of our handler, which could not format it.
-        limit: The most calls to print, counted from the first one; None for all.
-        file: Where to print; None for stderr.
-        logging: The globals of the module `logging`, whose calls are between the function's and our handler's.
+        frame: The frame that logged a record. If the record cannot be formatted, a frame of the runtime's log handler.
+        limit: The most calls to print, counted from the first call; None for all calls.
+        file: The file to print to; None for stderr.
+        logging: The globals of the module `logging`. Its calls between the function and the handler are left out.
     """
     traceback = late.traceback
     if namespace.is_own(frame):

@@ -1,8 +1,8 @@
-"""Turn what the function prints and logs into LOG frames with the right request id.
+"""Send the text that the function prints and logs as LOG frames with the right request id.
 
-This module does not know the protocol: a LogWriter is given a function that sends. It touches `logging` only once the
+This module must not know the protocol: a LogWriter gets a callable that sends. It does not use `logging` before the
 function itself has imported it. Other modules of this folder have the parts that only some functions need: the handler
-of the root logger, the JSON style, and several requests at once.
+of the root logger, the JSON style, and support for several requests at once.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from typing import Any
 
 PIECE = 3072
-"""Bytes of text in one LOG frame: with its head it stays below PIPE_BUF, so it is written whole or not at all."""
+"""The most bytes of text in a LOG frame. The frame fits into PIPE_BUF, so the kernel writes it whole or not at all."""
 
 NAME = 128
-"""Characters of a request id in the metadata of a LOG frame: with PIECE bytes of text the frame fits PIPE_BUF."""
+"""The most characters of a request id in the metadata of a LOG frame. The frame must not exceed PIPE_BUF, see PIECE."""
 
 JSON_LINE = 256 * 1024
-"""Most bytes of a line that the JSON style keeps until the line ends. A log event of CloudWatch has the same limit. A
-longer line becomes several objects."""
+"""The most bytes of an unfinished line that are kept in the JSON style. A longer line becomes several objects. A log
+event of CloudWatch has the same limit."""
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # of the platforms: the level in `logging`
+_OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # {a platform's name: its name in `logging`}
 
 
 class Tag:
     """The request that a line belongs to.
 
     Attributes:
-        id: The frame's id, 0 for no request.
-        request_id: The request's id, "" for no request.
-        tenant_id: The tenant's id, "" for no tenant.
+        id: The id of the request's frames; 0 for no request.
+        request_id: The request id that the function sees; "" for no request.
+        tenant_id: The tenant's id; "" for no tenant.
     """
 
     __slots__ = ("id", "request_id", "tenant_id")
@@ -61,17 +61,18 @@ class LogWriter:
     """Take lines from all of the function's threads and tasks, and send them.
 
     Args:
-        send: Called as send(tag, metadata, text) with LOG's metadata and at most PIECE bytes of text, without the last
-            line break. If the metadata has `continues`, the line goes on in the next text of this id and stream.
-        lock: Held while a text is sent in several pieces, so that they stay together. It must be reentrant, and the
-            same lock that `send` takes: with two locks, a signal handler that prints could wait for ever.
+        send: The callable that sends a LOG frame: send(tag, metadata, text). The text has at most PIECE bytes, without
+            the last line break. If the metadata has `continues`, the line goes on in the next text of this id and
+            stream.
+        lock: The lock to hold while a text is sent in several pieces, so that they stay together. It must be reentrant,
+            and the same lock that `send` takes. With two locks, a signal handler that prints could cause a deadlock.
 
     Attributes:
-        contexts: A Contexts, while the worker runs several requests at once; otherwise None.
-        current: The tag of the request that runs, while there is no `contexts`.
-        forked: Whether this is a child that the function has forked.
-        level: The root logger's level, by its name in `logging`.
-        records: The module `records`, in the JSON style.
+        contexts: A Contexts object if the worker runs several requests at once; otherwise None.
+        current: The tag of the running request, if `contexts` is None.
+        forked: Whether this process is a child that the function has forked.
+        level: The name in `logging` of the root logger's level.
+        records: The module `records` in the JSON style; None in the text style.
     """
 
     def __init__(self, send: Callable[[Tag, dict[str, Any], bytes], None], lock: Any = None) -> None:
@@ -88,8 +89,8 @@ class LogWriter:
         """Set the style of lines and the root logger's level. Call it before any code of the function runs.
 
         Args:
-            format: "text" or "json", in any case. Any other counts as text.
-            level: A level's name in any case. Any other counts as INFO, and a line says so.
+            format: "text" or "json", in upper or lower case. Any other value means text.
+            level: The name of a level, in upper or lower case. Any other value means INFO, and a log line reports it.
         """
         if format.lower() == "json":
             self.records = namespace.own("log.records")
@@ -100,25 +101,25 @@ class LogWriter:
             self.write(f"pipe_runtime: there is no log level {level[:32]!r}; it is INFO")
 
     def enter(self, tag: Tag) -> Token[Tag] | None:
-        """Tag the lines that this context and its copies write with `tag`. Without contexts, tag all lines."""
+        """From now on, tag the lines of this context (see contextvars) and its copies. Without `contexts`, tag all."""
         if self.contexts is not None:
             return self.contexts.enter(tag)  # type: ignore[no-any-return]
         self.current = tag
         return None
 
     def leave(self, token: Token[Tag] | None) -> None:
-        """Undo `enter`, in the same context. Call `flush`, too, to send the lines that the request has not ended."""
+        """Undo `enter`, in the same context. Also call `flush`, to send the request's unfinished lines."""
         if token is None:
             self.current = NO_REQUEST
         elif self.contexts is not None:
             self.contexts.leave(token)
 
     def tag(self) -> Tag:
-        """Return the tag of a line that is written here and now."""
+        """Return the tag for a line that the caller's context writes now."""
         return self.current if self.contexts is None else self.contexts.tag()
 
     def open_streams(self) -> None:
-        """Put streams of this writer in the place of sys.stdout and sys.stderr, and of those with two underscores."""
+        """Replace sys.stdout, sys.stderr, sys.__stdout__ and sys.__stderr__ with streams that write to this object."""
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             raw = LogStream(self, name, descriptor)
             self._streams.append(raw)
@@ -129,11 +130,11 @@ class LogWriter:
         setattr(sys, "__stdin__", sys.stdin)  # noqa: B010  # it is declared final
 
     def write(self, message: str, tag: Tag | None = None) -> None:
-        """Write a text of the runtime's own, or of context.log(): one record without a level.
+        """Write one record without a level: a message of the runtime, or a text of context.log().
 
         Args:
             message: The text.
-            tag: The request that it belongs to. None: the one that the caller's context belongs to.
+            tag: The request that the text belongs to. None means the request of the caller's context.
         """
         text = message.rstrip("\n").encode("utf-8", "backslashreplace")
         if tag is None:
@@ -143,7 +144,7 @@ class LogWriter:
         self.print("log", tag, text, one_message=True)
 
     def record(self, level: str, text: bytes) -> None:
-        """Write a log record of one or more lines, in its final form, without the last line break."""
+        """Write a formatted log record of one or more lines. `text` lacks the last line break."""
         tag = self.tag()
         metadata: dict[str, Any] = {"stream": "log", "level": level}
         if self.contexts is None:
@@ -152,9 +153,12 @@ class LogWriter:
             self.contexts.record(tag, metadata, text)
 
     def print(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n", one_message: bool = False) -> None:
-        """Write printed lines. `text` does not have the last line break; line_break is b"" if the line is not complete.
+        """Write printed lines. In the JSON style every line is complete, and each line becomes one object.
 
-        In the JSON style every line is complete. Each line, or with `one_message` the whole text, becomes one object.
+        Args:
+            text: The lines, without the last line break.
+            line_break: The last line break; b"" if the last line is not complete.
+            one_message: Whether the whole text becomes one object in the JSON style.
         """
         if self.records is not None and not self.forked:
             messages = [text] if one_message else text.split(b"\n")
@@ -167,7 +171,7 @@ class LogWriter:
             self.contexts.print(stream, tag, text, line_break)
 
     def post(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes = b"\n") -> None:
-        """Send a text, in as many pieces as it needs. `metadata` has what all pieces share of LOG's metadata."""
+        """Send a text as one or more LOG frames. Each frame has the entries of `metadata`."""
         if self.forked:
             write_all(2, text + line_break)
             return
@@ -194,11 +198,11 @@ class LogWriter:
         self.send(tag, metadata if line_break else continued, text[start:])
 
     def flush(self, id: int | None = None) -> None:
-        """Send what was printed without a line break so far.
+        """Send the unfinished lines: the text that was printed so far without a line break.
 
         Args:
-            id: Send only the lines of this request, and forget it: its outcome comes next. A line that comes later,
-                from a task that it left running, gets id 0.
+            id: Send only the lines of this request, and remove the request, because its outcome follows. If a task of
+                the request still runs and writes more lines, they get id 0.
         """
         if self.contexts is not None and id:
             self.contexts.forget(id)
@@ -209,12 +213,12 @@ class LogWriter:
             self.contexts.end_open_line(id)
 
     def after_fork(self) -> None:
-        """Send everything to fd 2 from now on, in a child that the function has forked."""
+        """Write all lines to fd 2 from now on, in a child that the function has forked."""
         self.forked = True
         self.restart(RLock())  # another thread of the parent may have held the other lock
 
     def restart(self, lock: Any) -> None:
-        """Drop the parent's unfinished lines in a forked child. `lock` is a new lock, as in __init__."""
+        """Drop the parent's unfinished lines in a forked child, and use a new lock (see __init__)."""
         self.lock = lock
         if self.contexts is not None:
             self.contexts.restart()
@@ -223,10 +227,10 @@ class LogWriter:
 
 
 class LogStream(io.RawIOBase):
-    """The binary file under sys.stdout or sys.stderr. It passes each line to the log writer when it is complete.
+    """The binary file below sys.stdout or sys.stderr. It passes each line to the log writer when the line is complete.
 
     Attributes:
-        partial: {(request id, thread): (tag, the text of a line that this thread has begun for this request)}.
+        partial: {(request id, thread id): (tag, text of the line that this thread has begun for this request)}.
     """
 
     def __init__(self, log: LogWriter, name: str, descriptor: int) -> None:
@@ -256,20 +260,20 @@ class LogStream(io.RawIOBase):
         end = whole.rfind(b"\n") + 1
         start = end
         limit = PIECE if log.records is None else JSON_LINE
-        while len(whole) - start > limit:  # an endless line goes on in pieces: nothing may grow
+        while len(whole) - start > limit:  # send an endless line in pieces, so that it does not fill the memory
             start = _character_boundary(whole, start + limit)
         if start < len(whole):
-            self.partial[key] = tag, whole[start:]  # never empty after a piece: the line break is still to come
+            self.partial[key] = tag, whole[start:]  # never empty if pieces were cut off: the line break must follow
         if start:
             whole_lines = start == end
             line_break = b"\n" if whole_lines else b""
             log.print(self._stream, tag, whole[: start - whole_lines], line_break)
         if log.contexts is not None and not log.contexts.runs(tag.id):
-            self._send_partial_line(key)  # the request has just ended, so flush() will not be called for it again
+            self._send_partial_line(key)  # the request has ended, so no flush() for it follows
         return len(text)
 
     def flush(self) -> None:
-        """Pass on the line that this thread has begun, because it may hang or die before the line is complete."""
+        """Send the line that this thread has begun, because the worker may hang or die before the line is complete."""
         super().flush()
         tag = self._log.tag()
         text = self._take((tag.id, get_ident()))
@@ -277,7 +281,7 @@ class LogStream(io.RawIOBase):
             self._log.print(self._stream, tag, text, b"")
 
     def send_partial_lines(self, id: int | None = None) -> None:
-        """End unfinished lines, and pass them on: those of one request and of threads that have ended, or all."""
+        """End and send unfinished lines. With `id`, only lines of this request and of threads that have ended."""
         threads = sys._current_frames()  # a thread that has ended cannot complete its lines
         for key in list(self.partial):
             if id is None or key[0] == id or key[1] not in threads:
@@ -285,7 +289,7 @@ class LogStream(io.RawIOBase):
 
     def _send_partial_line(self, key: tuple[int, int]) -> None:
         tag, text = self.partial.pop(key, (NO_REQUEST, b""))
-        if text:  # the thread has not just completed it itself
+        if text:  # unless the thread itself has just completed the line
             self._log.print(self._stream, tag, text)
 
     def _take(self, key: tuple[int, int]) -> bytes:
@@ -293,21 +297,21 @@ class LogStream(io.RawIOBase):
 
 
 class LoggingHook:
-    """Wait on sys.meta_path for the function to import `logging`, then put our handler on its root logger."""
+    """Detect with a finder on sys.meta_path that the function imports `logging`. Then add the runtime's log handler."""
 
     def __init__(self, log: LogWriter) -> None:
         self._log = log
         self._module: ModuleType | None = None
 
     def install(self) -> None:
-        """Begin to wait. Call it before any code of the function runs."""
+        """Add the finder to sys.meta_path. Call this before any code of the function runs."""
         namespace.after_import.append(self.attach)
         self.attach()
         if self._module is None:
             sys.meta_path.insert(0, self)
 
     def attach(self) -> None:
-        """Put our handler on a `logging` that is already loaded. The runtime's own imports do not call our finder."""
+        """Add the handler if `logging` is already loaded. The finder does not see the runtime's own imports."""
         module = sys.modules.get("logging")
         spec = namespace.spec_of(module)
         is_ready = namespace.is_standard(spec) and not getattr(spec, "_initializing", False)
@@ -315,7 +319,7 @@ class LoggingHook:
             self._put(module)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return, for `logging`, its ordinary spec with a loader that attaches us after it has run."""
+        """Return the ordinary spec of `logging`, with a loader that adds the handler after the module has run."""
         if name != "logging" or path is not None:
             return None
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
@@ -333,12 +337,12 @@ class LoggingHook:
 
     def _put(self, module: ModuleType) -> None:
         self._module = module
-        # Not with own(): it could wait for a thread that waits for the import of `logging`.
+        # Do not use own(): it could wait for another thread, which in turn waits for this import of `logging`.
         namespace.own_alone("log.root_handler").put(module, self._log, lambda: namespace.own("log.tracebacks"))
 
 
 def _character_boundary(text: bytes, limit: int) -> int:
-    """Return the largest cut of UTF-8 `text` that is at most `limit` and not inside a character."""
+    """Return the largest index of at most `limit` at which UTF-8 `text` can be cut between two characters."""
     cut = limit
     while cut > limit - 4 and text[cut] & 0xC0 == 0x80:
         cut -= 1
