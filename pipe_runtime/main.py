@@ -1,7 +1,7 @@
-"""Run a runtime process through its life: HELLO, loading, READY, requests, and its exit code.
+"""Run a runtime process from its start to its end: HELLO, loading, READY, requests, and the exit code.
 
-A template lives another life between its READY and the HELLO of the worker that it has become. This module must not
-know how a request is served.
+A template does more between its READY and the next HELLO: it forks workers (template/fork_server.py). Each forked
+worker goes on here with a HELLO of its own. This module must not know how a request is served.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(baseline: Collection[str]) -> NoReturn:
     """Serve until STOP or the end of stdin, then end the process.
 
     Args:
-        baseline: The names of the modules that were there before the runtime imported any.
+        baseline: The names in sys.modules before the runtime imported any module.
     """
     try:
         process = Process(baseline)
@@ -51,10 +51,10 @@ def main(baseline: Collection[str]) -> NoReturn:
         if not process.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)}):
             complain(str(error))
         leave(EXIT_PROTOCOL)
-    except Fault as fault:  # of a template
+    except Fault as fault:  # a template raises it
         process.last_word(faults.describe(fault))
         leave(EXIT_NOT_LOADED)
-    except BaseException as error:  # a signal handler's, that hit a step of the runtime's own
+    except BaseException as error:  # a signal handler of the function raised it while the runtime's own code ran
         sys.excepthook(type(error), error, error.__traceback__)
         leave(EXIT_BROKEN_OFF)
     leave(code, process.guard.terminated)
@@ -70,7 +70,7 @@ def _converse(process: Process) -> int:
     loop = Loop(process)
     hello = loop.next_frame()
     if hello is None:
-        return EXIT_STOPPED  # the init has changed its mind
+        return EXIT_STOPPED  # the init closed the stream before HELLO, because it needs no worker any more
     configuration = loop.greet(hello)
     fork_server = None
     if configuration.template is not None:
@@ -79,7 +79,7 @@ def _converse(process: Process) -> int:
             return EXIT_NOT_LOADED
         hello = fork_server.serve()
         if hello is None:
-            return EXIT_STOPPED  # or this is a worker that the init no longer wants
+            return EXIT_STOPPED  # the template has ended, or the init needs this forked worker no more
         configuration = loop.greet(hello)
 
     def prepare(configuration: Configuration) -> Outcome:
@@ -98,7 +98,7 @@ def _converse(process: Process) -> int:
 
 
 def _announce(process: Process, prepare: Callable[[Configuration], Outcome], configuration: Configuration) -> bool:
-    """Call prepare(configuration), and say READY. Return False if it has failed, which is said, too."""
+    """Call prepare(configuration) and send READY. If that fails, send the error and return False."""
     kind, metadata, _ = process.guard.call(prepare, configuration, process.problem)
     process.log.flush()
     if process.guard.terminated:
