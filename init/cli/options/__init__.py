@@ -1,1 +1,1 @@
-"""Declare the options of a run. This folder does not know what they mean for a function."""
+"""Declare the options of a run. This folder does not know what effect they have on a function."""

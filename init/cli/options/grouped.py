@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 JSON_LOG = "json_log"
-"""Key in click's context of whether each line on stderr has to be JSON, as far as that is known yet."""
+"""A key in click's context. Its value says whether each line on stderr must be JSON, as far as that is known yet."""
 
 _RANGE = re.compile(r"\s+\[[^\[\]]*<=x[^\[\]]*\]$")
 """The range of numbers that click adds to an option's help. The help is easier to read without it."""
@@ -54,7 +54,7 @@ class DocumentedCommand(click.Command):
 
 
 class Line(click.types.StringParamType):
-    """A text with blanks in it. Its variable has one such text per line, where click would split it at each blank."""
+    """A text that may contain blanks. The option's variable has one text in each line; click would split at blanks."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         """Return the lines of a variable that are not blank."""
@@ -62,7 +62,7 @@ class Line(click.types.StringParamType):
 
 
 class Count(click.IntRange):
-    """A whole number in a range. `metavar` is what the help calls the value."""
+    """A whole number in a range. `metavar` is the name of the value in the help."""
 
     metavar = "N"
 
@@ -77,8 +77,8 @@ class Number(click.FloatRange):
     """A number in a range. NaN is in no range.
 
     Attributes:
-        metavar: What the help calls the value.
-        what: What an error message calls the value.
+        metavar: The name of the value in the help.
+        what: The name of the value in an error message.
     """
 
     metavar = "N"
@@ -104,12 +104,12 @@ class Seconds(Number):
 
 
 def prefer_command_line(context: click.Context, given: dict[str, Any], names: Collection[str]) -> None:
-    """Forget options that come from variables if the command line has one that excludes them.
+    """If the command line has one of several options that exclude each other, forget those that come from variables.
 
     Args:
         context: The command's context.
-        given: The values of its options.
-        names: Options that exclude each other.
+        given: The values of the command's options.
+        names: The names of the options that exclude each other.
     """
     variable = [name for name in names if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT]
     if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names):
@@ -117,7 +117,7 @@ def prefer_command_line(context: click.Context, given: dict[str, Any], names: Co
 
 
 def option(*names: str, group: str, **settings: Any) -> Callable[[Decorated], Decorated]:
-    """Declare an option under the heading `group`. Its variable is PIPE_INIT_ with its long name."""
+    """Declare an option under the heading `group`. The option's variable is PIPE_INIT_ followed by its long name."""
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "PIPE_INIT_" + long.removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=GroupedOption, group=group, envvar=variable, **settings)

@@ -1,6 +1,6 @@
 """Declare the options of `pipe-init run`: each is a field of RunOptions, with its help.
 
-What the options mean for a function is decided in cli/function/, and what a run does in cli/runs/.
+The modules in cli/function/ decide what the options mean for a function, and those in cli/runs/ what a run does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLATFORM_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     FC: {"raw": True, "log_style": "fc", "error_style": "fc"},
     NONE: {},
 }
-"""Platform: {option: its value if --platform is given and the option is not}."""
+"""{platform: {option: its value if --platform is given and the option is not}}."""
 
 TYPES = ("auto", "event", "wsgi", "asgi")
 """The kinds of function. With auto the runtime looks at the handler."""
@@ -45,25 +45,26 @@ EVENT_SOURCES = ("event", "event_file", "events")
 """The options that say where events come from. They exclude each other."""
 
 MIN_MEMORY_MB = 16
-"""With less not even the interpreter starts."""
+"""The smallest memory limit. With less memory, the interpreter does not even start."""
 
 MAX_WORKERS = 1024
-"""More are of no use on one machine, and each takes descriptors and memory."""
+"""The most workers. More would be useless on one machine, and each worker takes descriptors and memory."""
 
 MAX_MEMORY_MB = 10**9
-"""More than any machine has, and little enough for setrlimit(2)."""
+"""The largest size in MB: more than any machine has, and small enough for setrlimit(2)."""
 
 MIN_OPEN_FILES = 16
-"""The runtime's own, and a few for what Python opens to load a module."""
+"""The smallest limit of descriptors: enough for the runtime itself, and for the files that Python opens for imports."""
 
 MAX_COUNT = 2**22
-"""Of processes and of descriptors: PID_MAX_LIMIT of <linux/threads.h>, and more than the kernel grants by default."""
+"""The largest limit of processes and of descriptors. It is PID_MAX_LIMIT of <linux/threads.h>. It is also more than the
+descriptors that the kernel grants by default."""
 
 FOLDER = click.Path(path_type=Path)
 
 
 def of_platform(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Return an option's value. If only --platform is given, it is the value that the platform stands for."""
+    """Return an option's value. If --platform is given and the option is not, return the platform's value for it."""
     name, platform = str(parameter.name), context.params.get("platform")
     if platform is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT:
         return value
@@ -74,9 +75,9 @@ def _declared(group: str, help: str, short: str = "", **settings: Any) -> Any:
     """Declare a field as an option.
 
     Args:
-        group: The heading in the help under which it stands.
-        help: Its help.
-        short: Its short name, such as "-C". The long name is the field's.
+        group: The heading of the help under which the option is listed.
+        help: The option's text in the help.
+        short: The option's short name, such as "-C". Its long name is the field's name.
         settings: Further settings of click.option.
     """
     return field(metadata={"option": (short, {"group": group, "help": help, **settings})})
@@ -282,7 +283,7 @@ class RunOptions:
 
     @property
     def effective_platform(self) -> str:
-        """Return the platform whose function it is."""
+        """Return the platform that the function gets variables and values of."""
         return self.platform or LAMBDA
 
     @property
@@ -292,12 +293,12 @@ class RunOptions:
 
     @property
     def is_http(self) -> bool:
-        """Return whether the function surely gets HTTP requests, so that events are bodies and need not be JSON."""
+        """Return whether the run surely sends HTTP requests. If so, events are bodies and need not be JSON."""
         return self.request is not None or bool(self.header) or self.type in ("wsgi", "asgi")
 
     @property
     def hooks(self) -> dict[str, str]:
-        """Return the hooks that are given: {one of HOOKS: the name of its function}."""
+        """Return the hooks that are given: {one of HOOKS: the name of the hook's function}."""
         return {hook: name for hook in HOOKS if (name := getattr(self, hook)) is not None}
 
 
