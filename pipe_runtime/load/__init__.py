@@ -1,1 +1,1 @@
-"""Find the callable that a handler's name means. It does not know frames."""
+"""Find the callable that a handler's name stands for. It must not know frames."""

@@ -1,4 +1,7 @@
-"""Say why a function's module could not be imported. It is loaded when an import has failed, and knows no handlers."""
+"""Explain why a function's module could not be imported.
+
+The runtime loads this module after an import has failed. This module must not know handlers.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ if TYPE_CHECKING:
 
     from ..wire.errors import StackEntry
 
-_NEAR_MISSES = 5  # names of files in a message: a hint, not a listing
+_NEAR_MISSES = 5  # the most names of files in a message
 
 
 def of_import(error: Exception, full: str, shown: str, place: str) -> tuple[Fault | None, bool]:
-    """Return what to say about an import that failed, and whether the module itself does not exist.
+    """Return a Fault for an import that failed, and whether it failed because the module itself does not exist.
 
-    There is nothing to say if the module's own code has raised something else.
+    The Fault is None if the module's own code raised an error that has nothing to do with imports or syntax.
 
     Args:
-        error: What the import raised.
+        error: The exception that the import raised.
         full: The module's name.
-        shown: Its name in a message.
-        place: The folder where it should be.
+        shown: The module's name as a message shows it.
+        place: The folder where the module should be.
     """
     calls = namespace.calls_of(error.__traceback__)
     if isinstance(error, SyntaxError) or (isinstance(error, ValueError) and "null bytes" in str(error)):
-        # Before Python 3.12 a null byte in a source file was a ValueError.
+        # Before Python 3.12, a null byte in a source file raised ValueError.
         return _of_syntax(error, calls, full, shown, place), False
     failed = f"Unable to import module '{shown}'"
     if isinstance(error, ImportError):
@@ -56,7 +59,7 @@ def _of_syntax(
 
 
 def _source_of(full: str, place: str) -> str:
-    """Return where the source of a module should be."""
+    """Return the path where the source file of a module should be."""
     path = os.path.join(place, full.rpartition(".")[2])
     return os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
 

@@ -1,7 +1,7 @@
-"""Find the handler by its name, and tell what kind of function it is.
+"""Find the handler by its name, and find out what kind of function it is.
 
-The ordinary import system loads the function's module, under its dotted name. This module knows no requests, pipes or
-results. namespace.prepare() must have run.
+Python's ordinary import system loads the function's module, under its dotted name. namespace.prepare() must have run
+before. This module must not know requests, pipes or results.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _NotFound(Fault):
 
 
 def find(name: str, code_dir: str) -> Callable[..., object]:
-    """Return the callable with this name. It imports the callable's module.
+    """Return the callable with this name, and import its module for that.
 
     Args:
         name: ``index.handler``, ``pkg.mod.func``, ``dir/index.handler``, ``index:Class.method`` …
@@ -87,7 +87,7 @@ def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
 def _import_chain(
     certain: list[str], guesses: list[str], attributes: list[str], code_dir: str
 ) -> tuple[str, ModuleType, list[str]]:
-    """Import a name part by part. Return the name of the last module, that module, and the attributes that follow."""
+    """Import a dotted name part by part. Return the last module's name, the module, and the attributes that follow."""
     parts = [*certain, *guesses]
     _refuse_builtin(parts, code_dir)
     module: ModuleType | None = None
@@ -97,7 +97,7 @@ def _import_chain(
         if module is not None and guess >= 0 and not hasattr(module, "__path__"):
             return full, module, attributes[guess:]
         parent = full
-        step = part.replace(".", "_")  # the folder v1.2 is one package, not two
+        step = part.replace(".", "_")  # import the folder v1.2 as the package v1_2, not as v1 with a submodule 2
         full = f"{parent}.{step}" if parent else step
         shown = ".".join(parts[: max(index + 1, len(certain))])
         try:
@@ -112,7 +112,7 @@ def _import_chain(
                 return parent, module, attributes[guess:]
             raise
         place = path
-    assert module is not None  # _parse leaves no name without a module
+    assert module is not None  # _parse returns at least one module
     if is_added and not _within(module, code_dir):
         raise _conflict(full)
     _accepted.add(full.partition(".")[0])
@@ -130,7 +130,7 @@ def _refuse_builtin(parts: list[str], code_dir: str) -> None:
         return
     loaded = sys.modules[top]
     spec = namespace.spec_of(loaded)
-    # If the function has already imported a module of this name from a layer, the name still means that module.
+    # If the function has already imported a module of this name from a layer, the handler's name means that module.
     foreign = spec is None or bool(spec.origin) and not namespace.same_origin(spec, found)
     if namespace.is_standard(spec) or (foreign and not _within(loaded, code_dir)):
         raise _conflict(".".join(parts))
@@ -203,14 +203,14 @@ def _resolve(shown: str, module: ModuleType, attributes: list[str]) -> Callable[
 
 
 def _step(owner: object, attribute: str) -> object:
-    """Return an attribute. For a plain method of a class, make an instance without arguments and return its method."""
+    """Return an attribute. If it is a method of a class, create an instance without arguments and return its method."""
     if isinstance(owner, type) and isinstance(_defined(owner, attribute), _FunctionType):
         return getattr(owner(), attribute)
     return getattr(owner, attribute)
 
 
 def _defined(kind: type, attribute: str) -> object:
-    """Return this attribute, unbound, of a class or of its nearest base that defines it."""
+    """Return an attribute as the class, or the nearest base that has it, defines it: unbound. None if none has it."""
     for base in kind.__mro__:
         if attribute in base.__dict__:
             return base.__dict__[attribute]
@@ -247,7 +247,7 @@ def type_of(handler: object) -> str:
 
 
 def is_plain(handler: object) -> bool:
-    """Return whether the runtime can simply call the handler with a decoded event, and take what it returns."""
+    """Return whether the runtime can simply call the handler with a decoded event and use its return value."""
     return type_of(handler) == "event" and not is_async(handler) and is_plain_annotation(event_annotation(handler)[0])
 
 
@@ -275,7 +275,7 @@ def event_annotation(handler: object) -> tuple[Any, dict[str, Any]]:
 
 
 def is_plain_annotation(annotation: object) -> bool:
-    """Return whether an annotation needs nothing except the decoded event."""
+    """Return whether the decoded event fits the annotation without a conversion."""
     if type(annotation) is str:
         return annotation in _PLAIN_NAMES
     return any(annotation is plain for plain in _PLAIN_TYPES)
@@ -286,7 +286,8 @@ def _function_of(handler: object, stops_at_event: bool = False) -> tuple[Any, in
 
     Args:
         handler: The function's callable.
-        stops_at_event: Return the first wrapper that has a parameter for the event, instead of what it wraps.
+        stops_at_event: Whether to stop at the first wrapper that has a parameter for the event, and to return this
+            wrapper instead of the function that it wraps.
     """
     function: Any = handler
     bound = 0
@@ -310,7 +311,7 @@ def _function_of(handler: object, stops_at_event: bool = False) -> tuple[Any, in
 
 
 def positional(handler: Callable[..., object]) -> int:
-    """Return how many positional arguments the handler takes; 2 if it takes any number, or the number is unknown."""
+    """Return how many positional arguments the handler takes; 2 if it takes any number, or if the number is unknown."""
     function, bound = _function_of(handler)
     if isinstance(function, _FunctionType) and not getattr(handler, "keywords", None):
         return 2 if function.__code__.co_flags & _VARARGS else function.__code__.co_argcount - bound
