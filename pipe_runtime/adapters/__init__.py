@@ -1,1 +1,4 @@
-"""Connect functions that are more than a plain handler. Each module is loaded only for such a function."""
+"""Connect functions that are more than a plain handler, such as WSGI applications, to the runtime.
+
+The runtime loads each of these modules only for a function that needs it.
+"""

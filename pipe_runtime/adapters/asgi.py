@@ -1,7 +1,7 @@
-"""Be the server for an ASGI 3 application, without HTTP: each request is a scope, receive and send.
+"""Call an ASGI 3 application for each request, as an HTTP server would: with a scope, receive() and send().
 
-An application gets each request through an Exchange. This module puts ASGI's order and types on top of it. It must not
-know frames, descriptors or how a request is cancelled. It sets no time limits: its callers do.
+This module translates between ASGI's messages and an Exchange, which holds the request and its answer. It must not know
+frames, descriptors or how a request is cancelled. It sets no time limits; its callers set them.
 """
 
 from __future__ import annotations
@@ -27,29 +27,28 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 async def serve(
     app: Application, exchange: Exchange, state: Mapping[str, Any], added: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Run an application for one request, until it returns.
+    """Call an application for one request, and return after the application returns.
 
-    The scope is that of ASGI's HTTP, without extensions. Two more keys hold the request's context object:
-    `pipe_init.context`, and `aws.context`, where applications written for Lambda look for it. A request without `http`
-    metadata is GET / if its payload is empty or `{}`. Otherwise it is POST / with the payload as the body and its
-    content type as the only header.
+    The scope is the one for HTTP, without extensions. Two additional keys hold the request's context object:
+    `pipe_init.context`, and `aws.context`, which applications for Lambda read. Exchange.http_map describes a request
+    that has no `http` metadata.
 
-    An answer that is sent in one message goes to exchange.respond, any other to exchange.begin and exchange.write. An
-    answer to HEAD is complete with the first message of its body; the others are ignored. After the request is
-    cancelled, receive gives http.disconnect, and what the application sends is ignored; it may return without an
-    answer. An exception after a complete answer goes to the log, with its stack.
+    If the application sends its answer's body in one message, it goes to exchange.respond, else to exchange.begin and
+    exchange.write. An answer to HEAD is complete with the first message of its body, and the other messages are
+    ignored. After the request is cancelled, receive() returns http.disconnect, and send() ignores its messages. The
+    application may then return without an answer. An exception after a complete answer is logged with its stack.
 
     Args:
         app: The application.
         exchange: The request and its answer.
-        state: What Lifespan.startup() returned. The scope's `state` is a shallow copy of it.
-        added: The platform's own headers. Those of the request win.
+        state: The result of Lifespan.startup(). The scope's `state` is a shallow copy of it.
+        added: The headers that the platform adds. If the request has a header of the same name, that header is used.
 
     Raises:
         RuntimeError: The application returned before its answer was complete.
-        BaseException: What the application raises before that.
+        BaseException: The application raised it before its answer was complete.
     """
-    log = exchange.context.log  # now, because an application may put a `log` of its own on the context
+    log = exchange.context.log  # read it now, because an application may assign another `log` to the context
     http = await exchange.http_map()
     more = bool(exchange.request.get("stream"))
     body = b"" if more else await exchange.whole()
@@ -63,7 +62,7 @@ async def serve(
         await app(scope, cycle.receive, cycle.send)
     except (asyncio.CancelledError, GeneratorExit):
         raise
-    except BaseException as error:  # SystemExit, too: the answer is complete, so it cannot say so
+    except BaseException as error:  # also SystemExit; a complete answer cannot report it any more
         if not cycle.complete:
             raise
         log("the ASGI application raised after its response was complete: " + in_words(error))
@@ -88,8 +87,8 @@ def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     client = http.get("client")
     return {
         "type": "http",
-        # In 2.3 a send after a disconnect is ignored. From 2.4 on it raises OSError, and frameworks that are told
-        # 2.4 wait for that instead of listening for http.disconnect.
+        # Version 2.3 ignores a send() after a disconnect. Since version 2.4 it raises OSError. Frameworks that see 2.4
+        # wait for this error, and do not wait for http.disconnect.
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": http.get("version", "1.1"),
         "method": http.get("method", "GET").upper(),
@@ -111,9 +110,9 @@ class _Cycle:
 
     Args:
         exchange: The request and its answer.
-        headless: Whether the answer's body is not wanted.
-        body: What was read of the request's body.
-        more: Whether there may be more to read.
+        headless: Whether the answer has no body, because the request is HEAD.
+        body: The part of the request's body that was already read.
+        more: Whether the body may have more parts.
     """
 
     def __init__(self, exchange: Exchange, headless: bool, body: bytes, more: bool) -> None:
@@ -121,28 +120,28 @@ class _Cycle:
         self._headless = headless
         self._body = body
         self._more = more
-        self._received = False  # the application has got the last of the body
+        self._received = False  # whether the application has received the last part of the request's body
         self._reading: Task[bytes] | None = None
         self._watching: Task[None] | None = None
         self._over: Future[None] = asyncio.get_running_loop().create_future()
         self._turn = asyncio.Lock()
         self._http: dict[str, Any] | None = None
         self._content_type = BYTES
-        self._ended = False  # the application has sent the last of its answer
+        self._ended = False  # whether the application has sent the last part of its answer
         self._closed = False
 
     @property
     def complete(self) -> bool:
-        """Return whether the whole answer was given."""
+        """Return whether the application has given its whole answer."""
         return self._over.done()
 
     @property
     def expected(self) -> str:
-        """Return what has to be sent next, in words."""
+        """Return a phrase for the step that the application has to do next."""
         return "starting its response" if self._http is None else "completing its response"
 
     async def receive(self) -> Message:
-        """Return the next message for the application, in any of its tasks. A cancelled call loses nothing."""
+        """Return the next message. Any task of the application may call this. A cancelled call loses no data."""
         while not (self.complete or self._disconnected()):
             if self._received:
                 await self._wait()
@@ -158,11 +157,11 @@ class _Cycle:
                 self._reading = None
             else:
                 await self._wait(self._reading)
-        await asyncio.sleep(0)  # an application that asks again and again must not stop the event loop
+        await asyncio.sleep(0)  # an application that calls this in a loop must not block the event loop
         return {"type": "http.disconnect"}
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Take one message. If several tasks send, take their messages one after the other."""
+        """Take one message of the application. If several tasks call this, handle their messages one after another."""
         async with self._turn:
             if self._disconnected():
                 await asyncio.sleep(0)  # as in receive
@@ -206,7 +205,7 @@ class _Cycle:
         return self._closed or watched or self._exchange.cancelled
 
     async def _wait(self, *reading: Task[bytes]) -> None:
-        """Wait until the answer is complete, the request is cancelled or, if given, `reading` is done."""
+        """Wait until the answer is complete, the request is cancelled, or `reading` is done, if given."""
         if self._watching is None:
             self._watching = asyncio.ensure_future(self._exchange.until_cancelled())
         await asyncio.wait((self._over, self._watching, *reading), return_when=asyncio.FIRST_COMPLETED)
@@ -220,7 +219,7 @@ class _Cycle:
 
 
 def _response(message: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the `http` map of an http.response.start, and its content type.
+    """Return the `http` map for a message http.response.start, and the content type of the answer.
 
     Raises:
         TypeError, ValueError: The message is not valid.

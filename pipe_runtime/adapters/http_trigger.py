@@ -1,7 +1,8 @@
 """Turn an HTTP request into an event, and a result into an HTTP answer, as a platform's HTTP trigger does.
 
-Lambda's form is that of function URLs and HTTP APIs (payload version 2.0), Function Compute's that of HTTP triggers
-(version v1). It is loaded only for such a request. This module knows neither frames nor how the handler is called.
+For Lambda, events and answers have the format of function URLs and HTTP APIs (payload version 2.0). For Function
+Compute, they have the format of HTTP triggers (version v1). The runtime loads this module only for such a request. This
+module must know neither frames nor how the handler is called.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def event_of(platform: str, request: Mapping[str, Any], body: bytes, context: Co
         context: The request's context.
 
     Raises:
-        Fault: Runtime.UnmarshalError; the `http` map cannot be used.
+        Fault: Runtime.UnmarshalError, if the `http` map is not valid.
     """
     try:
         if platform == LAMBDA:
@@ -47,18 +48,19 @@ def event_of(platform: str, request: Mapping[str, Any], body: bytes, context: Co
 
 
 def answer_of(platform: str, value: object) -> tuple[bytes, str, Http]:
-    """Return what a handler returned as an HTTP answer: its body, content type and `http` map.
+    """Turn a handler's result into an HTTP answer. Return its body, its content type and its `http` map.
 
-    A result with a `statusCode` is the answer; any other is the body of an answer with status 200.
+    If the result has a `statusCode`, it describes the answer. Any other result becomes the body of an answer with
+    status 200.
 
     Raises:
-        Fault: Runtime.MarshalError; the result cannot be encoded, or it has a `statusCode` and is not a valid answer.
+        Fault: Runtime.MarshalError, if the result cannot be encoded, or has a `statusCode` but is not a valid answer.
     """
     _, payload = codec.encode_result(value, JSON if platform == LAMBDA else ANY)
     try:
         result = late.json.loads(payload)
     except (ValueError, RecursionError):
-        result = None  # bytes, or a text: Function Compute looks into both
+        result = None  # the payload is not JSON: bytes or a text, which Function Compute also searches for an answer
     if isinstance(result, dict) and "statusCode" in result:
         return _given_answer(result)
     if platform == LAMBDA and isinstance(result, str):
@@ -139,7 +141,7 @@ def _about(http: Http, headers: Mapping[str, str], context: Context) -> dict[str
 
 
 def _joined(pairs: Any) -> dict[str, str]:
-    """Return headers or parameters as a map, values of one name joined by commas."""
+    """Return headers or parameters as a dict. Join the values of the same name with commas."""
     found: dict[str, str] = {}
     for name, value in pairs:
         found[name] = f"{found[name]},{value}" if name in found else value
@@ -147,7 +149,7 @@ def _joined(pairs: Any) -> dict[str, str]:
 
 
 def _utf8(value: str) -> str:
-    """Return the text of a header's value, which has a character for each byte of UTF-8."""
+    """Decode a header's value as UTF-8. Each character of the value stands for one byte."""
     return value.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
@@ -201,7 +203,7 @@ def _headers(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _header(name: str, value: object) -> str:
-    """Return a header's value, in which each character is a byte."""
+    """Return a header's value as text in UTF-8, with one character for each byte."""
     if isinstance(value, (dict, list)) or value is None:
         raise _fault(f"its header {name[:64]!r} is not a text")
     text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,6 +1,6 @@
-"""Run an ASGI application's lifespan: its startup before the first request, its shutdown after the last.
+"""Run the lifespan of an ASGI application: its startup before the first request, its shutdown after the last one.
 
-This module must not know requests, hooks or the protocol. It sets no time limits: its callers do.
+This module must not know requests, hooks or the protocol. It sets no time limits; its callers set them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ asyncio = late.asyncio
 
 
 class LifespanFailed(RuntimeError):
-    """An application has said that its startup or shutdown failed, or has ended in a way that says so."""
+    """An application has reported that its startup or shutdown failed, or has raised an exception."""
 
 
 class Lifespan:
-    """An application's life in one event loop: startup() before the first request, shutdown() after the last.
+    """Run an application's startup and shutdown in one event loop.
 
     Args:
         app: The application.
-        log: Writes a text to the log about a failure in spite of which the application is served.
+        log: A callable that writes a text to the log. It is called if the startup failed but the application can still
+            serve requests.
     """
 
     def __init__(self, app: Application, log: Callable[[str], None]) -> None:
@@ -40,23 +41,24 @@ class Lifespan:
         self._state: dict[str, Any] = {}
         self._inbox: Any = asyncio.Queue()
         self._phase = "startup"
-        self._received = ""  # the phase of the last event that the application has taken
+        self._received = ""  # the phase of the last event that the application has received
         self._answer: Future[str | None]
         self._task: Task[None] | None = None
         self._error: BaseException | None = None
-        self._unaware = False  # it has taken the lifespan for a request
+        self._unaware = False  # whether the application has answered the lifespan like a request
 
     async def startup(self) -> dict[str, Any]:
-        """Start the application and wait until it has started. Call it once only.
+        """Start the application and wait until it has started. Call this only once.
 
-        An application that raises an Exception, or returns, before it has answered is served without a lifespan. If it
-        had received the startup event and did not take it for a request, the log says what went wrong.
+        If the application returns or raises an Exception before it has answered, it serves requests without a lifespan.
+        A log line reports this if the application had received the startup event. No line is written if the application
+        answered the event like a request: it does not support lifespans.
 
         Returns:
             The application's state, for serve().
 
         Raises:
-            LifespanFailed: The application said that it failed, or raised an exception that asks to end the process.
+            LifespanFailed: The application reported a failure, or raised SystemExit or a similar exception.
         """
         self._task = asyncio.get_running_loop().create_task(self._run())
         if await self._ask("startup", self._task):
@@ -76,8 +78,8 @@ class Lifespan:
         """Tell the application to shut down, and wait until it has. Do nothing if it has not started.
 
         Raises:
-            LifespanFailed: The application said that it failed, or it raised: since its startup, while it shut down, or
-                after it had said that it was done.
+            LifespanFailed: The application reported a failure. Or its lifespan raised an exception before, during or
+                after the shutdown.
         """
         if self._task is None:
             return
@@ -91,7 +93,7 @@ class Lifespan:
         """Send one event. Return False if the application ends without an answer.
 
         Raises:
-            LifespanFailed: The application has answered that it failed.
+            LifespanFailed: The application answered that the phase failed.
         """
         self._phase, self._answer = phase, asyncio.get_running_loop().create_future()
         self._inbox.put_nowait({"type": f"lifespan.{phase}"})
@@ -112,7 +114,7 @@ class Lifespan:
             await self._app(scope, self._receive, self._send)
         except (asyncio.CancelledError, GeneratorExit):
             raise
-        except BaseException as error:  # SystemExit, too: out of a task it would end the event loop
+        except BaseException as error:  # also SystemExit, which would stop the event loop if it left the task
             self._error = error
 
     async def _receive(self) -> Message:

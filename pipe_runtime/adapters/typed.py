@@ -1,7 +1,7 @@
 """Convert an event to the type that the handler's annotation names, or pass it as a stream.
 
-The conversion is pydantic's or msgspec's, whichever the function's own environment has. An annotation that needs no
-conversion imports neither. This module knows annotations; it knows no requests and no handlers.
+pydantic or msgspec converts the event, whichever the function's own environment has. If the annotation needs no
+conversion, neither is imported. This module knows annotations. It must not know requests or handlers.
 """
 
 from __future__ import annotations
@@ -22,38 +22,39 @@ if TYPE_CHECKING:
     Convert = Callable[[Any], object]
 
 PROBLEMS_SHOWN = 3
-"""The most problems of one event to show in an error's text. The text gives the number of the others."""
+"""The most problems of one event that an error's text shows. The text then gives the number of the others."""
 
 TEXT_SHOWN = 60
-"""The most characters of a value to show in an error's text."""
+"""The most characters of a value that an error's text shows."""
 
-_PROBLEM_SHOWN = 512  # bytes of one problem, path included
+_PROBLEM_SHOWN = 512  # the most bytes of one problem in an error's text, with the path of the value
 _FILES = (io.IOBase, io.RawIOBase, io.BufferedIOBase, io.BufferedReader)
 _OWN_EVENT = (f"{__name__.partition('.')[0]}.cloudevent", "CloudEvent")
-_STANDS_FOR = ("__origin__", "__supertype__", "__value__")  # of Annotated; NewType; the statement `type`
+# The attributes with the type inside Annotated, inside a NewType, and inside an alias of the statement `type`.
+_STANDS_FOR = ("__origin__", "__supertype__", "__value__")
 
 
 def wants_stream(annotation: object, scope: dict[str, Any]) -> str:
-    """Return how the handler reads the event while it arrives.
+    """Return how the handler wants to read the event while the event arrives.
 
     Args:
         annotation: The annotation of the parameter that takes the event.
         scope: The globals in which to look up the annotation's names.
 
     Returns:
-        "file" (it calls `read`), "iterator" (it iterates), "async" (it iterates asynchronously, or reads an
-        asyncio.StreamReader), or "" (it takes the whole event).
+        "file" if the handler calls `read`, "iterator" if it iterates, "async" if it iterates asynchronously or reads
+        an asyncio.StreamReader, "" if it takes the whole event.
     """
     try:
         return _stream(_evaluated(annotation, scope))
-    except Exception:  # evaluating the function's text may raise anything
+    except Exception:  # the annotation may be a text of the function's, and its evaluation may raise anything
         return ""
 
 
 def _stream(annotation: Any) -> str:
     if hasattr(annotation, "__metadata__"):  # Annotated
         annotation = annotation.__origin__
-    typing = sys.modules.get("typing")  # if nothing has imported it, no annotation uses it
+    typing = sys.modules.get("typing")  # if no module has imported `typing`, no annotation uses it
     origin, parts = getattr(annotation, "__origin__", None), getattr(annotation, "__args__", None)
     if parts == (bytes,):
         if typing is not None and origin is typing.IO:
@@ -72,17 +73,18 @@ def _stream(annotation: Any) -> str:
 def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
     """Return a function that converts a decoded event to the annotated type; None if the event needs no conversion.
 
-    An event needs a conversion if its annotation is a dataclass, a pydantic model, a msgspec Struct or a CloudEvent, or
-    has one inside list, Optional and the like. With any other annotation the event is passed as it is, because many
-    annotations name a type that the event does not have. The same applies if the annotation cannot be evaluated.
+    An event needs a conversion if its annotation is a dataclass, a pydantic model, a msgspec Struct or a CloudEvent.
+    Such a class may also be inside list, Optional and the like. With any other annotation the event stays as it is,
+    because many annotations name a type that the event does not have. It also stays as it is if the annotation cannot
+    be evaluated.
 
     Args:
         annotation: The annotation of the parameter that takes the event.
         scope: The globals in which to look up the annotation's names.
 
     Returns:
-        A function that raises Fault Runtime.UnmarshalError for an event that does not fit. Other exceptions of the
-        function's own classes pass through it.
+        A function that raises Fault Runtime.UnmarshalError if an event does not fit the type. It does not catch other
+        exceptions of the function's own classes.
 
     Raises:
         Fault: Runtime.ImportModuleError, if the conversion needs a library and the environment has none.
@@ -91,7 +93,7 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
     try:
         resolved = _evaluated(annotation, scope)
         kinds = set(_structures(resolved, scope, set()))
-    except Exception:  # evaluating the function's text may raise anything
+    except Exception:  # the annotation may be a text of the function's, and its evaluation may raise anything
         return None
     if not kinds:
         return None
@@ -102,7 +104,7 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
         return _reporting(make, (ValueError, TypeError), lambda error: [f"event: {error}"])
 
     def probe(event: object) -> None:
-        """Have only this annotation, so that get_type_hints() evaluates all of it, and no other of the handler."""
+        """Carry the event's annotation only, so that get_type_hints() does not evaluate the handler's others."""
 
     probe.__annotations__ = {"event": annotation}
     wanted = late.typing.get_type_hints(probe, scope, include_extras=True)["event"]
@@ -119,7 +121,7 @@ def _evaluated(annotation: Any, scope: dict[str, Any]) -> Any:
 
 
 def _structures(annotation: Any, scope: dict[str, Any], seen: set[int]) -> Iterator[str]:
-    """Yield the kind of each class in the annotation to which an event has to be converted."""
+    """Yield the kind, as _structure() returns it, of each class in the annotation that needs a conversion."""
     annotation = _evaluated(annotation, scope)
     if id(annotation) in seen:  # an alias may contain itself
         return
@@ -139,7 +141,7 @@ def _structures(annotation: Any, scope: dict[str, Any], seen: set[int]) -> Itera
 
 
 def _structure(annotation: Any) -> str:
-    """Return the kind of a class; "" if no event is converted to that class."""
+    """Return the kind of a class that needs a conversion; "" for any other class."""
     if not isinstance(annotation, type):
         return ""
     for base in getattr(annotation, "__mro__", ()):
@@ -149,12 +151,13 @@ def _structure(annotation: Any) -> str:
             return "package event"
     if hasattr(annotation, "__struct_fields__"):
         return "struct"
-    marks = ("__dataclass_fields__", "model_validate", "parse_obj")  # the last is pydantic 1's: an error while loading
+    # Models of pydantic 1 have parse_obj. They are not supported, and raise an error while the function is loaded.
+    marks = ("__dataclass_fields__", "model_validate", "parse_obj")
     return "object" if any(hasattr(annotation, mark) for mark in marks) else ""
 
 
 def _of_library(wanted: Any, own_event: Any, libraries: Iterable[Callable[[Any, Any], Convert]]) -> Convert:
-    """Return the converter that the first library in the function's environment makes."""
+    """Return the converter that the first available library makes."""
     missing: list[ImportError] = []
     for library in libraries:
         try:
@@ -169,7 +172,7 @@ def _of_library(wanted: Any, own_event: Any, libraries: Iterable[Callable[[Any, 
 def _pydantic(wanted: Any, own_event: Any) -> Convert:
     from pydantic import TypeAdapter, ValidationError
 
-    # If the validator lacks a type, this look-up of its attribute raises, and so before the first event.
+    # Look up the attribute now: if pydantic cannot validate the type, this raises before the first event.
     return _reporting(TypeAdapter(wanted).validator.validate_python, (ValidationError,), _problems_of_pydantic)
 
 
@@ -179,7 +182,7 @@ def _msgspec(wanted: Any, own_event: Any) -> Convert:
     def own_type(kind: Any, value: object) -> object:
         if isinstance(kind, type) and issubclass(kind, own_event):
             return kind.from_json(value)  # type: ignore[attr-defined]
-        return value  # msgspec itself checks that it is an instance of the class
+        return value  # msgspec itself then checks that the value is an instance of the class
 
     msgspec.json.Decoder(wanted)  # raises for a type that is not supported
 
@@ -190,7 +193,7 @@ def _msgspec(wanted: Any, own_event: Any) -> Convert:
 
 
 def _reporting(make: Convert, errors: tuple[type[Exception], ...], problems: Callable[[Any], list[str]]) -> Convert:
-    """Return a function that does the same as `make`, but turns its `errors` into Faults that say what does not fit."""
+    """Return a function like `make` that turns its `errors` into Faults, which explain why the event does not fit."""
 
     def convert(event: object) -> object:
         try:
@@ -221,7 +224,7 @@ def _problems_of_pydantic(error: Any) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """Return a value as an error's text shows it: str and bytes cut to TEXT_SHOWN, numbers in full, others by type."""
+    """Describe a value for an error's text: its type, and for str, bytes and numbers the value. Cut long texts."""
     kind = type(value)
     if kind in (str, bytes):
         text = repr(value[:TEXT_SHOWN])  # type: ignore[index]

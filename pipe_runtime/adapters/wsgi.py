@@ -1,11 +1,11 @@
-"""Be the server for one request to a WSGI application (PEP 3333), without HTTP.
+"""Call a WSGI application (PEP 3333) for each request, as an HTTP server would.
 
-It does not use wsgiref.handlers.BaseHandler. That class drops an application's BrokenPipeError, because it takes it for
-a client that has disconnected. It also calls close() twice after an error, sends the headers at an empty block, checks
-only with `assert`, answers a HEAD with a body, and copies os.environ.
+This module does not use wsgiref.handlers.BaseHandler. That class ignores a BrokenPipeError of the application, because
+it assumes that the client has disconnected. It also calls close() twice after an error, sends the headers when it gets
+an empty block, checks only with `assert`, answers a HEAD request with a body, and copies os.environ.
 
-This module does not know frames, threads, or what an error looks like to the caller. The application's own
-exceptions pass through it unchanged.
+This module must not know frames, threads, or how the caller sees an error. It does not change the application's own
+exceptions.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ _HOP_BY_HOP = frozenset((
     "te", "trailer", "trailers", "transfer-encoding", "upgrade",
 ))  # fmt: skip
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# PEP 3333 forbids all control characters in a value. HTTP allows a tab, and servers let it pass.
+# PEP 3333 forbids all control characters in a header's value. HTTP allows a tab, and most servers accept it.
 _CONTROLS = bytes(code for code in (*range(32), 127) if code != 9)
 
 
 def serve(
     app: Callable[..., Any], exchange: Exchange, multithread: bool, added: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Call a WSGI application for one request. Return when its answer is sent and its close() has run.
+    """Call a WSGI application for one request. Return when it has given its answer and its close() has run.
 
     Args:
         app: The application.
         exchange: The request and its answer.
         multithread: Whether another thread may call `app` at the same time.
-        added: The platform's own headers. Those of the request win.
+        added: The headers that the platform adds. If the request has a header of the same name, that header is used.
 
     Raises:
-        Fault: Runtime.UnmarshalError if the `http` map cannot be used, Runtime.MarshalError if the answer is not valid.
-        BaseException: What the application raises, and what `exchange` raises after a cancellation.
+        Fault: Runtime.UnmarshalError if the `http` map is not valid, Runtime.MarshalError if the answer is not valid.
+        BaseException: The application raised it, or `exchange` raised it after a cancellation.
     """
     environ = make_environ(exchange, multithread)
     for name, value in added:
@@ -60,16 +60,16 @@ def serve(
 
 
 class _Answer:
-    """One answer: start_response(), write(), and the blocks that the application returns."""
+    """Collect one answer from start_response(), write(), and the blocks that the application returns."""
 
     def __init__(self, exchange: Exchange, method: str) -> None:
         self._exchange = exchange
         self._method = method
-        self._status = 0  # 0 until start_response() was called
+        self._status = 0  # 0 before start_response() is called
         self._reason = ""
         self._headers: list[list[str]] = []
         self._length: int | None = None  # the Content-Length that the application has declared
-        self._room: int | None = None  # bytes that may still follow; None: any number
+        self._room: int | None = None  # how many bytes may still follow; None if any number may
         self._sent = False
         self._ended = False
 
@@ -88,18 +88,19 @@ class _Answer:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """Take status and headers, which are sent with the first bytes of the body (PEP 3333).
+        """Take the status and the headers. They are sent with the first bytes of the body (PEP 3333).
 
         Raises:
-            RuntimeError: It was called once too often.
-            TypeError, ValueError: HTTP or PEP 3333 does not allow the arguments. Nothing changes.
+            RuntimeError: It was called a second time without exc_info, or after the end of the request.
+            TypeError, ValueError: HTTP or PEP 3333 does not allow the arguments. Nothing has changed.
+            BaseException: The exception in exc_info, if the headers were already sent.
         """
         error = exc_info[1] if exc_info else None
         if self._sent and error is not None and exc_info:
             try:
                 raise error.with_traceback(exc_info[2])
             finally:
-                error = exc_info = None  # its traceback holds this frame
+                error = exc_info = None  # the error's traceback refers to this frame: break the cycle
         if self._ended:
             raise RuntimeError("start_response() was called after the request's end")
         if self._status and error is None:
@@ -111,12 +112,12 @@ class _Answer:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send a part of the body, for applications that push it (PEP 3333). Return when the data is taken."""
+        """Send a part of the body. start_response() returns this method to the application (PEP 3333)."""
         if not isinstance(data, bytes):
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
         if self._ended:
             raise RuntimeError("write() was called after the request's end")
-        at_once(self._exchange.check())  # an answer to HEAD takes any number of writes, and sends none
+        at_once(self._exchange.check())  # needed if nothing is sent below, as for HEAD, so that a cancellation is seen
         if data and not self._send(data, False) and not self._bodiless():
             raise ValueError(f"write() of more bytes than Content-Length: {self._length}")
 
@@ -130,14 +131,18 @@ class _Answer:
                 raise _fault(f"the WSGI application returned a block of type {type(block).__name__}, not bytes")
             if not block:
                 at_once(self._exchange.check())
-            # When the body is complete, the next block is still asked for, so that a generator's code after its last
-            # yield runs. An application that then gives more than may be sent is not asked again.
+            # When the body has its full length, still ask for the next block, so that a generator's code after its last
+            # `yield` runs. Stop at the first block that exceeds the length.
             if block and not self._send(block, last):
                 break
         self._finish()
 
     def _send(self, block: bytes, last: bool) -> bool:
-        """Send a block that is not empty. Return whether all of it had room. If it is the `last`, nothing follows."""
+        """Send a block that is not empty, up to the declared length. Return whether the whole block was sent.
+
+        Args:
+            last: Whether no other block follows.
+        """
         if not self._sent:
             self._room = self._first_room()
         room = self._room
@@ -174,7 +179,7 @@ class _Answer:
         return 0 if self._bodiless() else self._length
 
     def _bodiless(self) -> bool:
-        """Return whether HTTP allows the answer no body. Its Content-Length is then about another answer."""
+        """Return whether HTTP forbids a body in this answer. Its Content-Length then does not describe its own body."""
         return self._method == "HEAD" or self._status in (204, 304) or self._status < 200
 
     def _head(self) -> tuple[str, dict[str, Any]]:
@@ -198,7 +203,7 @@ def _parse_status(status: str) -> tuple[int, str]:
 
 
 def _check_headers(headers: list[tuple[str, str]]) -> list[list[str]]:
-    """Return a copy as plain lists, because the application may go on using its own."""
+    """Check the headers. Return a copy as plain lists, because the application may change its own list later."""
     if not isinstance(headers, list):
         raise TypeError(f"the headers must be a list, not {type(headers).__name__}")
     checked = []
@@ -224,7 +229,7 @@ def _content_length(headers: list[list[str]]) -> int | None:
 
 
 def _plain(text: str, what: str) -> str:
-    """Return the text if it may be in a header. `what` names it in an error."""
+    """Return `text` as a plain str. Raise if a header must not contain it; the error's message calls it `what`."""
     if not isinstance(text, str):
         raise TypeError(f"{what} must be a str, not {type(text).__name__}")
     try:
@@ -233,11 +238,11 @@ def _plain(text: str, what: str) -> str:
         raise ValueError(f"{what} has a character beyond latin-1") from None
     if len(encoded.translate(None, _CONTROLS)) != len(encoded):
         raise ValueError(f"{what} has a control character")
-    return encoded.decode("latin-1")  # a plain str
+    return encoded.decode("latin-1")
 
 
 def make_environ(exchange: Exchange, multithread: bool) -> dict[str, Any]:
-    """Return the request as WSGI's environ (PEP 3333): a new dict, without anything of os.environ."""
+    """Return the request as WSGI's environ (PEP 3333): a new dict that copies nothing from os.environ."""
     http = at_once(exchange.http_map())
     body: io.BytesIO | io.BufferedReader = io.BufferedReader(Body(exchange))
     try:
@@ -247,7 +252,7 @@ def make_environ(exchange: Exchange, multithread: bool) -> dict[str, Any]:
     if not exchange.request.get("stream"):
         whole = at_once(exchange.whole())
         body = io.BytesIO(whole)
-        # Whatever the header says: some frameworks read as much as this, and nothing without it.
+        # Set this even if the request has another or no Content-Length: some frameworks read exactly this many bytes.
         environ["CONTENT_LENGTH"] = str(len(whole))
     environ.update({
         "wsgi.version": (1, 0),
@@ -264,10 +269,10 @@ def make_environ(exchange: Exchange, multithread: bool) -> dict[str, Any]:
 
 
 def _variables(http: dict[str, Any]) -> dict[str, str]:
-    """Return the variables that an `http` map stands for.
+    """Return the environ's variables for the entries of an `http` map.
 
     Raises:
-        AttributeError, TypeError, ValueError: The map is not as the protocol describes it.
+        AttributeError, TypeError, ValueError: The map does not have the format that docs/protocol.md describes.
     """
     path, query = _native(http.get("path") or "/"), _native(http.get("query", ""))
     scheme = _native(http.get("scheme", "http"))
@@ -285,7 +290,7 @@ def _variables(http: dict[str, Any]) -> dict[str, str]:
         "SERVER_PROTOCOL": "HTTP/" + _native(http.get("version", "1.1")),
         "wsgi.url_scheme": scheme,
     }
-    # An unknown address is left out, because applications trust 127.0.0.1.
+    # If the client's address is unknown, leave it out. Applications would trust 127.0.0.1.
     client = http.get("client")
     if client:
         host, port = client
@@ -296,7 +301,7 @@ def _variables(http: dict[str, Any]) -> dict[str, str]:
 
 
 def _add_header(variables: dict[str, str], name: str, value: str) -> None:
-    # X_User and X-User would become one variable, so a caller could forge what a proxy has set.
+    # Drop names with "_": X_User and X-User would become the same variable. A caller could forge a proxy's header.
     if "_" in name or not name.isascii():
         return
     key = name.upper().replace("-", "_")
@@ -313,7 +318,7 @@ def _add_header(variables: dict[str, str], name: str, value: str) -> None:
 
 
 def _native(text: str) -> str:
-    """Return a text as WSGI wants it, a byte for each character. A text beyond latin-1 becomes its UTF-8."""
+    """Return a text in WSGI's form, where each character stands for a byte. Encode a text beyond latin-1 as UTF-8."""
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:
