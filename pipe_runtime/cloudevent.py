@@ -1,8 +1,8 @@
-"""Define CloudEvent, an event that a handler may ask for with its annotation, and may return.
+"""Define the class CloudEvent. A handler can use it as the annotation of its event, and can return objects of it.
 
-The envelope is that of the JSON Event Format for CloudEvents, version 1.0.2
+An envelope is an event as a JSON object. Its format is the JSON Event Format for CloudEvents, version 1.0.2
 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md). Functions import this module. It
-knows neither handlers nor how a value is encoded.
+must know neither handlers nor how a value is encoded.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _DIGITS = "0123456789"
 
 
 class EnvelopeError(ValueError):
-    """A value is not a valid CloudEvent. The text says which attribute is wrong, and how."""
+    """A value is not a valid CloudEvent. The text of the error names the attribute and what is wrong with it."""
 
 
 class CloudEvent:
-    """One event: attributes in the sense of CloudEvents, and data.
+    """One event: its data, and its attributes as the CloudEvents specification defines them.
 
-    Every attribute can be read as `event.subject` and as `event["subject"]`. An optional attribute that is not set is
-    None as an attribute, and raises KeyError as an item. An extension that is not set raises AttributeError, or
-    KeyError.
+    A function can read every attribute as `event.subject` or as `event["subject"]`. If an optional attribute is not
+    set, `event.subject` is None, and `event["subject"]` raises KeyError. If an extension is not set, the two forms
+    raise AttributeError and KeyError.
 
     Args:
-        attributes: `source` and `type` are required. Without `specversion` it is "1.0", and without `id` a new UUID.
-            `time` is a datetime with a time zone, or its text by RFC 3339. An attribute that the specification does not
-            name is an extension. None means that an attribute is not set.
-        data: Any value; bytes are binary data.
+        attributes: The attributes by name. `source` and `type` are required. The default of `specversion` is "1.0", and
+            of `id` a new UUID. `time` is a datetime with a time zone, or a text in the format of RFC 3339. A name that
+            is not in the specification is an extension. An attribute with the value None is not set.
+        data: Any value. bytes, bytearray and memoryview are binary data.
 
     Raises:
         EnvelopeError: An attribute is missing or wrong.
@@ -77,17 +77,17 @@ class CloudEvent:
 
     @classmethod
     def from_json(cls, envelope: object) -> CloudEvent:
-        """Return the event in a decoded envelope. Raise EnvelopeError if a required attribute is missing or wrong."""
+        """Return the event that a decoded envelope describes. Raise EnvelopeError if the envelope is not valid."""
         attributes, data = open_envelope(envelope)
         return cls(attributes, data)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> dict[str, Any]:
-        """Return how pydantic makes the event of a type that contains it: by from_json()."""
+        """Return a schema that makes pydantic call from_json(), if a type that it validates contains a CloudEvent."""
         return {"type": "function-plain", "function": {"type": "no-info", "function": cls.from_json}}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the envelope, for JSON. It has no `data` if that is None."""
+        """Return the envelope as a dict that JSON can encode. It has no `data` if the event's data is None."""
         envelope = {name: self[name] for name in self}
         if self.time is not None:
             text = self.time.isoformat()
@@ -116,7 +116,7 @@ class CloudEvent:
         return self[name] if name in self else default
 
     def __getattr__(self, name: str) -> Any:
-        # Not while copy or pickle makes the object: it has no extensions yet.
+        # Check __slots__ first: while copy or pickle creates the object, `extensions` is not set yet.
         if name not in CloudEvent.__slots__ and name in self.extensions:
             return self.extensions[name]
         raise AttributeError(f"the event has no attribute {name!r}", name=name, obj=self)
@@ -126,10 +126,10 @@ class CloudEvent:
 
 
 def open_envelope(envelope: object) -> tuple[dict[str, Any], Any]:
-    """Return a decoded envelope as (the attributes that are set, the data). Data in base64 is decoded to bytes.
+    """Return (the attributes that are set, the data) of a decoded envelope. Decode data in base64 to bytes.
 
     Raises:
-        EnvelopeError: An attribute is missing or wrong. The specification's version is not checked.
+        EnvelopeError: An attribute is missing or wrong. The value of `specversion` is not checked.
     """
     if not isinstance(envelope, dict):
         raise EnvelopeError(f"expected a CloudEvent, got {type(envelope).__name__}")
@@ -147,15 +147,17 @@ def open_envelope(envelope: object) -> tuple[dict[str, Any], Any]:
 
 
 def of_package(cls: Any, envelope: object) -> Any:
-    """Return an event of a class of the package cloudevents. It fills in what is missing, so that is checked first.
+    """Return an event of `cls`, a class of the package cloudevents.
+
+    This function checks that the required attributes are there, because the class would fill in missing ones.
 
     Raises:
         EnvelopeError: An attribute is missing or wrong.
-        ValueError, TypeError: What the class raises, such as pydantic's ValidationError.
+        ValueError, TypeError: The class raised it, for example as pydantic's ValidationError.
     """
     attributes, data = open_envelope(envelope)
     time = attributes.get("time")
-    if hasattr(cls, "create"):  # a class of version 1, which version 2 still has: times are texts
+    if hasattr(cls, "create"):  # a class of the package's version 1, which version 2 still has: it takes `time` as text
         if time is not None and not isinstance(time, str):
             attributes["time"] = time.isoformat()
         make = cls.create
@@ -167,12 +169,12 @@ def of_package(cls: Any, envelope: object) -> Any:
         return make(attributes, data)
     except (ValueError, TypeError):
         raise
-    except Exception as error:  # the package's own errors are neither of the two
+    except Exception as error:  # the package's own errors are neither ValueError nor TypeError
         raise EnvelopeError(f"{faults.type_name(error)}: {faults.message_of(error)}") from error
 
 
 def check(attributes: Mapping[str, Any]) -> None:
-    """Raise EnvelopeError unless all required attributes are there, and those that the specification names are right.
+    """Raise EnvelopeError if a required attribute is missing, or an attribute of the specification is wrong.
 
     Extensions are not checked.
     """
@@ -188,10 +190,10 @@ def check(attributes: Mapping[str, Any]) -> None:
 
 
 def timestamp(value: object) -> datetime | None:
-    """Return a `time` attribute, a text or a datetime, as a datetime. None stays None.
+    """Return a `time` attribute, which is a text or a datetime, as a datetime. None stays None.
 
     Raises:
-        EnvelopeError: It is neither, or it has no time zone.
+        EnvelopeError: The value is not a date and time, or it has no time zone.
     """
     if value is None:
         return None
@@ -206,7 +208,7 @@ def timestamp(value: object) -> datetime | None:
 
 
 def _for_python_3_10(text: str) -> str:
-    """Return RFC 3339's text of a time as Python 3.10 reads it: without a Z, and with six digits of a fraction."""
+    """Change a time in RFC 3339's format so that Python 3.10 can parse it: no Z, and six digits of a second."""
     if text.endswith(("Z", "z")):
         text = text[:-1] + "+00:00"
     head, _, rest = text.partition(".")

@@ -1,8 +1,8 @@
-"""Keep two sets of modules in one process: the runtime's own, and the function's, as in a clean interpreter.
+"""Keep two sets of modules in one process: the runtime's own modules, and those that the function imports.
 
-A function's folder may hold a ``token.py``, a ``json.py`` or another ``msgpack``. The function gets its own. The
-runtime keeps what it has; what it imports later comes from the standard library's own folders. This module must not
-know handlers or frames.
+A function's folder may contain a ``token.py``, a ``json.py`` or another version of ``msgpack``. The function must get
+these modules, as in a new interpreter. The runtime must not get them. It keeps the modules that it has loaded, and
+imports others only from the standard library's own folders. This module must not know handlers or frames.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ModuleType = type(sys)
-_import = __import__  # a function may replace the one in builtins
+_import = __import__  # a copy, because the function may replace builtins.__import__
 _RUNTIME = __name__.partition(".")[0]
 _CALLERS = ("threading", "asyncio", "importlib", "_frozen_importlib", "_frozen_importlib_external")
 
@@ -31,7 +31,7 @@ def _library_path() -> list[str]:
     found = [home, os.path.join(home, "lib-dynload")]
     archive = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
     for entry in sys.path:
-        # Some systems split lib and lib64. Only folders under the interpreter's own prefixes count.
+        # On some systems, lib-dynload is under lib64 and not under lib. Only folders of this interpreter count.
         ours = entry.startswith((sys.base_prefix + os.sep, sys.base_exec_prefix + os.sep))
         if ours and os.path.basename(entry) in ("lib-dynload", archive) and entry not in found:
             found.append(entry)
@@ -41,10 +41,10 @@ def _library_path() -> list[str]:
 _LIBRARY = _library_path()
 
 _held: dict[str, ModuleType] = {}
-"""The modules that `stdlib` has returned: a second call costs a dictionary lookup."""
+"""The modules that `stdlib` has returned, so that the next call for one of them only looks it up here."""
 
 _private: dict[str, ModuleType] = {}
-"""Modules of the runtime that are not in sys.modules, because the function has another module of that name."""
+"""The runtime's modules that are not in sys.modules, because the function has other modules of the same names."""
 
 
 def spec_of(module: object) -> ModuleSpec | None:
@@ -54,13 +54,13 @@ def spec_of(module: object) -> ModuleSpec | None:
 
 
 def find(name: str, path: Sequence[str]) -> ModuleSpec | None:
-    """Return where a clean interpreter with this path finds the module `name`. Nothing is imported."""
+    """Return the spec of the module `name` as a new interpreter with this path would find it. Import nothing."""
     spec = BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name)
     return spec or PathFinder.find_spec(name, path)
 
 
 def same_origin(one: ModuleSpec | None, other: ModuleSpec | None) -> bool:
-    """Return whether both specs stand for one file."""
+    """Return whether both specs refer to the same file."""
     if one is None or other is None or not one.origin or not other.origin:
         return False
     if one.origin == other.origin:
@@ -72,7 +72,7 @@ def same_origin(one: ModuleSpec | None, other: ModuleSpec | None) -> bool:
 
 
 def is_standard(spec: ModuleSpec | None) -> bool:
-    """Return whether a top-level module is the standard library's, by where it lies and not by its name."""
+    """Return whether a top-level module belongs to the standard library. Check its place, and not its name."""
     if spec is None:
         return False
     loader: object = spec.loader
@@ -87,14 +87,15 @@ def is_standard(spec: ModuleSpec | None) -> bool:
 
 
 def _shadowed(name: str, path: Sequence[str]) -> bool:
-    # Built-in and frozen modules come before every folder, in a clean interpreter too. A folder without __init__ has no
-    # origin, and loses to any module further down the path.
+    # Return whether a new interpreter would find another module of this name than the loaded one. It finds built-in and
+    # frozen modules before it searches any folder. A folder without __init__.py counts only if no module is found.
     spec = find(name, path)
     return spec is not None and spec.has_location and not same_origin(spec, spec_of(sys.modules.get(name)))
 
 
 def _elsewhere(name: str) -> bool:
-    # Another interpreter, or a virtual environment, may lack what the init has brought along, or have another version.
+    # Return whether the function would find another module of this name, or none. The runtime's module comes from the
+    # init's installation. The function's interpreter or virtual environment may lack it, or have another version.
     return not same_origin(PathFinder.find_spec(name, sys.path), spec_of(sys.modules[name]))
 
 
@@ -112,12 +113,12 @@ def _tops(names: Iterable[str]) -> set[str]:
 
 
 class _OwnLibrary:
-    """While it is entered, this thread's imports find the standard library and the runtime's own modules only.
+    """A context manager: inside of it, this thread imports only the standard library and the runtime's own modules.
 
-    sys.path stays as it is, because other threads import at the same time. Meanwhile they see sys.modules without the
-    function's modules of the same names; that cannot be avoided, since all threads share one sys.modules. Enter it
-    around an import, or around a call into the standard library that imports late by itself. Never enter it around the
-    function's code.
+    sys.path does not change, because other threads may import at the same time. All threads share sys.modules. So
+    meanwhile the other threads do not see those modules of the function that have names of the standard library. Use it
+    for an import, or for a call into the standard library that imports a module itself. Never run the function's code
+    inside of it.
     """
 
     def __init__(self) -> None:
@@ -151,13 +152,13 @@ class _OwnLibrary:
 
     def _leave(self) -> None:
         self._thread = 0
-        if self in sys.meta_path:  # code that the import ran may have put another list in its place
+        if self in sys.meta_path:  # other code may have replaced sys.meta_path meanwhile
             sys.meta_path.remove(self)
         kept_apart = _tops(_private) | _tops(self._aside)
         leaving = set()
         for name in self._found | kept_apart:
             module = sys.modules.get(name)
-            # Another thread may have loaded the function's module of this name meanwhile, which must stay.
+            # Another thread may meanwhile have loaded the function's module of this name. That one must stay.
             ours = module is not None and (_private.get(name) is module or is_standard(spec_of(module)))
             if ours and (name in kept_apart or _shadowed(name, sys.path)):
                 leaving.add(name)
@@ -166,7 +167,10 @@ class _OwnLibrary:
         self._aside = {}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        """Find a module for the import system. Raise instead of returning None, so that no other finder is asked."""
+        """Find a module for the import system. If there is none, raise, so that the import system asks no other finder.
+
+        For other threads, return None, so that the other finders handle their imports.
+        """
         if _thread.get_ident() != self._thread:
             return None
         top = name.partition(".")[0]
@@ -180,10 +184,10 @@ class _OwnLibrary:
 
 own_library = _OwnLibrary()
 after_import: list[Callable[[], None]] = []
-"""Called after each import of `stdlib`, which asks no finder on sys.meta_path."""
+"""Callables to call after `stdlib` has imported a module. Other finders on sys.meta_path do not see that import."""
 
-# A fork during another thread's import would leave the child without the function's modules, and with a lock that stays
-# held.
+# A fork waits until no thread is inside of own_library. Otherwise the child would lack modules of the function, and the
+# lock would stay locked in it.
 os.register_at_fork(
     before=own_library.lock.acquire,
     after_in_parent=own_library.lock.release,
@@ -192,20 +196,21 @@ os.register_at_fork(
 
 
 def stdlib(name: str) -> ModuleType:
-    """Import a module of the standard library for the runtime's own use, at any time, in any thread.
+    """Return a module of the standard library for the runtime's own use. Any thread may call this at any time.
 
     Args:
-        name: Its dotted name. The module itself is returned, not its top-level package.
+        name: The module's dotted name. The function returns this module, not its top-level package.
 
     Raises:
-        ImportError: The standard library has no such module, whatever the function's folder holds.
+        ImportError: The standard library has no such module. Modules in the function's folder do not count.
     """
     module = _held.get(name)
     if module is None:
         with own_library:
             _import(name)
             module = sys.modules[name]
-            # With those of ours that it has imported: a forked worker that looked for one would touch every module.
+            # Also keep the runtime's modules that this import has loaded. Otherwise a forked worker would enter
+            # own_library for each. That looks at every module, and so copies its memory.
             _held.update((each, found) for each, found in sys.modules.items() if each.startswith(_RUNTIME + "."))
             _held[name] = module
         for each in after_import:
@@ -216,12 +221,12 @@ def stdlib(name: str) -> ModuleType:
 class _Late:
     """Import modules of the standard library at their first use: `late.json` is the module json.
 
-    To import all of them before the handler is loaded would add 33 ms to each start (14.6 ms without asyncio).
+    To import all of them at each start would take 33 ms (14.6 ms without asyncio).
     """
 
     def __getattr__(self, name: str) -> ModuleType:
         if name not in LATE_MODULES:
-            raise AttributeError(name)  # a function may look at every object that there is
+            raise AttributeError(name)  # the function may inspect any object, for example through gc
         module = self.__dict__[name] = stdlib(LATE_MODULES[name])
         return module
 
@@ -237,17 +242,17 @@ late: Any = _Late()
 
 
 def source_line(file: str, line: int, variables: dict[str, object] | None) -> str:
-    """Return a line of source code without its indentation; "" where there is none.
+    """Return a line of source code without its indentation; "" if the line does not exist.
 
-    CPython 3.14's linecache imports tokenize only when it reads a file, and that must not be the function's.
+    In CPython 3.14, linecache imports tokenize when it first reads a file. It must not get the function's tokenize.py.
 
     Args:
-        file: A path, or the name that a module's loader knows.
-        line: Its number, from 1 on.
-        variables: The module's, whose loader is asked if there is no such file.
+        file: A path, or a name that a module's loader knows.
+        line: The number of the line, from 1 on.
+        variables: The globals of the module. If the file does not exist, linecache asks the loader that they name.
 
     Raises:
-        BaseException: What the loader raises, which is the function's code.
+        BaseException: The loader, which may be the function's code, raised it.
     """
     linecache = late.linecache
     linecache.checkcache(file)
@@ -259,14 +264,14 @@ def source_line(file: str, line: int, variables: dict[str, object] | None) -> st
 
 
 def own(name: str) -> ModuleType:
-    """Import a module of the runtime that only some functions need, such as ``adapters.wsgi``, as `stdlib` does."""
+    """Import, as `stdlib` does, a module of the runtime that only some functions need, such as ``adapters.wsgi``."""
     return stdlib(f"{_RUNTIME}.{name}")
 
 
 def own_alone(name: str) -> ModuleType:
-    """Execute one of the runtime's own modules that imports nothing but built-in modules, such as ``log.root_handler``.
+    """Execute a module of the runtime that imports only built-in modules, such as ``log.root_handler``, and return it.
 
-    Unlike `own` it takes no lock, so it works while any other import goes on.
+    Unlike `own`, this takes no lock, so it works while any thread imports any other module.
     """
     folder = os.path.join(os.path.dirname(__file__), *name.split(".")[:-1])
     spec = PathFinder.find_spec(f"{_RUNTIME}.{name}", [folder])
@@ -282,18 +287,18 @@ def is_own(frame: FrameType) -> bool:
 
 
 def calls_of(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
-    """Return a traceback's calls in the function's code, as without_own() does. There are none if only ours ran."""
+    """Return a traceback's calls as without_own() does. The list is empty if only the runtime's own code ran."""
     calls = []
     while traceback is not None:
-        calls.append((traceback.tb_frame, traceback.tb_lineno or 0))  # None for an instruction that belongs to no line
+        calls.append((traceback.tb_frame, traceback.tb_lineno or 0))  # tb_lineno is None if the code belongs to no line
         traceback = traceback.tb_next
     return without_own(calls)
 
 
 def without_own(calls: list[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:
-    """Return calls, as (frame, line) with the most recent last, without the runtime's own, and without what lies below.
+    """Return a stack, as (frame, line) with the most recent call last, without the calls that are not the function's.
 
-    What lies below the function's first call is the runtime's, or calls it: threading, asyncio, the import system.
+    Remove the runtime's own calls, and those of threading, asyncio and the import system before the function's first.
     """
     start = 0
     while start < len(calls) and (is_own(calls[start][0]) or _is_caller(calls[start][0])):
@@ -313,20 +318,20 @@ def _folders(layer: str) -> list[str]:
 
 
 def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], handler: str) -> None:
-    """Make sys.path, sys.argv, ``__main__`` and sys.modules the function's own, once, before its handler is loaded.
+    """Set sys.path, sys.argv, ``__main__`` and sys.modules for the function. Call this once, before it is loaded.
 
     Args:
         code_dir: The function's folder, which comes first on sys.path.
-        layers: Folders that come next. Of a layer these are python/lib/pythonX.Y/site-packages and python, or the layer
-            itself if it has neither. Their .pth files are not read.
-        baseline: The names that were in sys.modules when the interpreter had started. They are never touched.
-        handler: The handler's name, as given; it becomes sys.argv[0].
+        layers: Folders that come next on sys.path. From each layer, python/lib/pythonX.Y/site-packages and python are
+            used, or the layer itself if it has neither. .pth files in them are not read.
+        baseline: The names in sys.modules before the runtime imported any module. These modules stay in sys.modules.
+        handler: The handler's name, as given. It becomes sys.argv[0].
     """
     path = [os.path.abspath(code_dir), *(folder for layer in layers for folder in _folders(os.path.abspath(layer)))]
     sys.path[0:0] = path
     sys.argv = [handler]
     _held["__main__"] = sys.modules["__main__"]
-    # Without __file__ and __spec__: multiprocessing's spawn would run them again in each child.
+    # The new __main__ has no __file__ and no __spec__: multiprocessing's spawn would run that file in each child.
     main = _ModuleType("__main__")
     main.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = main
@@ -337,7 +342,7 @@ def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], han
 
 
 def _before_library(path: Sequence[str]) -> list[str]:
-    # The folders of PYTHONPATH, which the runtime's own imports have passed over.
+    # Return the folders of PYTHONPATH. The runtime's own imports did not search them first.
     for index, entry in enumerate(path):
         if entry in _LIBRARY:
             return list(path[:index])
