@@ -208,7 +208,7 @@ class WorkerEnd:
         start_error: Why the process could not be started.
         evidence: The counts of the process's cgroup at its death.
         peak_memory: The most resident memory of the worker in bytes, for the report; 0 if it is not known.
-        sizes: The sizes in bytes of results that were cut, by request_id.
+        sizes: The sizes in bytes of results that were cut, by the requests' ids in frames.
         stage: The stage of the start in which the process was, if it was not ready yet.
         of_template: Whether `death` and `start_error` are about the template, not about the worker.
         farewell: The message in which the template has said why it ends.
@@ -227,7 +227,7 @@ class WorkerEnd:
     start_error: OSError | None = None
     evidence: Evidence | None = None
     peak_memory: int = 0
-    sizes: dict[str, int] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
     stage: str = WHILE_LOADING
     of_template: bool = False
     farewell: str = ""

@@ -203,7 +203,7 @@ class Lane(Observer):
             return  # the init has already answered the request in the worker's place
         request_id, limit = self.requests[id].request_id, self.function.limits.output_bytes
         if limit is not None and (size := self._streams.size_with(id, data)) > limit:
-            self.end.sizes.setdefault(request_id, size)
+            self.end.sizes.setdefault(id, size)
             self._perform(self.policy.cut(id, time.monotonic()))
         else:
             self._streams.take(id, request_id, data)

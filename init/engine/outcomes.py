@@ -123,7 +123,7 @@ class OpenRequests:
         measured = self._duration(id, time.monotonic())
         if id in self._begun and end.peak_memory:
             measured["peak_memory_bytes"] = end.peak_memory
-        error, exit_code = answer(self._function, request, cause, end, end.stacks.get(id))
+        error, exit_code = answer(self._function, request, cause, end, end.stacks.get(id), end.sizes.get(id, 0))
         error = limit_hit.timed(error, measured)
         self._conclude(id, Outcome(request.request_id, problem=error, exit_code=exit_code, measured=measured))
 

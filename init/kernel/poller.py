@@ -58,8 +58,8 @@ class Poller:
             events: The events to wait for, as for poll(2).
             owner: The descriptor's owner, for `owners` and `forget`; None if it has none.
         """
-        self._owners[descriptor] = owner
         self._poll.register(descriptor, events)
+        self._owners[descriptor] = owner
 
     def remove(self, descriptor: int) -> None:
         """Stop waiting for a descriptor, if it was added. Call this before the descriptor is closed."""

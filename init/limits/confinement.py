@@ -105,18 +105,18 @@ class Confinement:
             limits = replace(limits, pids=limits.pids + FORKING)
         return self._delegation.group(limits)
 
-    def apply(self, pid: int, but: Collection[str] = ()) -> None:
+    def apply(self, pid: int, without: Collection[str] = ()) -> None:
         """Set a child's rlimits for all limits that no cgroup enforces.
 
         Args:
             pid: A child of this process. Its own children inherit the limits.
-            but: The names of limits to leave out.
+            without: The names of limits to leave out.
 
         Raises:
             OSError: The child has ended, or this process may not set its limits.
         """
         held = () if self._delegation is None else self._delegation.holds
-        rlimits.apply(pid, self.limits.without(*but), held)
+        rlimits.apply(pid, self.limits.without(*without), held)
 
     def apply_per_process(self, pid: int) -> None:
         """Set the limits of `per_process` for a worker that a template has forked.

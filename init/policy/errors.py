@@ -29,7 +29,7 @@ Problem = Mapping[str, Any]
 
 
 def answer(
-    function: Function, request: Request, cause: Cause, end: WorkerEnd, stack: Stack | None = None
+    function: Function, request: Request, cause: Cause, end: WorkerEnd, stack: Stack | None = None, size: int = 0
 ) -> tuple[Problem, int]:
     """Return the error and the exit code for a request that the worker has not answered.
 
@@ -39,6 +39,7 @@ def answer(
         cause: Why the init answers in the worker's place.
         end: What is known of the worker's end.
         stack: This request's stack from the worker's answer to DUMP; None if the worker sent no such stack.
+        size: The size in bytes of the request's result when it was cut.
     """
     prefix = f"RequestId: {request.request_id} Error: "
     if cause is Cause.NOT_LOADED:
@@ -54,7 +55,7 @@ def answer(
         message = f"{prefix}The runtime broke the protocol: {end.violation}"
         return problem("Runtime.ProtocolError", message), exit_codes.PROTOCOL
     if cause is Cause.TOO_LARGE:
-        size, limit = end.sizes.get(request.request_id, 0), function.limits.output_bytes or 0
+        limit = function.limits.output_bytes or 0
         return limit_hit.too_large(size, limit, streamed=True), exit_codes.FUNCTION_FAILED
     if cause is Cause.STOPPED:
         message = f"{prefix}pipe-init stopped before the request was answered"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV, SIGXCPU, SIGXFSZ
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..kernel import exit_codes
 from ..kernel.death import Death
 from ..limits.rlimits import CPU_GRACE, MEMORY, OPEN_FILES, PIDS, Limits
 from ..model import problem as error
@@ -95,7 +96,7 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
     if evidence is not None and evidence.oom_kills > 0 and death.signal == SIGKILL and memory is not None:
         why = f"out of memory: all of its {memory / 2**20:.0f} MB are used"
         hit = limit(MEMORY, memory, evidence.memory_peak)
-        return LimitHit("Runtime.OutOfMemory", why, 128 + SIGKILL, hit)
+        return LimitHit("Runtime.OutOfMemory", why, exit_codes.OUT_OF_MEMORY, hit)
     if seconds is not None:
         # The CPU time may include the time of the worker's children. So check also that the signal fits the limit.
         allowed = {int(SIGXCPU): seconds, int(SIGKILL): seconds + CPU_GRACE}.get(death.signal)
@@ -114,7 +115,7 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
     resident = death.peak_memory / 2**20
     why = f"out of memory: it may allocate {memory / 2**20:.0f} MB, and had {resident:.0f} MB resident"
     hit = limit(MEMORY, memory, counts=DATA, resident=death.peak_memory)
-    return LimitHit("Runtime.OutOfMemory", why, 128 + SIGKILL, hit)
+    return LimitHit("Runtime.OutOfMemory", why, exit_codes.OUT_OF_MEMORY, hit)
 
 
 def completed(

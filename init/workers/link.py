@@ -64,8 +64,12 @@ class Link:
         self._heard = True
         self._out: deque[memoryview] = deque()
         self._writing = False  # whether the poller waits until the process reads
-        for descriptor in (pipes.answers, pipes.log, pipes.dump):  # first the answers, as _read_answers needs it
-            poller.add(descriptor, owner=self)
+        try:
+            for descriptor in (pipes.answers, pipes.log, pipes.dump):  # first the answers, as _read_answers needs it
+                poller.add(descriptor, owner=self)
+        except OSError:
+            poller.forget(self)
+            raise
 
     # To the process
 

@@ -128,7 +128,7 @@ class TemplateSource(WorkerSource, Observer):
         """Start a template. If the system forbids that, start workers by exec from now on."""
         hello = {**self._hello, "template": {"control_fd": CONTROL_FD}}
         try:
-            self.link = self._connect(self, self._open_socket, hello, but=PER_PROCESS, for_template=True)
+            self.link = self._connect(self, self._open_socket, hello, without=PER_PROCESS, for_template=True)
         except SocketsForbidden as error:
             why = error.strerror
             self._journal.tell(f"pipe-init: a template cannot be started here ({why}); workers start by exec")

@@ -76,7 +76,7 @@ class WorkerSource:
             return self._connect(observer, lambda joins: early, self._hello)
         files = function.limits.open_files
         execute = partial(launch.start, function.command, function.environment, adopts=self._several, open_files=files)
-        return self._connect(observer, execute, self._hello, but=(OPEN_FILES,))
+        return self._connect(observer, execute, self._hello, without=(OPEN_FILES,))
 
     def hear_reports(self) -> None:
         """Read the template's reports, with the pids of the workers that it has forked."""
@@ -104,7 +104,7 @@ class WorkerSource:
         observer: Observer,
         start: Callable[[Sequence[int]], launch.ProcessPipes],
         hello: Mapping[str, Any],
-        but: Collection[str] = (),
+        without: Collection[str] = (),
         for_template: bool = False,
         forker: Child | None = None,
     ) -> Link:
@@ -116,7 +116,7 @@ class WorkerSource:
                 the process joins its cgroups. If the init is the parent, the init sets the limits, and watches for the
                 process's death.
             hello: HELLO's metadata.
-            but: The names of limits that are not set.
+            without: The names of limits that are not set.
             for_template: See Confinement.group.
             forker: See Child.
 
@@ -128,13 +128,13 @@ class WorkerSource:
         try:
             pipes = start(() if group is None else group.join_descriptors)
             if pipes.pid:
-                confinement.apply(pipes.pid, but)
+                confinement.apply(pipes.pid, without)
                 self._host.add(pipes.pid)
+            link = Link(Child(pipes, confinement, group, forker), self._host.poller, observer)
         except OSError:
             if pipes is not None:
                 pipes.dismiss()  # a function must not run without a limit that its user has set
             confinement.release(group)
             raise
-        link = Link(Child(pipes, confinement, group, forker), self._host.poller, observer)
         link.send(HELLO, metadata=hello)
         return link

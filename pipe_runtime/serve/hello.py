@@ -1,6 +1,6 @@
 """Read the init's HELLO frame, which tells the runtime which function to serve, and how.
 
-Only this module reads HELLO's fields. It must not know what they are used for.
+Only this module knows the names of HELLO's fields and their defaults. It must not know what they are used for.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.results.terminal import harmless, is_terminal, wants_colour
+from pipe_init.cli.results.terminal import HarmlessPieces, harmless, is_terminal, wants_colour
 
 
 @pytest.fixture
@@ -111,6 +111,11 @@ class TestHarmless:
     @given(text=st.text(st.characters(exclude_categories=["Cc", "Cs"])))
     def test_the_rest_is_as_it_was(self, text: str) -> None:
         assert harmless(text.encode()) == text.encode()
+
+    @given(text=st.binary() | st.text().map(str.encode), cut=st.integers(0, 100))
+    def test_pieces_may_end_within_a_character(self, text: bytes, cut: int) -> None:
+        pieces = HarmlessPieces()
+        assert pieces.next(text[:cut], is_last=False) + pieces.next(text[cut:], is_last=True) == harmless(text)
 
     @given(text=st.binary())
     def test_what_is_harmless_stays_as_it_is(self, text: bytes) -> None:

@@ -1,6 +1,6 @@
 """Make a Function from the options of `run`. Wrong options raise click.ClickException.
 
-This file knows files and the environment. It does not know workers, and does not read the event.
+This file knows files and the environment. It does not know how workers are started, and does not read the event.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 
@@ -25,8 +26,19 @@ def wants_colour(descriptor: int) -> bool:
 
 def harmless(text: bytes) -> bytes:
     """Return UTF-8 text with its control characters replaced by escapes. Keep line breaks and tabs."""
-    shown = text.decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown).encode("utf-8")
+    return HarmlessPieces().next(text, is_last=True)
+
+
+class HarmlessPieces:
+    """Make a text harmless that comes in pieces. A piece may end within a character."""
+
+    def __init__(self) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+
+    def next(self, piece: bytes, is_last: bool) -> bytes:
+        """Return the piece as `harmless` does, without the character that the next piece completes."""
+        shown = self._decode(piece, is_last)
+        return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown).encode("utf-8")
 
 
 def for_stderr(text: str) -> str:

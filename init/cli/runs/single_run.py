@@ -14,7 +14,7 @@ from pipe_runtime.wire.messages import JSON
 from ...engine.supervisor import Supervisor
 from ...model import Outcome, Piece, Request
 from ..results.output import Output
-from ..results.terminal import harmless, is_terminal
+from ..results.terminal import HarmlessPieces, is_terminal
 from .event_input import Body
 
 
@@ -34,6 +34,7 @@ class SingleRun:
         self._raw = raw
         self._include = include
         self._is_terminal = is_terminal(output.descriptor)
+        self._harmless = HarmlessPieces()
 
     def run(self, request: Request, body: Body | None = None) -> Outcome:
         """Run one request and return its outcome. If the result is streamed, print it piece by piece as it comes.
@@ -77,7 +78,7 @@ class SingleRun:
         else:
             pieces = [outcome.payload, b"" if self._raw else b"\n"]
         if self._is_terminal:
-            pieces = [harmless(b"".join(pieces))]
+            pieces = [self._harmless.next(b"".join(pieces), is_last=True)]
         elif sum(map(len, pieces)) <= 4096:
             pieces = [b"".join(pieces)]
         self._output.add(pieces)
@@ -89,7 +90,7 @@ class SingleRun:
         if not data and piece.http is not None:
             data = self._head(piece.http)
         if data:
-            shown = harmless(data) if self._is_terminal else data
+            shown = self._harmless.next(data, is_last=False) if self._is_terminal else data
             self._output.add((shown,), lambda: self._supervisor.taken(piece))
 
     def _head(self, http: Mapping[str, Any]) -> bytes:
