@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Hook = TypeVar("Hook", bound=Callable[[], object])
 
 _hooks: list[Callable[[], object]] | None = []
-"""The functions of `after_fork`; None after they have run."""
+"""The functions that `after_fork` has registered; None after `run_hooks` has called them."""
 
 _COROUTINE = 0x80
 """inspect.CO_COROUTINE."""

@@ -23,8 +23,8 @@ if __name__ == "__main__":
     path = sys.path[:]  # what the function gets: PYTHONPATH, the standard library, the installed packages
     library = os.__file__.rpartition("/")[0]
     if library in path:
-        start = path.index(library)
-        sys.path[:] = path[start : start + 2] + brought + path[start + 2 :] + path[:start]  # lib-dynload comes second
+        start = path.index(library)  # the next folder is lib-dynload
+        sys.path[:] = path[start : start + 2] + brought + path[start + 2 :] + path[:start]
     else:
         sys.path[:0] = brought
     from pipe_runtime.main import main

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ModuleType = type(sys)
-_import = __import__  # a copy, because the function may replace builtins.__import__
+_import = __import__  # kept here, because the function may replace builtins.__import__
 _RUNTIME = __name__.partition(".")[0]
 _CALLERS = ("threading", "asyncio", "importlib", "_frozen_importlib", "_frozen_importlib_external")
 
@@ -342,7 +342,7 @@ def prepare(code_dir: str, layers: Sequence[str], baseline: Collection[str], han
 
 
 def _before_library(path: Sequence[str]) -> list[str]:
-    # Return the folders of PYTHONPATH. The runtime's own imports did not search them first.
+    # Return the folders of PYTHONPATH. The runtime's own imports did not search these folders first.
     for index, entry in enumerate(path):
         if entry in _LIBRARY:
             return list(path[:index])

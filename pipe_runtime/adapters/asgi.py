@@ -33,9 +33,9 @@ async def serve(
     `pipe_init.context`, and `aws.context`, which applications for Lambda read. Exchange.http_map describes a request
     that has no `http` metadata.
 
-    If the application sends its answer's body in one message, it goes to exchange.respond, else to exchange.begin and
-    exchange.write. An answer to HEAD is complete with the first message of its body, and the other messages are
-    ignored. After the request is cancelled, receive() returns http.disconnect, and send() ignores its messages. The
+    If the application sends the body of its answer in one message, exchange.respond gets it. Otherwise exchange.begin
+    and exchange.write get it. An answer to HEAD is complete with the first message of its body, and the other messages
+    are ignored. After the request is cancelled, receive() returns http.disconnect, and send() ignores its messages. The
     application may then return without an answer. An exception after a complete answer is logged with its stack.
 
     Args:
@@ -164,7 +164,7 @@ class _Cycle:
         """Take one message of the application. If several tasks call this, handle their messages one after another."""
         async with self._turn:
             if self._disconnected():
-                await asyncio.sleep(0)  # as in receive
+                await asyncio.sleep(0)  # do not block the event loop, as in `receive`
                 return
             kind = message.get("type")
             if self._ended:

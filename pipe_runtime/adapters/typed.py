@@ -47,7 +47,7 @@ def wants_stream(annotation: object, scope: dict[str, Any]) -> str:
     """
     try:
         return _stream(_evaluated(annotation, scope))
-    except Exception:  # the annotation may be a text of the function's, and its evaluation may raise anything
+    except Exception:  # the annotation may be a str, and its evaluation may raise anything
         return ""
 
 
@@ -93,7 +93,7 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
     try:
         resolved = _evaluated(annotation, scope)
         kinds = set(_structures(resolved, scope, set()))
-    except Exception:  # the annotation may be a text of the function's, and its evaluation may raise anything
+    except Exception:  # the annotation may be a str, and its evaluation may raise anything
         return None
     if not kinds:
         return None

@@ -12,8 +12,8 @@ The encoders turn each value into this:
                                for text (4,300 digits)
     float nan, inf             NaN, Infinity, -Infinity, as    the same float
                                Python and Lambda write them
-    str                        UTF-8; lone surrogates as       UTF-8; lone surrogates as "surrogatepass"
-                               escapes (\\ud800)
+    str                        UTF-8; lone surrogates as       UTF-8; lone surrogates as Python's error
+                               escapes (\\ud800)                handler "surrogatepass" encodes them
     bytes, bytearray,          their text if they are UTF-8,   the same bytes
     memoryview                 else an error; with HELLO's
                                `bytes`: {"base64": "…"}
@@ -75,7 +75,8 @@ class _NotQuick(TypeError):
 # json is loaded at its first use, because a worker that does not need it should start without it. The function is kept
 # here, because looking it up each time takes longer than to encode a small result.
 _json_decode: Callable[[str], object] | None = None
-# JSONDecoder skips spaces with two regular expressions, which take longer than to decode a small value. This does not.
+# JSONDecoder.decode skips spaces with two regular expressions, which take longer than to decode a small value. So this
+# module calls JSONDecoder.scan_once, which skips no spaces.
 _json_scan: Callable[[str, int], tuple[object, int]] | None = None
 # JSONEncoder makes a new C encoder for each result, which takes longer than to encode a small result. This list keeps
 # the encoders. An encoder records the containers that it is inside of, so two threads cannot share an encoder. Each use
@@ -122,7 +123,7 @@ def decode_event(payload: bytes, content_type: str) -> object:
     try:
         kind = content_type if content_type == JSON else _media_type(content_type)
         if kind == JSON:
-            # Not "utf-8-sig": that codec is written in Python, and three times as slow for a small event.
+            # Do not use "utf-8-sig": that codec is written in Python, and takes three times as long for a small event.
             return _decode_json(str(payload.removeprefix(_BYTE_ORDER_MARK), "utf-8"))
         if kind == MSGPACK:
             return _decode_msgpack(payload)

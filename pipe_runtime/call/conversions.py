@@ -34,7 +34,7 @@ class Raw:
 
 
 def exact(value: object) -> object:
-    """Return a value that json can write in place of `value`, or None if this function has no such value.
+    """Return a value that json can write in place of `value`; None if the class of `value` is not in _EXACT.
 
     It converts objects of some standard classes, but not of their subclasses. So it runs no code of the function.
     """

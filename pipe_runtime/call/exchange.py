@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class Line(Protocol):
-        """What an exchange needs to talk to the init: it sends frames, and waits for frames.
+        """The interface through which an exchange sends frames to the init, and waits for frames.
 
-        If requests run in threads, its methods block and return None. If they run in tasks, the methods return an
-        awaitable.
+        If requests run in threads, the methods that wait block and return None. If requests run in tasks, these methods
+        return an awaitable.
 
         Attributes:
             cancels: Whether a cancelled request raises CallerGone. An ASGI application gets a message instead.
@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 
 
 MAX_BODY = 1024 * 1024 * 1024
-"""The most bytes of a streamed event that is collected for a function, and of a whole result that is sent in pieces."""
+"""The most bytes of an event that comes in pieces and is passed to the function whole. A whole result that is sent in
+pieces has the same limit."""
 
 LOOK_SECONDS = 0.001
-"""Seconds between two checks for frames while a function runs without waiting. So items cost at most one system call in
-a millisecond. A call of `look` in between only reads the clock.
-"""
+"""The shortest time, in seconds, between two checks for frames while a function streams items. Each check is a system
+call. In between, `look` only reads the clock."""
 
 NO_EVENT = b"{}"
 """The event of a request whose caller gave no event. An HTTP application gets an empty body instead."""
@@ -222,7 +222,9 @@ class Exchange:
                 return
 
     async def outcome(self) -> tuple[int, dict[str, Any], bytes]:
-        """Send the rest of a large answer, and return the frame that ends the exchange. Call it after the adapter.
+        """Send the rest of a large answer, and return the frame that ends the exchange.
+
+        Call this after the adapter has returned.
 
         Raises:
             CallerGone: The adapter has set no answer, because the request was cancelled.
@@ -256,7 +258,7 @@ class Exchange:
                 await turn
 
     async def _wait(self, seen: int) -> bool:
-        """Wait for a frame. Return False if none will come, and the Line does not raise CallerGone."""
+        """Wait for a frame. If no frame will come, raise CallerGone if the Line `cancels`, or else return False."""
         if self.cancelled or self.gone:
             if self._line.cancels:
                 raise CallerGone(GIVEN_UP)

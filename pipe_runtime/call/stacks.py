@@ -28,7 +28,7 @@ _WAITING = {
     "async_generator": ("ag_frame", "ag_await"),
     "generator": ("gi_frame", "gi_yieldfrom"),
 }
-"""{type: (its attribute with the frame, its attribute with the object that it awaits)}."""
+"""{type: (name of the attribute with its frame, name of the attribute with the object that it awaits)}."""
 
 _STEPS = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 """Built-in types that run a coroutine or an asynchronous generator. They have no attribute that refers to it."""

@@ -21,7 +21,7 @@ class NotSerializable(Exception):
     """A value cannot be encoded.
 
     Attributes:
-        value: The value. If it is a key of a dict, the dict.
+        value: The value that cannot be encoded. If that is a key of a dict, this is the dict.
         why: The reason, without the place of the value in the result.
     """
 

@@ -35,13 +35,13 @@ CPU_GRACE = 1
 """Seconds of CPU time between SIGXCPU, which a function can catch, and SIGKILL, which it cannot catch."""
 
 _EAGAIN, _ENOMEM, _EMFILE, _EFBIG = 11, 12, 24, 27
-"""Numbers that are the same on every Linux with Python. An `errno` in sys.modules may be the function's own."""
+"""Error numbers of errno(3). Python supports no Linux on which they differ. A module `errno` may be the function's."""
 
 _FORKS = frozenset(("fork", "forkpty", "fork_exec", "_fork_exec", "posix_spawn", "posix_spawnp"))
-"""Calls that start a process: those of os, and those that subprocess uses."""
+"""The names of the functions that start a process, in `os` and in the modules that `subprocess` uses."""
 
 _NO_THREAD = "can't start new thread"
-"""Python's message if pthread_create(3) fails, because of the limit of processes or of memory for a stack."""
+"""Python's message if pthread_create(3) fails: the limit on processes is reached, or a stack finds no memory."""
 
 _THREAD_STACK = 8 * 1024 * 1024
 """The most bytes that glibc reserves for a thread's stack if RLIMIT_STACK is unlimited."""
@@ -84,7 +84,7 @@ class Meter:
         if peak <= self._at_start:
             faults = usage.ru_minflt + usage.ru_majflt
             if faults != self._faults:
-                self._faults, self._peak = faults, status_figure(b"VmHWM:")  # the most that was resident
+                self._faults, self._peak = faults, status_figure(b"VmHWM:")  # the peak of the resident memory
             peak = self._peak or peak
         return peak * 1024
 

@@ -78,7 +78,7 @@ class Outbox:
         while self._deferred:
             try:
                 self._busy = True
-                if self._deferred:  # still there: no signal handler has called `post` and sent them meanwhile
+                if self._deferred:  # a signal handler may have called `post` meanwhile, which sent these frames
                     self._write(self._encode(*self._deferred.pop(0)))
             finally:
                 self._busy = False

@@ -23,12 +23,12 @@ READ_SIZE = 64 * 1024
 """The most bytes of one read. A pipe holds as many bytes by default (pipe(7))."""
 
 PIPE_BUF = 4096
-"""The most bytes that Linux writes to a pipe in one piece. If poll(2) reports a pipe as writable, it has room for them,
-so a write of this size does not block."""
+"""Linux writes up to this many bytes to a pipe whole or not at all (pipe(7)). If poll(2) reports that a pipe is
+writable, such a write does not block."""
 
 READER_MS = 100
-"""While the main thread reads, another thread may be unable to write. After this time in milliseconds it checks whether
-it has to read itself."""
+"""How often, in milliseconds, a thread that waits to write checks whether the main thread still reads. If the main
+thread does not, the waiting thread reads."""
 
 FAST_SECONDS = 0.001
 """If a request comes within this time after the runtime began to wait, the runtime spins before the next request."""
@@ -76,7 +76,7 @@ class Pipes:
         self._out.register(answers, POLLOUT)
 
     def spin(self, microseconds: int) -> None:
-        """Set how long to poll for a request without sleeping, while requests come fast; 0 to always sleep."""
+        """Set how long to poll for a request before the process sleeps, while requests come fast; 0 for not at all."""
         self._spin = microseconds / 1e6
 
     def read(self) -> bytes:

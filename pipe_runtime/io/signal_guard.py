@@ -83,7 +83,7 @@ class SignalGuard:
         try:
             return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of the two is set
         finally:
-            failure = None  # its traceback has this frame: what the function held would stay until a collection
+            failure = None  # its traceback refers to this frame: break the cycle, so that memory is freed at once
 
     def during(self, step: Callable[[], None]) -> None:
         """Call step() in the middle of the function's code. If a signal handler raises meanwhile, raise after step().

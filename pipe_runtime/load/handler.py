@@ -29,7 +29,7 @@ _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x100, 0x200
 _PLAIN_TYPES = (None, dict, list, str, int, float, bool, bytes, object)
 _PLAIN_NAMES = frozenset(("dict", "list", "str", "int", "float", "bool", "bytes", "object", "Any", "typing.Any"))
 _accepted: set[str] = set()
-"""Top-level modules that were already accepted here. A function's hooks are often in the module of its handler."""
+"""The top-level modules that _refuse_builtin need not check again. Hooks are often in the module of the handler."""
 
 
 class _NotFound(Fault):
@@ -44,7 +44,7 @@ def find(name: str, code_dir: str) -> Callable[..., object]:
         code_dir: The folder that the name is relative to.
 
     Raises:
-        Fault: An error of docs/protocol.md's table.
+        Fault: The handler cannot be found or imported. docs/protocol.md has a table of the errors.
         BaseException: Any other exception that the module raises while it is imported, including SystemExit.
     """
     code_dir = os.path.abspath(code_dir)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_stack(frame: Any, limit: int | None, file: TextIO | None, logging: dict[str, Any]) -> None:
-    """Print the calls from the function's first one to `frame`, as traceback.print_stack does.
+    """Print the stack from the function's first call to `frame`, as traceback.print_stack does.
 
     Args:
         frame: The frame that logged a record. If the record cannot be formatted, a frame of the runtime's log handler.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """Serves requests for which the init may send frames while they run. A subclass is the Line of their exchanges."""
+    """Serve requests for which the init may send frames while they run. Subclasses implement Line (exchange.py)."""
 
     cancels = True
 
@@ -60,7 +60,7 @@ class Requests:
 
 
 class Engine(Requests):
-    """Serves up to `concurrency` requests at once."""
+    """Serve up to `concurrency` requests at once."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         super().__init__(process, invoker)

@@ -156,7 +156,7 @@ def run(value: Any) -> object:
 
 
 async def result_of(work: Awaitable[Any]) -> Any:
-    """Return the result of any awaitable. An event loop runs coroutines only, so this turns it into one."""
+    """Return the result of any awaitable. This is a coroutine function, because an event loop runs coroutines only."""
     return await work
 
 

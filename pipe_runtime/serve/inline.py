@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from .process import Outcome, Process
 
 PATIENCE = 0.05
-"""Seconds between two checks of a thread that waits while another thread reads: has its frame come?"""
+"""How often, in seconds, a thread that waits for a frame checks whether another thread has read that frame."""
 
 
 class InlineRequests(Requests):
-    """Serve requests in the loop's thread, and collect the frames for them. It is the Line of their exchanges.
+    """Serve requests in the loop's thread, and collect the frames for them. This class implements Line (exchange.py).
 
     Args:
         queue: The list for frames that the loop handles itself. At the end of the stream it gets None.
@@ -67,7 +67,7 @@ class InlineRequests(Requests):
         elif frame.kind == DUMP and self._process.log.current is not NO_REQUEST:
             self.answer_dump([(self._process.log.current.id, namespace.own("call.stacks").of_thread(self._thread))])
         else:
-            if frame.kind == INVOKE:  # its exchange takes the frames that come for it while it waits for its turn
+            if frame.kind == INVOKE:  # the exchange takes the frames that come while the request waits for its turn
                 self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self)
             self._queue.append(frame)
 
@@ -120,7 +120,7 @@ class InlineRequests(Requests):
         self._ended = True
         super().hang_up()
 
-    # The exchanges' Line
+    # The methods of Line
 
     def wait(self, exchange: Exchange, seen: int) -> None:
         """Wait until a frame has come for `exchange`, and read meanwhile.

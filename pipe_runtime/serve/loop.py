@@ -141,7 +141,7 @@ class Loop:
         return RESULT, {"content_type": content_type}, result
 
     def _receive(self, inline: InlineRequests) -> None:
-        """Give `inline` the next frame if one is complete. Otherwise read once."""
+        """Pass the next frame to `inline`, if it is complete. Otherwise read from the pipe once."""
         process = self.process
         with inline.lock:  # a thread of an earlier request may still wait for its body, and read frames
             if self._queue:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 1024 * 1024
-"""The most requests, and the most bytes of them, that the init may send before it has the outcome of the first. The
-runtime then has work while an answer is on its way."""
+"""The most requests, and the most bytes of them, that the init may send before it has the outcome of the first one.
+So the runtime has work while an answer is on its way."""
 
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 """The most bytes of these requests, with their heads, that the runtime buffers while it cannot write an answer."""
@@ -82,12 +82,12 @@ class Process:
         atexit.register(self.write_last_lines)  # registered first, so that it runs after all others
 
     def restart(self, pipes: Pipes) -> None:
-        """Begin a new conversation on `pipes`. A worker that a template has forked does this once more."""
+        """Begin a new conversation on `pipes`. A worker that a template has forked calls this after the fork."""
         self._pid = getpid()
         self.meter = Meter()
         self.pipes = pipes
         self.connection = Connection(RUNTIME)
-        self.outbox = Outbox(self.connection.send, pipes.write)  # a new lock: a thread of the template may hold the old
+        self.outbox = Outbox(self.connection.send, pipes.write)  # with a new lock: a template's thread may hold the old
         self.log.restart(self.outbox.lock)
 
     def stand_in(self, pipes: Pipes) -> Process:
@@ -243,7 +243,7 @@ class Process:
             _exit(code & 0xFF)
 
 
-# The end
+# The end of the process
 
 
 def leave(code: int, terminated: bool = False) -> NoReturn:

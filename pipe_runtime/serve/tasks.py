@@ -30,7 +30,7 @@ asyncio = late.asyncio
 
 
 class Tasks(Engine):
-    """Serves each request in a task. It is the Line of their exchanges."""
+    """Serve each request in a task. This class implements Line (exchange.py)."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self.cancels = invoker.lifespan is None
@@ -77,7 +77,7 @@ class Tasks(Engine):
         self.hang_up()
         self._loop.stop()
 
-    # The exchanges' Line
+    # The methods of Line
 
     def look(self) -> Awaitable[None] | None:
         """Let the event loop read frames while a task does not wait for any, at most once in LOOK_SECONDS."""
@@ -198,7 +198,8 @@ class Tasks(Engine):
                 self._finish(exchange, self._process.problem(error))
                 continue
             self._tasks[exchange.id] = task
-            for _ in range(2):  # twice: a signal handler may raise just before the loop calls one, and it is lost
+            # Two callbacks: a signal handler may raise just before the loop makes the first call, which is then lost.
+            for _ in range(2):
                 task.add_done_callback(lambda _, id=exchange.id: self._end(id))  # type: ignore[misc]
             if exchange.cancelled and self.cancels:
                 task.cancel()

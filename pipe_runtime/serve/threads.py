@@ -28,7 +28,7 @@ threading = late.threading
 
 
 class Threads(Engine):
-    """Serves each request in a thread. It is the Line of their exchanges."""
+    """Serve each request in a thread. This class implements Line (exchange.py)."""
 
     def __init__(self, process: Process, invoker: Invoker, concurrency: int) -> None:
         self._news = threading.Condition()
@@ -61,7 +61,7 @@ class Threads(Engine):
         self._news = threading.Condition()
         self.hang_up()
 
-    # The exchanges' Line
+    # The methods of Line
 
     def look(self) -> None:
         """Do nothing: the main thread reads every frame as soon as it comes."""
@@ -145,7 +145,7 @@ class Threads(Engine):
         """Send `error` as the outcome of a request for which the function is not called."""
         self.conclude(exchange, self._process.problem(error), {"duration_us": 0})
 
-    # The other threads
+    # The threads that call the function
 
     def _work(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from os import O_ASYNC, _exit, getpid
 from select import poll
 
 ALIVE_FD = 3
-"""In a runtime: the read end of the alive pipe. Only the init has its write end. When that closes, the kernel kills."""
+"""In a runtime: the read end of the alive pipe. When the init closes the write end, the kernel kills the process."""
 
 EXIT_ALONE = 127
 """The exit code of a process whose init died before the process could arm its alive pipe."""

@@ -1,8 +1,8 @@
 """Turn bytes into frames and frames into bytes, and check which side may send which frame at which time.
 
-Both sides use the same class. The transition tables below define the whole order of the protocol. Received bytes give a
-frame, None until more bytes come, the end of the stream, or a ProtocolError, which every later call raises again. This
-module does no input or output. It must not know descriptors, processes or time.
+Both sides use the same class. The transition tables below define the whole order of the protocol. For any bytes in any
+pieces, `next_frame` returns a frame, None or END_OF_STREAM, or it raises a ProtocolError. After an error, every later
+call raises the same error. This module does no input or output. It must not know descriptors, processes or time.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ sends no larger frame. Before the init reads the runtime's HELLO, it may send a 
 
 
 class EndOfStream:
-    """The class of END_OF_STREAM: the peer's stream has ended between two frames, as it should."""
+    """The class of END_OF_STREAM, which stands for the end of the peer's stream after a complete frame."""
 
 
 END_OF_STREAM = EndOfStream()

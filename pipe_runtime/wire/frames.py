@@ -33,7 +33,7 @@ LARGEST_PAYLOAD = MAX_FRAME - 4 - MAX_HEAD
 """The largest payload, in bytes, that fits into one frame with any head. The sender streams a larger payload."""
 
 MIN_HEAD = 4
-"""The smallest head: an array of three, two small integers, an empty map."""
+"""The smallest head, in bytes: one for the array, one for each of two small integers, one for an empty map."""
 
 MAX_DEPTH = 64
 """How deep a head may nest arrays and maps. The head's own array counts as the first. .NET's JSON reader has the same
@@ -191,7 +191,7 @@ class FrameReader:
             if not self._check(kind, metadata) or _entries(head) != len(metadata):
                 self._look_again(head, [kind, id, metadata])
         except ProtocolError:
-            self._look_again(head, [kind, id, metadata])  # raises instead if the head is wrong as msgpack
+            self._look_again(head, [kind, id, metadata])  # if the head itself is wrong, raise this error instead
             raise
         self.buffered = available - 4 - length
         if not self.buffered:
@@ -276,7 +276,7 @@ The index is the two low bits of msgpack's type byte before the id. uint 8, 16, 
 
 
 def check_plain(value: Any, depth: int = 3) -> None:
-    """Check that a head may contain `value`: its types are plain, its keys are strings, and it is within the limits.
+    """Check that a head may contain `value`: it has only plain types and string keys, and is within the limits.
 
     Args:
         depth: How deep the value is nested in the head. The head itself has depth 1, a value in the metadata depth 3.
