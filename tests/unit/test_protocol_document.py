@@ -93,8 +93,8 @@ def test_limits() -> None:
     assert f"{connection.MIN_MAX_FRAME:,} to {2**32 - 1:,}; absent: {frames.MAX_FRAME:,}" in hello
     assert f"absent: {size:,}" in hello
     assert f"| payload of a CHUNK | 1 to {connection.MAX_CHUNK:,} bytes |" in section("Limits")
-    assert f"below {connection.MAX_CHUNK + connection.CHUNK_OVERHEAD:,} its payload" in section("Limits")
-    assert section("CHUNK").startswith(f"\n1 to {connection.MAX_CHUNK:,} bytes of a stream.")
+    assert f"below {connection.MAX_CHUNK + connection.CHUNK_OVERHEAD:,}, the sender MUST" in section("Limits")
+    assert section("CHUNK").startswith(f"\nThe payload of a CHUNK is 1 to {connection.MAX_CHUNK:,} bytes")
     assert f"| credit of a stream | 0 to {connection.MAX_CREDIT:,} bytes |" in section("Limits")
     assert f"begins with, see [Credit](#credit); at most {connection.MAX_CREDIT:,}; absent: 0" in hello
     assert f"above {connection.MAX_CREDIT:,} bytes" in section("Credit")
