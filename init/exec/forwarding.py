@@ -1,4 +1,4 @@
-"""Decide which signal a plain init forwards, and to which processes. It is a pure function.
+"""Decide which signal a plain init forwards, and to which processes. The function here is pure.
 
 This file knows signal numbers, but no processes, and it sends nothing.
 """

@@ -47,7 +47,7 @@ class Leftovers:
                 killing.signal_child(-1, number)
 
     def ask_new_orphans(self) -> None:
-        """Ask each orphan to end that was not asked yet.
+        """Ask each orphan that was not asked yet to end.
 
         Skip the program's process group, because reaper.reap has asked it already. PID 1 has asked all processes.
         """

@@ -11,7 +11,7 @@ protocol.
 from __future__ import annotations
 
 import os
-import resource  # wait4(2)'s result needs it too: Python would import it when the first child has died
+import resource  # os.wait4 needs it too, and would import it after the first death
 import signal
 import time
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ ROUND = 256
 """The most signals to take before the init collects dead children."""
 
 _ROOM = 4
-"""If this is n, the init leaves one nth of its user's limit of queued signals (RLIMIT_SIGPENDING) unused."""
+"""The init leaves one part in this many of its limit of queued signals (RLIMIT_SIGPENDING) unused: a quarter of it."""
 
 _SI_KERNEL = 0x80
 """The si_code in siginfo_t of a signal that comes from the kernel, for example because of a key in a terminal."""
@@ -169,13 +169,13 @@ class PlainInit:
         while self._leftovers.exist and (left := deadline - time.monotonic()) > 0:
             self._leftovers.kill()
             self.wait(min(left, LOOK_SECONDS))
-            if self._dead != dead:  # the next round may find children of the processes that have died
+            if self._dead != dead:  # the next round may find children that these dead processes had
                 deadline, dead = min(time.monotonic() + KILL_SECONDS, last), self._dead
         if self._leftovers.exist:
             program.say("killed processes are still there: another user's, stuck in the kernel, or forking on and on")
 
     def _claim_orphans(self) -> bool:
-        """Make the init adopt orphans. Return whether it must later end even those outside the program's group."""
+        """Make the init adopt orphans. Return whether it must later end even orphans outside the program's group."""
         if self._is_pid_1:
             return True
         wanted = self._options.subreaper
@@ -200,7 +200,7 @@ class PlainInit:
             self._send(came, number, group)
         else:
             self._tell(f"{signal_name(came)} is not passed on")
-        # A CONT that has come since then must wake the program and the init. If the init stopped now, the kernel would
+        # A CONT that has come meanwhile must wake the program and the init. If the init stopped now, the kernel would
         # drop that CONT.
         if stop and signal.SIGCONT not in signal.sigpending():
             if by_kernel and came in JOB_CONTROL:
@@ -211,7 +211,7 @@ class PlainInit:
     def _send(self, came: int, number: int, group: bool) -> None:
         self._tell(f"{signal_name(came)}: sends {signal_name(number)} to {'the group of ' * group}{self._child}")
         if number == signal.SIGCONT and self._terminal is not None and self._terminal.is_ours():
-            self._terminal.hand_to(self._child)  # a shell has put this process into the foreground
+            self._terminal.hand_to(self._child)  # a shell has put the init into the foreground
         sent = (killing.signal_group if group else killing.signal_child)(self._child, number)
         if not sent and not self._refused:
             self._refused = True
@@ -234,7 +234,7 @@ class PlainInit:
             killing.signal_group(self._child, signal.SIGCONT)
 
     def _collect(self) -> None:
-        """Collect children that have died, and follow the program if it has stopped."""
+        """Collect dead children. If a terminal has stopped the program, stop the init too."""
         running = self.status is None
         if running:
             self._follow_stop()

@@ -54,7 +54,7 @@ def say(text: str) -> None:
         return  # stderr is closed, or has no reader
 
 
-def _become(  # Not measured: it ends in exec, and the counts of coverage end with it.
+def _become(  # Not measured: it ends in exec, and the counts of coverage are lost.
     command: Sequence[str], mask: Iterable[int], session: bool, terminal: Terminal | None, folder: int
 ) -> None:
     """Turn the forked child into the program. This function does not return."""
@@ -81,7 +81,7 @@ def _become(  # Not measured: it ends in exec, and the counts of coverage end wi
         os._exit(code)
 
 
-def _restore_environment() -> None:  # Not measured: exec comes next.
+def _restore_environment() -> None:  # Not measured: exec follows, and the counts of coverage are lost.
     """Restore LC_CTYPE, which Python sets in the C locale (PEP 538). Only proc(5) still has the previous value."""
     if "LC_CTYPE" not in os.environ:
         return

@@ -35,10 +35,10 @@ def keep_only(kept: Collection[int]) -> None:
         return
     for descriptor in map(int, names):
         if descriptor not in kept:
-            os.closerange(descriptor, descriptor + 1)  # unlike os.close, ignores that listdir's own is closed already
+            os.closerange(descriptor, descriptor + 1)  # not os.close, because listdir has closed its own descriptor
 
 
-def restore_dispositions() -> None:  # Not measured: exec comes next.
+def restore_dispositions() -> None:  # Not measured: exec follows, and the counts of coverage are lost.
     """Restore the signal dispositions that Python or the init has changed.
 
     Signals that were ignored before Python started stay ignored, as under nohup(1). SIGPIPE, SIGXFSZ and SIGCHLD are
@@ -72,7 +72,7 @@ def execute(command: Sequence[str], environment: Mapping[str, str] | None = None
     if "/" in program:
         _execute_file(program, command, environment, shell)
     around = os.environ if environment is None else environment
-    for folder in around.get("PATH", os.defpath).split(os.pathsep):  # os.get_exec_path would import a module
+    for folder in around.get("PATH", os.defpath).split(os.pathsep):  # not get_exec_path: it imports a module
         try:
             _execute_file(os.path.join(folder or ".", program), command, environment, shell)
         except (FileNotFoundError, NotADirectoryError):
@@ -93,6 +93,6 @@ def _execute_file(path: str, command: Sequence[str], environment: Mapping[str, s
 
 def _exec(path: str, command: Sequence[str], environment: Mapping[str, str] | None) -> None:
     if environment is None:
-        os.execv(path, list(command))  # not execve: os.environ has only variables with an `=`
+        os.execv(path, list(command))  # not execve with os.environ, which lacks entries without an `=`
     else:
         os.execve(path, list(command), dict(environment))

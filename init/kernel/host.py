@@ -21,7 +21,8 @@ LAST_WAIT = 1.0
 """Seconds to wait, after SIGKILL, until the killed processes have ended."""
 
 COLLECT_AT_ONCE = 4096
-"""Deaths to collect before the next search for children. With fewer, processes that keep forking could escape it."""
+"""The most deaths to collect before the next search for children. Processes that keep forking could escape a search if
+the number were small."""
 
 LONGEST_SWEEP = 10.0
 """Seconds after which `end_all` gives up, even if children are still dying."""

@@ -1,7 +1,7 @@
 """Send signals to children of this process, to their process groups, and to all their descendants.
 
-The kernel may give the pid of a dead process to another one. So the functions here signal a pid only while that cannot
-happen. This module knows neither workers nor requests.
+When a parent has collected a dead child with wait(2), the kernel may give the child's pid to another process. So the
+functions here signal a pid only while that cannot happen. This module knows neither workers nor requests.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def sweep_below(pid: int, keep: Collection[int] = (), ends: float | None = None)
     if ends is None:
         ends = time.monotonic() + procfs.SEARCH_SECONDS
     found = [(0, pid)]
-    for _, parent in found:  # the list grows
+    for _, parent in found:  # the loop appends to the list
         if time.monotonic() >= ends:
             break
         found += [(parent, child) for child in procfs.children_of(parent) if child not in keep]

@@ -1,4 +1,4 @@
-"""Read facts about processes from proc(5). If a fact is unknown, each function returns what its docstring says.
+"""Read facts about processes from proc(5). For an unknown fact, each function returns the value that it documents.
 
 This module only reads. It does not know what the processes are for.
 """
@@ -53,7 +53,7 @@ def parent_of(pid: int) -> int:
 def has_member_below(group: int) -> bool:
     """Return whether a living descendant of this process is in a process group, even if its parent is in another."""
     found, ends = children_of(os.getpid()), time.monotonic() + SEARCH_SECONDS
-    for pid in found:  # the list grows
+    for pid in found:  # the loop appends to the list
         fields = _stat(pid)
         if fields and int(fields[2]) == group and fields[0] not in _DEAD:
             return True

@@ -21,13 +21,14 @@ PID_LIMIT = 2**22
 """A number that is greater than every pid: PID_MAX_LIMIT of <linux/threads.h>."""
 
 NEAR = 4096
-"""Pids to try after the first child that is found. The orphans of a worker often have pids that are close together."""
+"""How many pids to try after the first child that is found. The orphans of a worker often have pids close together."""
 
 ENDED = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
 """The si_code values with which waitid(2) reports deaths. It also reports stops of children that we trace."""
 
 REAP_ROUND = 256
-"""Deaths to collect in one round. Orphans may come faster than the init collects them, and a deadline must not wait."""
+"""The most deaths to collect in one round. Orphans may die faster than the init collects them, and meanwhile deadlines
+must not wait."""
 
 
 class Reaped(NamedTuple):
@@ -97,7 +98,7 @@ def _collect(seen: os.waitid_result, farewell: Sequence[int] | None) -> Death:
 
 
 def _let_run(pid: int, status: int) -> None:
-    """Detach from a child that has asked to be traced (PTRACE_TRACEME), which made us its tracer, and has stopped.
+    """Continue a stopped child that has made this process its tracer (PTRACE_TRACEME), and stop tracing the child.
 
     Args:
         pid: The child.
@@ -152,8 +153,8 @@ def children(alone: bool = False) -> Iterable[int]:
 def _search() -> Iterator[int]:
     """Check for each pid whether it is that of a child. Begin after our own pid, because the kernel counts upwards.
 
-    This finds at least one child if there is one, but not always all. A caller that kills and collects the children,
-    and calls again until none is left, finds all of them.
+    This finds at least one child if there is one, but not always all children. A caller that kills and collects the
+    found children, and calls again until none is left, finds all of them.
     """
     if not has_children():
         return  # checking every possible pid would take seconds

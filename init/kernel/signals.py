@@ -19,7 +19,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 process."""
 
 PATIENCE = 2
-"""How many of these signals the engine handles. The next one ends the process at once, because the engine may be
+"""How many signals of ENDING the engine handles. The next one ends the process at once, because the engine may be
 blocked in a write to a pipe that nobody reads."""
 
 
@@ -67,10 +67,12 @@ def ask_for_parents_death(number: int, parent: int) -> bool:
 
 
 class Wakeup:
-    """Interrupt the engine's wait, and ask the engine to end. Any thread may do so. This installs no signal handler.
+    """Interrupt the engine's wait, and ask the engine to end. Any thread may do so.
+
+    This class installs no signal handler.
 
     Attributes:
-        descriptor: Readable from `wake` until `drain`.
+        descriptor: A descriptor that is readable after `wake`, until `drain` is called.
         endings: The signals that asked for an end, the oldest first. The first asks for an orderly end, the second for
             an end at once.
     """
@@ -102,7 +104,7 @@ class Wakeup:
             return
 
     def close(self) -> None:
-        """Close both ends."""
+        """Close both ends of the pipe."""
         os.close(self.descriptor)
         os.close(self._writer)
 

@@ -20,7 +20,8 @@ FILES = {
     PIDS: ("pids.max",),
     CPUS: ("cpu.max", "cpu.cfs_quota_us"),
 }
-"""The file that takes each limit, in version 2 and in version 1. If it exists, its controller is on."""
+"""{limit: the names of the file that sets it, in version 2 and in version 1}. If the file exists, the controller for
+the limit is on."""
 
 CPU_PERIOD = 100_000
 """The period in microseconds over which the kernel measures a share of the CPUs. This is the kernel's default."""
@@ -55,7 +56,7 @@ class Group:
 
     Args:
         folders: The cgroup's folder in each delegated folder.
-        limits: The limits.
+        limits: The limits to set.
 
     Attributes:
         folders: The folders that are not removed yet.
@@ -125,10 +126,11 @@ class Group:
         return found - {0}
 
     def kill(self) -> None:
-        """Send SIGKILL to every process in the cgroup, also to newly forked ones. Do not wait until they have ended."""
+        """Send SIGKILL to every process in the cgroup, including newly forked ones. Do not wait for their end."""
         if self._try(1, "cgroup.kill"):
             return
-        # Frozen processes cannot fork. Version 1 does not kill frozen processes, so there a limit prevents forks.
+        # Prevent forks: in version 2, frozen processes cannot fork. Version 1 does not kill frozen processes, so there
+        # a limit on processes prevents forks.
         frozen = self._try(1, "cgroup.freeze")
         self._try(0, *FILES[PIDS])
         killed: set[int] = set()
@@ -187,7 +189,7 @@ class Group:
 
 
 def number(text: str) -> int | None:
-    """Return the number in a cgroup's file; None for "max" or no number."""
+    """Return the number that a cgroup's file contains; None if it contains "max" or no number."""
     return int(text) if text.strip().isdecimal() else None
 
 

@@ -59,7 +59,7 @@ class Confinement:
         """
         delegation = None
         if folders:
-            from .delegation import Delegation  # most runs have no cgroup
+            from .delegation import Delegation  # imported late, because most runs use no cgroup
 
             try:
                 delegation = Delegation(folders, limits.for_cgroup())
@@ -77,7 +77,7 @@ class Confinement:
 
     @property
     def counts_each_worker(self) -> bool:
-        """Return whether each worker's processes are counted separately, or their number has no limit.
+        """Return whether the limit on processes, if there is one, applies to each worker separately.
 
         Without a cgroup, the kernel counts the processes of all workers together.
         """
@@ -150,7 +150,7 @@ def cgroup_folders(limits: Limits, given: Sequence[str]) -> list[str]:
     """
     if given or not limits.for_cgroup():
         return list(given)
-    from .delegation import own_delegated  # most runs have no cgroup
+    from .delegation import own_delegated  # imported late, because most runs use no cgroup
 
     own = own_delegated(limits.for_cgroup())
     return [] if own is None else [own]

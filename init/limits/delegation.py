@@ -23,7 +23,8 @@ CONTROLLERS = {MEMORY: "memory", PIDS: "pids", CPUS: "cpu"}
 """The controller that enforces each limit."""
 
 LEAF = "pipe-init-{}"
-"""The cgroup that the init moves to if it is itself in a folder of version 2, because that must have no processes."""
+"""The name of the cgroup that the init moves to if it is itself in a delegated folder of version 2. Such a folder must
+have no processes."""
 
 NAME = "pipe-init-{}-{}"
 """The name of a worker's cgroup, with the init's pid and a random number. An init in another PID namespace may have the

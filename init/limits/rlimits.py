@@ -9,8 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 CPU_GRACE = 1
-"""Seconds of CPU time between SIGXCPU, which a function can catch, and SIGKILL, which it cannot catch. RLIMIT_CPU has
-whole seconds."""
+"""Seconds of CPU time between SIGXCPU, which a function can catch, and SIGKILL, which it cannot catch. RLIMIT_CPU is
+counted in whole seconds."""
 
 MEMORY, PIDS, CPUS = "memory", "pids", "cpus"
 """The fields of Limits that a cgroup can enforce."""

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from ..kernel.outlet import Outlet, Patience
 
 LOG_CAP = 1024 * 1024
-"""Bytes of log that one request may write. The journal drops the rest, and logs how much it has dropped.
+"""The most bytes of log that one request may write by default. The journal drops the rest, and logs how much it was.
 
 The buffer counts as full when it holds this many bytes.
 """
 
 PARTIAL_LIMIT = 64 * 1024
-"""Most bytes of a raw line to keep until the line ends. The journal writes a longer line in pieces."""
+"""The most bytes of a raw line to keep until the line ends. The journal writes a longer line in pieces."""
 
 NAME = 128
-"""Most characters to show of a request's id."""
+"""The most characters to show of a request's id."""
 
 EMPTY, WAITING, FULL = range(3)
 """States of the buffer. In the state WAITING, each worker gets one request at a time. In FULL, workers get none."""

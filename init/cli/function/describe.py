@@ -30,7 +30,8 @@ WINDOW_REQUESTS = 64
 """The most unanswered requests that the init may have sent to one worker, in a run of --events."""
 
 GROWING_WINDOW = 4
-"""The same with --max-growth. The init replaces a worker that has grown only after the requests that it has sent."""
+"""The most unanswered requests for one worker with --max-growth. The worker still handles them after it has grown too
+much. Only then can the init replace it."""
 
 MIB = 2**20
 KIB = 1024

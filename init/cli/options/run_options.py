@@ -283,7 +283,7 @@ class RunOptions:
 
     @property
     def effective_platform(self) -> str:
-        """Return the platform that the function gets variables and values of."""
+        """Return the platform whose variables and values the function gets."""
         return self.platform or LAMBDA
 
     @property

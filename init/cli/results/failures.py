@@ -29,10 +29,10 @@ MAX_BYTES = 1024 * 1024
 """The largest file in bytes from which to show source lines. A longer file is not read."""
 
 MAX_FILES = 16
-"""Most files to read for one error."""
+"""The most files to read for one error."""
 
 MAX_LINE = 1000
-"""Most characters to show of a source line."""
+"""The most characters to show of a source line."""
 
 
 class Failures:
@@ -79,7 +79,7 @@ class Failures:
         if problem is None or options.quiet or self._hinted >= MAX_HINTED:
             return
         self._hinted += 1
-        from .hints import hint  # late: a run without errors does not need it
+        from .hints import hint  # imported late, because a run without errors does not need it
 
         text = hint(problem, options)
         if text and text not in self._hints:

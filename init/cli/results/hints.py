@@ -1,4 +1,4 @@
-"""Find a hint for an error: one line that says what to do. Most such functions were written for another platform.
+"""Find a hint for an error: one line that says what to do. Most hints are for functions from other platforms.
 
 This module looks at an error that was already reported, and at the options. It changes nothing. The error's texts may
 come from a hostile process. So a hint repeats only identifiers from them.

@@ -28,7 +28,7 @@ def response_head(http: Mapping[str, Any]) -> bytes:
     """
     status, reason = response_status(http), http.get("reason")
     if not isinstance(reason, str) or not reason:
-        from http import HTTPStatus  # late: few answers need it
+        from http import HTTPStatus  # imported late, because few answers need it
 
         reason = next((known.phrase for known in HTTPStatus if known == status), "")
     lines = [f"HTTP/1.1 {status} {_CONTROL.sub(_escape, reason)}"]

@@ -164,7 +164,7 @@ def _readings(options: RunOptions) -> Iterator[tuple[str, list[str], str]]:
         parts.remove("py")  # HANDLER contains a file's name
     for count in range(len(parts), 0, -1):
         yield folder, parts[:count], "".join(parts[count : count + 1])
-    if place and len(parts) == 1:  # index/handler
+    if place and len(parts) == 1:  # HANDLER has a form such as index/handler
         yield os.path.dirname(folder), [os.path.basename(folder)], parts[0]
     for usual in USUAL_MODULES:
         yield os.path.join(folder, last), [usual], ""

@@ -1,4 +1,4 @@
-"""Write results to stdout in order, without blocking while its reader does not read.
+"""Write results to stdout in order, without blocking while nobody reads stdout.
 
 This file knows descriptors and bytes, not what a result is.
 """
@@ -26,7 +26,8 @@ class OutputError(click.ClickException):
 class Output:
     """Write pieces to a descriptor in the order in which they were added.
 
-    Every method that writes raises BrokenPipeError if the reader is gone, and OutputError if a write fails otherwise.
+    Every method that writes raises BrokenPipeError if the reader is gone, and OutputError if a write fails for another
+    reason.
 
     Args:
         descriptor: The descriptor to write to, usually 1.
@@ -43,7 +44,7 @@ class Output:
         self.given_up = False
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
         self._piece = memoryview(b"")  # the unwritten rest of the current piece
-        self._begun = False  # whether some of the pieces that were added together are written, and some are not
+        self._begun = False  # whether the pieces from one call of `add` are written in part
         self._in_line = False  # whether the last byte that was written is not a line break
         self._log: Journal | None = None
 
@@ -72,7 +73,7 @@ class Output:
 
         Args:
             pieces: The pieces. The iterator is asked for a piece only after the piece before it is written. So they
-                need not be in memory together.
+                need not be in memory at the same time.
             written: A function that is called when all of these pieces are written.
         """
         self._waiting.append((iter(pieces), written))
@@ -96,7 +97,7 @@ class Output:
         return moved
 
     def _next_piece(self) -> bool:
-        """Go to the next piece that is not empty. Return False at the end of the pieces that were added together."""
+        """Go to the next piece that is not empty. Return False after the last of the pieces from one call of `add`."""
         pieces, written = self._waiting[0]
         for piece in pieces:
             if piece:

@@ -24,7 +24,7 @@ MAX_LINE = 64 * 1024 * 1024
 """The most bytes of a result that may become one line."""
 
 STEP = 256 * 1024
-"""Bytes of items to check before each pause."""
+"""Bytes to check before each pause, if a result consists of many items."""
 
 _line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]").search
 """Find a line end of any kind that Python's text files, str.splitlines() or Node's readline recognize."""
@@ -32,12 +32,12 @@ _line_break = re.compile(rb"[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]"
 
 @dataclass(slots=True)
 class Result:
-    """An outcome and its body.
+    """The outcome of an event, and the body of its result.
 
     Attributes:
         outcome: The outcome.
         data: The whole body, even if it came in pieces; empty if the body is too large for a line.
-        size: The number of bytes of the body that came.
+        size: The number of bytes of the body that have come.
     """
 
     outcome: Outcome

@@ -13,7 +13,7 @@ from collections import Counter
 from ...log.journal import EMPTY, Journal
 
 PRECISION_BITS = 7
-"""The leading bits of a duration that the histogram keeps. A percentile is at most 1/128 wrong."""
+"""The number of leading bits that the histogram keeps of a duration. A percentile is at most 1/128 wrong."""
 
 LONGEST = 2**63 - 1
 """The longest duration in microseconds. A longer one counts as this one, because a worker may claim any number."""

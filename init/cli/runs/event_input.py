@@ -18,7 +18,7 @@ from ...model import MAX_PAYLOAD
 from ..options.run_options import RunOptions
 
 READ_SIZE = 64 * 1024
-"""Bytes to read at a time."""
+"""The most bytes to read with one system call."""
 
 MAX_EVENT = 1024 * 1024 * 1024
 """The most bytes of a single event that is read whole before it is sent."""
@@ -50,7 +50,7 @@ class Body:
         descriptor: The descriptor to read the rest from; -1 if there is no rest.
 
     Attributes:
-        error: The error because of which the body could not be read to its end; None if there was none.
+        error: The error that ended the reading of the body too early; None if there was none.
     """
 
     def __init__(self, data: bytes, descriptor: int = -1) -> None:
@@ -94,7 +94,7 @@ class LineReader:
     Attributes:
         descriptor: The descriptor to read from.
         ended: Whether the descriptor has no more bytes.
-        error: The error because of which the descriptor could not be read to its end; None if there was none.
+        error: The error that ended the reading too early; None if there was none.
     """
 
     def __init__(self, descriptor: int, limit: int) -> None:

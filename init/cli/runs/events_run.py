@@ -1,7 +1,7 @@
 """Run many events: read lines, submit requests to a supervisor, and write one result line for each event.
 
-The run waits in one place only, and only after a turn that found nothing to do. This file knows neither options nor
-terminals, and does not know how a worker runs.
+The run works in turns. It waits in one place only, and only after a turn that found nothing to do. This file knows
+neither options nor terminals, and does not know how a worker runs.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class EventsRun:
             if self._turn():
                 if self._unchecked:
                     self._supervisor.step(wait=False)  # serve the workers while a large result is being checked
-                continue  # what this turn has done may allow another step
+                continue  # one step of this turn may have made work for another
             if not self._order and not self._output.pending and (self._reader.exhausted or self._supervisor.finishing):
                 return
             self._wait()

@@ -97,7 +97,7 @@ class SingleRun:
         """Return the status and headers that --include prints before a body; b"" without --include."""
         if not self._include:
             return b""
-        from ..results.http_response import response_head  # late: most functions do not answer HTTP requests
+        from ..results.http_response import response_head  # imported late, because few functions answer HTTP requests
 
         head = response_head(http)
         return head.replace(b"\r\n", b"\n") if self._is_terminal else head
