@@ -24,7 +24,7 @@ _DIGITS = "0123456789"
 
 
 class EnvelopeError(ValueError):
-    """A value is not a valid CloudEvent. The text of the error names the attribute and what is wrong with it."""
+    """A value is not a valid CloudEvent. The error's text names the attribute, and says what is wrong with it."""
 
 
 class CloudEvent:
@@ -153,7 +153,7 @@ def of_package(cls: Any, envelope: object) -> Any:
 
     Raises:
         EnvelopeError: An attribute is missing or wrong.
-        ValueError, TypeError: The class raised it, for example as pydantic's ValidationError.
+        ValueError, TypeError: An exception of the class, such as pydantic's ValidationError.
     """
     attributes, data = open_envelope(envelope)
     time = attributes.get("time")

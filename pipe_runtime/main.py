@@ -51,7 +51,7 @@ def main(baseline: Collection[str]) -> NoReturn:
         if not process.last_word({"error_type": "Runtime.ProtocolError", "error_message": str(error)}):
             complain(str(error))
         leave(EXIT_PROTOCOL)
-    except Fault as fault:  # a template raises it
+    except Fault as fault:  # an error of a template
         process.last_word(faults.describe(fault))
         leave(EXIT_NOT_LOADED)
     except BaseException as error:  # a signal handler of the function raised it while the runtime's own code ran

@@ -252,7 +252,7 @@ def source_line(file: str, line: int, variables: dict[str, object] | None) -> st
         variables: The globals of the module. If the file does not exist, linecache asks the loader that they name.
 
     Raises:
-        BaseException: The loader, which may be the function's code, raised it.
+        BaseException: An exception of the loader, which may be the function's code.
     """
     linecache = late.linecache
     linecache.checkcache(file)
@@ -296,9 +296,9 @@ def calls_of(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
 
 
 def without_own(calls: list[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:
-    """Return a stack, as (frame, line) with the most recent call last, without the calls that are not the function's.
+    """Return the calls of a stack that belong to the function, as (frame, line) with the most recent call last.
 
-    Remove the runtime's own calls, and those of threading, asyncio and the import system before the function's first.
+    Leave out the runtime's calls. Also leave out threading, asyncio and the import system before the function's first.
     """
     start = 0
     while start < len(calls) and (is_own(calls[start][0]) or _is_caller(calls[start][0])):

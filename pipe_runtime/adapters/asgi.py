@@ -46,7 +46,7 @@ async def serve(
 
     Raises:
         RuntimeError: The application returned before its answer was complete.
-        BaseException: The application raised it before its answer was complete.
+        BaseException: An exception of the application, before its answer was complete.
     """
     log = exchange.context.log  # read it now, because an application may assign another `log` to the context
     http = await exchange.http_map()
@@ -106,7 +106,7 @@ def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Cycle:
-    """The `receive` and `send` of one request, and the state of its answer.
+    """Provide `receive` and `send` for one request, and keep the state of its answer.
 
     Args:
         exchange: The request and its answer.
@@ -219,7 +219,7 @@ class _Cycle:
 
 
 def _response(message: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the `http` map for a message http.response.start, and the content type of the answer.
+    """Convert a message http.response.start. Return the answer's `http` map and its content type.
 
     Raises:
         TypeError, ValueError: The message is not valid.

@@ -51,7 +51,7 @@ def serve(
 
     Raises:
         Fault: Runtime.UnmarshalError if the `http` map is not valid, Runtime.MarshalError if the answer is not valid.
-        BaseException: The application raised it, or `exchange` raised it after a cancellation.
+        BaseException: An exception of the application, or of `exchange` after a cancellation.
     """
     environ = make_environ(exchange, multithread)
     for name, value in added:

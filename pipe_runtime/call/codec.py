@@ -41,9 +41,9 @@ The encoders turn each value into this:
 An object whose class has a `to_json()` is replaced by the result of that method. If the result is a JSON text, it is
 decoded first. Iterators and generators are not values: if a handler returns one, each item is a value.
 
-The JSON is the same as that of Lambda's encoder (simplejson), if Lambda can encode the value; docs/run.md has the other
-rules. json's C encoder writes most results. The module `json_writer` writes the results for which the C encoder would
-differ from Lambda's.
+If Lambda's encoder (simplejson) can encode a value, this module writes the same JSON. docs/run.md has the other rules.
+json's C encoder writes most results. The module `json_writer` writes the results that the C encoder would write in
+another way than Lambda's.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 KEPT_BUFFER = 1024 * 1024
-"""The size of the largest result, in bytes, after which its Packer is kept for later results. A Packer never frees its
-buffer."""
+"""The largest result, in bytes, whose Packer is kept and used again. A Packer never frees its buffer, so the Packer of
+a larger result would hold the memory."""
 
 
 class _NotQuick(TypeError):

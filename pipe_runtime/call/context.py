@@ -187,7 +187,7 @@ class Context(_Kept):
         return str(given) if given else None
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds until the request's time limit, at least 0, by the monotonic clock."""
+        """Return how many milliseconds of the request's time limit are left, at least 0. The clock is monotonic."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
     def w3c(self) -> dict[str, str]:

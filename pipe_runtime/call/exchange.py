@@ -258,7 +258,7 @@ class Exchange:
                 await turn
 
     async def _wait(self, seen: int) -> bool:
-        """Wait for a frame. If no frame will come, raise CallerGone if the Line `cancels`, or else return False."""
+        """Wait for a frame. If none will come, raise CallerGone, or return False if Line.cancels is False."""
         if self.cancelled or self.gone:
             if self._line.cancels:
                 raise CallerGone(GIVEN_UP)

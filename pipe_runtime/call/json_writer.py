@@ -52,7 +52,7 @@ class Writer:
             NotSerializable: A value in it cannot be written as JSON.
             ValueError: A value contains itself, or a number has too many digits.
             RecursionError: The value is nested too deeply.
-            BaseException: A method of the function's classes raised it.
+            BaseException: An exception of a method of the function's classes.
         """
         pieces: list[str] = []
         open_parts: list[tuple[int, _Parts]] = [(id(value), self._parts(value))]

@@ -52,7 +52,7 @@ def fc_headers(context: Context, hooks: Mapping[str, str]) -> list[tuple[str, st
 
     Args:
         context: The request's context.
-        hooks: The names of the hooks, by HELLO's fields.
+        hooks: {field of HELLO: name of the hook}, such as {"pre_stop": "index.stop"}.
     """
     function, service, credentials = context.function, context.service, context.credentials
     headers = {

@@ -59,7 +59,7 @@ def _user_cause(error: BaseException) -> BaseException | None:
 
 
 def _explain(value: object, error: BaseException, why: str, cause: BaseException | None, as_msgpack: bool) -> str:
-    """Return the reason and the place. The reason is worded as Python and Lambda do, for programs that parse it."""
+    """Return the reason and the place. The reason has Python's and Lambda's words, for programs that parse it."""
     if isinstance(error, NotSerializable):
         offender = error.value
         return error.why + _place(value, lambda item, above: item is offender)

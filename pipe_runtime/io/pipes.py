@@ -31,7 +31,7 @@ READER_MS = 100
 thread does not, the waiting thread reads."""
 
 FAST_SECONDS = 0.001
-"""If a request comes within this time after the runtime began to wait, the runtime spins before the next request."""
+"""If a request comes this soon after the runtime began to wait, the runtime polls for the next one without sleeping."""
 
 
 class Pipes:

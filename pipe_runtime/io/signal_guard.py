@@ -86,7 +86,7 @@ class SignalGuard:
             failure = None  # its traceback refers to this frame: break the cycle, so that memory is freed at once
 
     def during(self, step: Callable[[], None]) -> None:
-        """Call step() in the middle of the function's code. If a signal handler raises meanwhile, raise after step().
+        """Call step() while the function's code runs. Raise an exception of a signal handler only after step() returns.
 
         Python runs signal handlers only in the main thread, so other threads just call step().
         """

@@ -87,7 +87,7 @@ def _names_in(text: str) -> Collection[str] | None:
 def _extended(text: str, names: Collection[str], fields: dict[str, object]) -> str:
     """Return a JSON object on one line. Insert the fields that it lacks at its beginning, except message."""
     missing = {name: value for name, value in fields.items() if name not in names and name != "message"}
-    text = text.replace("\r", " ").replace("\n", " ")  # JSON strings cannot contain line breaks
+    text = text.replace("\r", " ").replace("\n", " ")  # no string changes: JSON allows no line breaks in it
     if not missing:
         return text
     return _line(missing, {})[:-1] + (", " if names else "") + text[1:]
@@ -113,7 +113,7 @@ def record_line(record: logging.LogRecord, tag: Any, level: str, known: Collecti
         known: The names of the attributes that every record has.
 
     Raises:
-        Exception: record.getMessage() raised it.
+        Exception: An exception of record.getMessage().
     """
     fields: dict[str, object] = {
         "timestamp": _moment(record.created),

@@ -21,7 +21,7 @@ class Configuration:
     Attributes:
         template: HELLO's field of this name; None in a worker.
         concurrency: How many requests to serve at once: HELLO's number, but at most MAX_CONCURRENCY.
-        hooks: The names of the functions to call as hooks, by HELLO's fields: see HOOKS.
+        hooks: {field of HELLO: name of the hook}, such as {"pre_stop": "index.stop"}; HOOKS has the fields.
     """
 
     def __init__(self, hello: Mapping[str, Any]) -> None:

@@ -151,7 +151,7 @@ class Loop:
                 inline.hear(event if isinstance(event, Frame) else None)
 
     def _requests_in_pieces(self) -> InlineRequests:
-        """Return the object that serves streams, HTTP requests and hooks. Make it at the first call."""
+        """Return the object that serves streams, HTTP requests and hooks. Create it at the first call."""
         if self._inline is None:
             self._inline = namespace.own("serve.inline").InlineRequests(self.process, self._new_invoker(), self._queue)
         return self._inline

@@ -56,7 +56,7 @@ EXIT_PIPE_LOST = 1
 
 
 class Process:
-    """This process, and its side of the conversation with the init.
+    """Represent this process, and hold its side of the conversation with the init.
 
     Args:
         baseline: The names in sys.modules before the runtime imported any module.
@@ -87,7 +87,7 @@ class Process:
         self.meter = Meter()
         self.pipes = pipes
         self.connection = Connection(RUNTIME)
-        self.outbox = Outbox(self.connection.send, pipes.write)  # with a new lock: a template's thread may hold the old
+        self.outbox = Outbox(self.connection.send, pipes.write)  # its lock is new: a template's thread may hold the old
         self.log.restart(self.outbox.lock)
 
     def stand_in(self, pipes: Pipes) -> Process:
@@ -270,7 +270,7 @@ def lost_pipe_code(error: OSError) -> int:
 
 
 def complain(text: str) -> None:
-    """Write a line to stderr, if there is one."""
+    """Write a line to stderr. Do nothing if stderr is closed."""
     try:
         write_all(2, f"pipe_runtime: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:

@@ -73,7 +73,7 @@ class Tasks(Engine):
             end_tasks(self._loop)
 
     def after_fork(self) -> None:
-        """End every wait for frames, and the event loop, in a child that the function forked."""
+        """Stop the event loop and end every wait for frames, in a child that the function forked."""
         self.hang_up()
         self._loop.stop()
 
@@ -198,7 +198,7 @@ class Tasks(Engine):
                 self._finish(exchange, self._process.problem(error))
                 continue
             self._tasks[exchange.id] = task
-            # Two callbacks: a signal handler may raise just before the loop makes the first call, which is then lost.
+            # Add two callbacks. If a signal handler raises just before the loop calls the first one, that call is lost.
             for _ in range(2):
                 task.add_done_callback(lambda _, id=exchange.id: self._end(id))  # type: ignore[misc]
             if exchange.cancelled and self.cancels:

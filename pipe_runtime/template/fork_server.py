@@ -1,8 +1,8 @@
 """Load the function once, and fork a worker whenever the init asks for one.
 
-This is a template's work, loaded only if HELLO asks for a template. The module owns the control socket, and what
-happens between a fork and the worker's own conversation. It must not know requests: from its HELLO on, a forked
-worker does what every worker does.
+The runtime loads this module only if HELLO asks for a template. This module has the control socket, and prepares each
+forked worker for its own conversation with the init. It must not know requests: after its HELLO, a forked worker runs
+like any other worker.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     """A worker that the init asks for: its ticket, its PIPES descriptors, and files of cgroups that it enters."""
 
 BATCH = 8
-"""The most workers that one child of the template forks. The first one waits for the last one before it falls to the
-init."""
+"""The most workers that one child of the template forks. The init becomes the parent of all of them when the child has
+forked the last one and ends."""
 
 PIPES = 5
 """The descriptors that come with each request for a worker: requests, answers, log, alive and dump."""
@@ -50,7 +50,7 @@ MAX_DESCRIPTORS = 32
 """The most descriptors that come with a request, files of cgroups included."""
 
 REHEARSALS = 20
-"""Rehearsals until the interpreter has specialised the code, in memory that all workers then share."""
+"""How many rehearsals the template runs. After them Python has specialised the bytecode, and all workers share it."""
 
 EXIT_FORKED = 213
 """The exit code of a process that has forked a batch. It is not 0, because a fork hook may call os._exit(0)."""
@@ -70,7 +70,7 @@ class ForkServer:
         self._poll = poll()
 
     def load(self, configuration: Configuration) -> Outcome:
-        """Load the function, and what its workers would import themselves. Raises what that raises."""
+        """Load the function, and the modules that each worker would otherwise import. Raise what this raises."""
         process, loop = self._process, self._loop
         descriptor = (configuration.template or {}).get("control_fd")
         if type(descriptor) is not int:
@@ -124,7 +124,7 @@ class ForkServer:
             seed()
 
     def _take_frames(self) -> bool:
-        """Take what the init has said. Return False if it wants the template to end."""
+        """Handle the frames that the init has sent. Return False if the template has to end."""
         process = self._process
         while True:
             event = process.next_frame()
@@ -136,7 +136,8 @@ class ForkServer:
                 raise ProtocolError("a request to a template")
             process.outbox.post(DUMP, metadata={"stacks": []})
 
-    # The socket: the init sends a ticket with descriptors; the answer is the ticket and a pid, or 0 and an errno
+    # The control socket: the init sends a ticket with descriptors. The template answers with the ticket and the pid of
+    # the worker. If it cannot fork, it answers with the ticket, 0 and an errno.
 
     def _receive(self) -> tuple[list[Wanted], bool]:
         """Return the workers that the init has asked for, a batch at most, and whether the socket is still open."""
@@ -169,11 +170,11 @@ class ForkServer:
     # The forks
 
     def _fork_batch(self, batch: list[Wanted]) -> bool:
-        """Fork a worker for each. Return whether this process is one of them.
+        """Fork a worker for each request in the batch. Return whether this process is one of the workers.
 
-        The template forks a child that only forks the workers and ends. So the workers fall to the init, which is a
-        subreaper or PID 1. A worker that was forked once would be the template's child, and a hostile template would
-        have to be believed about its death.
+        The template forks a child that forks the workers and then ends. So the init, which is a subreaper or PID 1,
+        becomes the workers' parent and learns how each dies. If a worker were the template's child, the init would have
+        to trust a hostile template about the worker's death.
         """
         process = self._process
         process.write_last_lines()  # otherwise each worker would write again what is still buffered
@@ -184,7 +185,7 @@ class ForkServer:
             child = -1
             for ticket, _ in batch:
                 self._tell(ticket, 0, error.errno or EAGAIN)
-        except Exception as error:  # an audit hook of the function's
+        except Exception as error:  # an audit hook of the function may raise anything
             why = f"{faults.type_name(error)}: {faults.message_of(error)}"
             raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
         self._state.keep()
@@ -241,7 +242,7 @@ class ForkServer:
     # In a worker
 
     def _become_worker(self, descriptors: list[int]) -> None:
-        """Put the descriptors that were sent for this worker in the place of the template's."""
+        """Replace the template's descriptors with the descriptors that the init has sent for this worker."""
         process = self._process
         requests, answers, log, guard, dump, *groups = descriptors
         try:

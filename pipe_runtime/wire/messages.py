@@ -53,7 +53,7 @@ MEASURED = {
     "cpu_us": int,
     "peak_memory_bytes": int,
 }
-"""What a runtime measures while it serves a request."""
+"""The metadata with a runtime's measurements of a request: {metadata key: type}."""
 
 _PROBLEM = {
     "error_type": str,
