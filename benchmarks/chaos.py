@@ -2,8 +2,8 @@
 
     python benchmarks/chaos.py [--kills N] [--ends N] [--mode NAME] [--seed N]
 
-The program looks from outside only: at outcomes, processes, descriptors and memory. It knows what docs/ promises and
-nothing of how pipe-init works inside. docs/reliability.md has the promises and the figures.
+The program checks outcomes, processes, descriptors and memory from outside. It relies only on what docs/ promises, not
+on how pipe-init works inside. docs/reliability.md has the promises and the figures.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEADINGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Return its exit code: 1 if a promise was broken."""
+    """Run the command. Return its exit code: 1 if pipe-init has broken a promise."""
     options = parse(argv)
     victims.become_subreaper()
     facts = machine.describe(os.sched_getaffinity(0))
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def storm(mode: str, unordered: bool, options: argparse.Namespace) -> bool:
-    """Run half of a mode's strikes, and tell whether every promise was kept.
+    """Run half of a mode's strikes, and return whether pipe-init has kept every promise.
 
     Args:
         mode: One of MODES.
@@ -74,7 +74,7 @@ def storm(mode: str, unordered: bool, options: argparse.Namespace) -> bool:
 
 
 def ends(mode: str, options: argparse.Namespace) -> bool:
-    """Kill pipe-init itself at random moments of short runs. Tell whether every process ended within a second."""
+    """Kill pipe-init itself at random moments of short runs. Return whether all its processes ended within a second."""
     chance = random.Random(f"{options.seed}, {mode}, ends")
     longest = 0.0
     for number in range(options.ends):

@@ -25,17 +25,17 @@ from startup import pipe_init_command
 
 MILLION = 1_000_000
 INTERVAL = 0.1
-"""The seconds between two looks at the processes."""
+"""The seconds between two samples of the processes' memory and descriptors."""
 
 LINE = '"hello {:07d}"\n'
-"""The result of each event. All lines have the same length, so the size of the file tells how many there are."""
+"""The result line of each event. All lines have the same length, so the file's size shows how many there are."""
 LINE_SIZE = len(LINE.format(0))
 BATCH = 10_000
-"""How many lines are compared at once."""
+"""How many result lines to compare at once."""
 
 
 class Sample(NamedTuple):
-    """One look at the processes: seconds since the start, results written, and resident KiB and descriptors of both."""
+    """One sample: seconds since the start, results so far, and resident KiB and descriptors of both processes."""
 
     seconds: float
     lines: int
@@ -79,13 +79,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def write_events(path: Path, count: int) -> None:
-    """Write `count` events, each with a name of its own."""
+    """Write `count` events to the file. Each event has a different name."""
     with open(path, "w") as file:
         file.writelines(f'{{"name": "{number:07d}"}}\n' for number in range(count))
 
 
 def all_right(path: Path, count: int) -> bool:
-    """Tell whether the file holds the results of all events, in order, and nothing else."""
+    """Return whether the file has the results of all events, in order, and nothing else."""
     with open(path) as file:
         for first in range(0, count, BATCH):
             expected = "".join(LINE.format(number) for number in range(first, min(first + BATCH, count)))
@@ -108,7 +108,7 @@ def run(command: Sequence[str], output: int, count: int) -> tuple[int, float, li
                 lines = os.fstat(output).st_size // LINE_SIZE
                 samples.extend(look(process.pid, time.perf_counter() - start, lines))
                 progress(lines, count, time.perf_counter() - start)
-    except BaseException:  # an interrupt: the child must not be left running
+    except BaseException:  # also for KeyboardInterrupt: end the child before this program ends
         process.terminate()
         process.wait()
         raise
@@ -118,7 +118,7 @@ def run(command: Sequence[str], output: int, count: int) -> tuple[int, float, li
 
 
 def look(init: int, seconds: float, lines: int) -> Iterator[Sample]:
-    """Yield one sample, or none if the worker is not there yet."""
+    """Yield one sample. Yield none if the worker has not started yet."""
     try:
         worker = int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
         pair = (init, worker)
@@ -145,7 +145,7 @@ def progress(lines: int, count: int, seconds: float) -> None:
 
 
 def show(samples: Sequence[Sample], count: int, seconds: float) -> None:
-    """Print the figures. Memory counts from a tenth of the run on, because caches and buffers fill before that."""
+    """Print the figures. Leave out the first tenth of the memory samples, because caches and buffers fill meanwhile."""
     print(f"\n{count / seconds:,.0f} lines/s, start and end of the command included ({seconds:.2f} s)")
     steady = [sample for sample in samples if sample.lines >= count / 10]
     if len(steady) < 2:
@@ -166,7 +166,7 @@ def show(samples: Sequence[Sample], count: int, seconds: float) -> None:
 
 
 def shorten(values: Sequence[int], width: int) -> list[int]:
-    """Return at most `width` values: the highest of each stretch."""
+    """Return at most `width` values. Each is the highest of as many neighbouring values as needed."""
     step = max(1, -(-len(values) // width))
     return [max(values[at : at + step]) for at in range(0, len(values), step)]
 

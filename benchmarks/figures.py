@@ -15,7 +15,12 @@ PER_DOUBLING = 4
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the smallest value below which, or at which, at least `share` (0 to 1) of the ascending values lie."""
+    """Return the smallest value such that at least `share` (0 to 1) of the values are not above it.
+
+    Args:
+        ordered: The values in ascending order.
+        share: The share of the values.
+    """
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
@@ -34,7 +39,7 @@ def histogram(times: Sequence[float]) -> list[int]:
 
 
 def bars(counts: Sequence[float]) -> str:
-    """Return a text with one bar for each count. The highest count has full height, and any count above zero shows."""
+    """Return a text with one bar for each count. The highest count has full height, and 0 alone has no bar."""
     steps = BARS if (sys.stdout.encoding or "").lower().replace("-", "") == "utf8" else PLAIN_BARS
     top = max(counts, default=0) or 1
     return "".join(steps[math.ceil(count / top * (len(steps) - 1))] for count in counts)

@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz.py [--events N] [--mode NAME] [--seed S]
 
-The promises: each event has one outcome, in order, under its own id. Nothing else is on stdout. No process is left
-over. Memory and descriptors do not grow. The program looks from outside only: at stdout, stderr, processes,
-descriptors and memory. misdeeds.py makes the events and judges their outcomes.
+The promises are: each event has one outcome, in order, under its own id. Nothing else is on stdout. No process is left
+over. Memory and descriptors do not grow. The program checks stdout, stderr, processes, descriptors and memory from
+outside. misdeeds.py makes the events and judges their outcomes.
 """
 
 from __future__ import annotations
@@ -52,40 +52,40 @@ MODES = [
 ]
 
 SINGLE = "single runs"
-"""The mode in which a pipe-init of its own handles each event."""
+"""The mode that starts pipe-init anew for each event."""
 
 START_TIMEOUT, GRACE = 10.0, 0.2
-"""The seconds that the function may take to load, and to end when it is asked to."""
+"""The seconds that the function may take to load, and to end after SIGTERM."""
 
 WINDOW = 100
-"""The highest number of events that have no output line yet."""
+"""The most events to send without having read their output lines."""
 
 HANG = 30.0
-"""The seconds without an output line after which the run counts as hanging: more than all limits together."""
+"""The seconds without an output line after which the run counts as hanging. All limits of a run together are less."""
 
 CHECKPOINTS = 3
-"""The pauses in each run in which memory and descriptors are compared."""
+"""The number of pauses in each run. In each pause the program measures memory and descriptors, to compare them."""
 
 GROWTH_KIB = 4096
-"""The KiB by which the init's memory may differ between two pauses: large results pass through its heap."""
+"""The KiB by which the init's memory may grow from the first to the last pause, because large results use its heap."""
 
 DESCRIPTORS = 64
-"""The descriptors by which the init may differ between two pauses: each process that stands by needs some."""
+"""The descriptors by which the init may grow between the first and the last pause, for processes that stand by."""
 
 ENOUGH_TO_GROW = 300
-"""Growth is not checked in runs with fewer events than this."""
+"""The program does not check growth in runs with fewer events than this."""
 
 LAST_SECONDS = 5.0
 """The seconds within which every process must be gone after pipe-init has ended."""
 
 UNTRUE = (b"does not end", b"Traceback (most recent call last)", b"left behind, with processes")
-"""Texts that the init must not write here: it can kill each of its workers, and its own code does not fail."""
+"""Messages of the init that would be faults here: it can kill each of its workers, and its own code must not fail."""
 
 SAID = re.compile(r"fuzz (-?\d+) (\S+) (says|complains|logs)")
 
 
 class Fuzz:
-    """One `pipe-init run --events -` with a part of a plan. The owner must call `close`."""
+    """A started `pipe-init run --events -`, which gets events of a plan. The caller must call `close` at the end."""
 
     def __init__(self, mode: Mode, plan: Plan, seed: str, unordered: bool) -> None:
         self.mode, self.plan = mode, plan
@@ -111,10 +111,10 @@ class Fuzz:
         self.last_line = time.monotonic()
 
     def go(self, events: int, progress: Callable[[int], None]) -> None:
-        """Send events until this many have an outcome or the run has ended.
+        """Send events until `events` of them have an outcome, or the run has ended.
 
         Raises:
-            Failure: A promise was broken.
+            Failure: pipe-init has broken a promise.
         """
         sent = 0
         pauses: list[tuple[int, int]] = []
@@ -148,7 +148,7 @@ class Fuzz:
             try:
                 del self.out[: os.write(self.to_init, self.out)]
             except BrokenPipeError:
-                self.out.clear()  # pipe-init has ended, and its output tells why
+                self.out.clear()  # pipe-init has ended, and its output says why
         if self.from_init in ready:
             data = os.read(self.from_init, 2**16)
             self.ended = not data
@@ -161,7 +161,7 @@ class Fuzz:
             raise Failure(f"no line for {HANG:.0f} s; waiting: {waiting}\n{self._stack()}")
 
     def _finish(self) -> None:
-        """Close the input, wait for the end, and check what must hold then."""
+        """Close the input, wait for pipe-init's end, and check lines, exit code, processes and log."""
         assert self.init.stdin is not None
         self.init.stdin.close()
         self.out.clear()
@@ -182,7 +182,7 @@ class Fuzz:
         self._check_log()
 
     def _check_log(self) -> None:
-        """Check that each line that a request wrote carries its id, and that the init wrote nothing untrue."""
+        """Check that each line of a request has the request's id, and that the init wrote none of UNTRUE."""
         self.stderr.seek(0)
         for number, line in enumerate(self.stderr, 1):
             if line.startswith(b"pipe-init:") and any(text in line for text in UNTRUE):
@@ -241,7 +241,7 @@ def end_all() -> None:
 
 
 def run_mode(mode: Mode, events: int, seed: str) -> Counter[str]:
-    """Run this many events in one mode and return the outcomes. An attack on the protocol can end a run early."""
+    """Run `events` events in one mode, and count the outcomes. Start another run if an event's attack has ended one."""
     plan, chance = Plan(f"{seed}, {mode.name}"), random.Random(f"{seed}, {mode.name}, runs")
     tally: Counter[str] = Counter()
     left = events
@@ -260,7 +260,7 @@ def run_mode(mode: Mode, events: int, seed: str) -> Counter[str]:
 
 
 def run_single(events: int, seed: str) -> Counter[str]:
-    """Run each event in a pipe-init of its own, and return the outcomes."""
+    """Start pipe-init anew for each event, and count the outcomes."""
     plan, chance = Plan(f"{seed}, {SINGLE}"), random.Random(f"{seed}, {SINGLE}, modes")
     tally: Counter[str] = Counter()
     for number in range(events):
@@ -307,7 +307,7 @@ def judge_single(judge: Judge, planned: Planned, ended: subprocess.CompletedProc
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 1 if a promise was broken."""
+    """Run the command. Return its exit code: 1 if pipe-init has broken a promise."""
     options = parse(argv)
     victims.become_subreaper()
     facts = machine.describe(os.sched_getaffinity(0))
@@ -317,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     share, kept = -(-options.events // (10 * len(names))), True
     print("\n| mode | events | seconds | outcomes |\n|---|---|---|---|", flush=True)
     for name in names:
-        # In the mode of single runs, an event costs as much as ten events in another mode.
+        # In the mode of single runs, an event takes as long as ten events in another mode.
         events = share if name == SINGLE and len(names) > 1 else -(-options.events // len(names))
         began = time.monotonic()
         try:

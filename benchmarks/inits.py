@@ -1,4 +1,4 @@
-"""Measure what a plain init costs in start time and memory, compared with tini and dumb-init.
+"""Measure the start time and the memory of `pipe-init exec`, compared with tini and dumb-init.
 
     python benchmarks/inits.py [--rounds N] [--json FILE] [--source]
 
@@ -105,7 +105,7 @@ def run(prefix: Sequence[str], name: str) -> tuple[float, float]:
 
 
 def memory(prefix: Sequence[str]) -> dict[str, int]:
-    """Return the KiB that an init holds while its program runs: resident, and private as in smaps_rollup."""
+    """Return the KiB of memory of an init while its program runs: resident, and private as in smaps_rollup."""
     if prefix[-1] == "pass":
         return {}
     ends = *os.pipe(), *os.pipe()

@@ -1,4 +1,4 @@
-"""Measure one small event through a real worker, against a bare pipe and against an HTTP fetch loop, in one run.
+"""Measure a small event and its result through pipe-init, and compare that with a bare pipe and with HTTP, in one run.
 
     python benchmarks/invoke.py [--requests N] [--rounds R] [--json FILE] [--plot FILE] [--check]
 
@@ -50,7 +50,7 @@ class Series:
     Attributes:
         times: The nanoseconds of each request, a list for each round.
         elapsed: The nanoseconds of all rounds together.
-        cpu: The CPU nanoseconds of all rounds together, or None where the kernel does not tell.
+        cpu: The CPU nanoseconds of all rounds together, or None if the kernel does not report them.
     """
 
     times: list[list[int]] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Driver:
         try:
             self.process.stdin.close()
         except BrokenPipeError:
-            pass  # the arm has ended already, as it should
+            pass  # the arm has already ended, which is no fault
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -115,7 +115,7 @@ class Driver:
             self.process.wait()
 
     def run(self, requests: int, pause: float = 0.0) -> dict[str, Any]:
-        """Have the arm measure, and return its reply. Raise SystemExit if it cannot."""
+        """Order the arm to measure, and return its reply. Raise SystemExit if the arm fails."""
         assert self.process.stdin is not None
         try:
             print(json.dumps({"requests": requests, "pause": pause}), file=self.process.stdin, flush=True)
@@ -281,7 +281,7 @@ def ratio_range(figure: dict[str, Any], base: dict[str, Any]) -> tuple[float, fl
 
 
 def verdict(arms: dict[str, dict[str, Any]], cpus: set[int]) -> tuple[bool, str]:
-    """Tell whether both bounds are kept, and return the sentence that says so."""
+    """Return whether pipe-init has kept both bounds, and the sentence that reports it."""
     p50 = float(arms[PIPE]["p50"])
     bounds = f"{PIPE} p50 {p50:.1f} µs (bound: below {BOUND_US:.0f})"
     if len(cpus) != 2:
@@ -297,7 +297,7 @@ def verdict(arms: dict[str, dict[str, Any]], cpus: set[int]) -> tuple[bool, str]
 
 
 def plot(path: str, arms: dict[str, dict[str, Any]], facts: dict[str, str]) -> None:
-    """Draw for each arm the share of requests answered within a time. Raise SystemExit without matplotlib."""
+    """Draw the share of requests that each arm has answered within a time. Raise SystemExit without matplotlib."""
     try:
         import matplotlib
     except ImportError:

@@ -1,4 +1,4 @@
-"""Describe the machine of a measurement, and check whether the installation is one that users have."""
+"""Describe the machine of a measurement, and check that pipe-init is installed as users install it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def describe(cpus: set[int]) -> dict[str, str]:
-    """Return the name and value of everything that a figure depends on.
+    """Return the facts that a figure depends on, such as the processor and the versions: {name: value}.
 
     Args:
         cpus: The CPUs that the measurement runs on.
@@ -34,7 +34,7 @@ def describe(cpus: set[int]) -> dict[str, str]:
 
 
 def show(facts: Mapping[str, str]) -> None:
-    """Print the facts that `describe` returns, and those that a program adds, one on each line."""
+    """Print facts, one on each line: those of `describe`, and others that a program has added."""
     for name, value in facts.items():
         print(f"{name + ':':<14} {value}")
 
@@ -77,7 +77,7 @@ def version_under(python: str, distribution: str) -> str | None:
 
 
 def installation() -> str:
-    """Return why this installation is unfit for measuring, or "" for a wheel in site-packages."""
+    """Return why figures of this installation would be wrong; "" for a wheel in site-packages, which is right."""
     folders = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     for package in ("pipe_init", "pipe_runtime"):
         spec = importlib.util.find_spec(package)
@@ -90,10 +90,10 @@ def installation() -> str:
 
 
 def choose_cpus(given: str | None) -> set[int]:
-    """Return the CPUs to run on: those given, such as "0,1", or the first two that are allowed.
+    """Return the CPUs to run on: the CPUs in `given`, such as "0,1", or else the first two that the program may use.
 
     Raises:
-        ValueError: A CPU that was given is not allowed.
+        ValueError: The program may not use a CPU in `given`.
     """
     allowed = os.sched_getaffinity(0)
     if given is None:

@@ -1,6 +1,6 @@
 """Make random events for tests/functions/fuzz, and judge their outcomes.
 
-This module knows which outcomes docs/ allows for each event. It knows nothing of processes, pipes and time.
+This module knows the outcomes that docs/ allows for each event. It knows nothing of processes, pipes and time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ACTS = {
 """Acts that must not change an outcome, and how often an event performs each."""
 
 DELAYED = {"set_alarm": "signal: alarm clock", "end_later": "exit status 99"}
-"""Acts that end the worker some milliseconds later, during any event, and how the error describes that end."""
+"""Acts that end the worker some milliseconds later, during this or another event: {act: the error's description}."""
 
 DELAYED_WEIGHT = 0.15
 
@@ -63,7 +63,7 @@ ANSWERED = {
     "leave": ("SystemExit", ""),
     "interrupt": ("KeyboardInterrupt", ""),
 }
-"""Endings that are an error of the function: the error's type, and how its message begins."""
+"""Endings in which the function fails with an error: the error's type, and the beginning of its message."""
 
 FATAL = {
     "exit_at_once": "exit status {code}",
@@ -73,13 +73,13 @@ FATAL = {
     "kill_group": "signal: killed",
     "become_another": "exit status 5",
 }
-"""Endings that end the worker, and how the error describes that end."""
+"""Endings that end the worker, and the description of that end in the error."""
 
 TOO_LATE = ("stop", "hang", "hang_below", "answer_late")
 """Endings in which the event reaches its time limit."""
 
 VIOLATIONS = ("close_everything", "write_garbage", "write_half_a_frame", "write_endless_frame", "forge", "forge_many")
-"""Endings that attack the conversation. Each may end the run with exit code 4."""
+"""Endings that break the protocol. Each may end the run with exit code 4."""
 
 FORGERS = ("forge", "forge_many")
 
@@ -93,7 +93,7 @@ ENDINGS = {
 """How often an event ends in each of these ways."""
 
 RESULTS = {"small": 20.0, "large": 1.0, "deep": 1.0, "not JSON": 1.0, "circular": 0.5}
-"""The results of an event that finishes, and how often each is returned."""
+"""The results that an event may return, and how often it returns each."""
 
 MARSHAL_ERRORS = ("not JSON", "circular")
 
@@ -101,20 +101,21 @@ MOST_ACTS = 4
 MOST_ITEMS = 3
 
 QUEUED = 64
-"""The most events that a serial worker may have at once. An event that forges answers may answer each of them."""
+"""The most events that a worker with one thread may have. An event that forges answers may answer all of them."""
 
 TIMEOUT = 2.0
-"""The time limit of an event in seconds: enough for a normal event on a busy machine, but short for one that hangs."""
+"""The time limit of an event in seconds. It is enough for a normal event on a busy machine, but short, because events
+that hang take all of it."""
 
 LATE = TIMEOUT + 0.05
-"""The seconds after which a late event answers. By then it has timed out."""
+"""The seconds after which a late event answers. Its time limit is over by then."""
 
 STAGES = (
     " while it was loading the handler",
     " before it had forked the worker",
     " after it was forked and before it was ready",
 )
-"""How an error describes a failed start. The words follow those about the end of the process."""
+"""The endings of an error's message after a failed start. They follow the description of the process's end."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Mode:
 
     Attributes:
         handler: The handler in index.py.
-        streams: Whether its result is an array of items.
+        streams: Whether the handler's result is an array of items.
     """
 
     name: str
@@ -135,7 +136,7 @@ class Mode:
 
     @property
     def streams(self) -> bool:
-        """Tell whether the result is an array of items."""
+        """Return whether the handler's result is an array of items."""
         return self.handler.endswith("stream")
 
 
@@ -144,11 +145,11 @@ class Planned:
     """One event.
 
     Attributes:
-        number: Its place in the plan.
-        acts: The acts that it performs before it ends; names in tests/functions/fuzz.
-        end: How it ends; a name in tests/functions/fuzz.
-        result: What it returns; a name in tests/functions/fuzz.
-        items: The number of items that it sends before the acts.
+        number: The event's place in the plan.
+        acts: The acts that the handler performs before the ending; names in tests/functions/fuzz.
+        end: The ending of the handler; a name in tests/functions/fuzz.
+        result: The result that the handler returns; a name in tests/functions/fuzz.
+        items: The number of items that the handler sends before the acts.
     """
 
     number: int
@@ -173,7 +174,7 @@ class Planned:
 
 
 class Plan:
-    """A sequence of events that depends on a seed only."""
+    """A sequence of events that depends only on a seed."""
 
     def __init__(self, seed: str) -> None:
         self._chance = random.Random(seed)
@@ -245,7 +246,7 @@ class Judge:
 
     @property
     def ended_early(self) -> bool:
-        """Tell whether an outcome has ended the run."""
+        """Return whether an outcome has ended the run."""
         return 4 in self.codes
 
     @property
@@ -366,7 +367,7 @@ def fatal(planned: Planned) -> str:
 
 
 def is_forged(value: Any) -> bool:
-    """Tell whether a result is marked as forged."""
+    """Return whether a result is marked as forged."""
     return bool(value == {"forged": True})
 
 

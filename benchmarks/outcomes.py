@@ -1,7 +1,7 @@
-"""Make events for tests/functions/chaos, and check that each one gets exactly one outcome that is possible for it.
+"""Make events for tests/functions/chaos, and check that each event gets exactly one outcome that it can have.
 
-This module knows nothing of processes and pipes. Its caller tells it which output lines came, which events began, and
-which processes were struck.
+This module knows nothing of processes and pipes. Its caller reports the output lines, the events that have begun, and
+the processes that were struck.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ ACTS = {
     "stop": 0.05,
     "hang": 0.05,
 }
-"""What an event asks of the function, and how often."""
+"""The acts that an event may ask of the function, and how often it asks for each."""
 
 WAITS_MS = (0, 0, 0, 1, 2, 5, 20)
-"""The milliseconds that an event takes at least, one of these at random."""
+"""The least milliseconds that an event takes. The seed chooses one of these."""
 
 ANSWERED = ("echo", "print", "child", "daemon", "stop")
-"""Acts that may end with a result. A stopped event returns one only if its process is continued in time."""
+"""Acts that may end with a result. With "stop", a result comes only if the process is continued in time."""
 
 ENDS_IT = {"segfault": "signal: segmentation fault", "exit": "exit status 3"}
-"""Acts that end the process, and how the error describes that end."""
+"""Acts that end the process, and the description of that end in the error."""
 
 TOO_LATE = ("hang", "stop")
 """Acts that can reach the time limit."""
@@ -42,24 +42,24 @@ STAGES = (
     " before it had forked the worker",
     " after it was forked and before it was ready",
 )
-"""How an error describes a failed start. The words follow those about the end of the process."""
+"""The endings of an error's message after a failed start. They follow the description of the process's end."""
 
 
 class Failure(Exception):
-    """A promise was broken."""
+    """pipe-init has broken a promise."""
 
 
 @dataclass
 class Planned:
-    """One event, and what is known of it.
+    """One event, and the calls of the function with it.
 
     Attributes:
-        number: Its place among the events of the run.
+        number: The event's place among the events of the run.
         act: What the function does.
-        ms: The milliseconds that it takes at least.
-        begun: How often the function was called with it.
-        pid: The process in which it began.
-        id: The request id under which it began.
+        ms: The least milliseconds that the function takes.
+        begun: How often the function was called with the event.
+        pid: The process in which the call began.
+        id: The request id of the call.
     """
 
     number: int
@@ -71,7 +71,7 @@ class Planned:
 
     @property
     def line(self) -> bytes:
-        """Return the line that pipe-init reads."""
+        """Return the input line for pipe-init."""
         return b'{"n": %d, "do": "%s", "ms": %d}\n' % (self.number, self.act.encode(), self.ms)
 
 
@@ -143,7 +143,7 @@ class Outcomes:
         """Judge one output line.
 
         Raises:
-            Failure: It is not the outcome of the event whose turn it is, or that event cannot have it.
+            Failure: The line does not belong to the event that comes next, or that event cannot have this outcome.
         """
         number = self.tally.events
         if self._unordered:
@@ -161,8 +161,8 @@ class Outcomes:
         """Record a strike on a process.
 
         Args:
-            requests: The most requests that can depend on the process.
-            stopped: Whether the process was stopped, so that it may still live.
+            requests: The most requests that the strike can make fail.
+            stopped: Whether the process was stopped and not killed, so that it may still live.
         """
         self._may_crash += requests
         self._may_expire += requests * stopped
@@ -218,7 +218,7 @@ class Outcomes:
         return ""
 
     def _count(self, planned: Planned, how: str, expected: bool) -> None:
-        """Count a request that ended or stopped its worker: other requests of that worker may fail with it."""
+        """Count a request that has ended or stopped its worker, because other requests of the worker may fail, too."""
         if expected:
             self._may_crash += 1 if self._concurrency == 1 else 2 * self._concurrency
             self._may_expire += self._concurrency - 1
@@ -235,7 +235,7 @@ def exit_code(how: str) -> int:
 
 
 def worst(codes: set[int]) -> int:
-    """Return the exit code of a run whose events ended with these codes, 0 left out."""
+    """Return the exit code of a run. `codes` are the codes of its events except 0."""
     if 137 in codes:
         return 137
     by_signal = sorted(code for code in codes if code > 128)

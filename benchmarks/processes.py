@@ -1,10 +1,10 @@
-"""Measure what processes cost: a forked worker, a process for each request, and the memory of many workers.
+"""Measure the time and memory of processes: a forked worker, a process for each request, and many workers.
 
     python benchmarks/processes.py [--forks N] [--requests N] [--workers N] [--json FILE]
 
-The bounds in the output are the project's own for two idle CPUs (docs/performance.md). Two floors of the same run stand
-beside them. One is a worker that stays, with the same pauses between its requests. The other is a fork for each request
-that keeps no promise (arms/bare_forks.py).
+The output also shows the bounds that the project has set itself for two idle CPUs (docs/performance.md). The same run
+measures two simpler cases for comparison. In the first case, one worker serves all requests, with the same pauses. The
+second case is a fork for each request without any of pipe-init's promises (arms/bare_forks.py).
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ LIMIT = 30.0
 """The seconds after which the program gives up waiting."""
 
 PAUSE = 0.02
-"""The seconds between two requests of an unsaturated lane: the next process is standing by again after them."""
+"""The seconds between two requests with pauses. It is long enough for the next process to stand by again."""
 
 SINGLE = 200
-"""The number of requests with that pause."""
+"""The number of requests with pauses."""
 
 READY_MS, PER_SECOND, P50_US, PRIVATE_MIB = 5.0, 600.0, 300.0, 3.0
-"""The bounds."""
+"""The bounds that the output shows: fork to READY, requests per second, one request with pauses, and private memory."""
 
 ids = request_ids()
 
@@ -117,7 +117,7 @@ def function(**changes: object) -> Function:
 
 
 def forks(count: int) -> list[float]:
-    """Return the nanoseconds from the request for a worker to its READY, for one worker after the other."""
+    """Fork `count` workers one after the other. Return the nanoseconds from each request for a worker to its READY."""
     plain = function()
     template = TemplateSocket(plain.command, plain.environment)
     hello, times = worker_hello(plain), []
@@ -158,7 +158,7 @@ def supervised(signals: Signals, served: Function) -> Iterator[Supervisor]:
 
 
 def isolated(signals: Signals, count: int) -> tuple[float, list[float]]:
-    """Measure a lane that gives each request a process of its own.
+    """Measure a lane that gives each request its own process.
 
     Returns:
         The requests per second without pauses, and the nanoseconds of each request with pauses.
@@ -184,7 +184,7 @@ def with_pauses(supervisor: Supervisor) -> list[float]:
     single = []
     for _ in range(SINGLE):
         rest = time.monotonic() + PAUSE
-        signal.setitimer(signal.ITIMER_REAL, PAUSE)  # it wakes `step` up
+        signal.setitimer(signal.ITIMER_REAL, PAUSE)  # the signal wakes `step` after the pause
         while time.monotonic() < rest:
             supervisor.step()
         begin = time.perf_counter_ns()
@@ -194,7 +194,7 @@ def with_pauses(supervisor: Supervisor) -> list[float]:
 
 
 def bare_forks(count: int) -> dict[str, Any]:
-    """Run arms/bare_forks.py in a process of its own and return its figures."""
+    """Run arms/bare_forks.py in its own process, and return its figures."""
     command = [sys.executable, "-m", "arms.bare_forks", str(count), str(SINGLE), str(PAUSE)]
     done = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -202,7 +202,7 @@ def bare_forks(count: int) -> dict[str, Any]:
 
 
 def ask(supervisor: Supervisor, count: int) -> None:
-    """Make `count` requests, as many at once as there is room for. Raise SystemExit if an answer is wrong."""
+    """Submit `count` requests, each as soon as there is room for it. Raise SystemExit if an answer is wrong."""
     asked = answered = 0
     while answered < count:
         while asked < count and supervisor.has_room():
@@ -217,7 +217,7 @@ def ask(supervisor: Supervisor, count: int) -> None:
 
 
 def memory(signals: Signals, count: int) -> list[float]:
-    """Return the bytes of memory that each of `count` workers does not share, after some requests."""
+    """Start `count` workers, send them some requests, and return the bytes of private memory of each worker."""
     with supervised(signals, function(isolation=PROCESS, workers=count)) as supervisor:
         ask(supervisor, 20 * count)
         return [float(private(lane.pid)) for lane in supervisor._lanes if lane.pid]

@@ -1,4 +1,4 @@
-"""Start the conversation with a worker or a template, and wait until it is ready."""
+"""Send HELLO to a worker or a template, and wait for its READY."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure how long it takes to check that a result is one JSON value, compared with json.loads of the same bytes.
+"""Measure how long pipe-init takes to check that a result is one JSON value, compared with json.loads.
 
     python benchmarks/scan.py [--seconds S] [--rounds N] [--json FILE]
 
@@ -23,12 +23,12 @@ from pipe_init.cli.results.json_text import is_utf8
 
 
 def record(number: int) -> dict[str, Any]:
-    """Return a record such as functions return."""
+    """Return a typical record, as functions return it."""
     return {"id": number, "name": f"item {number}", "price": number / 3, "tags": ["a", "b"], "ok": True, "none": None}
 
 
 def texts() -> dict[str, bytes]:
-    """Return the texts to check: small ones, usual ones, and ones that are hard for the scan or for json.loads."""
+    """Return the texts to check: small texts, typical texts, and texts that are slow to scan or to load."""
     answer = {"statusCode": 200, "body": "hello", "headers": {"a": "b"}}
     records = [record(number) for number in range(8000)]
     values = {

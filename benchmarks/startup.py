@@ -1,4 +1,4 @@
-"""Measure how long the command and a worker take to start, against the least that Python needs for it.
+"""Measure how long the command and a worker take to start, compared with the import of a library that each one needs.
 
     python benchmarks/startup.py [--pairs N] [--json FILE] [--source]
 
@@ -63,14 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pipe_init_command(wrong: str) -> list[str]:
-    """Return the command as installed. For a source tree, which has no console script, return the module."""
+    """Return the installed command. A source tree has no console script, so return `python -m pipe_init` for it."""
     script = os.path.join(sysconfig.get_path("scripts"), "pipe-init")
     return [sys.executable, "-m", "pipe_init"] if wrong else [script]
 
 
 def pairs(title: str, ours: Callable[[], float], base: Callable[[], float], count: int) -> list[tuple[float, float]]:
     """Return `count` pairs of times in milliseconds. Each pair is measured close in time, with alternating order."""
-    for _ in range(WARM_UP):  # this also writes the bytecode
+    for _ in range(WARM_UP):  # these starts also write the bytecode files
         ours(), base()
     measured = []
     for number in range(count):

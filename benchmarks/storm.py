@@ -1,7 +1,7 @@
 """Run one `pipe-init run --events -` under load, strike its processes again and again, and watch it from outside.
 
-This module feeds events, reads lines, waits and ends. outcomes.py knows which outcomes are right, and striker.py
-chooses which process is struck.
+A strike is a signal that kills, crashes or stops a process. This module writes events, reads output lines, and ends the
+run. outcomes.py knows which outcomes are right, and striker.py chooses the process to strike.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MODES = {
 }
 
 SLOW = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-"""How much longer a request takes here than on an idle machine, most likely: it waits for a CPU meanwhile."""
+"""An estimate of how many times longer a request takes here than on an idle machine, because it waits for a CPU."""
 
 TIMEOUT, START_TIMEOUT, GRACE = 1.0 * SLOW, 3.0 * SLOW, 0.2
 """The limits of a run in seconds. They are short because each stop or hang lasts that long."""
@@ -47,22 +47,22 @@ WINDOW = 200
 """The most events without an output line: more than pipe-init sends to its workers at once."""
 
 HANG = 30.0 * SLOW
-"""The seconds without a line after which the run counts as hanging: longer than all limits and back-offs here."""
+"""The seconds without a line after which the run counts as hanging. All limits and back-offs of a run are shorter."""
 
 SPARES = 7
-"""With request isolation: the processes that stand by while there are no requests."""
+"""With request isolation: the number of processes that stand by while there are no requests."""
 
 BATCH = 4
-"""Fewer than this many of the spare processes may be missing, since they are forked in batches. More may be there."""
+"""Fewer spare processes than this may be missing, since pipe-init forks them in batches. There may also be more."""
 
 ENDS = 6
 """The descriptors that pipe-init holds for each forked worker."""
 
 FEW = 20
-"""Growth is not checked in runs with fewer strikes than this."""
+"""The program does not check growth in runs with fewer strikes than this."""
 
 CALM = 2.0
-"""The seconds without strikes before memory and descriptors are read."""
+"""The seconds without strikes before the program measures memory and descriptors."""
 
 GROWTH_KIB = 1536
 """The KiB by which pipe-init's resident memory may differ between two moments without requests."""
@@ -135,7 +135,7 @@ class Storm:
         return self.outcomes.tally
 
     def go(self, progress: Callable[[str], None]) -> Tally:
-        """Run to the end and return the figures. Raise Failure if a promise was broken."""
+        """Run to the end and return the figures. Raise Failure if pipe-init has broken a promise."""
         began, kills = time.monotonic(), self.plan.kills
         self._until(lambda: self.tally.events >= 20 * self.workers)
         first = self._strike_on(min(kills, max(1, kills // 5)), progress)
@@ -150,7 +150,7 @@ class Storm:
         return tally
 
     def strike(self) -> bool:
-        """Strike one process. Return False if there is none to strike now."""
+        """Strike one process. Return False if there is no process to strike now."""
         self._read_log()
         hit = self.striker.strike()
         if hit is not None:
@@ -158,7 +158,7 @@ class Storm:
         return hit is not None
 
     def step(self, until: float) -> None:
-        """Feed events and read lines until something came or the time `until` is reached."""
+        """Write events and read output lines, until some data has come or the time `until` is reached."""
         while self.feeding and len(self.outcomes.waiting) < WINDOW:
             if not self.outcomes.waiting:
                 self.last_line = time.monotonic()
@@ -267,7 +267,7 @@ class Storm:
     # Ends
 
     def _calm(self) -> tuple[int, int]:
-        """Wait until all is quiet and all struck processes are replaced. Return resident KiB and descriptors."""
+        """Wait until no event runs and all struck processes are replaced. Return resident KiB and descriptors."""
         self.feeding = False
         self._until(lambda: not self.outcomes.waiting and not self.out)
         quiet = time.monotonic() + CALM
@@ -297,8 +297,8 @@ class Storm:
     def _missing(self) -> int | None:
         """Return how many of the expected processes are missing.
 
-        A number below 0 means that there are more than expected, left from busier times. None means that too many are
-        missing, that there are unexpected ones, or that one is being forked.
+        A number below 0 means that there are more processes than expected, which stood by under load. None means that
+        too many processes are missing, that there are unexpected processes, or that a process is being forked.
         """
         kinds = Counter(process.kind for process in victims.below(self.init.pid))
         if self.method == "request":

@@ -2,8 +2,8 @@
 
     python benchmarks/streams.py [--mebibytes N] [--way iterator|file|asynchronous] [--limit MIB]
 
-The body is made and compared piece by piece: no disk and no memory holds all of it. The peaks are VmHWM of proc(5). The
-program reads them when all blocks except the last have come back.
+The program makes and compares the body piece by piece, and never stores all of it. The peaks are VmHWM of proc(5). The
+program reads them when all blocks except the last block have come back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from startup import pipe_init_command
 CODE_DIR = Path(__file__).resolve().parent / "arms"
 BLOCK = 1024 * 1024
 PROGRESS = 64
-"""The blocks between two lines of progress on a terminal."""
+"""The number of blocks between two updates of the progress line on a terminal."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +93,7 @@ def run(command: Sequence[str], count: int) -> tuple[int, bool, dict[str, int]]:
             if size >= (count - 1) * BLOCK and not rest_is_back.is_set():
                 peaks = highest(process.pid)
                 rest_is_back.set()
-    except BaseException:  # an interrupt: the child must not be left running
+    except BaseException:  # also for KeyboardInterrupt: end the child before this program ends
         process.terminate()
         raise
     finally:
@@ -106,7 +106,7 @@ def run(command: Sequence[str], count: int) -> tuple[int, bool, dict[str, int]]:
 
 
 def write(stdin: IO[bytes], count: int, note: Callable[[bytes], None], rest_is_back: threading.Event) -> None:
-    """Write the body. Hold its last block back until the others are back, so that both processes can be measured."""
+    """Write the body. Write the last block only when all others have come back, so that both processes still run."""
     try:
         with stdin:
             for number, block in enumerate(blocks(count), 1):
@@ -115,7 +115,7 @@ def write(stdin: IO[bytes], count: int, note: Callable[[bytes], None], rest_is_b
                 stdin.write(block)
                 note(block)
     except BrokenPipeError:
-        return  # the exit code tells why
+        return  # the exit code says why
 
 
 def highest(init: int) -> dict[str, int]:

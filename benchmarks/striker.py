@@ -1,6 +1,6 @@
-"""Choose by a seed which process is struck next and with which signal, and strike it.
+"""Choose the next process to strike, and the signal, by a seed. Send the signal.
 
-This module knows nothing of events and outcomes. It is told only which processes have served a request.
+This module knows nothing of events and outcomes. It knows only which processes have served a request.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ WEIGHTS = {WORKER: 6.0, TEMPLATE: 1.0, FORKING: 3.0, NEIGHBOUR: 1.5}
 """How often each kind of process is chosen."""
 
 PATIENCE = 0.2
-"""The seconds to wait for a process of the chosen kind. After that, any worker is struck."""
+"""The seconds to wait for a process of the chosen kind. After that, the striker strikes any worker."""
 
 EARLY_STRIKES = 3
-"""How many strikes in a row may each hit a worker that is still starting. Then the striker waits until all struck
+"""The most strikes in a row that may hit workers that are still starting. Then the striker waits until all struck
 processes are replaced, because five failed starts of one worker in a row end a run.
 """
 
@@ -62,7 +62,7 @@ class Striker:
         self._want_early = False
 
     def strike(self) -> tuple[Process, int] | None:
-        """Strike one process. Return it and the signal, or None if there is none to strike now."""
+        """Strike one process. Return the process and the signal, or None if there is no process to strike now."""
         if self._wanted is None:
             self._wanted = self._chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
             self._want_until = time.monotonic() + PATIENCE
@@ -97,7 +97,7 @@ class Striker:
         return found
 
     def _is_early(self, victim: Process) -> bool:
-        """Tell whether the end of this process may count as a failed start."""
+        """Return whether the end of this process may count as a failed start."""
         if victim.kind == WORKER:
             is_spare = self._method == "request" and victim.age > READY_SECONDS
             return victim.pid not in self._served and not is_spare

@@ -1,7 +1,7 @@
-"""Find the processes below one process, tell what each one is to pipe-init, and send them signals.
+"""Find the processes below pipe-init, find out the kind of each, such as worker or template, and send them signals.
 
-Everything comes from proc(5) at one moment, so a process may be gone in the next. This module knows nothing of events
-and outcomes.
+The facts come from proc(5), so a process may end right after it was found. This module knows nothing of events and
+outcomes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 WORKER, TEMPLATE, FORKING, NEIGHBOUR = "worker", "template", "forking", "neighbour"
-"""The kinds of processes. FORKING is the template's child that forks workers, or a worker that it is still forking.
-NEIGHBOUR is a process that a function has started, or one that fits no other kind.
+"""The kinds of processes. FORKING is the template's child that forks workers, or a worker that is just being forked.
+NEIGHBOUR is a process that a function has started, or any process of another kind.
 """
 
 CHILD_NAME = "chaos-child"
@@ -35,8 +35,8 @@ class Process(NamedTuple):
     """One process.
 
     Attributes:
-        state: The letter of proc(5).
-        born: The start of the process in ticks since boot. With the pid it identifies the process for good.
+        state: The letter of the process's state in proc(5).
+        born: The start of the process in ticks since boot. No other process ever has the same pid and start.
         kind: WORKER, TEMPLATE, FORKING or NEIGHBOUR.
     """
 
@@ -50,7 +50,7 @@ class Process(NamedTuple):
 
     @property
     def age(self) -> float:
-        """Return the seconds since it was forked, to a hundredth."""
+        """Return the seconds since the process was forked, to a hundredth of a second."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.born / TICKS
 
 
@@ -66,13 +66,13 @@ def look(pid: int) -> Process | None:
 
 
 def children(pid: int) -> list[int]:
-    """Return the pids of the children of all threads of a process. Return an empty list if it is gone."""
+    """Return the pids of the children of all threads of a process; an empty list if the process is gone."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
     except OSError:
-        pass  # it ended meanwhile: return what was found
+        pass  # the process has ended meanwhile; return the children found so far
     return found
 
 
@@ -101,7 +101,7 @@ def _with_descendants(process: Process) -> Iterator[Process]:
 
 
 def is_socket(pid: int, descriptor: int) -> bool:
-    """Tell whether this descriptor of the process is a socket."""
+    """Return whether this descriptor of the process is a socket."""
     try:
         return os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith("socket:")
     except OSError:
@@ -135,7 +135,7 @@ def resident_kib(pid: int) -> int:
 
 
 def descriptors(pid: int) -> int:
-    """Return how many descriptors a process has open."""
+    """Return the number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
@@ -164,7 +164,7 @@ def _read(path: str) -> str:
         return error.strerror or "?"
 
 
-# This process as a subreaper: orphaned descendants become its children
+# This process is a subreaper: its orphaned descendants become its children
 
 
 def become_subreaper() -> None:

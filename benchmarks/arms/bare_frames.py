@@ -1,8 +1,8 @@
 """Exchange the same frames, msgpack heads and JSON as pipe-init, in one flat loop on each side, and nothing else.
 
-It keeps none of pipe-init's promises. It checks no input and no order. It has no deadline, signals, logs or context,
-and measures no CPU time or memory. What pipe-init takes beyond this arm is the cost of its promises. No Python code
-that speaks this protocol is faster.
+This arm keeps none of pipe-init's promises. It does not check its input, or the order of frames. It has no deadline,
+signals, logs or context, and measures no CPU time or memory. The time that pipe-init takes beyond this arm is the cost
+of its promises. No Python code that uses this protocol can be much faster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LENGTHS = struct.Struct(">II")
 
 
 class BareFrames(Floor):
-    """The parent's end of the frames. It is a Floor that sends and answers frames."""
+    """The parent's end. It is a Floor that sends and answers frames instead of bare bytes."""
 
     def __init__(self, spin: int) -> None:
         super().__init__(spin, answer)

@@ -1,7 +1,7 @@
 """Run one arm as a process that takes orders from stdin and writes times to stdout, one JSON object on each line.
 
 An arm has its own process for two reasons. The engine of pipe-init owns all children and signals of its process here.
-And no arm should pay for what another one has imported. This module knows no arm in particular.
+And modules that one arm has imported must not slow down another arm. This module knows no arm in particular.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ PLACEMENT = "PIPE_INIT_BENCHMARK_PLACEMENT"
 """The variable that sets on which CPUs an arm's two processes run."""
 
 APART = "apart"
-"""Each process runs on a CPU of its own. Otherwise the kernel puts two processes that wake each other on one CPU."""
+"""The value with which each process runs on its own CPU. Otherwise the kernel puts both on one CPU."""
 
 
 class Arm(Protocol):
     """A child that answers events.
 
     Methods:
-        exchange: Hand over the event and return the answer. This is timed.
-        settle: Do what must happen before the next exchange. This is not timed.
+        exchange: Send the event and return the answer. The driver measures the time of this.
+        settle: Finish the exchange before the next one begins. The driver does not measure the time of this.
         close: End the child.
     """
 
@@ -42,8 +42,8 @@ def serve(arm: Arm) -> None:
     """Carry out the orders on stdin until it ends.
 
     An order is `{"requests": how many, "pause": seconds between two}`. The reply has three fields. "times" lists the
-    nanoseconds of each request. "elapsed" is the nanoseconds of all. "cpu" is the CPU nanoseconds of
-    both processes, or null if the kernel does not tell.
+    nanoseconds of each request. "elapsed" is the nanoseconds of all requests together. "cpu" is the CPU nanoseconds of
+    both processes, or null if the kernel does not report them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; an arm ends when stdin ends
     child = only_child()
@@ -87,7 +87,7 @@ def keep_apart(child: int | None) -> None:
 
 
 def only_child() -> int | None:
-    """Return the pid of this process's child, or None if proc(5) does not tell."""
+    """Return the pid of this process's child, or None if proc(5) does not show it."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as listing:
             pids = listing.read().split()
@@ -97,7 +97,7 @@ def only_child() -> int | None:
 
 
 def cpu_time(child: int | None) -> int | None:
-    """Return the CPU nanoseconds of this process and `child`, or None if the kernel does not tell."""
+    """Return the CPU nanoseconds of this process and `child`, or None if the kernel does not report them."""
     if child is None:
         return None
     process_clock = ~child << 3 | 2  # the clock id that clock_getcpuclockid(3) computes from a pid on Linux

@@ -1,7 +1,7 @@
-"""Send the event's bytes through a pipe and back, in pure Python and without any protocol: the floor.
+"""Send the event's bytes through a pipe and back, in pure Python and without any protocol.
 
-In blocking mode it is the simplest code for the job. In spinning mode it is the least that two Python processes on two
-CPUs need.
+The time of this arm is the floor: no other arm can be faster. In blocking mode the code is as simple as possible. In
+spinning mode it is as fast as two Python processes on two CPUs can be.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ class Floor:
     """The parent's end of two pipes to a child that answers.
 
     Args:
-        spin: The microseconds for which both sides look for bytes before they sleep. 0 means that they block at once.
-        answer: What the child does until its input ends. It gets a function that reads, and the descriptor for answers.
+        spin: The microseconds for which both sides poll for bytes before they sleep. With 0 they sleep at once.
+        answer: The function that the child runs until its input ends. Its arguments are a function that reads, and the
+            descriptor for answers.
     """
 
     def __init__(self, spin: int, answer: Callable[[Callable[[], bytes], int], None] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Serve events to awslambdaric, the client inside AWS Lambda's Python runtime, over HTTP on the loopback interface.
 
-The server is this process: one raw socket, one thread, and answers that are made ahead. So the program measures the
-client and HTTP, not a web server. The client keeps its connection alive, as it does on Lambda.
+The server is this process. It has one raw socket and one thread, and makes its answers before it needs them. So the
+program measures the client and HTTP, not a web server. The client keeps its connection alive, as it does on Lambda.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LambdaClient:
 
     Args:
         python: The interpreter that has awslambdaric.
-        spin: The microseconds for which the server looks for bytes before it sleeps.
+        spin: The microseconds for which the server polls for bytes before it sleeps.
     """
 
     def __init__(self, python: str, spin: int) -> None:

@@ -11,7 +11,7 @@ from .driver import serve
 
 
 class MultiprocessingPipe:
-    """The parent's end. It puts the result between quotes, so that it equals the other arms' answers."""
+    """The parent's end. It puts the result in quotes, so that the answer is the same as with the other arms."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("fork")

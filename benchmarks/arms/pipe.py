@@ -21,7 +21,7 @@ class Pipe:
     """A supervisor with one worker.
 
     Args:
-        spin: The microseconds for which both sides look for a message before they sleep.
+        spin: The microseconds for which both sides poll for a message before they sleep.
     """
 
     def __init__(self, spin: int) -> None:
@@ -36,10 +36,10 @@ class Pipe:
         signals.install()
         self.supervisor = Supervisor(function, SoleHost(signals, function.spin_us), Journal(2))
         self.ids = request_ids()
-        self.exchange()  # this starts the worker
+        self.exchange()  # the first exchange starts the worker
 
     def exchange(self) -> bytes:
-        """Submit a request and step until its outcome is there."""
+        """Submit a request, and call `step` until its outcome has come."""
         supervisor = self.supervisor
         supervisor.submit(Request(next(self.ids), EVENT, JSON, JSON, TIMEOUT))
         while not supervisor.outcomes:
