@@ -32,15 +32,15 @@ PEERS = ("awslambdaric", "awslambdaric, server spins")
 
 BOUND_US = 60.0
 BOUND_RATIO = 6.0
-"""The bounds that the project promises on two CPUs for requests without pauses. --check tests them."""
+"""The bounds that the project has set itself, for requests without pauses on two CPUs. --check tests them."""
 
 WARM_UP = 200
-"""The requests before the first round. A tenth as many precede each round, to refill the caches."""
+"""The number of requests before the first round. A tenth as many come before each round, to refill the caches."""
 PAUSE = 0.001
 PACED_SHARE = 10
-"""For each request with a pause before the next, this many are sent without a pause."""
+"""The number of requests without a pause for each request with a pause."""
 REPLY_LIMIT = 60.0
-"""The seconds that an arm may take for a reply, on top of a millisecond and its pause for each request."""
+"""The seconds that an arm may take for a reply, in addition to the pause and one millisecond for each request."""
 
 
 @dataclass
