@@ -11,7 +11,7 @@ PLAIN_BARS = " .:-=+*#@"
 FROM_US = 2.0
 TO_US = 8192.0
 PER_DOUBLING = 4
-"""The columns of the histogram for each doubling of the time."""
+"""The number of columns in the histogram for each doubling of the time."""
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -71,7 +71,7 @@ class Lane(Observer):
         self._growth_limit = function.limits.growth
         self.policy.limit = function.concurrency
 
-    # For the supervisor
+    # Methods for the supervisor
 
     @property
     def busy_us(self) -> float:
@@ -112,7 +112,7 @@ class Lane(Observer):
         limit = 0 if level == FULL else 1
         self._perform(self.policy.pace(limit, time.monotonic(), grows=level == EMPTY))
 
-    # How a worker ends
+    # The end of a worker
 
     def bury(self, death: Death) -> None:
         """Read what a dead, collected worker has left in its pipes, and close the pipes. Call `died` next."""
@@ -148,7 +148,7 @@ class Lane(Observer):
         self.link = None
         link.close()
 
-    # What the link reports
+    # Reports of the link
 
     def hello(self, metadata: Mapping[str, Any]) -> None:
         """Pass the worker's window from its HELLO on to the policy: how many requests, and bytes, it may have."""
@@ -245,7 +245,7 @@ class Lane(Observer):
             self.link.ignore()
         self.tell(self.policy.violation)
 
-    # What the policy decides
+    # Actions of the policy
 
     def _perform(self, actions: list[Action]) -> None:
         """Perform actions in order. If an action causes more actions, perform these after all actions that wait."""

@@ -84,7 +84,7 @@ class Supervisor:
         self._poller.add(self._wakeup.descriptor)
         journal.request_id = self._request_id
 
-    # For the caller
+    # Methods for the caller
 
     @property
     def ended(self) -> bool:
@@ -211,7 +211,7 @@ class Supervisor:
         self._source.close()
         self._collector.end_all()
 
-    # How it goes on
+    # The parts of a step
 
     @property
     def deadline(self) -> float | None:

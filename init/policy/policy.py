@@ -75,7 +75,7 @@ class Policy(Ladder):
         """Return whether the worker may still say that it cannot load the handler, even if it has closed its stream."""
         return self.phase in (Phase.STARTING, Phase.STOPPING) and not self._was_ready
 
-    # What happens outside
+    # Events from outside
 
     def begin(self, now: float) -> list[Action]:
         """Start a worker before a request needs it, if `settings.prestart` says so and there is none."""
@@ -178,7 +178,7 @@ class Policy(Ladder):
         self._retiring = True
         return self._go_on(now)
 
-    # What the worker does
+    # Events of the worker
 
     def hello(self, window_requests: int, window_bytes: int) -> None:
         """Set the worker's window from its HELLO: how many requests, and bytes of payload, the worker may have."""
@@ -398,7 +398,7 @@ class Policy(Ladder):
         self.failure = cause
         return [*self._requests.answer_sent(cause), *self._requests.answer_waiting(cause)]
 
-    # When something is due
+    # Deadlines
 
     def _is_serving(self) -> bool:
         return self.phase is Phase.SERVING or self.phase is Phase.DRAINING
@@ -491,7 +491,7 @@ class Policy(Ladder):
         if asked and not self._closed and all(each.state is State.BEGUN for each in requests.running.values()):
             self.enter(Phase.SERVING)
 
-    # How it ends
+    # The end of a worker
 
     def _tell(self, now: float) -> list[Action]:
         """Tell the worker to give up all requests, tidy up and end. If it does not end in time, it gets SIGTERM."""

@@ -71,7 +71,7 @@ class Link:
             poller.forget(self)
             raise
 
-    # To the process
+    # Writing to the process
 
     def invoke(self, id: int, metadata: Mapping[str, Any], payload: bytes, trusted: bool) -> None:
         """Send a request. If no other request is open, the cgroup counts its events for this request from now on.
@@ -169,7 +169,7 @@ class Link:
             self._writing = False
         self.pipes.close_requests()
 
-    # From the process
+    # Reading from the process
 
     def handle(self, ready: Mapping[int, int]) -> None:
         """Read from the ready descriptors and report what came, and write queued frames."""

@@ -122,7 +122,7 @@ class TemplateSource(WorkerSource, Observer):
             expected for expected in self._expected.values() if not expected[1].pipes.closed and not expected[1].pid
         ]
 
-    # How the template starts and ends
+    # Start and end of the template
 
     def _start_template(self) -> None:
         """Start a template. If the system forbids that, start workers by exec from now on."""
@@ -184,7 +184,7 @@ class TemplateSource(WorkerSource, Observer):
         self._is_heard = False
         self._host.poller.forget(self)
 
-    # What the template sends
+    # Frames of the template
 
     def raw_lines(self, data: bytes) -> None:
         """Pass lines that came without frames on to the log."""
