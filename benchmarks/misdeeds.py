@@ -63,7 +63,7 @@ ANSWERED = {
     "leave": ("SystemExit", ""),
     "interrupt": ("KeyboardInterrupt", ""),
 }
-"""Endings in which the function fails with an error: the error's type, and the beginning of its message."""
+"""Endings in which the function fails with its own error: {ending: (error type, beginning of the message)}."""
 
 FATAL = {
     "exit_at_once": "exit status {code}",

@@ -14,7 +14,7 @@ from enum import Enum
 from .actions import Answer, Cause
 
 MANY = 2**63
-"""A limit that no number of requests reaches."""
+"""A number of requests that means no limit, because no worker can ever have so many."""
 
 
 class State(Enum):
