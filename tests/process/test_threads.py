@@ -35,6 +35,8 @@ def handler(event, context):
         print("waiting", flush=True)
         while not context.cancelled:
             time.sleep(0.001)
+    elif what == "name all":
+        return sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
     elif what == "fork":
         child = os.fork()
         if not child:
@@ -75,6 +77,20 @@ def test_more_than_there_are_threads_wait_for_their_turn(tmp_path: Path) -> None
         assert [event["n"] for _, event in values(runtime, *ids)] == list(range(40))
         ids = [runtime.invoke({"do": "open"})]
         values(runtime, *waiting, *ids)
+        assert runtime.stop() == 0
+
+
+def test_no_more_threads_are_started_than_the_concurrency(tmp_path: Path) -> None:
+    """Check that a request which finds every thread busy waits for one of them, and starts no other thread."""
+    with threads(tmp_path, concurrency=2) as runtime:
+        running = [runtime.invoke({"do": "cancelled"}) for _ in range(2)]
+        for _ in running:
+            wait_for_line(runtime, "waiting")
+        queued = runtime.invoke({"do": "name all"})
+        for id in running:
+            runtime.send(CANCEL, id)
+        frames = outcomes(runtime, *running, queued)
+        assert json.loads(frames[queued].payload) == ["request-1", "request-2"]
         assert runtime.stop() == 0
 
 
