@@ -34,7 +34,7 @@ from pipe_testing.tools import require
 FUNCTIONS = Path(__file__).parents[1] / "functions" / "limits"
 MIB = 2**20
 
-LIMITS = ("-m", "100", "--pids", "10", "--cpu-time", "1", "--open-files", "64", "--output-limit", "1", "-t", "5")
+LIMITS = ("-m", "100", "--pids", "10", "--cpu-time", "1", "--open-files", "64", "--output-limit", "1", "-t", "60")
 ALL = (*LIMITS, "--grace", "0.2", "-q")
 
 # do: (error type, exit code, the limit's name, the limit's value, its peak)

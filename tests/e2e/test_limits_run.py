@@ -23,7 +23,7 @@ from pipe_testing.tools import require
 FUNCTIONS = Path(__file__).parents[1] / "functions" / "limits"
 MIB = 2**20
 
-LIMITS = ("-m", "150", "--cpu-time", "1", "--open-files", "64", "--file-size", "1", "--output-limit", "1", "-t", "5")
+LIMITS = ("-m", "150", "--cpu-time", "1", "--open-files", "64", "--file-size", "1", "--output-limit", "1", "-t", "60")
 ALL = (*LIMITS, "--grace", "0.2", "-q")
 
 # do: (error type, exit code, the limit's name, its value, the lowest and the highest peak, or None)

@@ -124,7 +124,7 @@ def test_event_options_by_variable(
 
 def test_command_line_is_stronger_than_variables(pipe_init: PipeInit, show: Path) -> None:
     env = {"PIPE_INIT_EVENTS": "nowhere", "PIPE_INIT_EVENT": "1", "PIPE_INIT_TIMEOUT": "3"}
-    finished = pipe_init("run", "index.handler", "-q", "-t", "5", "-f", "-", cwd=show, env=env, stdin=b'{"show": "6"}')
+    finished = pipe_init("run", "index.handler", "-q", "-t", "60", "-f", "-", cwd=show, env=env, stdin=b'{"show": "6"}')
     assert (finished.returncode, finished.stdout) == (0, b"6\n")
 
 
