@@ -41,7 +41,7 @@ _CONTROLS = bytes(code for code in (*range(32), 127) if code != 9)
 def serve(
     app: Callable[..., Any], exchange: Exchange, multithread: bool, added: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Call a WSGI application for one request. Return when it has given its answer and its close() has run.
+    """Call a WSGI application for one request. Return when `exchange` has the answer and the result's close() has run.
 
     Args:
         app: The application.

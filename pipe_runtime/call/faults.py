@@ -72,7 +72,7 @@ def describe(error: BaseException) -> dict[str, object]:
         A dict with error_type: str, error_message: str, and stack: [[file, line, function, source line]…] with the most
         recent call last. It also has these keys, if they apply:
 
-        - cause: a dict like this one, for the exception's `__cause__`, or for its `__context__` if not suppressed.
+        - cause: a dict like this one, for the exception's `__cause__`, or else for its `__context__` if not suppressed.
         - exceptions: a list of such dicts, for the members of an exception group.
         - limit: {name, value, peak} of the resource limit that led to the exception or to one of its causes.
 

@@ -2,8 +2,8 @@
 
 A handler of the function may raise, for example for an alarm that the function did not cancel. To block the signals
 would not help: another thread would take them, and Python would still run the handler in the main thread. So between
-requests the runtime replaces each handler of the function with its own handler. That one calls the function's handler
-and catches its exceptions.
+requests the runtime replaces each handler of the function with its own handler. The runtime's handler calls the
+function's handler and catches its exceptions.
 
 SIGTERM raises SystemExit in the function's code, so that `finally` blocks run, unless the function handles SIGTERM
 itself. A frame could not do this, because a plain function occupies the only thread that reads frames. Between requests

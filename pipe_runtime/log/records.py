@@ -53,7 +53,7 @@ def printed_line(message: bytes, stream: str, request_id: str, level: str = "") 
     """Return a printed line as a JSON object. Do the same for a record that the function's own formatter has formatted.
 
     The object has the fields timestamp, message and stream. It has level and requestId if they are known. If the line
-    already is a JSON object, it keeps its fields, and gets those that it lacks, except message.
+    already is a JSON object, it keeps its own fields. Of the fields above, except message, it gets those that it lacks.
 
     Args:
         message: The line.

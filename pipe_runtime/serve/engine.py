@@ -51,7 +51,7 @@ class Requests:
         return self._process.connection.stream_credit(id)
 
     def tell(self, exchange: Exchange) -> None:
-        """Wake what waits for the exchange. Do nothing if the thread that waits is also the thread that reads."""
+        """Wake the thread or task that waits for the exchange. Do nothing if the waiting thread itself reads frames."""
 
     def answer_dump(self, found: list[tuple[int, list[Any]]]) -> None:
         """Answer a DUMP with the stacks of running requests, given as (id, stack)."""

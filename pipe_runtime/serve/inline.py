@@ -47,7 +47,7 @@ class InlineRequests(Requests):
         self._queue = queue
         self._thread = get_ident()
         self._looks_at = 0.0
-        self._ended = False  # whether there is nothing more to read
+        self._ended = False  # whether no more frames will come
 
     def hear(self, frame: Frame | None) -> None:
         """Take a frame that the loop does not handle itself, or a frame that came while the function waited.

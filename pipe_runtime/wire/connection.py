@@ -190,7 +190,7 @@ class Connection:
             self._ended = True
 
     def next_frame(self, data: bytes | None = None) -> Frame | EndOfStream | None:
-        """Return the next frame, END_OF_STREAM once after the last one, or None until more bytes come.
+        """Return the next frame. After the last frame, return END_OF_STREAM once. Return None if more bytes must come.
 
         Args:
             data: Bytes that came from the peer. The method first takes them as `receive` does.
