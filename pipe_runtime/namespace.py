@@ -226,7 +226,7 @@ class _Late:
 
     def __getattr__(self, name: str) -> ModuleType:
         if name not in LATE_MODULES:
-            raise AttributeError(name)  # the function may inspect any object, for example through gc
+            raise AttributeError(name)  # not KeyError: code that finds this object through gc may ask for any name
         module = self.__dict__[name] = stdlib(LATE_MODULES[name])
         return module
 

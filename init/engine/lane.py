@@ -151,7 +151,7 @@ class Lane(Observer):
     # Reports of the link
 
     def hello(self, metadata: Mapping[str, Any]) -> None:
-        """Pass the worker's window from its HELLO on to the policy: how many requests, and bytes, it may have."""
+        """Tell the policy the window from the worker's HELLO: how many requests and bytes the worker may have open."""
         requests = metadata.get("window_requests", BASE_WINDOW_REQUESTS)
         self.policy.hello(requests, metadata.get("window_bytes", BASE_WINDOW_BYTES))
 

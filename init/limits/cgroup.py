@@ -148,7 +148,7 @@ class Group:
             self._try(0, "cgroup.freeze")
 
     def close(self) -> bool:
-        """Kill every process in the cgroup, and remove it. Return False if some still live: call this again later."""
+        """Kill every process in the cgroup, and remove it. Return False if some still live; then call it again."""
         for descriptor in self.join_descriptors:
             os.close(descriptor)
         self.join_descriptors = ()

@@ -222,7 +222,8 @@ class Journal:
         Args:
             data: The next bytes from this source.
             id: As for from_function.
-            source: The number of the lane or template whose process has written the bytes. Several can write at once.
+            source: The number of the lane or template whose process wrote the bytes. Several processes can
+                write at once.
         """
         partial, _ = self._partial.pop(source, (b"", 0))
         whole, line_break, rest = (partial + data).rpartition(b"\n")
@@ -300,5 +301,5 @@ class Journal:
 
 
 def _shown(name: str) -> bytes:
-    """Return a request id as the start of a line: at most NAME printable ASCII characters, and a tab."""
+    """Return the start of a log line for a request: its id, as at most NAME printable ASCII characters, and a tab."""
     return (name if name.isascii() and name.isprintable() else ascii(name)[1:-1])[:NAME].encode() + b"\t"

@@ -44,11 +44,11 @@ class RequestLines:
         self._hook = ""
 
     def begun(self, request: Request) -> None:
-        """Write the line before a request that the worker is about to begin."""
+        """Write the line that marks the start of a request. Call this just before the worker begins the request."""
         self._start(request.request_id, _phase_of(request))
 
     def ended(self, request: Request, outcome: Outcome) -> None:
-        """Write the lines after a request that the worker had begun and that has its outcome now."""
+        """Write the lines that mark the end of a request. Call this when a request that was begun has its outcome."""
         style, id, failed = self._function.log_style, outcome.request_id, outcome.problem is not None
         phase = _phase_of(request)
         if style != SHORT:
@@ -60,13 +60,13 @@ class RequestLines:
             self._journal.tell(short_line(id, failed, outcome.measured, limit_mb), INFO, id)
 
     def hook_begun(self, phase: str) -> None:
-        """Write the line before a hook that the worker is about to run, if the function has that hook."""
+        """Write the line that marks the start of a hook, if the function has that hook."""
         if {INITIALIZE: "initializer", PRE_STOP: "pre_stop"}[phase] in self._function.hello:
             self._hook = phase
             self._start(self._init_request_id, phase)
 
     def hook_over(self, failed: bool, forced: bool = False) -> None:
-        """Write the lines after the hook that had begun, if any. Call this also if the worker ended during the hook.
+        """Write the lines that mark the end of the hook, if one had begun. Call this also if the worker ends during it.
 
         Args:
             failed: Whether the hook has failed.

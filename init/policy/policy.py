@@ -51,7 +51,7 @@ class Policy(Ladder):
         self._retiring = False  # whether the worker gets no more requests, and stops after those that it has
         self._fault: Cause | None = None  # why the worker's start failed, if it did
         self._force_at = NEVER  # if pipe-init must end: when to send SIGTERM to the worker
-        self._tell_at = NEVER  # if pipe-init must end: when to cancel the requests of a worker that reads CANCEL
+        self._tell_at = NEVER  # if pipe-init must end: when to cancel the requests of a worker that can read CANCEL
         self._answer_at: float | None = None  # after asking for the stacks: when to answer the late requests
         self._dump_ends = 0.0  # the latest value that `_answer_at` may get
         self._signal_at: float | None = None  # for a cooperative worker: when to ask for the stacks by signal, too
@@ -139,7 +139,7 @@ class Policy(Ladder):
     def interrupt(self, now: float) -> list[Action]:
         """End because of a signal: answer the requests that were not sent. The others have the grace time to finish.
 
-        If the worker reads CANCEL, cancel its requests after half of that time. It has the other half to tidy up.
+        If the worker can read CANCEL, cancel its requests after half of the grace time, so that they can tidy up.
         """
         self.finishing = True
         if self._force_at == NEVER:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..model import Function
 
 FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
-"""Options after which no worker is started early, because they most likely need a template.
+"""If one of these options is given, no worker is started early, because the run most likely needs a template.
 
 If the options need no template after all, this delays the run by some milliseconds."""
 

@@ -124,7 +124,7 @@ def _briefly(error: BaseException) -> dict[str, object]:
     try:
         name = type(error).__name__[:256]  # no function is called, because the stack may have no room for a call
         message = message_of(error)
-    except BaseException:  # see describe
+    except BaseException:  # not only Exception, for the reason in `describe`
         message = UNREADABLE
     return {"error_type": name, "error_message": message, "stack": []}
 
@@ -150,7 +150,7 @@ def message_of(error: BaseException) -> str:
     """Return an exception's text, at most TEXT_LIMIT bytes. If its `__str__` raises, return a text that says so."""
     try:
         return clean(str(error.code) if isinstance(error, SystemExit) else str(error))
-    except BaseException as failure:  # see describe
+    except BaseException as failure:  # not only Exception, for the reason in `describe`
         return "its text could not be read: __str__ raised " + type_name(failure)
 
 

@@ -32,7 +32,7 @@ class NotSerializable(Exception):
 
 
 def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fault:
-    """Return a Fault Runtime.MarshalError for a result. If a method of the result raised `error`, make it the cause.
+    """Return a Fault Runtime.MarshalError for a result. Its cause is `error` if a method of the result raised it.
 
     Args:
         value: The result.

@@ -56,8 +56,9 @@ def find(name: str, code_dir: str) -> Callable[..., object]:
 def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
     """Split a name into three lists.
 
-    The first has the parts that must be folders and modules. The second has the next parts, which may be modules or
-    attributes: for index.Class.method, only the import of index shows which. The third has all possible attributes.
+    The first list has the parts of the name that must be folders and modules. The second has the next parts, which may
+    be modules or attributes: for index.Class.method, only the import of index shows which. The third has all possible
+    attributes.
     """
 
     def malformed(why: str) -> Fault:

@@ -47,7 +47,7 @@ PIPES = 5
 """The descriptors that come with each request for a worker: requests, answers, log, alive and dump."""
 
 MAX_DESCRIPTORS = 32
-"""The most descriptors that come with a request, files of cgroups included."""
+"""The most descriptors that one request may carry, files of cgroups included."""
 
 REHEARSALS = 20
 """How many rehearsals the template runs. After them Python has specialised the bytecode, and all workers share it."""

@@ -44,12 +44,12 @@ class Output:
         self.given_up = False
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
         self._piece = memoryview(b"")  # the unwritten rest of the current piece
-        self._begun = False  # whether the pieces from one call of `add` are written in part
+        self._begun = False  # whether some pieces of the current `add` are written, and others are not yet
         self._in_line = False  # whether the last byte that was written is not a line break
         self._log: Journal | None = None
 
     def share(self, log: Journal) -> None:
-        """Take turns with a log that goes to the same file, so that neither interrupts a line of the other."""
+        """Take turns with `log`, which writes to the same file, so that neither breaks into a line of the other."""
         self._log = log
         log.held_back = lambda: self._begun and self.pending
 
