@@ -39,7 +39,7 @@ MEMORY_SIGNALS = (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)
 MEMORY_SHARE = 0.9
 """Without a cgroup: if a process had at least this share of its memory limit resident, lack of memory has ended it."""
 
-CPU_SHARES = {int(SIGXCPU): 0.5, int(SIGKILL): 0.6}
+CPU_SHARES = {int(SIGXCPU): 0.5, int(SIGKILL): 0.7}
 """For each signal of the CPU limit: the least share of the limit that a process ended by this limit has used.
 
 The kernel counts ticks to enforce the limit, and reports a more exact figure afterwards. If processes share the CPU,
