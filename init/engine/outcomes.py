@@ -47,7 +47,7 @@ class OpenRequests:
     def __init__(
         self, lane: int, function: Function, journal: Journal, streams: Streams, outcomes: deque[Outcome]
     ) -> None:
-        """Make a lane's record, without requests.
+        """Make the record of a lane (a worker and those that replace it), with no requests yet.
 
         Args:
             lane: The lane's number.

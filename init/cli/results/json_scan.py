@@ -19,8 +19,8 @@ MAX_DEPTH = 100_000
 """The most brackets that may be open at one time. Python's own encoder overflows its stack before it gets deeper."""
 
 _ROUNDS = 16
-"""The most rounds of a repetition. After them the loop continues. Up to four repetitions are nested, which makes 70,000
-rounds, or 14 MiB."""
+"""The most times that a part of a regular expression may repeat. After that, the loop in `_scan` continues. Up to four
+repetitions are nested, which makes 70,000 rounds. For these `re` may keep 14 MiB."""
 
 _SPACE = rb"[ \t]*"
 _PLAIN = rb'[^"\\\x00-\x1f]{0,65535}'
