@@ -83,8 +83,9 @@ def _lambda_event(http: Http, body: bytes, context: Context) -> dict[str, object
         "rawQueryString": query,
         "headers": headers,
         "requestContext": {
-            **_about(http, headers, context),
+            "accountId": context.account_id,
             "apiId": "local",
+            **_about(http, headers, context),
             "routeKey": "$default",
             "stage": "$default",
             "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
@@ -114,6 +115,7 @@ def _fc_event(http: Http, body: bytes, context: Context) -> dict[str, object]:
         "headers": headers,
         "queryParameters": _parameters(http.get("query", "")),
         "requestContext": {
+            "accountId": context.account_id,
             **_about(http, lower, context),
             "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "timeEpoch": str(int(now.timestamp() * 1000)),
@@ -126,15 +128,14 @@ def _about(http: Http, headers: Mapping[str, str], context: Context) -> dict[str
     client = http.get("client") or ["127.0.0.1", 0]
     host = headers.get("host", "localhost")
     return {
-        "accountId": context.account_id,
         "domainName": host,
         "domainPrefix": host.partition(".")[0],
         "http": {
             "method": http.get("method", "GET"),
-            "path": _path(http),
             "protocol": "HTTP/" + http.get("version", "1.1"),
             "sourceIp": str(client[0]),
             "userAgent": headers.get("user-agent", ""),
+            "path": _path(http),
         },
         "requestId": context.request_id,
     }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from logging import Logger
     from typing import Any
 
-    from .context_parts import ClientContext, Credentials, FunctionMeta, Identity, ServiceMeta, Tracing
+    from .context_parts import ClientContext, Credentials, FunctionMeta, Identity, Service, Tracing
 else:
 
     class lazy:
@@ -220,8 +220,8 @@ class Context(_Kept):
         return _parts().FunctionMeta(self.function_name, self._handler, self._memory_mb(), int(timeout_ms))  # type: ignore[no-any-return]
 
     @lazy
-    def service(self) -> ServiceMeta:
-        return _parts().ServiceMeta(self._function.get("service"))  # type: ignore[no-any-return]
+    def service(self) -> Service:
+        return _parts().Service(self._function.get("service"))  # type: ignore[no-any-return]
 
     @lazy
     def region(self) -> str:

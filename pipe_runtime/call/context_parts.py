@@ -56,7 +56,7 @@ class FunctionMeta(_Part):
         self.timeout = -(-timeout_ms // 1000)
 
 
-class ServiceMeta(_Part):
+class Service(_Part):
     """Function Compute's `context.service`."""
 
     def __init__(self, fields: object) -> None:

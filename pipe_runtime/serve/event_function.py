@@ -102,10 +102,9 @@ def answer(exchange: Exchange, value: object) -> None:
 
 async def answer_async(exchange: Exchange, value: object) -> None:
     """Answer with the result of a coroutine function, or with the items of an asynchronous generator."""
-    if hasattr(type(value), "__next__"):
-        value = _asynchronous(value)  # type: ignore[arg-type]
-    if hasattr(type(value), "__anext__"):
-        items: AsyncIterator[object] = value  # type: ignore[assignment]
+    is_iterator = hasattr(type(value), "__next__")
+    if is_iterator or hasattr(type(value), "__anext__"):
+        items: Any = _asynchronous(value) if is_iterator else value  # type: ignore[arg-type]
         try:
             async for item in items:
                 content_type, piece = codec.encode_item(item, exchange.request["accept"])
@@ -118,6 +117,9 @@ async def answer_async(exchange: Exchange, value: object) -> None:
             close: Any = getattr(type(items), "aclose", None)
             if close is not None:
                 await close(items)
+            close = getattr(type(value), "close", None) if is_iterator else None
+            if close is not None:
+                close(value)
     else:
         send_whole(exchange, *codec.encode_result(value, exchange.request["accept"]))
 
@@ -131,13 +133,8 @@ def send_whole(exchange: Exchange, content_type: str, payload: bytes) -> None:
 
 
 async def _asynchronous(items: Iterator[object]) -> AsyncIterator[object]:
-    try:
-        for item in items:
-            yield item
-    finally:
-        close: Any = getattr(type(items), "close", None)
-        if close is not None:
-            close(items)
+    for item in items:
+        yield item
 
 
 # Awaitables that plain functions return

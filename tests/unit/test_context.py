@@ -204,7 +204,7 @@ def test_repr_shows_the_fields() -> None:
         "client_context=ClientContext(custom={'a': 'b'}, env={'c': 'd'}, client=Client(installation_id=None, ",
         "identity=Identity(cognito_identity_id='i-1', cognito_identity_pool_id='p-1')",
         "function=FunctionMeta(name='orders', handler='index.handler', memory=512, timeout=3)",
-        "service=ServiceMeta(name='shop', log_project='project', log_store='store', qualifier='prod', version_id='9')",
+        "service=Service(name='shop', log_project='project', log_store='store', qualifier='prod', version_id='9')",
         "tracing=Tracing(span_context='s', jaeger_endpoint='http://j', span_baggages={'k': 'v'})",
         "tenant_id='t-1'",
         "memory_limit_in_mb='512'",
