@@ -261,8 +261,10 @@ class Storm:
         self.tally.struck[victim.kind] += 1
         self.tally.signals[signal.Signals(number).name] += 1
         if victim.kind != NEIGHBOUR:
-            requests = self.concurrency * (1 if victim.kind == WORKER else self.workers)
-            self.outcomes.struck(requests, number == signal.SIGSTOP)
+            lanes = 1 if victim.kind == WORKER else self.workers
+            if victim.kind != WORKER and self.method == "request":
+                lanes = max(lanes, BATCH)  # those that stand by wait for the same fork, and each has a request in turn
+            self.outcomes.struck(self.concurrency * lanes, number == signal.SIGSTOP)
 
     # Ends
 
