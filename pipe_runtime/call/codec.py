@@ -345,6 +345,6 @@ def _bytes_json(value: bytes | bytearray | memoryview) -> object:
 
 def _why(error: BaseException) -> str:
     """Return the reason for an error of a decoder or an encoder as one line of text."""
-    if isinstance(error, RecursionError):
+    if faults.is_a(error, RecursionError):
         return "nested too deeply"
     return faults.message_of(error) or faults.type_name(error)

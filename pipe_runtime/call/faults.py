@@ -14,10 +14,13 @@ from .usage_and_limits import limit_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+    from typing import Any, TypeGuard, TypeVar
 
     from ..wire.errors import StackEntry
+
+    T = TypeVar("T")
 
 NAME_LIMIT = 1024
 """The most bytes of UTF-8 in the name of a class, a file or a function, or in a source line. Each of up to a hundred
@@ -64,6 +67,19 @@ LEVELS = (
 
 UNREADABLE = "its details could not be read"
 
+RESERVE = 2 * 1024 * 1024
+"""Bytes that are kept so that an error can be described when no other memory is left. They are never written to, so
+they take address space only."""
+
+_reserve = [bytes(RESERVE)]
+
+# Read what Python itself has stored. The exception's class, or its metaclass, may define attributes of the same names.
+_class_name = type.__dict__["__name__"].__get__
+_traceback = BaseException.__dict__["__traceback__"].__get__
+_cause = BaseException.__dict__["__cause__"].__get__
+_context = BaseException.__dict__["__context__"].__get__
+_suppress_context = BaseException.__dict__["__suppress_context__"].__get__
+
 
 def describe(error: BaseException) -> dict[str, object]:
     """Return an exception as an ERROR's metadata. It never raises, whatever the exception's class does.
@@ -78,17 +94,34 @@ def describe(error: BaseException) -> dict[str, object]:
 
         Every text is valid UTF-8 of at most TEXT_LIMIT bytes. Without `limit`, the dict packs into HEAD_LIMIT bytes.
     """
-    # Catch BaseException here and below: the exception's own code may raise any exception, also KeyboardInterrupt or
-    # SystemExit. Memory or stack may run out in the middle. The request still needs its answer.
-    try:
-        described = _fitting(error)
-    except BaseException:
-        described = _briefly(error)
-    try:
-        limit = _limit_of(error)
-    except BaseException:  # the answer is complete without the limit
-        limit = None
+    described = attempt(_fitting, error) or _briefly(error)
+    limit = attempt(_limit_of, error)
+    if not _reserve:
+        attempt(lambda: _reserve.append(bytes(RESERVE)))  # if there is no memory for it, the next request needs it more
     return described if limit is None else {**described, "limit": limit}
+
+
+def attempt(read: Callable[..., T], *arguments: object) -> T | None:
+    """Return what `read` returns, or None if it raises.
+
+    So a part of an exception that cannot be read costs this part only. The exception's own code may raise any
+    exception, also KeyboardInterrupt or SystemExit. Memory or stack may run out. The request still needs its answer.
+    """
+    try:
+        return _with_reserve(read, *arguments)
+    except BaseException:
+        return None
+
+
+def _with_reserve(read: Callable[..., T], *arguments: object) -> T:
+    """Return what `read` returns. If there is no memory left, release the reserve and call `read` again."""
+    try:
+        return read(*arguments)
+    except MemoryError:
+        if not _reserve:
+            raise
+        _reserve.clear()
+        return read(*arguments)
 
 
 def in_words(error: BaseException) -> str:
@@ -124,7 +157,7 @@ def _briefly(error: BaseException) -> dict[str, object]:
     try:
         name = type(error).__name__[:256]  # no function is called, because the stack may have no room for a call
         message = message_of(error)
-    except BaseException:  # not only Exception, for the reason in `describe`
+    except BaseException:  # not only Exception, for the reason in `attempt`
         message = UNREADABLE
     return {"error_type": name, "error_message": message, "stack": []}
 
@@ -143,15 +176,29 @@ def clean(text: str, limit: int = TEXT_LIMIT) -> str:
 
 def type_name(value: object) -> str:
     """Return the name of a value's class."""
-    return clean(type(value).__name__, NAME_LIMIT)
+    return clean(_class_name(type(value)), NAME_LIMIT)
 
 
 def message_of(error: BaseException) -> str:
     """Return an exception's text, at most TEXT_LIMIT bytes. If its `__str__` raises, return a text that says so."""
     try:
-        return clean(str(error.code) if isinstance(error, SystemExit) else str(error))
-    except BaseException as failure:  # not only Exception, for the reason in `describe`
+        return _with_reserve(_text, error.code if is_a(error, SystemExit) else error)
+    except BaseException as failure:  # not only Exception, for the reason in `attempt`
         return "its text could not be read: __str__ raised " + type_name(failure)
+
+
+def is_a(value: object, kind: type[T]) -> TypeGuard[T]:
+    """Return isinstance(value, kind), without reading the value's `__class__`, which may be the function's code."""
+    return issubclass(type(value), kind)
+
+
+def _text(value: object) -> str:
+    return clean(str(value))
+
+
+def calls_of(error: BaseException) -> list[tuple[FrameType, int]]:
+    """Return the calls of an exception's traceback as namespace.calls_of() does."""
+    return namespace.calls_of(_traceback(error))
 
 
 class _Description:
@@ -173,7 +220,7 @@ class _Description:
         self.budget = NODES
 
     def node(self, error: BaseException, causes: int, depth: int, frames: int) -> dict[str, object]:
-        """Return the description of one exception.
+        """Return the description of one exception; only its class and text if there is no more memory or stack.
 
         Args:
             error: The exception.
@@ -181,12 +228,15 @@ class _Description:
             depth: How many groups the exception is inside of.
             frames: How many calls to keep at each end of its stack.
         """
+        return attempt(self._node, error, causes, depth, frames) or _briefly(error)
+
+    def _node(self, error: BaseException, causes: int, depth: int, frames: int) -> dict[str, object]:
         self.seen.add(id(error))
         self.budget -= 1
         described: dict[str, object] = {
-            "error_type": clean(error.error_type, NAME_LIMIT) if isinstance(error, Fault) else type_name(error),
+            "error_type": clean(error.error_type, NAME_LIMIT) if is_a(error, Fault) else type_name(error),
             "error_message": _message_with_notes(error),
-            "stack": _stack(error, frames),
+            "stack": attempt(_stack, error, frames) or [],
         }
         cause = _cause_of(error)
         if cause is not None and causes > 0 and self._takes(cause):
@@ -194,7 +244,7 @@ class _Description:
         if depth < GROUP_DEPTH:
             members = [
                 self.node(member, causes, depth + 1, self._frames)
-                for member in _members(error)[: self._members]
+                for member in (attempt(_members, error) or [])[: self._members]
                 if self._takes(member)
             ]
             if members:
@@ -206,7 +256,8 @@ class _Description:
 
 
 def _cause_of(error: BaseException) -> BaseException | None:
-    return error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
+    cause: BaseException | None = _cause(error)
+    return cause if cause is not None or _suppress_context(error) else _context(error)
 
 
 def _limit_of(error: BaseException) -> dict[str, object] | None:
@@ -215,8 +266,8 @@ def _limit_of(error: BaseException) -> dict[str, object] | None:
     for _ in range(CAUSES + 1):
         if each is None:
             return None
-        if isinstance(each, (MemoryError, OSError, RuntimeError)):
-            calls = namespace.calls_of(each.__traceback__)
+        if issubclass(type(each), (MemoryError, OSError, RuntimeError)):
+            calls = calls_of(each)
             limit = limit_of(each, calls[-1][0].f_code if calls else None)
             if limit is not None:
                 return limit
@@ -229,25 +280,35 @@ def _members(error: BaseException) -> list[BaseException]:
     members = getattr(error, "exceptions", ())
     if not isinstance(members, (tuple, list)):
         return []
-    return [member for member in members if isinstance(member, BaseException)]
+    return [member for member in members if is_a(member, BaseException)]
 
 
 def _message_with_notes(error: BaseException) -> str:
+    return clean("\n".join((message_of(error), *(attempt(_notes, error) or ()))))
+
+
+def _notes(error: BaseException) -> list[str]:
     notes = getattr(error, "__notes__", ())
     if not isinstance(notes, (tuple, list)):
-        notes = ()
-    return clean("\n".join((message_of(error), *(clean(str(note)) for note in notes[:GROUP_WIDTH]))))
+        return []
+    texts = [attempt(_text, note) for note in notes[:GROUP_WIDTH]]
+    return [text for text in texts if text is not None]
 
 
 def _stack(error: BaseException, kept: int) -> list[StackEntry]:
-    if isinstance(error, Fault) and error.entry is not None:
+    if is_a(error, Fault) and error.entry is not None:
         return [_entry(*error.entry)]  # type: ignore[arg-type]
-    stack = stack_of(namespace.calls_of(error.__traceback__), kept)
-    if isinstance(error, SyntaxError) and error.filename and error.lineno is not None:
-        # Add the line with the syntax error. It was never executed, so no traceback has it.
-        file, line = error.filename, error.lineno
-        stack.append(_entry(file, line, "<module>", error.text or _source(file, line, None)))
-    return stack
+    stack = stack_of(calls_of(error), kept)
+    # Add the line with a syntax error. It was never executed, so no traceback has it.
+    entry = attempt(_syntax_entry, error) if is_a(error, SyntaxError) else None
+    return stack if entry is None else [*stack, entry]
+
+
+def _syntax_entry(error: SyntaxError) -> StackEntry | None:
+    file, line = error.filename, error.lineno
+    if not file or type(line) is not int or not 0 <= line < 2**63:
+        return None
+    return _entry(file, line, "<module>", error.text or _source(file, line, None))
 
 
 def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:
@@ -267,7 +328,4 @@ def _entry(file: str, line: int, function: str, source: str) -> StackEntry:
 
 def _source(file: str, line: int, variables: dict[str, object] | None) -> str:
     """Return one source line, or "" if there is none."""
-    try:
-        return namespace.source_line(file, line, variables)
-    except BaseException:  # a module loader of the function may raise anything; see also `describe`
-        return ""
+    return attempt(namespace.source_line, file, line, variables) or ""  # the loader may be the function's code

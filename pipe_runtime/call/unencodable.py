@@ -5,7 +5,6 @@ The runtime loads this module for the first such result.
 
 from __future__ import annotations
 
-from .. import namespace
 from ..wire.errors import Fault
 from . import faults
 
@@ -40,11 +39,9 @@ def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fa
         why: The text of `error`.
         as_msgpack: Whether the result was to be encoded as msgpack.
     """
-    cause = _user_cause(error)
-    try:
-        text = _explain(value, error, why, cause, as_msgpack)
-    except BaseException:  # the search for the place reads the value, whose own code may raise; do without the place
-        text = why
+    cause = faults.attempt(_user_cause, error)
+    # The search for the place reads the value, whose own code may raise. Then do without the place.
+    text = faults.attempt(_explain, value, error, why, cause, as_msgpack) or why
     found = Fault("Runtime.MarshalError", faults.clean(f"Unable to marshal response: {text}"))
     found.__cause__ = cause
     return found
@@ -52,15 +49,15 @@ def fault(value: object, error: BaseException, why: str, as_msgpack: bool) -> Fa
 
 def _user_cause(error: BaseException) -> BaseException | None:
     """Return the exception if the value's own code raised it, so that its stack helps the user; otherwise None."""
-    calls = namespace.calls_of(error.__traceback__)
+    calls = faults.calls_of(error)
     modules = {str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in calls}
-    plain = isinstance(error, (NotSerializable, RecursionError, MemoryError))
+    plain = issubclass(type(error), (NotSerializable, RecursionError, MemoryError))
     return None if plain or modules <= {"json", "msgpack"} else error
 
 
 def _explain(value: object, error: BaseException, why: str, cause: BaseException | None, as_msgpack: bool) -> str:
     """Return the reason and the place. The reason has Python's and Lambda's words, for programs that parse it."""
-    if isinstance(error, NotSerializable):
+    if faults.is_a(error, NotSerializable):
         offender = error.value
         return error.why + _place(value, lambda item, above: item is offender)
     if cause is not None:
@@ -68,8 +65,8 @@ def _explain(value: object, error: BaseException, why: str, cause: BaseException
     circle = _place(value, lambda item, above: id(item) in above)
     if circle:
         return "Circular reference detected" + circle
-    if isinstance(error, (RecursionError, MemoryError)) or "recursion limit" in why:
-        return "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
+    if issubclass(type(error), (RecursionError, MemoryError)) or "recursion limit" in why:
+        return "out of memory" if faults.is_a(error, MemoryError) else "nested too deeply"
     return why if as_msgpack else why + _place(value, _is_huge)
 
 

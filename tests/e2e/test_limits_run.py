@@ -98,6 +98,25 @@ def test_one_after_the_other(pipe_init: PipeInit, function: Path) -> None:
     assert finished.returncode == 137  # from the worker that was killed
 
 
+@pytest.mark.unmeasured
+def test_a_function_that_keeps_its_memory_full(pipe_init: PipeInit, tmp_path: Path) -> None:
+    """Check that each request is told of the limit, and that the worker can still read the next one."""
+    (tmp_path / "fills.py").write_text(
+        "cache = []\n"
+        "def handler(event):\n"
+        "    for number in range(100_000):\n"
+        "        cache.append('%d %d' % (event, number))\n"
+        "    return 'done'\n"
+    )
+    events = "".join(f"{number}\n" for number in range(40)).encode()
+    finished = pipe_init("run", "fills.handler", "--events", "-", "-m", "128", "-q", stdin=events, cwd=tmp_path)
+    results = [json.loads(line) for line in finished.stdout.splitlines()]
+    errors = [result for result in results if result != "done"]
+    assert len(results) == 40 and len(errors) >= 20
+    assert {(error["errorType"], error["limit"]["name"]) for error in errors} == {("MemoryError", "memory")}
+    assert all("in handler" in error["stackTrace"][-1] for error in errors)
+
+
 def test_too_late_is_no_other_limit(pipe_init: PipeInit, function: Path) -> None:
     arguments = ("-e", '{"do": "hangs"}', *ALL, "-t", "0.3")
     finished = pipe_init("run", "breaks.handler", *arguments, cwd=function)

@@ -424,6 +424,73 @@ def test_exception_whose_text_fails_keeps_its_stack_and_its_cause(name: str) -> 
     assert answer["cause"]["error_message"] == "cause"
 
 
+def careless_classes() -> dict[str, type[BaseException]]:
+    class Delegating(Exception):
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.response, name)  # there is no such attribute, so this calls itself
+
+    class Keyed(Exception):
+        def __getattr__(self, name: str) -> object:
+            raise KeyError(name)
+
+    return {**evil_classes(), "Delegating": Delegating, "Keyed": Keyed}
+
+
+@pytest.mark.parametrize("name", sorted(careless_classes()))
+def test_attribute_that_raises_costs_no_stack_no_cause_and_no_group(name: str) -> None:
+    error = careless_classes()[name]()
+    variables: dict[str, Any] = {"error": error}
+    answer = run("def fail():\n  try: 1/0\n  except Exception: raise error\nfail()", **variables)
+    assert answer["error_type"] == name
+    assert functions(answer)[-1] == "fail"
+    assert answer["cause"]["error_type"] == "ZeroDivisionError"
+    outer = run("try: raise error\nexcept BaseException as cause: raise ValueError('outer') from cause", **variables)
+    assert (outer["error_message"], functions(outer)[-1]) == ("outer", "<module>")
+    assert outer["cause"]["error_type"] == name and outer["cause"]["stack"]
+    group = described(Group("several", [KeyError("first"), error, KeyError("last")]))
+    assert [member["error_type"] for member in group["exceptions"]] == ["KeyError", name, "KeyError"]
+
+
+def test_note_that_cannot_be_read_costs_this_note_only() -> None:
+    class Note:
+        __str__ = refuse
+
+    answer = run("error = ValueError('wrong')\nerror.__notes__ = notes\nraise error", notes=["first", Note(), "last"])
+    assert answer["error_message"] == "wrong\nfirst\nlast"
+    assert functions(answer)[-1] == "<module>"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [("x.py", "odd", 1, "text"), ("x.py", -(2**80), 1, "text"), (Path("x.py"), 3, 1, None), (b"x.py", 3, 1, "")],
+)
+def test_syntax_error_with_an_odd_place_keeps_its_stack(place: tuple[Any, ...]) -> None:
+    answer = run("try: 1/0\nexcept Exception: raise SyntaxError('odd', place)", place=place)
+    assert answer["error_type"] == "SyntaxError"
+    assert answer["stack"][-1][:2] == ["/code/index.py", 2]
+    assert answer["cause"]["error_type"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("name", sorted(careless_classes()))
+def test_careless_exception_of_an_encoder_is_a_fault(name: str) -> None:
+    class Answer:
+        def to_json(self) -> None:
+            raise careless_classes()[name]
+
+    error = raised(lambda: codec.encode_result(Answer(), "application/json"))
+    assert described(error)["error_type"] == "Runtime.MarshalError"
+
+
+def test_module_whose_name_cannot_be_read_cannot_replace_the_fault_of_an_encoder() -> None:
+    class Name:
+        __str__ = refuse
+
+    space: dict[str, Any] = {"__name__": "index", "name": Name()}
+    exec("class Answer:\n  def to_json(self):\n    globals()['__name__'] = name\n    raise ValueError", space)
+    error = raised(lambda: codec.encode_result(space["Answer"](), "application/json"))
+    assert described(error)["error_type"] == "Runtime.MarshalError"
+
+
 def test_text_that_cannot_be_read_says_so() -> None:
     failed = "its text could not be read: __str__ raised "
     assert described(evil_classes()["Text"]())["error_message"] == failed + "SystemExit"
