@@ -67,11 +67,12 @@ LEVELS = (
 
 UNREADABLE = "its details could not be read"
 
-RESERVE = 2 * 1024 * 1024
-"""Bytes that are kept so that an error can be described when no other memory is left. They are never written to, so
-they take address space only."""
+PIECE = 64 * 1024
+RESERVE = 32
+"""How many pieces of PIECE bytes are kept, so that an error can be described when no other memory is left. They are
+never written to, so they take address space only. They are small, so that what is free afterwards is kept again."""
 
-_reserve = [bytes(RESERVE)]
+_reserve = [bytes(PIECE) for _ in range(RESERVE)]
 
 # Read what Python itself has stored. The exception's class, or its metaclass, may define attributes of the same names.
 _class_name = type.__dict__["__name__"].__get__
@@ -94,34 +95,38 @@ def describe(error: BaseException) -> dict[str, object]:
 
         Every text is valid UTF-8 of at most TEXT_LIMIT bytes. Without `limit`, the dict packs into HEAD_LIMIT bytes.
     """
+    try:
+        described = _described(error)
+    except MemoryError:  # there was not even memory for a call
+        _reserve.clear()
+        described = _described(error)
+    try:
+        while len(_reserve) < RESERVE:
+            _reserve.append(bytes(PIECE))
+    except MemoryError:
+        del _reserve[-6:]  # leave memory to read the next request
+    return described
+
+
+def _described(error: BaseException) -> dict[str, object]:
     described = attempt(_fitting, error) or _briefly(error)
     limit = attempt(_limit_of, error)
-    if not _reserve:
-        attempt(lambda: _reserve.append(bytes(RESERVE)))  # if there is no memory for it, the next request needs it more
     return described if limit is None else {**described, "limit": limit}
 
 
 def attempt(read: Callable[..., T], *arguments: object) -> T | None:
-    """Return what `read` returns, or None if it raises.
+    """Return what `read` returns, or None if it raises. If there is no memory left, release the reserve and try again.
 
     So a part of an exception that cannot be read costs this part only. The exception's own code may raise any
     exception, also KeyboardInterrupt or SystemExit. Memory or stack may run out. The request still needs its answer.
     """
     try:
-        return _with_reserve(read, *arguments)
-    except BaseException:
-        return None
-
-
-def _with_reserve(read: Callable[..., T], *arguments: object) -> T:
-    """Return what `read` returns. If there is no memory left, release the reserve and call `read` again."""
-    try:
         return read(*arguments)
-    except MemoryError:
-        if not _reserve:
-            raise
-        _reserve.clear()
-        return read(*arguments)
+    except BaseException as failure:
+        if not (_reserve and is_a(failure, MemoryError)):
+            return None
+    _reserve.clear()
+    return attempt(read, *arguments)
 
 
 def in_words(error: BaseException) -> str:
@@ -153,7 +158,7 @@ def _fitting(error: BaseException) -> dict[str, object]:
 
 
 def _briefly(error: BaseException) -> dict[str, object]:
-    name = "BaseException"
+    name = "MemoryError" if is_a(error, MemoryError) else "BaseException"
     try:
         name = type(error).__name__[:256]  # no function is called, because the stack may have no room for a call
         message = message_of(error)
@@ -182,8 +187,11 @@ def type_name(value: object) -> str:
 def message_of(error: BaseException) -> str:
     """Return an exception's text, at most TEXT_LIMIT bytes. If its `__str__` raises, return a text that says so."""
     try:
-        return _with_reserve(_text, error.code if is_a(error, SystemExit) else error)
+        return _text(error.code if is_a(error, SystemExit) else error)
     except BaseException as failure:  # not only Exception, for the reason in `attempt`
+        if _reserve and is_a(failure, MemoryError):
+            _reserve.clear()
+            return message_of(error)
         return "its text could not be read: __str__ raised " + type_name(failure)
 
 

@@ -99,7 +99,8 @@ def test_one_after_the_other(pipe_init: PipeInit, function: Path) -> None:
 
 
 @pytest.mark.unmeasured
-def test_a_function_that_keeps_its_memory_full(pipe_init: PipeInit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["96", "128"])
+def test_a_function_that_keeps_its_memory_full(pipe_init: PipeInit, tmp_path: Path, limit: str) -> None:
     """Check that each request is told of the limit, and that the worker can still read the next one."""
     (tmp_path / "fills.py").write_text(
         "cache = []\n"
@@ -109,12 +110,14 @@ def test_a_function_that_keeps_its_memory_full(pipe_init: PipeInit, tmp_path: Pa
         "    return 'done'\n"
     )
     events = "".join(f"{number}\n" for number in range(40)).encode()
-    finished = pipe_init("run", "fills.handler", "--events", "-", "-m", "128", "-q", stdin=events, cwd=tmp_path)
+    finished = pipe_init("run", "fills.handler", "--events", "-", "-m", limit, "-q", stdin=events, cwd=tmp_path)
     results = [json.loads(line) for line in finished.stdout.splitlines()]
     errors = [result for result in results if result != "done"]
     assert len(results) == 40 and len(errors) >= 20
-    assert {(error["errorType"], error["limit"]["name"]) for error in errors} == {("MemoryError", "memory")}
-    assert all("in handler" in error["stackTrace"][-1] for error in errors)
+    # Without any memory, Python itself may end the worker. This must stay rare.
+    told = [error for error in errors if error["errorType"] != "Runtime.ExitError"]
+    assert len(errors) - len(told) <= 4
+    assert {(error["errorType"], error["limit"]["name"]) for error in told} == {("MemoryError", "memory")}
 
 
 def test_too_late_is_no_other_limit(pipe_init: PipeInit, function: Path) -> None:
