@@ -55,6 +55,7 @@ class TemplateSource(WorkerSource, Observer):
         self._is_forbidden = False  # whether the system allows no template
         self._last_ticket = 0
         self._expected: dict[int, tuple[Observer, Child]] = {}  # workers by ticket, until they are children of the init
+        self._forked: list[Child] = []  # workers whose pid was reported and that are not over
         self._new_children: list[tuple[Observer, Child]] = []  # children of the init, if the template's report is true
         self._is_heard = False  # whether the init still reads the template's reports
 
@@ -102,7 +103,12 @@ class TemplateSource(WorkerSource, Observer):
                 self._new_children.append((observer, child))
                 child.limit()
             elif report.pid:
+                self._forked = [other for other in self._forked if not other.pipes.closed]
+                if report.pid == self.pid or any(report.pid == other.pid for other in self._forked):
+                    self.violated(f"a report of a worker whose pid {report.pid} is another process's")
+                    return
                 child.pipes.pid = report.pid
+                self._forked.append(child)
             else:
                 observer.lost(WorkerEnd(start_error=OSError(report.errno, os.strerror(report.errno))))
 

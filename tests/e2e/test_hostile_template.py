@@ -106,6 +106,35 @@ def test_a_pid_that_is_not_the_workers(serving: Serving, whose: str) -> None:
     os.kill(os.getppid(), 0)
 
 
+CLAIM = """
+import mmap, struct, sys
+ForkServer = sys.modules["pipe_runtime.template.fork_server"].ForkServer
+truth, claimed = ForkServer._tell, mmap.mmap(-1, 8)  # shared by all forks
+
+def tell_what_was_claimed(server, ticket, *numbers):
+    if len(numbers) == 1:
+        if claimed[:] == bytes(8):
+            claimed[:] = struct.pack("q", WHOSE)
+        numbers = struct.unpack("q", claimed)
+    truth(server, ticket, *numbers)
+
+if once():
+    ForkServer._tell = tell_what_was_claimed
+"""
+
+
+@pytest.mark.parametrize("whose", ["numbers[0]", "os.getppid()"], ids=["of-the-first", "its-own"])
+def test_one_pid_that_it_reports_for_every_worker(serving: Serving, whose: str) -> None:
+    """Check that the init takes no other process for a worker, and so signals none in the place of a worker."""
+    with serving(CLAIM.replace("WHOSE", whose), workers=2, grace=0.3, stop_timeout=0.3) as driver:
+        driver.submit()
+        driver.submit()
+        assert [outcome.problem for outcome in driver.outcomes(2)] == [None, None]
+    log = driver.log.read_text()
+    assert "broke the protocol and is replaced: a report of a worker whose pid" in log
+    assert "does not end" not in log
+
+
 def test_garbage_in_its_conversation(serving: Serving) -> None:
     harm = """
     if once():
