@@ -6,6 +6,9 @@ description nevertheless. This module does not know frames, handlers, or how an 
 
 from __future__ import annotations
 
+import os
+import sys
+
 import msgpack
 
 from .. import namespace
@@ -52,6 +55,8 @@ LEVELS = (
     (50, 10, GROUP_WIDTH, CAUSES),
     (50, 3, 4, CAUSES),
     (50, 3, 0, CAUSES),
+    (50, 3, 0, 2),
+    (50, 3, 0, 1),
     (50, 3, 0, 0),
     (20, 3, 0, 0),
     (6, 3, 0, 0),
@@ -64,6 +69,9 @@ LEVELS = (
 - the most causes in a chain
 
 `describe` uses the first level at which the description fits into HEAD_LIMIT bytes. At the last level each one fits."""
+
+SOURCE_LIMIT = 16 * 1024 * 1024
+"""The most bytes of a file in which a source line is looked up, because all of the file is read."""
 
 UNREADABLE = "its details could not be read"
 
@@ -336,4 +344,11 @@ def _entry(file: str, line: int, function: str, source: str) -> StackEntry:
 
 def _source(file: str, line: int, variables: dict[str, object] | None) -> str:
     """Return one source line, or "" if there is none."""
-    return attempt(namespace.source_line, file, line, variables) or ""  # the loader may be the function's code
+    # The loader of a module may be the function's code.
+    return (attempt(_may_read, file) and attempt(namespace.source_line, file, line, variables)) or ""
+
+
+def _may_read(file: str) -> bool:
+    """Return False for a pipe or a device, which may have no end, and for a very large file."""
+    sizes, paths = os.path.getsize, {os.path.join(str(folder), file) for folder in ("", *sys.path)}  # as in linecache
+    return all(0 < sizes(path) <= SOURCE_LIMIT if os.path.isfile(path) else not os.path.exists(path) for path in paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import linecache
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,27 @@ def test_source_is_read_anew_after_a_change(tmp_path: Path) -> None:
 
 def test_missing_source_is_empty() -> None:
     assert run("raise ValueError")["stack"][-1] == ["/code/index.py", 1, "<module>", ""]
+
+
+@pytest.mark.parametrize("name", ["pipe.py", "/dev/zero", "/proc/kmsg"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_file_that_may_have_no_end_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, relative: bool
+) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = name if relative else str(tmp_path / name)
+    error = raised(lambda: exec(compile("1/0", file, "exec"), {"__name__": "index"}))
+    assert described(error)["stack"][-1] == [file, 1, "<module>", ""]
+
+
+def test_very_large_file_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "index.py"
+    file.write_text("1/0\n")
+    error = raised(lambda: exec(compile("1/0", str(file), "exec"), {"__name__": "index"}))
+    assert described(error)["stack"][-1][3] == "1/0"
+    os.truncate(file, faults.SOURCE_LIMIT + 1)
+    assert described(error)["stack"][-1][3] == ""
 
 
 def test_a_loader_that_raises_costs_the_source_line_only() -> None:
@@ -315,6 +337,17 @@ def test_members_are_lost_before_causes_and_causes_before_frames() -> None:
         chain = deep(str(number) + "c" * 8000, 60, cause=chain)
     short = described(deep("root", 80, cause=chain))
     assert len(short["stack"]) > 80
+
+
+@pytest.mark.parametrize(("stack", "causes"), [(1, 2), (60, 1)])
+def test_long_chain_keeps_as_many_causes_as_fit(stack: int, causes: int) -> None:
+    chain: BaseException | None = None
+    for _ in range(8):
+        chain = deep("c" * 9000, 1, cause=chain)
+    node, length = described(deep("root" * 2000, stack, cause=chain)), 0
+    while "cause" in node:
+        node, length = node["cause"], length + 1
+    assert length == causes
 
 
 def test_marker_counts_all_that_is_gone_from_a_stack_that_does_not_fit() -> None:
