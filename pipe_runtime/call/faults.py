@@ -18,7 +18,6 @@ from .usage_and_limits import limit_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import FrameType
     from typing import Any, TypeGuard, TypeVar
 
     from ..wire.errors import StackEntry
@@ -82,13 +81,6 @@ never written to, so they take address space only. They are small, so that what 
 
 _reserve = [bytes(PIECE) for _ in range(RESERVE)]
 
-# Read what Python itself has stored. The exception's class, or its metaclass, may define attributes of the same names.
-_class_name = type.__dict__["__name__"].__get__
-_traceback = BaseException.__dict__["__traceback__"].__get__
-_cause = BaseException.__dict__["__cause__"].__get__
-_context = BaseException.__dict__["__context__"].__get__
-_suppress_context = BaseException.__dict__["__suppress_context__"].__get__
-
 
 def describe(error: BaseException) -> dict[str, object]:
     """Return an exception as an ERROR's metadata. It never raises, whatever the exception's class does.
@@ -103,22 +95,15 @@ def describe(error: BaseException) -> dict[str, object]:
 
         Every text is valid UTF-8 of at most TEXT_LIMIT bytes. Without `limit`, the dict packs into HEAD_LIMIT bytes.
     """
-    try:
-        described = _described(error)
-    except MemoryError:  # there was not even memory for a call
-        _reserve.clear()
-        described = _described(error)
+    if is_a(error, MemoryError) or is_a(_stored(error, "__context__"), MemoryError):
+        _reserve.clear()  # there may not even be memory for a call
+    described = attempt(_fitting, error) or _briefly(error)
+    limit = attempt(_limit_of, error)
     try:
         while len(_reserve) < RESERVE:
             _reserve.append(bytes(PIECE))
     except MemoryError:
         del _reserve[-6:]  # leave memory to read the next request
-    return described
-
-
-def _described(error: BaseException) -> dict[str, object]:
-    described = attempt(_fitting, error) or _briefly(error)
-    limit = attempt(_limit_of, error)
     return described if limit is None else {**described, "limit": limit}
 
 
@@ -189,7 +174,9 @@ def clean(text: str, limit: int = TEXT_LIMIT) -> str:
 
 def type_name(value: object) -> str:
     """Return the name of a value's class."""
-    return clean(_class_name(type(value)), NAME_LIMIT)
+    return clean(
+        type.__dict__["__name__"].__get__(type(value)), NAME_LIMIT
+    )  # a metaclass may have a `__name__` of its own
 
 
 def message_of(error: BaseException) -> str:
@@ -197,9 +184,6 @@ def message_of(error: BaseException) -> str:
     try:
         return _text(error.code if is_a(error, SystemExit) else error)
     except BaseException as failure:  # not only Exception, for the reason in `attempt`
-        if _reserve and is_a(failure, MemoryError):
-            _reserve.clear()
-            return message_of(error)
         return "its text could not be read: __str__ raised " + type_name(failure)
 
 
@@ -212,9 +196,14 @@ def _text(value: object) -> str:
     return clean(str(value))
 
 
-def calls_of(error: BaseException) -> list[tuple[FrameType, int]]:
+def calls_of(error: BaseException) -> list[tuple[Any, int]]:
     """Return the calls of an exception's traceback as namespace.calls_of() does."""
-    return namespace.calls_of(_traceback(error))
+    return namespace.calls_of(_stored(error, "__traceback__"))
+
+
+def _stored(error: BaseException, name: str) -> Any:
+    """Return an attribute as Python has stored it. The exception's class may define one of the same name."""
+    return BaseException.__dict__[name].__get__(error)
 
 
 class _Description:
@@ -272,8 +261,8 @@ class _Description:
 
 
 def _cause_of(error: BaseException) -> BaseException | None:
-    cause: BaseException | None = _cause(error)
-    return cause if cause is not None or _suppress_context(error) else _context(error)
+    cause: BaseException | None = _stored(error, "__cause__")
+    return cause if cause is not None or _stored(error, "__suppress_context__") else _stored(error, "__context__")
 
 
 def _limit_of(error: BaseException) -> dict[str, object] | None:
@@ -294,9 +283,7 @@ def _limit_of(error: BaseException) -> dict[str, object] | None:
 def _members(error: BaseException) -> list[BaseException]:
     """Return a group's members. Do not check its class: before Python 3.11, a separate package defines groups."""
     members = getattr(error, "exceptions", ())
-    if not isinstance(members, (tuple, list)):
-        return []
-    return [member for member in members if is_a(member, BaseException)]
+    return [each for each in members if is_a(each, BaseException)] if isinstance(members, (tuple, list)) else []
 
 
 def _message_with_notes(error: BaseException) -> str:
@@ -305,26 +292,22 @@ def _message_with_notes(error: BaseException) -> str:
 
 def _notes(error: BaseException) -> list[str]:
     notes = getattr(error, "__notes__", ())
-    if not isinstance(notes, (tuple, list)):
-        return []
-    texts = [attempt(_text, note) for note in notes[:GROUP_WIDTH]]
+    texts = [attempt(_text, note) for note in notes[:GROUP_WIDTH]] if isinstance(notes, (tuple, list)) else []
     return [text for text in texts if text is not None]
 
 
 def _stack(error: BaseException, kept: int) -> list[StackEntry]:
     if is_a(error, Fault) and error.entry is not None:
         return [_entry(*error.entry)]  # type: ignore[arg-type]
-    stack = stack_of(calls_of(error), kept)
-    # Add the line with a syntax error. It was never executed, so no traceback has it.
-    entry = attempt(_syntax_entry, error) if is_a(error, SyntaxError) else None
-    return stack if entry is None else [*stack, entry]
+    return stack_of(calls_of(error), kept) + (attempt(_syntax_error_line, error) or [])
 
 
-def _syntax_entry(error: SyntaxError) -> StackEntry | None:
-    file, line = error.filename, error.lineno
-    if not file or type(line) is not int or not 0 <= line < 2**63:
-        return None
-    return _entry(file, line, "<module>", error.text or _source(file, line, None))
+def _syntax_error_line(error: Any) -> list[StackEntry]:
+    """Return the line with a syntax error. It was never executed, so no traceback has it."""
+    line = error.lineno if is_a(error, SyntaxError) and error.filename else None
+    if type(line) is not int or not 0 <= line < 2**63:
+        return []
+    return [_entry(error.filename, line, "<module>", error.text or _source(error.filename, line, None))]
 
 
 def stack_of(calls: list[tuple[Any, int]], kept: int) -> list[StackEntry]:
