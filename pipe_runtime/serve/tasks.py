@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 asyncio = late.asyncio
 
+MOST_BREAKS = 10
+"""How often in a row the event loop may stop without having called anything. After that it counts as broken."""
+
 
 class Tasks(Engine):
     """Serve each request in a task. This class implements Line (exchange.py)."""
@@ -41,6 +44,7 @@ class Tasks(Engine):
         self._tasks: dict[int, Task[Outcome]] = {}
         self._stopping = False
         self._serving = True
+        self._breaks = 0  # how often the event loop has stopped since it last called `_read`
         self._failure: Exception | None = None
         invoker.run = self._await
         super().__init__(process, invoker, concurrency)
@@ -124,8 +128,9 @@ class Tasks(Engine):
             self._end_serving()
             return True
         self._process.report("a task", error)
-        if self._loop.is_closed():
-            raise error
+        self._breaks += 1
+        if self._loop.is_closed() or isinstance(error, MemoryError) or self._breaks > MOST_BREAKS:
+            raise RuntimeError("the event loop does not run any more") from error  # this ends the worker
         for id, task in self._tasks.items():
             if task.done():
                 self._loop.call_soon(self._end, id)
@@ -141,6 +146,7 @@ class Tasks(Engine):
     # The callbacks of the event loop. They run to their end even if a signal handler of the function raises.
 
     def _read(self) -> None:
+        self._breaks = 0
         self._process.guard.during(self._take_in)
 
     def _end(self, id: int) -> None:
@@ -224,7 +230,8 @@ class Tasks(Engine):
         if task is None or not self._serving:
             return
         if task.cancelled():
-            outcome = self._process.problem(asyncio.CancelledError(GIVEN_UP))
+            why = GIVEN_UP if self._exchanges[id].cancelled else "the function has cancelled the task of this request"
+            outcome = self._process.problem(asyncio.CancelledError(why))
         else:
             error = task.exception()  # only if a signal handler raised outside of the `try` of `_serve_one`
             outcome = self._process.problem(error) if error is not None else task.result()

@@ -17,6 +17,7 @@ from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
 from .engine import Engine, microseconds_since, tag_of
+from .process import EXIT_UNANSWERED, complain, leave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,6 +161,11 @@ class Threads(Engine):
                     self._refuse(exchange, CallerGone(GIVEN_UP))
                 else:
                     self._serve_one(exchange)
+            except BaseException:  # no outcome was sent, most likely for lack of memory
+                try:
+                    complain("a request's outcome could not be sent")
+                finally:
+                    leave(EXIT_UNANSWERED)  # the init answers the worker's requests
             finally:
                 with self._news:
                     del self._threads[exchange.id], self._exchanges[exchange.id]

@@ -123,3 +123,48 @@ def test_neighbours_of_one_that_times_out_have_their_answers(pipe_init: PipeInit
     assert (ended.returncode, len(lines)) == (124, 21)
     assert b"Sandbox.Timedout" in lines[0]
     assert all(b"Timedout" not in line and b"0.01" in line for line in lines[1:])
+
+
+NO_OUTCOME = """
+import asyncio, os, sys
+
+def harm():
+    Process = sys.modules["pipe_runtime.serve.process"].Process
+    def no_memory(*arguments):
+        raise MemoryError
+    Process.problem = Process.conclude = no_memory
+
+def handler(event, context):
+    if event:
+        harm()
+    return event
+
+async def closes_the_selector(event, context):
+    if event:
+        os.close(asyncio.get_running_loop()._selector.fileno())
+        await asyncio.sleep(1000)
+    return event
+
+async def no_memory_in_the_loop(event, context):
+    def raises(*arguments):
+        raise MemoryError
+    if event:
+        asyncio.get_running_loop()._run_once = raises
+        await asyncio.sleep(1000)
+    return event
+"""
+
+
+@pytest.mark.parametrize("handler", ["handler", "closes_the_selector", "no_memory_in_the_loop"])
+def test_a_worker_that_can_send_no_more_outcomes_ends(pipe_init: PipeInit, tmp_path: Path, handler: str) -> None:
+    """Check that the request fails long before its time limit, and that a new worker serves the others."""
+    (tmp_path / "index.py").write_text(NO_OUTCOME)
+    (tmp_path / "events").write_text("1\n" + "0\n" * 4)
+    options = ("--events", "events", "--concurrency", "2", "-t", "300")
+    ended = pipe_init("run", f"index.{handler}", *options, cwd=tmp_path)
+    lines = ended.stdout.splitlines()
+    assert b"Runtime.ExitError" in lines[0], ended.stderr
+    assert b"exit status 1" in lines[0]
+    assert len(lines) == 5 and b"0" in lines
+    assert len(ended.stderr) < 20_000
+    assert b"the pipe to pipe-init is lost" not in ended.stderr

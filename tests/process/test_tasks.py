@@ -105,6 +105,28 @@ def test_what_a_function_does_to_its_loop_costs_one_request_at_most(tmp_path: Pa
         assert runtime.stop() == 0
 
 
+FACTORY = """
+import asyncio
+
+def cancelled_at_once(loop, coroutine, **options):
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    task.cancel()
+    return task
+
+async def handler(event, context):
+    asyncio.get_running_loop().set_task_factory(cancelled_at_once)
+    return event
+"""
+
+
+def test_a_task_that_the_function_cancels_does_not_blame_the_caller(tmp_path: Path) -> None:
+    with tasks(tmp_path, FACTORY) as runtime:
+        assert runtime.call({}) == {}
+        frame = outcomes(runtime, id := runtime.invoke({}))[id]
+        assert frame.metadata["error_type"] == "CancelledError"
+        assert frame.metadata["error_message"] == "the function has cancelled the task of this request"
+
+
 def test_a_task_factory_that_raises_costs_one_request(tmp_path: Path) -> None:
     with tasks(tmp_path) as runtime:
         runtime.call({"do": "factory"})
