@@ -191,7 +191,13 @@ class Exchange:
     # The answer
 
     def begin(self, content_type: str, http: dict[str, Any] | None = None) -> None:
-        """Begin a streamed answer: send RESULT. The pieces follow through `write`."""
+        """Begin a streamed answer: send RESULT. The pieces follow through `write`.
+
+        Raises:
+            RuntimeError: The request has an answer, which a thread of the function may not have noticed.
+        """
+        if self._outcome is not None:
+            raise RuntimeError("the request is answered already")
         self._outcome = (END, {}, b"")
         self._line.post(RESULT, self.id, {**_head(content_type, http), "stream": True})
         self.begun = True

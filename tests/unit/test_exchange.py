@@ -131,6 +131,20 @@ def test_an_answer_that_no_frame_takes_is_sent_in_pieces_at_the_end() -> None:
     assert [len(piece) for kind, piece in line.sent if kind == CHUNK] == [LARGEST_PAYLOAD, 1]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_second_answer_is_refused_in_plain_words(stream: bool) -> None:
+    line = Line()
+    exchange = Exchange(1, {}, b"", line)
+    if stream:
+        exchange.begin("text/plain")
+    else:
+        exchange.respond(b"whole", "text/plain")
+    before = list(line.sent)
+    with pytest.raises(RuntimeError, match="^the request is answered already$"):
+        exchange.begin("text/plain")
+    assert line.sent == before
+
+
 def test_a_cancelled_answer_is_given_up() -> None:
     line = Line()
     line.comes(CANCEL)
