@@ -78,8 +78,11 @@ class SignalGuard:
             result = function(argument)
             self._replace_handlers()
         except BaseException as error:  # the function's code may raise any exception, also SystemExit
-            self._replace_handlers()
             failure = error
+            try:
+                self._replace_handlers()
+            except BaseException:  # another signal has come before its handler was replaced
+                self._replace_handlers()
         try:
             return result if result is not None else failed(failure)  # type: ignore[arg-type]  # one of the two is set
         finally:

@@ -211,7 +211,7 @@ def test_alarm_whose_handler_raises(tmp_path: Path, when: str, thread: bool) -> 
             signal.setitimer(signal.ITIMER_REAL, 0)
         return event
     """
-    # Without coverage: three alarms within a few instructions end the runtime, and coverage turns these into thousands.
+    # Without coverage: four alarms within a few instructions end the runtime, and coverage turns these into thousands.
     with RuntimeProcess(tmp_path, dedent(source), environment=unmeasured()) as runtime:
         runtime.start()
         if when == "during":
@@ -231,6 +231,31 @@ def test_alarm_whose_handler_raises(tmp_path: Path, when: str, thread: bool) -> 
                 continue
         for _ in range(3):
             assert runtime.call("next") == "next"
+        assert runtime.stop() == 0
+
+
+def test_two_signals_whose_handlers_raise_at_the_same_time(tmp_path: Path) -> None:
+    """Check that the second exception, which comes after the function's code was left, does not end the worker."""
+    source = """
+    import os, signal
+    BOTH = (signal.SIGUSR1, signal.SIGALRM)
+    def ring(number, frame):
+        raise RuntimeError(number)
+    for number in BOTH:
+        signal.signal(number, ring)
+    def handler(event, context):
+        if event:
+            signal.pthread_sigmask(signal.SIG_BLOCK, BOTH)
+            for number in BOTH:
+                os.kill(os.getpid(), number)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, BOTH)
+        return event
+    """
+    with RuntimeProcess(tmp_path, dedent(source), environment=unmeasured()) as runtime:
+        runtime.start()
+        for _ in range(20):
+            assert runtime.fail(1)["error_type"] == "RuntimeError"
+            assert runtime.call(0) == 0
         assert runtime.stop() == 0
 
 
