@@ -31,6 +31,11 @@ REPORT_ROUND = 256
 """The most reports to read in one call, so that a template that floods the socket does not delay a deadline."""
 
 
+MOST_BORN = 32
+"""The most reported workers that may wait for the report that they are children of the init. A template forks 8 workers
+before it sends that report. Without a limit, a template that never sends it would make the init grow."""
+
+
 class SocketsForbidden(OSError):
     """The system does not let the init make a control socket."""
 
@@ -165,6 +170,8 @@ class TemplateSocket:
         makes_sense = 1 < pid < PID_LIMIT if len(numbers) == 2 else not pid and number in errno.errorcode
         if ticket not in self._asked or not makes_sense:
             raise ProtocolError(f"a report without a meaning: {data[:REPORT_SIZE]!r}")
+        if len(self._born) >= MOST_BORN:
+            raise ProtocolError("no report that the workers are children of the init")
         self._asked.remove(ticket)
         if pid:
             self._born[ticket] = pid

@@ -17,7 +17,7 @@ import pytest
 from pipe_init.kernel import killing, reaper
 from pipe_init.limits.confinement import FORKING
 from pipe_init.workers import launch
-from pipe_init.workers.template_socket import REPORT_ROUND, Forked, TemplateSocket
+from pipe_init.workers.template_socket import MOST_BORN, REPORT_ROUND, Forked, TemplateSocket
 from pipe_init.workers.worker_source import TemplateBusy
 from pipe_runtime.template.fork_server import BATCH
 from pipe_runtime.wire.errors import ProtocolError
@@ -600,6 +600,13 @@ def test_what_makes_sense_is_not(tmp_path: Path) -> None:
         [Forked(1, 100), Forked(2, 0, 11), Forked(1, 100, ours=True)],
         "",
     )
+
+
+def test_a_template_that_never_gives_its_workers_away_is_refused() -> None:
+    """Check that the init remembers only so many of them."""
+    pids = [f"{ticket} {ticket + 100}".encode() for ticket in range(1, MOST_BORN + 2)]
+    assert hostile(repr([*pids[:-1], b"0", pids[-1]]), MOST_BORN + 1)[1] == ""
+    assert hostile(repr(pids), MOST_BORN + 1)[1] == "no report that the workers are children of the init"
 
 
 def test_a_flood_of_reports_that_say_nothing_has_an_end() -> None:
