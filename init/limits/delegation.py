@@ -147,7 +147,7 @@ class Delegation:
             CannotUseCgroup: The folder has other processes than the init.
             OSError: The kernel refuses.
         """
-        members = _pids(folder)
+        members = {int(pid) for pid in words(os.path.join(folder, PROCS))}
         if members != {os.getpid()}:
             others = ", ".join(map(str, sorted(members - {os.getpid()})))
             raise CannotUseCgroup(
@@ -206,7 +206,3 @@ def own_folder(group: str, mounts: str) -> str | None:
 def _unescaped(path: str) -> str:
     """Return a path from mountinfo with its escapes decoded. mountinfo writes a blank as an octal number."""
     return path.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
-
-
-def _pids(folder: str) -> set[int]:
-    return {int(pid) for pid in words(os.path.join(folder, PROCS))}

@@ -207,7 +207,7 @@ class FrameReader:
             ProtocolError: The head has a duplicate key, a key that is not a string, or an extension type.
         """
         try:
-            is_odd = 0xFF in head or 0xC4 in head or (len(head) > 255 and _long_binary(head))
+            is_odd = 0xFF in head or 0xC4 in head or (len(head) > 255 and (0xC5 in head or 0xC6 in head))
             is_odd = is_odd or self._pack(parts) != head
         except Exception:  # msgpack raises many types; a head that it cannot pack again is not valid
             is_odd = True
@@ -302,11 +302,6 @@ def check_plain(value: Any, depth: int = 3) -> None:
         raise ProtocolError(f"a head with more than {MAX_DEPTH} arrays and maps inside one another")
     for item in items:
         check_plain(item, depth + 1)
-
-
-def _long_binary(data: bytes) -> bool:
-    """Return whether a head may have a msgpack binary of 256 bytes or more. A map's key must not be a binary."""
-    return 0xC5 in data or 0xC6 in data
 
 
 def _no_extension(code: int, data: bytes) -> Any:

@@ -113,7 +113,7 @@ def test_a_function_that_keeps_its_memory_full(pipe_init: PipeInit, tmp_path: Pa
     finished = pipe_init("run", "fills.handler", "--events", "-", "-m", limit, "-q", stdin=events, cwd=tmp_path)
     results = [json.loads(line) for line in finished.stdout.splitlines()]
     errors = [result for result in results if result != "done"]
-    assert len(results) == 40 and len(errors) >= 20
+    assert len(results) == 40 and len(errors) >= 5
     # Without any memory, Python itself may end the worker. This must stay rare.
     told = [error for error in errors if error["errorType"] != "Runtime.ExitError"]
     assert len(errors) - len(told) <= 4

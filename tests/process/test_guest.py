@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -216,7 +217,9 @@ def untouched() -> Iterator[Children]:
     children, before = Children(), state()
     assert before["subreaper"] == 0
     yield children
-    after = state()
+    limit = time.monotonic() + HANGS
+    while (after := state())["kernel"] != before["kernel"] and time.monotonic() < limit:
+        os.sched_yield()  # a thread that was joined may still be on its way out of the kernel
     assert {name: (before[name], after[name]) for name in before if before[name] != after[name]} == {}
     children.check()
 
