@@ -160,6 +160,8 @@ def test_the_function_tidies_up_and_the_worker_dies_of_the_signal(
         while "begun" in lines:  # the other request had begun, too
             lines.remove("begun")
             lines.remove("finally")
+        if fields.get("concurrency") == 2 and lines.count("finally") == 2:
+            lines.remove("finally")  # the signal came while the other request was about to write its line
         assert sorted(lines) == ["atexit", "finally", "hook"]
         assert lines[-1] == "atexit"
         assert runtime.ended() == -signal.SIGTERM
