@@ -84,8 +84,9 @@ def test_a_request_without_an_answer_has_its_peak_memory(driver: Driver, then: s
 def test_one_that_is_stopped_has_it_too(driver: Driver) -> None:
     driver.ask(event("answer", MB))
     driver.submit(event("hang", 0))
-    lanes = driver.supervisor._lanes  # a lane without the request may be ready first
-    driver.until(lambda: any(lane.requests and lane.policy.phase.name == "SERVING" for lane in lanes))
+    # A lane without the request may be ready first, and a worker may be ready before the template has told its pid.
+    lanes = driver.supervisor._lanes
+    driver.until(lambda: any(lane.requests and lane.pid and lane.policy.phase.name == "SERVING" for lane in lanes))
     driver.supervisor.abandon()
     (outcome,) = driver.outcomes()
     assert outcome.problem is not None and outcome.problem["error_type"] == "Runtime.Stopped"
