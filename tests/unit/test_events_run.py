@@ -228,6 +228,7 @@ class Screen:
     """An output whose reader takes everything, or nothing until the run waits for it."""
 
     descriptor = OUTPUT
+    shared = False
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -241,7 +242,7 @@ class Screen:
 
     def add(self, pieces: Iterable[bytes | memoryview], written: Callable[[], None]) -> None:
         assert not self._waiting, "a line was made before the one before it was written"
-        self._waiting, self._when_written = [b"".join(pieces)], written
+        self._waiting, self._when_written = b"".join(pieces).splitlines(keepends=True), written
 
     def write_some(self) -> bool:
         if not self._waiting or not (self.world.writable or self.world.choose(3)):

@@ -64,6 +64,11 @@ class Output:
         return self._outlet.descriptor
 
     @property
+    def shared(self) -> bool:
+        """Return whether the log is written to the same file."""
+        return self._log is not None
+
+    @property
     def pending(self) -> bool:
         """Return whether something waits to be written."""
         return bool(self._waiting)

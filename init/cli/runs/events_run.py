@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 
 from ...engine.supervisor import Supervisor
 from ...kernel import exit_codes
@@ -24,6 +24,9 @@ MAX_HELD = 64 * 1024 * 1024
 
 MAX_WAITING = 1024
 """The most events that may be unfinished, or wait for their line to be printed."""
+
+TOGETHER = 256
+"""The most short lines that are joined for one write. A short line has at most json_text.PIECE bytes and some more."""
 
 
 class EventsRun:
@@ -73,6 +76,7 @@ class EventsRun:
         self._collected: dict[str, tuple[bytearray, int]] = {}  # {id: (data, size)} of streamed results, as in Result
         self._unchecked: deque[tuple[Result, Iterator[None]]] = deque()
         self._withheld: list[Piece] = []
+        self._printing_size = 0  # bytes of the results that are being written
         self._ended = False
 
     def run(self) -> None:
@@ -188,18 +192,34 @@ class EventsRun:
 
     def _print(self) -> bool:
         """Write lines until stdout accepts no more without waiting."""
-        order, output = self._order, self._output
+        output = self._output
         done = output.write_some()
-        while not output.pending and (following := order.take()) is not None:
-            place, result = following
-            self._counted(result.outcome)
-            output.add(self._lines.pieces(result, place), partial(self._release, len(result.data)))
+        while not output.pending and (pieces := self._next_lines()) is not None:
+            output.add(pieces, self._release)
             output.write_some()
             done = True
         return done
 
-    def _release(self, size: int) -> None:
-        self.held -= size
+    def _next_lines(self) -> Iterable[bytes | memoryview] | None:
+        """Return the pieces of the next lines, the short ones joined so that one write takes them; None for no line.
+
+        A log in the same file gets its turn after each line.
+        """
+        short: list[bytes | memoryview] = []
+        limit = 1 if self._output.shared else TOGETHER
+        while len(short) < limit and (following := self._order.take()) is not None:
+            place, result = following
+            self._counted(result.outcome)
+            self._printing_size += len(result.data)
+            pieces = self._lines.pieces(result, place)
+            if not isinstance(pieces, tuple):  # a long line
+                return chain(short, pieces)
+            short += pieces
+        return (b"".join(short),) if short else None
+
+    def _release(self) -> None:
+        self.held -= self._printing_size
+        self._printing_size = 0
 
     def _give_credit(self) -> bool:
         """Give workers credit for collected pieces. While `held` is too large, credit only the next result to print."""
