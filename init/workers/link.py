@@ -11,6 +11,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
@@ -24,6 +25,12 @@ from .observer import Observer
 
 READ_SIZE = 64 * 1024
 """The most bytes of one read. A pipe holds as many by default (pipe(7))."""
+
+LARGE_PIPE = 512 * 1024
+"""Bytes that a pipe may hold, and one read may return, while large frames come or go: fewer wake-ups for each of them.
+
+It is not more, because all pipes of a user together may hold 64 MiB (pipe-user-pages-soft in pipe(7)).
+"""
 
 READ_ROUND = 1024 * 1024
 """The most bytes to read in a row, so that a process that writes without end does not delay a deadline."""
@@ -63,6 +70,7 @@ class Link:
         self._observer = observer
         self._heard = True
         self._out: deque[memoryview] = deque()
+        self._read_size = READ_SIZE
         self._writing = False  # whether the poller waits until the process reads
         try:
             for descriptor in (pipes.answers, pipes.log, pipes.dump):  # first the answers, as _read_answers needs it
@@ -111,6 +119,7 @@ class Link:
                 written = 0  # `flush` finds out which of the two it was
             if written == len(data):
                 return
+            _enlarge(self.pipes.requests)
         self._out.append(memoryview(data)[written:])
         self.flush()
 
@@ -236,7 +245,7 @@ class Link:
         try:
             while limit > 0 and self._heard:
                 try:
-                    data = os.read(answers, READ_SIZE)
+                    data = os.read(answers, self._read_size)
                 except BlockingIOError:
                     return
                 event = connection.next_frame(data)
@@ -253,7 +262,11 @@ class Link:
                     self._end()
                     return
                 if size < READ_SIZE and not to_the_end:
+                    self._read_size = READ_SIZE
                     return
+                if self._read_size < LARGE_PIPE:
+                    self._read_size = LARGE_PIPE
+                    _enlarge(answers)
                 limit -= size
         except TruncatedStream:  # most likely the process was killed while it wrote; the init will collect it
             self._end()
@@ -303,6 +316,12 @@ class Link:
         self._heard = False
         self._poller.forget(self)
         self.child.close()
+
+
+def _enlarge(pipe: int) -> None:
+    """Let a pipe hold more bytes, if the system allows it."""
+    with suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, LARGE_PIPE)
 
 
 def _capacity(descriptor: int) -> int:

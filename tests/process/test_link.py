@@ -16,7 +16,7 @@ from pipe_init.kernel.poller import Poller
 from pipe_init.limits.confinement import Confinement
 from pipe_init.workers import launch
 from pipe_init.workers.child import Child
-from pipe_init.workers.link import DUMP_LIMIT, LAST_WORDS, READ_ROUND, READ_SIZE, Link
+from pipe_init.workers.link import DUMP_LIMIT, LARGE_PIPE, LAST_WORDS, READ_ROUND, READ_SIZE, Link
 from pipe_init.workers.observer import Observer
 from pipe_runtime.wire.frames import Frame, FrameWriter
 from pipe_runtime.wire.messages import ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
@@ -155,7 +155,7 @@ def test_a_flood_is_taken_in_rounds() -> None:
         for _ in range(3):
             before = talk.heard.logged
             talk.step()  # it returns although there is always more to read
-            assert talk.heard.logged - before <= READ_ROUND + READ_SIZE
+            assert talk.heard.logged - before <= READ_ROUND + LARGE_PIPE
         assert talk.link.connection.buffered <= len(line)
 
 
