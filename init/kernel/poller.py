@@ -1,9 +1,8 @@
 """Wait until a descriptor is ready or a deadline has passed.
 
-The kernel takes longer to wake up a sleeping process than a small function takes to run. So if the previous event came
-fast, the poller polls repeatedly for a short while before it sleeps. This module knows neither workers nor what is
-written to the descriptors. (pipe_runtime/io/pipes.py does the same for its one descriptor. Neither package may import
-the other's code for this.)
+The kernel may take longer to wake up a sleeping process than a small function takes to run. So, where that pays, the
+poller polls repeatedly for a while before it sleeps; pipe_runtime/wire/spin.py decides for how long. This module knows
+neither workers nor what is written to the descriptors.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-FAST_SECONDS = 0.001
-"""If an event comes within this time, it is worthwhile to poll repeatedly for the next one."""
+from pipe_runtime.wire.spin import Spin
 
 
 class Owner(Protocol):
@@ -44,8 +42,7 @@ class Poller:
     def __init__(self, spin_us: int = 0) -> None:
         self._poll = self._open()
         self._owners: dict[int, Owner | None] = {}
-        self._spin = spin_us / 1e6
-        self._fast = False
+        self._spin = Spin(spin_us / 1e6)
 
     def _open(self) -> select.poll | select.epoll:
         return select.poll()
@@ -96,16 +93,17 @@ class Poller:
             finally:
                 for descriptor in also:
                     self._poll.unregister(descriptor)
-        poll, clock = self._poll.poll, time.monotonic
+        poll, clock, spin = self._poll.poll, time.monotonic, self._spin
         start = clock()
-        if self._fast:
-            limit = start + self._spin
+        if spin.limit:
+            limit = start + spin.limit
             while clock() < limit:
                 if ready := poll(0):
+                    spin.learn(clock() - start)
                     return dict(ready)
                 os.sched_yield()  # the process that will write may need this CPU
         ready = poll(None if deadline is None else max(0.0, (deadline - clock() + 0.001) * self._per_second))
-        self._fast = clock() - start < FAST_SECONDS
+        spin.learn(clock() - start)
         return dict(ready)
 
 

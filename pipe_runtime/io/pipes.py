@@ -15,6 +15,8 @@ from os import close, dup2, get_blocking, pipe, read, sched_yield, set_inheritab
 from select import POLLIN, POLLOUT, poll
 from time import perf_counter
 
+from ..wire.spin import Spin
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +31,6 @@ writable, such a write does not block."""
 READER_MS = 100
 """How often, in milliseconds, a thread that waits to write checks whether the main thread still reads. If the main
 thread does not, the waiting thread reads."""
-
-FAST_SECONDS = 0.001
-"""If a request comes this soon after the runtime began to wait, the runtime polls for the next one without sleeping."""
 
 
 class Pipes:
@@ -65,8 +64,7 @@ class Pipes:
         # acquire. The main thread must still be able to take the lock then.
         self._reading = RLock()
         self._idle = False
-        self._spin = 0.0
-        self._fast = False
+        self._spin = Spin(0.0)
         self._waiting = poll()
         self._waiting.register(requests, POLLIN)
         self._both = poll()
@@ -76,8 +74,8 @@ class Pipes:
         self._out.register(answers, POLLOUT)
 
     def spin(self, microseconds: int) -> None:
-        """Set how long to poll for a request before the process sleeps, while requests come fast; 0 for not at all."""
-        self._spin = microseconds / 1e6
+        """Set the longest time to look for a request before the process sleeps; 0 for not at all."""
+        self._spin = Spin(microseconds / 1e6)
 
     def read(self) -> bytes:
         """Wait for the next bytes and return them; b"" at the end of the stream. No signal handler may raise here."""
@@ -168,16 +166,17 @@ class Pipes:
         return False
 
     def _wait(self) -> None:
-        poll, clock = self._waiting.poll, perf_counter
+        poll, clock, spin = self._waiting.poll, perf_counter, self._spin
         start = clock()
-        if self._fast:
-            limit = start + self._spin
+        if spin.limit:
+            limit = start + spin.limit
             while clock() < limit:
                 if poll(0):
+                    spin.learn(clock() - start)
                     return
                 sched_yield()  # the init may need this CPU to send the request
         poll()
-        self._fast = clock() - start < FAST_SECONDS
+        spin.learn(clock() - start)
 
     def close(self) -> None:
         """Close both descriptors in a forked child, because bytes from the child would mix with the worker's."""

@@ -60,6 +60,11 @@ def test_streams() -> None:
     assert "all came back as it was sent: yes" in run("streams.py", "--mebibytes", "4")
 
 
+def test_waits() -> None:
+    printed = run("waiting.py", "--requests", "5", "--rounds", "1", "--functions", "0,50", "--spin", "default,0")
+    assert len([line for line in printed.splitlines() if line.startswith(("0 ", "50 "))]) == 6
+
+
 def test_starts(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     run("startup.py", "--pairs", "1", "--json", str(figures))

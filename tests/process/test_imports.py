@@ -47,7 +47,7 @@ IMPORTS_OF = {"pipe_runtime.call.context": {"logging"}, "pipe_runtime.adapters.t
 BEFORE_READY = {
     "pipe_runtime",
     *(f"pipe_runtime.{room}" for room in ("call", "io", "load", "log", "serve", "wire")),
-    *(f"pipe_runtime.wire.{name}" for name in ("connection", "errors", "frames", "messages")),
+    *(f"pipe_runtime.wire.{name}" for name in ("connection", "errors", "frames", "messages", "spin")),
     *(f"pipe_runtime.call.{name}" for name in ("codec", "context", "faults", "usage_and_limits")),
     *(f"pipe_runtime.io.{name}" for name in ("outbox", "pipes", "signal_guard")),
     "pipe_runtime.load.handler",

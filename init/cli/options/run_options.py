@@ -251,10 +251,10 @@ class RunOptions:
         default=1,
     )
     spin: int = _speed(
-        "How long to look for the next message before sleeping, while they come fast. Default: 50.",
+        "The longest time to look for a message before sleeping, where that pays; 0: never. Default: 200.",
         metavar="MICROSECONDS",
         type=Count(0, 1000),
-        default=50,
+        default=200,
     )
 
     # Output
