@@ -133,6 +133,10 @@ class Supervisor:
             self._go_on()
         return id
 
+    def hold(self) -> None:
+        """Write the requests that follow together, at the next `step`."""
+        self._poller.hold()
+
     def refuse(self, request: Request) -> None:
         """Answer a request that came too late for `submit`, with the reason why no more requests are taken."""
         self._refuse(request, None if self._finished else self._dispatcher.failed)

@@ -27,13 +27,30 @@ class Owner(Protocol):
         """
 
 
+class Writer(Owner, Protocol):
+    """What may hold back what it has to write.
+
+    Attributes:
+        wants_to_write: Whether it has held back anything.
+    """
+
+    @property
+    def wants_to_write(self) -> bool: ...
+
+    def flush(self) -> None:
+        """Write it."""
+
+
 class Poller:
     """Wait for several descriptors with poll(2).
 
     One wait costs one system call, however many descriptors were added or removed before it. It accepts regular files.
 
     Args:
-        spin_us: Microseconds for which to poll repeatedly before sleeping; 0 to sleep at once.
+        spin_us: The longest time to poll repeatedly before sleeping, in microseconds; 0 to sleep at once.
+
+    Attributes:
+        held: The writers that hold back what they have to write, after `hold`; None while they write at once.
     """
 
     _per_second = 1000.0
@@ -42,6 +59,7 @@ class Poller:
     def __init__(self, spin_us: int = 0) -> None:
         self._poll = self._open()
         self._owners: dict[int, Owner | None] = {}
+        self.held: list[Writer] | None = None
         self._spin = Spin(spin_us / 1e6)
 
     def _open(self) -> select.poll | select.epoll:
@@ -68,6 +86,18 @@ class Poller:
         """Stop waiting for all descriptors of an owner."""
         for descriptor in [each for each, whose in self._owners.items() if whose is owner]:
             self.remove(descriptor)
+        if self.held:
+            self.held = [each for each in self.held if each is not owner]
+
+    def hold(self) -> None:
+        """Let writers hold back what they have to write, up to the next wait, so that one write takes all of it."""
+        self.held = self.held or []
+
+    def _release(self) -> None:
+        held, self.held = self.held, None
+        for writer in held or ():
+            if writer.wants_to_write:
+                writer.flush()
 
     def owners(self, descriptors: Iterable[int]) -> list[Owner]:
         """Return the owners of these descriptors, without duplicates."""
@@ -76,6 +106,7 @@ class Poller:
 
     def look(self) -> dict[int, int]:
         """Return the descriptors that are ready now, without waiting: {descriptor: poll(2)'s revents}."""
+        self._release()
         return dict(self._poll.poll(0))
 
     def wait(self, deadline: float | None, also: Mapping[int, int] | None = None) -> dict[int, int]:
@@ -85,6 +116,8 @@ class Poller:
             deadline: The time.monotonic() at which to stop; None for no limit.
             also: Further descriptors to wait for in this call only: {descriptor: poll(2)'s events}.
         """
+        if self.held is not None:
+            self._release()
         if also:
             for descriptor, events in also.items():
                 self._poll.register(descriptor, events)

@@ -111,8 +111,11 @@ class Link:
             LocalProtocolError: See Connection.send.
         """
         data = self.connection.send(kind, id, metadata, payload, trusted)
-        written = 0
-        if not self._out:
+        written, held = 0, self._poller.held
+        if held is not None:
+            if self not in held:
+                held.append(self)
+        elif not self._out:
             try:
                 written = os.write(self.pipes.requests, data)
             except (BlockingIOError, BrokenPipeError):
@@ -121,7 +124,8 @@ class Link:
                 return
             _enlarge(self.pipes.requests)
         self._out.append(memoryview(data)[written:])
-        self.flush()
+        if held is None:
+            self.flush()
 
     @property
     def wants_to_write(self) -> bool:
@@ -131,6 +135,10 @@ class Link:
     def flush(self) -> None:
         """Write as much of the queued frames as the pipe takes now."""
         out = self._out
+        if len(out) > 1 and sum(map(len, out)) <= READ_SIZE:  # one write for all of them
+            data = b"".join(out)
+            out.clear()
+            out.append(memoryview(data))
         try:
             while out:
                 written = os.write(self.pipes.requests, out[0])

@@ -149,6 +149,9 @@ class World:
     def finish(self) -> None:
         self.finishing = True
 
+    def hold(self) -> None:
+        """Requests cost nothing here."""
+
     def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
         """Let one thing happen, out of those that can."""
         watch = watch or {}

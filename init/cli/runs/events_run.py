@@ -117,6 +117,7 @@ class EventsRun:
         """Submit events while there is room. If the supervisor accepts no more, refuse the events that were read."""
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
+        supervisor.hold()
         while reader.has_line() and not (order.full or self.held >= self._max_held or self._unchecked):
             room = supervisor.has_room()
             if not room and not supervisor.finishing:
