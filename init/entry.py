@@ -1,4 +1,4 @@
-"""Run a command line. For `run`, start the worker before importing click. A simple `exec` does not need click.
+"""Run a command line. For `run`, start the worker before loading everything else. A simple `exec` needs little of it.
 
 This file knows no options.
 """

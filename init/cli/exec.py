@@ -14,7 +14,8 @@ import click
 
 from ..exec import plain_init
 from ..exec.signal_names import rewriting, signal_number
-from .options.grouped import DocumentedCommand, Seconds, option
+from .options.grouped import DocumentedCommand, option
+from .options.kinds import Seconds
 
 EXAMPLES = """
 pipe-init exec -- python server.py --port 80
@@ -78,7 +79,7 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 )
 @_processes(
     "--grace",
-    type=Seconds(0.0, 3600.0),
+    kind=Seconds(0.0, 3600.0),
     default=plain_init.GRACE,
     help="Between TERM and KILL for what the program leaves behind. Default: 2.",
 )
@@ -101,7 +102,7 @@ def execute(context: click.Context, /, **given: Any) -> int:
     Exit codes: the program's own; 128+n if signal n ended it; 127 it was not found; 126 it cannot be executed; 2 wrong
     usage.
     """
-    return plain_init.run(options_of(given), context.obj["inherited"])
+    return plain_init.run(options_of(given), context.obj.inherited)
 
 
 def options_of(given: Mapping[str, Any]) -> plain_init.Options:

@@ -1,15 +1,16 @@
-"""Define the command `pipe-init run`. Its options are declared in options/run_options.py."""
+"""Define the command `pipe-init run` for click, from the table of its options in options/run_options.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from ..workers.early import EarlyStart
-from .options.grouped import JSON_LOG, DocumentedCommand, prefer_command_line
-from .options.run_options import EVENT_SOURCES, RunOptions, declare_options
-from .runs.session import Session
+from .invocation import Invocation
+from .options.grouped import Decorated, DocumentedCommand, option, prefer_command_line
+from .options.kinds import Flag
+from .options.run_options import EVENT_SOURCES, OPTIONS, PLATFORM_DEFAULTS, RunOptions
 
 EXAMPLES = """
 pipe-init run index.handler
@@ -29,6 +30,30 @@ pipe-init run plugin.handler --events events.jsonl --isolation request
 """
 
 
+def declare_options(command: Decorated) -> Decorated:
+    """Give a command the options of `run`."""
+    of_platforms = {name for defaults in PLATFORM_DEFAULTS.values() for name in defaults}
+    for each in reversed(list(OPTIONS.values())):
+        settings: dict[str, Any] = {"group": each.group, "help": each.help, "default": each.default}
+        if isinstance(each.kind, Flag):
+            settings["is_flag"] = True
+        else:
+            settings |= {"kind": each.kind, "metavar": each.metavar, "multiple": each.repeatable}
+        if each.name in of_platforms:
+            settings["callback"] = _of_platform
+        names = filter(None, (each.short, each.long))
+        command = option(*names, is_eager=each.name == "platform", **settings)(command)
+    return command
+
+
+def _of_platform(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return an option's value. If only --platform is given, it is the value that the platform stands for."""
+    name, platform = str(parameter.name), context.params.get("platform")
+    if platform is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+        return value
+    return PLATFORM_DEFAULTS[platform].get(name, value)
+
+
 @click.command(cls=DocumentedCommand, examples=EXAMPLES)
 @click.argument("handler")
 @declare_options
@@ -44,7 +69,5 @@ def run(context: click.Context, /, **given: Any) -> int:
     124 it timed out; 126 and 127 the interpreter cannot be executed; 137 out of memory; 128+n signal n ended it.
     """
     prefer_command_line(context, given, EVENT_SOURCES)
-    early: EarlyStart | None = context.obj["early"]
-    session = Session(RunOptions(**given), early)
-    context.obj[JSON_LOG] = session.logs_json
-    return session.run()
+    invocation: Invocation = context.obj
+    return invocation.run(RunOptions(**given))

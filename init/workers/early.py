@@ -1,4 +1,4 @@
-"""Start a worker for `run` before click is loaded and the options are read.
+"""Start a worker for `run` before the options are read.
 
 `run` uses the worker if the options need one like it. Otherwise `run` ends it. Each import before the start delays
 every run, so this file imports very little. It does not know the options.
@@ -24,7 +24,7 @@ If the options need no template after all, this delays the run by some milliseco
 
 
 class EarlyStart(NamedTuple):
-    """The signal handlers and the worker that are set up for `run` before click is loaded.
+    """The signal handlers and the worker that are set up for `run` before its options are read.
 
     Attributes:
         signals: The signals that pipe-init handles.

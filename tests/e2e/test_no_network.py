@@ -79,7 +79,8 @@ from pipe_init.entry import run
 code = run(sys.argv[1:])
 sys.path.insert(0, os.environ["FUNCTION_FOLDER"])
 import socket_names
-assert "pipe_init.cli.run" in sys.modules and "click" in sys.modules
+assert "pipe_init.cli.runs.session" in sys.modules
+import pipe_init.cli.run  # with click, which a plain command line has not loaded
 print(code, socket_names.loaded(), file=sys.stderr)
 """
 

@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from pipe_init.cli.function.checks import MAX_ASKED
 from pipe_init.cli.function.context_file import FUNCTION_KEYS, MAX_FILE, REQUEST_KEYS, read_context_file
 from pipe_init.cli.function.describe import describe_function
+from pipe_init.cli.options.errors import UsageError
 from pipe_init.cli.options.run_options import RunOptions
 from pipe_init.cli.run import run
 from pipe_init.model import Function
@@ -54,9 +54,9 @@ def describe(file: Path, *arguments: str) -> Function:
 def refused(file: Path, content: Any) -> str:
     """Return the error for a file with this content, without the file's name. Content other than bytes becomes JSON."""
     file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    with pytest.raises(click.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         read_context_file(str(file))
-    message = caught.value.format_message()
+    message = str(caught.value)
     assert message.startswith(f"--context {str(file)!r}: ")
     return message.partition("': ")[2]
 
@@ -166,9 +166,9 @@ def test_texts_about_the_request_may_have_control_characters(file: Path) -> None
 
 
 def test_no_stdin() -> None:
-    with pytest.raises(click.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         read_context_file("-")
-    assert caught.value.format_message() == "--context: stdin is for events; name a file."
+    assert str(caught.value) == "--context: stdin is for events; name a file."
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_no_stdin() -> None:
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, reason: str) -> None:
     path = os.path.join(tmp_path, name)
-    with pytest.raises(click.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         read_context_file(path)
-    assert caught.value.format_message() == f"--context {path!r}: it cannot be read: {reason}."
+    assert str(caught.value) == f"--context {path!r}: it cannot be read: {reason}."
 
 
 def test_a_request_id_is_for_one_event(file: Path) -> None:
     file.write_text('{"request_id": "r"}')
-    with pytest.raises(click.UsageError, match="request_id is for a single event"):
+    with pytest.raises(UsageError, match="request_id is for a single event"):
         describe(file, "--events", "-")
     assert describe(file).metadata["request_id"] == "r"
 
@@ -200,9 +200,9 @@ def test_what_does_not_fit_into_a_head(file: Path, key: str, what: str) -> None:
     file.write_text(json.dumps({key: "x" * (MAX_ASKED - 4500)}))
     assert describe(file)
     file.write_text(json.dumps({key: "x" * MAX_ASKED}))
-    with pytest.raises(click.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         describe(file)
-    message = caught.value.format_message()
+    message = str(caught.value)
     assert message.startswith(f"{what} make ") and message.endswith(f" bytes together; the limit is {MAX_ASKED}.")
 
 
@@ -210,5 +210,5 @@ def test_headers_and_context_share_a_head(file: Path) -> None:
     file.write_text(json.dumps({"tenant_id": "x" * 40_000}))
     header = ("--header", "X-A: " + "x" * 40_000)
     assert describe(file)
-    with pytest.raises(click.UsageError, match="make 80[0-9]{3} bytes together"):
+    with pytest.raises(UsageError, match="make 80[0-9]{3} bytes together"):
         describe(file, *header)

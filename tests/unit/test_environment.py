@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import pytest
 
 from pipe_init.cli.function.describe import acts_at_exec, read_env_file, read_variables
+from pipe_init.cli.options.errors import UsageError
 
 
 class TestPairs:
@@ -34,12 +34,12 @@ class TestPairs:
 
     def test_a_name_alone_that_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PIPE_TEST_A", raising=False)
-        with pytest.raises(click.UsageError, match="--env: there is no variable PIPE_TEST_A to pass on"):
+        with pytest.raises(UsageError, match="--env: there is no variable PIPE_TEST_A to pass on"):
             read_variables([], ["PIPE_TEST_A"])
 
     @pytest.mark.parametrize("pair", ["", "=1", " A=1", "A =1", "\tA", "A\0=1", "A=\0"])
     def test_what_is_no_variable(self, pair: str) -> None:
-        with pytest.raises(click.UsageError, match="is not NAME=VALUE"):
+        with pytest.raises(UsageError, match="is not NAME=VALUE"):
             read_variables([], [pair])
 
     def test_the_last_one_wins(self) -> None:
@@ -69,7 +69,7 @@ class TestFile:
     def test_a_line_for_a_shell(self, tmp_path: Path) -> None:
         file = tmp_path / "env"
         file.write_text("export A=1\n")
-        with pytest.raises(click.UsageError) as caught:
+        with pytest.raises(UsageError) as caught:
             read_env_file(str(file))
         assert str(caught.value).endswith("line 1: 'export A=1' is for a shell; without 'export' it is NAME=VALUE.")
 
@@ -81,7 +81,7 @@ class TestFile:
     def test_a_bad_line_is_named(self, tmp_path: Path) -> None:
         file = tmp_path / "env"
         file.write_text("# first\n\n=1\n")
-        with pytest.raises(click.UsageError) as caught:
+        with pytest.raises(UsageError) as caught:
             read_env_file(str(file))
         assert str(caught.value) == f"--env-file {file}, line 3: '=1' is not NAME=VALUE."
 
@@ -89,7 +89,7 @@ class TestFile:
         monkeypatch.delenv("PIPE_TEST_A", raising=False)
         file = tmp_path / "env"
         file.write_text("PIPE_TEST_A\n")
-        with pytest.raises(click.UsageError, match="line 1: there is no variable PIPE_TEST_A"):
+        with pytest.raises(UsageError, match="line 1: there is no variable PIPE_TEST_A"):
             read_env_file(str(file))
 
     @pytest.mark.parametrize("what", ["missing", "folder", "not text"])
@@ -100,7 +100,7 @@ class TestFile:
             "not text": (tmp_path / "binary", "it is not UTF-8 text"),
         }[what]
         (tmp_path / "binary").write_bytes(b"A=\xff\n")
-        with pytest.raises(click.UsageError) as caught:
+        with pytest.raises(UsageError) as caught:
             read_env_file(str(path))
         assert str(caught.value) == f"--env-file: cannot read {str(path)!r}: {reason}."
 

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import pytest
 from pipe_init.cli.options.run_options import FC, NONE, RunOptions
 from pipe_init.cli.results.hints import hint
 from pipe_init.cli.results.load_hints import MAX_ENTRIES
-from pipe_init.cli.run import run
 from pipe_runtime.call.codec import decode_event, encode_result
 from pipe_runtime.call.faults import describe
 from pipe_runtime.load import handler
@@ -31,9 +29,6 @@ PARSED = "the event is parsed already; with --raw, or --platform fc, the handler
 SWAPPED = "the handler is called with (event, context); (context, event) is the order of nuclio: swap them"
 REQUEST = "the handler wants a web request"
 CLOUD = "annotate the parameter with pipe_runtime.cloudevent.CloudEvent"
-
-
-DEFAULTS = RunOptions(**run.make_context("run", ["index.handler"]).params)
 
 
 def options(
@@ -47,7 +42,7 @@ def options(
     """Return the options of a run."""
     kind = "wsgi" if http else "auto"
     given = {"platform": platform, "raw": raw, "type": kind, "concurrency": concurrency}
-    return replace(DEFAULTS, handler=handler, code_dir=Path(code_dir), **given)
+    return RunOptions(handler, code_dir=code_dir, **given)
 
 
 class Context:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from pipe_init.cli.function.checks import MAX_ASKED
 from pipe_init.cli.function.describe import describe_function
 from pipe_init.cli.function.http_request import http_metadata, parse_header, parse_request
+from pipe_init.cli.options.errors import UsageError
 from pipe_init.cli.options.run_options import RunOptions
 from pipe_init.cli.results.exit_codes import exit_code, response_status
 from pipe_init.cli.results.http_response import response_head, response_pieces
@@ -43,9 +43,9 @@ def response_object(http: dict[str, Any], body: bytes) -> Any:
 
 def refusal(call: Callable[..., object], *arguments: object) -> str:
     """Return the error that the call raises, as text."""
-    with pytest.raises(click.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         call(*arguments)
-    return caught.value.format_message()
+    return str(caught.value)
 
 
 class TestRequest:
@@ -102,7 +102,7 @@ class TestRequest:
         text = before + text
         try:
             method, path, query = parse_request(text)
-        except click.UsageError:
+        except UsageError:
             return
         assert path.startswith("/") or path == "*"
         assert all(0x20 < ord(character) < 0x7F and character != "#" for character in method + path + query)

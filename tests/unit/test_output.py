@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
+from pipe_init.cli.options.errors import CommandError
 from pipe_init.cli.results.output import Output, OutputError
 from pipe_init.kernel.outlet import Patience
 from pipe_init.kernel.signals import Signals
@@ -124,7 +124,7 @@ class TestNobodyReads:
     def test_a_full_disk(self, signals: Signals) -> None:
         full = os.open("/dev/full", os.O_WRONLY)
         try:
-            with pytest.raises(click.ClickException, match="cannot be written to stdout: No space left"):
+            with pytest.raises(CommandError, match="cannot be written to stdout: No space left"):
                 write(Output(full, signals, 2.0), b"x")
         finally:
             os.close(full)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ from pipe_init.cli.function.aws_region import MAX_SOURCES, mentions_aws, region_
 from pipe_init.cli.function.context_file import traceparent
 from pipe_init.cli.function.platform import Identity
 from pipe_init.cli.options.run_options import FC, LAMBDA, NONE, RunOptions
-from pipe_init.cli.run import run
 from pipe_runtime.call import context
 from pipe_runtime.call.context import Context
 from pipe_runtime.call.platforms import fc_headers, xray
-
-DEFAULTS = RunOptions(**run.make_context("run", ["index.handler"]).params)
 
 
 def asked(
@@ -35,7 +31,7 @@ def asked(
 ) -> Identity:
     """Return the identity of a function for a command line with these options and this environment."""
     platform = kind if spelled_out or kind != LAMBDA else None
-    options = replace(DEFAULTS, platform=platform, name=name, region=region, memory=memory_mb)
+    options = RunOptions("index.handler", platform=platform, name=name, region=region, memory=memory_mb)
     return Identity(options, "/code", "/runtime", **more)
 
 

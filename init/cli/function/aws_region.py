@@ -70,7 +70,7 @@ def note_about_region(options: RunOptions, function: Function) -> str:
         return ""
     if options.platform == FC:
         return f"FC_REGION is {region}: neither --region nor the environment names another"
-    if options.platform or mentions_aws(str(options.code_dir), options.handler):
+    if options.platform or mentions_aws(options.code_dir, options.handler):
         return f"AWS_REGION is {region}: neither --region nor the environment nor an AWS profile names another"
     return ""
 

@@ -1,6 +1,6 @@
 """Check that the options of `run` go together, and that their values fit into the protocol's frames.
 
-If a check fails, it raises click.UsageError, whose message says what is wrong. This file knows folders, but not the
+If a check fails, it raises UsageError, whose message says what is wrong. This file knows folders, but not the
 environment.
 """
 
@@ -10,12 +10,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import click
 import msgpack
 
 from pipe_runtime.wire.frames import MAX_HEAD, MAX_ITEMS
 
 from ...model import REQUEST
+from ..options.errors import UsageError
+from ..options.kinds import absolute
 from ..options.run_options import EVENT_SOURCES, RunOptions
 from .platform import MAX_NAME, is_name
 
@@ -27,7 +28,7 @@ MAX_HANDLER = 4096
 
 
 def check_options(options: RunOptions) -> None:
-    """Raise click.UsageError if an option is wrong, or does not go together with another option."""
+    """Raise UsageError if an option is wrong, or does not go together with another option."""
     check_event_sources(options)
     check_names(options)
     check_http(options)
@@ -35,62 +36,62 @@ def check_options(options: RunOptions) -> None:
 
 
 def check_event_sources(options: RunOptions) -> None:
-    """Raise click.UsageError if several options say where events come from, or if --unordered lacks --events."""
+    """Raise UsageError if several options say where events come from, or if --unordered lacks --events."""
     chosen = [name for name in EVENT_SOURCES if getattr(options, name) is not None]
     if len(chosen) > 1:
         names = " and ".join("--" + name.replace("_", "-") for name in chosen)
-        raise click.UsageError(f"{names} cannot be given together: choose one.")
+        raise UsageError(f"{names} cannot be given together: choose one.")
     if options.unordered and options.events is None:
-        raise click.UsageError("--unordered is for --events.")
+        raise UsageError("--unordered is for --events.")
 
 
 def check_names(options: RunOptions) -> None:
-    """Raise click.UsageError if a folder does not exist, or if the protocol cannot carry a name."""
+    """Raise UsageError if a folder does not exist, or if the protocol cannot carry a name."""
     folders = [("--code-dir", options.code_dir), *(("--layer", folder) for folder in options.layer)]
     for what, folder in folders:
-        if not os.path.isdir(str(folder)):
-            raise click.UsageError(f"{what}: there is no folder {str(folder)!r}.")
+        if not os.path.isdir(folder):
+            raise UsageError(f"{what}: there is no folder {folder!r}.")
     if len(options.layer) > MAX_ITEMS:
-        raise click.UsageError(f"--layer: {len(options.layer)} folders; the limit is {MAX_ITEMS}.")
+        raise UsageError(f"--layer: {len(options.layer)} folders; the limit is {MAX_ITEMS}.")
     hooks = [("--" + hook.replace("_", "-"), name) for hook, name in options.hooks.items()]
     names = [("HANDLER", options.handler), *hooks]
     for what, text in (("--name", options.name), ("--region", options.region)):
         if text is not None and not is_name(text):
-            raise click.UsageError(f"{what}: {text[:100]!r} is not 1 to {MAX_NAME} printable characters.")
+            raise UsageError(f"{what}: {text[:100]!r} is not 1 to {MAX_NAME} printable characters.")
     for what, name in names:
         if len(name) > MAX_HANDLER:
-            raise click.UsageError(f"{what} has {len(name)} characters; the limit is {MAX_HANDLER}.")
+            raise UsageError(f"{what} has {len(name)} characters; the limit is {MAX_HANDLER}.")
     for what, name in hooks:
         if not name:
-            raise click.UsageError(f"{what}: the name is empty; it has HANDLER's form, such as index.initialize.")
-    for what, name in (*names, *((what, str(folder.absolute())) for what, folder in folders)):
+            raise UsageError(f"{what}: the name is empty; it has HANDLER's form, such as index.initialize.")
+    for what, name in (*names, *((what, absolute(folder)) for what, folder in folders)):
         if name.encode(errors="ignore").decode() != name:  # bytes that are not UTF-8 have become lone surrogates
-            raise click.UsageError(f"{what}: {name!r} is not UTF-8 text; give it another name.")
+            raise UsageError(f"{what}: {name!r} is not UTF-8 text; give it another name.")
 
 
 def check_http(options: RunOptions) -> None:
-    """Raise click.UsageError if an option for HTTP is given, but the run has no HTTP request.
+    """Raise UsageError if an option for HTTP is given, but the run has no HTTP request.
 
     http_request.py checks the values of these options.
     """
     if options.type == "event" and (options.is_http or options.include):
-        raise click.UsageError("--request, --header and --include are for HTTP: not with --type event.")
+        raise UsageError("--request, --header and --include are for HTTP: not with --type event.")
     if options.include and not options.is_http:
-        raise click.UsageError("--include is for HTTP: it needs --request, --header or --type wsgi or asgi.")
+        raise UsageError("--include is for HTTP: it needs --request, --header or --type wsgi or asgi.")
 
 
 def check_workers(options: RunOptions) -> None:
-    """Raise click.UsageError if options about processes do not go together."""
+    """Raise UsageError if options about processes do not go together."""
     if options.isolation == REQUEST and options.concurrency > 1:
-        raise click.UsageError(
+        raise UsageError(
             "--concurrency is for requests that share a worker; with --isolation request none do: use --workers."
         )
     if options.isolation == REQUEST and options.max_requests is not None:
-        raise click.UsageError("--max-requests goes without --isolation request, where it is 1.")
+        raise UsageError("--max-requests goes without --isolation request, where it is 1.")
     if options.isolation == REQUEST and options.max_growth is not None:
-        raise click.UsageError("--max-growth goes without --isolation request, where no worker serves a second one.")
+        raise UsageError("--max-growth goes without --isolation request, where no worker serves a second one.")
     if options.pre_freeze is not None and (options.workers > 1 or options.isolation == REQUEST):
-        raise click.UsageError("--pre-freeze is for a single worker that serves all events.")
+        raise UsageError("--pre-freeze is for a single worker that serves all events.")
 
 
 def check_size(fields: Mapping[str, Any], what: str) -> int:
@@ -101,9 +102,9 @@ def check_size(fields: Mapping[str, Any], what: str) -> int:
         what: The names of the options that the fields come from, for an error message.
 
     Raises:
-        click.UsageError: The fields have more than MAX_ASKED bytes.
+        UsageError: The fields have more than MAX_ASKED bytes.
     """
     size = len(msgpack.packb(fields))
     if size > MAX_ASKED:
-        raise click.UsageError(f"{what} make {size} bytes together; the limit is {MAX_ASKED}.")
+        raise UsageError(f"{what} make {size} bytes together; the limit is {MAX_ASKED}.")
     return size

@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import click
 import msgpack
 
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import check_plain
+
+from ..options.errors import UsageError
 
 MAX_FILE = 2**20
 """The most bytes of the file. The fields of a larger file would not fit into a frame's head."""
@@ -58,17 +59,17 @@ def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (HELLO's map `function`, the fields of INVOKE) from the JSON object in a file.
 
     Raises:
-        click.UsageError: The file cannot be read, or the object in it is wrong. The message names the wrong key.
+        UsageError: The file cannot be read, or the object in it is wrong. The message names the wrong key.
     """
     where = f"--context {path!r}"
     given = _read_object(path, where)
     for key, option in _OPTIONS.items():
         if key in given:
-            raise click.UsageError(f"{where}: {key!r} is not for the file; it is what {option} says.")
+            raise UsageError(f"{where}: {key!r} is not for the file; it is what {option} says.")
     _check_map(given, {**FUNCTION_KEYS, **REQUEST_KEYS}, "", where)
     for key, value in given.items():
         if _cannot_be_packed(value):
-            raise click.UsageError(f"{where}: {key!r} has a number, a text or a depth that the protocol cannot carry.")
+            raise UsageError(f"{where}: {key!r} has a number, a text or a depth that the protocol cannot carry.")
     function = {key: value for key, value in given.items() if key in FUNCTION_KEYS}
     if "trace" in given:
         given["trace"] = traceparent(given["trace"])
@@ -86,22 +87,22 @@ def traceparent(trace: str) -> str:
 
 def _read_object(path: str, where: str) -> dict[str, Any]:
     if path == "-":
-        raise click.UsageError("--context: stdin is for events; name a file.")
+        raise UsageError("--context: stdin is for events; name a file.")
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "that is no path"
-        raise click.UsageError(f"{where}: it cannot be read: {reason}.") from None
+        raise UsageError(f"{where}: it cannot be read: {reason}.") from None
     if len(data) > MAX_FILE:
-        raise click.UsageError(f"{where}: it has more than {MAX_FILE} bytes.")
+        raise UsageError(f"{where}: it has more than {MAX_FILE} bytes.")
     try:
         given = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"it is not JSON: {error}"
-        raise click.UsageError(f"{where}: {reason}.") from None
+        raise UsageError(f"{where}: {reason}.") from None
     if not isinstance(given, dict):
-        raise click.UsageError(f"{where}: it is not a JSON object.")
+        raise UsageError(f"{where}: it is not a JSON object.")
     return given
 
 
@@ -110,14 +111,14 @@ def _check_map(given: Mapping[str, Any], keys: Mapping[str, Any], prefix: str, w
         name, wanted = f"{prefix}{key}", keys.get(key)
         if wanted is None:
             known = ", ".join(prefix + key for key in keys)
-            raise click.UsageError(f"{where}: there is no key {name!r}; there are {known}.")
+            raise UsageError(f"{where}: there is no key {name!r}; there are {known}.")
         kind = dict if isinstance(wanted, Mapping) else wanted
         if type(value) is not kind or (type(value) is int and not 0 <= value < 2**64):
-            raise click.UsageError(f"{where}: {name!r} is not {_KINDS[kind]}.")
+            raise UsageError(f"{where}: {name!r} is not {_KINDS[kind]}.")
         if isinstance(value, str) and name in _PRINTED and not (value and value.isprintable()):
-            raise click.UsageError(f"{where}: {name!r} is not a text of printable characters.")
+            raise UsageError(f"{where}: {name!r} is not a text of printable characters.")
         if isinstance(value, str) and _CONTROL.search(value) and name.partition(".")[0] in FUNCTION_KEYS:
-            raise click.UsageError(f"{where}: {name!r} has a control character in it.")
+            raise UsageError(f"{where}: {name!r} has a control character in it.")
         if isinstance(wanted, Mapping):
             _check_map(value, wanted, f"{name}.", where)
 

@@ -1,4 +1,4 @@
-"""Make a Function from the options of `run`. Wrong options raise click.ClickException.
+"""Make a Function from the options of `run`. Wrong options raise CommandError.
 
 This file knows files and the environment. It does not know how workers are started, and does not read the event.
 """
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import click
 import msgpack
 
 from ...limits.confinement import Confinement
@@ -21,6 +20,8 @@ from ...log.journal import Journal
 from ...log.request_lines import AUTO, SHORT, SUMMARY
 from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
 from ...workers import launch
+from ..options.errors import UsageError
+from ..options.kinds import absolute
 from ..options.run_options import NONE, RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size
@@ -44,7 +45,7 @@ def describe_function(options: RunOptions) -> Function:
     """Return a description of the function to run, and of how to run it.
 
     Raises:
-        click.ClickException: An option is wrong, or does not go together with another option.
+        CommandError: An option is wrong, or does not go together with another option.
     """
     check_options(options)
     context, metadata = read_context(options)
@@ -84,7 +85,7 @@ def read_context(options: RunOptions) -> tuple[dict[str, Any], dict[str, Any]]:
 
     context, metadata = read_context_file(options.context)
     if "request_id" in metadata and options.events is not None:
-        raise click.UsageError("--context: request_id is for a single event; --events gives each one of its own.")
+        raise UsageError("--context: request_id is for a single event; --events gives each one of its own.")
     return context, metadata
 
 
@@ -144,7 +145,7 @@ def confined(options: RunOptions, function: Function, folders: list[str], journa
         journal: The log. It gets a message if pipe-init cannot use its own cgroup.
 
     Raises:
-        click.UsageError: A cgroup that the user named cannot be used, or a limit cannot be enforced on this system.
+        UsageError: A cgroup that the user named cannot be used, or a limit cannot be enforced on this system.
     """
 
     def refused(reason: str) -> None:
@@ -154,16 +155,16 @@ def confined(options: RunOptions, function: Function, folders: list[str], journa
     try:
         confinement = Confinement.open(function.limits, folders, None if options.cgroup else refused)
     except CannotUseCgroup as error:
-        raise click.BadParameter(f"{error}.", param_hint="'--cgroup'") from None
+        raise UsageError(f"Invalid value for '--cgroup': {error}.") from None
     except CannotLimit as error:
-        raise click.UsageError(f"The limits cannot be set: {error}.") from None
+        raise UsageError(f"The limits cannot be set: {error}.") from None
     method = function.start_method
     if not confinement.counts_each_worker:
         several = function.workers > 1 or function.settings.prestart
         if several or options.start_method == TEMPLATE:
             confinement.close()
             which = "several processes that serve" if several else "--start-method template"
-            raise click.UsageError(
+            raise UsageError(
                 f"--pids goes with {which} only in a cgroup with the controller pids (--cgroup): else the kernel "
                 "counts all of them together."
             )
@@ -193,7 +194,7 @@ def identify(
     """
     return Identity(
         options=options,
-        code_dir=str(options.code_dir.absolute()),
+        code_dir=absolute(options.code_dir),
         runtime_dir=os.path.dirname(launch.runtime_command("")[1]),
         machine_mb=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
         context=context,
@@ -215,7 +216,7 @@ def configuration(options: RunOptions, identity: Identity, variables: Mapping[st
     """
     fields: dict[str, Any] = {
         "handler": options.handler,
-        "code_dir": str(options.code_dir.absolute()),
+        "code_dir": absolute(options.code_dir),
         "function": {**identity.function, "timeout_ms": math.ceil(options.timeout * 1000)},
         **options.hooks,
     }
@@ -228,7 +229,7 @@ def configuration(options: RunOptions, identity: Identity, variables: Mapping[st
     if options.bytes != "text":
         fields["bytes"] = options.bytes
     if options.layer:
-        fields["layers"] = [str(folder.absolute()) for folder in options.layer]
+        fields["layers"] = [absolute(folder) for folder in options.layer]
     if options.platform != NONE:
         fields["platform"] = options.effective_platform
     if options.log_style == "json" or variables.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json":
@@ -282,7 +283,7 @@ def read_variables(files: Iterable[str], pairs: Iterable[str]) -> dict[str, str]
     """Return the variables of --env-file and --env. A later value replaces an earlier one, and --env replaces files.
 
     Raises:
-        click.UsageError: A file cannot be read, or a text is not a variable.
+        UsageError: A file cannot be read, or a text is not a variable.
     """
     variables: dict[str, str] = {}
     for path in files:
@@ -294,14 +295,14 @@ def read_env_file(path: str) -> dict[str, str]:
     """Return the variables of a file in the form of Docker's --env-file: K=V or K in each line, and # for comments.
 
     Raises:
-        click.UsageError: The file cannot be read, or a line is not a variable.
+        UsageError: The file cannot be read, or a line is not a variable.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise click.UsageError(f"--env-file: cannot read {path!r}: {reason}.") from None
+        raise UsageError(f"--env-file: cannot read {path!r}: {reason}.") from None
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#"))
     return dict(_pair(line, f"--env-file {path}, line {number}") for number, line in numbered)
 
@@ -314,15 +315,15 @@ def _pair(text: str, where: str) -> tuple[str, str]:
         where: The place of the text, for an error message.
 
     Raises:
-        click.UsageError: The text has another form, or pipe-init's environment has no such variable.
+        UsageError: The text has another form, or pipe-init's environment has no such variable.
     """
     name, assigned, value = text.partition("=")
     if not name or name != name.strip() or "\0" in text:
-        raise click.UsageError(f"{where}: {text!r} is not NAME=VALUE.")
+        raise UsageError(f"{where}: {text!r} is not NAME=VALUE.")
     if name.startswith("export "):
-        raise click.UsageError(f"{where}: {text!r} is for a shell; without 'export' it is NAME=VALUE.")
+        raise UsageError(f"{where}: {text!r} is for a shell; without 'export' it is NAME=VALUE.")
     if assigned:
         return name, value
     if name not in os.environ:
-        raise click.UsageError(f"{where}: there is no variable {name} to pass on; {name}=VALUE gives it one.")
+        raise UsageError(f"{where}: there is no variable {name} to pass on; {name}=VALUE gives it one.")
     return name, os.environ[name]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import click
-
+from ..options.errors import UsageError
 from ..options.run_options import RunOptions
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -23,22 +22,22 @@ def parse_request(text: str) -> tuple[str, str, str]:
     above ASCII are encoded too. The query does not include the question mark.
 
     Raises:
-        click.UsageError: The text has another form.
+        UsageError: The text has another form.
     """
     wrong = f"--request: {text!r}: "
     method, blank, target = ("", "", text) if text.startswith("/") else text.partition(" ")
     if not blank:
         method, target = "", text
     elif not _METHOD.fullmatch(method):
-        raise click.UsageError(wrong + f"{method!r} is no method, an upper-case word such as POST.")
+        raise UsageError(wrong + f"{method!r} is no method, an upper-case word such as POST.")
     target = target.lstrip(" ")
     if not target.startswith("/") and target != "*":
-        raise click.UsageError(wrong + "the target is a path, which starts with a slash, such as in 'GET /items?n=1'.")
+        raise UsageError(wrong + "the target is a path, which starts with a slash, such as in 'GET /items?n=1'.")
     raw = target.encode("utf-8", "surrogateescape")
     if any(byte <= 0x20 or byte == 0x7F for byte in raw):
-        raise click.UsageError(wrong + "no blanks or control characters in the target; a blank is %20.")
+        raise UsageError(wrong + "no blanks or control characters in the target; a blank is %20.")
     if b"#" in raw:
-        raise click.UsageError(wrong + "a fragment is not sent; the character # itself is %23.")
+        raise UsageError(wrong + "a fragment is not sent; the character # itself is %23.")
     path, _, query = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw).partition("?")
     return method, path, query
 
@@ -47,13 +46,13 @@ def parse_header(text: str) -> list[str]:
     """Return [name, value] of --header, which is "Name: value". Each byte of the value becomes one character.
 
     Raises:
-        click.UsageError: The text has another form.
+        UsageError: The text has another form.
     """
     name, colon, value = text.partition(":")
     if not colon or not _TOKEN.fullmatch(name):
-        raise click.UsageError(f"--header: {text!r} is not 'Name: value'.")
+        raise UsageError(f"--header: {text!r} is not 'Name: value'.")
     if any(character in value for character in "\r\n\0"):
-        raise click.UsageError(f"--header: the value of {name} has a line break or a NUL in it.")
+        raise UsageError(f"--header: the value of {name} has a line break or a NUL in it.")
     return [name, value.strip(" \t").encode("utf-8", "surrogateescape").decode("latin-1")]
 
 
@@ -65,7 +64,7 @@ def http_metadata(options: RunOptions, body_size: int | None) -> dict[str, Any]:
         body_size: The number of bytes in the body; None if it is not known yet.
 
     Raises:
-        click.UsageError: --request or a --header has the wrong form.
+        UsageError: --request or a --header has the wrong form.
     """
     method, path, query = ("", "/", "") if options.request is None else parse_request(options.request)
     method = method or ("POST" if options.has_event else "GET")

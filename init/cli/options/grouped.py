@@ -1,4 +1,8 @@
-"""Options of click whose help reads like documentation: in groups, each with a variable, and examples at the end."""
+"""Options of click whose help reads like documentation: in groups, each with a variable, and examples at the end.
+
+click's types are made of the kinds of values in kinds.py. Only command lines that command_line.py leaves to click, help
+and errors need this file.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-JSON_LOG = "json_log"
-"""A key in click's context. Its value says whether each line on stderr must be JSON, as far as that is known yet."""
+from .kinds import Choice, Count, Folder, Line, Number, Text
 
 _RANGE = re.compile(r"\s+\[[^\[\]]*<=x[^\[\]]*\]$")
 """The range of numbers that click adds to an option's help. The help is easier to read without it."""
@@ -23,7 +26,6 @@ class GroupedOption(click.Option):
     """An option that stands under a heading of its command's help."""
 
     def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
-        settings.setdefault("metavar", getattr(settings.get("type"), "metavar", None))
         super().__init__(*names, **settings)
         self.group = group
 
@@ -53,36 +55,28 @@ class DocumentedCommand(click.Command):
                     formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
 
 
-class Line(click.types.StringParamType):
-    """A text that may contain blanks. The option's variable has one text in each line; click would split at blanks."""
+class LineType(click.types.StringParamType):
+    """The type of a Line."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        """Return the lines of a variable that are not blank."""
-        return [line for line in rv.splitlines() if line.strip()]
+        """Return the texts of a variable."""
+        return Line().split(rv)
 
 
-class Count(click.IntRange):
-    """A whole number in a range. `metavar` is the name of the value in the help."""
+class FolderType(click.Path):
+    """The type of a Folder."""
 
-    metavar = "N"
-
-
-class Megabytes(Count):
-    """A number of megabytes in a range."""
-
-    metavar = "MB"
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the path."""
+        return Folder().read(str(super().convert(value, param, ctx)))
 
 
-class Number(click.FloatRange):
-    """A number in a range. NaN is in no range.
+class NumberType(click.FloatRange):
+    """The type of a Number."""
 
-    Attributes:
-        metavar: The name of the value in the help.
-        what: The name of the value in an error message.
-    """
-
-    metavar = "N"
-    what = "number"
+    def __init__(self, kind: Number) -> None:
+        super().__init__(kind.least, kind.most)
+        self._what = kind.what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number.
@@ -92,15 +86,21 @@ class Number(click.FloatRange):
         """
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is not a {self.what}.", param, ctx)
+            self.fail(f"{value} is not a {self._what}.", param, ctx)
         return number
 
 
-class Seconds(Number):
-    """A number of seconds in a range."""
-
-    metavar = "SECONDS"
-    what = "number of seconds"
+def type_of(kind: Text) -> click.ParamType[Any]:
+    """Return click's type for a kind of value."""
+    if isinstance(kind, Choice):
+        return click.Choice(list(kind.values), case_sensitive=kind.case_sensitive)
+    if isinstance(kind, Count):
+        return click.IntRange(kind.least, kind.most)
+    if isinstance(kind, Number):
+        return NumberType(kind)
+    if isinstance(kind, Folder):
+        return FolderType()
+    return LineType() if isinstance(kind, Line) else click.STRING
 
 
 def prefer_command_line(context: click.Context, given: dict[str, Any], names: Collection[str]) -> None:
@@ -116,8 +116,18 @@ def prefer_command_line(context: click.Context, given: dict[str, Any], names: Co
         given.update(dict.fromkeys(variable))
 
 
-def option(*names: str, group: str, **settings: Any) -> Callable[[Decorated], Decorated]:
-    """Declare an option under the heading `group`. The option's variable is PIPE_INIT_ followed by its long name."""
+def option(*names: str, group: str, kind: Text | None = None, **settings: Any) -> Callable[[Decorated], Decorated]:
+    """Declare an option under the heading `group`. The option's variable is PIPE_INIT_ followed by its long name.
+
+    Args:
+        names: Its names.
+        group: The heading.
+        kind: What its value is, if it has one of these kinds.
+        settings: Further settings of click.option.
+    """
+    if kind is not None:
+        settings["type"] = type_of(kind)
+        settings["metavar"] = settings.get("metavar") or kind.metavar or None
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "PIPE_INIT_" + long.removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=GroupedOption, group=group, envvar=variable, **settings)

@@ -1,25 +1,23 @@
 """Declare the options of `pipe-init run`: each is a field of RunOptions, with its help.
 
-The modules in cli/function/ decide what the options mean for a function, and those in cli/runs/ what a run does.
+From this table cli/run.py makes click's options, and command_line.py reads plain command lines without click. The
+modules in cli/function/ decide what the options mean for a function, and those in cli/runs/ what a run does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-import click
-from click.core import ParameterSource
+from collections.abc import Callable, Mapping
 
 from pipe_runtime.wire.connection import MAX_CONCURRENCY
 
 from ...log.error_formats import ERROR_STYLES
 from ...log.request_lines import AUTO, LOG_STYLES
 from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
-from .grouped import Count, Decorated, Line, Megabytes, Number, Seconds, option
+from .kinds import Choice, Count, Flag, Folder, Line, Megabytes, Number, Option, Seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LAMBDA, FC, NONE = "lambda", "fc", "none"
 
@@ -60,45 +58,38 @@ MAX_COUNT = 2**22
 """The largest limit of processes and of descriptors. It is PID_MAX_LIMIT of <linux/threads.h>. It is also more than the
 descriptors that the kernel grants by default."""
 
-FOLDER = click.Path(path_type=Path)
+
+def _group(heading: str) -> Callable[..., Any]:
+    """Return the function that declares an option under a heading of the help."""
+
+    def declare(help: str, *given: Any, **settings: Any) -> Any:
+        return Option(heading, help, *given, **settings)
+
+    return declare
 
 
-def of_platform(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Return an option's value. If --platform is given and the option is not, return the platform's value for it."""
-    name, platform = str(parameter.name), context.params.get("platform")
-    if platform is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-        return value
-    return PLATFORM_DEFAULTS[platform].get(name, value)
+_function = _group("Function")
+_event = _group("Event")
+_http = _group("HTTP")
+_limit = _group("Limits")
+_speed = _group("Speed")
+_output = _group("Output")
 
 
-def _declared(group: str, help: str, short: str = "", **settings: Any) -> Any:
-    """Declare a field as an option.
+class RunOptions:
+    """The options of `run` as given. None means that an option is not given.
+
+    A field of type bool is a flag, and one of type tuple can be given repeatedly.
 
     Args:
-        group: The heading of the help under which the option is listed.
-        help: The option's text in the help.
-        short: The option's short name, such as "-C". Its long name is the field's name.
-        settings: Further settings of click.option.
+        handler: The argument HANDLER.
+        given: The values of options. The others have their defaults.
     """
-    return field(metadata={"option": (short, {"group": group, "help": help, **settings})})
-
-
-_function = partial(_declared, "Function")
-_event = partial(_declared, "Event")
-_http = partial(_declared, "HTTP")
-_limit = partial(_declared, "Limits")
-_speed = partial(_declared, "Speed")
-_output = partial(_declared, "Output")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options of `run` as given. None means that an option is not given."""
 
     handler: str
 
     # Function
-    code_dir: Path = _function("Where the handler lives. Default: here.", "-C", type=FOLDER, default=".")
+    code_dir: str = _function("Where the handler lives. Default: here.", "-C", kind=Folder(), default=".")
     python: str | None = _function(
         "Another interpreter, or a virtual environment; pipe-init need not be installed in it.", metavar="PATH"
     )
@@ -111,15 +102,14 @@ class RunOptions:
     type: str = _function(
         "The kind of function: event, wsgi, asgi or auto. Default: auto, which looks at the handler.",
         metavar="TYPE",
-        type=click.Choice(TYPES),
+        kind=Choice(TYPES),
         default="auto",
     )
     platform: str | None = _function(
         "The platform whose variables the function gets: lambda, fc or none. If given, it also chooses the platform's "
         "event form (fc: bytes), log style and error style. Default: lambda's variables.",
         metavar="NAME",
-        type=click.Choice(tuple(PLATFORM_DEFAULTS)),
-        is_eager=True,
+        kind=Choice(tuple(PLATFORM_DEFAULTS)),
     )
     name: str | None = _function("The function's name. Default: function.", metavar="NAME")
     region: str | None = _function(
@@ -134,10 +124,10 @@ class RunOptions:
     pre_freeze: str | None = _function(
         "A function to call where the platform would freeze the worker, with the context.", metavar="NAME"
     )
-    layer: tuple[Path, ...] = _function(
+    layer: tuple[str, ...] = _function(
         "More code: DIR/python/lib/pythonX.Y/site-packages and DIR/python, else DIR itself. Repeatable.",
         metavar="DIR",
-        type=FOLDER,
+        kind=Folder(),
     )
     context: str | None = _function(
         "What the handler's context says: a JSON object with name, version, arn, log_group, log_stream, region, "
@@ -159,12 +149,12 @@ class RunOptions:
     unordered: bool = _event(
         'With --events: print results as they come, each as {"index": N, "result": …}, counted from 0.'
     )
-    raw: bool = _event("The handler gets bytes, and the bytes it returns go out as they are.", callback=of_platform)
+    raw: bool = _event("The handler gets bytes, and the bytes it returns go out as they are.")
     bytes: str = _event(
         "What bytes in a JSON result become: text, as on Lambda, if they are UTF-8 (else an error); or base64, an "
         'object {"base64": …}. Default: text.',
         metavar="FORM",
-        type=click.Choice(BYTES_FORMS),
+        kind=Choice(BYTES_FORMS),
         default="text",
     )
 
@@ -177,83 +167,83 @@ class RunOptions:
         "A header of the request; without --request that is for /. Repeatable; in the variable, one per line.",
         "-H",
         metavar="'NAME: VALUE'",
-        type=Line(),
+        kind=Line(),
     )
     include: bool = _http("Print status and headers before the body. (A line of --events always has them.)", "-i")
 
     # Limits
-    timeout: float = _limit("For each event. Default: 60.", "-t", type=Seconds(0.001, 86400.0), default=60.0)
+    timeout: float = _limit("For each event. Default: 60.", "-t", kind=Seconds(0.001, 86400.0), default=60.0)
     memory: int | None = _limit(
-        "The function's memory, at least 16. Default: no limit.", "-m", type=Megabytes(MIN_MEMORY_MB, MAX_MEMORY_MB)
+        "The function's memory, at least 16. Default: no limit.", "-m", kind=Megabytes(MIN_MEMORY_MB, MAX_MEMORY_MB)
     )
     pids: int | None = _limit(
-        "Processes and threads at the same time, the worker among them. Default: no limit.", type=Count(1, MAX_COUNT)
+        "Processes and threads at the same time, the worker among them. Default: no limit.", kind=Count(1, MAX_COUNT)
     )
     cpu_time: int | None = _limit(
         "CPU time of each process of the function in its whole life. Default: no limit.",
         metavar="SECONDS",
-        type=Count(1, 10**9),
+        kind=Count(1, 10**9),
     )
     cpus: float | None = _limit(
-        "Its share of CPU time, in CPUs: 0.5 is half of one. Needs a cgroup. Default: no limit.", type=Number(0.01, 1e6)
+        "Its share of CPU time, in CPUs: 0.5 is half of one. Needs a cgroup. Default: no limit.", kind=Number(0.01, 1e6)
     )
     open_files: int | None = _limit(
-        "Descriptors of each process, at least 16. Default: no limit.", type=Count(MIN_OPEN_FILES, MAX_COUNT)
+        "Descriptors of each process, at least 16. Default: no limit.", kind=Count(MIN_OPEN_FILES, MAX_COUNT)
     )
     file_size: int | None = _limit(
-        "The largest file that it may write. Default: no limit.", type=Megabytes(0, MAX_MEMORY_MB)
+        "The largest file that it may write. Default: no limit.", kind=Megabytes(0, MAX_MEMORY_MB)
     )
     output_limit: int | None = _limit(
-        "How large a result may be, streamed or not. Default: no limit of its own.", type=Megabytes(1, MAX_MEMORY_MB)
+        "How large a result may be, streamed or not. Default: no limit of its own.", kind=Megabytes(1, MAX_MEMORY_MB)
     )
     log_limit: int | None = _limit(
         "What an event may log; more is counted and dropped. Default: 1024.",
         metavar="KB",
-        type=Megabytes(1, MAX_MEMORY_MB),
+        kind=Megabytes(1, MAX_MEMORY_MB),
     )
-    cgroup: tuple[Path, ...] = _limit(
+    cgroup: tuple[str, ...] = _limit(
         "A cgroup that was delegated to you: workers get groups below it, for --memory, --pids and --cpus. Of "
         "version 1, one for each hierarchy. Repeatable.",
         metavar="DIR",
-        type=FOLDER,
+        kind=Folder(),
     )
-    start_timeout: float = _limit("For loading the handler. Default: 10.", type=Seconds(0.001, 86400.0), default=10.0)
+    start_timeout: float = _limit("For loading the handler. Default: 10.", kind=Seconds(0.001, 86400.0), default=10.0)
     grace: float = _limit(
-        "Between asking a worker to end and forcing it. Default: 2.", type=Seconds(0.0, 3600.0), default=2.0
+        "Between asking a worker to end and forcing it. Default: 2.", kind=Seconds(0.0, 3600.0), default=2.0
     )
-    max_requests: int | None = _limit("Replace a worker after so many events. Default: never.", type=Count(1))
+    max_requests: int | None = _limit("Replace a worker after so many events. Default: never.", kind=Count(1))
     max_growth: int | None = _limit(
         "Replace a worker whose memory has grown by so much since it was ready. Default: never.",
-        type=Megabytes(1, MAX_MEMORY_MB),
+        kind=Megabytes(1, MAX_MEMORY_MB),
     )
 
     # Speed
     workers: int = _speed(
-        "Processes among which the events are spread. Default: 1.", "-w", type=Count(1, MAX_WORKERS), default=1
+        "Processes among which the events are spread. Default: 1.", "-w", kind=Count(1, MAX_WORKERS), default=1
     )
     isolation: str = _speed(
         "process: a worker serves many events. request: each event has a process of its own, forked ahead. Default: "
         "process.",
         metavar="KIND",
-        type=click.Choice((PROCESS, REQUEST)),
+        kind=Choice((PROCESS, REQUEST)),
         default=PROCESS,
     )
     start_method: str = _speed(
         "exec: each worker is an interpreter of its own. template: they are forked from one that has loaded the "
         "handler. Default: auto, template for many events with several workers or a process for each.",
         metavar="METHOD",
-        type=click.Choice(("auto", EXEC, TEMPLATE)),
+        kind=Choice(("auto", EXEC, TEMPLATE)),
         default="auto",
     )
     concurrency: int = _speed(
         "How many events one worker handles at once: in threads, or in tasks if the handler is async. Default: 1.",
-        type=Count(1, MAX_CONCURRENCY),
+        kind=Count(1, MAX_CONCURRENCY),
         default=1,
     )
     spin: int = _speed(
         "The longest time to look for a message before sleeping, where that pays; 0: never. Default: 200.",
         metavar="MICROSECONDS",
-        type=Count(0, 1000),
+        kind=Count(0, 1000),
         default=200,
     )
 
@@ -262,24 +252,25 @@ class RunOptions:
         "Lines about events on stderr: fc, lambda, json or none. Default: auto, one short line after a single event, "
         "and a summary of --events on a terminal. json also makes JSON of what the function logs and prints.",
         metavar="STYLE",
-        type=click.Choice(LOG_STYLES),
-        callback=of_platform,
+        kind=Choice(LOG_STYLES),
         default=AUTO,
     )
     log_level: str | None = _output(
         "The lowest level that is logged: TRACE, DEBUG, INFO, WARN, ERROR or FATAL. Default: INFO, or as the "
         "platforms' variables say.",
         metavar="LEVEL",
-        type=click.Choice(LOG_LEVELS, case_sensitive=False),
+        kind=Choice(LOG_LEVELS, case_sensitive=False),
     )
     error_style: str = _output(
         "A failure on stderr: text, or JSON as lambda or fc gives it. Default: auto, text on a terminal, else lambda.",
         metavar="STYLE",
-        type=click.Choice(ERROR_STYLES),
-        callback=of_platform,
+        kind=Choice(ERROR_STYLES),
         default="auto",
     )
     quiet: bool = _output("On stderr only what the function writes, and its error.", "-q")
+
+    def __init__(self, handler: str, **given: Any) -> None:
+        self.__dict__.update(DEFAULTS, handler=handler, **given)
 
     @property
     def effective_platform(self) -> str:
@@ -302,14 +293,21 @@ class RunOptions:
         return {hook: name for hook in HOOKS if (name := getattr(self, hook)) is not None}
 
 
-def declare_options(command: Decorated) -> Decorated:
-    """Give a command the options of RunOptions. A field of type bool is a flag; a tuple can be given repeatedly."""
-    for each in reversed(fields(RunOptions)):
-        if "option" in each.metadata:
-            short, settings = each.metadata["option"]
-            names = (short, "--" + each.name.replace("_", "-"))
-            kind = str(each.type)
-            command = option(
-                *filter(None, names), is_flag=kind == "bool", multiple=kind.startswith("tuple"), **settings
-            )(command)
-    return command
+def _listed() -> dict[str, Option]:
+    """Return the options by name. The type of an option's field says whether it is a flag, or repeatable."""
+    found = {name: option for name, option in vars(RunOptions).items() if isinstance(option, Option)}
+    for name, option in found.items():
+        kind = RunOptions.__annotations__[name]
+        option.name, option.repeatable = name, kind.startswith("tuple")
+        if option.repeatable:
+            option.default = ()
+        elif kind == "bool":
+            option.kind, option.default = Flag(), False
+    return found
+
+
+OPTIONS: Mapping[str, Option] = _listed()
+"""All options by name, in the order of the help."""
+
+DEFAULTS: Mapping[str, Any] = {name: option.default for name, option in OPTIONS.items()}
+"""Option: its value if it is not given."""

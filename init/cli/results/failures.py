@@ -12,15 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-import click
-
 from ...kernel.plain_files import read_plain
 from ...log.error_formats import calls_of, error_object, error_text, logged
 from ...log.journal import ERROR, INFO, Journal
 from ...log.json_lines import to_line
 from ...model import Function, Outcome
 from ..options.run_options import RunOptions
-from .terminal import for_stderr, is_terminal, wants_colour
+from .terminal import for_stderr, is_terminal, red, wants_colour
 
 MAX_HINTED = 100
 """How many failed events of a run the init searches for hints. Later events most likely fail for the same reasons."""
@@ -71,7 +69,7 @@ class Failures:
             self._journal.say(text)
         else:
             coloured = wants_colour(2) and not self._is_json
-            self._journal.tell(click.style(text, fg="red") if coloured else text, ERROR, outcome.request_id)
+            self._journal.tell(red(text) if coloured else text, ERROR, outcome.request_id)
 
     def hint(self, outcome: Outcome) -> None:
         """Write a hint on what to do about an outcome's error, if there is one. Write each hint only once in a run."""

@@ -73,7 +73,7 @@ def of_loading(kind: str, message: str, options: RunOptions) -> str:
 
 def _of_missing(module: str, options: RunOptions) -> str:
     """Return how to make a module importable that the function imports, but that Python did not find."""
-    code_dir = str(options.code_dir)
+    code_dir = options.code_dir
     for name in ENVIRONMENTS:
         path = os.path.normpath(os.path.join(code_dir, name))
         if os.path.isfile(os.path.join(path, "bin", "python")) and path.isprintable():
@@ -169,11 +169,11 @@ def _readings(options: RunOptions) -> Iterator[tuple[str, list[str], str]]:
     for usual in USUAL_MODULES:
         yield os.path.join(folder, last), [usual], ""
     if parts:
-        below = list(islice(_folders_with(str(options.code_dir), f"{parts[0]}.py"), 2))
+        below = list(islice(_folders_with(options.code_dir, f"{parts[0]}.py"), 2))
         if len(below) == 1:  # if there are several, choosing one would be a guess
             yield below[0], parts[:1], "".join(parts[1:2])
     for usual in USUAL_MODULES:
-        yield str(options.code_dir), [usual], ""
+        yield options.code_dir, [usual], ""
 
 
 def _folders_with(code_dir: str, name: str) -> Iterator[str]:

@@ -12,14 +12,13 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-import click
-
 from ...kernel.outlet import Outlet, Patience
 from ...kernel.signals import Signals
 from ...log.journal import Journal
+from ..options.errors import CommandError
 
 
-class OutputError(click.ClickException):
+class OutputError(CommandError):
     """A write has failed, for example because the disk is full. A reader that is gone is a BrokenPipeError instead."""
 
 

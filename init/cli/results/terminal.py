@@ -24,6 +24,11 @@ def wants_colour(descriptor: int) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(descriptor)
 
 
+def red(text: str) -> str:
+    """Return text in red, for a descriptor that wants colours."""
+    return f"\x1b[31m{text}\x1b[0m"
+
+
 def harmless(text: bytes) -> bytes:
     """Return UTF-8 text with its control characters replaced by escapes. Keep line breaks and tabs."""
     return HarmlessPieces().next(text, is_last=True)

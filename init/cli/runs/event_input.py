@@ -11,10 +11,9 @@ import select
 import stat
 from collections import deque
 
-import click
-
 from ...kernel.signals import Signals
 from ...model import MAX_PAYLOAD
+from ..options.errors import Exit, UsageError
 from ..options.run_options import RunOptions
 
 READ_SIZE = 64 * 1024
@@ -155,7 +154,7 @@ def open_input(name: str) -> int:
     """Return a descriptor of the file `name`, or of stdin for "-".
 
     Raises:
-        click.UsageError: The file cannot be read.
+        UsageError: The file cannot be read.
     """
     if name == "-":
         return 0
@@ -163,7 +162,7 @@ def open_input(name: str) -> int:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         os.read(descriptor, 0)
     except OSError as error:
-        raise click.UsageError(f"Cannot read {name!r}: {error.strerror}.") from None
+        raise UsageError(f"Cannot read {name!r}: {error.strerror}.") from None
     return descriptor
 
 
@@ -178,8 +177,8 @@ def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
         signals: The signals of this process, which may ask pipe-init to end meanwhile.
 
     Raises:
-        click.UsageError: The event cannot be read, is too large, or is not JSON.
-        click.exceptions.Exit: A signal came before the whole event was read.
+        UsageError: The event cannot be read, is too large, or is not JSON.
+        Exit: A signal came before the whole event was read.
     """
     if options.event_file is not None:
         descriptor = open_input(options.event_file)
@@ -196,12 +195,12 @@ def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
         data = (default if options.event is None else options.event).encode("utf-8", "surrogateescape")
         source, size = "--event", 0
     if max(size, len(data)) > MAX_EVENT:
-        raise click.UsageError(f"The event in {source} has more than {MAX_EVENT} bytes.")
+        raise UsageError(f"The event in {source} has more than {MAX_EVENT} bytes.")
     if not options.raw and not options.is_http:
         try:
             json.loads(data.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            raise click.UsageError(f"The event in {source} is not JSON: {error}. (--raw takes any text.)") from None
+            raise UsageError(f"The event in {source} is not JSON: {error}. (--raw takes any text.)") from None
     return data if len(data) <= MAX_PAYLOAD else Body(data)
 
 
@@ -215,8 +214,8 @@ def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> by
         signals: As for read_event.
 
     Raises:
-        click.UsageError: The descriptor cannot be read.
-        click.exceptions.Exit: A signal came before everything was read.
+        UsageError: The descriptor cannot be read.
+        Exit: A signal came before everything was read.
     """
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
@@ -225,13 +224,13 @@ def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> by
     while size < limit:
         ready = dict(waiting.poll())
         if signals.endings:
-            raise click.exceptions.Exit(128 + signals.endings[0])
+            raise Exit(128 + signals.endings[0])
         if descriptor not in ready:
             signals.drain()  # a child has died; the supervisor collects it later
             continue
         data, error = read_some(descriptor)
         if error is not None:
-            raise click.UsageError(f"Cannot read {source}: {error.strerror}.")
+            raise UsageError(f"Cannot read {source}: {error.strerror}.")
         if data == b"":
             break
         pieces.append(data or b"")

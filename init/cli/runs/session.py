@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from pipe_runtime.wire.messages import ANY, BYTES, JSON, PRE_FREEZE
 
 from ...engine.supervisor import Supervisor
@@ -28,6 +26,7 @@ from ...model import MAX_PAYLOAD, Outcome, Request, new_request_id
 from ...workers.early import EarlyStart, start_early
 from ..function.aws_region import note_about_region
 from ..function.describe import confined, describe_function
+from ..options.errors import UsageError
 from ..options.run_options import RunOptions
 from ..results.exit_codes import exit_code, kind_of_failure, worst
 from ..results.output import Output, OutputError
@@ -49,14 +48,14 @@ class Session:
         early: The worker and the signal handlers that were set up before the options were read; None if they were not.
 
     Raises:
-        click.ClickException: An option is wrong.
+        CommandError: An option is wrong.
     """
 
     def __init__(self, options: RunOptions, early: EarlyStart | None) -> None:
         self.options = options
         function = describe_function(options)
         self.source = -1 if options.events is None else open_input(options.events)
-        folders = cgroup_folders(function.limits, [str(folder) for folder in options.cgroup])
+        folders = cgroup_folders(function.limits, options.cgroup)
         early = early or start_early()
         process = early.worker_for(function, in_cgroup=bool(folders))
         self.event = read_event(options, early.signals) if options.events is None else b""
@@ -108,7 +107,7 @@ class Session:
         with self._closing():
             outcome = single.run(self._request(self.event), body)
             if body is not None and body.error is not None:
-                raise click.UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
+                raise UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
             if outcome.problem is not None:
                 self.failures.show(outcome)
                 self.failures.hint(outcome)
@@ -134,7 +133,7 @@ class Session:
         if self.summary is not None and self.function.log_style == SUMMARY:
             self.journal.tell(self.summary.text(), INFO)
         if reader.error is not None:
-            raise click.UsageError(f"Cannot read {options.events!r} any further: {reader.error.strerror}.")
+            raise UsageError(f"Cannot read {options.events!r} any further: {reader.error.strerror}.")
         self._say_early_end(run, reader)
         return worst(run.codes)
 

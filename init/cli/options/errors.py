@@ -1,0 +1,44 @@
+"""Define the exceptions that end `pipe-init run`: wrong usage, another error, or an exit code without a message.
+
+`cli/main.py` writes them for the user. They are not click's, because a run that reports one need not load click. This
+file knows no options.
+"""
+
+from __future__ import annotations
+
+from ...kernel import exit_codes
+
+USAGE = "Usage: pipe-init run [OPTIONS] HANDLER\nTry 'pipe-init run -h' for help.\n\n"
+"""What comes before an error of usage, as click writes it."""
+
+
+class CommandError(Exception):
+    """The command cannot go on. The text of the exception says why."""
+
+    exit_code = exit_codes.FUNCTION_FAILED
+
+    def message(self) -> str:
+        """Return the message for the user."""
+        return f"Error: {self}"
+
+
+class UsageError(CommandError):
+    """What the user asks `run` for is wrong."""
+
+    exit_code = exit_codes.USAGE
+
+    def message(self) -> str:
+        """Return the message for the user."""
+        return USAGE + super().message()
+
+
+class Exit(Exception):
+    """The command ends with an exit code and without a message.
+
+    Attributes:
+        exit_code: The exit code.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
