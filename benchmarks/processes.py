@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from arms.case import ANSWER, CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
 from pipe_init.engine.supervisor import Supervisor
 from pipe_init.kernel import reaper
 from pipe_init.kernel.host import SoleHost
+from pipe_init.kernel.records import replace
 from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings

@@ -6,7 +6,10 @@ This file knows no options.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def run(arguments: list[str], mask: Collection[int] | None = None) -> int:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from pipe_runtime.wire.frames import LARGEST_PAYLOAD
 
 from .kernel.death import Death
+from .kernel.records import dataclass, field
 from .limits.confinement import Confinement
 from .limits.rlimits import Limits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .limits.cgroup import Evidence
 
 Stack = list[list[object]]

@@ -7,9 +7,9 @@ are gone. This module must not know requests, or how workers are started.
 from __future__ import annotations
 
 import time
+from _signal import SIGKILL
 from collections import deque
 from collections.abc import Callable, Sequence
-from signal import SIGKILL
 
 from ..kernel.death import Death
 from ..kernel.host import Host

@@ -6,12 +6,12 @@ This module knows neither processes nor clocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..model import REQUEST, Function
 from ..policy.ladder import Phase
 from ..policy.policy import Policy
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .lane import Lane
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pipe_runtime.wire.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS
 from pipe_runtime.wire.errors import LocalProtocolError
@@ -32,6 +31,10 @@ from ..workers.observer import Observer
 from ..workers.worker_source import TemplateBusy, WorkerSource
 from .outcomes import OpenRequests
 from .streams import Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Lane(Observer):

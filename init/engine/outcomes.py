@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import END, MEASURED, RESULT
@@ -24,6 +23,7 @@ from ..policy.actions import Cause
 from ..policy.errors import answer
 from .streams import Streams
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..limits.cgroup import Evidence
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from pipe_runtime.wire.connection import MAX_CHUNK, STREAM_BYTES
 from pipe_runtime.wire.messages import CHUNK, CREDIT, END
 
+from ..kernel.records import dataclass
 from ..model import Outcome, Piece
 from ..workers.link import Link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @dataclass(slots=True)

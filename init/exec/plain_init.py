@@ -239,9 +239,10 @@ class PlainInit:
         if running:
             self._follow_stop()
         farewell = () if self._is_pid_1 or self._options.leave else FAREWELL
-        deaths, _, self._more_died = reaper.reap([self._child] if running else (), farewell=farewell)
-        self._dead += len(deaths)
-        for death in deaths:
+        reaped = reaper.reap([self._child] if running else (), farewell=farewell)
+        self._more_died = reaped.more
+        self._dead += len(reaped.deaths)
+        for death in reaped.deaths:
             self._leftovers.forget(death.pid)
             if death.pid != self._child or self.status is not None:
                 self._tell(f"pid {death.pid}, an orphan, ended: {death.description}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import _signal as signal
 import os
-import signal
-from typing import NamedTuple
+
+from .records import dataclass
 
 UNKNOWN = -1
 """The status of a child that other code in this process has collected, so that the kernel no longer has its status."""
 
 
-class Death(NamedTuple):
+@dataclass(frozen=True)
+class Death:
     """How a child ended, and how much memory and CPU time it had used.
 
     Attributes:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import _signal
 import errno
 import os
-from collections.abc import Collection, Mapping, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
 
 _SHELL = "/bin/sh"
 

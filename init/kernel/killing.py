@@ -6,8 +6,8 @@ functions here signal a pid only while that cannot happen. This module knows nei
 
 from __future__ import annotations
 
+import _signal as signal
 import os
-import signal
 import time
 from collections.abc import Collection, Iterable
 

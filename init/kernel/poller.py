@@ -11,34 +11,35 @@ import os
 import select
 import time
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 from pipe_runtime.wire.spin import Spin
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class Owner(Protocol):
-    """An object that owns descriptors."""
+    class Owner(Protocol):
+        """An object that owns descriptors."""
 
-    def handle(self, ready: Mapping[int, int]) -> None:
-        """Handle the descriptors of this owner that are ready.
+        def handle(self, ready: Mapping[int, int]) -> None:
+            """Handle the descriptors of this owner that are ready.
 
-        Args:
-            ready: {descriptor: poll(2)'s revents}. It may also contain descriptors of other owners.
+            Args:
+                ready: {descriptor: poll(2)'s revents}. It may also contain descriptors of other owners.
+            """
+
+    class Writer(Owner, Protocol):
+        """An owner that can hold back what it has to write.
+
+        Attributes:
+            wants_to_write: Whether it has held back anything.
         """
 
+        @property
+        def wants_to_write(self) -> bool: ...
 
-class Writer(Owner, Protocol):
-    """What may hold back what it has to write.
-
-    Attributes:
-        wants_to_write: Whether it has held back anything.
-    """
-
-    @property
-    def wants_to_write(self) -> bool: ...
-
-    def flush(self) -> None:
-        """Write it."""
+        def flush(self) -> None:
+            """Write what was held back."""
 
 
 class Poller:

@@ -6,16 +6,16 @@ statuses, not workers or requests.
 
 from __future__ import annotations
 
+import _signal as signal
 import itertools
 import os
-import signal
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from . import procfs
 from .death import UNKNOWN, Death
 from .killing import signal_child, signal_group
 from .prctl import SET_CHILD_SUBREAPER, detach, prctl
+from .records import dataclass
 
 PID_LIMIT = 2**22
 """A number that is greater than every pid: PID_MAX_LIMIT of <linux/threads.h>."""
@@ -31,7 +31,8 @@ REAP_ROUND = 256
 must not wait."""
 
 
-class Reaped(NamedTuple):
+@dataclass(frozen=True)
+class Reaped:
     """The result of one round of collecting.
 
     Attributes:

@@ -6,13 +6,15 @@ module knows no processes.
 
 from __future__ import annotations
 
+import _signal as signal  # signal itself imports enum, and this module is loaded before the worker is started
 import os
-import signal
-from collections.abc import Collection
-from types import FrameType
-from typing import NamedTuple
 
 from .prctl import SET_PDEATHSIG, prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the engine. The first asks for an orderly end, the second for an end at once. The third ends the
@@ -23,7 +25,7 @@ PATIENCE = 2
 blocked in a write to a pipe that nobody reads."""
 
 
-class Inherited(NamedTuple):
+class Inherited:
     """The state that this process had when it started.
 
     Attributes:
@@ -31,8 +33,9 @@ class Inherited(NamedTuple):
         parent: The parent's pid.
     """
 
-    mask: set[int]
-    parent: int
+    def __init__(self, mask: set[int], parent: int) -> None:
+        self.mask = mask
+        self.parent = parent
 
 
 def block_all(before: Collection[int] | None = None) -> Inherited:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from ..kernel.records import dataclass, replace
 from .rlimits import CPUS, MEMORY, PIDS, Limits
 
 PROCS = "cgroup.procs"
@@ -30,7 +30,8 @@ LEAST_QUOTA = 1000
 """The smallest share in microseconds per period that the kernel accepts."""
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True)
+class Evidence:
     """The kernel's counts for a cgroup. None means that the kernel has no such count, or that the controller is off.
 
     Attributes:
@@ -102,8 +103,8 @@ class Group:
     def evidence(self) -> Evidence:
         """Return the counts of events since `mark`, and the peaks since the cgroup was made."""
         now, before = self._read(), self._before
-        return now._replace(
-            oom_kills=now.oom_kills - before.oom_kills, pids_refused=now.pids_refused - before.pids_refused
+        return replace(
+            now, oom_kills=now.oom_kills - before.oom_kills, pids_refused=now.pids_refused - before.pids_refused
         )
 
     def _read(self) -> Evidence:

@@ -7,12 +7,12 @@ requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from ..kernel.records import replace
 from . import rlimits
 from .rlimits import CPU_SECONDS, NONE, OPEN_FILES, PIDS, CannotLimit, CannotUseCgroup, Limits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .cgroup import Group
     from .delegation import Delegation

@@ -6,7 +6,8 @@ import errno
 import os
 import resource
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+
+from ..kernel.records import dataclass, replace
 
 CPU_GRACE = 1
 """Seconds of CPU time between SIGXCPU, which a function can catch, and SIGKILL, which it cannot catch. RLIMIT_CPU is

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from .json_lines import timestamp
 
-ERROR_STYLES = ("auto", "text", "lambda", "fc")
-"""The values of --error-style."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LINE_LENGTH = 1000
 """The most characters that an error may take up in a line."""

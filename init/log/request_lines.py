@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from ..model import Function, Outcome, Request
 from .journal import INFO, Journal
-from .json_lines import timestamp, to_line
 
 AUTO = "auto"
 LOG_STYLES = (AUTO, "fc", "lambda", "json", "none")
@@ -181,5 +180,7 @@ def _record(style: str, type: str, record: Mapping[str, object], phase: str = IN
     """Return a record in the form of Lambda's JSON log; "" if the style is not "json"."""
     if style != "json":
         return ""
+    from .json_lines import timestamp, to_line  # late: json takes long to load
+
     more = {} if phase == INVOKE else {"phase": phase}
     return to_line({"time": timestamp(), "type": type, "record": {**record, **more}}).decode()

@@ -6,9 +6,8 @@ Errors). This module must not know how processes are started or collected.
 
 from __future__ import annotations
 
+from _signal import SIGKILL
 from collections.abc import Mapping
-from signal import SIGKILL
-from typing import Any
 
 from ..kernel import exit_codes
 from ..kernel.execution import JoinError
@@ -19,13 +18,17 @@ from . import limit_hit
 from .actions import Cause
 from .stackdump import no_stack, parse_stacks
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Problem = Mapping[str, Any]
+    """ERROR's metadata (docs/protocol.md)."""
+
 UNSEEN = (
     "Runtime is gone, and pipe-init cannot tell how it ended: its process was not a child of pipe-init. "
     "Another process of the function has collected or adopted it"
 )
-
-Problem = Mapping[str, Any]
-"""ERROR's metadata (docs/protocol.md)."""
 
 
 def answer(

@@ -5,7 +5,7 @@ This module knows no requests. The policy and the template's keeper decide when 
 
 from __future__ import annotations
 
-import signal
+import _signal as signal
 from enum import Enum
 
 from ..model import Settings

@@ -7,16 +7,19 @@ exit code. This module knows no process.
 
 from __future__ import annotations
 
+from _signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV, SIGXCPU, SIGXFSZ
 from collections.abc import Mapping
-from signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV, SIGXCPU, SIGXFSZ
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..kernel import exit_codes
 from ..kernel.death import Death
+from ..kernel.records import dataclass
 from ..limits.rlimits import CPU_GRACE, MEMORY, OPEN_FILES, PIDS, Limits
 from ..model import problem as error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..limits.cgroup import Evidence
 
 CPU_TIME = "cpu_time"
@@ -49,7 +52,8 @@ MOST = 2**63 - 1
 """The largest number that the init believes from a worker."""
 
 
-class LimitHit(NamedTuple):
+@dataclass(frozen=True)
+class LimitHit:
     """The error for a worker that a limit has ended.
 
     Attributes:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
+from ..kernel.records import dataclass
 from .actions import Answer, Cause
 
 MANY = 2**63

@@ -5,15 +5,16 @@ This module must not know the frames that the process writes. link.py reads them
 
 from __future__ import annotations
 
-from signal import SIGCONT, SIGKILL
-from typing import TYPE_CHECKING
+from _signal import SIGCONT, SIGKILL
 
 from ..kernel import killing, procfs, reaper
 from ..kernel.death import Death
+from ..kernel.records import replace
 from ..limits.confinement import Confinement
 from ..model import AFTER_FORK, BEFORE_FORK, WHILE_LOADING, WorkerEnd
 from .launch import DUMP_SIGNAL, ProcessPipes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..limits.cgroup import Evidence, Group
 
@@ -185,7 +186,7 @@ class Child:
         if self.group is None:
             return None
         evidence = self.group.evidence()
-        return evidence if self._alone == id else evidence._replace(oom_kills=0, pids_refused=0)
+        return evidence if self._alone == id else replace(evidence, oom_kills=0, pids_refused=0)
 
     def close(self) -> None:
         """Close the init's ends of the pipes, and release the cgroup."""

@@ -7,14 +7,14 @@ every run, so this file imports very little. It does not know the options.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from ..kernel.signals import Signals
 from . import launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..model import Function
 
 FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
@@ -23,7 +23,7 @@ FORKING_OPTIONS = ("-w", "--workers", "--isolation", "--start-method")
 If the options need no template after all, this delays the run by some milliseconds."""
 
 
-class EarlyStart(NamedTuple):
+class EarlyStart:
     """The signal handlers and the worker that are set up for `run` before its options are read.
 
     Attributes:
@@ -33,10 +33,17 @@ class EarlyStart(NamedTuple):
         environment: The environment with which the worker was started, or would have been.
     """
 
-    signals: Signals
-    process: launch.ProcessPipes | None
-    command: list[str]
-    environment: dict[str, str]
+    def __init__(
+        self,
+        signals: Signals,
+        process: launch.ProcessPipes | None,
+        command: list[str],
+        environment: dict[str, str],
+    ) -> None:
+        self.signals = signals
+        self.process = process
+        self.command = command
+        self.environment = environment
 
     def worker_for(self, function: Function, in_cgroup: bool) -> launch.ProcessPipes | None:
         """Return the worker if it fits the function. Otherwise end it and return None.

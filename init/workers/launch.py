@@ -6,16 +6,19 @@ line is read, so it imports very little.
 
 from __future__ import annotations
 
+import _signal as signal  # signal itself imports enum, which would delay each worker
 import fcntl
 import os
-import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 
 from pipe_runtime.wire import alive
 from pipe_runtime.wire.alive import ALIVE_FD, arm
 
 from ..kernel.execution import JoinError, execute, keep_only, restore_dispositions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 DUMP_FD = 4
 """The descriptor to which a worker writes its stacks when it hangs or crashes."""

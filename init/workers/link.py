@@ -11,8 +11,6 @@ import os
 import select
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
 
 from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
 from pipe_runtime.wire.errors import ProtocolError, TruncatedStream
@@ -22,6 +20,10 @@ from pipe_runtime.wire.messages import CHUNK, DUMP, END, ERROR, HELLO, INVOKE, L
 from ..kernel.poller import Poller
 from .child import Child
 from .observer import Observer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 READ_SIZE = 64 * 1024
 """The most bytes of one read. A pipe holds as many by default (pipe(7))."""
@@ -328,8 +330,10 @@ class Link:
 
 def _enlarge(pipe: int) -> None:
     """Let a pipe hold more bytes, if the system allows it."""
-    with suppress(OSError):
+    try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, LARGE_PIPE)
+    except OSError:
+        return  # it stays as it is
 
 
 def _capacity(descriptor: int) -> int:

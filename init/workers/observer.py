@@ -6,11 +6,14 @@ This module must not know the classes that implement it, or what they do with a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipe_runtime.wire.frames import Frame
 
 from ..model import WorkerEnd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Observer:

@@ -7,9 +7,8 @@ a worker sends. template_socket.py decodes the template's reports of forks. This
 from __future__ import annotations
 
 import os
+from _signal import SIGKILL
 from collections.abc import Mapping, Sequence
-from signal import SIGKILL
-from typing import Any
 
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import Frame
@@ -26,6 +25,10 @@ from .link import Link
 from .observer import Observer
 from .template_socket import SocketsForbidden, TemplateSocket
 from .worker_source import WorkerSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 JOURNAL_SOURCE = -1
 """The source number under which the journal gets the template's raw lines. Lanes have the numbers from 0 on."""

@@ -11,11 +11,11 @@ import re
 import struct
 from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from pipe_runtime.wire.errors import ProtocolError
 
 from ..kernel.reaper import PID_LIMIT
+from ..kernel.records import dataclass
 from . import launch
 from .worker_source import TemplateBusy
 
@@ -40,7 +40,8 @@ class SocketsForbidden(OSError):
     """The system does not let the init make a control socket."""
 
 
-class Forked(NamedTuple):
+@dataclass(frozen=True)
+class Forked:
     """A report about one worker that the init has asked for.
 
     The template reports each worker twice. The first report comes after the fork: it gives the pid, so that the init

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from pipe_runtime.wire.messages import HELLO
 
@@ -21,6 +20,10 @@ from .child import Child
 from .hello import worker_hello
 from .link import Link
 from .observer import Observer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class TemplateBusy(OSError):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import copy
 import signal
-from dataclasses import replace
 
 import pytest
 
+from pipe_init.kernel.records import replace
 from pipe_init.model import Settings
 from pipe_init.policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from pipe_init.policy.ladder import Phase

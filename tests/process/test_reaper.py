@@ -56,12 +56,12 @@ def collect(*leaders: int) -> list[Death]:
 
 
 def test_without_children_nothing_is_left() -> None:
-    assert reaper.reap() == ([], False, False)
+    assert reaper.reap() == reaper.Reaped([], False)
 
 
 def test_a_living_child_is_left() -> None:
     pid = child(sleep)
-    assert reaper.reap() == ([], True, False)
+    assert reaper.reap() == reaper.Reaped([], True)
     os.kill(pid, signal.SIGKILL)
     assert [death.pid for death in collect()] == [pid]
 
@@ -188,7 +188,7 @@ def test_the_group_of_another_child_is_left_alone() -> None:
     leader = child(lambda: None)
     wait_dead(leader)
     assert [death.pid for death in reaper.reap([leader]).deaths] == [leader]
-    assert reaper.reap() == ([], True, False)
+    assert reaper.reap() == reaper.Reaped([], True)
     os.kill(bystander, signal.SIGTERM)
     (death,) = collect()
     assert (death.pid, death.signal) == (bystander, signal.SIGTERM)

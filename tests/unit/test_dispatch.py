@@ -6,11 +6,11 @@ The lanes are real policies that are told what happened. There is no process and
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
 from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Dispatcher, lanes_for
+from pipe_init.kernel.records import replace
 from pipe_init.model import PROCESS, REQUEST, Function, Settings
 from pipe_init.policy.actions import Cause
 from pipe_init.policy.ladder import Phase

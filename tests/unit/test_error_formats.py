@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.log.error_formats import ERROR_STYLES, error_object, error_text
+from pipe_init.cli.options.run_options import ERROR_STYLES
+from pipe_init.log.error_formats import error_object, error_text
 
 ID = "b3d1c0de-0000-4000-8000-000000000001"
 STACK = [["/code/index.py", 3, "handler", "    return work(event)"], ["/code/lib.py", 9, "work", ""]]

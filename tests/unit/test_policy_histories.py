@@ -6,12 +6,11 @@ may have begun it. No request waits for nothing, and no timer does nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipe_init.kernel.records import replace
 from pipe_init.model import Settings
 from pipe_init.policy.ladder import Phase
 from pipe_testing.policy_history import KILL, TIMES, History, serving

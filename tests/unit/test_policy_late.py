@@ -5,10 +5,9 @@ Each test tells a history and looks at its outcomes. N stands for the requests t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from pipe_init.kernel.records import replace
 from pipe_init.policy.ladder import Phase
 from pipe_testing.policy_history import KILL, OUTCOME, TERM, TIMES, serving
 

@@ -7,7 +7,6 @@ the SDKs would otherwise have read from the configuration.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 
 from ...kernel.plain_files import read_plain
@@ -25,8 +24,8 @@ for the profile decides."""
 MAX_SOURCES = 50
 """The most source files to search in a folder."""
 
-_REGION = re.compile(r"region\s*[=:](.*)")
-_SIGN = re.compile(rb"boto|AWS_")
+_SIGNS = (b"boto", b"AWS_")
+"""What mentions AWS in a source file."""
 
 
 def region_of_profile(environment: Mapping[str, str]) -> str:
@@ -58,8 +57,10 @@ def _region_in(path: str, profile: str) -> str:
             kind, _, rest = section.partition(" ")
             name = rest.strip(" \t'\"") if kind == "profile" else section
             inside = bool(closed) and name == profile
-        elif inside and (found := _REGION.match(line)):
-            return found[1].strip()
+        elif inside and line.startswith("region"):
+            rest = line.removeprefix("region").lstrip()
+            if rest.startswith(("=", ":")):
+                return rest[1:].strip()
     return ""
 
 
@@ -92,4 +93,5 @@ def _has_sign(folder: str) -> bool:
             paths = sorted(entry.path for entry in entries if entry.name.endswith(".py") and entry.is_file())
     except (OSError, ValueError):
         return False
-    return any(_SIGN.search(read_plain(path, MAX_FILE) or b"") for path in paths[:MAX_SOURCES])
+    sources = (read_plain(path, MAX_FILE) or b"" for path in paths[:MAX_SOURCES])
+    return any(sign in source for source in sources for sign in _SIGNS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import msgpack
 
@@ -19,6 +18,10 @@ from ..options.errors import UsageError
 from ..options.kinds import absolute
 from ..options.run_options import EVENT_SOURCES, RunOptions
 from .platform import MAX_NAME, is_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_ASKED = MAX_HEAD - 1024
 """The most bytes of a frame's head that options may fill. The supervisor adds fields of its own to the head."""

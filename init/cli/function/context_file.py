@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import msgpack
 
@@ -16,6 +15,10 @@ from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import check_plain
 
 from ..options.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_FILE = 2**20
 """The most bytes of the file. The fields of a larger file would not fit into a frame's head."""

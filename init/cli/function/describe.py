@@ -9,11 +9,10 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
 
 import msgpack
 
+from ...kernel.records import replace
 from ...limits.confinement import Confinement
 from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
 from ...log.journal import Journal
@@ -26,6 +25,10 @@ from ..options.run_options import NONE, RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size
 from .platform import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 WINDOW_REQUESTS = 64
 """The most unanswered requests that the init may have sent to one worker, in a run of --events."""

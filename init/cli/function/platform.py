@@ -7,10 +7,13 @@ environment or a clock, and it does not know workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
+from ...kernel.records import dataclass, field
 from ..options.run_options import FC, LAMBDA, NONE, RunOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_NAME = "function"
 DEFAULT_ACCOUNT = "000000000000"

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 from pipe_runtime.wire.connection import MAX_CONCURRENCY
 
-from ...log.error_formats import ERROR_STYLES
 from ...log.request_lines import AUTO, LOG_STYLES
 from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
 from .kinds import Choice, Count, Flag, Folder, Line, Megabytes, Number, Option, Seconds
@@ -33,6 +32,9 @@ TYPES = ("auto", "event", "wsgi", "asgi")
 
 BYTES_FORMS = ("text", "base64")
 """Values of --bytes: bytes in a JSON result become their text, or an object with their base64."""
+
+ERROR_STYLES = ("auto", "text", LAMBDA, FC)
+"""Values of --error-style."""
 
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 """The names of levels that AWS Lambda and Python use."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from ...kernel import exit_codes as codes
 from ...model import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ENDING_CODES = (codes.USAGE, codes.NOT_LOADED, codes.PROTOCOL, codes.NOT_EXECUTABLE, codes.NOT_FOUND)
 """Exit codes that end a run. If one event has such a code, every further event would fail in the same way."""

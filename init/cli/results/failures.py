@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
-from typing import Any
 
 from ...kernel.plain_files import read_plain
 from ...log.error_formats import calls_of, error_object, error_text, logged
@@ -19,6 +18,10 @@ from ...log.json_lines import to_line
 from ...model import Function, Outcome
 from ..options.run_options import RunOptions
 from .terminal import for_stderr, is_terminal, red, wants_colour
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_HINTED = 100
 """How many failed events of a run the init searches for hints. Later events most likely fail for the same reasons."""

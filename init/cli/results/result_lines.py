@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
 
 from pipe_runtime.wire.messages import JSON, JSON_LINES
 
 from ...kernel import exit_codes
+from ...kernel.records import dataclass
 from ...log.error_formats import error_object
 from ...log.json_lines import one_line, to_line
 from ...model import Outcome, problem
@@ -55,7 +55,7 @@ class ResultLines:
     Args:
         raw: Whether results are bytes, not JSON.
         unordered: Whether lines are in the order in which results come. Each line then has the number of its event.
-        error_style: One of ERROR_STYLES (log/error_formats.py). "text" and "auto" mean the same as "lambda" here.
+        error_style: One of ERROR_STYLES (cli/options/run_options.py). "text" and "auto" mean the same as "lambda" here.
         terminal: Whether the lines go to a terminal. If so, control characters become escapes.
         max_line: The most bytes of a result that may become one line.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+"""Control characters, except line break and tab: what is written in their place."""
 
 
 def is_terminal(descriptor: int) -> bool:
@@ -43,7 +43,7 @@ class HarmlessPieces:
     def next(self, piece: bytes, is_last: bool) -> bytes:
         """Return the piece as `harmless` does, without the character that the next piece completes."""
         shown = self._decode(piece, is_last)
-        return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", shown).encode("utf-8")
+        return shown.translate(_ESCAPES).encode("utf-8")
 
 
 def for_stderr(text: str) -> str:

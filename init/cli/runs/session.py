@@ -5,11 +5,7 @@ This file knows files and terminals. single_run.py and events_run.py run the req
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from pipe_runtime.wire.messages import ANY, BYTES, JSON, PRE_FREEZE
 
@@ -18,9 +14,7 @@ from ...kernel.host import SoleHost
 from ...kernel.outlet import Patience, same_file
 from ...kernel.reaper import become_subreaper
 from ...limits.confinement import cgroup_folders
-from ...log.error_formats import error_line
 from ...log.journal import INFO, LOG_CAP, Journal
-from ...log.json_lines import json_line
 from ...log.request_lines import SUMMARY
 from ...model import MAX_PAYLOAD, Outcome, Request, new_request_id
 from ...workers.early import EarlyStart, start_early
@@ -34,7 +28,10 @@ from ..results.terminal import for_stderr, harmless, is_terminal
 from .event_input import Body, LineReader, open_input, read_event
 from .single_run import SingleRun
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..results.failures import Failures
     from ..results.summary import Summary
     from .events_run import EventsRun
@@ -64,6 +61,7 @@ class Session:
         self.logs_json = function.hello.get("log_format") == "json"
         self.journal = self._open_journal(function.limits.log_bytes)
         self.summary: Summary | None = None
+        self._failures: Failures | None = None
         self.journal.before_line = self._before_log_line
         if not become_subreaper() and not options.quiet:
             self.journal.tell("pipe-init: this system has no subreaper; what a function leaves behind may outlive it")
@@ -73,18 +71,23 @@ class Session:
         host = SoleHost(early.signals, function.spin_us)
         self.supervisor = Supervisor(self.function, host, self.journal, process)
 
-    @cached_property
+    @property
     def failures(self) -> Failures:
         """Return the object that tells the user about failed outcomes."""
-        from ..results.failures import Failures  # late: most runs do not fail
+        if self._failures is None:
+            from ..results.failures import Failures  # late: most runs do not fail
 
-        return Failures(self.options, self.function, self.journal)
+            self._failures = Failures(self.options, self.function, self.journal)
+        return self._failures
 
     def _open_journal(self, cap: int | None) -> Journal:
         """Return the log on stderr. If stdout is the same file, make log and results take turns."""
-        escape = harmless if is_terminal(2) else None
-        json = json_line if self.logs_json else None
-        journal = Journal(2, escape, LOG_CAP if cap is None else cap, json_line=json)
+        escape, as_json = harmless if is_terminal(2) else None, None
+        if self.logs_json:
+            from ...log.json_lines import json_line  # late: json takes long to load
+
+            as_json = json_line
+        journal = Journal(2, escape, LOG_CAP if cap is None else cap, json_line=as_json)
         shared = same_file(1, 2)
         self._one_terminal = shared and is_terminal(2)
         if shared:
@@ -94,7 +97,7 @@ class Session:
     def run(self) -> int:
         """Run one event or many, wait for the reader of the log, and return the exit code."""
         try:
-            code = self._run_one() if self.options.events is None else self._run_events()
+            code = self._closing(self._run_one) if self.options.events is None else self._run_events()
         finally:
             self.journal.finish(self.patience)
         ending = self.supervisor.interrupted_by
@@ -104,16 +107,15 @@ class Session:
         """Run one event, print its result, and return the exit code."""
         body = self.event if isinstance(self.event, Body) else None
         single = SingleRun(self.supervisor, self.output, self.options.raw, self.options.include)
-        with self._closing():
-            outcome = single.run(self._request(self.event), body)
-            if body is not None and body.error is not None:
-                raise UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
-            if outcome.problem is not None:
-                self.failures.show(outcome)
-                self.failures.hint(outcome)
-            else:
-                single.print_rest(outcome)
-            return exit_code(outcome) or self._freeze()
+        outcome = single.run(self._request(self.event), body)
+        if body is not None and body.error is not None:
+            raise UsageError(f"Cannot read {self.options.event_file!r} any further: {body.error.strerror}.")
+        if outcome.problem is not None:
+            self.failures.show(outcome)
+            self.failures.hint(outcome)
+        else:
+            single.print_rest(outcome)
+        return exit_code(outcome) or self._freeze()
 
     def _run_events(self) -> int:
         """Run the events of JSON Lines, write JSON Lines, and return the exit code."""
@@ -127,9 +129,12 @@ class Session:
             self.summary = Summary(self.journal, is_live=not is_terminal(1))
         lines = ResultLines(options.raw, options.unordered, options.error_style, is_terminal(1))
         run = EventsRun(self.supervisor, reader, self.output, lines, self._request, self._count)
-        with self._closing():
+
+        def work() -> int:
             run.run()
-            run.codes.add(self._freeze())
+            return self._freeze()
+
+        run.codes.add(self._closing(work))
         if self.summary is not None and self.function.log_style == SUMMARY:
             self.journal.tell(self.summary.text(), INFO)
         if reader.error is not None:
@@ -137,11 +142,13 @@ class Session:
         self._say_early_end(run, reader)
         return worst(run.codes)
 
-    @contextmanager
-    def _closing(self) -> Iterator[None]:
-        """End the workers after the block, and remove their cgroups. If stdout accepts no results, give up requests."""
+    def _closing(self, work: Callable[[], int]) -> int:
+        """Do the work and return its exit code. Then end the workers, and remove their cgroups.
+
+        If stdout accepts no results, give up requests.
+        """
         try:
-            yield
+            return work()
         except (BrokenPipeError, OutputError):
             self.supervisor.abandon()
             raise
@@ -170,7 +177,11 @@ class Session:
         ending = self.supervisor.interrupted_by
         if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
-        why = signal.Signals(ending).name if ending else for_stderr(error_line(run.reason))
+        from signal import Signals  # late, like the next one: most runs do not end early
+
+        from ...log.error_formats import error_line
+
+        why = Signals(ending).name if ending else for_stderr(error_line(run.reason))
         read = f"It read {run.read} event{'' if run.read == 1 else 's'}"
         lines = "Lines are missing, because stdout was not read" if self.output.given_up else "Each has a line"
         rest = "" if reader.exhausted else "; later events, if any, were not read"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Mapping
-from typing import Any
 
 from pipe_runtime.wire.messages import JSON
 
@@ -16,6 +15,10 @@ from ...model import Outcome, Piece, Request
 from ..results.output import Output
 from ..results.terminal import HarmlessPieces, is_terminal
 from .event_input import Body
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class SingleRun:
