@@ -5,6 +5,7 @@ This file knows no options.
 
 from __future__ import annotations
 
+import gc
 import os
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
     else:
         from .workers.early import is_run, start_early
 
+        gc.disable()  # until the run begins: what modules make while they load stays, so a collection finds nothing
         early = start_early(arguments) if is_run(arguments) else None
     from .cli.main import main as run_command
 

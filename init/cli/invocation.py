@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.signals import Inherited
@@ -31,6 +33,7 @@ class Invocation:
         """
         from .runs.session import Session  # late: help and `exec` do not need it
 
+        gc.enable()  # entry.py has disabled it
         session = Session(options, self.early)
         self.logs_json = session.logs_json
         return session.run()

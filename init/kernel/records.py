@@ -1,8 +1,8 @@
-"""Make classes of plain data, in the notation of the standard library's dataclasses.
+"""Make classes of plain data, in the notation of the standard library's dataclasses and enum.
 
-Importing dataclasses imports inspect and a dozen modules more, which would be a seventh of the start of `run`. This
-module has the few features that the init uses, with the same names. So a type checker takes it for dataclasses; that a
-frozen class stays as it is, only the type checker sees. It does not know what the data are.
+Importing dataclasses imports inspect and a dozen modules more. With enum that would be a fifth of the start of `run`.
+This module has the few features that the init uses, with the same names. A type checker takes it for the originals. It
+alone sees that a frozen class is never changed. This module does not know what the data are.
 """
 
 from __future__ import annotations
@@ -10,8 +10,25 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import dataclass, field, replace
+    from enum import Enum
     from typing import Any
 else:
+
+    class Enum:
+        """A class whose attributes become its only objects, each with a name and a value."""
+
+        def __init_subclass__(cls):
+            for name, value in list(vars(cls).items()):
+                if not name.startswith("_"):
+                    member = cls()
+                    member.name, member.value = name, value
+                    setattr(cls, name, member)
+
+        def __repr__(self):
+            return f"{type(self).__name__}.{self.name}"
+
+        def __deepcopy__(self, memo):
+            return self
 
     class field:  # a function in dataclasses
         """A field whose default is made anew for each object: `field(default_factory=dict)`."""
@@ -40,7 +57,7 @@ else:
         return type(data)(**{**dict(zip(data.__match_args__, _values(data), strict=True)), **changes})
 
 
-__all__ = ["dataclass", "field", "replace"]
+__all__ = ["Enum", "dataclass", "field", "replace"]
 
 
 def _constructor(names: tuple[str, ...], defaults: dict[str, Any], goes_on: bool) -> Any:

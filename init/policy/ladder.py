@@ -6,8 +6,8 @@ This module knows no requests. The policy and the template's keeper decide when 
 from __future__ import annotations
 
 import _signal as signal
-from enum import Enum
 
+from ..kernel.records import Enum
 from ..model import Settings
 from .actions import Action, Lose, Signal, Sweep
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from enum import Enum
 
-from ..kernel.records import dataclass
+from ..kernel.records import Enum, dataclass
 from .actions import Answer, Cause
 
 MANY = 2**63

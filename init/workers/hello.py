@@ -5,14 +5,16 @@ It must not know processes. docs/protocol.md says what each field means.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipe_runtime.wire.connection import STREAM_BYTES
 from pipe_runtime.wire.frames import FrameWriter
 from pipe_runtime.wire.messages import HELLO, VERSION
 
 from ..model import REQUEST, TEMPLATE, Function
 from .launch import DUMP_FD, DUMP_SIGNAL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.cli.runs.event_input import READ_SIZE, Body
+from pipe_init.cli.runs.event_input import READ_SIZE, Body, check_json
 
 
 @given(data=st.binary(max_size=50), rooms=st.lists(st.integers(1, 20), min_size=50, max_size=50))
@@ -62,3 +63,27 @@ def test_what_cannot_be_read_ends_it(tmp_path: Path) -> None:
     body = Body(b"", os.open(tmp_path, os.O_RDONLY))
     body.read_ahead()
     assert body.ended and isinstance(body.error, IsADirectoryError)
+
+
+DEEP = b"[" * 10**6
+
+
+@pytest.mark.parametrize(
+    "data", [b"{}", b' {"a": [1, 2.5e3, null, true, "\xc3\xa9"]}\n', b"\xef\xbb\xbf1", b"NaN", b"-Infinity", b"[[[]]]"]
+)
+def test_what_json_reads_is_json(data: bytes) -> None:
+    check_json(data)
+    json.loads(data.decode("utf-8-sig"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b" ", b"{", b"{}{}", b"1 2", b"'a'", b"\xff", b"\xef\xbb\xbf" * 2, b"9" * 5000, DEEP],
+    ids=lambda data: repr(data[:9]),
+)
+def test_what_json_refuses_is_refused_in_the_same_words(data: bytes) -> None:
+    with pytest.raises((ValueError, RecursionError)) as expected:
+        json.loads(data.decode("utf-8-sig"))
+    with pytest.raises(expected.type) as found:
+        check_json(data)
+    assert str(found.value) == str(expected.value)

@@ -18,6 +18,7 @@ from pipe_init.policy.policy import Policy
 from pipe_init.policy.requests import Ticket
 
 SETTINGS = Settings(backoff=0.25, start_attempts=2, window_requests=4)
+PHASES = [phase for phase in vars(Phase).values() if isinstance(phase, Phase)]
 ONE_EACH = replace(SETTINGS, window_requests=1, max_requests=1, prestart=True)
 SLOW = AHEAD_US * 2.0
 QUICK = 1.0
@@ -200,7 +201,7 @@ class TestSeveralLanes:
         busy = Lane(busy_us=SLOW).ready().submit()
         assert spread(failed, busy).choose() is failed
 
-    @pytest.mark.parametrize("phase", list(Phase)[list(Phase).index(Phase.DRAINING) :])
+    @pytest.mark.parametrize("phase", PHASES[PHASES.index(Phase.DRAINING) :])
     def test_one_that_is_on_its_way_out_is_not_chosen(self, phase: Phase) -> None:
         lane = Lane().ready()
         lane.policy.phase = phase

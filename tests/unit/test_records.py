@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import enum
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +36,20 @@ def classes(module: ModuleType) -> tuple[Any, Any]:
             self.total = self.size * self.weight
 
     return Point, Box
+
+
+@pytest.mark.parametrize("base", [records.Enum, enum.Enum])
+def test_members_of_an_enum(base: Any) -> None:
+    class Colour(base):  # type: ignore[misc]
+        """A colour."""
+
+        RED = "the first"
+        BLUE = "the second"
+
+    assert Colour.RED is Colour.RED != Colour.BLUE and isinstance(Colour.RED, Colour)
+    assert (Colour.RED.name, Colour.BLUE.value) == ("RED", "the second")
+    assert copy.deepcopy([Colour.RED])[0] is Colour.RED
+    assert {Colour.RED: 1}[Colour.RED] == 1 and "Colour.RED" in repr(Colour.RED)
 
 
 @pytest.mark.parametrize("module", [records, dataclasses])

@@ -5,7 +5,6 @@ This file knows descriptors, and the options that say where the events are. It d
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import stat
@@ -15,6 +14,10 @@ from ...kernel.signals import Signals
 from ...model import MAX_PAYLOAD
 from ..options.errors import Exit, UsageError
 from ..options.run_options import RunOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 READ_SIZE = 64 * 1024
 """The most bytes to read with one system call."""
@@ -198,10 +201,45 @@ def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
         raise UsageError(f"The event in {source} has more than {MAX_EVENT} bytes.")
     if not options.raw and not options.is_http:
         try:
-            json.loads(data.decode("utf-8-sig"))
+            check_json(data)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"The event in {source} is not JSON: {error}. (--raw takes any text.)") from None
     return data if len(data) <= MAX_PAYLOAD else Body(data)
+
+
+class _Defaults:
+    """What json's scanner wants to know: the defaults of json.loads."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+def check_json(data: bytes) -> None:
+    """Raise an error unless bytes are JSON in UTF-8, with or without a byte order mark.
+
+    Loading json takes long, and its scanner, in C, does not. So json itself only looks at what the scanner refuses, and
+    at blanks around the value.
+
+    Raises:
+        ValueError: They are not JSON.
+        RecursionError: Values are nested too deeply.
+    """
+    text = data.removeprefix(b"\xef\xbb\xbf").decode()
+    if not _is_surely_json(text):
+        import json
+
+        json.loads(text)
+
+
+def _is_surely_json(text: str) -> bool:
+    from _json import make_scanner
+
+    defaults: Any = _Defaults
+    try:
+        return make_scanner(defaults)(text, 0)[1] == len(text)
+    except Exception:  # whatever it is: without json the scanner cannot say what is wrong, and json can
+        return False
 
 
 def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> bytes:
