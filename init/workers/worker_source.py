@@ -7,7 +7,6 @@ template instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 
 from pipe_runtime.wire.messages import HELLO
 
@@ -78,7 +77,11 @@ class WorkerSource:
         if early is not None:
             return self._connect(observer, lambda joins: early, self._hello)
         files = function.limits.open_files
-        execute = partial(launch.start, function.command, function.environment, adopts=self._several, open_files=files)
+
+        def execute(joins: Sequence[int]) -> launch.ProcessPipes:
+            adopts = self._several
+            return launch.start(function.command, function.environment, joins, adopts=adopts, open_files=files)
+
         return self._connect(observer, execute, self._hello, without=(OPEN_FILES,))
 
     def hear_reports(self) -> None:

@@ -11,6 +11,8 @@ import sys
 from importlib import util
 from pathlib import Path
 
+import pytest
+
 from pipe_testing.environment import unmeasured
 from pipe_testing.imports import imports_of, within
 from pipe_testing.runtime import RuntimeProcess
@@ -98,11 +100,12 @@ CYTHON = "_cython_"  # the name of its shared module ends with its version
 
 
 def test_click_only_in_the_command_line() -> None:
+    files = {f"pipe_init.cli.{name}" for name in ("exec", "options.grouped", "program", "run")}
     wrong = [
         str(found)
         for package in ("pipe_init", "pipe_runtime")
         for found in imports_of(package)
-        if within(found.target, "click") and not within(found.importer, "pipe_init.cli")
+        if within(found.target, "click") and found.importer not in files
     ]
     assert not wrong
 
@@ -117,23 +120,28 @@ def test_runtime_names_only_light_modules() -> None:
     assert not wrong
 
 
+def package_folders() -> list[str]:
+    """Return the folders of our packages and of those that they need."""
+    folders = []
+    for package in ("pipe_runtime", "msgpack", "click"):
+        spec = util.find_spec(package)
+        assert spec is not None and spec.submodule_search_locations, f"{package} is not installed"
+        folders.append(str(Path(spec.submodule_search_locations[0]).parent))
+    return folders
+
+
 def modules_loaded_by(module: str) -> set[str]:
     """Return what `import module` adds to sys.modules in a fresh interpreter.
 
     The options -I -S keep out site, .pth files and the environment, coverage included, so nothing hides what the import
     adds. The packages' folders are on the path instead.
     """
-    folders = []
-    for package in ("pipe_runtime", "msgpack"):
-        spec = util.find_spec(package)
-        assert spec is not None and spec.submodule_search_locations, f"{package} is not installed"
-        folders.append(str(Path(spec.submodule_search_locations[0]).parent))
     code = (
         "import sys; before = set(sys.modules); sys.path[:0] = sys.argv[2:]; __import__(sys.argv[1]); "
         "print(*sorted(set(sys.modules) - before))"
     )
     child = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, module, *folders],
+        [sys.executable, "-I", "-S", "-c", code, module, *package_folders()],
         capture_output=True,
         env=unmeasured(),
         text=True,
@@ -159,6 +167,96 @@ def test_plain_function_finds_only_these_modules(tmp_path: Path) -> None:
     assert {name for name in found if within(name, "pipe_runtime")} == ours
     heavy = {"asyncio", "contextvars", "dataclasses", "inspect", "logging", "threading", "typing"}
     assert not heavy & set(found)
+
+
+# All that the init loads for a plain `pipe-init run`. The worker starts meanwhile, in about the same time: more would
+# make every run slower.
+PLAIN_RUN = {
+    "pipe_init",
+    *(f"pipe_init.{room}" for room in ("cli", "engine", "kernel", "limits", "log", "policy", "workers")),
+    *(f"pipe_init.cli.{room}" for room in ("function", "options", "results", "runs")),
+    *(f"pipe_init.{name}" for name in ("__main__", "entry", "model", "module_path")),
+    *(f"pipe_init.cli.{name}" for name in ("invocation", "main")),
+    *(f"pipe_init.cli.function.{name}" for name in ("aws_region", "checks", "describe", "platform")),
+    *(f"pipe_init.cli.options.{name}" for name in ("command_line", "errors", "kinds", "run_options")),
+    *(f"pipe_init.cli.results.{name}" for name in ("exit_codes", "output", "terminal")),
+    *(f"pipe_init.cli.runs.{name}" for name in ("event_input", "session", "single_run")),
+    *(f"pipe_init.engine.{name}" for name in ("collector", "dispatch", "lane", "outcomes", "streams", "supervisor")),
+    *(f"pipe_init.kernel.{name}" for name in ("death", "execution", "exit_codes", "host", "killing", "outlet")),
+    *(f"pipe_init.kernel.{name}" for name in ("plain_files", "poller", "prctl", "procfs", "reaper", "records")),
+    *(f"pipe_init.kernel.{name}" for name in ("shortage", "signals")),
+    *(f"pipe_init.limits.{name}" for name in ("confinement", "rlimits")),
+    *(f"pipe_init.log.{name}" for name in ("journal", "request_lines")),
+    *(f"pipe_init.policy.{name}" for name in ("actions", "errors", "ladder", "limit_hit", "policy", "requests")),
+    "pipe_init.policy.stackdump",
+    *(f"pipe_init.workers.{name}" for name in ("child", "early", "hello", "launch", "link", "observer")),
+    "pipe_init.workers.worker_source",
+    "pipe_runtime",
+    "pipe_runtime.wire",
+    *(f"pipe_runtime.wire.{name}" for name in ("alive", "connection", "errors", "frames", "messages")),
+    # for prctl(2), and to check the event
+    "_ctypes",
+    "ctypes",
+    "ctypes._endian",
+    "types",
+    "_json",
+    # before worker and init go their ways
+    "gc",
+    "errno",
+    "collections.abc",
+    # all else is loaded by a worker too
+    *(name for name in BEFORE_READY if not name.startswith("pipe_runtime")),
+}
+
+if sys.version_info >= (3, 14):  # ctypes imports sysconfig, which imports threading
+    PLAIN_RUN |= {"_contextvars", "_types", "_weakrefset", "sysconfig", "threading"}
+
+RUN_AND_LIST = """
+import os, sys
+before = set(sys.modules)
+sys.path[:0] = sys.argv[2:]
+from pipe_init import __main__, entry, module_path
+module_path.clean()
+from pipe_init.kernel import shortage
+code = entry.run(["run", "index.handler", "-C", sys.argv[1], *{arguments}])
+print(code, *sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+
+
+def modules_of_run(folder: Path, *arguments: str) -> set[str]:
+    """Return what the init loads for a run with these arguments."""
+    (folder / "index.py").write_text("def handler(event, context):\n    return event\n")
+    code = RUN_AND_LIST.format(arguments=list(arguments))
+    child = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(folder), *package_folders()],
+        capture_output=True,
+        env=unmeasured(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    exit_code, *loaded = child.stderr.splitlines()[-1].split()
+    assert exit_code == "0", child.stderr
+    return set(loaded)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-e", '{"a": [1, "x"]}'),
+        ("-q", "--timeout=5", "-E", "A=1", "--raw"),
+        ("--platform", "fc", "-f", "/dev/null"),
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_a_plain_run_loads_only_these_modules(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    loaded = modules_of_run(tmp_path, *arguments)
+    assert "pipe_init.cli.runs.session" in loaded
+    more = {name for name in loaded - PLAIN_RUN if not name.startswith(CYTHON)}
+    assert not more, "the start of `run` grew: import these late, or show that it must be"
+
+
+def test_an_unusual_run_loads_click(tmp_path: Path) -> None:
+    assert "click" in modules_of_run(tmp_path, "-qe", "{}")
 
 
 def test_init_loads_nothing_at_once() -> None:
