@@ -232,9 +232,9 @@ class _Late:
 
 
 LATE_MODULES = {name.replace(".", "_"): name for name in (
-    "_collections_abc", "_contextvars", "asyncio", "base64", "binascii", "collections", "copy", "ctypes", "dataclasses",
-    "datetime", "gc", "inspect", "json", "linecache", "re", "threading", "traceback", "types", "typing", "urllib.parse",
-    "uuid", "warnings",
+    "_collections_abc", "_contextvars", "_json", "asyncio", "base64", "binascii", "collections", "copy", "ctypes",
+    "dataclasses", "datetime", "gc", "inspect", "json", "linecache", "re", "threading", "traceback", "types", "typing",
+    "urllib.parse", "uuid", "warnings",
 )}  # fmt: skip
 """The modules that the runtime imports late: {attribute of `late`: module}."""
 

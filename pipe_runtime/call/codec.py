@@ -64,23 +64,26 @@ if TYPE_CHECKING:
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 KEPT_BUFFER = 1024 * 1024
-"""The largest result, in bytes, whose Packer is kept and used again. A Packer never frees its buffer, so the Packer of
-a larger result would hold the memory."""
+"""Bytes of the largest result whose Packer is kept and used again. A Packer never frees its buffer."""
 
 
 class _NotQuick(TypeError):
     """json's C encoder has found a value that `json_writer` has to write."""
 
 
-# json is loaded at its first use, because a worker that does not need it should start without it. The function is kept
-# here, because looking it up each time takes longer than to encode a small result.
-_json_decode: Callable[[str], object] | None = None
-# JSONDecoder.decode skips spaces with two regular expressions, which take longer than to decode a small value. So this
-# module calls JSONDecoder.scan_once, which skips no spaces.
+class _Defaults:
+    """The attributes that the scanner of JSON needs. They are the defaults of json.loads."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+# The scanner of json's part in C, loaded at its first use. The rest of json would take a tenth of a worker's start. It
+# skips blanks, with two regular expressions that take longer than to decode a small value, and words errors.
 _json_scan: Callable[[str, int], tuple[object, int]] | None = None
-# JSONEncoder makes a new C encoder for each result, which takes longer than to encode a small result. This list keeps
-# the encoders. An encoder records the containers that it is inside of, so two threads cannot share an encoder. Each use
-# takes an encoder out of the list.
+# JSONEncoder makes a new C encoder for each result, which takes longer than to encode a small one. An encoder records
+# the containers that it is inside of, so two threads cannot share an encoder. Each use takes one out of the list.
 _json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
 # Two threads cannot share a Packer, and a Packer cannot be used while it calls its `default`. Each use takes a Packer
 # out of the list.
@@ -93,7 +96,7 @@ _base64 = False
 
 def warm_up(content_type: str, accept: str) -> None:
     """Load the decoder and the encoder for these content types, before the time of the first request is measured."""
-    if _json_decode is None and JSON in (_media_type(content_type), _media_type(accept)):
+    if _json_scan is None and JSON in (_media_type(content_type), _media_type(accept)):
         try:
             _load_json()
             _json_encoders.append(_new_json_encoder())
@@ -189,13 +192,11 @@ def _unmarshal_fault(why: str) -> Fault:
 
 
 def _decode_json(text: str) -> object:
-    if _json_scan is None:
-        _load_json()
     try:
-        value, end = _json_scan(text, 0)  # type: ignore[misc]
-    except StopIteration:  # the text does not begin with a value; it may begin with a space
+        value, end = (_json_scan or _load_json())(text, 0)
+    except Exception:  # the text may begin with a blank, or is not JSON; json knows
         end = -1
-    return value if end == len(text) else _json_decode(text)  # type: ignore[misc]
+    return value if end == len(text) else late.json.JSONDecoder().decode(text)
 
 
 def _encode_json(value: object) -> bytes:
@@ -252,18 +253,17 @@ def _is_plain(kind: type) -> bool:
     return not hasattr(kind, "_asdict") and type(gives) is not _PYTHON_FUNCTION
 
 
-def _load_json() -> None:
-    global _json_decode, _json_scan
-    decoder = late.json.JSONDecoder()
-    _json_decode, _json_scan = decoder.decode, decoder.scan_once
+def _load_json() -> Any:
+    global _json_scan
+    _json_scan = scan = late._json.make_scanner(_Defaults)
+    return scan
 
 
 def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
-    encoder = late.json.encoder
     # The arguments, in the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item
     # separator, sort_keys, skipkeys, allow_nan.
-    pieces: Callable[[object, int], tuple[str, ...]] = encoder.c_make_encoder(
-        {}, _json_default, encoder.encode_basestring, None, ": ", ", ", False, False, True
+    pieces: Callable[[object, int], tuple[str, ...]] = late._json.make_encoder(
+        {}, _json_default, late._json.encode_basestring, None, ": ", ", ", False, False, True
     )
     return pieces
 
