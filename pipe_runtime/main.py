@@ -72,29 +72,31 @@ def _converse(process: Process) -> int:
     if hello is None:
         return EXIT_STOPPED  # the init closed the stream before HELLO, because it needs no worker any more
     configuration = loop.greet(hello)
-    fork_server = None
+    prepare = _prepare_alone(loop)
     if configuration.template is not None:
-        fork_server = namespace.own("template.fork_server").ForkServer(loop)
+        fork_server = namespace.own("template.fork_server").ForkServer(loop, hello)
         if not _announce(process, fork_server.load, configuration):
             return EXIT_NOT_LOADED
-        hello = fork_server.serve()
-        if hello is None:
+        configuration = fork_server.serve()
+        if configuration is None:
             return EXIT_STOPPED  # the template has ended, or the init needs this forked worker no more
-        configuration = loop.greet(hello)
-
-    def prepare(configuration: Configuration) -> Outcome:
-        if fork_server is None:
-            loop.load(configuration)
-        else:
-            fork_server.reseed()
-        if configuration.rehearse:
-            namespace.own("template.rehearsal").rehearse(process, loop.function)
-        return loop.become_ready(configuration)
-
+        prepare = fork_server.prepare
     if not _announce(process, prepare, configuration):
         return EXIT_NOT_LOADED
     loop.serve()
     return EXIT_STOPPED if loop.stop() else EXIT_HOOK_FAILED
+
+
+def _prepare_alone(loop: Loop) -> Callable[[Configuration], Outcome]:
+    """Return what prepares a worker that no template has forked: it loads the function, and returns READY."""
+
+    def prepare(configuration: Configuration) -> Outcome:
+        loop.load(configuration)
+        if configuration.rehearse:
+            namespace.own("template.rehearsal").Rehearsal(loop.process, loop.function, 1).run()
+        return loop.become_ready(configuration)
+
+    return prepare
 
 
 def _announce(process: Process, prepare: Callable[[Configuration], Outcome], configuration: Configuration) -> bool:

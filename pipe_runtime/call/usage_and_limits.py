@@ -54,10 +54,13 @@ class Meter:
     process was a copy of its parent, which may be larger. So the meter uses that peak only once it is above its value
     at the start. Until then the meter reads the kernel's VmHWM, if /proc exists. It reads VmHWM again only after
     another page fault, because without a page fault the memory has not grown.
+
+    Args:
+        forked: Whether a template has forked the process. Then there was no exec, and the peak is the process's own.
     """
 
-    def __init__(self) -> None:
-        self._at_start = getrusage(RUSAGE_SELF).ru_maxrss
+    def __init__(self, forked: bool = False) -> None:
+        self._at_start = 0 if forked else getrusage(RUSAGE_SELF).ru_maxrss
         self._faults = -1
         self._peak = 0
         self._begun = self._cpu = 0

@@ -19,17 +19,18 @@ class Outbox:
     """Send frames. Several threads may use it, and a signal handler may use it while it interrupts a send.
 
     Args:
-        encode: Connection.send, or a callable like it. It takes kind, id, metadata, payload and trusted, and returns
-            the bytes of the frame.
+        encode: As the attribute.
         write: Pipes.write, or a callable like it. It writes all bytes that it is given.
 
     Attributes:
+        encode: Connection.send, or a callable like it. It takes kind, id, metadata, payload and trusted, and returns
+            the bytes of the frame.
         lock: The lock that is held while a frame is encoded and written. If several threads send, code that gives
             received bytes to the same connection must hold it, too.
     """
 
     def __init__(self, encode: Callable[..., bytes], write: Callable[[bytes], None]) -> None:
-        self._encode = encode
+        self.encode = encode
         self._write = write
         # Reentrant, because a signal handler may call `post` while this thread holds the lock.
         self.lock = RLock()
@@ -62,7 +63,7 @@ class Outbox:
                 return
             try:
                 self._busy = True
-                self._write(self._encode(kind, id, metadata, payload, trusted))
+                self._write(self.encode(kind, id, metadata, payload, trusted))
             finally:
                 self._busy = False
                 if self._deferred:
@@ -79,6 +80,6 @@ class Outbox:
             try:
                 self._busy = True
                 if self._deferred:  # a signal handler may have called `post` meanwhile, which sent these frames
-                    self._write(self._encode(*self._deferred.pop(0)))
+                    self._write(self.encode(*self._deferred.pop(0)))
             finally:
                 self._busy = False

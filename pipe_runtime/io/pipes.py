@@ -41,13 +41,14 @@ class Pipes:
     buffered bytes later.
 
     Args:
-        nonblocking: Whether a write to `answers` fails with EAGAIN if the pipe is full. The init makes such pipes. For
-            other pipes, the writer calls poll(2) before each PIPE_BUF bytes.
+        nonblocking: As the attribute.
 
     Attributes:
         requests: The descriptor to read from. The function does not know it, and exec closes it.
         answers: The descriptor to write to. The function does not know it either, and exec closes it.
         limit: How many bytes may be buffered while a write has to wait.
+        nonblocking: Whether a write to `answers` fails with EAGAIN if the pipe is full. The init makes such pipes. For
+            other pipes, the writer calls poll(2) before each PIPE_BUF bytes.
         on_kept: A callable that tells an event loop of buffered bytes, because the loop watches the descriptor only. A
             writing thread calls it before and after it buffers bytes. The first call is needed because a signal handler
             may raise before the second one.
@@ -57,7 +58,7 @@ class Pipes:
         self.requests = requests
         self.answers = answers
         self.limit = limit
-        self._nonblocking = nonblocking
+        self.nonblocking = nonblocking
         self.on_kept: Callable[[], object] | None = None
         self._kept: list[bytes] = []
         # The thread that reads holds this lock. It is reentrant because a signal handler may raise just after the
@@ -72,6 +73,10 @@ class Pipes:
         self._both.register(requests, POLLIN)
         self._out = poll()
         self._out.register(answers, POLLOUT)
+
+    def copy(self) -> Pipes:
+        """Return another object for the same descriptors. It has no buffered bytes."""
+        return Pipes(self.requests, self.answers, self.limit, self.nonblocking)
 
     def spin(self, microseconds: int) -> None:
         """Set the longest time to look for a request before the process sleeps; 0 for not at all."""
@@ -118,7 +123,7 @@ class Pipes:
             BrokenPipeError: The init no longer reads the answers.
         """
         size = len(data)
-        step = size if self._nonblocking else PIPE_BUF
+        step = size if self.nonblocking else PIPE_BUF
         done = self._write_some(data) if size <= step else 0
         if done < size:
             view = memoryview(data)
@@ -127,7 +132,7 @@ class Pipes:
 
     def _write_some(self, piece: bytes | memoryview) -> int:
         while True:
-            if not self._nonblocking and not self._out.poll(0):
+            if not self.nonblocking and not self._out.poll(0):
                 self._until_writable()
             try:
                 return write(self.answers, piece)
@@ -217,17 +222,23 @@ def end_input() -> None:
     close(empty)
 
 
-def replace(pipes: Pipes, requests: int, answers: int, log: int) -> Pipes:
-    """Replace the template's pipes with a forked worker's own pipes, under the same numbers, and return them.
+def replace(pipes: Pipes, requests: int, answers: int, log: int) -> None:
+    """Replace the template's pipes with a forked worker's own pipes, under the same numbers.
 
     The given descriptors stay open. fd 0 becomes an empty stream. fds 1 and 2 become copies of `log`.
+
+    Args:
+        pipes: A copy of the template's pipes, which the template has not used.
+        requests: The descriptor to read from.
+        answers: The descriptor to write to.
+        log: The descriptor for what is printed.
     """
-    dup2(requests, pipes.requests, inheritable=False)
-    dup2(answers, pipes.answers, inheritable=False)
+    dup2(requests, pipes.requests, False)  # by position: a keyword would touch more memory, and each page costs
+    dup2(answers, pipes.answers, False)
+    pipes.nonblocking = not get_blocking(answers)
     end_input()
     dup2(log, 1)
     dup2(log, 2)
-    return Pipes(pipes.requests, pipes.answers, pipes.limit, not get_blocking(answers))
 
 
 def _plug(descriptor: int) -> None:

@@ -27,11 +27,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..io.pipes import Pipes
     from .engine import Engine
     from .inline import InlineRequests
     from .invoker import Invoker
-    from .process import Outcome, Process
+    from .process import Conversation, Outcome, Process
 
 _FOR_THE_LOOP = (HELLO, STOP, DUMP)
 _WHOLE = frozenset((dict, list, str, int, float, bool, type(None), bytes, tuple))
@@ -188,10 +187,10 @@ class Loop:
         self.process.watch_forks()
         self.function = Function(configuration, self.process)
 
-    def restart(self, pipes: Pipes) -> None:
-        """Begin a new conversation on `pipes`, in a worker that a template has forked."""
+    def restart(self, conversation: Conversation) -> None:
+        """Begin a new conversation, in a worker that a template has forked."""
         self._begun = perf_counter_ns()
-        self.process.restart(pipes)
+        self.process.restart(conversation)
 
     def become_ready(self, configuration: Configuration) -> Outcome:
         """Prepare this worker to serve requests to the loaded function, and return the READY frame.
@@ -201,7 +200,8 @@ class Loop:
         process, function = self.process, self.function
         function.configuration = configuration
         process.pipes.spin(configuration.spin_us)
-        limit_itself(configuration.cpu_seconds, configuration.open_files)
+        if configuration.cpu_seconds is not None or configuration.open_files is not None:
+            limit_itself(configuration.cpu_seconds, configuration.open_files)
         if configuration.cpu_seconds is not None:
             process.dump_at_cpu_limit()
         run_hooks()

@@ -55,6 +55,21 @@ EXIT_STOPPED = 0
 EXIT_PIPE_LOST = EXIT_UNANSWERED = 1
 
 
+class Conversation:
+    """What one conversation with the init needs. No other thread holds its locks before it begins.
+
+    Attributes:
+        pipes: The descriptors that carry its bytes.
+        connection: The order of its frames.
+        outbox: What sends its frames.
+    """
+
+    def __init__(self, pipes: Pipes) -> None:
+        self.pipes = pipes
+        self.connection = Connection(RUNTIME)
+        self.outbox = Outbox(self.connection.send, pipes.write)
+
+
 class Process:
     """Represent this process, and hold its side of the conversation with the init.
 
@@ -71,7 +86,8 @@ class Process:
     def __init__(self, baseline: Collection[str]) -> None:
         self.baseline = baseline
         self.log = LogWriter(self._send_log)
-        self.restart(claim(KEPT_BYTES))
+        self.meter = Meter()
+        self.restart(Conversation(claim(KEPT_BYTES)))
         self.guard = SignalGuard(self._signal_handled, lambda error: leave(exit_code(error)))
         self.forks_workers = False
         self.on_fork: list[Callable[[], object]] = []
@@ -81,20 +97,18 @@ class Process:
         self._forked = False
         atexit.register(self.write_last_lines)  # registered first, so that it runs after all others
 
-    def restart(self, pipes: Pipes) -> None:
-        """Begin a new conversation on `pipes`. A worker that a template has forked calls this after the fork."""
+    def restart(self, conversation: Conversation) -> None:
+        """Begin a conversation. A worker that a template has forked calls this again."""
         self._pid = getpid()
-        self.meter = Meter()
-        self.pipes = pipes
-        self.connection = Connection(RUNTIME)
-        self.outbox = Outbox(self.connection.send, pipes.write)  # its lock is new: a template's thread may hold the old
+        self.pipes, self.connection = conversation.pipes, conversation.connection
+        self.outbox = conversation.outbox
         self.log.restart(self.outbox.lock)
 
-    def stand_in(self, pipes: Pipes) -> Process:
-        """Return a copy that has its own conversation and its own log. It belongs to the same Unix process."""
+    def stand_in(self, conversation: Conversation) -> Process:
+        """Return a copy that has this conversation, and its own log. It belongs to the same Unix process."""
         other = object.__new__(Process)
         vars(other).update(vars(self), log=LogWriter(other._send_log))
-        other.restart(pipes)
+        other.restart(conversation)
         return other
 
     def next_frame(self, data: bytes | None = None) -> Frame | EndOfStream | None:

@@ -17,15 +17,18 @@ from select import POLLIN, poll
 
 from .. import namespace
 from ..call import faults
+from ..call.usage_and_limits import Meter
 from ..io.pipes import replace, write_all
 from ..log.writer import NO_REQUEST
 from ..namespace import late
+from ..serve.process import Conversation
 from ..wire.alive import ALIVE_FD, arm
 from ..wire.errors import Fault, ProtocolError
 from ..wire.frames import Frame
 from ..wire.messages import DUMP, STOP
+from .greeting import Greeting
 from .process_state import ProcessState, fork_process
-from .rehearsal import rehearse
+from .rehearsal import Rehearsal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,13 +63,22 @@ NAMED_THREADS = 8
 
 
 class ForkServer:
-    """Forks workers that serve what `loop` has loaded."""
+    """Forks workers that serve what `loop` has loaded.
 
-    def __init__(self, loop: Loop) -> None:
+    Args:
+        loop: The template's.
+        hello: The HELLO that made the process a template.
+    """
+
+    _state: ProcessState
+    _control: socket
+    _greeting: Greeting
+    _rehearsal: Rehearsal
+
+    def __init__(self, loop: Loop, hello: Frame) -> None:
         self._loop = loop
         self._process = loop.process
-        self._state: ProcessState
-        self._control: socket
+        self._hello = hello.metadata
         self._poll = poll()
 
     def load(self, configuration: Configuration) -> Outcome:
@@ -88,40 +100,56 @@ class ForkServer:
                 namespace.own("serve.threads")
         process.leave_if_forked()
         self._warn_of_threads()
-        for _ in range(REHEARSALS):
-            rehearse(process, loop.function)
+        self._make_ahead()
         collect()
         freeze()  # otherwise the first collection in each worker would write to all that was loaded
         return loop.ready()
 
-    def serve(self) -> Frame | None:
+    def _make_ahead(self) -> None:
+        """Make ahead what each worker would make. A forked worker pays for each page of memory that it touches."""
+        process, function = self._process, self._loop.function
+        self._conversation, self._meter = Conversation(process.pipes.copy()), Meter(forked=True)
+        # Held, because a worker would touch the memory of what it drops.
+        self._inherited = (process.pipes, process.connection, process.outbox, process.meter)
+        self._greeting = Greeting(process, self._hello)
+        self._rehearsal = Rehearsal(process, function, REHEARSALS + 1)
+        for _ in range(REHEARSALS):
+            self._rehearsal.run(prints=True)
+        # Python's own `random` seeds itself in each fork (os.register_at_fork).
+        self._seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+
+    def serve(self) -> Configuration | None:
         """Fork workers until STOP, or the end of the stream or of the socket.
 
         Returns:
-            In a worker, the init's HELLO, or None at the end of its stream. In the template, None.
+            In a worker, what the init's HELLO asks for, or None at the end of its stream. In the template, None.
         """
         process = self._process
         self._state.set_aside()
         self._poll.register(process.pipes.requests, POLLIN)
         self._poll.register(self._control.fileno(), POLLIN)
-        while self._take_frames():
+        goes_on = self._take_frames()
+        while goes_on:
             ready = dict(process.guard.wait(self._poll.poll))
             if process.pipes.requests in ready:
                 with process.outbox.lock:
                     process.connection.receive(process.pipes.read())
+                goes_on = self._take_frames()
             else:
                 batch, more = self._receive()
                 if batch and self._fork_batch(batch):
-                    return self._loop.next_frame()
+                    return self._greeting.exchange(process, self._loop)
                 if not more:
                     return None
         return None
 
-    def reseed(self) -> None:
-        """Seed numpy's generator in a worker. Python's `random` does that itself (os.register_at_fork)."""
-        seed = getattr(sys.modules.get("numpy.random"), "seed", None)
-        if seed is not None:
-            seed()
+    def prepare(self, configuration: Configuration) -> Outcome:
+        """Do what a worker does before READY, which this returns. Raises what the function's code raises."""
+        if self._seed is not None:
+            self._seed()
+        if configuration.rehearse:
+            self._rehearsal.run()
+        return self._loop.become_ready(configuration)
 
     def _take_frames(self) -> bool:
         """Handle the frames that the init has sent. Return False if the template has to end."""
@@ -149,23 +177,18 @@ class ForkServer:
                 )
             except BlockingIOError:
                 break
-            descriptors = [
-                descriptor
-                for level, kind, data in ancillary
-                if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)
-                for descriptor in memoryview(data[: len(data) // 4 * 4]).cast("i")
-            ]
+            descriptors: list[int] = []
+            for level, kind, data in ancillary:
+                if level == SOL_SOCKET and kind == SCM_RIGHTS:
+                    descriptors += memoryview(data[: len(data) // 4 * 4]).cast("i")
             if not text:
                 return batch, False
             if flags & MSG_CTRUNC or len(descriptors) < PIPES:  # this process may open no more files
                 _close(descriptors)
-                self._tell(text, 0, EMFILE)
+                self._control.send(b"%b 0 %d" % (text, EMFILE))
             else:
                 batch.append((text, descriptors))
         return batch, True
-
-    def _tell(self, ticket: bytes, *numbers: int) -> None:
-        self._control.send(b" ".join([ticket, *(b"%d" % number for number in numbers)]))
 
     # The forks
 
@@ -184,43 +207,44 @@ class ForkServer:
         except OSError as error:
             child = -1
             for ticket, _ in batch:
-                self._tell(ticket, 0, error.errno or EAGAIN)
+                self._control.send(b"%b 0 %d" % (ticket, error.errno or EAGAIN))
         except Exception as error:  # an audit hook of the function may raise anything
             why = f"{faults.type_name(error)}: {faults.message_of(error)}"
             raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
         self._state.keep()
-        mine = self._fork_workers(batch) if child == 0 else None
-        if mine is not None:
-            self._become_worker(mine[1])
-        _close([descriptor for _, descriptors in batch for descriptor in descriptors])
+        if child == 0:
+            self._become_worker(self._fork_workers(batch))
+        for _, descriptors in batch:
+            _close(descriptors)
         process.forks_workers = False
-        if mine is None and child > 0:
+        if child > 0:
             self._wait_for(child)
-        return mine is not None
+        return child == 0
 
-    def _fork_workers(self, batch: list[Wanted]) -> Wanted:
+    def _fork_workers(self, batch: list[Wanted]) -> list[int]:
         """Fork the workers in the template's child, and tell the init of each one before it falls to the init.
 
         Otherwise the init would take a worker for an orphan of the function. This returns in each worker only.
+
+        Returns:
+            The worker's descriptors.
         """
-        worker, mine = -1, batch[0]
+        worker = -1
         try:
-            for mine in batch:
+            for ticket, descriptors in batch:
                 try:
                     worker = fork_process()
                 except OSError as error:
-                    self._tell(mine[0], 0, error.errno or EAGAIN)
+                    self._control.send(b"%b 0 %d" % (ticket, error.errno or EAGAIN))
                     continue
                 if worker == 0:
-                    break
+                    return descriptors
                 self._state.keep()  # at once: the worker may die at any time
-                self._tell(mine[0], worker)
-            else:
-                _exit(EXIT_FORKED)  # no code of the function may run here
+                self._control.send(b"%b %d" % (ticket, worker))
+            _exit(EXIT_FORKED)  # no code of the function may run here
         finally:
             if worker != 0:
                 _exit(1)
-        return mine
 
     def _wait_for(self, child: int) -> None:
         """Wait until the init is the workers' parent, and tell the init so."""
@@ -237,7 +261,7 @@ class ForkServer:
                 f"the process that forks the workers has ended with exit status {code}; "
                 "a fork hook of the function's (os.register_at_fork) may have ended it",
             )
-        self._tell(b"0")
+        self._control.send(b"0")
 
     # In a worker
 
@@ -253,14 +277,15 @@ class ForkServer:
             dup2(guard, ALIVE_FD)
             arm(ALIVE_FD)
             if process.dump_fd >= 0:
-                dup2(dump, process.dump_fd, inheritable=False)  # where faulthandler writes already
-            pipes = replace(process.pipes, requests, answers, log)
+                dup2(dump, process.dump_fd, False)  # where faulthandler writes already
+            replace(self._conversation.pipes, requests, answers, log)
         except OSError as error:
             write_all(log, f"pipe_runtime: a forked process cannot become a worker: {error}\n".encode())
             _exit(1)
         self._control.close()
         process.control = None
-        self._loop.restart(pipes)
+        process.meter = self._meter
+        self._loop.restart(self._conversation)
         self._state.give_back()
 
     # Before the first fork

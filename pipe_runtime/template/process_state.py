@@ -7,10 +7,24 @@ must not know sockets or frames.
 
 from __future__ import annotations
 
-import _signal
 import sys
 
 # These names, and not the modules' attributes: the function may replace those (gevent and eventlet do).
+from _signal import (
+    ITIMER_PROF,
+    ITIMER_REAL,
+    ITIMER_VIRTUAL,
+    SIG_BLOCK,
+    SIG_DFL,
+    SIG_SETMASK,
+    SIGCHLD,
+    getsignal,
+    pthread_sigmask,
+    set_wakeup_fd,
+    setitimer,
+    signal,
+    valid_signals,
+)
 from faulthandler import register, unregister
 from os import fork
 
@@ -24,8 +38,8 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 """prctl(2); from <linux/prctl.h>."""
 
-_TIMERS = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)
-_SIGNALS = tuple(sorted(_signal.valid_signals()))
+_TIMERS = (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF)
+_SIGNALS = tuple(sorted(valid_signals()))
 _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
 """The modules with which a function can call prctl(2)."""
 
@@ -41,57 +55,63 @@ class ProcessState:
 
     def __init__(self, adopts: bool) -> None:
         self._adopts = adopts
-        self._libc: Any = late.ctypes.CDLL(None) if adopts else None
-        actions = [(number, _signal.getsignal(number)) for number in _SIGNALS]
+        self._prctl: Any = None
+        if adopts:
+            self._load_prctl()
+        actions = [(number, getsignal(number)) for number in _SIGNALS]
         self._own = [(number, action) for number, action in actions if action is not None]
-        self._own_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        self._own_mask = pthread_sigmask(SIG_BLOCK, ())
 
     def set_aside(self) -> None:
         """Save the function's settings and reset them. The template calls it once, after loading the function."""
-        self._timers = [_signal.setitimer(which, 0.0) for which in _TIMERS]
-        self._wakeup = _signal.set_wakeup_fd(-1)
-        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGCHLD,))
-        if self._libc is None and any(name in sys.modules for name in _CALLS_C):
-            self._libc = late.ctypes.CDLL(None)
-        actions: list[tuple[int, Any, Any]] = [(number, own, _signal.getsignal(number)) for number, own in self._own]
+        timers = [(which, *setitimer(which, 0.0)) for which in _TIMERS]
+        self._timers = [timer for timer in timers if timer[1]]
+        self._wakeup = set_wakeup_fd(-1)
+        self._mask = pthread_sigmask(SIG_BLOCK, (SIGCHLD,))
+        if self._prctl is None and any(name in sys.modules for name in _CALLS_C):
+            self._load_prctl()
+        actions: list[tuple[int, Any, Any]] = [(number, own, getsignal(number)) for number, own in self._own]
         self._actions = [(number, own, action) for number, own, action in actions if action is not own]
         # Code in C may have set an action that Python does not know of. register() keeps it, and unregister() restores
         # it. The handler that register() sets is replaced at once.
-        register(_signal.SIGCHLD, file=2)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        register(SIGCHLD, file=2)
+        signal(SIGCHLD, SIG_DFL)
         self.keep()
 
     def keep(self) -> None:
         """Reset the settings again after a fork, since fork hooks may have changed them."""
         for number, own in self._own:
-            if _signal.getsignal(number) is not own:
-                _signal.signal(number, own)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._own_mask)
-        if self._libc is not None:
+            if getsignal(number) is not own:
+                signal(number, own)
+        pthread_sigmask(SIG_SETMASK, self._own_mask)
+        if self._prctl is not None:
             self._adopt_none()
 
     def give_back(self) -> None:
         """Restore the function's settings in a worker, except those that its fork hooks have just changed."""
-        if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_DFL:
-            unregister(_signal.SIGCHLD)
+        if getsignal(SIGCHLD) is SIG_DFL:
+            unregister(SIGCHLD)
         for number, own, action in self._actions:
-            if _signal.getsignal(number) is own:
-                _signal.signal(number, action)
+            if getsignal(number) is own:
+                signal(number, action)
         if self._adopts:
-            self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if self._wakeup >= 0:
-            _signal.set_wakeup_fd(self._wakeup)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
-        for which, (seconds, interval) in zip(_TIMERS, self._timers, strict=True):
-            if seconds:
-                _signal.setitimer(which, seconds, interval)
+            set_wakeup_fd(self._wakeup)
+        pthread_sigmask(SIG_SETMASK, self._mask)
+        for which, seconds, interval in self._timers:
+            setitimer(which, seconds, interval)
+
+    def _load_prctl(self) -> None:
+        ctypes = late.ctypes
+        self._prctl = ctypes.CDLL(None).prctl
+        self._is_set = ctypes.c_int()
+        self._reference = ctypes.byref(self._is_set)
 
     def _adopt_none(self) -> None:
         """Stop adopting orphans, so that the init becomes the parent of workers whose parent ends."""
-        ctypes = late.ctypes
-        is_set = ctypes.c_int()
-        if self._libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(is_set), 0, 0, 0) == 0 and is_set.value:
-            self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        if self._prctl(PR_GET_CHILD_SUBREAPER, self._reference, 0, 0, 0) == 0 and self._is_set.value:
+            self._prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
             self._adopts = True
 
 

@@ -244,6 +244,7 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                     "call.unencodable",
                     "template",
                     "template.fork_server",
+                    "template.greeting",
                     "template.process_state",
                     "template.rehearsal",
                     "wire.alive",
@@ -452,6 +453,22 @@ def test_a_rehearsal_is_not_to_be_seen(tmp_path: Path) -> None:
         assert worker.lines == []
         assert worker.call("first") == ["first"]
         assert worker.logged() == ["first"] and worker.log == b""
+
+
+def test_what_a_fork_hook_prints_does_not_come_before_hello(tmp_path: Path) -> None:
+    source = """
+import os, threading
+
+def prints():
+    for number in range(500):
+        print(number)
+
+os.register_at_fork(after_in_child=lambda: threading.Thread(target=prints).start())
+"""
+    with Templates(tmp_path, source + ECHO) as templates:
+        templates.start()
+        for worker in templates.fork(3):
+            assert worker.call("event") == "event"
 
 
 def test_stacks_of_a_worker(tmp_path: Path) -> None:
