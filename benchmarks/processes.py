@@ -1,4 +1,4 @@
-"""Measure the time and memory of processes: a forked worker, a process for each request, and many workers.
+"""Measure the time, page faults and memory of processes: a forked worker, a process for each request, many workers.
 
     python benchmarks/processes.py [--forks N] [--requests N] [--workers N] [--json FILE]
 
@@ -37,7 +37,7 @@ from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Setti
 from pipe_init.workers import launch
 from pipe_init.workers.hello import worker_hello
 from pipe_init.workers.template_socket import TemplateSocket
-from pipe_runtime.wire.messages import JSON
+from pipe_runtime.wire.messages import INVOKE, JSON
 
 LIMIT = 30.0
 """The seconds after which the program gives up waiting."""
@@ -47,6 +47,9 @@ PAUSE = 0.02
 
 SINGLE = 200
 """The number of requests with pauses."""
+
+FAULTED = 20
+"""The number of workers whose page faults are counted."""
 
 READY_MS, PER_SECOND, P50_US, PRIVATE_MIB = 5.0, 600.0, 300.0, 3.0
 """The bounds that the output shows: fork to READY, requests per second, one request with pauses, and private memory."""
@@ -70,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signals.install()
     signal.signal(signal.SIGALRM, lambda number, frame: None)
     starts = forks(options.forks)
+    ready_faults, request_faults = page_faults(FAULTED)
     rate, single = isolated(signals, options.requests)
     staying = stays(signals)
     bare = bare_forks(options.requests)
@@ -78,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [
         ["", "p50", "p99", "bound"],
         row("template to READY, ms", starts, 1e6, f"at most {READY_MS:.0f}"),
+        row("page faults from the fork to READY", ready_faults, 1, ""),
+        row("page faults for the request after that", request_faults, 1, ""),
+        row("page faults of a bare fork, to its answer", bare["faults"], 1, "floor"),
         row("a process per request, one at a time, µs", single, 1e3, f"at most {P50_US:.0f}"),
         row("the same of a worker that stays, µs", staying, 1e3, "floor"),
         row("the same of a bare fork, µs", bare["single_ns"], 1e3, "floor"),
@@ -93,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         found = {"ready_ns": starts, "single_ns": single, "per_second": rate, "private_bytes": shares}
         found |= {"staying_ns": staying, "bare_forks": bare}
+        found |= {"ready_faults": ready_faults, "request_faults": request_faults}
         Path(options.json).write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
     return 0
 
@@ -137,6 +145,46 @@ def forks(count: int) -> list[float]:
     os.waitpid(template.pipes.pid, 0)
     template.pipes.close()
     return times
+
+
+def page_faults(count: int) -> tuple[list[float], list[float]]:
+    """Return the page faults of workers for single requests: from the fork to READY, and for the request after that."""
+    plain = function(isolation=REQUEST)
+    template = TemplateSocket(plain.command, plain.environment)
+    hello, until_ready, for_request = worker_hello(plain), [], []
+    readiness.until_ready(template.pipes, {**hello, "template": {"control_fd": launch.CONTROL_FD}}, LIMIT)
+    invoke = {"request_id": next(ids), "timeout_ms": 1000, "deadline_ms": 0, "content_type": JSON, "accept": JSON}
+    for ticket in range(1, count + 1):
+        worker = template.fork(ticket)
+        while not (reports := template.reports()) or not any(report.ours for report in reports):
+            wait_for(template.control)
+        pid = reports[-1].pid
+        connection = readiness.until_ready(worker, hello, LIMIT)
+        before = faults_of(pid)
+        os.write(worker.requests, connection.send(INVOKE, 1, invoke, EVENT))
+        wait_for(worker.answers)
+        if not os.read(worker.answers, 65536).endswith(ANSWER):
+            raise SystemExit("processes.py: a request failed")
+        until_ready.append(float(before))
+        for_request.append(float(faults_of(pid) - before))
+        worker.close_requests()
+        os.waitpid(pid, 0)
+        worker.close()
+    template.close()
+    template.pipes.close_requests()
+    os.waitpid(template.pipes.pid, 0)
+    template.pipes.close()
+    return until_ready, for_request
+
+
+def faults_of(pid: int) -> int:
+    """Return how many page faults a process has had, once it sleeps (proc(5), stat)."""
+    while True:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        if fields[0] == "S":
+            return int(fields[7])
+        time.sleep(0.001)
 
 
 def wait_for(descriptor: int) -> None:

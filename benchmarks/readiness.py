@@ -13,8 +13,12 @@ from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
 from pipe_runtime.wire.messages import HELLO, READY
 
 
-def until_ready(process: ProcessPipes, hello: Mapping[str, Any], limit: float) -> None:
-    """Send HELLO and read until READY. Raise SystemExit if READY does not come within `limit` seconds."""
+def until_ready(process: ProcessPipes, hello: Mapping[str, Any], limit: float) -> Connection:
+    """Send HELLO and read until READY. Raise SystemExit if READY does not come within `limit` seconds.
+
+    Returns:
+        The conversation.
+    """
     connection = Connection(INIT)
     os.write(process.requests, connection.send(HELLO, metadata=hello))
     end = time.monotonic() + limit
@@ -26,5 +30,5 @@ def until_ready(process: ProcessPipes, hello: Mapping[str, Any], limit: float) -
             if isinstance(event, EndOfStream):
                 raise SystemExit("the worker ended before it was ready")
             if event.kind == READY:
-                return
+                return connection
     raise SystemExit("the worker did not become ready in time")
