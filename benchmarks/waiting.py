@@ -22,6 +22,7 @@ from pathlib import Path
 
 import figures
 import machine
+from arms.driver import only_child
 from arms.pipe import default_spin
 from invoke import progress
 
@@ -128,7 +129,8 @@ def turn(spin: int, placement: str, durations: Sequence[int], requests: int) -> 
         return time.perf_counter_ns() - start
 
     exchange(0)
-    (worker,) = supervisor.worker_pids
+    worker = only_child()
+    assert worker is not None, "the worker is the only child, and proc(5) tells its pid"
     if placement == "apart":
         cpus = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(worker, cpus[-1:])

@@ -193,7 +193,7 @@ PLAIN_RUN = {
     "pipe_init.workers.worker_source",
     "pipe_runtime",
     "pipe_runtime.wire",
-    *(f"pipe_runtime.wire.{name}" for name in ("alive", "connection", "errors", "frames", "messages")),
+    *(f"pipe_runtime.wire.{name}" for name in ("alive", "connection", "errors", "frames", "messages", "spin")),
     # for prctl(2), and to check the event
     "_ctypes",
     "ctypes",
