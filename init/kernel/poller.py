@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 
-from pipe_runtime.wire.spin import Spin
+from pipe_runtime.wire.spin import EVERY, Spin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ class Poller:
             limit = start + spin.limit
             while clock() < limit:
                 if ready := poll(0):
-                    spin.learn(clock() - start)
+                    spin.unlearned += 1
+                    if spin.unlearned >= EVERY:
+                        spin.learn(clock() - start)
                     return dict(ready)
                 os.sched_yield()  # the process that will write may need this CPU
         ready = poll(None if deadline is None else max(0.0, (deadline - clock() + 0.001) * self._per_second))

@@ -15,7 +15,7 @@ from os import close, dup2, get_blocking, pipe, read, sched_yield, set_inheritab
 from select import POLLIN, POLLOUT, poll
 from time import perf_counter
 
-from ..wire.spin import Spin
+from ..wire.spin import EVERY, Spin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +177,9 @@ class Pipes:
             limit = start + spin.limit
             while clock() < limit:
                 if poll(0):
-                    spin.learn(clock() - start)
+                    spin.unlearned += 1
+                    if spin.unlearned >= EVERY:
+                        spin.learn(clock() - start)
                     return
                 sched_yield()  # the init may need this CPU to send the request
         poll()

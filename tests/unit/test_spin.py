@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_runtime.wire.spin import RARELY, Spin
+from pipe_runtime.wire.spin import EVERY, RARELY, Spin
 
 US = 1e-6
 CAP = 200 * US
@@ -38,7 +38,9 @@ class World:
             self.looks += limit > 0
             self.looked += min(limit, answer)
             self.waited += took
-            self.spin.learn(took)
+            self.spin.unlearned += found
+            if not found or self.spin.unlearned >= EVERY:
+                self.spin.learn(took)
 
 
 @pytest.mark.parametrize("answer", [1 * US, 10 * US, 60 * US, 150 * US])
