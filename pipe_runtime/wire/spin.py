@@ -75,7 +75,7 @@ class Spin:
 
 
 def _follow(usual: float, waited: float) -> float:
-    """Return the usual wait, after one more. A single long wait counts little, because something may have delayed it."""
+    """Return the usual wait, after one more. A single long wait counts little: something else may have delayed it."""
     if not usual:
         return waited
     if waited < usual:
