@@ -7,6 +7,9 @@ import signal
 
 from .forwarding import FORWARDABLE
 
+_UNNAMED = {16: "SIGSTKFLT"}
+"""The signal that signal(7) names and Python does not know by name before 3.11."""
+
 _REALTIME = re.compile(r"RTMIN\+(\d{1,2})|RTMAX-(\d{1,2})")
 
 
@@ -25,7 +28,8 @@ def signal_number(text: str) -> int:
         if not signal.SIGRTMIN <= number <= signal.SIGRTMAX:
             number = 0
     else:
-        number = signal.Signals.__members__.get(f"SIG{name}", 0)
+        named = {**{other: number for number, other in _UNNAMED.items()}, **signal.Signals.__members__}
+        number = named.get(f"SIG{name}", 0)
     if number not in signal.valid_signals():
         raise ValueError(f"'{text}' is no signal.")
     return int(number)
@@ -53,4 +57,4 @@ def signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+        return _UNNAMED.get(number, f"SIGRTMIN+{number - signal.SIGRTMIN}")

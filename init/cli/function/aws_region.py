@@ -25,7 +25,7 @@ MAX_SOURCES = 50
 """The most source files to search in a folder."""
 
 _SIGNS = (b"boto", b"AWS_")
-"""What mentions AWS in a source file."""
+"""A pattern for the parts of a source file that mention AWS."""
 
 
 def region_of_profile(environment: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...kernel import exit_codes
 
 USAGE = "Usage: pipe-init run [OPTIONS] HANDLER\nTry 'pipe-init run -h' for help.\n\n"
-"""What comes before an error of usage, as click writes it."""
+"""The lines before the message of a usage error, in the form that click gives them."""
 
 
 class CommandError(Exception):
@@ -23,7 +23,7 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """What the user asks `run` for is wrong."""
+    """Raised if the command line of `run` is wrong, or what it names cannot be used."""
 
     exit_code = exit_codes.USAGE
 

@@ -41,7 +41,7 @@ class Text:
 
 
 class Flag(Text):
-    """Whether the option is given, or what its variable says about that."""
+    """An option without a value: it is given, or it is not. Its variable may say either."""
 
     def read(self, text: str) -> bool:
         """Return the value that a variable stands for. Raise ValueError if it stands for none."""
