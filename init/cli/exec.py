@@ -6,7 +6,7 @@ click.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import click
 
 from ..exec import plain_init
 from ..exec.signal_names import rewriting, signal_number
-from .options.grouped import DocumentedCommand, option
+from .options.grouped import Conversion, DocumentedCommand, option
 from .options.kinds import Seconds
 
 EXAMPLES = """
@@ -29,18 +29,6 @@ _signals = partial(option, group="Signals")
 _processes = partial(option, group="Processes")
 
 
-def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a conversion for click that reports a ValueError of `convert` as wrong usage."""
-
-    def converted(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return converted
-
-
 @click.command("exec", cls=DocumentedCommand, examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @click.argument("command", metavar="CMD [ARGUMENT]...", nargs=-1, required=True, type=click.UNPROCESSED)
 @_signals(
@@ -53,7 +41,7 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     "--rewrite",
     "rewrites",
     metavar="A:B",
-    type=checked(rewriting),
+    type=Conversion(rewriting),
     multiple=True,
     help="Send signal B where A comes, by number or name: 15:3, TERM:QUIT. With 0 for B nothing is sent. Repeatable.",
 )
@@ -61,7 +49,7 @@ def checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     "--pdeathsig",
     "parent_death",
     metavar="SIGNAL",
-    type=checked(signal_number),
+    type=Conversion(signal_number),
     help="The signal that pipe-init gets when its own parent dies, and forwards. Default: none.",
 )
 @_processes(
@@ -102,7 +90,7 @@ def execute(context: click.Context, /, **given: Any) -> int:
     Exit codes: the program's own; 128+n if signal n ended it; 127 it was not found; 126 it cannot be executed; 2 wrong
     usage.
     """
-    return plain_init.run(options_of(given), context.obj.inherited)
+    return plain_init.run(options_of(given), context.obj)
 
 
 def options_of(given: Mapping[str, Any]) -> plain_init.Options:

@@ -1,14 +1,14 @@
-"""Carry out a command line: read it, run its command, and write what is wrong to stderr.
+"""Carry out a command line: read it, run the function, and write what is wrong to stderr.
 
 A plain `run` needs no click. Any other command line is read with click, in program.py.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 
 from ..kernel import exit_codes
-from .invocation import Invocation
 from .options.errors import CommandError, Exit
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..kernel.signals import Inherited
     from ..workers.early import EarlyStart
+    from .options.run_options import RunOptions
 
 COMPLAINT_SECONDS = 2.0
 """Time that the reader of an error message has after a signal has asked pipe-init to end."""
@@ -30,11 +31,19 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
         early: What was prepared for `run`. If `run` does not use its worker, the worker is ended.
         inherited: What `exec` needs to know of the state in which pipe-init was started.
     """
-    invocation = Invocation(early, inherited, _asks_for_json(arguments))
+    logs_json = _asks_for_json(arguments)
     try:
-        return _carry_out(arguments, invocation)
+        options = _read(arguments, inherited)
+        if isinstance(options, int):
+            return options
+        from .runs.session import Session  # late: help and `exec` do not need it
+
+        gc.enable()  # entry.py has disabled it
+        session = Session(options, early)
+        logs_json = session.logs_json
+        return session.run()
     except CommandError as error:
-        _complain(error, invocation)
+        _complain(error, logs_json, early)
         return error.exit_code
     except Exit as exit:
         return exit.exit_code
@@ -45,16 +54,17 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
             early.dismiss()
 
 
-def _carry_out(arguments: Sequence[str], invocation: Invocation) -> int:
+def _read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions | int:
+    """Return the options of a run, or the exit code of anything else, which is then done."""
     if arguments[:1] == ["run"]:
         from .options import command_line  # late: `exec` does not need it
 
         options = command_line.read(arguments[1:], os.environ)
         if options is not None:
-            return invocation.run(options)
-    from .program import carry_out  # late: it loads click
+            return options
+    from . import program  # late: it loads click
 
-    return carry_out(arguments, invocation)
+    return program.read(arguments, inherited)
 
 
 def _asks_for_json(arguments: Sequence[str]) -> bool:
@@ -66,11 +76,11 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
     return ("--log-style", "json") in zip(arguments, arguments[1:], strict=False)
 
 
-def _complain(error: CommandError, invocation: Invocation) -> None:
+def _complain(error: CommandError, logs_json: bool, early: EarlyStart | None) -> None:
     from ..kernel.outlet import Patience  # late, like the next two: most commands do not fail
     from ..log.journal import ERROR, Journal
     from ..log.json_lines import json_line
 
-    journal = Journal(2, json_line=json_line if invocation.logs_json else None)
+    journal = Journal(2, json_line=json_line if logs_json else None)
     journal.tell(error.message(), ERROR)
-    journal.finish(Patience(None if invocation.early is None else invocation.early.signals, COMPLAINT_SECONDS))
+    journal.finish(Patience(None if early is None else early.signals, COMPLAINT_SECONDS))

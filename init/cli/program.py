@@ -12,8 +12,12 @@ from collections.abc import Sequence
 import click
 
 from ..kernel import exit_codes
-from .invocation import Invocation
 from .options.errors import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.signals import Inherited
+    from .options.run_options import RunOptions
 
 
 class Commands(click.Group):
@@ -76,25 +80,24 @@ class ClickError(CommandError):
         return f"{usage}\nTry '{command} -h' for help.\n\n{super().message()}"
 
 
-def carry_out(arguments: Sequence[str], invocation: Invocation) -> int:
-    """Run one command and return the exit code.
+def read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions | int:
+    """Read a command line. Return the options of `run`; for anything else, carry it out and return the exit code.
 
     Args:
         arguments: The command line, without the program's name.
-        invocation: What was prepared.
+        inherited: What `exec` needs to know of the state in which pipe-init was started.
 
     Raises:
-        CommandError: It cannot be carried out.
+        CommandError: It is wrong.
     """
+    result: RunOptions | int
     try:
-        code = program.main(list(arguments), prog_name="pipe-init", obj=invocation, standalone_mode=False)
+        result = program.main(list(arguments), prog_name="pipe-init", obj=inherited, standalone_mode=False)
     except click.ClickException as error:
         raise ClickError(error) from None
-    except click.exceptions.Exit as exit:
-        return exit.exit_code
     except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
         return exit_codes.BROKEN_PIPE
-    return code if isinstance(code, int) else 0
+    return result
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .invocation import Invocation
-from .options.grouped import Decorated, DocumentedCommand, option, prefer_command_line
+from .options.grouped import Decorated, DocumentedCommand, option
 from .options.kinds import Flag
-from .options.run_options import EVENT_SOURCES, OPTIONS, PLATFORM_DEFAULTS, RunOptions
+from .options.run_options import OPTIONS, RunOptions, choose
 
 EXAMPLES = """
 pipe-init run index.handler
@@ -32,33 +31,32 @@ pipe-init run plugin.handler --events events.jsonl --isolation request
 
 def declare_options(command: Decorated) -> Decorated:
     """Give a command the options of `run`."""
-    of_platforms = {name for defaults in PLATFORM_DEFAULTS.values() for name in defaults}
     for each in reversed(list(OPTIONS.values())):
         settings: dict[str, Any] = {"group": each.group, "help": each.help, "default": each.default}
         if isinstance(each.kind, Flag):
             settings["is_flag"] = True
         else:
             settings |= {"kind": each.kind, "metavar": each.metavar, "multiple": each.repeatable}
-        if each.name in of_platforms:
-            settings["callback"] = _of_platform
         names = filter(None, (each.short, each.long))
-        command = option(*names, is_eager=each.name == "platform", **settings)(command)
+        command = option(*names, **settings)(command)
     return command
 
 
-def _of_platform(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Return an option's value. If only --platform is given, it is the value that the platform stands for."""
-    name, platform = str(parameter.name), context.params.get("platform")
-    if platform is None or context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-        return value
-    return PLATFORM_DEFAULTS[platform].get(name, value)
+def options_of(context: click.Context) -> RunOptions:
+    """Return the options that click has read."""
+
+    def of(source: ParameterSource) -> dict[str, Any]:
+        return {name: value for name, value in context.params.items() if context.get_parameter_source(name) is source}
+
+    given = of(ParameterSource.COMMANDLINE)
+    return choose(given.pop("handler"), given, of(ParameterSource.ENVIRONMENT))
 
 
 @click.command(cls=DocumentedCommand, examples=EXAMPLES)
 @click.argument("handler")
 @declare_options
 @click.pass_context
-def run(context: click.Context, /, **given: Any) -> int:
+def run(context: click.Context, /, **given: Any) -> RunOptions:
     """Run the function HANDLER on an event and print its result.
 
     HANDLER is module.function, such as index.handler, pkg.mod.func, dir/index.handler or index:Class.method. Only
@@ -68,6 +66,4 @@ def run(context: click.Context, /, **given: Any) -> int:
     Exit codes: 0 success; 1 the function failed; 2 wrong usage; 3 it could not be loaded; 4 it broke the protocol;
     124 it timed out; 126 and 127 the interpreter cannot be executed; 137 out of memory; 128+n signal n ended it.
     """
-    prefer_command_line(context, given, EVENT_SOURCES)
-    invocation: Invocation = context.obj
-    return invocation.run(RunOptions(**given))
+    return options_of(context)

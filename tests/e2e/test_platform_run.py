@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from pipe_init.cli.function.describe import describe_function
-from pipe_init.cli.options.run_options import RunOptions
-from pipe_init.cli.run import run
+from pipe_init.cli.run import options_of, run
 from pipe_init.workers import launch
 from pipe_testing.command import Finished, PipeInit
 from pipe_testing.runtime import RuntimeProcess
@@ -90,7 +89,7 @@ def test_the_variables_are_there_while_the_module_loads(call: Any, tmp_path: Pat
 
 def test_a_worker_that_was_started_early_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in ((), ("--platform", "lambda"), ("--platform", "fc"), ("--region", "eu-1", "--name", "n")):
-        function = describe_function(RunOptions(**run.make_context("run", ["index.handler", *arguments]).params))
+        function = describe_function(options_of(run.make_context("run", ["index.handler", *arguments])))
         assert function.environment == launch.function_environment(os.environ)
 
 

@@ -176,7 +176,7 @@ PLAIN_RUN = {
     *(f"pipe_init.{room}" for room in ("cli", "engine", "kernel", "limits", "log", "policy", "workers")),
     *(f"pipe_init.cli.{room}" for room in ("function", "options", "results", "runs")),
     *(f"pipe_init.{name}" for name in ("__main__", "entry", "model", "module_path")),
-    *(f"pipe_init.cli.{name}" for name in ("invocation", "main")),
+    "pipe_init.cli.main",
     *(f"pipe_init.cli.function.{name}" for name in ("aws_region", "checks", "describe", "platform")),
     *(f"pipe_init.cli.options.{name}" for name in ("command_line", "errors", "kinds", "run_options")),
     *(f"pipe_init.cli.results.{name}" for name in ("exit_codes", "output", "terminal")),

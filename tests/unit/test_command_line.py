@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from pipe_init.cli.options import command_line
 from pipe_init.cli.options.errors import USAGE
-from pipe_init.cli.options.grouped import GroupedOption, prefer_command_line
+from pipe_init.cli.options.grouped import GroupedOption
 from pipe_init.cli.options.kinds import Choice, Count, Flag, Folder, Number, Option, absolute
-from pipe_init.cli.options.run_options import EVENT_SOURCES, OPTIONS, RunOptions
+from pipe_init.cli.options.run_options import OPTIONS, RunOptions
 from pipe_init.cli.program import program
-from pipe_init.cli.run import run
+from pipe_init.cli.run import options_of, run
 
 ODD = (
     *(
@@ -107,10 +107,7 @@ environments = st.dictionaries(st.sampled_from(sorted(OPTIONS)), st.sampled_from
 def slowly(arguments: list[str], environment: dict[str, str]) -> RunOptions:
     """Return the options as click reads them. Raise click's error if they are wrong."""
     with mock.patch.dict(os.environ, environment):
-        context = run.make_context("run", list(arguments))
-    given = dict(context.params)
-    prefer_command_line(context, given, EVENT_SOURCES)
-    return RunOptions(**given)
+        return options_of(run.make_context("run", list(arguments)))
 
 
 @given(arguments, environments)

@@ -14,8 +14,7 @@ from pipe_init.cli.function.checks import MAX_ASKED
 from pipe_init.cli.function.context_file import FUNCTION_KEYS, MAX_FILE, REQUEST_KEYS, read_context_file
 from pipe_init.cli.function.describe import describe_function
 from pipe_init.cli.options.errors import UsageError
-from pipe_init.cli.options.run_options import RunOptions
-from pipe_init.cli.run import run
+from pipe_init.cli.run import options_of, run
 from pipe_init.model import Function
 from pipe_runtime.call.context import Context
 
@@ -48,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 
 def describe(file: Path, *arguments: str) -> Function:
     command = ["index.handler", "--context", str(file), *arguments]
-    return describe_function(RunOptions(**run.make_context("run", command).params))
+    return describe_function(options_of(run.make_context("run", command)))
 
 
 def refused(file: Path, content: Any) -> str:

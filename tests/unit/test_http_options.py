@@ -21,7 +21,7 @@ from pipe_init.cli.options.errors import UsageError
 from pipe_init.cli.options.run_options import RunOptions
 from pipe_init.cli.results.exit_codes import exit_code, response_status
 from pipe_init.cli.results.http_response import response_head, response_pieces
-from pipe_init.cli.run import run
+from pipe_init.cli.run import options_of, run
 from pipe_init.cli.runs.event_input import read_event
 from pipe_init.kernel.signals import Signals
 from pipe_init.model import Outcome
@@ -31,7 +31,7 @@ from pipe_testing.supervision import installed_signals
 
 
 def given(*arguments: str) -> RunOptions:
-    return RunOptions(**run.make_context("run", ["index.handler", *arguments]).params)
+    return options_of(run.make_context("run", ["index.handler", *arguments]))
 
 
 def response_object(http: dict[str, Any], body: bytes) -> Any:

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from pipe_init.cli.function.checks import MAX_ASKED, MAX_HANDLER
 from pipe_init.cli.function.describe import describe_function
 from pipe_init.cli.options.errors import UsageError
-from pipe_init.cli.options.grouped import DocumentedCommand, GroupedOption, option, prefer_command_line
+from pipe_init.cli.options.grouped import DocumentedCommand, GroupedOption, option
 from pipe_init.cli.options.kinds import Seconds
-from pipe_init.cli.options.run_options import HOOKS, LOG_LEVELS, RunOptions
-from pipe_init.cli.run import run
+from pipe_init.cli.options.run_options import EVENT_SOURCES, HOOKS, LOG_LEVELS, RunOptions
+from pipe_init.cli.run import options_of, run
 from pipe_init.model import Function, new_request_id
 from pipe_runtime.wire.connection import INIT, MAX_CONCURRENCY, MAX_CREDIT, Connection
 from pipe_runtime.wire.frames import MAX_ITEMS
@@ -123,43 +123,9 @@ class TestSeconds:
         assert code == 2 and "--slow" in output
 
 
-class TestPreferCommandLine:
-    """Check that an option on the command line wins over an excluded one that comes from the environment."""
-
-    @staticmethod
-    def chosen(*arguments: str, **variables: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-
-        @click.command()
-        @option("--one", group="G")
-        @option("--two", group="G")
-        @option("--other", group="G")
-        @click.pass_context
-        def command(context: click.Context, /, **given: Any) -> None:
-            prefer_command_line(context, given, ["one", "two"])
-            found.update(given)
-
-        assert invoke(*arguments, command=command, **variables)[0] == 0
-        return found
-
-    def test_what_the_command_line_says_counts(self) -> None:
-        given = self.chosen("--one", "1", PIPE_INIT_TWO="2", PIPE_INIT_OTHER="3")
-        assert given == {"one": "1", "two": None, "other": "3"}
-
-    def test_variables_alone_are_left_alone(self) -> None:
-        given = self.chosen("--other", "3", PIPE_INIT_ONE="1", PIPE_INIT_TWO="2")
-        assert given == {"one": "1", "two": "2", "other": "3"}
-
-    def test_so_is_the_command_line(self) -> None:
-        assert self.chosen("--one", "1", "--two", "2") == {"one": "1", "two": "2", "other": None}
-
-    def test_an_option_in_both_places_is_the_command_lines(self) -> None:
-        assert self.chosen("--one", "1", PIPE_INIT_ONE="9", PIPE_INIT_TWO="2")["one"] == "1"
-
-
 def given(*arguments: str) -> RunOptions:
     """Return the options of `run` with these arguments and this process's variables."""
-    return RunOptions(**run.make_context("run", ["index.handler", *arguments]).params)
+    return options_of(run.make_context("run", ["index.handler", *arguments]))
 
 
 def describe(*arguments: str) -> Function:
@@ -227,6 +193,31 @@ class TestGiven:
     @pytest.mark.parametrize("arguments", [("-e", ""), ("-f", "-"), ("--events", "-")])
     def test_whether_there_is_an_event(self, arguments: tuple[str, str]) -> None:
         assert given(*arguments).has_event and not given().has_event
+
+
+class TestSourcesOfEvents:
+    """Check that an option on the command line wins over an excluded one that comes from the environment."""
+
+    @staticmethod
+    def chosen(monkeypatch: pytest.MonkeyPatch, *arguments: str, **variables: str) -> dict[str, Any]:
+        for name, value in variables.items():
+            monkeypatch.setenv(f"PIPE_INIT_{name.upper()}", value)
+        options = given(*arguments)
+        return {name: getattr(options, name) for name in (*EVENT_SOURCES, "name") if getattr(options, name) is not None}
+
+    def test_what_the_command_line_says_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.chosen(monkeypatch, "--event", "1", events="2", name="3")
+        assert found == {"event": "1", "name": "3"}
+
+    def test_variables_alone_are_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.chosen(monkeypatch, "--name", "3", event="1", events="2")
+        assert found == {"name": "3", "event": "1", "events": "2"}
+
+    def test_so_is_the_command_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.chosen(monkeypatch, "-e", "1", "-f", "2") == {"event": "1", "event_file": "2"}
+
+    def test_an_option_in_both_places_is_the_command_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.chosen(monkeypatch, "-e", "1", event="9", events="2") == {"event": "1"}
 
 
 class TestFunction:

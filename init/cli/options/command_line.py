@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from .kinds import Option
-from .run_options import EVENT_SOURCES, OPTIONS, PLATFORM_DEFAULTS, RunOptions
+from .run_options import OPTIONS, RunOptions, choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> RunOptions
         variables = _of_variables(environment, without=given)
     except ValueError:
         return None
-    if any(source in given for source in EVENT_SOURCES):
-        variables = {name: value for name, value in variables.items() if name not in EVENT_SOURCES}
-    given = {**variables, **given}
-    return RunOptions(handler, **{**PLATFORM_DEFAULTS.get(given.get("platform", ""), {}), **given})
+    return choose(handler, given, variables)
 
 
 def _of_arguments(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:

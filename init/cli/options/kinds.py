@@ -1,6 +1,6 @@
 """Define what an option is, and the kinds of values: what a text must be, and the value that it stands for.
 
-grouped.py makes click's types of the kinds. Those word the errors. This file knows neither click nor what options
+command_line.py and click (grouped.py) convert texts with the same kinds. This file knows neither click nor what options
 there are.
 """
 
@@ -10,7 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 _TRUE = frozenset(("1", "true", "t", "yes", "y", "on"))
@@ -31,7 +31,7 @@ class Text:
         """Return the value that a text stands for.
 
         Raises:
-            ValueError: It stands for none.
+            ValueError: It stands for none. The error says why, for the user.
         """
         return text
 
@@ -61,6 +61,8 @@ class Line(Text):
 
 class Folder(Text):
     """A path, without needless slashes and dots. Whether the folder exists is checked later."""
+
+    metavar = "DIR"
 
     def read(self, text: str) -> str:
         """Return the path as pathlib writes it. A `..` stays, because the folder before it may be a link."""
@@ -99,35 +101,7 @@ class Choice(Text):
         for value in self.values:
             if text == value or (not self.case_sensitive and text.casefold() == value.casefold()):
                 return value
-        raise ValueError(text)
-
-
-class Count(Text):
-    """A whole number in a range.
-
-    Attributes:
-        least: The least number of the range.
-        most: The greatest number of the range; None if there is no greatest one.
-    """
-
-    metavar = "N"
-
-    def __init__(self, least: int, most: int | None = None) -> None:
-        self.least = least
-        self.most = most
-
-    def read(self, text: str) -> int:
-        """Return the number. Raise ValueError if there is none in the range."""
-        number = int(text)
-        if number < self.least or (self.most is not None and number > self.most):
-            raise ValueError(text)
-        return number
-
-
-class Megabytes(Count):
-    """A number of megabytes in a range."""
-
-    metavar = "MB"
+        raise ValueError(f"{text!r} is not one of {', '.join(map(repr, self.values))}.")
 
 
 class Number(Text):
@@ -137,10 +111,12 @@ class Number(Text):
         least: The least number of the range.
         most: The greatest number of the range.
         what: What an error message calls it.
+        convert: The function that makes a number of a text.
     """
 
     metavar = "N"
     what = "number"
+    convert: Callable[[str], float] = float
 
     def __init__(self, least: float, most: float) -> None:
         self.least = least
@@ -148,9 +124,12 @@ class Number(Text):
 
     def read(self, text: str) -> float:
         """Return the number. Raise ValueError if there is none in the range."""
-        number = float(text)
+        try:
+            number = self.convert(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a {self.what}.") from None
         if not self.least <= number <= self.most:
-            raise ValueError(text)
+            raise ValueError(f"{number} is not in the range {self.least}<=x<={self.most}.")
         return number
 
 
@@ -159,6 +138,19 @@ class Seconds(Number):
 
     metavar = "SECONDS"
     what = "number of seconds"
+
+
+class Count(Number):
+    """A whole number in a range."""
+
+    what = "whole number"
+    convert = int
+
+
+class Megabytes(Count):
+    """A number of megabytes in a range."""
+
+    metavar = "MB"
 
 
 class Option:
@@ -186,6 +178,15 @@ class Option:
         self.default = default
         self.metavar = metavar or self.kind.metavar
         self.repeatable = False
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn the field's name. The field's type says whether the option is a flag, or repeatable."""
+        kind = owner.__annotations__[name]
+        self.name, self.repeatable = name, kind.startswith("tuple")
+        if self.repeatable:
+            self.default = ()
+        elif kind == "bool":
+            self.kind, self.default = Flag(), False
 
     @property
     def long(self) -> str:

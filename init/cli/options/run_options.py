@@ -12,7 +12,7 @@ from pipe_runtime.wire.connection import MAX_CONCURRENCY
 
 from ...log.request_lines import AUTO, LOG_STYLES
 from ...model import EXEC, PROCESS, REQUEST, TEMPLATE
-from .kinds import Choice, Count, Flag, Folder, Line, Megabytes, Number, Option, Seconds
+from .kinds import Choice, Count, Folder, Line, Megabytes, Number, Option, Seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +128,6 @@ class RunOptions:
     )
     layer: tuple[str, ...] = _function(
         "More code: DIR/python/lib/pythonX.Y/site-packages and DIR/python, else DIR itself. Repeatable.",
-        metavar="DIR",
         kind=Folder(),
     )
     context: str | None = _function(
@@ -206,14 +205,13 @@ class RunOptions:
     cgroup: tuple[str, ...] = _limit(
         "A cgroup that was delegated to you: workers get groups below it, for --memory, --pids and --cpus. Of "
         "version 1, one for each hierarchy. Repeatable.",
-        metavar="DIR",
         kind=Folder(),
     )
     start_timeout: float = _limit("For loading the handler. Default: 10.", kind=Seconds(0.001, 86400.0), default=10.0)
     grace: float = _limit(
         "Between asking a worker to end and forcing it. Default: 2.", kind=Seconds(0.0, 3600.0), default=2.0
     )
-    max_requests: int | None = _limit("Replace a worker after so many events. Default: never.", kind=Count(1))
+    max_requests: int | None = _limit("Replace a worker after so many events. Default: never.", kind=Count(1, 10**9))
     max_growth: int | None = _limit(
         "Replace a worker whose memory has grown by so much since it was ready. Default: never.",
         kind=Megabytes(1, MAX_MEMORY_MB),
@@ -295,21 +293,23 @@ class RunOptions:
         return {hook: name for hook in HOOKS if (name := getattr(self, hook)) is not None}
 
 
-def _listed() -> dict[str, Option]:
-    """Return the options by name. The type of an option's field says whether it is a flag, or repeatable."""
-    found = {name: option for name, option in vars(RunOptions).items() if isinstance(option, Option)}
-    for name, option in found.items():
-        kind = RunOptions.__annotations__[name]
-        option.name, option.repeatable = name, kind.startswith("tuple")
-        if option.repeatable:
-            option.default = ()
-        elif kind == "bool":
-            option.kind, option.default = Flag(), False
-    return found
-
-
-OPTIONS: Mapping[str, Option] = _listed()
+OPTIONS: Mapping[str, Option] = {name: each for name, each in vars(RunOptions).items() if isinstance(each, Option)}
 """All options by name, in the order of the help."""
 
 DEFAULTS: Mapping[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 """Option: its value if it is not given."""
+
+
+def choose(handler: str, given: Mapping[str, Any], variables: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a run. The command line wins over variables, and both win over a platform's values.
+
+    Args:
+        handler: The argument HANDLER.
+        given: The values of the options on the command line. If one of them says where events come from, variables for
+            the other sources of events do not count.
+        variables: The values of the options that have a variable.
+    """
+    if any(source in given for source in EVENT_SOURCES):
+        variables = {name: value for name, value in variables.items() if name not in EVENT_SOURCES}
+    values = {**variables, **given}
+    return RunOptions(handler, **{**PLATFORM_DEFAULTS.get(values.get("platform", ""), {}), **values})
