@@ -29,29 +29,29 @@ if TYPE_CHECKING:
             """
 
     class Writer(Owner, Protocol):
-        """An owner that can hold back what it has to write.
+        """An owner that can hold back data before it writes them.
 
         Attributes:
-            wants_to_write: Whether it has held back anything.
+            wants_to_write: Whether the owner holds back data now.
         """
 
         @property
         def wants_to_write(self) -> bool: ...
 
         def flush(self) -> None:
-            """Write what was held back."""
+            """Write the data that were held back."""
 
 
 class Poller:
     """Wait for several descriptors with poll(2).
 
-    One wait costs one system call, however many descriptors were added or removed before it. It accepts regular files.
+    One wait costs one system call, however many descriptors were added or removed before it. Regular files are allowed.
 
     Args:
         spin_us: The longest time to poll repeatedly before sleeping, in microseconds; 0 to sleep at once.
 
     Attributes:
-        held: The writers that hold back what they have to write, after `hold`; None while they write at once.
+        held: After `hold`: the writers that hold back data. None: writers write at once.
     """
 
     _per_second = 1000.0
@@ -91,7 +91,7 @@ class Poller:
             self.held = [each for each in self.held if each is not owner]
 
     def hold(self) -> None:
-        """Let writers hold back what they have to write, up to the next wait, so that one write takes all of it."""
+        """Let writers hold back their data until the next wait or look. Then each writes all its data in one call."""
         self.held = self.held or []
 
     def _release(self) -> None:
@@ -146,7 +146,7 @@ class Poller:
 class EpollPoller(Poller):
     """Wait for several descriptors with epoll(7). Another event loop can wait for the epoll descriptor itself.
 
-    Each `add` and `remove` costs a system call. It does not accept regular files.
+    Each `add` and `remove` costs a system call. Regular files are not allowed.
     """
 
     _per_second = 1.0

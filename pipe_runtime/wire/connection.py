@@ -1,8 +1,8 @@
-"""Turn bytes into frames and frames into bytes, and check which side may send which frame at which time.
+"""Turn bytes into frames and frames into bytes, and check that each side sends only what the protocol allows then.
 
-Both sides use the same class. The transition tables below define the whole order of the protocol. For any bytes in any
-pieces, `next_frame` returns a frame, None or END_OF_STREAM, or it raises a ProtocolError. After an error, every later
-call raises the same error. This module does no input or output. It must not know descriptors, processes or time.
+The init and the runtime both use the class Connection. The table TRANSITIONS defines the order of all frames. For any
+bytes in any pieces, `next_frame` returns a frame, None or END_OF_STREAM, or it raises a ProtocolError. After an error,
+every later call raises the same error. This module does no input or output. It must not know processes or time.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ FAILED = "FAILED"
 CLOSED = "CLOSED"
 
 EOF = -1
-"""In the tables: the side closes its stream."""
+"""In TRANSITIONS: the side closes its stream."""
 FATAL = -2
-"""In the tables: ERROR with id 0, after which the runtime sends no other frame."""
+"""In TRANSITIONS: an ERROR with id 0. After it, the runtime sends no other frame."""
 
 _FOR_REQUESTS = (CHUNK, END, CREDIT, CANCEL, DUMP)
 _OUTCOMES_AND_STREAMS = (LOG, RESULT, ERROR, CHUNK, END, CREDIT, DUMP)
@@ -66,12 +66,12 @@ TRANSITIONS: dict[str, dict[str, dict[int, str]]] = {
         CLOSED: {},
     },
 }
-"""role: {state of that side: {kind that it sends: its next state}}. A kind that is missing is a protocol error."""
+"""{role: {state of that side: {kind that it sends: its next state}}}. Sending any other kind is a protocol error."""
 
 BASE_WINDOW_REQUESTS = 1
 BASE_WINDOW_BYTES = 1024 * 1024
-"""The window until the runtime's HELLO sets another: the most requests, and the most bytes of their payloads, that may
-have no outcome yet. A single request may have any size."""
+"""The window that applies until the runtime's HELLO sets another. A window limits the requests without an outcome: how
+many they are, and how many bytes their payloads have together. A single request may have any size."""
 
 MAX_CHUNK = 64 * 1024
 """The most bytes that one CHUNK may carry."""
@@ -93,8 +93,8 @@ CROSSING = frozenset((CANCEL, CHUNK, END, CREDIT))
 """Kinds that the init may send for a request before it reads the outcome. After the outcome, the runtime drops them."""
 
 MIN_MAX_FRAME = 4 + MAX_HEAD
-"""The smallest max_frame that a HELLO may have: the largest head fits. Until the runtime has read the init's HELLO, it
-sends no larger frame. Before the init reads the runtime's HELLO, it may send a first INVOKE of up to MAX_FRAME."""
+"""The smallest max_frame that a HELLO may have: the largest head fits in. Until the runtime has read the init's HELLO,
+it sends no larger frame. Until the init has read the runtime's HELLO, it may send one INVOKE of up to MAX_FRAME."""
 
 
 class EndOfStream:
@@ -108,7 +108,7 @@ class _Stream:
     """The streamed body of a request, or of its result.
 
     Attributes:
-        open: Whether the sender has not sent END yet.
+        open: True until the sender has sent END.
         credit: How many bytes the sender may send now.
     """
 
@@ -182,7 +182,7 @@ class Connection:
         return data
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that came from the peer; b"" means that its stream has ended. Then call `next_frame`."""
+        """Buffer bytes from the peer, for `next_frame`. The bytes b"" mean that the peer's stream has ended."""
         if data:
             if not self._failure:
                 self._reader.feed(data)
@@ -193,7 +193,7 @@ class Connection:
         """Return the next frame. After the last frame, return END_OF_STREAM once. Return None if more bytes must come.
 
         Args:
-            data: Bytes that came from the peer. The method first takes them as `receive` does.
+            data: Bytes from the peer, to buffer first, as `receive` does.
 
         Raises:
             ProtocolError: The peer broke the protocol. Every later call raises the same error.
@@ -232,7 +232,7 @@ class Connection:
         return min(stream.credit, MAX_CHUNK, self._writer.max_frame - CHUNK_OVERHEAD)
 
     def answer_begun(self, id: int) -> bool:
-        """Return whether the runtime has begun a streamed result for the request. If so, the outcome must be END."""
+        """Return whether the runtime has begun a streamed result for the request. If so, its outcome must be an END."""
         return id in self._streams[RUNTIME]
 
     def _end_of_stream(self) -> EndOfStream | None:
@@ -292,7 +292,7 @@ class Connection:
             raise ProtocolError(f"INVOKE {id} beyond the window of {requests} requests, {total} bytes")
 
     def _advance_answer(self, kind: int, id: int, size: int, metadata: Mapping[str, Any]) -> None:
-        """Apply a RESULT or an ERROR while there are streams. It is an outcome, or it begins the result's stream."""
+        """Apply a RESULT or an ERROR while any stream is open. It is an outcome, or it begins the result's stream."""
         if id in self._streams[RUNTIME]:
             raise ProtocolError(f"{NAMES[kind]} for id {id}, whose RESULT has a stream")
         if kind == RESULT and metadata.get("stream"):
@@ -333,7 +333,7 @@ class Connection:
             self._end_request(id)
 
     def _end_request(self, id: int) -> None:
-        """Remove a request that has its outcome. Remove its streams, too."""
+        """Remove a request that now has its outcome, and remove its streams."""
         self._open_bytes -= self.open_requests.pop(id)
         for streams in self._streams.values():
             streams.pop(id, None)
@@ -354,7 +354,7 @@ class Connection:
             raise ProtocolError(f"READY whose concurrency is not between 1 and HELLO's {self._concurrency}")
 
     def _check_hello(self, role: str, metadata: Mapping[str, Any]) -> None:
-        """Raise ProtocolError unless the two sides have a version in common and the limits make sense."""
+        """Raise ProtocolError unless the two sides have a version in common and each limit is in its range."""
         versions = metadata["versions"]
         if not versions or any(type(version) is not int or version < 0 for version in versions):
             raise ProtocolError("HELLO whose versions are not unsigned integers")

@@ -41,7 +41,7 @@ limit. Python can decode a deeper head, but its stack may be too small to print 
 
 MAX_ITEMS = 1024
 """The most items that an array in a head may have. msgpack allocates memory for all items as soon as it has read their
-number. Without this limit, a 5 KiB head of nested arrays without items would make it allocate 70 MiB."""
+number. Without this limit, a 5 KiB head of nested arrays that lack their items would make msgpack allocate 70 MiB."""
 
 _LENGTHS = Struct(">II")
 _pack_lengths, _unpack_lengths = _LENGTHS.pack, _LENGTHS.unpack_from
@@ -256,7 +256,7 @@ def _fault_of(data: bytes) -> ProtocolError:
 
 
 def _entries(data: bytes) -> int:
-    """Return the number of entries in the metadata as the head's bytes give it; -1 if it is not quick to find.
+    """Return the number of entries in the metadata as the head's bytes give it; -1 if finding it would be slow.
 
     If this number is larger than the number of entries in the unpacked map, the head has a duplicate key.
     """

@@ -2,24 +2,24 @@
 
 The kernel may take longer to wake up a process on another CPU than a small function takes to run. So it can pay to poll
 again and again for a while ("to spin") instead of sleeping. Whether it pays depends on the machine, on the function and
-on everything else that runs. So each side measures both ways: most waits go the way that has been faster lately, and a
-few try the other way. The init and the runtime both use this module. It must not know clocks or descriptors: its caller
-polls, sleeps, and reports the times.
+on everything else that runs. So each side measures its waits with spinning and its waits without. Most waits use the
+way that has been better lately, and a few try the other way. The init and the runtime both use this module. It must
+not know clocks or descriptors: its caller polls, sleeps, and reports how long each wait took.
 """
 
 from __future__ import annotations
 
 PRICE = 5.0
-"""How many seconds of CPU time spinning may cost for each second by which answers come earlier."""
+"""How many seconds of CPU time the spinning may cost for each second by which it shortens the waits."""
 
 RARELY = 512
-"""One of so many waits tries the other way. This is rare enough not to show in the 99th percentile."""
+"""One wait in this many tries the other way. This is rare enough not to show in the 99th percentile of latency."""
 
 SOON = 8
-"""How many waits come before the next try if the other way has not been measured, or not lately."""
+"""If the other way was not measured yet, or not lately, the next wait that tries it comes after this many waits."""
 
 EVERY = 8
-"""Of the waits that end while spinning, Spin learns from one in so many, because learning takes time too."""
+"""Of the waits that end while spinning, Spin learns from one in this many, because learning takes time too."""
 
 MARGIN = 20e-6
 """How many seconds to spin beyond twice the usual wait."""
@@ -33,15 +33,15 @@ class Spin:
 
     Attributes:
         limit: How long to spin in the next wait before sleeping. 0: sleep at once.
-        unlearned: The number of waits in a row that ended while spinning, and that `learn` was not told of. The caller
-            counts them, and calls `learn` when there are EVERY of them.
+        unlearned: The number of waits since the last call of `learn`, all of which ended while spinning. The caller
+            counts them. It calls `learn` when the number has reached EVERY.
     """
 
     __slots__ = ("limit", "unlearned", "_cap", "_looked", "_slept", "_trial_in")
 
     def __init__(self, cap: float) -> None:
         self._cap = cap
-        self._looked = self._slept = 0.0  # the usual wait that begins with spinning, and the one that does not
+        self._looked = self._slept = 0.0  # the usual wait with spinning, and without; 0.0 if not measured
         self._trial_in = SOON
         self.limit = 0.0
         self.unlearned = 0
@@ -50,7 +50,7 @@ class Spin:
         """Learn from a wait that has just ended, and set `limit` for the next one.
 
         Args:
-            waited: How long the wait took. If it ended while spinning, it stands for all that were not learned from.
+            waited: How long the wait took. If the wait ended while spinning, it stands for all that `unlearned` counts.
         """
         cap = self._cap
         if not cap:
@@ -63,7 +63,7 @@ class Spin:
             self._slept = _follow(self._slept, waited)
         looked, slept = self._looked, self._slept
         if slept > 2 * cap and not 0.0 < looked <= cap:
-            self.limit, self._looked, self._trial_in = 0.0, 0.0, SOON  # spinning cannot reach what comes that late
+            self.limit, self._looked, self._trial_in = 0.0, 0.0, SOON  # the wait is too long for spinning
             return
         pays = 0.0 < looked <= cap and (slept - looked) * PRICE > looked
         if self._trial_in > 0:
@@ -71,11 +71,11 @@ class Spin:
         else:
             self._trial_in = RARELY if looked and slept else SOON
             self.limit = 0.0 if pays else cap
-            self.unlearned = EVERY - 1  # learn from this one
+            self.unlearned = EVERY - 1  # so the caller calls `learn` after the very next wait
 
 
 def _follow(usual: float, waited: float) -> float:
-    """Return the usual wait, after one more. A single long wait counts little: something else may have delayed it."""
+    """Return the new usual wait after one more wait. A single long wait changes it little, as it may be an accident."""
     if not usual:
         return waited
     if waited < usual:
