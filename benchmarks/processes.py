@@ -35,8 +35,8 @@ from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings
 from pipe_init.workers import launch
-from pipe_init.workers.hello import worker_hello
 from pipe_init.workers.template_socket import TemplateSocket
+from pipe_init.workers.worker_source import worker_hello
 from pipe_runtime.wire.messages import INVOKE, JSON
 
 LIMIT = 30.0

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from .serve.hello import Configuration
     from .serve.process import Outcome
 
-EXIT_HOOK_FAILED = 1
-EXIT_NOT_LOADED = 1
-EXIT_BROKEN_OFF = 1
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_PROTOCOL = 4
 
@@ -53,10 +51,10 @@ def main(baseline: Collection[str]) -> NoReturn:
         leave(EXIT_PROTOCOL)
     except Fault as fault:  # an error of a template
         process.last_word(faults.describe(fault))
-        leave(EXIT_NOT_LOADED)
+        leave(EXIT_FAILED)
     except BaseException as error:  # a signal handler of the function raised it while the runtime's own code ran
         sys.excepthook(type(error), error, error.__traceback__)
-        leave(EXIT_BROKEN_OFF)
+        leave(EXIT_FAILED)
     leave(code, process.guard.terminated)
 
 
@@ -72,31 +70,26 @@ def _converse(process: Process) -> int:
     if hello is None:
         return EXIT_STOPPED  # the init closed the stream before HELLO, because it needs no worker any more
     configuration = loop.greet(hello)
-    prepare = _prepare_alone(loop)
+
+    def prepare(configuration: Configuration) -> Outcome:
+        """Prepare a worker that no template has forked: load the function, and return READY."""
+        loop.load(configuration)
+        if configuration.rehearse:
+            namespace.own("template.rehearsal").Rehearsal(process, loop.function, 1).run()
+        return loop.become_ready(configuration)
+
     if configuration.template is not None:
         fork_server = namespace.own("template.fork_server").ForkServer(loop, hello)
         if not _announce(process, fork_server.load, configuration):
-            return EXIT_NOT_LOADED
+            return EXIT_FAILED
         configuration = fork_server.serve()
         if configuration is None:
             return EXIT_STOPPED  # the template has ended, or the init needs this forked worker no more
         prepare = fork_server.prepare
     if not _announce(process, prepare, configuration):
-        return EXIT_NOT_LOADED
+        return EXIT_FAILED
     loop.serve()
-    return EXIT_STOPPED if loop.stop() else EXIT_HOOK_FAILED
-
-
-def _prepare_alone(loop: Loop) -> Callable[[Configuration], Outcome]:
-    """Return what prepares a worker that no template has forked: it loads the function, and returns READY."""
-
-    def prepare(configuration: Configuration) -> Outcome:
-        loop.load(configuration)
-        if configuration.rehearse:
-            namespace.own("template.rehearsal").Rehearsal(loop.process, loop.function, 1).run()
-        return loop.become_ready(configuration)
-
-    return prepare
+    return EXIT_STOPPED if loop.stop() else EXIT_FAILED
 
 
 def _announce(process: Process, prepare: Callable[[Configuration], Outcome], configuration: Configuration) -> bool:

@@ -11,8 +11,8 @@ from _signal import SIGKILL
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..kernel.death import Death
 from ..kernel.host import Host
+from ..kernel.reaper import Death
 from ..log.journal import Journal
 from ..model import Settings
 from ..policy.actions import Action, Lose, Signal, Sweep

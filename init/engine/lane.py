@@ -16,7 +16,7 @@ from pipe_runtime.wire.errors import LocalProtocolError
 from pipe_runtime.wire.frames import Frame
 from pipe_runtime.wire.messages import CANCEL
 
-from ..kernel.death import Death
+from ..kernel.reaper import Death
 from ..log.journal import EMPTY, FULL, Journal
 from ..log.request_lines import INITIALIZE, PRE_STOP
 from ..model import Function, Outcome, Request, WorkerEnd, invoke_metadata

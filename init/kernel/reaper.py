@@ -1,4 +1,4 @@
-"""Collect dead children, report how each died, and kill the process groups that they led.
+"""Collect dead children, describe how each died, and kill the process groups that they led.
 
 All functions except `reap_one` need a process in which no other code starts children. This module knows pids and
 statuses, not workers or requests.
@@ -12,7 +12,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from . import procfs
-from .death import UNKNOWN, Death
 from .killing import signal_child, signal_group
 from .prctl import SET_CHILD_SUBREAPER, detach, prctl
 from .records import dataclass
@@ -23,12 +22,48 @@ PID_LIMIT = 2**22
 NEAR = 4096
 """How many pids to try after the first child that is found. The orphans of a worker often have pids close together."""
 
+UNKNOWN = -1
+"""The status of a child that other code in this process has collected, so that the kernel no longer has its status."""
+
 ENDED = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
 """The si_code values with which waitid(2) reports deaths. It also reports stops of children that we trace."""
 
 REAP_ROUND = 256
 """The most deaths to collect in one round. Orphans may die faster than the init collects them, and meanwhile deadlines
 must not wait."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a child ended, and how much memory and CPU time it had used.
+
+    Attributes:
+        pid: The child's pid.
+        status: The status of waitpid(2), or UNKNOWN.
+        peak_memory: The most resident memory in bytes that the child had, or one of its own children if that had more.
+        cpu_seconds: The CPU time of the child and of the children that it has waited for. It is the time of the child
+            alone if a signal ended the child, reap() got it among `leaders`, and proc(5) has that time.
+    """
+
+    pid: int
+    status: int
+    peak_memory: int
+    cpu_seconds: float = 0.0
+
+    @property
+    def signal(self) -> int:
+        """Return the signal that ended the child; 0 if the child exited."""
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+
+    @property
+    def description(self) -> str:
+        """Return how the child ended in the usual words, such as `exit status 1` or `signal: killed`."""
+        if self.signal:
+            name = signal.strsignal(self.signal) or f"signal {self.signal}"
+            return f"signal: {name.lower()}"
+        if self.status == UNKNOWN:
+            return "exit status unknown, because other code of this program has collected it"
+        return f"exit status {os.WEXITSTATUS(self.status)}"
 
 
 @dataclass(frozen=True)

@@ -29,21 +29,11 @@ class EarlyStart:
     Attributes:
         signals: The signals that pipe-init handles.
         process: The worker that was started early; None if there is none.
-        command: The command with which the worker was started, or would have been.
-        environment: The environment with which the worker was started, or would have been.
     """
 
-    def __init__(
-        self,
-        signals: Signals,
-        process: launch.ProcessPipes | None,
-        command: list[str],
-        environment: dict[str, str],
-    ) -> None:
+    def __init__(self, signals: Signals, process: launch.ProcessPipes | None) -> None:
         self.signals = signals
         self.process = process
-        self.command = command
-        self.environment = environment
 
     def worker_for(self, function: Function, in_cgroup: bool) -> launch.ProcessPipes | None:
         """Return the worker if it fits the function. Otherwise end it and return None.
@@ -54,7 +44,7 @@ class EarlyStart:
         """
         from ..model import EXEC  # here, because an import before the worker's start would delay it
 
-        same = (self.command, self.environment) == (function.command, function.environment)
+        same = (function.command, function.environment) == _program()
         if same and not in_cgroup and function.start_method == EXEC and function.workers == 1:
             return self.process
         self.dismiss()
@@ -76,13 +66,16 @@ def start_early(arguments: Sequence[str] = ()) -> EarlyStart:
     """
     signals = Signals()
     signals.install()
-    command = launch.runtime_command(launch.this_python())
-    environment = launch.function_environment(os.environ)
     try:
-        process = launch.start(command, environment) if wants_worker(arguments) else None
+        process = launch.start(*_program()) if wants_worker(arguments) else None
     except OSError:
         process = None
-    return EarlyStart(signals, process, command, environment)
+    return EarlyStart(signals, process)
+
+
+def _program() -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment of a worker that is started early."""
+    return launch.runtime_command(launch.this_python()), launch.function_environment(os.environ)
 
 
 def is_run(arguments: Sequence[str]) -> bool:

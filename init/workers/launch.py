@@ -18,7 +18,7 @@ from ..kernel.execution import JoinError, execute, keep_only, restore_dispositio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 DUMP_FD = 4
 """The descriptor to which a worker writes its stacks when it hangs or crashes."""
@@ -204,6 +204,45 @@ def start(
     """
     process = ProcessPipes(len(command) > 1 and command[1] == _runtime_script())
     failure = failure_out = -1
+
+    def become() -> None:  # coverage cannot measure this function, because exec discards the counts
+        """Turn the forked child into the program. This does not return."""
+        report, sign = failure_out, -1  # a negative error number means that the process could not join its cgroups
+        try:
+            for descriptor in joins:
+                os.write(descriptor, b"0")
+            sign = 1
+            os.setsid()
+            if adopts:
+                from ..kernel.prctl import SET_CHILD_SUBREAPER, prctl  # here, because most runs do not need it
+
+                prctl(SET_CHILD_SUBREAPER, 1)  # exec keeps this setting
+            high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in process.theirs]
+            report = fcntl.fcntl(report, fcntl.F_DUPFD, _FIRST_FREE)
+            passed = fcntl.fcntl(control, fcntl.F_DUPFD, _FIRST_FREE) if control >= 0 else -1
+            os.close(process.alive)  # the child's copy would keep the alive pipe open after the init's end
+            arm(high[ALIVE_FD])
+            for target, descriptor in enumerate(high):
+                os.dup2(descriptor, target)
+            report = os.dup2(report, DUMP_FD + 1, inheritable=False)
+            kept = {*range(DUMP_FD + 2)}
+            if passed >= 0:
+                kept.add(os.dup2(passed, CONTROL_FD))
+            keep_only(kept)
+            if open_files is not None:
+                from ..limits import rlimits  # here, because a worker that is started early has no such limit
+
+                rlimits.apply(os.getpid(), rlimits.Limits(open_files=open_files))
+            restore_dispositions()
+            # The init's parent may have blocked all signals. Unblock DUMP_SIGNAL, so that a hanging worker can be
+            # dumped.
+            signal.pthread_sigmask(signal.SIG_SETMASK, set(before) - {DUMP_SIGNAL})
+            execute(command, environment)
+        except OSError as error:
+            os.write(report, b"%d" % (sign * (error.errno or 0)))
+        finally:
+            os._exit(_EXEC_FAILED)
+
     try:
         failure, failure_out = os.pipe()
         os.set_blocking(failure, False)
@@ -211,7 +250,7 @@ def start(
         try:
             pid = os.fork()
             if pid == 0:
-                _become(command, environment, process, failure_out, joins, control, adopts, open_files, before)
+                become()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError:
@@ -223,55 +262,6 @@ def start(
             os.close(failure_out)
     process.started(pid, failure)
     return process
-
-
-def _become(  # coverage cannot measure this function, because exec discards the counts
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    process: ProcessPipes,
-    failure: int,
-    joins: Sequence[int],
-    control: int,
-    adopts: bool,
-    open_files: int | None,
-    mask: Iterable[int],
-) -> None:
-    """Turn the forked child into the program. This does not return."""
-    sign = -1  # a negative error number means that the process could not join its cgroups
-    try:
-        for descriptor in joins:
-            os.write(descriptor, b"0")
-        sign = 1
-        os.setsid()
-        if adopts:
-            from ..kernel.prctl import SET_CHILD_SUBREAPER, prctl  # here, because most runs do not need it
-
-            prctl(SET_CHILD_SUBREAPER, 1)  # exec keeps this setting
-        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in process.theirs]
-        failure = fcntl.fcntl(failure, fcntl.F_DUPFD, _FIRST_FREE)
-        if control >= 0:
-            control = fcntl.fcntl(control, fcntl.F_DUPFD, _FIRST_FREE)
-        os.close(process.alive)  # the child's copy would keep the alive pipe open after the init's end
-        arm(high[ALIVE_FD])
-        for target, descriptor in enumerate(high):
-            os.dup2(descriptor, target)
-        failure = os.dup2(failure, DUMP_FD + 1, inheritable=False)
-        kept = {*range(DUMP_FD + 2)}
-        if control >= 0:
-            kept.add(os.dup2(control, CONTROL_FD))
-        keep_only(kept)
-        if open_files is not None:
-            from ..limits import rlimits  # here, because a worker that is started early has no such limit
-
-            rlimits.apply(os.getpid(), rlimits.Limits(open_files=open_files))
-        restore_dispositions()
-        # The init's parent may have blocked all signals. Unblock DUMP_SIGNAL, so that a hanging worker can be dumped.
-        signal.pthread_sigmask(signal.SIG_SETMASK, set(mask) - {DUMP_SIGNAL})
-        execute(command, environment)
-    except OSError as error:
-        os.write(failure, b"%d" % (sign * (error.errno or 0)))
-    finally:
-        os._exit(_EXEC_FAILED)
 
 
 def this_python() -> str:

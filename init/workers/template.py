@@ -14,8 +14,8 @@ from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import Frame
 
 from ..kernel import procfs
-from ..kernel.death import Death
 from ..kernel.host import Host
+from ..kernel.reaper import Death
 from ..limits.confinement import PER_PROCESS
 from ..log.journal import Journal
 from ..model import Function, WorkerEnd

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from pipe_runtime.wire.messages import HELLO
+from pipe_runtime.wire.connection import STREAM_BYTES
+from pipe_runtime.wire.frames import FrameWriter
+from pipe_runtime.wire.messages import HELLO, VERSION
 
-from ..kernel.death import Death
 from ..kernel.host import Host
+from ..kernel.reaper import Death
 from ..limits.rlimits import OPEN_FILES
-from ..model import Function
+from ..model import REQUEST, TEMPLATE, Function
 from . import launch
 from .child import Child
-from .hello import worker_hello
 from .link import Link
 from .observer import Observer
 
@@ -144,3 +145,32 @@ class WorkerSource:
             raise
         link.send(HELLO, metadata=hello)
         return link
+
+
+def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:
+    """Return the metadata of HELLO to a worker. docs/protocol.md says what each field means.
+
+    Args:
+        function: The function that the worker serves.
+        several: Whether the function may have several workers at a time.
+
+    Raises:
+        LocalProtocolError: The function's configuration does not fit into a frame's head.
+    """
+    hello: dict[str, Any] = {
+        "versions": [VERSION],
+        "software": "pipe-init",
+        "dump_fd": launch.DUMP_FD,
+        "dump_signal": int(launch.DUMP_SIGNAL),
+        "spin_us": function.spin_us,
+        "stream_bytes": STREAM_BYTES,
+        **function.hello,
+    }
+    if function.start_method == TEMPLATE:
+        hello.update(function.confinement.per_process())
+        if several:
+            hello["adopts_orphans"] = True  # so that the init can tell which worker has left an orphan
+    if function.isolation == REQUEST:
+        hello["rehearse"] = True
+    FrameWriter().encode(HELLO, 0, hello, b"")
+    return hello

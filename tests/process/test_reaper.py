@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init.kernel import killing, reaper
-from pipe_init.kernel.death import Death
+from pipe_init.kernel.reaper import Death
 from pipe_testing import processes, tools
 from pipe_testing.supervision import installed_signals, within
 

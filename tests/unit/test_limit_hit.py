@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe_init.kernel.death import Death
+from pipe_init.kernel.reaper import Death
 from pipe_init.limits.cgroup import Evidence
 from pipe_init.limits.rlimits import Limits
 from pipe_init.policy import limit_hit

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from pipe_init.kernel.death import Death
+from pipe_init.kernel.reaper import Death
 from pipe_init.limits.cgroup import Evidence
 from pipe_init.limits.confinement import Confinement
 from pipe_init.limits.rlimits import Limits
