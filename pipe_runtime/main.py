@@ -75,7 +75,7 @@ def _converse(process: Process) -> int:
         """Prepare a worker that no template has forked: load the function, and return READY."""
         loop.load(configuration)
         if configuration.rehearse:
-            namespace.own("template.rehearsal").Rehearsal(process, loop.function, 1).run()
+            namespace.own("template.ahead").Rehearsal(process, loop.function, 1).run()
         return loop.become_ready(configuration)
 
     if configuration.template is not None:

@@ -16,7 +16,6 @@ from os import _exit, close, dup2, listdir, set_inheritable, setsid, waitpid, wa
 from select import POLLIN, poll
 
 from .. import namespace
-from ..call import faults
 from ..call.usage_and_limits import Meter
 from ..io.pipes import replace, write_all
 from ..log.writer import NO_REQUEST
@@ -26,9 +25,8 @@ from ..wire.alive import ALIVE_FD, arm
 from ..wire.errors import Fault, ProtocolError
 from ..wire.frames import Frame
 from ..wire.messages import DUMP, STOP
-from .greeting import Greeting
+from .ahead import Greeting, Rehearsal
 from .process_state import ProcessState, fork_process
-from .rehearsal import Rehearsal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,11 +67,6 @@ class ForkServer:
         loop: The template's.
         hello: The HELLO that made the process a template.
     """
-
-    _state: ProcessState
-    _control: socket
-    _greeting: Greeting
-    _rehearsal: Rehearsal
 
     def __init__(self, loop: Loop, hello: Frame) -> None:
         self._loop = loop
@@ -208,9 +201,6 @@ class ForkServer:
             child = -1
             for ticket, _ in batch:
                 self._control.send(b"%b 0 %d" % (ticket, error.errno or EAGAIN))
-        except Exception as error:  # an audit hook of the function may raise anything
-            why = f"{faults.type_name(error)}: {faults.message_of(error)}"
-            raise Fault("Runtime.ExitError", f"the template cannot fork: {why}") from None
         self._state.keep()
         if child == 0:
             self._become_worker(self._fork_workers(batch))
@@ -253,14 +243,10 @@ class ForkServer:
         except ChildProcessError:  # it has ended: a thread of the function has collected it
             status = EXIT_FORKED << 8
         code = waitstatus_to_exitcode(status)
-        if code < 0:
-            raise Fault("Runtime.ExitError", f"the process that forks the workers has died: signal {-code}")
         if code != EXIT_FORKED:
-            raise Fault(
-                "Runtime.ExitError",
-                f"the process that forks the workers has ended with exit status {code}; "
-                "a fork hook of the function's (os.register_at_fork) may have ended it",
-            )
+            hook = "a fork hook of the function's (os.register_at_fork) may have ended it"
+            how = f"died: signal {-code}" if code < 0 else f"ended with exit status {code}; {hook}"
+            raise Fault("Runtime.ExitError", f"the process that forks the workers has {how}")
         self._control.send(b"0")
 
     # In a worker

@@ -243,10 +243,9 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                     "call.json_writer",
                     "call.unencodable",
                     "template",
+                    "template.ahead",
                     "template.fork_server",
-                    "template.greeting",
                     "template.process_state",
-                    "template.rehearsal",
                     "wire.alive",
                 )
             }
