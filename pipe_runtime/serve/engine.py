@@ -66,7 +66,7 @@ class Engine(Requests):
         super().__init__(process, invoker)
         self._concurrency = concurrency
         if concurrency > 1:
-            process.log.contexts = namespace.own("log.contexts").Contexts(process.log)
+            process.log.contexts = namespace.own("log.contexts").Contexts()
         process.pipes.spin(0)  # a thread that spins would take the interpreter's lock from the threads that work
 
     def start(self) -> None:
