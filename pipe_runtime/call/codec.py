@@ -42,8 +42,8 @@ An object whose class has a `to_json()` is replaced by the result of that method
 decoded first. Iterators and generators are not values: if a handler returns one, each item is a value.
 
 If Lambda's encoder (simplejson) can encode a value, this module writes the same JSON. docs/run.md has the other rules.
-json's C encoder writes most results. The module `json_writer` writes the results that the C encoder would write in
-another way than Lambda's.
+json's C encoder writes most results. The module `json_writer` first copies the results that the C encoder would write
+in another way than Lambda's.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ KEPT_BUFFER = 1024 * 1024
 
 
 class _NotQuick(TypeError):
-    """json's C encoder has found a value that `json_writer` has to write."""
+    """json's C encoder has found a value that `json_writer` has to replace."""
 
 
 class _Defaults:
@@ -202,7 +202,8 @@ def _decode_json(text: str) -> object:
 def _encode_json(value: object) -> bytes:
     text = _quick_json(value)
     if text is None:
-        text = namespace.own("call.json_writer").Writer(_quick_json, _bytes_json).write(value)
+        writer = namespace.own("call.json_writer")
+        text = "".join(_new_json_encoder(writer.quote)(writer.copied(value, _quick_json, _bytes_json), 0))
     # A lone surrogate can only be inside a JSON string here. This error handler writes it as JSON's own escape.
     return text.encode("utf-8", "backslashreplace")
 
@@ -218,7 +219,7 @@ def _quick_json(value: object) -> str | None:
         pieces = _new_json_encoder()
     try:
         text = "".join(pieces(value, 0))
-    except TypeError:  # _NotQuick, or a key that may be bytes
+    except (TypeError, RecursionError):  # _NotQuick, or a key that may be bytes; the value may be too deep
         return None
     _json_encoders.append(pieces)  # not after an exception, because the encoder keeps its record of containers then
     return text if type(value) in _ATOMS or _all_plain(value) else None
@@ -259,11 +260,11 @@ def _load_json() -> Any:
     return scan
 
 
-def _new_json_encoder() -> Callable[[object, int], tuple[str, ...]]:
+def _new_json_encoder(quote: Callable[[str], str] | None = None) -> Callable[[object, int], tuple[str, ...]]:
     # The arguments, in the order of CPython's Modules/_json.c: markers, default, encoder, indent, key separator, item
     # separator, sort_keys, skipkeys, allow_nan.
     pieces: Callable[[object, int], tuple[str, ...]] = late._json.make_encoder(
-        {}, _json_default, late._json.encode_basestring, None, ": ", ", ", False, False, True
+        {}, _json_default, quote or late._json.encode_basestring, None, ": ", ", ", False, False, True
     )
     return pieces
 

@@ -26,11 +26,8 @@ DECIMAL_DIGITS = 4300
 """The most digits of an integral Decimal that becomes an int. Python has the same limit for the text of an int."""
 
 
-class Raw:
-    """A piece of JSON text that the writer copies unchanged."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+class Raw(str):
+    """A piece of JSON text that the encoder writes unchanged."""
 
 
 def exact(value: object) -> object:
