@@ -12,7 +12,6 @@ from ..wire.messages import BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import Future, Task
     from collections.abc import Mapping, Sequence
     from typing import Any
 
@@ -50,14 +49,12 @@ async def serve(
     """
     log = exchange.context.log  # read it now, because an application may assign another `log` to the context
     http = await exchange.http_map()
-    more = bool(exchange.request.get("stream"))
-    body = b"" if more else await exchange.whole()
     scope = _scope(http, state)
     given = {name for name, _ in scope["headers"]}
     headers = [(name.encode(), value.encode("latin-1")) for name, value in added]
     scope["headers"] += [header for header in headers if header[0] not in given]
     scope["pipe_init.context"] = scope["aws.context"] = exchange.context
-    cycle = _Cycle(exchange, scope["method"] == "HEAD", body, more)
+    cycle = _Cycle(exchange, scope["method"] == "HEAD")
     try:
         await app(scope, cycle.receive, cycle.send)
     except (asyncio.CancelledError, GeneratorExit):
@@ -111,29 +108,21 @@ class _Cycle:
     Args:
         exchange: The request and its answer.
         headless: Whether the answer has no body, because the request is HEAD.
-        body: The part of the request's body that was already read.
-        more: Whether the body may have more parts.
+
+    Attributes:
+        complete: Whether the application has given its whole answer.
     """
 
-    def __init__(self, exchange: Exchange, headless: bool, body: bytes, more: bool) -> None:
+    def __init__(self, exchange: Exchange, headless: bool) -> None:
         self._exchange = exchange
         self._headless = headless
-        self._body = body
-        self._more = more
         self._received = False  # whether the application has received the last part of the request's body
-        self._reading: Task[bytes] | None = None
-        self._watching: Task[None] | None = None
-        self._over: Future[None] = asyncio.get_running_loop().create_future()
         self._turn = asyncio.Lock()
         self._http: dict[str, Any] | None = None
         self._content_type = BYTES
         self._ended = False  # whether the application has sent the last part of its answer
         self._closed = False
-
-    @property
-    def complete(self) -> bool:
-        """Return whether the application has given its whole answer."""
-        return self._over.done()
+        self.complete = False
 
     @property
     def expected(self) -> str:
@@ -142,21 +131,17 @@ class _Cycle:
 
     async def receive(self) -> Message:
         """Return the next message. Any task of the application may call this. A cancelled call loses no data."""
+        exchange = self._exchange
+        await exchange.check()
         while not (self.complete or self._disconnected()):
+            seen = exchange.news
             if self._received:
-                await self._wait()
-            elif self._body or not self._more:
-                piece, self._body = self._body, b""
-                self._received = not self._more
-                return {"type": "http.request", "body": piece, "more_body": self._more}
-            elif self._reading is None:
-                self._reading = asyncio.ensure_future(self._exchange.read())
-            elif self._reading.done():
-                self._body = self._reading.result()
-                self._more = bool(self._body)
-                self._reading = None
+                await exchange.change(seen)
+            elif (piece := exchange.take()) is not None:
+                self._received = not (piece and exchange.request.get("stream"))
+                return {"type": "http.request", "body": piece, "more_body": not self._received}
             else:
-                await self._wait(self._reading)
+                await exchange.wait(seen)
         await asyncio.sleep(0)  # an application that calls this in a loop must not block the event loop
         return {"type": "http.disconnect"}
 
@@ -198,24 +183,16 @@ class _Cycle:
             await self._exchange.write(data)
         self._ended = not more
         if (self._ended or self._headless) and not self.complete:
-            self._over.set_result(None)
+            self.complete = True
+            self._exchange.wake()
 
     def _disconnected(self) -> bool:
-        watched = self._watching is not None and self._watching.done()
-        return self._closed or watched or self._exchange.cancelled
-
-    async def _wait(self, *reading: Task[bytes]) -> None:
-        """Wait until the answer is complete, the request is cancelled, or `reading` is done, if given."""
-        if self._watching is None:
-            self._watching = asyncio.ensure_future(self._exchange.until_cancelled())
-        await asyncio.wait((self._over, self._watching, *reading), return_when=asyncio.FIRST_COMPLETED)
+        return self._closed or self._exchange.cancelled
 
     def close(self) -> None:
-        """Cancel the reads that still wait. Tasks that the application left running see a disconnected client."""
+        """Show a disconnected client to the tasks that the application has left running."""
         self._closed = True
-        for task in (self._reading, self._watching):
-            if task is not None:
-                task.cancel()
+        self._exchange.wake()
 
 
 def _response(message: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

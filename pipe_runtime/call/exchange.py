@@ -82,7 +82,7 @@ class Exchange:
     Attributes:
         id: The id of the request's frames.
         request: INVOKE's metadata.
-        news: A counter of the frames that have come, and of calls of `hang_up`.
+        news: A counter of the frames that have come, and of calls of `wake`.
         heard: The event that is set whenever `news` grows; only for a task.
         started: The perf_counter_ns() at which the request's task began.
         begun: Whether a streamed answer has begun.
@@ -116,12 +116,15 @@ class Exchange:
             self._ended = True
         elif kind == CANCEL:
             self.cancelled = True
-        self.news += 1
-        self._line.tell(self)
+        self.wake()
 
     def hang_up(self) -> None:
         """End every wait for frames, because no more will come for this request."""
         self.gone = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the threads or tasks that wait for a frame, so that they check what has changed."""
         self.news += 1
         self._line.tell(self)
 
@@ -139,11 +142,18 @@ class Exchange:
         if self._streamed:
             await self.check()
         while True:
-            seen, ended = self.news, self._ended  # read before _pieces: another thread may call `hear` in between
-            if self._pieces:
-                break
-            if ended or not await self._wait(seen):
+            seen = self.news
+            piece = self.take(size)
+            if piece is not None:
+                return piece
+            if not await self.wait(seen):
                 return b""
+
+    def take(self, size: int = -1) -> bytes | None:
+        """Return the body's next bytes, as `read` does, or None if they have not come yet."""
+        ended = self._ended  # read before _pieces: another thread may call `hear` in between
+        if not self._pieces:
+            return b"" if ended else None
         piece = self._pieces.popleft()
         if 0 <= size < len(piece):
             self._pieces.appendleft(piece[size:])
@@ -224,7 +234,7 @@ class Exchange:
             if room:
                 self._line.post(CHUNK, self.id, {}, data[start : start + room])
                 start += room
-            elif not await self._wait(seen):
+            elif not await self.wait(seen):
                 return
 
     async def outcome(self) -> tuple[int, dict[str, Any], bytes]:
@@ -256,14 +266,13 @@ class Exchange:
         if self.cancelled and self._line.cancels:
             raise CallerGone(GIVEN_UP)
 
-    async def until_cancelled(self) -> None:
-        """Return when the caller has given up on the request."""
-        while not self.cancelled:
-            turn = self._line.wait(self, self.news)
-            if turn is not None:
-                await turn
+    async def change(self, seen: int) -> None:
+        """Wait until a frame has come for this request, or `wake` was called."""
+        turn = self._line.wait(self, seen)
+        if turn is not None:
+            await turn
 
-    async def _wait(self, seen: int) -> bool:
+    async def wait(self, seen: int) -> bool:
         """Wait for a frame. If none will come, raise CallerGone, or return False if Line.cancels is False."""
         if self.cancelled or self.gone:
             if self._line.cancels:
@@ -271,9 +280,7 @@ class Exchange:
             self.cancelled = True  # no frame will come: tell the application that the request was cancelled
             self._line.tell(self)
             return False
-        turn = self._line.wait(self, seen)
-        if turn is not None:
-            await turn
+        await self.change(seen)
         return True
 
 

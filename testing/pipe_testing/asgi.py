@@ -68,7 +68,6 @@ class Exchange(exchange.Exchange):
         self.logged: list[str] = []
         self.context = Context(fields, {}, "app", 0.0, self.logged.append)
         self.answer: list[tuple[Any, ...]] = []
-        self.reads = 0
         self.room: asyncio.Semaphore | None = None
         if body is not None:
             self.feed(*body, b"")
@@ -79,10 +78,6 @@ class Exchange(exchange.Exchange):
 
     def cancel(self) -> None:
         self.hear(CANCEL, b"")
-
-    async def read(self, size: int = -1) -> bytes:
-        self.reads += 1
-        return await super().read(size)
 
     def respond(self, body: bytes, content_type: str, http: Message | None) -> None:
         assert type(body) is bytes

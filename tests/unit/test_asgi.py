@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import pytest
 
 from pipe_testing.asgi import (
     DISCONNECT,
+    OK,
     START,
     Exchange,
     Message,
@@ -194,7 +194,8 @@ def test_streamed_body_is_not_read_ahead() -> None:
         await settle()
         await hello(scope, receive, send)
 
-    assert run(app, lambda: Exchange({}, [b"1", b"2"], stream=True)).reads == 1
+    exchange = run(app, lambda: Exchange({}, [b"1", b"2"], stream=True))
+    assert (exchange.take(), exchange.take()) == (b"2", b"")
 
 
 def test_a_receive_that_is_given_up_loses_nothing() -> None:
@@ -226,7 +227,7 @@ def test_receives_of_two_tasks_get_each_piece_once() -> None:
 
 def test_an_error_while_reading_reaches_the_application() -> None:
     class Broken(Exchange):
-        async def read(self) -> bytes:
+        def take(self, size: int = -1) -> bytes:
             raise OSError("the pipe is gone")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -234,32 +235,6 @@ def test_an_error_while_reading_reaches_the_application() -> None:
 
     with pytest.raises(OSError, match="gone"):
         run(app, lambda: Broken({}, stream=True))
-
-
-def test_a_read_that_fails_after_the_answer_is_nobodys_error() -> None:
-    class Broken(Exchange):
-        async def read(self) -> bytes:
-            await self.until_cancelled()
-            raise OSError("the pipe is gone")
-
-    async def main() -> list[object]:
-        reported: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, what: reported.append(what))
-        exchange = Broken({}, stream=True)
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            waiting = asyncio.ensure_future(receive())
-            await settle()
-            await hello(scope, receive, send)
-            assert await waiting == DISCONNECT
-            exchange.cancel()
-            await settle()
-
-        await serve_quietly(app, exchange)
-        gc.collect()
-        return reported
-
-    assert asyncio.run(main()) == []
 
 
 # Disconnect
@@ -302,14 +277,10 @@ def test_a_request_that_was_cancelled_before_is_a_disconnect_at_once() -> None:
     assert run(app, make).answer == []
 
 
-def test_a_body_that_ends_by_cancellation_does_not_look_complete() -> None:
-    class Cut(Exchange):
-        async def read(self) -> bytes:
-            await self.until_cancelled()
-            return b""
-
+@pytest.mark.parametrize("how", ["cancel", "hang_up"])
+def test_a_body_that_ends_by_cancellation_does_not_look_complete(how: str) -> None:
     async def main() -> None:
-        exchange = Cut({}, stream=True)
+        exchange = Exchange({}, None, stream=True)
         got: list[Message] = []
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -317,9 +288,28 @@ def test_a_body_that_ends_by_cancellation_does_not_look_complete() -> None:
 
         serving = asyncio.ensure_future(serve_quietly(app, exchange))
         await settle()
-        exchange.cancel()
+        getattr(exchange, how)()
         await serving
         assert got == [DISCONNECT]
+
+    asyncio.run(main())
+
+
+def test_the_end_of_the_stream_is_no_disconnect_for_a_request_whose_body_is_whole() -> None:
+    async def main() -> None:
+        exchange = Exchange({}, [b"1"])
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            waiting = asyncio.ensure_future(receive())
+            exchange.hang_up()
+            await settle()
+            assert not waiting.done()
+            await hello(scope, receive, send)
+            assert await waiting == DISCONNECT
+
+        await serve_quietly(app, exchange)
+        assert exchange.answer == [("respond", b"hello", "text/plain", OK)]
 
     asyncio.run(main())
 
