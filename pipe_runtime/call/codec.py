@@ -42,8 +42,7 @@ An object whose class has a `to_json()` is replaced by the result of that method
 decoded first. Iterators and generators are not values: if a handler returns one, each item is a value.
 
 If Lambda's encoder (simplejson) can encode a value, this module writes the same JSON. docs/run.md has the other rules.
-json's C encoder writes most results. The module `json_writer` first copies the results that the C encoder would write
-in another way than Lambda's.
+json's C encoder writes most results. `json_writer` first copies those that it would write in another way than Lambda's.
 """
 
 from __future__ import annotations
