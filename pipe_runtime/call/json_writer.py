@@ -31,7 +31,7 @@ _WRITTEN = frozenset((str, int, float, bool, type(None)))
 class _Name(str):
     """A key that was bytes. It differs from every other key: Lambda's encoder writes both "a" and b"a" of one dict."""
 
-    __eq__, __hash__ = object.__eq__, object.__hash__  # type: ignore[assignment]
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
 
 def copied(root: object, quick: Callable[[Any], str | None], bytes_json: Callable[[Any], object]) -> object:
@@ -85,7 +85,7 @@ def copied(root: object, quick: Callable[[Any], str | None], bytes_json: Callabl
 
 def quote(text: str) -> str:
     """Return a str as JSON. Return a Raw unchanged."""
-    return text if type(text) is conversions.Raw else late._json.encode_basestring(text)  # type: ignore[no-any-return]
+    return text if type(text) is conversions.Raw else late._json.encode_basestring(text)
 
 
 def _basic(value: Any, bytes_json: Callable[[Any], object]) -> Any:
