@@ -1,7 +1,9 @@
-"""Make ahead what each worker would make first: its HELLO and its first request. So the worker is ready sooner.
+"""Make in the template what each worker needs first: its HELLO, and a rehearsal of a request.
 
-A forked worker shares all memory with its template until it writes to it. Python writes even to what it only reads,
-because it counts references, and each page costs a copy. This module must not know forks or the control socket.
+A forked worker shares its memory with the template. When a worker first writes to a page of memory, the kernel copies
+the page, which takes time. Python writes even to objects that it only reads, because it counts references. With what
+this module prepares, a worker writes to fewer pages and is ready sooner. This module must not know forks or the control
+socket.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ REQUEST = {
 
 
 class Greeting:
-    """The two HELLOs that each worker begins with.
+    """The two HELLOs with which each worker begins.
 
-    The init sends the same HELLO to each worker, and it has sent these fields to the template, too. So the template
-    makes the answer ahead, and a connection that has taken both HELLOs. If a worker's HELLO is another one, the worker
-    reads and answers it as every runtime does.
+    The init sends the same HELLO to each worker, and its fields have also come in the template's HELLO. So before any
+    fork, the template makes the worker's answer, and a connection that has already seen both HELLOs. If a worker gets a
+    different HELLO, it reads and answers it as every runtime does.
     """
 
     def __init__(self, process: Process, metadata: Mapping[str, Any]) -> None:
@@ -66,7 +68,7 @@ class Greeting:
         """Read the init's HELLO and answer it, in a worker.
 
         Returns:
-            What the init's HELLO asks for. None if the init has ended its stream.
+            The configuration in the init's HELLO; None if the init has ended its stream.
         """
         data = process.guard.wait(process.pipes.read)
         if data != self._hello:
@@ -81,21 +83,23 @@ class Greeting:
 
 
 class Rehearsal:
-    """A number of requests, served as `process` will serve those of `function`. The state of both stays as it is.
+    """Serve a number of made-up requests in the way in which `process` will serve real requests for `function`.
 
-    A rehearsal touches the pages that a request will touch. It touches few others, because its objects are made ahead.
-    The request goes the whole way through the loop, except for the pipes. No code of the function runs, and nothing of
-    it is visible. A template serves all requests but the last. Its workers inherit the object, and each of them serves
-    the last one.
+    A rehearsal makes the kernel copy, before the first real request, the pages of memory that a request touches. It
+    touches few other pages, because the template has made its objects. A made-up request goes through the whole loop
+    except the pipes. None of the function's code runs, and the function sees nothing of the rehearsal.
+
+    The state of `process` and `function` does not change. The template serves all the requests except the last. Each
+    worker inherits this object and serves the last one.
 
     Args:
         process: The process that serves the requests.
-        function: The function. A stand-in takes the place of its handler.
+        function: The function. The handler `_echo` takes the place of the function's handler.
         times: The number of requests.
     """
 
     def __init__(self, process: Process, function: Function, times: int) -> None:
-        namespace.own("call.json_writer")  # many results need it, and each worker would load it again
+        namespace.own("call.json_writer")  # many results need it: load it here once instead of in each worker
         self._pipes = _NoPipes()
         self._conversation = Conversation(self._pipes)
         init, connection = Connection(INIT), self._conversation.connection
@@ -125,7 +129,7 @@ class Rehearsal:
 
 
 class _NoPipes(Pipes):
-    """Stand-in for the pipes. A worker has used the real ones for its HELLOs."""
+    """Take the place of the pipes. A worker has already used the real pipes, for the two HELLOs."""
 
     def __init__(self) -> None:
         self.data: list[bytes] = []
@@ -135,9 +139,9 @@ class _NoPipes(Pipes):
         return self.data.pop(0)
 
     def write(self, data: bytes) -> None:
-        """Drop the answer."""
+        """Discard the answer."""
 
 
 def _echo(event: Any, context: Context) -> Any:
-    """Stand in for the handler."""
+    """Take the place of the function's handler."""
     return event

@@ -1,8 +1,8 @@
 """Load the function once, and fork a worker whenever the init asks for one.
 
-The runtime loads this module only if HELLO asks for a template. This module has the control socket, and prepares each
-forked worker for its own conversation with the init. It must not know requests: after its HELLO, a forked worker runs
-like any other worker.
+The runtime loads this module only if HELLO asks for a template. This module uses the control socket, through which the
+init asks for workers. It prepares each forked worker for its own conversation with the init. It must not know requests:
+after its HELLO, a forked worker runs like any other worker.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
 from errno import EAGAIN, EMFILE
 
-# These names, and not the attributes of `os`: the function may replace those (gevent and eventlet do).
+# Import the names now: the function may later replace the attributes of `os`, as gevent and eventlet do.
 from os import _exit, close, dup2, listdir, set_inheritable, setsid, waitpid, waitstatus_to_exitcode, write
 from select import POLLIN, poll
 
@@ -38,33 +38,33 @@ if TYPE_CHECKING:
     from ..serve.process import Outcome
 
     Wanted = tuple[bytes, list[int]]
-    """A worker that the init asks for: its ticket, its PIPES descriptors, and files of cgroups that it enters."""
+    """A worker that the init asks for: its ticket, and its PIPES descriptors, then a file of each cgroup to enter."""
 
 BATCH = 8
-"""The most workers that one child of the template forks. The init becomes the parent of all of them when the child has
-forked the last one and ends."""
+"""The most workers that one child of the template forks. After the last fork the child ends, and the init becomes the
+parent of these workers."""
 
 PIPES = 5
-"""The descriptors that come with each request for a worker: requests, answers, log, alive and dump."""
+"""The number of pipes whose descriptors come with a request for a worker: requests, answers, log, alive and dump."""
 
 MAX_DESCRIPTORS = 32
-"""The most descriptors that one request may carry, files of cgroups included."""
+"""The most descriptors that one request for a worker may carry, including the files of cgroups."""
 
 REHEARSALS = 20
-"""How many rehearsals the template runs. After them Python has specialised the bytecode, and all workers share it."""
+"""How many rehearsals the template runs. By then, Python has specialised the bytecode that all workers share."""
 
 EXIT_FORKED = 213
 """The exit code of a process that has forked a batch. It is not 0, because a fork hook may call os._exit(0)."""
 
 NAMED_THREADS = 8
-"""The most threads that the warning names."""
+"""The most names of threads in the warning about threads that the function has started."""
 
 
 class ForkServer:
-    """Forks workers that serve what `loop` has loaded.
+    """Fork workers, which serve the function that `loop` has loaded.
 
     Args:
-        loop: The template's.
+        loop: The template's loop.
         hello: The HELLO that made the process a template.
     """
 
@@ -75,7 +75,7 @@ class ForkServer:
         self._poll = poll()
 
     def load(self, configuration: Configuration) -> Outcome:
-        """Load the function, and the modules that each worker would otherwise import. Raise what this raises."""
+        """Load the function, and the modules that each worker would otherwise import. Raise what the loading raises."""
         process, loop = self._process, self._loop
         descriptor = (configuration.template or {}).get("control_fd")
         if type(descriptor) is not int:
@@ -83,26 +83,26 @@ class ForkServer:
         set_inheritable(descriptor, False)
         self._control = process.control = socket(fileno=descriptor)
         self._state = ProcessState(adopts=configuration.adopts_orphans)
-        collect, freeze = late.gc.collect, late.gc.freeze  # now, because the function may replace them
+        collect, freeze = late.gc.collect, late.gc.freeze  # get them now, because the function may replace them
         loop.load(configuration)
         if not loop.function.is_plain:
             engine = namespace.own("serve.invoker").Invoker(loop.function, process).engine
             if engine == "tasks":
-                namespace.own("serve.tasks")  # loaded once, and not in each worker
+                namespace.own("serve.tasks")  # load it here once instead of in each worker
             elif engine == "threads":
                 namespace.own("serve.threads")
         process.leave_if_forked()
         self._warn_of_threads()
         self._make_ahead()
         collect()
-        freeze()  # otherwise the first collection in each worker would write to all that was loaded
+        freeze()  # otherwise each worker's first collection would write to all loaded objects, and so copy their memory
         return loop.ready()
 
     def _make_ahead(self) -> None:
-        """Make ahead what each worker would make. A forked worker pays for each page of memory that it touches."""
+        """Make the objects that each worker needs. If a worker made them, it would copy more pages of memory."""
         process, function = self._process, self._loop.function
         self._conversation, self._meter = Conversation(process.pipes.copy()), Meter(forked=True)
-        # Held, because a worker would touch the memory of what it drops.
+        # Keep these objects alive: to free them, a worker would have to write to their memory.
         self._inherited = (process.pipes, process.connection, process.outbox, process.meter)
         self._greeting = Greeting(process, self._hello)
         self._rehearsal = Rehearsal(process, function, REHEARSALS + 1)
@@ -112,10 +112,11 @@ class ForkServer:
         self._seed = getattr(sys.modules.get("numpy.random"), "seed", None)
 
     def serve(self) -> Configuration | None:
-        """Fork workers until STOP, or the end of the stream or of the socket.
+        """Fork workers until the init sends STOP, ends the stream of frames, or closes the control socket.
 
         Returns:
-            In a worker, what the init's HELLO asks for, or None at the end of its stream. In the template, None.
+            In a worker: the configuration in the init's HELLO, or None if the worker's stream has ended. In the
+            template: None.
         """
         process = self._process
         self._state.set_aside()
@@ -137,7 +138,7 @@ class ForkServer:
         return None
 
     def prepare(self, configuration: Configuration) -> Outcome:
-        """Do what a worker does before READY, which this returns. Raises what the function's code raises."""
+        """Prepare a forked worker for its first request, and return READY. Raise any error of the function's code."""
         if self._seed is not None:
             self._seed()
         if configuration.rehearse:
@@ -161,7 +162,7 @@ class ForkServer:
     # the worker. If it cannot fork, it answers with the ticket, 0 and an errno.
 
     def _receive(self) -> tuple[list[Wanted], bool]:
-        """Return the workers that the init has asked for, a batch at most, and whether the socket is still open."""
+        """Return the workers that the init asks for, at most BATCH of them, and whether the socket is still open."""
         batch: list[Wanted] = []
         while len(batch) < BATCH:
             try:
@@ -176,7 +177,7 @@ class ForkServer:
                     descriptors += memoryview(data[: len(data) // 4 * 4]).cast("i")
             if not text:
                 return batch, False
-            if flags & MSG_CTRUNC or len(descriptors) < PIPES:  # this process may open no more files
+            if flags & MSG_CTRUNC or len(descriptors) < PIPES:  # this process has as many open files as it may have
                 _close(descriptors)
                 self._control.send(b"%b 0 %d" % (text, EMFILE))
             else:
@@ -188,9 +189,9 @@ class ForkServer:
     def _fork_batch(self, batch: list[Wanted]) -> bool:
         """Fork a worker for each request in the batch. Return whether this process is one of the workers.
 
-        The template forks a child that forks the workers and then ends. So the init, which is a subreaper or PID 1,
-        becomes the workers' parent and learns how each dies. If a worker were the template's child, the init would have
-        to trust a hostile template about the worker's death.
+        The template forks a child. The child forks the workers and ends. So the init, which is a subreaper or PID 1,
+        becomes the workers' parent and learns from the kernel how each one dies. If a worker were the template's child,
+        the template would have to report the worker's death, and a hostile template could lie.
         """
         process = self._process
         process.write_last_lines()  # otherwise each worker would write again what is still buffered
@@ -212,9 +213,10 @@ class ForkServer:
         return child == 0
 
     def _fork_workers(self, batch: list[Wanted]) -> list[int]:
-        """Fork the workers in the template's child, and tell the init of each one before it falls to the init.
+        """Fork the workers in the template's child, and send the init the pid of each one.
 
-        Otherwise the init would take a worker for an orphan of the function. This returns in each worker only.
+        The child sends each pid before it ends and the init becomes the worker's parent. Otherwise the init would take
+        the worker for an orphan of the function. The method returns only in the workers: the child ends.
 
         Returns:
             The worker's descriptors.
@@ -237,10 +239,10 @@ class ForkServer:
                 _exit(1)
 
     def _wait_for(self, child: int) -> None:
-        """Wait until the init is the workers' parent, and tell the init so."""
+        """Wait until the child has ended, so that the init is the workers' parent. Then tell the init so."""
         try:
             _, status = waitpid(child, 0)
-        except ChildProcessError:  # it has ended: a thread of the function has collected it
+        except ChildProcessError:  # the child has ended, and a thread of the function has collected it
             status = EXIT_FORKED << 8
         code = waitstatus_to_exitcode(status)
         if code != EXIT_FORKED:
@@ -258,12 +260,12 @@ class ForkServer:
         try:
             for group in groups:
                 write(group, b"0")
-            arm(guard, alone=True)  # until here the worker dies with the template's group
+            arm(guard, alone=True)  # before this line, the worker dies with the template's process group
             setsid()
             dup2(guard, ALIVE_FD)
             arm(ALIVE_FD)
             if process.dump_fd >= 0:
-                dup2(dump, process.dump_fd, False)  # where faulthandler writes already
+                dup2(dump, process.dump_fd, False)  # faulthandler already writes to dump_fd
             replace(self._conversation.pipes, requests, answers, log)
         except OSError as error:
             write_all(log, f"pipe_runtime: a forked process cannot become a worker: {error}\n".encode())

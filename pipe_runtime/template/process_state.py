@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-# These names, and not the modules' attributes: the function may replace those (gevent and eventlet do).
+# Import the names now: the function may later replace the modules' attributes, as gevent and eventlet do.
 from _signal import (
     ITIMER_PROF,
     ITIMER_REAL,
@@ -45,12 +45,13 @@ _CALLS_C = ("_ctypes", "_cffi_backend", "_prctl")
 
 
 class ProcessState:
-    """The signal actions, timers and the like of this process, from before and after the function was loaded.
+    """This process's signal actions, signal mask and timers, as they were before and after the function was loaded.
 
     Create it before the function is loaded, in the main thread.
 
     Args:
-        adopts: Whether each worker adopts the orphans below it, even if the function has not asked for that.
+        adopts: Whether each worker becomes the parent of its orphaned descendants, even if the function does not ask
+            for it.
     """
 
     def __init__(self, adopts: bool) -> None:
@@ -118,7 +119,7 @@ class ProcessState:
 def fork_process() -> int:
     """Fork without the warning that Python 3.12 and newer issue in processes with threads.
 
-    The function may have turned warnings into exceptions, and this one comes after the child was made.
+    The function may have turned warnings into exceptions. Such an exception would come after the fork was made.
     """
     if sys.version_info < (3, 12) or "warnings" not in sys.modules:
         return fork()
