@@ -34,7 +34,7 @@ def main(before: "set[int] | None" = None) -> None:
 
         from . import entry
 
-        # All output is written. An orderly end of the interpreter would take longer than a small function.
+        # All output is written. Finalising the interpreter would take longer than a small function runs.
         os._exit(entry.run(sys.argv[1:], before))
     except (ImportError, MemoryError, OSError, SystemError) as error:
         shortage.end(error, sys.argv[1:])

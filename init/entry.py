@@ -1,6 +1,6 @@
-"""Run a command line. For `run`, start the worker before loading everything else. A simple `exec` needs little of it.
+"""Run a command line. For `run`, start the worker before importing the rest of the init, so that both start together.
 
-This file knows no options.
+For a simple `exec`, most of the init is never imported. This file must not know options.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
     else:
         from .workers.early import is_run, start_early
 
-        gc.disable()  # until the run begins: what modules make while they load stays, so a collection finds nothing
+        gc.disable()  # until the run begins, because loading modules makes little garbage to collect
         early = start_early(arguments) if is_run(arguments) else None
     from .cli.main import main as run_command
 
@@ -49,7 +49,7 @@ def plug_standard_descriptors() -> None:
         except OSError:
             # Without /dev/null, use a pipe's reading end. Reading finds the end of the data, and writing fails.
             descriptor, writer = os.pipe()
-            os.close(writer)  # at once, because it may have one of these numbers, and a reader would wait forever
+            os.close(writer)  # the number may be one of these three; while it is open, reading would never end
         if descriptor > 2:
             os.close(descriptor)
             return

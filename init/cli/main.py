@@ -1,6 +1,6 @@
-"""Carry out a command line: read it, run the function, and write what is wrong to stderr.
+"""Carry out a command line: read it, run the function, and write an error message to stderr if that fails.
 
-A plain `run` needs no click. Any other command line is read with click, in program.py.
+A plain `run` is read without click. program.py reads any other command line with click.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .options.run_options import RunOptions
 
 COMPLAINT_SECONDS = 2.0
-"""Time that the reader of an error message has after a signal has asked pipe-init to end."""
+"""How long to wait for the reader of stderr to read an error message, after a signal has asked pipe-init to end."""
 
 
 def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inherited | None = None) -> int:
@@ -28,8 +28,8 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
 
     Args:
         arguments: The command line, without the program's name.
-        early: What was prepared for `run`. If `run` does not use its worker, the worker is ended.
-        inherited: What `exec` needs to know of the state in which pipe-init was started.
+        early: The worker that was started early for `run`. If `run` does not use the worker, this function ends it.
+        inherited: The signal mask and the parent with which pipe-init was started, for `exec`.
     """
     logs_json = _asks_for_json(arguments)
     try:
@@ -55,7 +55,7 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
 
 
 def _read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions | int:
-    """Return the options of a run, or the exit code of anything else, which is then done."""
+    """For `run`, return the options. Anything else is carried out; return its exit code."""
     if arguments[:1] == ["run"]:
         from .options import command_line  # late: `exec` does not need it
 
@@ -68,7 +68,7 @@ def _read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions |
 
 
 def _asks_for_json(arguments: Sequence[str]) -> bool:
-    """Return whether this is a `run` that logs JSON, as far as can be told before its options are read."""
+    """Guess, before the options are read, whether this is a `run` that logs JSON."""
     if arguments[:1] != ["run"]:
         return False
     if os.environ.get("PIPE_INIT_LOG_STYLE") == "json" or "--log-style=json" in arguments:
@@ -77,7 +77,7 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
 
 
 def _complain(error: CommandError, logs_json: bool, early: EarlyStart | None) -> None:
-    from ..kernel.outlet import Patience  # late, like the next two: most commands do not fail
+    from ..kernel.outlet import Patience  # import these three modules late, because most commands do not fail
     from ..log.journal import ERROR, Journal
     from ..log.json_lines import json_line
 

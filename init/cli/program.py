@@ -1,7 +1,7 @@
-"""Read command lines with click: find the command that the user names, and load its file only then.
+"""Read command lines with click. Load the file of a command only if the user names that command.
 
-This file and those of the commands are loaded for help, for errors, for the version, and for command lines that are
-not plain.
+This file and the files of the commands are loaded only for help, errors and the version, and for command lines that the
+two modules `command_line.py` do not read.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Commands(click.Group):
-    """The commands. Each is imported only if it is used."""
+    """The group of all commands. It imports a command only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return their names, for the help."""
+        """Return the names of the commands, for the help."""
         return ["exec", "run"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of that name; None if there is none."""
+        """Return the command with this name; None if there is none."""
         if cmd_name == "run":
             from .run import run
 
@@ -50,7 +50,7 @@ class Commands(click.Group):
     is_flag=True,
     expose_value=False,
     is_eager=True,
-    help="Show the versions of everything that matters and exit.",
+    help="Show the versions of pipe-init, its protocol, Python and msgpack, and exit.",
     callback=lambda *given: _show_version(*given),
 )
 def program() -> None:
@@ -70,7 +70,7 @@ class ClickError(CommandError):
         self._error = error
 
     def message(self) -> str:
-        """Return the message for the user, after the usage of the command if that was wrong."""
+        """Return the message for the user. For a usage error, put the usage of the command before the message."""
         error = self._error
         if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
             return str(self)
@@ -81,21 +81,21 @@ class ClickError(CommandError):
 
 
 def read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions | int:
-    """Read a command line. Return the options of `run`; for anything else, carry it out and return the exit code.
+    """Read a command line. For `run`, return the options. Anything else is carried out; return its exit code.
 
     Args:
         arguments: The command line, without the program's name.
-        inherited: What `exec` needs to know of the state in which pipe-init was started.
+        inherited: The signal mask and the parent with which pipe-init was started, for `exec`.
 
     Raises:
-        CommandError: It is wrong.
+        CommandError: The command line is wrong.
     """
     result: RunOptions | int
     try:
         result = program.main(list(arguments), prog_name="pipe-init", obj=inherited, standalone_mode=False)
     except click.ClickException as error:
         raise ClickError(error) from None
-    except SystemExit:  # click raises it for one thing only: EPIPE, which it catches, with an exit code of 1
+    except SystemExit:  # click raises it only after EPIPE, and always with exit code 1
         return exit_codes.BROKEN_PIPE
     return result
 

@@ -1,4 +1,4 @@
-"""Define the command `pipe-init run` for click, from the table of its options in options/run_options.py."""
+"""Define the command `pipe-init run` for click. Its options come from the table in options/run_options.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pipe-init run plugin.handler --events events.jsonl --isolation request
 
 
 def declare_options(command: Decorated) -> Decorated:
-    """Give a command the options of `run`."""
+    """Add the options of `run` to a click command."""
     for each in reversed(list(OPTIONS.values())):
         settings: dict[str, Any] = {"group": each.group, "help": each.help, "default": each.default}
         if isinstance(each.kind, Flag):
@@ -43,7 +43,7 @@ def declare_options(command: Decorated) -> Decorated:
 
 
 def options_of(context: click.Context) -> RunOptions:
-    """Return the options that click has read."""
+    """Return the options that click has read from the command line and the environment."""
 
     def of(source: ParameterSource) -> dict[str, Any]:
         return {name: value for name, value in context.params.items() if context.get_parameter_source(name) is source}
@@ -60,8 +60,8 @@ def run(context: click.Context, /, **given: Any) -> RunOptions:
     """Run the function HANDLER on an event and print its result.
 
     HANDLER is module.function, such as index.handler, pkg.mod.func, dir/index.handler or index:Class.method. Only
-    the result goes to stdout; everything else goes to stderr. Every option has a variable too: --log-style is
-    PIPE_INIT_LOG_STYLE.
+    the result goes to stdout; everything else goes to stderr. Every option has an environment variable, such as
+    PIPE_INIT_LOG_STYLE for --log-style.
 
     Exit codes: 0 success; 1 the function failed; 2 wrong usage; 3 it could not be loaded; 4 it broke the protocol;
     124 it timed out; 126 and 127 the interpreter cannot be executed; 137 out of memory; 128+n signal n ended it.

@@ -1,8 +1,8 @@
-"""Read plain command lines of `run` without click, whose import takes longer than everything else.
+"""Read plain command lines of `run` without click, because importing click takes longer than all the rest of the start.
 
-The options, their kinds and their variables are those of run_options.py, of which click's command is made too. A
-command line that this file does not surely understand is left to click, which decides what is right and says what is
-wrong. Tests compare the two.
+The table of options in run_options.py says what to read; click's command is made from the same table. If this file is
+not sure what a command line means, it leaves the command line to click, which also writes the error messages. Tests
+compare what this file and click read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> RunOptions
 
     Args:
         arguments: The command line after `run`.
-        environment: The variables, of which some may be options.
+        environment: The environment variables. Some of them may set options.
     """
     if environment.get(_COMPLETION):
         return None
@@ -70,21 +70,21 @@ def _of_arguments(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _next(rest: Iterator[str], argument: str) -> str:
-    """Return the value of an option that is the next argument. Raise ValueError if there is none."""
+    """Return the next argument, which is the value of the option `argument`. Raise ValueError if there is none."""
     for value in rest:
         return value
     raise ValueError(argument)
 
 
 def _of_variables(environment: Mapping[str, str], without: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of options that have a variable which is not empty.
+    """Return the values of the options that environment variables set. An empty variable does not set its option.
 
     Args:
-        environment: The variables.
-        without: Options whose variables do not count.
+        environment: The environment variables.
+        without: The options whose variables to ignore, because the command line has them.
 
     Raises:
-        ValueError: A variable has no right value.
+        ValueError: A variable has a value that its option does not allow.
     """
     given: dict[str, Any] = {}
     for option in OPTIONS.values():

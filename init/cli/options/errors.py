@@ -1,7 +1,7 @@
 """Define the exceptions that end `pipe-init run`: wrong usage, another error, or an exit code without a message.
 
-`cli/main.py` writes them for the user. They are not click's, because a run that reports one need not load click. This
-file knows no options.
+`cli/main.py` writes their messages for the user. They do not derive from click's exceptions, so that a run can report
+them without loading click. This file must not know which options there are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ USAGE = "Usage: pipe-init run [OPTIONS] HANDLER\nTry 'pipe-init run -h' for help
 
 
 class CommandError(Exception):
-    """The command cannot go on. The text of the exception says why."""
+    """Raised if the command cannot go on. The text of the exception says why."""
 
     exit_code = exit_codes.FUNCTION_FAILED
 
@@ -23,7 +23,7 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """Raised if the command line of `run` is wrong, or what it names cannot be used."""
+    """Raised if the command line of `run` is wrong, or if something that it names, such as a file, cannot be used."""
 
     exit_code = exit_codes.USAGE
 
@@ -33,7 +33,7 @@ class UsageError(CommandError):
 
 
 class Exit(Exception):
-    """The command ends with an exit code and without a message.
+    """Raised to end the command with an exit code and without a message.
 
     Attributes:
         exit_code: The exit code.

@@ -1,7 +1,7 @@
-"""Options of click whose help reads like documentation: in groups, each with a variable, and examples at the end.
+"""Define click options and commands whose help has headings for groups of options, and examples at the end.
 
-click converts values as kinds.py says. Only command lines that command_line.py leaves to click, help and errors need
-this file.
+The classes of kinds.py convert the values of the options. This file is loaded for help, for errors, and for the command
+lines that command_line.py leaves to click.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class GroupedOption(click.Option):
-    """An option that stands under a heading of its command's help."""
+    """An option that the help of its command lists under the heading `group`."""
 
     def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
         super().__init__(*names, **settings)
@@ -25,7 +25,7 @@ class GroupedOption(click.Option):
 
 
 class DocumentedCommand(click.Command):
-    """A command whose help has its options under headings, and ends with examples."""
+    """A command whose help lists the options under headings, and ends with examples."""
 
     def __init__(self, *names: Any, examples: str = "", **settings: Any) -> None:
         super().__init__(*names, **settings)
@@ -48,11 +48,11 @@ class DocumentedCommand(click.Command):
 
 
 class Conversion(click.types.StringParamType):
-    """A type of click that converts texts with functions.
+    """A click type that converts texts with the given functions.
 
     Args:
-        read: A function that makes a value of a text. Its ValueError says what is wrong with the text.
-        split: A function that returns the texts in the variable of an option that can be given repeatedly.
+        read: Converts a text to a value. If the text is wrong, it raises a ValueError that says why.
+        split: Cuts the environment variable of a repeatable option into texts.
     """
 
     def __init__(self, read: Callable[[str], Any], split: Callable[[str], list[str]] = str.split) -> None:
@@ -60,10 +60,10 @@ class Conversion(click.types.StringParamType):
         self._split = split
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value of a text.
+        """Convert a text to a value.
 
         Raises:
-            click.BadParameter: The text stands for no value.
+            click.BadParameter: The text cannot be converted.
         """
         try:
             return self._read(value)
@@ -71,17 +71,17 @@ class Conversion(click.types.StringParamType):
             self.fail(str(error), param, ctx)
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        """Return the texts of a variable."""
+        """Cut the value of an environment variable into texts."""
         return self._split(rv)
 
 
 def option(*names: str, group: str, kind: Text | None = None, **settings: Any) -> Callable[[Decorated], Decorated]:
-    """Declare an option under the heading `group`. The option's variable is PIPE_INIT_ followed by its long name.
+    """Declare an option. Its environment variable is PIPE_INIT_ followed by its long name.
 
     Args:
-        names: Its names.
-        group: The heading.
-        kind: What its value is, if it has one of these kinds.
+        names: The option's names, such as "-t" and "--timeout".
+        group: The heading in the help.
+        kind: The kind of the option's value, which converts it; None to let click convert it.
         settings: Further settings of click.option.
     """
     if kind is not None:

@@ -1,7 +1,7 @@
-"""Define what an option is, and the kinds of values: what a text must be, and the value that it stands for.
+"""Define the class of an option, and the kinds of values: which texts a kind allows, and how it converts them.
 
-command_line.py and click (grouped.py) convert texts with the same kinds. This file knows neither click nor what options
-there are.
+command_line.py and click (through grouped.py) convert texts with the same kinds. This file must not know click, nor
+which options there are.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
 _TRUE = frozenset(("1", "true", "t", "yes", "y", "on"))
 _FALSE = frozenset(("0", "false", "f", "no", "n", "off"))
-"""The values of a flag's variable, as click reads them."""
+"""The texts, in lower case, that click accepts for true and for false in a flag's environment variable."""
 
 
 class Text:
-    """Any text, as it is. The other kinds are kinds of this one.
+    """A kind whose value is any text, unchanged. It is the base class of the other kinds.
 
     Attributes:
-        metavar: What the help calls the value; "" if click decides.
+        metavar: The word for the value in the help, such as DIR; "" to let click choose one.
     """
 
     metavar = ""
 
     def read(self, text: str) -> Any:
-        """Return the value that a text stands for.
+        """Convert a text to the option's value.
 
         Raises:
-            ValueError: It stands for none. The error says why, for the user.
+            ValueError: The kind does not allow this text. The message tells the user why.
         """
         return text
 
     def split(self, variable: str) -> list[str]:
-        """Return the texts in the variable of an option that can be given repeatedly."""
+        """Cut the environment variable of a repeatable option into texts: here, into words."""
         return variable.split()
 
 
 class Flag(Text):
-    """An option without a value: it is given, or it is not. Its variable may say either."""
+    """The kind of an option that takes no value on the command line. Its environment variable is true or false."""
 
     def read(self, text: str) -> bool:
-        """Return the value that a variable stands for. Raise ValueError if it stands for none."""
+        """Convert the text of the environment variable. Raise ValueError if it means neither true nor false."""
         word = text.strip().lower()
         if word not in _TRUE | _FALSE:
             raise ValueError(text)
@@ -52,10 +52,10 @@ class Flag(Text):
 
 
 class Line(Text):
-    """A text with blanks in it. Its variable has one such text per line, not one per word."""
+    """A text that may contain blanks. So the environment variable has one text per line, not one per word."""
 
     def split(self, variable: str) -> list[str]:
-        """Return the lines of a variable that are not blank."""
+        """Return the lines of the environment variable, except blank ones."""
         return [line for line in variable.splitlines() if line.strip()]
 
 
@@ -72,7 +72,7 @@ class Folder(Text):
         return root + "/".join(names) or "."
 
     def split(self, variable: str) -> list[str]:
-        """Return the paths of a variable that has a list of them, as PATH has."""
+        """Return the paths in the environment variable, which are separated by colons as in PATH."""
         return variable.split(os.pathsep)
 
 
@@ -85,11 +85,11 @@ def absolute(folder: str) -> str:
 
 
 class Choice(Text):
-    """One of some texts.
+    """A choice between several texts.
 
     Attributes:
-        values: The texts.
-        case_sensitive: Whether upper and lower case differ.
+        values: The texts that are allowed.
+        case_sensitive: Whether upper and lower case count as different.
     """
 
     def __init__(self, values: Sequence[str], case_sensitive: bool = True) -> None:
@@ -97,7 +97,7 @@ class Choice(Text):
         self.case_sensitive = case_sensitive
 
     def read(self, text: str) -> str:
-        """Return the one that is meant. Raise ValueError if none is."""
+        """Return the allowed text that matches the given text. Raise ValueError if none matches."""
         for value in self.values:
             if text == value or (not self.case_sensitive and text.casefold() == value.casefold()):
                 return value
@@ -105,13 +105,13 @@ class Choice(Text):
 
 
 class Number(Text):
-    """A number in a range. NaN is in no range.
+    """A number in a range. NaN is never in the range.
 
     Attributes:
-        least: The least number of the range.
-        most: The greatest number of the range.
-        what: What an error message calls it.
-        convert: The function that makes a number of a text.
+        least: The smallest number that is allowed.
+        most: The largest number that is allowed.
+        what: The name for such a number in an error message.
+        convert: The function that converts a text to the number.
     """
 
     metavar = "N"
@@ -123,7 +123,7 @@ class Number(Text):
         self.most = most
 
     def read(self, text: str) -> float:
-        """Return the number. Raise ValueError if there is none in the range."""
+        """Return the number that the text contains. Raise ValueError if it is not a number, or not in the range."""
         try:
             number = self.convert(text)
         except ValueError:
@@ -157,14 +157,14 @@ class Option:
     """One option of `run`.
 
     Attributes:
-        name: The name of its field in RunOptions.
-        group: The heading in the help under which it stands.
-        help: Its help.
-        short: Its short name, such as "-C"; "" if it has none.
-        kind: What its value is.
-        default: Its value if it is not given.
-        metavar: What the help calls its value.
-        repeatable: Whether it can be given several times. Then its value is a tuple.
+        name: The name of the option's field in RunOptions.
+        group: The heading in the help that lists the option.
+        help: The text about the option in the help.
+        short: The option's short name, such as "-C"; "" if it has none.
+        kind: The kind of the option's value.
+        default: The value of an option that is not given.
+        metavar: The word for the value in the help, such as DIR.
+        repeatable: Whether the option can be given several times. If so, its value is a tuple.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Option:
         self.repeatable = False
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Learn the field's name. The field's type says whether the option is a flag, or repeatable."""
+        """Name the option after its field. The field's type decides whether the option is a flag, or repeatable."""
         kind = owner.__annotations__[name]
         self.name, self.repeatable = name, kind.startswith("tuple")
         if self.repeatable:
@@ -190,15 +190,15 @@ class Option:
 
     @property
     def long(self) -> str:
-        """Return its long name."""
+        """Return the option's long name, such as "--log-style"."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """Return its environment variable."""
+        """Return the name of the option's environment variable."""
         return "PIPE_INIT_" + self.name.upper()
 
     @property
     def is_flag(self) -> bool:
-        """Return whether it has no value on the command line."""
+        """Return whether the option takes no value on the command line."""
         return isinstance(self.kind, Flag)
