@@ -267,9 +267,7 @@ class TestWhileItLoads:
         [
             (".venv/bin/python", "`--python {folder}/.venv` runs"),
             ("venv/bin/python", "`--python {folder}/venv` runs"),
-            ("package/no_such_package/__init__.py", "`--layer {folder}/package` has no_such_package"),
-            ("python/no_such_package.py", "`--layer {folder}/python` has no_such_package"),
-            ("../no_such_package.py", "no_such_package is in the folder above; try `pipe-init run function.index.h"),
+            ("package/no_such_package/__init__.py", "install no_such_package into the function's Python, or name "),
         ],
     )
     def test_a_dependency_that_is_near(self, tmp_path: Path, file: str, expected: str) -> None:
@@ -280,15 +278,6 @@ class TestWhileItLoads:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
         assert hint(problem, options("index.handler", str(folder))).startswith(expected.format(folder=folder))
-
-    @pytest.mark.parametrize("name", ["src.app.handler", "src/app.handler", "./src/app.handler", "src.app:handler"])
-    def test_a_module_beside_the_handler(self, folder: Path, name: str) -> None:
-        (folder / "src" / "app.py").write_text("import beside\n")
-        problem = self.error_of(name, folder)
-        assert hint(problem, options(name, str(folder))).startswith("install beside ")
-        (folder / "src" / "beside.py").touch()
-        expected = f"beside is beside the handler; name its folder with -C {folder}/src, and HANDLER without it"
-        assert hint(problem, options(name, str(folder))) == expected
 
     @pytest.mark.parametrize(
         ("name", "statement"), [("index.handler", "from . import near"), ("pkg.mod.handler", "from .. import far")]

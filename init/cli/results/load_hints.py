@@ -33,9 +33,6 @@ USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle"
 ENVIRONMENTS = (".venv", "venv", "env")
 """Usual names of virtual environments, in the code directory."""
 
-VENDORED = ("package", "packages", "python", "vendor", "lib", "libs", "dependencies")
-"""Folders in which deployment packages and layers keep their dependencies."""
-
 _DEFINED = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(|(app|application|handler)[ \t]*=[^=])", re.M)
 _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
 
@@ -76,16 +73,6 @@ def _of_missing(module: str, options: RunOptions) -> str:
         path = os.path.normpath(os.path.join(code_dir, name))
         if os.path.isfile(os.path.join(path, "bin", "python")):
             return f"`--python {quote(path)}` runs the function with the packages of that environment"
-    for name in VENDORED:
-        path = os.path.normpath(os.path.join(code_dir, name))
-        if _is_module(os.path.join(path, module)):
-            return f"`--layer {quote(path)}` has {module}"
-    folder = os.path.normpath(os.path.join(code_dir, *re.split(r"[./:]", options.handler)[:-2]))
-    if folder != os.path.normpath(code_dir) and _is_module(os.path.join(folder, module)):
-        return f"{module} is beside the handler; name its folder with -C {quote(folder)}, and HANDLER without it"
-    command = _from_above(options)
-    if command and _is_module(os.path.join(options.code_dir, os.pardir, module)):
-        return f"{module} is in the folder above; try {command}"
     return (
         f"install {module} into the function's Python, or name the one that has it with --python, or a folder that has "
         "it with --layer"
@@ -93,21 +80,13 @@ def _of_missing(module: str, options: RunOptions) -> str:
 
 
 def _of_relative_import(options: RunOptions) -> str:
-    command = _from_above(options)
-    return f"a relative import needs the package that it is in; try {command}" if command else ""
-
-
-def _from_above(options: RunOptions) -> str:
     """Return the command that treats the code directory as a package, and runs the handler in it; "" if none can."""
     below = os.path.basename(os.path.abspath(options.code_dir))
     above = os.path.normpath(os.path.join(options.code_dir, os.pardir))
     if not below.isidentifier() or "/" in options.handler:
         return ""
-    return f"`pipe-init run {below}.{options.handler} -C {quote(above)}`"
-
-
-def _is_module(path: str) -> bool:
-    return os.path.isfile(f"{path}.py") or os.path.isdir(path)
+    command = f"pipe-init run {below}.{options.handler} -C {quote(above)}"
+    return f"a relative import needs the package that it is in; try `{command}`"
 
 
 def _is_about_handler(kind: str, message: str, handler: str) -> bool:
