@@ -111,3 +111,17 @@ def check_size(fields: Mapping[str, Any], what: str) -> int:
     if size > MAX_ASKED:
         raise UsageError(f"{what} make {size} bytes together; the limit is {MAX_ASKED}.")
     return size
+
+
+def read_text(option: str, path: str) -> str:
+    """Return the text of the file that an option names.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"{option}: cannot read {path!r}: {reason}.") from None

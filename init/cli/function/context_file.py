@@ -15,13 +15,11 @@ from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import check_plain
 
 from ..options.errors import UsageError
+from .checks import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-MAX_FILE = 2**20
-"""The most bytes of the file. The fields of a larger file would not fit into a frame's head."""
 
 _SERVICE = dict.fromkeys(("name", "log_project", "log_store", "qualifier", "version_id"), str)
 _CREDENTIALS = dict.fromkeys(("access_key_id", "access_key_secret", "security_token"), str)
@@ -91,19 +89,11 @@ def traceparent(trace: str) -> str:
 def _read_object(path: str, where: str) -> dict[str, Any]:
     if path == "-":
         raise UsageError("--context: stdin is for events; name a file.")
+    text = read_text("--context", path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "that is no path"
-        raise UsageError(f"{where}: it cannot be read: {reason}.") from None
-    if len(data) > MAX_FILE:
-        raise UsageError(f"{where}: it has more than {MAX_FILE} bytes.")
-    try:
-        given = json.loads(data.decode("utf-8-sig"))
+        given = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"it is not JSON: {error}"
-        raise UsageError(f"{where}: {reason}.") from None
+        raise UsageError(f"{where}: it is not JSON: {error}.") from None
     if not isinstance(given, dict):
         raise UsageError(f"{where}: it is not a JSON object.")
     return given

@@ -23,7 +23,7 @@ from ..options.errors import UsageError
 from ..options.kinds import absolute
 from ..options.run_options import NONE, RunOptions
 from .aws_region import region_of_profile
-from .checks import MAX_ASKED, check_options, check_size
+from .checks import MAX_ASKED, check_options, check_size, read_text
 from .platform import Identity
 
 TYPE_CHECKING = False
@@ -300,12 +300,7 @@ def read_env_file(path: str) -> dict[str, str]:
     Raises:
         UsageError: The file cannot be read, or a line is not a variable.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"--env-file: cannot read {path!r}: {reason}.") from None
+    lines = [line.strip() for line in read_text("--env-file", path).split("\n")]
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#"))
     return dict(_pair(line, f"--env-file {path}, line {number}") for number, line in numbered)
 
