@@ -94,7 +94,7 @@ class World:
     def __post_init__(self) -> None:
         self.lanes: list[list[Work]] = [[] for _ in range(self.workers)]
         self.finishing = False
-        self.lines: list[bytes] = []  # lines that were read and not taken yet
+        self.lines: deque[bytes] = deque()  # lines that were read and not taken yet
         self.unread = len(self.events)
         self.ended = False
         self.error = None
@@ -111,12 +111,6 @@ class World:
     @property
     def exhausted(self) -> bool:
         return self.ended and not self.lines
-
-    def has_line(self) -> bool:
-        return bool(self.lines)
-
-    def next_line(self) -> bytes:
-        return self.lines.pop(0)
 
     def fill(self) -> None:
         came = min(self.unread, 1 + self.choose(5))

@@ -40,17 +40,17 @@ def lines_of(pieces: list[bytes], limit: int = LIMIT) -> list[bytes | None]:
             os.write(writer, piece)
             lines.fill()
             assert not lines.ended
-            while lines.has_line():
-                found.append(lines.next_line())
+            while lines.lines:
+                found.append(lines.lines.popleft())
             assert not lines.exhausted
     finally:
         os.close(writer)
     try:
         lines.fill()
         assert lines.ended
-        while lines.has_line():
+        while lines.lines:
             assert not lines.exhausted
-            found.append(lines.next_line())
+            found.append(lines.lines.popleft())
         assert lines.exhausted
     finally:
         os.close(reader)
@@ -117,7 +117,7 @@ def test_what_is_too_long_is_not_kept() -> None:
     finally:
         os.close(writer)
         os.close(reader)
-    assert [lines.next_line(), lines.next_line()] == [None, b"1"]
+    assert [lines.lines.popleft(), lines.lines.popleft()] == [None, b"1"]
 
 
 def test_a_descriptor_that_would_block_is_not_its_end(pipe: tuple[int, int]) -> None:
@@ -128,10 +128,10 @@ def test_a_descriptor_that_would_block_is_not_its_end(pipe: tuple[int, int]) -> 
     lines.fill()
     lines.fill()
     assert not lines.ended
-    assert lines.next_line() == b"1" and not lines.has_line()
+    assert lines.lines.popleft() == b"1" and not lines.lines
     os.write(writer, b"3\n")
     lines.fill()
-    assert lines.next_line() == b"23"
+    assert lines.lines.popleft() == b"23"
 
 
 def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
@@ -143,8 +143,8 @@ def test_a_regular_file(tmp_path: os.PathLike[str]) -> None:
         found = []
         while not lines.exhausted:
             lines.fill()
-            while lines.has_line():
-                found.append(lines.next_line())
+            while lines.lines:
+                found.append(lines.lines.popleft())
     assert found == [b"1", b"2"]
 
 

@@ -96,6 +96,7 @@ class LineReader:
     Attributes:
         descriptor: The descriptor to read from.
         ended: Whether the descriptor has no more bytes.
+        lines: The lines that were read, without their line breaks. None stands for a line that is too long.
         error: The error that ended the reading too early; None if there was none.
     """
 
@@ -104,22 +105,14 @@ class LineReader:
         self.ended = False
         self._limit = limit
         self.error: OSError | None = None
-        self._lines: deque[bytes | None] = deque()
+        self.lines: deque[bytes | None] = deque()
         self._partial: list[bytes] = []
         self._size = 0
 
     @property
     def exhausted(self) -> bool:
-        """Return whether `next_line` has returned the last line."""
-        return self.ended and not self._lines
-
-    def has_line(self) -> bool:
-        """Return whether `next_line` can be called."""
-        return bool(self._lines)
-
-    def next_line(self) -> bytes | None:
-        """Return the next line without its line break; None for a line that is too long."""
-        return self._lines.popleft()
+        """Return whether the last line was taken."""
+        return self.ended and not self.lines
 
     def fill(self) -> None:
         """Read once from the descriptor. This blocks unless the descriptor is readable."""
@@ -144,11 +137,11 @@ class LineReader:
 
     def _end_line(self) -> None:
         if self._size > self._limit:
-            self._lines.append(None)
+            self.lines.append(None)
         else:
             line = b"".join(self._partial).strip(b" \t\r")
             if line:
-                self._lines.append(line)
+                self.lines.append(line)
         self._partial.clear()
         self._size = 0
 

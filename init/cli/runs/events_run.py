@@ -103,7 +103,7 @@ class EventsRun:
         if output.pending and supervisor.interrupted_by and not self._order.awaited:
             output.finish()  # the run waits only for the reader of stdout now, and no longer than the grace time
             return
-        hungry = not reader.has_line() and not reader.ended and supervisor.has_room()
+        hungry = not reader.lines and not reader.ended and supervisor.has_room()
         watch = {reader.descriptor: select.POLLIN} if hungry else {}
         if output.pending:
             watch[output.descriptor] = select.POLLOUT
@@ -118,11 +118,11 @@ class EventsRun:
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
         supervisor.hold()
-        while reader.has_line() and not (order.full or self.held >= self._max_held or self._unchecked):
+        while reader.lines and not (order.full or self.held >= self._max_held or self._unchecked):
             room = supervisor.has_room()
             if not room and not supervisor.finishing:
                 break
-            line = reader.next_line()
+            line = reader.lines.popleft()
             request = self._request(line or b"")
             order.announce(request.request_id)
             self.read += 1
