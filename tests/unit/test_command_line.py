@@ -170,10 +170,6 @@ def test_a_wrong_variable_is_left_to_click() -> None:
     assert command_line.read(["index.handler", "-t", "5"], {"PIPE_INIT_TIMEOUT": "x"}) is not None
 
 
-def test_completion_is_left_to_click() -> None:
-    assert command_line.read(["index.handler"], {"_PIPE_INIT_COMPLETE": "bash_complete"}) is None
-
-
 def test_click_has_the_options_of_the_table() -> None:
     of_click = {str(each.name): each for each in run.params if isinstance(each, GroupedOption)}
     assert list(of_click) == list(OPTIONS)

@@ -7,7 +7,7 @@ compare what this file and click read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from .kinds import Option
 from .run_options import OPTIONS, RunOptions, choose
@@ -15,9 +15,6 @@ from .run_options import OPTIONS, RunOptions, choose
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-_COMPLETION = "_PIPE_INIT_COMPLETE"
-"""The variable with which a shell asks click to complete a command line."""
 
 _BY_NAME: Mapping[str, Option] = {
     **{option.long: option for option in OPTIONS.values()},
@@ -32,18 +29,21 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> RunOptions
         arguments: The command line after `run`.
         environment: The environment variables. Some of them may set options.
     """
-    if environment.get(_COMPLETION):
-        return None
     try:
         handler, given = _of_arguments(arguments)
         variables = _of_variables(environment, without=given)
-    except ValueError:
+    except (StopIteration, ValueError):
         return None
     return choose(handler, given, variables)
 
 
 def _of_arguments(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the handler and the values of options on the command line. Raise ValueError if click has to read it."""
+    """Return the handler and the values of options on the command line.
+
+    Raises:
+        ValueError: click has to read it.
+        StopIteration: It ends with an option that has no value.
+    """
     handlers: list[str] = []
     given: dict[str, Any] = {}
     rest = iter(arguments)
@@ -62,18 +62,11 @@ def _of_arguments(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
         if option.is_flag:
             given[option.name] = True
             continue
-        value = option.kind.read(text if has_value else _next(rest, argument))
+        value = option.kind.read(text if has_value else next(rest))
         given[option.name] = (*given.get(option.name, ()), value) if option.repeatable else value
     if len(handlers) != 1 or not handlers[0]:
         raise ValueError("not one handler")
     return handlers[0], given
-
-
-def _next(rest: Iterator[str], argument: str) -> str:
-    """Return the next argument, which is the value of the option `argument`. Raise ValueError if there is none."""
-    for value in rest:
-        return value
-    raise ValueError(argument)
 
 
 def _of_variables(environment: Mapping[str, str], without: Mapping[str, Any]) -> dict[str, Any]:

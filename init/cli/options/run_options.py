@@ -27,12 +27,6 @@ PLATFORM_DEFAULTS: Mapping[str, Mapping[str, object]] = {
 }
 """{platform: {option: the option's default value if the user gives --platform}}."""
 
-TYPES = ("auto", "event", "wsgi", "asgi")
-"""The values of --type. With auto, the runtime looks at the handler to decide."""
-
-BYTES_FORMS = ("text", "base64")
-"""The values of --bytes: a JSON result contains bytes as text, or as an object with the bytes in base64."""
-
 ERROR_STYLES = ("auto", "text", LAMBDA, FC)
 """The values of --error-style."""
 
@@ -104,7 +98,7 @@ class RunOptions:
     type: str = _function(
         "The kind of function: event, wsgi, asgi or auto. Default: auto, which looks at the handler.",
         metavar="TYPE",
-        kind=Choice(TYPES),
+        kind=Choice(("auto", "event", "wsgi", "asgi")),
         default="auto",
     )
     platform: str | None = _function(
@@ -156,7 +150,7 @@ class RunOptions:
         "How to write bytes in a JSON result: as text, as Lambda does, if they are UTF-8 (otherwise an error); or as "
         'base64, in an object {"base64": …}. Default: text.',
         metavar="FORM",
-        kind=Choice(BYTES_FORMS),
+        kind=Choice(("text", "base64")),
         default="text",
     )
 

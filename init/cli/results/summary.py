@@ -15,9 +15,6 @@ from ...log.journal import EMPTY, Journal
 PRECISION_BITS = 7
 """The number of leading bits that the histogram keeps of a duration. A percentile is at most 1/128 wrong."""
 
-LONGEST = 2**63 - 1
-"""The longest duration in microseconds. A longer one counts as this one, because a worker may claim any number."""
-
 MAX_KINDS = 20
 """The most kinds of failure to count separately. The function names its errors, so there may be any number of kinds."""
 
@@ -40,7 +37,6 @@ class Durations:
 
     def add(self, microseconds: int) -> None:
         """Count one more duration."""
-        microseconds = max(0, min(microseconds, LONGEST))
         self.count += 1
         self.longest = max(self.longest, microseconds)
         self._buckets[_bucket(microseconds)] += 1
