@@ -6,7 +6,6 @@ arguments. Another import could wait for a thread that itself waits for the impo
 
 from __future__ import annotations
 
-import sys
 from time import gmtime
 
 TYPE_CHECKING = False
@@ -22,7 +21,7 @@ _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(mess
 _MOMENT = "%Y-%m-%dT%H:%M:%S"
 
 
-def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
+def put(module: Any, log: Any, without_own: Callable[[list[Any]], list[Any]]) -> None:
     """Put a handler on the root logger, and set the root logger's level.
 
     The handler's class has the same name as Lambda's. In the text style, its formatter is a plain logging.Formatter.
@@ -33,7 +32,7 @@ def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
     Args:
         module: The function's module `logging`.
         log: The LogWriter that takes the records.
-        tracebacks: A callable that returns the module `tracebacks`.
+        without_own: namespace.without_own.
     """
     root, records = module.root, log.records
     known = frozenset(module.makeLogRecord({}).__dict__)
@@ -92,28 +91,23 @@ def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
     basic_config.__name__ = basic_config.__qualname__ = "basicConfig"
     basic_config.__doc__, basic_config.__wrapped__ = configure.__doc__, configure  # type: ignore[attr-defined]
     module.basicConfig = basic_config
-    module.traceback = _Traceback(module, tracebacks)
+    module.traceback = _Traceback(module.traceback, without_own)
 
 
 class _Traceback:
-    """Replaces the module `traceback` in `logging`. It leaves the runtime's own calls out of stacks and tracebacks."""
+    """Replaces the module `traceback` in `logging`. It leaves the runtime's own calls out of stacks."""
 
-    def __init__(self, logging: Any, tracebacks: Callable[[], Any]) -> None:
-        self._logging = logging
-        self._module = logging.traceback
-        self._tracebacks = tracebacks
+    def __init__(self, module: Any, without_own: Callable[[list[Any]], list[Any]]) -> None:
+        self._module = module
+        self._without_own = without_own
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
-    def print_stack(self, f: Any = None, limit: int | None = None, file: TextIO | None = None) -> None:
-        """Print the stack of a caller that logs, as tracebacks.print_stack does."""
-        frame = sys._getframe(1) if f is None else f
-        self._tracebacks().print_stack(frame, limit, file, self._logging.__dict__)
-
-    def print_exception(self, *given: Any, **named: Any) -> None:
-        """Print an exception, as tracebacks.print_exception does."""
-        self._tracebacks().print_exception(*given, **named)
+    def print_stack(self, f: Any, file: TextIO | None = None) -> None:
+        """Print the stack from the function's first call to the frame `f`, as traceback.print_stack does."""
+        calls = self._without_own(list(self._module.walk_stack(f))[::-1])
+        self._module.print_list(self._module.StackSummary.extract(iter(calls)), file=file)
 
 
 def _short(name: object) -> str:
