@@ -36,7 +36,7 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
         options = _read(arguments, inherited)
         if isinstance(options, int):
             return options
-        from .runs.session import Session  # late: help and `exec` do not need it
+        from .runs.session import Session  # imported late, because help and `exec` do not need it
 
         gc.enable()  # entry.py has disabled it
         session = Session(options, early)
@@ -57,12 +57,12 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
 def _read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions | int:
     """For `run`, return the options. Anything else is carried out; return its exit code."""
     if arguments[:1] == ["run"]:
-        from .options import command_line  # late: `exec` does not need it
+        from .options import command_line  # imported late, because `exec` does not need it
 
         options = command_line.read(arguments[1:], os.environ)
         if options is not None:
             return options
-    from . import program  # late: it loads click
+    from . import program  # imported late, because it imports click
 
     return program.read(arguments, inherited)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..limits.cgroup import Evidence
 
 UNKNOWN = float("inf")
-"""The average time of a request while no request is done. It is infinite, so that no request waits for the first."""
+"""The average time of a request until the first one is done. Infinity keeps requests from being queued until then."""
 
 NEWEST_SHARE = 0.25
 """The weight of the latest request in the average time of a request."""

@@ -63,7 +63,7 @@ class Supervisor:
         if function.start_method != TEMPLATE:
             self._source = WorkerSource(function, host, early, count > 1)
         else:
-            from ..workers.template import TemplateSource  # here, because most runs do not need it
+            from ..workers.template import TemplateSource  # imported late, because most runs do not need it
 
             self._source = TemplateSource(function, host, journal, count > 1)
         self._collector = Collector(host, self._source, self._lanes, journal, function.settings, is_alone)

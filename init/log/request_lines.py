@@ -180,7 +180,7 @@ def _record(style: str, type: str, record: Mapping[str, object], phase: str = IN
     """Return a record in the form of Lambda's JSON log; "" if the style is not "json"."""
     if style != "json":
         return ""
-    from .json_lines import timestamp, to_line  # late: json takes long to load
+    from .json_lines import timestamp, to_line  # imported late, because json takes long to import
 
     more = {} if phase == INVOKE else {"phase": phase}
     return to_line({"time": timestamp(), "type": type, "record": {**record, **more}}).decode()

@@ -22,11 +22,11 @@ class Cause(Enum):
 
 
 class Action:
-    """One thing to do."""
+    """One thing that the policy asks its lane to do."""
 
 
 class RequestAction(Action):
-    """One thing to do about request `id`."""
+    """One thing that the policy asks its lane to do about request `id`."""
 
     def __init__(self, id: int) -> None:
         self.id = id
@@ -79,4 +79,4 @@ class Sweep(Action):
 
 
 class Lose(Action):
-    """Go on without the worker, because it was killed and does not end."""
+    """Give up the worker, because it was killed and does not end."""

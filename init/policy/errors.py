@@ -84,7 +84,7 @@ def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError
     why = describe(error)
     if error is end.exec_error:
         why = f"it cannot join its cgroup: {why}"
-    elif end.of_template:  # without `describe`, which names the limits of the init: the template's may differ
+    elif end.of_template:  # do not call `describe`: it names the init's limits, and the template's may differ
         why = f"the template cannot fork it: {error.strerror}"
     return problem("Runtime.ExitError", f"{prefix}Runtime could not be started: {why}"), exit_codes.NOT_LOADED
 

@@ -27,7 +27,7 @@ class Phase(Enum):
 class Ladder:
     """The phase of one process, and the steps that end it.
 
-    The steps are SIGTERM, the grace time, SIGKILL, and at last to go on without a process that does not end.
+    The steps are: send SIGTERM, wait for the grace time, send SIGKILL, and give up a process that still does not end.
 
     Attributes:
         settings: The time limits, and how many requests a worker may have.

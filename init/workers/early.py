@@ -42,7 +42,7 @@ class EarlyStart:
             function: The function.
             in_cgroup: Whether workers must be in a cgroup. The early worker is in none.
         """
-        from ..model import EXEC  # here, because an import before the worker's start would delay it
+        from ..model import EXEC  # imported late, because an import before the start would delay the worker
 
         same = (function.command, function.environment) == _program()
         if same and not in_cgroup and function.start_method == EXEC and function.workers == 1:

@@ -214,7 +214,7 @@ def start(
             sign = 1
             os.setsid()
             if adopts:
-                from ..kernel.prctl import SET_CHILD_SUBREAPER, prctl  # here, because most runs do not need it
+                from ..kernel.prctl import SET_CHILD_SUBREAPER, prctl  # imported late, because most runs do not need it
 
                 prctl(SET_CHILD_SUBREAPER, 1)  # exec keeps this setting
             high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in process.theirs]

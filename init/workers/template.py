@@ -58,7 +58,7 @@ class TemplateSource(WorkerSource, Observer):
         self._is_forbidden = False  # whether the system allows no template
         self._last_ticket = 0
         self._expected: dict[int, tuple[Observer, Child]] = {}  # workers by ticket, until they are children of the init
-        self._forked: list[Child] = []  # workers whose pid was reported and that are not over
+        self._forked: list[Child] = []  # workers whose pid was reported and that have not ended
         self._new_children: list[tuple[Observer, Child]] = []  # children of the init, if the template's report is true
         self._is_heard = False  # whether the init still reads the template's reports
 

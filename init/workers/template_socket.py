@@ -23,7 +23,7 @@ NO_SOCKETS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno
 """Errors of socketpair(2) after which the init uses no template: the system forbids such sockets, or has none."""
 
 REPORT_SIZE = 64
-"""The most bytes of a report. A report has up to three numbers, which are shorter."""
+"""The most bytes to read as one report. A report has up to three numbers, which need fewer bytes."""
 
 _REPORT = re.compile(rb"[0-9]{1,20}(?: [0-9]{1,20}){0,2}")
 

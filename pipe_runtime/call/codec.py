@@ -78,8 +78,8 @@ class _Defaults:
     parse_float, parse_int, parse_constant = float, int, float
 
 
-# The scanner of json's part in C, loaded at its first use. The rest of json would take a tenth of a worker's start. It
-# skips blanks, with two regular expressions that take longer than to decode a small value, and words errors.
+# The scanner that json has in C. It is imported at its first use. Importing the rest of json would take a tenth of the
+# time in which a worker starts. The rest only skips blanks, which is slow for a small value, and writes error messages.
 _json_scan: Callable[[str, int], tuple[object, int]] | None = None
 # JSONEncoder makes a new C encoder for each result, which takes longer than to encode a small one. An encoder records
 # the containers that it is inside of, so two threads cannot share an encoder. Each use takes one out of the list.
@@ -193,7 +193,7 @@ def _unmarshal_fault(why: str) -> Fault:
 def _decode_json(text: str) -> object:
     try:
         value, end = (_json_scan or _load_json())(text, 0)
-    except Exception:  # the text may begin with a blank, or is not JSON; json knows
+    except Exception:  # the text begins with a blank, or is not JSON: let json.loads decide
         end = -1
     return value if end == len(text) else late.json.JSONDecoder().decode(text)
 

@@ -48,7 +48,7 @@ def copied(root: object, quick: Callable[[Any], str | None], bytes_json: Callabl
 
     Raises:
         NotSerializable: A value in it cannot be written as JSON.
-        ValueError: A value stands for itself.
+        ValueError: The conversions of a value never end, for example because they lead back to the value.
         RecursionError: The value is nested too deeply.
         BaseException: An exception of a method of the function's classes.
     """

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 1024 * 1024
-"""The most requests, and the most bytes of them, that the init may send before it has the outcome of the first one.
-So the runtime has work while an answer is on its way."""
+"""The most requests, and the most bytes of their payloads, that may be sent to the runtime and have no outcome yet. So
+the runtime has work while an answer is on its way."""
 
 KEPT_BYTES = WINDOW_BYTES + WINDOW_REQUESTS * (8 + MAX_HEAD)
 """The most bytes of these requests, with their heads, that the runtime buffers while it cannot write an answer."""

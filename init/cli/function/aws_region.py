@@ -15,7 +15,7 @@ from ..options.run_options import FC, RunOptions
 from .platform import is_name
 
 MAX_FILE = 2**20
-"""The most bytes to read of a file. The SDKs' files have only a few lines for each profile."""
+"""The most bytes to read from a file. The SDKs' files have only a few lines for each profile."""
 
 _FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
 """Pairs of the variable that can name a file, and the file's default name in ~/.aws. The first file that has a region

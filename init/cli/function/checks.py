@@ -27,7 +27,7 @@ MAX_ASKED = MAX_HEAD - 1024
 """The most bytes of a frame's head that options may fill. The supervisor adds fields of its own to the head."""
 
 MAX_HANDLER = 4096
-"""The most characters of a handler's name. A path may have as many (PATH_MAX)."""
+"""The most characters of a handler's name. Linux has the same limit for a path (PATH_MAX)."""
 
 
 def check_options(options: RunOptions) -> None:
@@ -39,7 +39,7 @@ def check_options(options: RunOptions) -> None:
 
 
 def check_event_sources(options: RunOptions) -> None:
-    """Raise UsageError if several options say where events come from, or if --unordered lacks --events."""
+    """Raise UsageError if several options name a source of events, or if --unordered is given without --events."""
     chosen = [name for name in EVENT_SOURCES if getattr(options, name) is not None]
     if len(chosen) > 1:
         names = " and ".join("--" + name.replace("_", "-") for name in chosen)

@@ -255,7 +255,7 @@ def fits_into_hello(variables: Mapping[str, str], room: int) -> bool:
 
     Args:
         variables: The variables for the function.
-        room: The bytes that HELLO's head has left.
+        room: How many more bytes fit into HELLO's head.
     """
     try:
         return len(msgpack.packb({"environment": variables})) <= room

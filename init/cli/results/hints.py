@@ -21,7 +21,7 @@ MAX_STACK = 100
 """The most entries to search of a stack."""
 
 _NOT_TEXT = re.compile(r"\bbytes\b|has no attribute 'decode'")
-"""A part of what json, orjson, ujson, base64 and str say about a value that is neither text nor bytes."""
+"""Matches the error messages of json, orjson, ujson, base64 and str for a value that is neither text nor bytes."""
 
 _NOT_JSON = re.compile(r"line \d+ column \d+ \(char \d+\)")
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")

@@ -20,11 +20,11 @@ MAX_FILE = 2**20
 """The most bytes to search of a source file."""
 
 MAX_NAMES, MAX_NAME = 200, 64
-"""The most names to compare of a file, and the length of the longest name to compare. The time for comparing two names
-grows with the square of their length."""
+"""The most names from one file to compare, and the length of the longest name to compare. The time for comparing two
+names grows with the square of their length."""
 
 MAX_ENTRIES = 2000
-"""The most folder entries to look at in search of a file."""
+"""The most folder entries to look at when this module searches for a file."""
 
 USUAL_MODULES = ("index", "lambda_function", "main", "app", "handler", "function")
 USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle", "app", "application")
@@ -40,7 +40,7 @@ _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
 def of_loading(kind: str, message: str, options: RunOptions) -> str:
     """Return a hint on what to do about an error of loading, as one line; "" if there is no hint.
 
-    A path in it may have any characters.
+    A path in the hint may contain any characters.
 
     Args:
         kind: The error's type.
@@ -67,7 +67,7 @@ def of_loading(kind: str, message: str, options: RunOptions) -> str:
 
 
 def _of_missing(module: str, options: RunOptions) -> str:
-    """Return how to make a module importable that the function imports, but that Python did not find."""
+    """Return what to do about a module that the function imports and that Python did not find."""
     code_dir = options.code_dir
     for name in ENVIRONMENTS:
         path = os.path.normpath(os.path.join(code_dir, name))

@@ -31,7 +31,7 @@ class Output:
     Args:
         descriptor: The descriptor to write to, usually 1.
         signals: The signals of this process, which may ask pipe-init to end.
-        patience: The seconds that the reader has after such a signal. A second signal ends the wait at once.
+        patience: How many seconds the reader has to read after such a signal. A second signal ends the wait at once.
 
     Attributes:
         given_up: Whether the reader did not read in time after a signal. If so, nothing is written any more.

@@ -13,7 +13,7 @@ from collections import Counter
 from ...log.journal import EMPTY, Journal
 
 PRECISION_BITS = 7
-"""The number of leading bits that the histogram keeps of a duration. A percentile is at most 1/128 wrong."""
+"""The number of leading bits that the histogram keeps of a duration. So a percentile is wrong by at most 1/128."""
 
 MAX_KINDS = 20
 """The most kinds of failure to count separately. The function names its errors, so there may be any number of kinds."""

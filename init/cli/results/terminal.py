@@ -6,7 +6,7 @@ import codecs
 import os
 
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
-"""Control characters, except line break and tab: what is written in their place."""
+"""{code of a control character, except line break and tab: the escape that is written in its place}."""
 
 
 def is_terminal(descriptor: int) -> bool:
@@ -35,13 +35,13 @@ def harmless(text: bytes) -> bytes:
 
 
 class HarmlessPieces:
-    """Make a text harmless that comes in pieces. A piece may end within a character."""
+    """Make a text harmless that comes in pieces. A piece may end in the middle of a character."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
 
     def next(self, piece: bytes, is_last: bool) -> bytes:
-        """Return the piece as `harmless` does, without the character that the next piece completes."""
+        """Return the piece as `harmless` does. Keep an incomplete character at its end for the next call."""
         shown = self._decode(piece, is_last)
         return shown.translate(_ESCAPES).encode("utf-8")
 

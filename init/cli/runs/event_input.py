@@ -201,7 +201,7 @@ def read_event(options: RunOptions, signals: Signals) -> bytes | Body:
 
 
 class _Defaults:
-    """What json's scanner wants to know: the defaults of json.loads."""
+    """The settings that json's scanner reads from its argument: the values that json.loads uses by default."""
 
     strict = True
     object_hook = object_pairs_hook = None
@@ -211,11 +211,11 @@ class _Defaults:
 def check_json(data: bytes) -> None:
     """Raise an error unless bytes are JSON in UTF-8, with or without a byte order mark.
 
-    Loading json takes long, and its scanner, in C, does not. So json itself only looks at what the scanner refuses, and
-    at blanks around the value.
+    Importing json takes long. Importing only its scanner, which is written in C, does not. So this function uses the
+    scanner. It imports json only if the scanner refuses the text, or if there are blanks around the value.
 
     Raises:
-        ValueError: They are not JSON.
+        ValueError: The bytes are not JSON.
         RecursionError: Values are nested too deeply.
     """
     text = data.removeprefix(b"\xef\xbb\xbf").decode()
@@ -231,7 +231,7 @@ def _is_surely_json(text: str) -> bool:
     defaults: Any = _Defaults
     try:
         return make_scanner(defaults)(text, 0)[1] == len(text)
-    except Exception:  # whatever it is: without json the scanner cannot say what is wrong, and json can
+    except Exception:  # the scanner's own errors are unclear; json.loads will raise a clear one
         return False
 
 

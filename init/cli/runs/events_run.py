@@ -26,7 +26,7 @@ MAX_WAITING = 1024
 """The most events that may be unfinished, or wait for their line to be printed."""
 
 TOGETHER = 256
-"""The most short lines that are joined for one write. A short line has at most json_text.PIECE bytes and some more."""
+"""The most short lines that are joined for one write. A short line is not much longer than json_text.PIECE bytes."""
 
 
 class EventsRun:
@@ -202,9 +202,9 @@ class EventsRun:
         return done
 
     def _next_lines(self) -> Iterable[bytes | memoryview] | None:
-        """Return the pieces of the next lines, the short ones joined so that one write takes them; None for no line.
+        """Return the pieces of the next lines; None if no line is ready. Join short lines, to write them all at once.
 
-        A log in the same file gets its turn after each line.
+        If the log goes to the same file, return only one line, so that log lines can come between result lines.
         """
         short: list[bytes | memoryview] = []
         limit = 1 if self._output.shared else TOGETHER

@@ -75,7 +75,7 @@ class Session:
     def failures(self) -> Failures:
         """Return the object that tells the user about failed outcomes."""
         if self._failures is None:
-            from ..results.failures import Failures  # late: most runs do not fail
+            from ..results.failures import Failures  # imported late, because most runs do not fail
 
             self._failures = Failures(self.options, self.function, self.journal)
         return self._failures
@@ -84,7 +84,7 @@ class Session:
         """Return the log on stderr. If stdout is the same file, make log and results take turns."""
         escape, as_json = harmless if is_terminal(2) else None, None
         if self.logs_json:
-            from ...log.json_lines import json_line  # late: json takes long to load
+            from ...log.json_lines import json_line  # imported late, because json takes long to import
 
             as_json = json_line
         journal = Journal(2, escape, LOG_CAP if cap is None else cap, json_line=as_json)
@@ -119,7 +119,7 @@ class Session:
 
     def _run_events(self) -> int:
         """Run the events of JSON Lines, write JSON Lines, and return the exit code."""
-        from ..results.result_lines import ResultLines  # late: a single event needs none of these
+        from ..results.result_lines import ResultLines  # imported late, because a single event needs none of these
         from .events_run import EventsRun
 
         options, reader = self.options, LineReader(self.source, MAX_PAYLOAD)
@@ -177,7 +177,7 @@ class Session:
         ending = self.supervisor.interrupted_by
         if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
             return
-        from signal import Signals  # late, like the next one: most runs do not end early
+        from signal import Signals  # both are imported late, because most runs do not end early
 
         from ...log.error_formats import error_line
 
