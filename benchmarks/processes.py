@@ -178,7 +178,7 @@ def page_faults(count: int) -> tuple[list[float], list[float]]:
 
 
 def faults_of(pid: int) -> int:
-    """Return how many page faults a process has had, once it sleeps (proc(5), stat)."""
+    """Wait until a process sleeps, and return how many page faults it has had (proc(5), stat)."""
     while True:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -221,7 +221,7 @@ def isolated(signals: Signals, count: int) -> tuple[float, list[float]]:
 
 
 def stays(signals: Signals) -> list[float]:
-    """Return the nanoseconds of requests with the same pauses, in one worker that serves them all."""
+    """Return the nanoseconds of each request, with the same pauses, if one worker serves all requests."""
     with supervised(signals, function()) as supervisor:
         ask(supervisor, 20)
         return with_pauses(supervisor)

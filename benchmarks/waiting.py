@@ -1,10 +1,10 @@
-"""Measure what the wait for an answer costs, for functions of several durations and for several caps of the spin.
+"""Measure the costs of waiting for an answer, for functions of several durations and for several values of --spin.
 
     python benchmarks/waiting.py [--placement apart,free,one] [--spin default,0,50,200,1000] [--rounds N] [--plot FILE]
 
-A request follows the answer before it, one at a time. For each duration of the function, the table has the p50 of a
-request without the function's own time, and the CPU time of both processes for it, without the function's own time. In
-each round every cap has its turn, and each round begins with another one.
+Each request is sent after the answer to the previous request. For each duration of the function, the table shows the
+p50 of a request's time and the CPU time that both processes used for a request. Both figures leave out the function's
+own time. Each round measures all values of --spin in turn, and begins with a different one.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ CODE_DIR = Path(__file__).resolve().parent / "arms"
 DURATIONS = (0, 20, 50, 100, 300, 1000)
 PLACEMENTS = {"apart": "a CPU for each process", "free": "where the kernel puts them", "one": "both on one CPU"}
 WARM_UP = 300
-"""Requests of each duration before those that count: both sides have learned by then."""
+"""The number of requests of each duration before the measured ones. By then, both sides have learned when to spin."""
 
 Measured = dict[int, tuple[float, float]]
-"""{microseconds of the function: (p50, CPU time) of a request without them, in microseconds}."""
+"""{duration of the function: (p50, CPU time) of a request}, all in microseconds, without the function's own time."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +82,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measure(placement: str, options: argparse.Namespace) -> dict[str, Measured]:
-    """Return what was measured with each cap, the median of all rounds."""
+    """Return {value of --spin: the medians of all rounds}."""
     rounds: dict[str, list[Measured]] = {name: [] for name in options.spin}
     for round in range(options.rounds):
         for place in range(len(options.spin)):
@@ -104,7 +104,7 @@ def measure(placement: str, options: argparse.Namespace) -> dict[str, Measured]:
 
 
 def turn(spin: int, placement: str, durations: Sequence[int], requests: int) -> Measured:
-    """Run a worker with this cap, in this process, and return what was measured."""
+    """Run a worker with this value of --spin, with the init in this process. Return the measured figures."""
     if placement == "one":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     function = Function(
@@ -148,12 +148,12 @@ def turn(spin: int, placement: str, durations: Sequence[int], requests: int) -> 
 
 
 def cpu_time(worker: int) -> int:
-    """Return the CPU nanoseconds of this process and the worker, from proc(5)."""
+    """Return the CPU time in nanoseconds that this process and the worker have used together, from proc(5)."""
     return time.process_time_ns() + int(Path(f"/proc/{worker}/schedstat").read_text().split()[0])
 
 
 def show(placement: str, found: dict[str, Measured], durations: Sequence[int]) -> None:
-    """Print the table of one placement."""
+    """Print the table for one way of placing the processes on CPUs."""
     rows = [[f"{placement}: function, µs", *(f"spin {name}: p50" + "  CPU" for name in found)]]
     for duration in durations:
         cells = [f"{measured[duration][0]:.0f}  {measured[duration][1]:4.0f}" for measured in found.values()]
@@ -162,7 +162,7 @@ def show(placement: str, found: dict[str, Measured], durations: Sequence[int]) -
 
 
 def plot(path: str, found: dict[str, dict[str, Measured]], durations: Sequence[int]) -> None:
-    """Draw p50 without the function's time against the function's time. Raise SystemExit without matplotlib."""
+    """Draw the p50 over the duration of the function. Raise SystemExit if matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:

@@ -116,7 +116,7 @@ def main() -> None:
         time.sleep(pause)
         single.append(one())
     while ready:
-        os.kill(ready[0].pid, signal.SIGKILL)  # not by EOF: later children hold its pipe open
+        os.kill(ready[0].pid, signal.SIGKILL)  # closing its pipe is not enough, because later children hold it open
         ready.popleft().close()
     print(json.dumps({"per_second": per_second, "single_ns": single, "faults": faults[-singles:]}))
 

@@ -1,4 +1,4 @@
-"""Handle an event by using the CPU for as many microseconds as it says."""
+"""A handler that uses the CPU for a given time: the event is the number of microseconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from time import perf_counter_ns
 
 
 def handler(event: int, context: object) -> None:
-    """Return after `event` microseconds."""
+    """Use the CPU for `event` microseconds, then return."""
     end = perf_counter_ns() + event * 1000
     while perf_counter_ns() < end:
         pass

@@ -1,6 +1,6 @@
-"""Play a history to a Policy, as a lane with one worker after the other would, and check the promises at every step.
+"""Call a Policy as a lane would, with a model of the lane's workers, and check the policy's promises after every step.
 
-It knows no process and no clock: the test says what happens, and moves the time.
+This module uses no process and no clock. The test calls a method for each event, and sets the time.
 """
 
 from __future__ import annotations
@@ -31,29 +31,35 @@ TIMES = Settings(
     window_requests=3,
     window_bytes=100,
 )
-"""Binary fractions, so that sums of times are exact."""
+"""The settings of the tests. All times are binary fractions, so that sums of them are exact."""
 
 TERM, KILL = int(signal.SIGTERM), int(signal.SIGKILL)
 
 OUTCOME = "OUTCOME"
-"""The end of a request that its worker has answered. Any other end is the name of a Cause."""
+"""The value in `History.ends` for a request that its worker has answered. Any other value is the name of a Cause."""
 
 STEPS = 1000
-"""More decisions in a row than any end may take."""
+"""The most timers or deaths that may come before the policy has ended. Needing more counts as never ending."""
 
 
 class History:
-    """What a policy was told, what it decided, and a model of the worker.
+    """A policy, the events that it got, the actions that it asked for, and a model of the worker.
 
-    The worker keeps to the protocol until it is told to break it. With READY it begins as many requests as it serves at
-    once, in the order in which it was sent them. With each outcome it begins the next one.
+    The model keeps to the protocol until a test calls a method that breaks it. At READY, it begins as many requests as
+    it serves at once, in the order in which they were sent. With each outcome, it begins the next request.
 
     Attributes:
         ends: How each request ended, by its id.
-        inside: What the worker was sent and has not answered, in order.
-        begun: Requests that some worker may have begun.
-        starts: Workers that were started.
-        sent, told_begun, dumps, cancelled, signals, stopped, swept: What this worker was sent, told and asked.
+        inside: The requests that this worker was sent and has not answered, in order.
+        begun: The requests that some worker may have begun.
+        starts: The number of workers that were started.
+        sent: The requests that this worker was sent.
+        told_begun: The requests of this worker for which the policy asked for Begin.
+        dumps: How the policy asked this worker for its stacks, each time: "signal" or "frame".
+        cancelled: The requests for which this worker was sent CANCEL.
+        signals: The signals that this worker was sent.
+        stopped: Whether this worker was sent STOP.
+        swept: How often the processes that may keep this worker from ending were killed.
         lost: Whether the worker was given up.
     """
 
@@ -90,10 +96,10 @@ class History:
         """Return the requests that the worker has begun and not answered."""
         return [id for id in self.inside if id in self.begun]
 
-    # Performing what the policy decides
+    # Actions of the policy
 
     def perform(self, actions: list[Action]) -> None:
-        """Perform actions as a lane would, and check each."""
+        """Perform the policy's actions on the model, as a lane would, and check that each one is allowed."""
         for action in actions:
             getattr(self, f"_{type(action).__name__.lower()}")(action)
         self.check()
@@ -176,17 +182,20 @@ class History:
         self.ends[id] = how
 
     def _work(self) -> None:
-        """Let the worker begin what it can."""
+        """Let the model begin as many of its requests as it serves at once."""
         if self.wild:
             self.begun |= set(self.inside)
         elif self.is_ready:
             while len(self.running) < self.slots and len(self.running) < len(self.inside):
                 self.begun.add(self.inside[len(self.running)])
 
-    # What happens outside
+    # Events from the caller
 
     def submit(self, timeout: float = 3.0, size: int = 0) -> int:
-        """Submit a request, by the short way where that goes. Returns its id."""
+        """Submit a request and return its id; 0 if the policy takes no more requests.
+
+        If `submit_if_idle` accepts the request, check that it has done the same as `submit`.
+        """
         ticket = Ticket(len(self.tickets) + 1, timeout, size)
         if self.policy.finishing:
             with pytest.raises(ValueError, match="no request is taken any more"):
@@ -196,7 +205,7 @@ class History:
         twin, before = copy.deepcopy(self.policy), _state_of(self.policy)
         actions = twin.submit(replace(ticket), self.now)
         if self.policy.submit_if_idle(ticket, self.now):
-            assert [type(action) for action in actions] == [Send, Begin], "the short way does something else"
+            assert [type(action) for action in actions] == [Send, Begin], "submit_if_idle differs from submit"
             assert _state_of(self.policy) == _state_of(twin)
         else:
             assert _state_of(self.policy) == before
@@ -205,21 +214,21 @@ class History:
         return ticket.id
 
     def begin(self) -> None:
-        """Ask for a worker before a request needs it."""
+        """Ask the policy to start a worker before a request needs it."""
         self.perform(self.policy.begin(self.now))
         if self.times.prestart and not self.policy.finishing:
             assert self.alive or self.policy.deadline is not None
 
     def pace(self, limit: int) -> None:
-        """Let the log be read faster or slower."""
+        """Set how many requests the worker may have at a time, as a lane does when the log is read faster or slower."""
         self.perform(self.policy.pace(limit, self.now))
 
     def retire(self) -> None:
-        """Say that the worker has grown too large."""
+        """Tell the policy that the worker uses too much memory."""
         self.perform(self.policy.retire(self.now))
 
     def finish(self) -> None:
-        """Say that no more requests will come."""
+        """Tell the policy that no more requests will come."""
         self.perform(self.policy.finish(self.now))
 
     def _end_asked_for(self, tell_at: float) -> None:
@@ -227,24 +236,24 @@ class History:
             self.force_at, self.tell_at = self.now + self.times.grace, tell_at
 
     def interrupt(self) -> None:
-        """Let a signal ask for an end."""
+        """Tell the policy that a signal asks for an orderly end."""
         self._end_asked_for(self.now + self.times.grace / 2)
         self.perform(self.policy.interrupt(self.now))
 
     def abandon(self) -> None:
-        """Say that no result can be written any more."""
+        """Tell the policy that no result can be written any more."""
         self._end_asked_for(self.now)
         self.tell_at = self.now
         self.perform(self.policy.abandon(self.now))
         assert set(self.tickets) == set(self.ends)
 
     def hurry(self) -> None:
-        """Let a second signal ask for an end at once."""
+        """Tell the policy that a second signal asks for an end at once."""
         self._end_asked_for(self.now)
         self.perform(self.policy.hurry(self.now))
         assert set(self.tickets) == set(self.ends)
 
-    # What time brings
+    # The time
 
     def tick(self) -> None:
         """Tell the policy the time."""
@@ -264,12 +273,12 @@ class History:
         self.perform(actions)
 
     def over_at(self, id: int) -> float:
-        """Return when the time of a request is over that the worker has begun."""
+        """Return when the time of a begun request is over."""
         hears = self.policy.cooperative or set(self.running) <= self.streaming
         return min(self.began_at[id] + self.tickets[id].timeout, self.tell_at if hears else self.force_at)
 
     def until(self, moment: float) -> History:
-        """Let time pass, and each timer fire when it is due."""
+        """Move the time to `moment`. On the way, call `tick` whenever the policy's deadline has come."""
         for _ in range(STEPS):
             if self.policy.deadline is None or self.policy.deadline > moment or self.is_gone:
                 self.now = max(self.now, moment)
@@ -279,7 +288,7 @@ class History:
         raise AssertionError("the timers do not come to an end")
 
     def come_to_an_end(self) -> None:
-        """Let workers only ever hang from now on, and take no more requests: there must be an end."""
+        """Check that the policy ends if no more requests come and every worker hangs."""
         self.finish()
         self.pace(2**63)
         for _ in range(STEPS):
@@ -291,12 +300,19 @@ class History:
                 self.die()
         raise AssertionError("it does not end")
 
-    # What the worker does
+    # Events from the worker
 
     def ready(
         self, requests: int = 64, size: int = 2**20, cooperative: bool = False, serves: int | None = None
     ) -> History:
-        """Let the worker say HELLO and READY. Its HELLO allows so many requests and bytes."""
+        """Let the worker send HELLO and READY.
+
+        Args:
+            requests: The most requests without an outcome that the worker's HELLO allows.
+            size: The most bytes of these requests' payloads that the HELLO allows.
+            cooperative: Whether the worker's requests can be cancelled.
+            serves: The number of requests that the worker runs at once; None for as many as the policy wants.
+        """
         policy = self.policy
         if policy.concurrency > 1:
             self.slots = min(policy.concurrency, serves or policy.concurrency)
@@ -304,14 +320,14 @@ class History:
         self.window = min(requests, self.times.window_requests), min(size, self.times.window_bytes)
         self.is_ready = True
         self._work()
-        if policy.phase is not Phase.STARTING:  # the start was given up: nothing of this worker counts
+        if policy.phase is not Phase.STARTING:  # the policy has given up this start, so the worker's outcomes do not count
             self.late |= set(self.inside)
         policy.hello(requests, size)
         self.perform(policy.ready(self.now, serves or 64, cooperative))
         return self
 
     def answer(self, id: int) -> bool:
-        """Let the worker answer a request that it was sent. Returns whether that counts."""
+        """Let the worker answer a request that it was sent. Return whether the policy counts the outcome."""
         self.inside.remove(id)
         counts, actions = self.policy.outcome(id, self.now)
         assert counts == (id in self.begun and id not in self.late and id not in self.ends and self.is_ready)
@@ -324,7 +340,7 @@ class History:
         return counts
 
     def forge(self, id: int) -> None:
-        """Let the worker answer a request whose turn it is not."""
+        """Let the worker answer a request that it must not answer now."""
         self.wild = True
         self._work()
         counts, actions = self.policy.outcome(id, self.now)
@@ -340,7 +356,7 @@ class History:
         self.check()
 
     def cut(self, id: int) -> None:
-        """Say that the result that the worker streams is too large."""
+        """Tell the policy that the result that the worker streams is too large."""
         actions = self.policy.cut(id, self.now)
         self.late |= {id} if actions else set()
         self.perform(actions)
@@ -353,7 +369,7 @@ class History:
         assert self.policy.phase is Phase.KILLED
 
     def fail_to_load(self) -> None:
-        """Let the worker say that it cannot load the handler."""
+        """Let the worker report that it cannot load the handler."""
         self.deaf = True
         self.perform(self.policy.not_loaded(self.now))
         assert set(self.tickets) == set(self.ends)
@@ -370,12 +386,12 @@ class History:
         assert self.policy.deadline == before or self.policy.phase in (Phase.DRAINING, Phase.STOPPING)
 
     def see_dead(self) -> None:
-        """Let the worker be seen dead before its last words are read."""
+        """Tell the policy that the worker is dead. The worker's last frames are not read yet."""
         self.is_gone = True
         self.policy.gone()
 
     def die(self) -> History:
-        """Let the worker die."""
+        """Let the worker die, and tell the policy so."""
         if self.is_ready and not self.wild:
             self.moved |= set(self.inside) - self.begun
         self.alive = self.is_gone = False
@@ -383,20 +399,20 @@ class History:
         return self
 
     def fail_to_execute(self) -> None:
-        """Say that the worker's program cannot be executed."""
+        """Tell the policy that the worker's program cannot be executed."""
         self.alive = self.is_gone = False
         self.perform(self.policy.exec_failed(self.now))
         assert self.policy.ended and set(self.tickets) == set(self.ends)
 
     def postpone(self) -> None:
-        """Say that no worker can be started now."""
+        """Tell the policy that no worker can be started now."""
         self.alive = False
         self.perform(self.policy.postponed(self.now))
 
-    # What always holds
+    # Checks
 
     def check(self) -> None:
-        """Check what holds after every event."""
+        """Check the conditions that hold after every event."""
         policy = self.policy
         assert policy.in_flight == len(self.tickets) - len(self.ends)
         if policy.phase in (Phase.STARTING, Phase.DRAINING, Phase.STOPPING, Phase.TERMINATING):
@@ -411,7 +427,7 @@ class History:
 
 
 def _state_of(policy: Policy) -> dict[str, object]:
-    """Return a copy of all that a policy knows."""
+    """Return a copy of the policy's whole state."""
     return copy.deepcopy({**vars(policy), "_requests": vars(policy._requests)})
 
 
