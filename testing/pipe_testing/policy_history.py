@@ -320,7 +320,7 @@ class History:
         self.window = min(requests, self.times.window_requests), min(size, self.times.window_bytes)
         self.is_ready = True
         self._work()
-        if policy.phase is not Phase.STARTING:  # the policy has given up this start, so the worker's outcomes do not count
+        if policy.phase is not Phase.STARTING:  # the policy has given up this start, so outcomes do not count
             self.late |= set(self.inside)
         policy.hello(requests, size)
         self.perform(policy.ready(self.now, serves or 64, cooperative))
