@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = "\ufeff"
 
 KEPT_BUFFER = 1024 * 1024
 """Bytes of the largest result whose Packer is kept and used again. A Packer never frees its buffer."""
@@ -125,8 +125,12 @@ def decode_event(payload: bytes, content_type: str) -> object:
     try:
         kind = content_type if content_type == JSON else _media_type(content_type)
         if kind == JSON:
-            # Do not use "utf-8-sig": that codec is written in Python, and takes three times as long for a small event.
-            return _decode_json(str(payload.removeprefix(_BYTE_ORDER_MARK), "utf-8"))
+            text = str(payload, "utf-8")
+            try:
+                value, end = (_json_scan or _load_json())(text, 0)
+            except Exception:  # the text may begin with a blank or a byte order mark: let json.loads decide
+                end = -1
+            return value if end == len(text) else late.json.JSONDecoder().decode(text.removeprefix(_BYTE_ORDER_MARK))
         if kind == MSGPACK:
             return _decode_msgpack(payload)
         if kind == BYTES:
@@ -163,7 +167,12 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
                 return BYTES, bytes(value)
             if isinstance(value, str):
                 return TEXT, _encode_text(value)
-        return JSON, _encode_json(value)
+        text = _quick_json(value)
+        if text is None:
+            writer = namespace.own("call.json_writer")
+            text = "".join(_new_json_encoder(writer.quote)(writer.copied(value, _quick_json, _bytes_json), 0))
+        # A lone surrogate can only be inside a JSON string here. This error handler writes it as JSON's own escape.
+        return JSON, text.encode("utf-8", "backslashreplace")
     except BaseException as error:
         fault = namespace.own("call.unencodable").fault(value, error, _why(error), kind == MSGPACK)
         raise fault from fault.__cause__
@@ -190,23 +199,6 @@ def _unmarshal_fault(why: str) -> Fault:
     return Fault("Runtime.UnmarshalError", faults.clean(f"Unable to unmarshal input: {why}"))
 
 
-def _decode_json(text: str) -> object:
-    try:
-        value, end = (_json_scan or _load_json())(text, 0)
-    except Exception:  # the text begins with a blank, or is not JSON: let json.loads decide
-        end = -1
-    return value if end == len(text) else late.json.JSONDecoder().decode(text)
-
-
-def _encode_json(value: object) -> bytes:
-    text = _quick_json(value)
-    if text is None:
-        writer = namespace.own("call.json_writer")
-        text = "".join(_new_json_encoder(writer.quote)(writer.copied(value, _quick_json, _bytes_json), 0))
-    # A lone surrogate can only be inside a JSON string here. This error handler writes it as JSON's own escape.
-    return text.encode("utf-8", "backslashreplace")
-
-
 def _quick_json(value: object) -> str | None:
     """Return the value as JSON, or None if json's C encoder cannot write it as Lambda's encoder does.
 
@@ -221,14 +213,8 @@ def _quick_json(value: object) -> str | None:
     except (TypeError, RecursionError):  # _NotQuick, or a key that may be bytes; the value may be too deep
         return None
     _json_encoders.append(pieces)  # not after an exception, because the encoder keeps its record of containers then
-    return text if type(value) in _ATOMS or _all_plain(value) else None
-
-
-def _all_plain(value: object) -> bool:
-    """Return whether json's C encoder writes all lists, tuples and dicts in the value as Lambda's encoder does.
-
-    The value was already encoded, so it has no cycles. See _is_plain.
-    """
+    # Now look, level by level, whether the C encoder has written all lists, tuples and dicts as Lambda's encoder does.
+    # A value that it has encoded has no cycles.
     kind = type(value)
     level: Iterable[Any] = value.values() if kind is dict else value if kind is list else (value,)  # type: ignore[attr-defined, assignment]
     while not _ATOMS.issuperset(map(type, level)):
@@ -241,10 +227,10 @@ def _all_plain(value: object) -> bool:
                 below += item
             elif kind not in _ATOMS and issubclass(kind, (list, tuple, dict)):
                 if not _is_plain(kind):
-                    return False
+                    return None
                 below += dict.values(item) if issubclass(kind, dict) else item
         level = below
-    return True
+    return text
 
 
 def _is_plain(kind: type) -> bool:

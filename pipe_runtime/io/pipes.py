@@ -87,13 +87,24 @@ class Pipes:
         with self._reading:
             self._idle = True
             try:
-                while not self._kept:
-                    self._wait()
+                if self._kept:
+                    return self._kept.pop(0)
+                spin, poll = self._spin, self._waiting.poll
+                begun = now = perf_counter()
+                limit = begun + spin.limit
+                while now < limit and not poll(0):
+                    sched_yield()  # the init may need this CPU to send the request
+                    now = perf_counter()
+                while True:
                     try:
-                        return read(self.requests, READ_SIZE)
+                        data = read(self.requests, READ_SIZE)
+                        break
                     except BlockingIOError:
-                        continue  # the function made the descriptor non-blocking; the poll above waits
-                return self._kept.pop(0)
+                        poll()  # the function made the descriptor non-blocking
+                spin.unlearned += now < limit
+                if now >= limit or spin.unlearned >= EVERY:
+                    spin.learn(perf_counter() - begun)
+                return data
             finally:
                 self._idle = False
 
@@ -122,22 +133,18 @@ class Pipes:
         Raises:
             BrokenPipeError: The init no longer reads the answers.
         """
-        size = len(data)
-        step = size if self.nonblocking else PIPE_BUF
-        done = self._write_some(data) if size <= step else 0
-        if done < size:
-            view = memoryview(data)
-            while done < size:
-                done += self._write_some(view[done : done + step])
-
-    def _write_some(self, piece: bytes | memoryview) -> int:
-        while True:
+        left: bytes | memoryview = data
+        while left:
             if not self.nonblocking and not self._out.poll(0):
                 self._until_writable()
             try:
-                return write(self.answers, piece)
+                done = write(self.answers, left if self.nonblocking else left[:PIPE_BUF])
             except BlockingIOError:
                 self._until_writable()
+                continue
+            if done == len(left):
+                return
+            left = memoryview(left)[done:]
 
     def _until_writable(self) -> None:
         while True:
@@ -169,21 +176,6 @@ class Pipes:
         if self.on_kept is not None:
             self.on_kept()
         return False
-
-    def _wait(self) -> None:
-        poll, clock, spin = self._waiting.poll, perf_counter, self._spin
-        start = clock()
-        if spin.limit:
-            limit = start + spin.limit
-            while clock() < limit:
-                if poll(0):
-                    spin.unlearned += 1
-                    if spin.unlearned >= EVERY:
-                        spin.learn(clock() - start)
-                    return
-                sched_yield()  # the init may need this CPU to send the request
-        poll()
-        spin.learn(clock() - start)
 
     def close(self) -> None:
         """Close both descriptors in a forked child, because bytes from the child would mix with the worker's."""
