@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from time import monotonic  # imported now, because the function may replace the module's attribute
 
 from .. import namespace
 from ..namespace import late
@@ -65,14 +66,13 @@ _computed: Callable[[_Kept], dict[str, Any]] = _Kept.__dict__["__dict__"].__get_
 
 
 class Context(_Kept):
-    """The context of one request.
+    """The context of one request. The request's time limit starts now.
 
     Args:
         request: INVOKE's metadata (request_id, trace, client_context, identity, …). Every key is optional.
         function: The `function` map of the init's HELLO (name, version, arn, memory_mb, timeout_ms, …). Every key is
             optional.
         handler: The handler's name as given, such as "index.handler".
-        deadline: The time.monotonic(), in seconds, at which the request's time limit ends.
         log: A function that writes a text to the function's log.
         cancelled: Whether the caller gave up on the request, or a callable that returns whether it did.
     """
@@ -84,14 +84,13 @@ class Context(_Kept):
         request: Mapping[str, Any],
         function: Mapping[str, Any],
         handler: str,
-        deadline: float,
         log: Callable[[str], None],
         cancelled: Callable[[], bool] | bool = False,
     ) -> None:
         self._request = request
         self._function = function
         self._handler = handler
-        self._deadline = deadline
+        self._deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
         self._log = log
         self._cancelled = cancelled
 
@@ -122,7 +121,8 @@ class Context(_Kept):
         fields = dict(state)
         # The context may be unpickled in another process, which has no log for this request: use stderr.
         request = {"client_context": {"w3c": fields.pop("_w3c")}}
-        self.__init__(request, {}, "", fields.pop("_deadline"), _to_stderr, fields.pop("_cancelled"))  # type: ignore[misc]
+        self.__init__(request, {}, "", _to_stderr, fields.pop("_cancelled"))  # type: ignore[misc]
+        self._deadline = fields.pop("_deadline")
         _computed(self).update(fields)
 
     def __copy__(self) -> Context:

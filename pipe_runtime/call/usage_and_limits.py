@@ -21,7 +21,7 @@ from resource import (
     getrusage,
     setrlimit,
 )
-from time import perf_counter_ns, process_time_ns
+from time import perf_counter_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Meter:
 
     It reports the peak of the resident memory. The peak from getrusage(2) includes the time before exec, when the
     process was a copy of its parent, which may be larger. So the meter uses that peak only once it is above its value
-    at the start. Until then the meter reads the kernel's VmHWM, if /proc exists. It reads VmHWM again only after
+    at the start. Until then the meter reads the kernel's VmHWM, if /proc exists. It looks for a new peak only after
     another page fault, because without a page fault the memory has not grown.
 
     Args:
@@ -63,33 +63,34 @@ class Meter:
         self._at_start = 0 if forked else getrusage(RUSAGE_SELF).ru_maxrss
         self._faults = -1
         self._peak = 0
-        self._begun = self._cpu = 0
 
-    def start(self) -> None:
-        """Begin to measure a request."""
-        self._begun, self._cpu = perf_counter_ns(), process_time_ns() // 1000
+    def read(self, begun: int, cpu_begun: int) -> dict[str, int]:
+        """Return the usage of a request as entries of RESULT's metadata: duration_us, cpu_us, peak_memory_bytes.
 
-    def read(self) -> dict[str, int]:
-        """Return the usage since start() as entries of RESULT's metadata: duration_us, cpu_us, peak_memory_bytes."""
+        Args:
+            begun: perf_counter_ns() at the request's start.
+            cpu_begun: process_time_ns() at its start.
+        """
         usage = getrusage(RUSAGE_SELF)
-        duration = (perf_counter_ns() - self._begun) // 1000
-        cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - self._cpu  # one system call gives memory and CPU time
+        duration = (perf_counter_ns() - begun) // 1000
+        cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - cpu_begun // 1000  # one system call gives memory and CPU
         if not (0 <= duration <= LONGEST_US and 0 <= cpu <= LONGEST_US):
             duration, cpu = (min(max(0, each), LONGEST_US) for each in (duration, cpu))
-        return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": self._peak_of(usage)}
+        peak = self._peak if usage.ru_minflt + usage.ru_majflt == self._faults else self._peak_of(usage)
+        return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": peak}
 
     def peak_memory(self) -> int:
         """Return the peak of the memory so far, in bytes."""
         return self._peak_of(getrusage(RUSAGE_SELF))
 
     def _peak_of(self, usage: struct_rusage) -> int:
-        peak = usage.ru_maxrss
-        if peak <= self._at_start:
-            faults = usage.ru_minflt + usage.ru_majflt
-            if faults != self._faults:
-                self._faults, self._peak = faults, status_figure(b"VmHWM:")  # the peak of the resident memory
-            peak = self._peak or peak
-        return peak * 1024
+        faults = usage.ru_minflt + usage.ru_majflt
+        if faults != self._faults:
+            peak = usage.ru_maxrss
+            if peak <= self._at_start:
+                peak = status_figure(b"VmHWM:") or peak  # the peak of the resident memory
+            self._faults, self._peak = faults, peak * 1024
+        return self._peak
 
 
 def status_figure(name: bytes) -> int:

@@ -76,7 +76,9 @@ class SignalGuard:
             if self._taken:
                 self._give_back()
             result = function(argument)
-            self._replace_handlers()
+            self._quiet = True
+            if "signal" in sys.modules:
+                self._replace_handlers()
         except BaseException as error:  # the function's code may raise any exception, also SystemExit
             failure = error
             try:

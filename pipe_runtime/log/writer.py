@@ -10,6 +10,7 @@ from __future__ import annotations
 import _frozen_importlib
 import io
 import sys
+from _operator import itemgetter
 from _thread import RLock, get_ident
 
 from .. import namespace
@@ -36,8 +37,8 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # {a platform's name: its name in `logging`}
 
 
-class Tag:
-    """The request that a line belongs to.
+class Tag(tuple[int, str, str]):
+    """The request that a line belongs to. Each request has one, so it is made without a call of Python code.
 
     Attributes:
         id: The id of the request's frames; 0 for no request.
@@ -45,15 +46,13 @@ class Tag:
         tenant_id: The tenant's id; "" for no tenant.
     """
 
-    __slots__ = ("id", "request_id", "tenant_id")
-
-    def __init__(self, id: int = 0, request_id: str = "", tenant_id: str = "") -> None:
-        self.id = id
-        self.request_id = request_id
-        self.tenant_id = tenant_id
+    __slots__ = ()
+    id = property(itemgetter(0))
+    request_id = property(itemgetter(1))
+    tenant_id = property(itemgetter(2))
 
 
-NO_REQUEST = Tag()
+NO_REQUEST = Tag((0, "", ""))
 """The tag of a line that belongs to no request."""
 
 
@@ -73,6 +72,7 @@ class LogWriter:
         forked: Whether this process is a child that the function has forked.
         level: The name in `logging` of the root logger's level.
         records: The module `records` in the JSON style; None in the text style.
+        unfinished: Whether a line may have been begun that `flush` has to send.
     """
 
     def __init__(self, send: Callable[[Tag, dict[str, Any], bytes], None], lock: Any = None) -> None:
@@ -82,6 +82,7 @@ class LogWriter:
         self.current = NO_REQUEST
         self.level = "INFO"
         self.records: ModuleType | None = None
+        self.unfinished = False
         self._streams: list[LogStream] = []
         self.contexts: Any = None
 
@@ -203,6 +204,7 @@ class LogWriter:
             id: Send only the lines of this request, and remove the request, because its outcome follows. If a task of
                 the request still runs and writes more lines, they get id 0.
         """
+        self.unfinished = id is not None
         if self.contexts is not None and id:
             self.contexts.forget(id)
         for stream in self._streams:
@@ -259,6 +261,7 @@ class LogStream(io.RawIOBase):
             start = _character_boundary(whole, start + limit)
         if start < len(whole):
             self.partial[key] = tag, whole[start:]  # never empty if pieces were cut off: the line break must follow
+            log.unfinished = True
         if start:
             whole_lines = start == end
             line_break = b"\n" if whole_lines else b""

@@ -100,7 +100,7 @@ class Engine(Requests):
 def tag_of(exchange: Exchange) -> Tag:
     """Return the tag of the lines that a request prints."""
     request = exchange.request
-    return Tag(exchange.id, request["request_id"], request.get("tenant_id", ""))
+    return Tag((exchange.id, request["request_id"], request.get("tenant_id", "")))
 
 
 def microseconds_since(begun: int) -> int:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from time import monotonic, tzset  # imported now, because the function may replace the module's attributes
+from time import tzset  # imported now, because the function may replace the module's attribute
 
 from .. import namespace
 from ..call import codec
-from ..call.context import DEFAULT_TIMEOUT_MS, Context
 from ..load import handler
 from ..log.writer import LoggingHook
 from ..wire.errors import Fault
@@ -34,6 +33,8 @@ class Function:
         configuration: The fields of HELLO. A worker that a template forked gets a HELLO of its own.
         code_dir: The absolute path of the function's folder.
         found: The callable that the handler's name stands for.
+        facts: What a Context gets to know of the function.
+        tells_trace: Whether to call `tell_trace` before each request, because Lambda gives the function the trace id.
         is_plain: Whether the loop serves the function by itself, without an Invoker.
         call: The handler as a callable of event and context; only for a plain function.
     """
@@ -48,10 +49,8 @@ class Function:
             Fault: The function's folder, or the handler, does not exist.
         """
         self.configuration = configuration
-        self._details, self._handler_name = configuration.function, configuration.handler
-        self._log = process.log.write
-        # Whether to give the function the trace id in an environment variable, as Lambda does.
-        self._tells_trace = self._trace_is_set = False
+        self.facts = configuration.function, configuration.handler, process.log.write
+        self.tells_trace = self._trace_is_set = False
         self._set_variables()
         process.log.open_streams()
         process.log.configure(*configuration.log_settings(os.environ))
@@ -75,20 +74,13 @@ class Function:
     def stand_in(self, call: Callable[[Any, Any], Any]) -> Function:
         """Return a copy of this function that is plain and has `call` as its handler."""
         other = object.__new__(Function)
-        vars(other).update(vars(self), is_plain=True, call=call, _tells_trace=False)
+        vars(other).update(vars(self), is_plain=True, call=call, tells_trace=False)
         return other
 
-    def context(self, request: Mapping[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:
-        """Make the context of a request. The time limit of the request starts now.
-
-        Args:
-            request: INVOKE's metadata.
-            cancelled: See Context.
-        """
-        if self._tells_trace and (self._trace_is_set or "trace" in request):
+    def tell_trace(self, request: Mapping[str, Any]) -> None:
+        """Set the environment variable with the trace id, as INVOKE's metadata `request` has it."""
+        if self._trace_is_set or "trace" in request:
             self._trace_is_set = namespace.own("call.platforms").set_trace(request.get("trace"))
-        deadline = monotonic() + request.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
-        return Context(request, self._details, self._handler_name, deadline, self._log, cancelled)
 
     def _set_variables(self) -> None:
         """Set HELLO's environment variables, and the platform's variables whose values only the runtime knows."""
@@ -99,4 +91,4 @@ class Function:
         is_lambda = self.configuration.platform == "lambda"
         if is_lambda and not os.environ.get("AWS_EXECUTION_ENV"):
             os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
-        self._tells_trace = is_lambda and self.configuration.concurrency == 1 and _TRACE not in os.environ
+        self.tells_trace = is_lambda and self.configuration.concurrency == 1 and _TRACE not in os.environ

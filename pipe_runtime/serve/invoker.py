@@ -10,6 +10,7 @@ import os
 import sys
 
 from .. import namespace
+from ..call.context import Context
 from ..call.exchange import CallerGone
 from ..load import handler
 from ..log.writer import NO_REQUEST, Tag
@@ -19,10 +20,9 @@ from .event_function import EventFunction, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from typing import Any
 
-    from ..call.context import Context
     from ..call.exchange import Exchange
     from .function import Function
     from .process import Process
@@ -73,9 +73,9 @@ class Invoker:
         hook = self._hooks.get(phase)
         if hook is not None:
             log, id = self._process.log, self._function.configuration.init_request_id
-            token = log.enter(Tag(0, id))
+            token = log.enter(Tag((0, id, "")))
             try:
-                work = hook(self._function.context({"request_id": id}))
+                work = hook(self._context({"request_id": id}))
                 if work is not None:
                     self.run(work)
             finally:
@@ -104,11 +104,16 @@ class Invoker:
         logged, because the runtime itself raises them in the function to cancel the request.
         """
         if exchange.cancelled and not isinstance(error, CallerGone) and type(error).__name__ != "CancelledError":
-            tag = Tag(exchange.id, exchange.request["request_id"])
+            tag = Tag((exchange.id, exchange.request["request_id"], ""))
             self._process.report("the function", error, " after its request was given up", tag)
 
     def _give_context(self, exchange: Exchange) -> None:
-        exchange.context = self._function.context(exchange.request, lambda: exchange.cancelled)
+        exchange.context = self._context(exchange.request, lambda: exchange.cancelled)
+
+    def _context(self, request: Mapping[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:
+        if self._function.tells_trace:
+            self._function.tell_trace(request)
+        return Context(request, *self._function.facts, cancelled)
 
     def _begin_phase(self, exchange: Exchange) -> Awaitable[Any] | None:
         """Call a hook instead of the function, and set the answer. Return an awaitable if the hook is asynchronous."""

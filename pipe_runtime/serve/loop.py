@@ -10,10 +10,12 @@ limits, and decides when the worker ends.
 from __future__ import annotations
 
 import sys
-from time import perf_counter_ns
+from os import getpid  # these names are imported now, because the function may replace the modules' attributes
+from time import perf_counter_ns, process_time_ns
 
 from .. import namespace, run_hooks
 from ..call import codec, faults
+from ..call.context import Context
 from ..call.usage_and_limits import limit_itself
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.connection import STREAM_BYTES
@@ -91,7 +93,8 @@ class Loop:
                 self._receive(self._inline)
                 continue
             connection = process.connection
-            event = connection.next_frame() or connection.next_frame(process.guard.wait(process.pipes.read))
+            event = connection.next_frame() if connection.buffered else None
+            event = event or connection.next_frame(process.guard.wait(process.pipes.read))
             if isinstance(event, Frame):
                 if (event.kind == INVOKE and "stream" not in event.metadata) or event.kind in _FOR_THE_LOOP:
                     return event
@@ -102,22 +105,24 @@ class Loop:
     def answer(self, frame: Frame) -> None:
         """Answer an INVOKE in this thread."""
         process, request = self.process, frame.metadata
-        process.log.current = Tag(frame.id, request["request_id"], request.get("tenant_id", ""))
+        log = process.log
+        log.current = Tag((frame.id, request["request_id"], request.get("tenant_id", "")))
         if self._cold:
             codec.warm_up(request["content_type"], request["accept"])
             self._cold = False
-        process.meter.start()
+        begun, cpu_begun = perf_counter_ns(), process_time_ns()
         kind, metadata, payload = process.guard.call(self._call, frame, process.problem)
-        process.leave_if_forked()  # the handler may have forked, or a method of its event or of its result
+        if process.forked or getpid() != process.pid:
+            process.leave_if_forked()  # the handler has forked, or a method of its event or of its result
         terminated = process.guard.terminated
-        measured = {} if terminated else process.meter.read()
-        process.log.flush()
-        process.log.current = NO_REQUEST
+        metadata |= process.meter.read(begun, cpu_begun)
+        if log.unfinished:
+            log.flush()
+        log.current = NO_REQUEST
         if terminated:
             return  # after SIGTERM the worker ends without an outcome
         if self._inline is not None:
             self._inline.settle(frame.id)
-        metadata.update(measured)
         process.conclude(kind, frame.id, metadata, payload)
 
     def _call(self, frame: Frame) -> Outcome:
@@ -126,7 +131,9 @@ class Loop:
             self._inline.refuse_cancelled(frame.id)
         if not function.is_plain or "stream" in request or "http" in request or "phase" in request:
             return self._requests_in_pieces().serve(frame)
-        context = function.context(request)
+        if function.tells_trace:
+            function.tell_trace(request)
+        context = Context(request, *function.facts)
         payload, frame.payload = frame.payload, b""  # while the handler runs, memory holds the decoded event only
         event = codec.decode_event(payload, request["content_type"])
         del payload

@@ -77,6 +77,8 @@ class Process:
         baseline: The names in sys.modules before the runtime imported any module.
 
     Attributes:
+        pid: The process's id when the conversation began. A child that the function has forked has another one.
+        forked: Whether this process is such a child, as far as Python knows.
         forks_workers: Whether the template is forking a worker. A fork at any other time is the function's.
         on_fork: The callables to call in each child that the function forks.
         dump_fd: The descriptor to write stacks to; -1 if stacks are not written.
@@ -94,12 +96,12 @@ class Process:
         self.dump_fd = -1
         self.control: socket | None = None
         self._dump_signal = 0
-        self._forked = False
+        self.forked = False
         atexit.register(self.write_last_lines)  # registered first, so that it runs after all others
 
     def restart(self, conversation: Conversation) -> None:
         """Begin a conversation. A worker that a template has forked calls this again."""
-        self._pid = getpid()
+        self.pid = getpid()
         self.pipes, self.connection = conversation.pipes, conversation.connection
         self.outbox = conversation.outbox
         self.log.restart(self.outbox.lock)
@@ -120,7 +122,7 @@ class Process:
 
     def conclude(self, kind: int, id: int, metadata: dict[str, Any], payload: bytes) -> None:
         """Send a request's outcome. If it cannot be sent, send an error that gives the reason."""
-        if self.connection.answer_begun(id):
+        if kind == ERROR and self.connection.answer_begun(id):
             kind = END
         try:
             self.outbox.post(kind, id, metadata, payload, kind == RESULT and "http" not in metadata)
@@ -171,7 +173,7 @@ class Process:
                 continue
 
     def _send_log(self, tag: Tag, metadata: dict[str, Any], text: bytes) -> None:
-        if getpid() != self._pid:  # C code of the function has forked this process: Python has called no fork hooks
+        if getpid() != self.pid:  # C code of the function has forked this process: Python has called no fork hooks
             self._after_fork()
             write_all(2, text if "continues" in metadata else text + b"\n")
             return
@@ -215,9 +217,9 @@ class Process:
 
     def _after_fork(self) -> None:
         """Close the worker's descriptors in a child that the function forked."""
-        if self._forked or self.forks_workers:
+        if self.forked or self.forks_workers:
             return  # they are closed already: in a child of a child, the numbers may belong to the function's files
-        self._forked = True
+        self.forked = True
         self.guard.after_fork()
         self.outbox.after_fork()
         self.log.after_fork()
@@ -239,7 +241,7 @@ class Process:
         Args:
             error: The exception that the handler raised in the child.
         """
-        if not self._forked and getpid() == self._pid:
+        if not self.forked and getpid() == self.pid:
             return
         self._after_fork()  # if C code forked the child, Python has not called this hook
         code = 0

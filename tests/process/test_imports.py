@@ -23,6 +23,7 @@ RUNTIME_IMPORTS = {
     "__future__",
     "_frozen_importlib",
     "_frozen_importlib_external",
+    "_operator",
     "_signal",
     "_socket",
     "_thread",

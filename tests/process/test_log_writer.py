@@ -49,7 +49,7 @@ def second_half(name):
         logging.exception("%s fails in %s", name, name)
 
 def begin(number):
-    return log.enter(Tag(number, f"r-{number}"))
+    return log.enter(Tag((number, f"r-{number}", "")))
 
 def end(number, token):
     print("the end of", number, end="")

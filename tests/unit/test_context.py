@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import pickle
-import time
 import weakref
 from typing import Any
 
@@ -52,8 +51,8 @@ FUNCTION = {
 def make(
     request: dict[str, Any] = REQUEST, function: dict[str, Any] = FUNCTION, remaining: float = 3, **more: Any
 ) -> Context:
-    deadline = time.monotonic() + remaining
-    return Context(request, function, "index.handler", deadline, lambda line: None, **more)
+    limited = {**request, "timeout_ms": int(remaining * 1000)}
+    return Context(limited, function, "index.handler", lambda line: None, **more)
 
 
 def value_at(context: Context, path: str) -> Any:
@@ -161,7 +160,7 @@ def test_remaining_time() -> None:
 
 def test_log_takes_anything() -> None:
     lines: list[str] = []
-    context = Context({}, {}, "index.handler", 0.0, lines.append)
+    context = Context({}, {}, "index.handler", lines.append)
     context.log("text")
     context.log({"a": 1})
     assert lines == ["text", "{'a': 1}"]
@@ -261,7 +260,7 @@ COPIES = {
 @pytest.mark.parametrize("way", COPIES)
 def test_a_copy_is_a_context_with_the_same_fields(way: str) -> None:
     lines: list[str] = []
-    context: Any = Context(REQUEST, FUNCTION, "index.handler", time.monotonic() + 30, lines.append, lambda: True)
+    context: Any = Context({**REQUEST, "timeout_ms": 30_000}, FUNCTION, "index.handler", lines.append, lambda: True)
     context.middleware = ["its own"]
     found: Any = COPIES[way](context)
     assert type(found) is Context and same(found, context)
@@ -276,7 +275,7 @@ def test_a_copy_is_a_context_with_the_same_fields(way: str) -> None:
 def test_a_deep_copy_logs_and_hears_of_a_cancellation_as_its_original() -> None:
     lines: list[str] = []
     asked = [False]
-    context = Context(REQUEST, FUNCTION, "index.handler", 0.0, lines.append, lambda: asked[0])
+    context = Context(REQUEST, FUNCTION, "index.handler", lines.append, lambda: asked[0])
     for found in (copy.copy(context), copy.deepcopy({"a": [context]})["a"][0]):
         found.log("text")
         assert not found.cancelled

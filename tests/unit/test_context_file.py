@@ -72,7 +72,7 @@ def test_everything(file: Path) -> None:
 def test_the_handlers_context_shows_it(file: Path) -> None:
     file.write_text(json.dumps({**FUNCTION, **REQUEST}))
     function = describe(file)
-    context = Context(function.metadata, function.hello["function"], "index.handler", 0.0, print)
+    context = Context(function.metadata, function.hello["function"], "index.handler", print)
     assert (context.function_name, context.function_version, context.invoked_function_arn) == (
         FUNCTION["name"],
         FUNCTION["version"],

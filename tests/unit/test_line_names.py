@@ -108,7 +108,7 @@ class Both:
         self.contexts: dict[int, Context] = {}
         for id in (1, 2):
             self.contexts[id] = copy_context()
-            self.contexts[id].run(self.journal.enter, log_writer.Tag(id, f"r-{id}"))
+            self.contexts[id].run(self.journal.enter, log_writer.Tag((id, f"r-{id}", "")))
 
     def _send(self, tag: log_writer.Tag, metadata: dict[str, Any], text: bytes) -> None:
         name = "" if metadata.get("named") else metadata.get("request_id") or tag.request_id
@@ -158,7 +158,7 @@ def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None
     journal = log_writer.LogWriter(lambda tag, metadata, text: sent.append(writer.encode(LOG, tag.id, metadata, text)))
     journal.contexts = contexts.Contexts()
     context = copy_context()
-    context.run(journal.enter, log_writer.Tag(0, "😀" * 1000))
+    context.run(journal.enter, log_writer.Tag((0, "😀" * 1000, "")))
     context.run(journal.record, "L" * LEVEL_NAME, b"x" * 10 * log_writer.PIECE)
-    context.run(journal.print, "stdout", log_writer.Tag(0, "😀" * 1000), b"x" * 10 * log_writer.PIECE)
+    context.run(journal.print, "stdout", log_writer.Tag((0, "😀" * 1000, "")), b"x" * 10 * log_writer.PIECE)
     assert len(sent) == 20 and max(map(len, sent)) <= select.PIPE_BUF

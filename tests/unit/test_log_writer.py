@@ -137,7 +137,7 @@ def test_an_endless_line_does_not_grow() -> None:
 
 def test_lines_belong_to_the_current_request() -> None:
     sent = Sent()
-    for current in (Tag(1, "r-1"), NO_REQUEST, Tag(2, "r-2")):
+    for current in (Tag((1, "r-1", "")), NO_REQUEST, Tag((2, "r-2", ""))):
         sent.log.current = current
         assert sent.log.tag() is current
         sent.raw.write(b"x\nrest")
@@ -151,7 +151,7 @@ def test_lines_belong_to_the_current_request() -> None:
 
 def test_enter_and_leave_without_contexts() -> None:
     log = Sent().log
-    tag = Tag(0, "init")
+    tag = Tag((0, "init", ""))
     token = log.enter(tag)
     assert log.tag() is log.current is tag
     log.leave(token)
@@ -192,7 +192,7 @@ class Contexts:
         """Run an action for request `id`."""
         if id not in self.contexts:
             self.contexts[id] = copy_context()
-            self.contexts[id].run(self.sent.log.enter, Tag(id, f"r-{id}"))
+            self.contexts[id].run(self.sent.log.enter, Tag((id, f"r-{id}", "")))
         self.contexts[id].run(action)
 
     def write(self, id: int, text: bytes) -> None:
@@ -219,7 +219,7 @@ def test_each_line_has_its_request() -> None:
     requests.run(1, lambda: sent.log.write("x\ny"))
     requests.run(2, lambda: sent.log.record("INFO", b"a record of r-2"))
     requests.run(2, lambda: sent.log.record("INFO", b"another one"))
-    sent.log.write("of 2", Tag(2, "r-2"))
+    sent.log.write("of 2", Tag((2, "r-2", "")))
     assert sent.texts == [b"a\n\nb", b"of nobody", b"x\ny", b"a record of r-2", b"another one", b"of 2"]
     assert sent.ids == [1, 0, 1, 2, 2, 2]
     assert sent.named == [None, None, None, True, None, None]
@@ -261,7 +261,7 @@ def test_lines_after_the_end_of_their_request_have_no_id() -> None:
     requests.write(1, b"late ")
     assert set(sent.raw.partial) == {(0, threading.get_ident())}
     requests.write(1, b"line\n")
-    sent.log.write("late, too", Tag(1, "r-1"))
+    sent.log.write("late, too", Tag((1, "r-1", "")))
     assert (sent.ids, sent.output) == ([0, 0], b"late line\nlate, too\n")
     assert sent.named == ["r-1", "r-1"]
     assert sent.raw.partial == {}
@@ -305,7 +305,7 @@ def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
     sent.log.contexts = contexts.Contexts()
 
     def initializer() -> None:
-        token = sent.log.enter(Tag(0, "init"))
+        token = sent.log.enter(Tag((0, "init", "")))
         sent.raw.write(b"hello\nhalf")
         sent.log.flush(0)
         sent.log.leave(token)

@@ -42,7 +42,7 @@ def environment_of(asked: Identity) -> dict[str, str]:
 
 def context_of(identity: Identity) -> Context:
     function = {**identity.function, "timeout_ms": 3000}
-    return Context({"request_id": "r-1"}, function, "index.handler", 0.0, print)
+    return Context({"request_id": "r-1"}, function, "index.handler", print)
 
 
 def said_by_lambda(shown: Context) -> dict[str, str]:

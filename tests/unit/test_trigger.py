@@ -20,7 +20,7 @@ HTTP = {
     "client": ["10.0.0.1", 5],
     "version": "1.1",
 }
-CONTEXT = Context({"request_id": "r-1"}, {"account_id": "17"}, "index.handler", 0.0, print)
+CONTEXT = Context({"request_id": "r-1"}, {"account_id": "17"}, "index.handler", print)
 
 
 def event(platform: str, body: bytes = b"", **http: Any) -> Any:
