@@ -40,6 +40,8 @@ class SignalGuard:
         leave: Called with the SystemExit that a handler raised, as soon as the runtime waits for a request.
 
     Attributes:
+        waiting: Whether the runtime waits, and a SystemExit of a signal handler takes effect at once.
+        exit: The SystemExit that came before it waited. Who sets `waiting` checks this next, and calls `end`.
         terminated: Whether SIGTERM has come. The worker then begins no further request.
     """
 
@@ -47,8 +49,8 @@ class SignalGuard:
         self._finished = finished
         self._leave = leave
         self.terminated = False
-        self._exit: SystemExit | None = None
-        self._waiting = False
+        self.exit: SystemExit | None = None
+        self.waiting = False
         self._thread = _thread.get_ident()
         self._quiet = True
         self._raised: list[BaseException] | None = None
@@ -122,13 +124,13 @@ class SignalGuard:
         """
         if _thread.get_ident() != self._thread:
             return read()
-        self._waiting = True
+        self.waiting = True
         try:
-            if self._exit is not None:
-                self._end(self._exit)
+            if self.exit is not None:
+                self.end(self.exit)
             return read()
         finally:
-            self._waiting = False
+            self.waiting = False
 
     def after_fork(self) -> None:
         """Restore the default action of SIGTERM in a child that the function forked, unless the function handles it."""
@@ -169,11 +171,12 @@ class SignalGuard:
             return
         self._finished(failure)
         if isinstance(failure, SystemExit):
-            self._exit = failure
-            if self._waiting:
-                self._end(failure)
+            self.exit = failure
+            if self.waiting:
+                self.end(failure)
 
-    def _end(self, error: SystemExit) -> None:
+    def end(self, error: SystemExit) -> None:
+        """Raise what SIGTERM raises, or end the process as a signal handler of the function wants."""
         if self.terminated:
             raise error
         self._leave(error)
@@ -187,8 +190,8 @@ class SignalGuard:
         if self._raised is not None:
             self._raised.append(error)
             return
-        self._exit = error
-        if self._waiting:
+        self.exit = error
+        if self.waiting:
             raise error
 
     def _on_interrupt(self, number: int, frame: Any) -> None:

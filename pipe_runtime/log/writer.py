@@ -253,7 +253,7 @@ class LogStream(io.RawIOBase):
         log = self._log
         tag = log.tag()
         key = tag.id, get_ident()
-        whole = self._take(key) + text if key in self.partial else text
+        whole = self.partial.pop(key, (tag, b""))[1] + text
         end = whole.rfind(b"\n") + 1
         start = end
         limit = PIECE if log.records is None else JSON_LINE
@@ -274,7 +274,7 @@ class LogStream(io.RawIOBase):
         """Send the line that this thread has begun, because the worker may hang or die before the line is complete."""
         super().flush()
         tag = self._log.tag()
-        text = self._take((tag.id, get_ident()))
+        text = self.partial.pop((tag.id, get_ident()), (tag, b""))[1]
         if text:
             self._log.print(self._stream, tag, text, b"")
 
@@ -289,9 +289,6 @@ class LogStream(io.RawIOBase):
         tag, text = self.partial.pop(key, (NO_REQUEST, b""))
         if text:  # unless the thread itself has just completed the line
             self._log.print(self._stream, tag, text)
-
-    def _take(self, key: tuple[int, int]) -> bytes:
-        return self.partial.pop(key, (NO_REQUEST, b""))[1]
 
 
 class LoggingHook:

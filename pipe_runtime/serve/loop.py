@@ -85,22 +85,28 @@ class Loop:
 
     def next_frame(self) -> Frame | None:
         """Return the next frame that the loop handles itself; None at the end of the stream."""
-        process = self.process
-        while True:
-            if self._queue:
-                return self._queue.pop(0)
-            if self._inline is not None:
-                self._receive(self._inline)
-                continue
-            connection = process.connection
-            event = connection.next_frame() if connection.buffered else None
-            event = event or connection.next_frame(process.guard.wait(process.pipes.read))
-            if isinstance(event, Frame):
-                if (event.kind == INVOKE and "stream" not in event.metadata) or event.kind in _FOR_THE_LOOP:
-                    return event
-                self._requests_in_pieces().hear(event)
-            elif event is not None:
-                return None
+        process, guard, connection = self.process, self.process.guard, self.process.connection
+        guard.waiting = True  # see SignalGuard.wait: a call of it would be one more for each request
+        try:
+            if guard.exit is not None:
+                guard.end(guard.exit)
+            while True:
+                if self._queue:
+                    return self._queue.pop(0)
+                if self._inline is not None:
+                    self._receive(self._inline)
+                    continue
+                event = connection.next_frame() if connection.buffered else None
+                if event is None:
+                    event = connection.next_frame(process.pipes.read())
+                if isinstance(event, Frame):
+                    if (event.kind == INVOKE and "stream" not in event.metadata) or event.kind in _FOR_THE_LOOP:
+                        return event
+                    self._requests_in_pieces().hear(event)
+                elif event is not None:
+                    return None
+        finally:
+            guard.waiting = False
 
     def answer(self, frame: Frame) -> None:
         """Answer an INVOKE in this thread."""
@@ -152,7 +158,7 @@ class Loop:
         with inline.lock:  # a thread of an earlier request may still wait for its body, and read frames
             if self._queue:
                 return
-            event = process.next_frame() or process.next_frame(process.guard.wait(process.pipes.read))
+            event = process.next_frame() or process.next_frame(process.pipes.read())
             if event is not None:
                 inline.hear(event if isinstance(event, Frame) else None)
 

@@ -178,6 +178,7 @@ def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocki
     requests_out, requests_in, answers_out, answers_in = ends
     os.set_blocking(answers_in, not nonblocking)
     pipes = Pipes(requests_out, answers_in, 1, nonblocking)
+    os.write(requests_in, b"r" * READ_SIZE)
     pid = os.fork()
     if not pid:
         pipes.write(b"a" * 1_000_000)
@@ -186,7 +187,7 @@ def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocki
     os.set_blocking(requests_in, False)
     writable = select.poll()
     writable.register(requests_in, select.POLLOUT)
-    taken = 0
+    taken = READ_SIZE
     while taken < 2 * READ_SIZE:  # what the pipe holds, and one read
         assert writable.poll(HANGS * 1000)
         taken += os.write(requests_in, b"r" * 4096)
