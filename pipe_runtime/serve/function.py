@@ -34,7 +34,8 @@ class Function:
         code_dir: The absolute path of the function's folder.
         found: The callable that the handler's name stands for.
         facts: What a Context gets to know of the function.
-        tells_trace: Whether to call `tell_trace` before each request, because Lambda gives the function the trace id.
+        trace_is_set: Whether the environment variable has a trace id. `tell_trace` must be called before the next
+            request, and before each request that has a trace.
         is_plain: Whether the loop serves the function by itself, without an Invoker.
         call: The handler as a callable of event and context; only for a plain function.
     """
@@ -50,7 +51,7 @@ class Function:
         """
         self.configuration = configuration
         self.facts = configuration.function, configuration.handler, process.log.write
-        self.tells_trace = self._trace_is_set = False
+        self._tells_trace = self.trace_is_set = False
         self._set_variables()
         process.log.open_streams()
         process.log.configure(*configuration.log_settings(os.environ))
@@ -74,13 +75,13 @@ class Function:
     def stand_in(self, call: Callable[[Any, Any], Any]) -> Function:
         """Return a copy of this function that is plain and has `call` as its handler."""
         other = object.__new__(Function)
-        vars(other).update(vars(self), is_plain=True, call=call, tells_trace=False)
+        vars(other).update(vars(self), is_plain=True, call=call)
         return other
 
     def tell_trace(self, request: Mapping[str, Any]) -> None:
         """Set the environment variable with the trace id, as INVOKE's metadata `request` has it."""
-        if self._trace_is_set or "trace" in request:
-            self._trace_is_set = namespace.own("call.platforms").set_trace(request.get("trace"))
+        if self._tells_trace:
+            self.trace_is_set = namespace.own("call.platforms").set_trace(request.get("trace"))
 
     def _set_variables(self) -> None:
         """Set HELLO's environment variables, and the platform's variables whose values only the runtime knows."""
@@ -91,4 +92,4 @@ class Function:
         is_lambda = self.configuration.platform == "lambda"
         if is_lambda and not os.environ.get("AWS_EXECUTION_ENV"):
             os.environ["AWS_EXECUTION_ENV"] = "AWS_Lambda_python{}.{}".format(*sys.version_info)
-        self.tells_trace = is_lambda and self.configuration.concurrency == 1 and _TRACE not in os.environ
+        self._tells_trace = is_lambda and self.configuration.concurrency == 1 and _TRACE not in os.environ

@@ -111,9 +111,10 @@ class Invoker:
         exchange.context = self._context(exchange.request, lambda: exchange.cancelled)
 
     def _context(self, request: Mapping[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:
-        if self._function.tells_trace:
-            self._function.tell_trace(request)
-        return Context(request, *self._function.facts, cancelled)
+        function = self._function
+        if function.trace_is_set or "trace" in request:
+            function.tell_trace(request)
+        return Context(request, *function.facts, cancelled)
 
     def _begin_phase(self, exchange: Exchange) -> Awaitable[Any] | None:
         """Call a hook instead of the function, and set the answer. Return an awaitable if the hook is asynchronous."""

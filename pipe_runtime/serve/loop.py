@@ -97,8 +97,7 @@ class Loop:
                     self._receive(self._inline)
                     continue
                 event = connection.next_frame() if connection.buffered else None
-                if event is None:
-                    event = connection.next_frame(process.pipes.read())
+                event = event or connection.next_frame(process.pipes.read())
                 if isinstance(event, Frame):
                     if (event.kind == INVOKE and "stream" not in event.metadata) or event.kind in _FOR_THE_LOOP:
                         return event
@@ -125,11 +124,10 @@ class Loop:
         if log.unfinished:
             log.flush()
         log.current = NO_REQUEST
-        if terminated:
-            return  # after SIGTERM the worker ends without an outcome
         if self._inline is not None:
             self._inline.settle(frame.id)
-        process.conclude(kind, frame.id, metadata, payload)
+        if not terminated:  # after SIGTERM the worker ends without an outcome
+            process.conclude(kind, frame.id, metadata, payload)
 
     def _call(self, frame: Frame) -> Outcome:
         request, function = frame.metadata, self.function
@@ -137,12 +135,11 @@ class Loop:
             self._inline.refuse_cancelled(frame.id)
         if not function.is_plain or "stream" in request or "http" in request or "phase" in request:
             return self._requests_in_pieces().serve(frame)
-        if function.tells_trace:
+        if function.trace_is_set or "trace" in request:
             function.tell_trace(request)
         context = Context(request, *function.facts)
-        payload, frame.payload = frame.payload, b""  # while the handler runs, memory holds the decoded event only
-        event = codec.decode_event(payload, request["content_type"])
-        del payload
+        event = codec.decode_event(frame.payload, request["content_type"])
+        frame.payload = b""  # while the handler runs, memory holds the decoded event only
         value = function.call(event, context)
         if type(value) not in _WHOLE and any(hasattr(type(value), name) for name in _IN_PIECES):
             return self._requests_in_pieces().serve_rest(frame, value)
