@@ -76,14 +76,12 @@ class Meter:
         cpu = int((usage.ru_utime + usage.ru_stime) * 1e6) - cpu_begun // 1000  # one system call gives memory and CPU
         if not (0 <= duration <= LONGEST_US and 0 <= cpu <= LONGEST_US):
             duration, cpu = (min(max(0, each), LONGEST_US) for each in (duration, cpu))
-        peak = self._peak if usage.ru_minflt + usage.ru_majflt == self._faults else self._peak_of(usage)
+        peak = self._peak if usage.ru_minflt + usage.ru_majflt == self._faults else self.peak_memory(usage)
         return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": peak}
 
-    def peak_memory(self) -> int:
-        """Return the peak of the memory so far, in bytes."""
-        return self._peak_of(getrusage(RUSAGE_SELF))
-
-    def _peak_of(self, usage: struct_rusage) -> int:
+    def peak_memory(self, usage: struct_rusage | None = None) -> int:
+        """Return the peak of the memory so far, in bytes, as `usage` has it, or as it is now."""
+        usage = usage or getrusage(RUSAGE_SELF)
         faults = usage.ru_minflt + usage.ru_majflt
         if faults != self._faults:
             peak = usage.ru_maxrss

@@ -71,6 +71,15 @@ class InlineRequests(Requests):
                 self._exchanges[frame.id] = Exchange(frame.id, frame.metadata, b"", self)
             self._queue.append(frame)
 
+    def receive(self) -> None:
+        """Take the next frame, if it is complete. Otherwise read from the pipe once."""
+        process = self._process
+        with self.lock:  # a thread of an earlier request may still wait for its body, and read frames
+            if not self._queue:
+                event = process.next_frame() or process.next_frame(process.pipes.read())
+                if event is not None:
+                    self.hear(None if isinstance(event, EndOfStream) else event)
+
     def refuse_cancelled(self, id: int) -> None:
         """Raise CallerGone if the request was cancelled while it waited for its turn."""
         self.look()

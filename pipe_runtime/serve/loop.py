@@ -94,7 +94,7 @@ class Loop:
                 if self._queue:
                     return self._queue.pop(0)
                 if self._inline is not None:
-                    self._receive(self._inline)
+                    self._inline.receive()
                     continue
                 event = connection.next_frame() if connection.buffered else None
                 event = event or connection.next_frame(process.pipes.read())
@@ -110,8 +110,7 @@ class Loop:
     def answer(self, frame: Frame) -> None:
         """Answer an INVOKE in this thread."""
         process, request = self.process, frame.metadata
-        log = process.log
-        log.current = Tag((frame.id, request["request_id"], request.get("tenant_id", "")))
+        process.log.current = Tag((frame.id, request["request_id"], request.get("tenant_id", "")))
         if self._cold:
             codec.warm_up(request["content_type"], request["accept"])
             self._cold = False
@@ -121,9 +120,9 @@ class Loop:
             process.leave_if_forked()  # the handler has forked, or a method of its event or of its result
         terminated = process.guard.terminated
         metadata |= process.meter.read(begun, cpu_begun)
-        if log.unfinished:
-            log.flush()
-        log.current = NO_REQUEST
+        if process.log.unfinished:
+            process.log.flush()
+        process.log.current = NO_REQUEST
         if self._inline is not None:
             self._inline.settle(frame.id)
         if not terminated:  # after SIGTERM the worker ends without an outcome
@@ -148,16 +147,6 @@ class Loop:
             del event, value
             return self._requests_in_pieces().serve_large(frame, content_type, result)
         return RESULT, {"content_type": content_type}, result
-
-    def _receive(self, inline: InlineRequests) -> None:
-        """Pass the next frame to `inline`, if it is complete. Otherwise read from the pipe once."""
-        process = self.process
-        with inline.lock:  # a thread of an earlier request may still wait for its body, and read frames
-            if self._queue:
-                return
-            event = process.next_frame() or process.next_frame(process.pipes.read())
-            if event is not None:
-                inline.hear(event if isinstance(event, Frame) else None)
 
     def _requests_in_pieces(self) -> InlineRequests:
         """Return the object that serves streams, HTTP requests and hooks. Create it at the first call."""
