@@ -1,4 +1,4 @@
-"""Tests that the benchmarks run and print what they should. No test judges how fast anything is."""
+"""Tests that the benchmarks run and print their tables. No test compares a time with a limit."""
 
 from __future__ import annotations
 

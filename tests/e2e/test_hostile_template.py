@@ -1,6 +1,7 @@
-"""Tests of a template that its function harms: this costs no more than harm to a worker. Each request has one outcome.
+"""Tests of a template that its function attacks. This does no more damage than an attack on a worker.
 
-The template is real. The function harms it while it is loaded, or whenever it forks.
+Each request still gets exactly one outcome. The template is real. The function's code attacks it while it is loaded, or
+in each fork.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def handler(event, context):
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Serving:
-    """Return `serving(harm, **options)`, which yields a Driver of a function with that code in a template."""
+    """Return `serving(harm, **options)`, which yields a Driver. Its template loads a function with the code `harm`."""
 
     def begin(harm: str, **options: object) -> AbstractContextManager[Driver]:
         (tmp_path / "index.py").write_text(INDEX + textwrap.dedent(harm))
@@ -76,7 +77,7 @@ def message_of(outcome: Outcome) -> str:
 
 
 def test_unharmed(serving: Serving) -> None:
-    """Check without harm. When a worker begins, its parent may still be the process that forked it."""
+    """Check a function without an attack. When a worker begins, its parent may still be the process that forked it."""
     with serving("") as driver:
         pid = json.loads(driver.ask().payload)["pid"]
         driver.until(lambda: [lane.pid for lane in driver.supervisor._lanes if lane.pid] == [pid])  # it may come late
@@ -220,7 +221,7 @@ def test_the_cpu_time_is_each_workers_own(serving: Serving) -> None:
 
 
 def test_a_flood_of_stacks_while_it_loads(serving: Serving) -> None:
-    """Check that the init keeps only a limited part of them and does not become slower."""
+    """Check that the init keeps only a limited part of the stacks, and does not become slower."""
     harm = """
     import time
     while True:
@@ -258,7 +259,7 @@ def test_it_is_killed_after_the_grace_time_if_it_does_not_end(serving: Serving) 
 
 
 def test_it_is_killed_at_once_after_a_second_signal(serving: Serving) -> None:
-    """Without that, the end would take longer than a test may."""
+    """Check that the run ends in the time of the test. Without the second signal, it would take longer."""
     with serving(HANGS_AT_ITS_END, grace=1000.0) as driver:
         assert driver.ask().problem is None
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -288,10 +289,10 @@ def test_a_tracer_does_not_keep_it_at_the_end(serving: Serving, tmp_path: Path) 
         assert driver.ask().problem is None
 
 
-def test_nobody_is_signalled_who_was_collected(
+def test_no_collected_process_is_signalled(
     pipe_init: PipeInit, tmp_path: Path, require_tool: Callable[[str], str]
 ) -> None:
-    """Check this because another process might have the pid by then."""
+    """Check that the init sends no signal to a pid that it has collected. Another process may have the pid by then."""
     (tmp_path / "index.py").write_text("def handler(event):\n    return event\n")
     trace = tmp_path / "trace"
     strace = [require_tool("strace"), "-qq", "-o", str(trace), "-e", "trace=kill,wait4"]

@@ -1,7 +1,7 @@
 """Tests of which module may import which, and of what a runtime process imports before it is ready.
 
 The first half reads the sources, so it also sees late imports inside functions. The second half runs a fresh
-interpreter. Those imports are the cost of a cold start, and a function could have modules of the same names.
+interpreter. Each import makes a cold start slower, and a function may have a module of the same name.
 """
 
 from __future__ import annotations
@@ -201,11 +201,11 @@ PLAIN_RUN = {
     "ctypes._endian",
     "types",
     "_json",
-    # before worker and init go their ways
+    # imported before the worker is forked
     "gc",
     "errno",
     "collections.abc",
-    # all else is loaded by a worker too
+    # a worker loads all other modules, too
     *(name for name in BEFORE_READY if not name.startswith("pipe_runtime")),
 }
 

@@ -95,7 +95,7 @@ class Talk:
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def send_usr1(self) -> None:
-        """Let the process go on."""
+        """Send SIGUSR1, after which the process continues."""
         os.kill(self.pid, signal.SIGUSR1)
 
 

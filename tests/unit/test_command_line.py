@@ -1,7 +1,7 @@
-"""Compare the two readers of `run`'s command line: the plain one, and click, which decides.
+"""Compare the two readers of `run`'s command line: command_line.read, and click.
 
-Whenever the plain reader returns options, click returns the same ones. For the forms that people write every day the
-plain reader does return options.
+Whenever command_line.read returns options, click must return the same options. For the usual forms of options,
+command_line.read must return them and not leave them to click.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ ODD = (
     *("TRUE", "off", " yes ", "auto", "warn", "Lambda", "/", "//a", "a//b/./c/..", "a:b:", "K=V W", "a\n\n b\r\nc"),
     *("{}", "\udcff", "index.handler", "-e", "--raw", "-h", "--help"),
 )
-"""Texts that some option takes for a value, another one refuses, and a third one reads in a way of its own."""
+"""Texts that are the value of some options, wrong for others, and converted by others."""
 
 
 def right_values(option: Option) -> tuple[str, ...]:
-    """Return texts that are values of an option."""
+    """Return texts that are right values of an option."""
     kind = option.kind
     if isinstance(kind, Flag):
         return ("1", "no")
@@ -64,7 +64,7 @@ def right_values(option: Option) -> tuple[str, ...]:
 
 
 def fitting(option: Option) -> st.SearchStrategy[str]:
-    """Return texts for an option. Most of them are right."""
+    """Return texts to try as an option's value. Most of them are right."""
     right = st.sampled_from(right_values(option))
     return st.one_of(
         right, right, right, st.sampled_from(ODD), st.text(max_size=5).filter(lambda text: "\0" not in text)
@@ -73,7 +73,7 @@ def fitting(option: Option) -> st.SearchStrategy[str]:
 
 @st.composite
 def words(draw: st.DrawFn) -> list[str]:
-    """Return one option, as it may stand on a command line, perhaps without its value or with one too many."""
+    """Return the words of one option on a command line. Its value may be missing, or a word too many may follow."""
     option = draw(st.sampled_from(sorted(OPTIONS.values(), key=lambda option: option.name)))
     value = draw(fitting(option))
     long, short = option.long, option.short or option.long

@@ -1,6 +1,6 @@
-"""Tests of which lane gets the next request: an idle one, then a new worker, then one that is done soon.
+"""Tests of which lane gets the next request: an idle lane first, then a lane that starts a worker, then a busy lane.
 
-The lanes are real policies that are told what happened. There is no process and no clock.
+The lanes have real policies, and the tests report events to them. There is no process and no clock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors as objects and as text, however hostile the process was that sent them."""
+"""Tests of errors as objects and as text. The process that sent the error may be hostile."""
 
 from __future__ import annotations
 

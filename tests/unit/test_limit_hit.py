@@ -1,4 +1,4 @@
-"""Tests of which limit ended a worker, told from facts alone: every pair of limits that could be confused."""
+"""Tests of finding out from the facts which limit ended a worker. Every pair of limits that look alike has a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the function's identity: which source of a value wins, and that context and variables always agree."""
+"""Tests of the values that describe the function: which source decides, and that context and variables always agree."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def context_of(identity: Identity) -> Context:
 
 
 def said_by_lambda(shown: Context) -> dict[str, str]:
-    """Return what a context says, under the names of the variables with the same meaning."""
+    """Return the values of a context, under the names of the variables with the same meaning."""
     return {
         "AWS_REGION": shown.region,
         "AWS_DEFAULT_REGION": shown.region,

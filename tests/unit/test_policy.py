@@ -1,6 +1,7 @@
-"""The policy's decisions while nothing goes wrong, and when workers do not start.
+"""Tests of the policy's decisions while no worker fails, and when workers do not start.
 
-Each test tells a history and looks at its outcomes. N stands for the requests that the worker runs at once.
+Each test plays a history (policy_history.py) and checks the outcomes. N is the number of requests that the worker runs
+at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ one_and_several = pytest.mark.parametrize("n", [1, 3], ids=["one", "several"])
 
 @one_and_several
 class TestAWorker:
-    """From its start to its stop."""
+    """Check a worker from its start to its stop."""
 
     def test_a_request_from_start_to_stop(self, n: int) -> None:
         history = History(concurrency=n)
@@ -82,7 +83,7 @@ class TestAWorker:
 
 
 class TestOrder:
-    """When requests begin."""
+    """Check in which order, and when, requests begin."""
 
     def test_of_one_at_a_time_the_next_begins_with_the_outcome_before(self) -> None:
         history = serving(1, 3.0, 3.0).until(2.5)
@@ -120,7 +121,7 @@ class TestOrder:
 
 @one_and_several
 class TestWindow:
-    """How much a worker is sent."""
+    """Check how many requests, and how many bytes, a worker is sent at a time."""
 
     def test_one_request_is_sent_before_ready_and_then_the_windows(self, n: int) -> None:
         history = History(concurrency=n)
@@ -246,7 +247,7 @@ def test_several_at_once_all_begin_while_the_log_is_read_at_all() -> None:
 
 
 class TestPrestart:
-    """A worker is there before it is needed, if whoever looks at several lanes says so."""
+    """Check that `Policy.begin` starts a worker before a request needs one. Only runs with several lanes call it."""
 
     TIMES = replace(TIMES, max_requests=1, prestart=True)
 
@@ -324,7 +325,7 @@ class TestPrestart:
 
 @one_and_several
 class TestStart:
-    """Workers that do not start."""
+    """Check workers that do not start."""
 
     def test_back_off_doubles_up_to_its_limit_and_then_it_is_over(self, n: int) -> None:
         history, waits = History(replace(TIMES, start_attempts=6), n), []

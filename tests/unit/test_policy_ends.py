@@ -1,6 +1,7 @@
-"""The policy's decisions about workers that die or break the protocol, and about an end that was asked for.
+"""Tests of the policy's decisions when a worker dies or breaks the protocol, and when pipe-init is asked to end.
 
-Each test tells a history and looks at its outcomes. N stands for the requests that the worker runs at once.
+Each test plays a history (policy_history.py) and checks the outcomes. N is the number of requests that the worker runs
+at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ STARTING_OR_BACKING_OFF = pytest.mark.parametrize("backing_off", [False, True], 
 
 
 class TestDeath:
-    """The worker dies."""
+    """Check the death of a worker that runs one request at a time."""
 
     def test_of_one_at_a_time_the_oldest_gets_the_error_and_the_others_move(self) -> None:
         history = serving(1, 3.0, 3.0, 3.0).die()
@@ -80,7 +81,7 @@ class TestDeath:
         assert history.sent == [1, 2, 3]
 
     def test_what_is_answered_after_a_closed_stream_has_begun(self) -> None:
-        # So it is where the worker is found deaf, being dead, before its last answers are read.
+        # This happens if the init sees the closed stream of a dead worker before it reads the worker's last answers.
         history = serving(1, 3.0, 3.0, 3.0).until(1.0)
         history.close()
         assert history.answer(1)
@@ -93,7 +94,7 @@ class TestDeath:
 
 @one_and_several
 class TestDeathOfAny:
-    """What holds of a death for one request at a time and for several."""
+    """Check rules about a worker's death that are the same for one request at a time and for several."""
 
     def test_the_dead_get_nothing_by_the_short_way_either(self, n: int) -> None:
         history = serving(n)
@@ -161,7 +162,7 @@ class TestDeathOfAny:
 
 @one_and_several
 class TestViolation:
-    """The worker breaks the protocol."""
+    """Check a worker that breaks the protocol."""
 
     def test_it_ends_the_worker_and_all_that_it_may_have_begun(self, n: int) -> None:
         history = serving(n, 3.0, 3.0)
@@ -224,7 +225,7 @@ class TestViolation:
 
 @one_and_several
 class TestInterrupt:
-    """A signal asks pipe-init to end. The worker is not one that hears of it."""
+    """Check a signal that asks pipe-init to end, with a worker that cannot be told of a cancellation."""
 
     def test_before_anything(self, n: int) -> None:
         history = History(concurrency=n)
@@ -342,7 +343,7 @@ def test_an_interrupt_while_the_stacks_of_several_take_long() -> None:
 
 @one_and_several
 class TestTold:
-    """A worker that hears of a cancellation is told that it is given up, and has time to tidy up before SIGTERM."""
+    """Check that a worker that can be told of a cancellation gets CANCEL, and time to tidy up before SIGTERM."""
 
     @pytest.mark.parametrize("how", ["cooperative", "streams"])
     def test_an_interrupt_after_half_of_the_grace_time(self, n: int, how: str) -> None:
@@ -442,7 +443,7 @@ def test_the_request_behind_a_stream_does_not_hear() -> None:
 
 @one_and_several
 class TestHurry:
-    """A second signal asks for an end at once."""
+    """Check a second signal, which asks for an end at once."""
 
     def test_before_anything(self, n: int) -> None:
         history = History(concurrency=n)

@@ -1,7 +1,7 @@
 """Tests of the policy's promises for any events in any order, with one request at a time and with several.
 
-`History` checks them at each step. Each request has exactly one end. No request goes to a second worker if the first
-may have begun it. No request waits for nothing, and no timer does nothing.
+`History` checks the promises at each step. Each request has exactly one end. No request goes to a second worker if the
+first may have begun it. No request waits forever, and each timer that fires causes an action or a new state.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def happen(history: History, event: str, number: int) -> None:
 def test_the_promises_hold_for_any_events_in_any_order_at_any_time(
     times: Settings, concurrency: int, events: list[tuple[str, int]], final_from: int
 ) -> None:
-    """FINAL events come late, or little would happen."""
+    """Check any events. Allow FINAL events only late in the history, because few events can come after them."""
     if concurrency > 1:
         times = replace(times, window_requests=concurrency)
     history = History(times, concurrency)
@@ -126,7 +126,11 @@ def test_after_an_interrupt_the_end_comes_within_a_bounded_time(
     answers: list[tuple[float, int]],
     cooperative: bool,
 ) -> None:
-    """However the worker goes on: grace for the requests, stacks, then the time to stop, or not even that; force."""
+    """Check that the worker is killed in time, whatever it does.
+
+    The time allows for the grace time of the requests, the wait for stacks, the time to stop, and the grace time of the
+    ladder.
+    """
     history = serving(concurrency, *timeouts, times=replace(TIMES, window_requests=10), cooperative=cooperative)
     history.until(interrupted).interrupt()
     for wait, which in answers:

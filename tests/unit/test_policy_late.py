@@ -1,6 +1,7 @@
-"""The policy's decisions about requests whose time is over, and results that are too large.
+"""Tests of the policy's decisions about requests whose time is over, and about results that are too large.
 
-Each test tells a history and looks at its outcomes. N stands for the requests that the worker runs at once.
+Each test plays a history (policy_history.py) and checks the outcomes. N is the number of requests that the worker runs
+at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ one_and_several = pytest.mark.parametrize("n", [1, 3], ids=["one", "several"])
 
 @one_and_several
 class TestTimeout:
-    """A worker that answers too late, or never."""
+    """Check a worker that answers too late, or never."""
 
     def test_the_whole_ladder(self, n: int) -> None:
         history = serving(n, 3.0).until(2.75)
@@ -92,7 +93,7 @@ class TestTimeout:
 
 
 class TestBehind:
-    """Requests in the window of a worker that runs one at a time."""
+    """Check requests in the window of a worker that runs one request at a time."""
 
     def test_they_go_to_the_next_worker(self) -> None:
         history = serving(1, 3.0, 3.0, 3.0).until(3.5).die()
@@ -142,7 +143,7 @@ class TestBehind:
 
 @one_and_several
 class TestLateOutcome:
-    """The outcome of a request whose time is over never counts. It shows that the worker was only slow."""
+    """Check that the outcome of a request whose time is over never counts, but shows that the worker was only slow."""
 
     def test_before_its_stacks_are_there(self, n: int) -> None:
         history = serving(n, 3.0).until(3.25)
@@ -167,7 +168,7 @@ class TestLateOutcome:
 
 
 class TestNeighbours:
-    """Requests that run beside a late one."""
+    """Check the other requests that run in a worker when one of its requests is late."""
 
     def test_those_that_expire_together_are_asked_for_once(self) -> None:
         history = serving(3, 3.0, 3.0, 9.0).until(3.5)
@@ -236,7 +237,7 @@ class TestNeighbours:
 
 @one_and_several
 class TestTooLargeAnAnswer:
-    """A streamed result that exceeds its limit."""
+    """Check a streamed result that exceeds its limit."""
 
     def test_it_is_answered_at_once_and_the_worker_goes_on_if_it_comes_to_an_end(self, n: int) -> None:
         history = serving(n, 3.0).until(1.0)

@@ -1,4 +1,4 @@
-"""Test that classes of plain data behave as those of dataclasses do, in what both have."""
+"""Tests that records.py behaves like the standard library's dataclasses and enum, as far as it has their features."""
 
 from __future__ import annotations
 

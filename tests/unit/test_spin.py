@@ -1,4 +1,6 @@
-"""Decisions about looking and sleeping, in worlds where the time of an answer and the price of a wake-up are known."""
+"""Tests of when to spin and when to sleep, with simulated waits: the tests choose when answers come, and what a wake-up
+costs.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ CAP = 200 * US
 
 
 class World:
-    """A side that waits for answers, by looking and sleeping as its Spin says.
+    """Simulate a process that waits for answers. It spins and sleeps as its Spin object decides.
 
     Attributes:
-        looks: How many waits began with a look.
-        looked: Seconds of CPU time spent with looking.
-        waited: Seconds of all waits.
+        looks: The number of waits that began with spinning.
+        looked: The seconds of CPU time that spinning has taken.
+        waited: The seconds that all waits have taken.
     """
 
     def __init__(self, cap: float = CAP) -> None:
@@ -29,7 +31,7 @@ class World:
         self.looks, self.looked, self.waited = 0, 0.0, 0.0
 
     def wait(self, answer: float, wake_up: float, times: int = 1) -> None:
-        """Wait for an answer that comes after `answer` seconds. Who sleeps by then needs `wake_up` seconds more."""
+        """Wait for an answer that comes after `answer` seconds. If the process sleeps then, add `wake_up` seconds."""
         for _ in range(times):
             limit = self.spin.limit
             assert 0.0 <= limit <= CAP
