@@ -81,7 +81,7 @@ class Series:
 
 
 class Driver:
-    """The process of one arm.
+    """The process of one arm, which is one of the compared ways to serve requests.
 
     Attributes:
         command: The module in arms/ and its arguments.

@@ -40,7 +40,7 @@ def show(facts: Mapping[str, str]) -> None:
 
 
 def processor() -> str:
-    """Return the processor's name, from proc(5) if it says so."""
+    """Return the processor's name, from proc(5) if it has the name."""
     try:
         with open("/proc/cpuinfo") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]

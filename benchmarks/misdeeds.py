@@ -90,7 +90,7 @@ ENDINGS = {
     **dict.fromkeys(TOO_LATE, 0.3),
     **dict.fromkeys(VIOLATIONS, 0.25),
 }
-"""How often an event ends in each of these ways."""
+"""{the way in which an event ends: how often an event ends like this, as a weight}."""
 
 RESULTS = {"small": 20.0, "large": 1.0, "deep": 1.0, "not JSON": 1.0, "circular": 0.5}
 """The results that an event may return, and how often it returns each."""

@@ -263,7 +263,7 @@ class Storm:
         if victim.kind != NEIGHBOUR:
             lanes = 1 if victim.kind == WORKER else self.workers
             if victim.kind != WORKER and self.method == "request":
-                lanes = max(lanes, BATCH)  # those that stand by wait for the same fork, and each has a request in turn
+                lanes = max(lanes, BATCH)  # one fork makes a whole batch of processes, and each may have a request
             self.outcomes.struck(self.concurrency * lanes, number == signal.SIGSTOP)
 
     # Ends

@@ -77,7 +77,7 @@ def avoided(whole: list[str]) -> set[str]:
     The start of Python puts the script's folder or the working directory there.
 
     Args:
-        whole: As for cleaned.
+        whole: See cleaned.
     """
     found = set()
     if not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
@@ -91,8 +91,8 @@ def users_own(whole: list[str], site: list[str]) -> set[str]:
     """Return the user's site-packages folder, and the folders that its .pth files have added to the path after it.
 
     Args:
-        whole: As for cleaned.
-        site: As for cleaned.
+        whole: See cleaned.
+        site: See cleaned.
     """
     module = sys.modules.get("site")
     if module is None or not module.ENABLE_USER_SITE or module.USER_SITE not in whole:

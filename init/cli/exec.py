@@ -94,10 +94,10 @@ def execute(context: click.Context, /, **given: Any) -> int:
 
 
 def options_of(given: Mapping[str, Any]) -> plain_init.Options:
-    """Return the options as the init takes them.
+    """Convert the options that click has read to plain_init.Options.
 
     Raises:
-        click.UsageError: They contradict each other.
+        click.UsageError: The options contradict each other.
     """
     if given["subreaper"] and given["leave"]:
         raise click.UsageError("--subreaper ends what --leave-rest leaves alone: choose one.")

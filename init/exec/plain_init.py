@@ -307,7 +307,7 @@ def _leave_folder() -> int:
         os.fchdir(folder)
         os.chdir("/")
     except OSError:
-        return -1  # keep_only closes the folder, if it was opened
+        return -1  # if the folder was opened, keep_only closes its descriptor later
     return folder
 
 

@@ -75,7 +75,7 @@ class Terminal:
         if empty == 0:
             os._exit(0)
         try:
-            os.setpgid(empty, empty)  # the kernel does not reuse its pid before waitpid, even if it is dead
+            os.setpgid(empty, empty)  # even if `empty` is dead, the kernel does not reuse its pid before waitpid
             handed = self.hand_to(empty)
         finally:
             os.waitpid(empty, 0)

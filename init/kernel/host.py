@@ -52,7 +52,7 @@ class Host:
         """Collect dead children, and return their deaths. Call this after each wake-up.
 
         Args:
-            leaders: As for reaper.reap.
+            leaders: See reaper.reap.
         """
         raise NotImplementedError
 
@@ -61,7 +61,7 @@ class Host:
 
         Args:
             known: Returns the pids of the children to keep. The host calls it after it has listed the children.
-            alone: Whether all descendants of this process may be killed, as for reaper.children.
+            alone: Whether all descendants of this process may be killed. See reaper.children.
         """
         return False
 
@@ -80,7 +80,7 @@ class SoleHost(Host):
 
     Args:
         signals: The installed signal handlers of this process.
-        spin_us: As for Poller.
+        spin_us: See Poller.
     """
 
     adopts = True

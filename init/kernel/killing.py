@@ -68,7 +68,7 @@ def sweep_below(pid: int, keep: Collection[int] = (), ends: float | None = None)
 
     Args:
         pid: The child. This function does not kill the child itself.
-        keep: As for `kill`.
+        keep: See `kill`.
         ends: The time.monotonic() at which to stop; None for procfs.SEARCH_SECONDS from now.
     """
     if ends is None:

@@ -124,7 +124,7 @@ class Confinement:
         The worker has set them itself already, but the function's code may have changed them.
 
         Raises:
-            OSError: As for `apply`.
+            OSError: See `apply`.
         """
         rlimits.apply(pid, Limits(**self.per_process()))
 

@@ -221,7 +221,7 @@ class Journal:
 
         Args:
             data: The next bytes from this source.
-            id: As for from_function.
+            id: See from_function.
             source: The number of the lane or template whose process wrote the bytes. Several processes can
                 write at once.
         """
@@ -243,7 +243,7 @@ class Journal:
 
         Args:
             id: The request's frame id.
-            source: As for raw. If this source has an unfinished line of the request, write that line first.
+            source: See raw. If this source has an unfinished line of the request, write that line first.
         """
         if not self._usage and not self._partial:
             return  # no request has logged anything
@@ -267,7 +267,7 @@ class Journal:
 
         Args:
             ids: The frame ids of those requests.
-            source: As for raw.
+            source: See raw.
         """
         for id in [0, *ids]:
             self.request_over(id, source)

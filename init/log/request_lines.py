@@ -142,7 +142,7 @@ def short_line(request_id: str, failed: bool, measured: Mapping[str, int], limit
     Args:
         request_id: The request's id.
         failed: Whether the request's outcome is an error.
-        measured: As for report_line.
+        measured: See report_line.
         limit_mb: The function's memory limit in MB; None if it has none.
     """
     parts = [f"pipe-init: {request_id} {'failed' if failed else 'done'}"]

@@ -104,7 +104,7 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
         return _reporting(make, (ValueError, TypeError), lambda error: [f"event: {error}"])
 
     def probe(event: object) -> None:
-        """Carry the event's annotation only, so that get_type_hints() does not evaluate the handler's others."""
+        """Have only the event's annotation. So get_type_hints() does not evaluate the handler's other annotations."""
 
     probe.__annotations__ = {"event": annotation}
     wanted = late.typing.get_type_hints(probe, scope, include_extras=True)["event"]

@@ -179,7 +179,7 @@ class _Answer:
         return 0 if self._bodiless() else self._length
 
     def _bodiless(self) -> bool:
-        """Return whether HTTP forbids a body in this answer. Its Content-Length then does not describe its own body."""
+        """Return whether HTTP forbids a body in this answer. If so, Content-Length is not the length of its body."""
         return self._method == "HEAD" or self._status in (204, 304) or self._status < 200
 
     def _head(self) -> tuple[str, dict[str, Any]]:

@@ -76,8 +76,9 @@ UNREADABLE = "its details could not be read"
 
 PIECE = 64 * 1024
 RESERVE = 32
-"""How many pieces of PIECE bytes are kept, so that an error can be described when no other memory is left. They are
-never written to, so they take address space only. They are small, so that what is free afterwards is kept again."""
+"""How many pieces of PIECE bytes are kept, so that an error can be described when no other memory is left. Nothing is
+ever written to them, so they take address space only. They are small, so that even little free memory can fill some of
+the reserve again."""
 
 _reserve = [bytes(PIECE) for _ in range(RESERVE)]
 
@@ -110,7 +111,7 @@ def describe(error: BaseException) -> dict[str, object]:
 def attempt(read: Callable[..., T], *arguments: object) -> T | None:
     """Return what `read` returns, or None if it raises. If there is no memory left, release the reserve and try again.
 
-    So a part of an exception that cannot be read costs this part only. The exception's own code may raise any
+    So if one part of an exception cannot be read, only this part is missing. The exception's own code may raise any
     exception, also KeyboardInterrupt or SystemExit. Memory or stack may run out. The request still needs its answer.
     """
     try:

@@ -19,7 +19,7 @@ class Outbox:
     """Send frames. Several threads may use it, and a signal handler may use it while it interrupts a send.
 
     Args:
-        encode: As the attribute.
+        encode: See the attribute.
         write: Pipes.write, or a callable like it. It writes all bytes that it is given.
 
     Attributes:

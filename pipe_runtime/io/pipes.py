@@ -41,7 +41,7 @@ class Pipes:
     buffered bytes later.
 
     Args:
-        nonblocking: As the attribute.
+        nonblocking: See the attribute.
 
     Attributes:
         requests: The descriptor to read from. The function does not know it, and exec closes it.

@@ -211,7 +211,7 @@ def _step(owner: object, attribute: str) -> object:
 
 
 def _defined(kind: type, attribute: str) -> object:
-    """Return an attribute as the class, or the nearest base that has it, defines it: unbound. None if none has it."""
+    """Return an attribute, unbound, from the class or from the nearest base that has it. None if no class has it."""
     for base in kind.__mro__:
         if attribute in base.__dict__:
             return base.__dict__[attribute]

@@ -242,7 +242,7 @@ def read_up_to(limit: int, descriptor: int, source: str, signals: Signals) -> by
         limit: The number of bytes after which to stop.
         descriptor: The descriptor to read from.
         source: The name of the descriptor's file for an error message.
-        signals: As for read_event.
+        signals: See read_event.
 
     Raises:
         UsageError: The descriptor cannot be read.
