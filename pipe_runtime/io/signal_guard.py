@@ -17,6 +17,7 @@ from __future__ import annotations
 import _signal
 import _thread
 import sys
+from _operator import is_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class SignalGuard:
             # This stays installed: it does the same as Python's own handler, and saves two system calls per request.
             _signal.signal(_signal.SIGINT, self._interrupt)
         self._ids = frozenset(map(id, (self._ours, self._interrupt, self._terminate)))
-        self._plain_ids = list(map(id, map(_signal.getsignal, _SIGNALS)))
+        self._plain = list(map(_signal.getsignal, _SIGNALS))
 
     def call(self, function: Callable[[A], T], argument: A, failed: Callable[[BaseException], T]) -> T:
         """Call `function(argument)`, which runs the function's code, and then replace the function's signal handlers.
@@ -143,7 +144,7 @@ class SignalGuard:
         if "signal" not in sys.modules:
             return
         actions = list(map(_signal.getsignal, _SIGNALS))
-        if list(map(id, actions)) == self._plain_ids:  # compare ids, because a handler's class may define __eq__
+        if all(map(is_, actions, self._plain)):  # not ==, because a handler's class may define __eq__
             return
         for number, action in zip(_SIGNALS, actions, strict=True):
             if action is _signal.default_int_handler:
