@@ -6,7 +6,6 @@ This module must not know how the engine uses these data.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 
 from pipe_runtime.wire.frames import LARGEST_PAYLOAD
@@ -234,22 +233,6 @@ class WorkerEnd:
     of_template: bool = False
     farewell: str = ""
     unseen: bool = False
-
-
-def invoke_metadata(function: Function, request: Request) -> tuple[dict[str, Any], bool]:
-    """Return INVOKE's metadata, and whether it has only fields that the init itself has made."""
-    metadata: dict[str, Any] = {
-        "request_id": request.request_id,
-        "timeout_ms": int(request.timeout * 1000),
-        "deadline_ms": int((time.time() + request.timeout) * 1000),
-        "content_type": request.content_type,
-        "accept": request.accept,
-    }
-    more = request.metadata or function.metadata
-    if more:
-        metadata.update(function.metadata)
-        metadata.update(request.metadata or {})
-    return metadata, not more
 
 
 RANDOM_IDS = 64

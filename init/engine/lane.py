@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from pipe_runtime.wire.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS
 from pipe_runtime.wire.errors import LocalProtocolError
 from pipe_runtime.wire.frames import Frame
-from pipe_runtime.wire.messages import CANCEL
+from pipe_runtime.wire.messages import CANCEL, INVOKE, MEASURED, RESULT
 
 from ..kernel.reaper import Death
-from ..log.journal import EMPTY, FULL, Journal
+from ..log.journal import EMPTY, FULL
 from ..log.request_lines import INITIALIZE, PRE_STOP
-from ..model import Function, Outcome, Request, WorkerEnd, invoke_metadata
+from ..model import Outcome, Request, WorkerEnd
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from ..policy.ladder import Phase
 from ..policy.policy import Policy
@@ -29,8 +29,7 @@ from ..workers.child import Child
 from ..workers.link import Link
 from ..workers.observer import Observer
 from ..workers.worker_source import TemplateBusy, WorkerSource
-from .outcomes import OpenRequests
-from .streams import Streams
+from .outcomes import NEWEST_SHARE, UNKNOWN, OpenRequests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,41 +44,28 @@ class Lane(Observer):
         policy: Decides what to do with the worker and the requests.
         link: The conversation with the worker; None while there is no worker.
         requests: The requests that have no outcome yet, by id.
+        busy_us: The average time of a request, in microseconds. Recent requests count more.
         end: What is known of the end of the present worker, or of the last worker if there is none now.
     """
 
-    def __init__(
-        self,
-        number: int,
-        function: Function,
-        source: WorkerSource,
-        journal: Journal,
-        streams: Streams,
-        outcomes: deque[Outcome],
-        free: Callable[[Child], object],
-    ) -> None:
+    def __init__(self, open: OpenRequests, source: WorkerSource, free: Callable[[Child], object]) -> None:
         """Make a lane without a worker. `free` kills the processes that keep a killed worker from ending."""
-        self.function = function
+        self.function = function = open.function
         self.policy = Policy(function.settings, function.concurrency)
         self.link: Link | None = None
         self._source = source
-        self._journal = journal
-        self._streams = streams
+        self._streams = open.streams
         self._free = free
+        self.busy_us = UNKNOWN
         self.end = WorkerEnd()
-        self._open = OpenRequests(number, function, journal, streams, outcomes)
-        self.requests = self._open.requests
+        self._open = open
+        self.requests = open.requests
         self._actions: deque[Action] = deque()
         self._performing = False
-        self._growth_limit = function.limits.growth
+        self._limits = function.limits
         self.policy.limit = function.concurrency
 
     # Methods for the supervisor
-
-    @property
-    def busy_us(self) -> float:
-        """Return the average time of a request, in microseconds. Recent requests count more."""
-        return self._open.busy_us
 
     @property
     def pid(self) -> int:
@@ -100,7 +86,10 @@ class Lane(Observer):
         if self.link is not None and self.policy.submit_if_idle(ticket, now):
             self.requests[id] = request
             self._send(self.link, id)
-            self._begin(id)
+            if self._open.request_lines.silent and not self._open.unsendable:
+                self._open.begun[id] = now
+            else:
+                self._begin(id, now)
         else:
             actions = self.policy.submit(ticket, now)
             self.requests[id] = request
@@ -136,7 +125,9 @@ class Lane(Observer):
 
     def _lose(self, link: Link) -> None:
         """Go on without a worker that was killed and does not end."""
-        self._journal.tell(f"pipe-init: the worker (pid {self.pid}) was killed and does not end; going on without it")
+        self._open.journal.tell(
+            f"pipe-init: the worker (pid {self.pid}) was killed and does not end; going on without it"
+        )
         self._let_go(link)
         self.died()
 
@@ -169,24 +160,40 @@ class Lane(Observer):
 
     def outcome(self, frame: Frame) -> None:
         """Take an outcome from the worker. It does not count if the request already has one."""
-        policy, now = self.policy, time.monotonic()
-        link = self.link
+        link, id, metadata, now = self.link, frame.id, frame.metadata, time.monotonic()
         assert link is not None, "only the lane's present link reports"
-        counts, actions = policy.outcome(frame.id, now)
-        if counts:
-            growth = link.child.answered(self._open.answered(frame, link.child.evidence, now))
-            limit = self._growth_limit
-            if actions:
-                self._perform(actions)
-            if limit is not None and growth > limit:
-                self._perform(policy.retire(now))
+        counts, actions = self.policy.outcome(id, now)
+        if not counts:
+            self._ignore_outcome(link, id, actions)
             return
-        self._open.over(frame.id)
+        measured: dict[str, int] = {}
+        for key in MEASURED:  # faster than a comprehension, which is a function call
+            if key in metadata:
+                measured[key] = metadata[key]
+        if "duration_us" not in measured:
+            measured.update(self._open.duration(id, now))
+        if frame.kind == RESULT and self._limits.output_bytes is None:
+            content_type, request_id = metadata["content_type"], self.requests[id].request_id
+            outcome = Outcome(request_id, content_type, frame.payload, None, 0, measured, metadata.get("http"))
+        else:
+            outcome = self._open.made_of(frame, measured, link.child.evidence)
+        self._open.conclude(id, outcome)
+        took, peak, child = measured.get("duration_us", 0), measured.get("peak_memory_bytes", 0), link.child
+        self.busy_us = took if self.busy_us == UNKNOWN else self.busy_us + (took - self.busy_us) * NEWEST_SHARE
+        child.peak = max(child.peak, peak)
+        if actions:
+            self._perform(actions)
+        if (limit := self._limits.growth) is not None and peak - child.peak_at_ready > limit:
+            self._perform(self.policy.retire(now))
+
+    def _ignore_outcome(self, link: Link, id: int, actions: list[Action]) -> None:
+        """Handle an outcome that came too late, or that no request has. `actions` are the policy's."""
+        self._open.over(id)
         self._expect_hook(link)
-        if policy.phase is Phase.SERVING:
+        if self.policy.phase is Phase.SERVING:
             self.end.sent.clear()  # the worker was only slow, and goes on
-        elif actions and policy.phase is Phase.KILLED and not self.end.violation:
-            self.end.violation = f"an outcome for id {frame.id}, whose turn it was not"
+        elif actions and self.policy.phase is Phase.KILLED and not self.end.violation:
+            self.end.violation = f"an outcome for id {id}, whose turn it was not"
             link.ignore()
         self._perform(actions)
 
@@ -201,15 +208,12 @@ class Lane(Observer):
 
     def piece(self, frame: Frame) -> None:
         """Take a piece of a streamed result. If the piece makes the result too large, cut the result."""
-        id, data = frame.id, frame.payload
-        if id not in self.requests:
+        if frame.id not in self.requests:
             return  # the init has already answered the request in the worker's place
-        request_id, limit = self.requests[id].request_id, self.function.limits.output_bytes
-        if limit is not None and (size := self._streams.size_with(id, data)) > limit:
-            self.end.sizes.setdefault(id, size)
-            self._perform(self.policy.cut(id, time.monotonic()))
-        else:
-            self._streams.take(id, request_id, data)
+        size = self._streams.take(frame.id, frame.payload, self._limits.output_bytes)
+        if size:
+            self.end.sizes.setdefault(frame.id, size)
+            self._perform(self.policy.cut(frame.id, time.monotonic()))
 
     def lines(self, frame: Frame) -> None:
         """Write the lines of a LOG frame, which the function has printed or logged, to the log."""
@@ -269,7 +273,7 @@ class Lane(Observer):
                     elif self.link is not None:  # otherwise the worker's start has failed, and the policy knows that
                         self._send(self.link, action.id)
                 elif isinstance(action, Begin):
-                    self._begin(action.id)
+                    self._begin(action.id, time.monotonic())
                 elif isinstance(action, Answer):
                     self._answer(action.id, action.cause)
                 elif isinstance(action, Start):
@@ -311,16 +315,24 @@ class Lane(Observer):
             self._open.request_lines.hook_begun(INITIALIZE)
 
     def _send(self, link: Link, id: int) -> None:
-        request = self.requests[id]
-        metadata, is_plain = invoke_metadata(self.function, request)
+        request, function = self.requests[id], self.function
+        metadata: dict[str, Any] = {
+            "request_id": request.request_id,
+            "timeout_ms": int(request.timeout * 1000),
+            "deadline_ms": int((time.time() + request.timeout) * 1000),
+            "content_type": request.content_type,
+            "accept": request.accept,
+        }
+        if more := request.metadata or function.metadata:  # fields that the init has not made itself
+            metadata.update({**function.metadata, **(request.metadata or {})})
         try:
-            link.invoke(id, metadata, request.payload, is_plain)
+            link.send(INVOKE, id, metadata, request.payload, trusted=not more)
         except LocalProtocolError as error:  # the request is too large for this runtime, or a field is not valid text
             self._open.cannot_send(id, "RequestTooLargeException", f"The runtime cannot take it: {error}")
 
-    def _begin(self, id: int) -> None:
-        if not self._open.begin(id):  # the request was next, but the init could not send it
-            _, actions = self.policy.outcome(id, time.monotonic())
+    def _begin(self, id: int, now: float) -> None:
+        if not self._open.begin(id, now):  # the request was next, but the init could not send it
+            _, actions = self.policy.outcome(id, now)
             self._open.fail(id)
             self._perform(actions)
 

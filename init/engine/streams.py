@@ -25,6 +25,7 @@ class _Stream:
     """The two streams of one request: its body, and its result.
 
     Attributes:
+        request_id: The request's id for people; "" until the result begins.
         content_type: The result's content type; None until the result begins.
         http: The result's HTTP status and headers, if it has any.
         fed: Whether a part of the request's body was sent.
@@ -32,6 +33,7 @@ class _Stream:
         came: Bytes of the result that have come from the worker.
     """
 
+    request_id: str = ""
     content_type: str | None = None
     http: Mapping[str, Any] | None = None
     fed: bool = False
@@ -43,12 +45,13 @@ class Streams:
     """The streams of all requests that have no outcome yet.
 
     Attributes:
+        of: The streams of each request that has any: {id: streams}.
         pieces: Pieces of results, in the order in which they came. A request's pieces come before its outcome.
     """
 
     def __init__(self) -> None:
         self.pieces: deque[Piece] = deque()
-        self._of: dict[int, _Stream] = {}
+        self.of: dict[int, _Stream] = {}
 
     # The body of a request
 
@@ -64,7 +67,7 @@ class Streams:
         """Send a piece of the body, at most `room` bytes. b"" means that the body is complete."""
         if link is None or id not in link.connection.open_requests:
             return  # the request has its outcome, or will have it soon
-        self._of.setdefault(id, _Stream()).fed = True
+        self.of.setdefault(id, _Stream()).fed = True
         for start in range(0, len(data), MAX_CHUNK):
             link.send(CHUNK, id, payload=data[start : start + MAX_CHUNK])
         if not data:
@@ -72,30 +75,33 @@ class Streams:
 
     def was_fed(self, id: int) -> bool:
         """Return whether a part of the body was sent to a worker. If so, no other worker can get the request."""
-        return id in self._of and self._of[id].fed
+        return id in self.of and self.of[id].fed
 
     # The result
 
     def begin(self, id: int, request_id: str, metadata: Mapping[str, Any]) -> None:
         """Begin a streamed result, with the metadata of its RESULT, and hand the caller a first piece without data."""
-        stream = self._of.setdefault(id, _Stream())
-        stream.content_type, stream.http = metadata["content_type"], metadata.get("http")
-        self.take(id, request_id, b"")
+        stream = self.of.setdefault(id, _Stream())
+        stream.request_id, stream.content_type = request_id, metadata["content_type"]
+        stream.http = metadata.get("http")
+        self.take(id, b"", None)
 
-    def size_with(self, id: int, data: bytes) -> int:
-        """Add a piece to the size of the result, and return the result's size so far, in bytes."""
-        stream = self._of[id]
+    def take(self, id: int, data: bytes, limit: int | None) -> int:
+        """Append a piece from the worker to `pieces`, for the caller. The request has no outcome yet.
+
+        Returns:
+            0. If the result is now larger than `limit` bytes, its size; the piece is dropped then.
+        """
+        stream = self.of[id]
         stream.came += len(data)
-        return stream.came
-
-    def take(self, id: int, request_id: str, data: bytes) -> None:
-        """Append a piece from the worker to `pieces`, for the caller. The request has no outcome yet."""
-        stream = self._of[id]
-        self.pieces.append(Piece(id, request_id, stream.content_type or "", data, stream.http))
+        if limit is not None and stream.came > limit:
+            return stream.came
+        self.pieces.append(Piece(id, stream.request_id, stream.content_type or "", data, stream.http))
+        return 0
 
     def taken(self, link: Link | None, piece: Piece) -> None:
         """Record that the caller has taken a piece. The worker gets new credit for it as soon as enough is due."""
-        stream = self._of.get(piece.id)
+        stream = self.of.get(piece.id)
         if stream is None or link is None or piece.id not in link.connection.open_requests:
             return
         stream.due += len(piece.data)
@@ -105,7 +111,7 @@ class Streams:
 
     def end(self, id: int, outcome: Outcome) -> None:
         """Forget the request's streams. Copy a streamed result's content type and HTTP fields to `outcome`."""
-        stream = self._of.pop(id, None)
+        stream = self.of.pop(id, None)
         if stream is not None and stream.content_type is not None:
             outcome.streamed = True
             outcome.content_type, outcome.http = stream.content_type, stream.http

@@ -23,6 +23,7 @@ from ..workers.worker_source import WorkerSource
 from .collector import Collector
 from .dispatch import Dispatcher, lanes_for
 from .lane import Lane
+from .outcomes import OpenRequests
 from .streams import Streams
 
 
@@ -68,12 +69,11 @@ class Supervisor:
             self._source = TemplateSource(function, host, journal, count > 1)
         self._collector = Collector(host, self._source, self._lanes, journal, function.settings, is_alone)
         self._keeper = self._collector.keeper
-        self._lanes += (
-            Lane(number, function, self._source, journal, self._streams, self.outcomes, self._collector.free)
-            for number in range(count)
-        )
-        self._only_owner = self._lanes[0] if is_alone and host.adopts else None
-        """The single lane, if all descriptors of workers that the poller watches belong to it; else None."""
+        for number in range(count):
+            open = OpenRequests(number, function, journal, self._streams, self.outcomes)
+            self._lanes.append(Lane(open, self._source, self._collector.free))
+        self._only_lane = self._lanes[0] if is_alone else None
+        """The lane if there is one without a template; else None."""
         self._dispatcher = Dispatcher(self._lanes, function)
         self._queue: deque[tuple[int, Request]] = deque()
         self._last_id = 0
@@ -121,7 +121,11 @@ class Supervisor:
             error = problem("RequestTooLargeException", f"The event has {size} bytes; the limit is {MAX_PAYLOAD}")
             self.outcomes.append(Outcome(request.request_id, problem=error, exit_code=exit_codes.FUNCTION_FAILED))
             return 0
-        lane = None if self._queue or self._finished else self._dispatcher.choose()
+        lane = self._only_lane
+        if self._queue or self._finished:
+            lane = None
+        elif lane is None or lane.policy.finishing:
+            lane = self._dispatcher.choose()
         if lane is None and self.finishing:
             raise ValueError("no request is taken any more")
         id = self._last_id = self._last_id + 1
@@ -174,16 +178,16 @@ class Supervisor:
         """
         if self._log_level != self._journal.level:
             self._heed_log()
-        deadline = self.deadline
+        only = self._only_lane
+        deadline = self.deadline if only is None or self._collector.waiting else only.policy.deadline
         ready = self._poller.wait(deadline, watch) if wait else self._poller.look()
         if self._log_level and self._journal.descriptor in ready:
             self._journal.flush()
-        if self._only_owner is not None:
-            if self._only_owner.link is not None:
-                self._only_owner.link.handle(ready)
-        else:
-            for owner in self._poller.owners(ready):
-                owner.handle(ready)
+        handlers = self._poller.handlers
+        for descriptor in reversed(ready):
+            handle = handlers.get(descriptor)
+            if handle is not None:
+                handle()
         if self._wakeup.descriptor in ready:
             self._wakeup.drain()
             self._heed_endings()
@@ -220,8 +224,6 @@ class Supervisor:
     @property
     def deadline(self) -> float | None:
         """Return the latest time for the next `step`, on time.monotonic()'s clock; None if only events need a step."""
-        if self._only_owner is not None and not self._collector.waiting:
-            return self._only_owner.policy.deadline
         due = [self._collector.deadline, self._keeper.deadline, *(lane.policy.deadline for lane in self._lanes)]
         return min((each for each in due if each is not None), default=None)
 
@@ -230,7 +232,7 @@ class Supervisor:
         level, before = self._journal.level, self._log_level
         self._log_level = level
         if before == EMPTY:
-            self._poller.add(self._journal.descriptor, select.POLLOUT)
+            self._poller.add(self._journal.descriptor, events=select.POLLOUT)
         elif level == EMPTY:
             self._poller.remove(self._journal.descriptor)
         if not self._journal.drops:

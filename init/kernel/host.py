@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 from . import killing, reaper
 from .poller import EpollPoller, Poller
@@ -144,11 +144,7 @@ class SharedHost(Host):
     def add(self, pid: int) -> None:
         """Watch a child, as Host.add says."""
         self._pidfds[pid] = pidfd = os.pidfd_open(pid)
-        self.poller.add(pidfd, owner=self)
-
-    def handle(self, ready: Mapping[int, int]) -> None:
-        """Wake up the engine, so that it calls `collect`. A readable pidfd means that its child is dead."""
-        self.wakeup.wake()
+        self.poller.add(pidfd, self.wakeup.wake)  # a readable pidfd means that its child is dead
 
     def collect(self, leaders: Collection[int]) -> reaper.Reaped:
         """Collect dead children, as Host.collect says."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from pipe_runtime.wire.spin import EVERY, Spin
 
@@ -18,21 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class Owner(Protocol):
-        """An object that owns descriptors."""
-
-        def handle(self, ready: Mapping[int, int]) -> None:
-            """Handle the descriptors of this owner that are ready.
-
-            Args:
-                ready: {descriptor: poll(2)'s revents}. It may also contain descriptors of other owners.
-            """
-
-    class Writer(Owner, Protocol):
-        """An owner that can hold back data before it writes them.
+    class Writer(Protocol):
+        """An object that can hold back data before it writes them.
 
         Attributes:
-            wants_to_write: Whether the owner holds back data now.
+            wants_to_write: Whether it holds back data now.
         """
 
         @property
@@ -51,6 +41,7 @@ class Poller:
         spin_us: The longest time to poll repeatedly before sleeping, in microseconds; 0 to sleep at once.
 
     Attributes:
+        handlers: What to call when a descriptor is ready: {descriptor: callable without arguments}. Some have none.
         held: After `hold`: the writers that hold back data. None: writers write at once.
     """
 
@@ -59,36 +50,29 @@ class Poller:
 
     def __init__(self, spin_us: int = 0) -> None:
         self._poll = self._open()
-        self._owners: dict[int, Owner | None] = {}
+        self.handlers: dict[int, Callable[[], object] | None] = {}
         self.held: list[Writer] | None = None
-        self._spin = Spin(spin_us / 1e6)
+        self._spin = Spin(spin_us / 1e6) if spin_us else None
 
     def _open(self) -> select.poll | select.epoll:
         return select.poll()
 
-    def add(self, descriptor: int, events: int = select.POLLIN, owner: Owner | None = None) -> None:
+    def add(self, descriptor: int, handler: Callable[[], object] | None = None, events: int = select.POLLIN) -> None:
         """Add a descriptor to those that `wait` and `look` poll.
 
         Args:
             descriptor: The descriptor.
+            handler: For `handlers`. It must accept that the descriptor is not ready after all.
             events: The events to wait for, as for poll(2).
-            owner: The descriptor's owner, for `owners` and `forget`; None if it has none.
         """
         self._poll.register(descriptor, events)
-        self._owners[descriptor] = owner
+        self.handlers[descriptor] = handler
 
     def remove(self, descriptor: int) -> None:
         """Stop waiting for a descriptor, if it was added. Call this before the descriptor is closed."""
-        if descriptor in self._owners:
-            del self._owners[descriptor]
+        if descriptor in self.handlers:
+            del self.handlers[descriptor]
             self._poll.unregister(descriptor)
-
-    def forget(self, owner: Owner) -> None:
-        """Stop waiting for all descriptors of an owner."""
-        for descriptor in [each for each, whose in self._owners.items() if whose is owner]:
-            self.remove(descriptor)
-        if self.held:
-            self.held = [each for each in self.held if each is not owner]
 
     def hold(self) -> None:
         """Let writers hold back their data until the next wait or look. Then each writes all its data in one call."""
@@ -100,22 +84,21 @@ class Poller:
             if writer.wants_to_write:
                 writer.flush()
 
-    def owners(self, descriptors: Iterable[int]) -> list[Owner]:
-        """Return the owners of these descriptors, without duplicates."""
-        found = dict.fromkeys(self._owners.get(descriptor) for descriptor in descriptors)
-        return [owner for owner in found if owner is not None]
-
     def look(self) -> dict[int, int]:
-        """Return the descriptors that are ready now, without waiting: {descriptor: poll(2)'s revents}."""
+        """Return the descriptors that are ready now, without waiting. See `wait`."""
         self._release()
         return dict(self._poll.poll(0))
 
     def wait(self, deadline: float | None, also: Mapping[int, int] | None = None) -> dict[int, int]:
-        """Wait until a descriptor is ready or the deadline has passed. Return {descriptor: poll(2)'s revents}.
+        """Wait until a descriptor is ready or the deadline has passed.
 
         Args:
             deadline: The time.monotonic() at which to stop; None for no limit.
             also: Further descriptors to wait for in this call only: {descriptor: poll(2)'s events}.
+
+        Returns:
+            The ready descriptors, in the order in which they were added: {descriptor: poll(2)'s revents}. Nothing is
+            called: that is the caller's task.
         """
         if self.held is not None:
             self._release()
@@ -129,7 +112,7 @@ class Poller:
                     self._poll.unregister(descriptor)
         poll, clock, spin = self._poll.poll, time.monotonic, self._spin
         start = clock()
-        if spin.limit:
+        if spin is not None and spin.limit:
             limit = start + spin.limit
             while clock() < limit:
                 if ready := poll(0):
@@ -139,7 +122,8 @@ class Poller:
                     return dict(ready)
                 os.sched_yield()  # the process that will write may need this CPU
         ready = poll(None if deadline is None else max(0.0, (deadline - clock() + 0.001) * self._per_second))
-        spin.learn(clock() - start)
+        if spin is not None:
+            spin.learn(clock() - start)
         return dict(ready)
 
 
@@ -154,6 +138,17 @@ class EpollPoller(Poller):
     def _open(self) -> select.epoll:
         self._epoll = select.epoll()
         return self._epoll
+
+    def look(self) -> dict[int, int]:
+        """Return the descriptors that are ready now, as Poller.look says."""
+        return self._in_order(super().look())
+
+    def wait(self, deadline: float | None, also: Mapping[int, int] | None = None) -> dict[int, int]:
+        """Wait until a descriptor is ready, as Poller.wait says."""
+        return self._in_order(super().wait(deadline, also))
+
+    def _in_order(self, ready: dict[int, int]) -> dict[int, int]:
+        return {**{each: ready[each] for each in self.handlers if each in ready}, **ready}
 
     def fileno(self) -> int:
         """Return the epoll descriptor, which is readable while any of the added descriptors is ready."""

@@ -62,6 +62,8 @@ class Journal:
 
     Attributes:
         level: The state of the buffer: EMPTY, WAITING or FULL.
+        usage: What requests without an outcome have logged: {id: usage}. Lines without a request have the id 0.
+        partial: Raw lines that have not ended yet: {source: (line, its request's id)}.
         before_line: A function that the journal calls before it writes lines; None for no call.
     """
 
@@ -80,8 +82,8 @@ class Journal:
         self._cap = cap
         self.drops = drops
         self._json_line = json_line
-        self._usage: dict[int, _Usage] = {}
-        self._partial: dict[int, tuple[bytes, int]] = {}  # {source: (an unfinished line, its request's frame id)}
+        self.usage: dict[int, _Usage] = {}
+        self.partial: dict[int, tuple[bytes, int]] = {}
         self._open_line: tuple[int, str, str] | None = None
         self._lost, self._why = 0, ""  # the number of dropped bytes, and the reason
         # A message at the buffer's start reports lost bytes: the size of its unwritten part, and the number in it.
@@ -195,7 +197,7 @@ class Journal:
             name: The request id to show before each line, followed by a tab; "" for none. The worker has sent it, so
                 it may be any text.
         """
-        usage = self._usage.get(id) or self._usage.setdefault(id, _Usage())
+        usage = self.usage.get(id) or self.usage.setdefault(id, _Usage())
         size = len(text) + 1
         prefix = _shown(name) if name else b""
         if prefix:
@@ -225,7 +227,7 @@ class Journal:
             source: The number of the lane or template whose process wrote the bytes. Several processes can
                 write at once.
         """
-        partial, _ = self._partial.pop(source, (b"", 0))
+        partial, _ = self.partial.pop(source, (b"", 0))
         whole, line_break, rest = (partial + data).rpartition(b"\n")
         if line_break:
             self._raw_lines(whole, id)
@@ -236,7 +238,7 @@ class Journal:
                 self._raw_lines(rest, id)  # a JSON record cannot be continued, so each piece becomes one
             rest = b""
         if rest:
-            self._partial[source] = rest, id
+            self.partial[source] = rest, id
 
     def request_over(self, id: int = 0, source: int = 0) -> None:
         """Forget a request that has its outcome. First log how many of its lines the journal has dropped, if any.
@@ -245,13 +247,11 @@ class Journal:
             id: The request's frame id.
             source: See raw. If this source has an unfinished line of the request, write that line first.
         """
-        if not self._usage and not self._partial:
-            return  # no request has logged anything
-        if source in self._partial and self._partial[source][1] in (0, id):
-            partial, _ = self._partial.pop(source)
+        if source in self.partial and self.partial[source][1] in (0, id):
+            partial, _ = self.partial.pop(source)
             self._raw_lines(partial, id)
         for each in {0, id}:  # lines without a request get a new cap after each outcome
-            usage = self._usage.pop(each, None)
+            usage = self.usage.pop(each, None)
             if usage is None:
                 continue
             self._write(b"")
@@ -271,8 +271,8 @@ class Journal:
         """
         for id in [0, *ids]:
             self.request_over(id, source)
-        if source in self._partial:
-            partial, id = self._partial.pop(source)
+        if source in self.partial:
+            partial, id = self.partial.pop(source)
             self._raw_lines(partial, id)
             self.request_over(id, source)
 
@@ -283,7 +283,7 @@ class Journal:
             return
         name, lines = self.request_id(id), text.split(b"\n")
         for number, line in enumerate(lines):  # one by one, so that as many lines as the cap allows are written
-            usage = self._usage.get(id)
+            usage = self.usage.get(id)
             if usage is not None and usage.dropped_lines:
                 self.from_function(b"\n".join(lines[number:]), id=id)
                 return

@@ -109,7 +109,9 @@ class Policy(Ladder):
         if runs >= requests.slots or runs >= self.limit or (runs and not requests.has_room(ticket)):
             return False
         requests.in_flight += 1
-        requests.count(ticket)
+        requests.taken += 1
+        requests.bytes += ticket.size
+        requests.alone = False
         self._unused = 0
         self._retiring = requests.taken == self.settings.max_requests
         ticket.state = State.BEGUN
@@ -215,12 +217,15 @@ class Policy(Ladder):
         if self._grows and self.limit < self.settings.window_requests:
             self.limit = min(2 * self.limit, self.settings.window_requests)
         requests = self._requests
-        ticket = requests.take(id)
+        ticket = requests.running.pop(id, None)
         if ticket is None:
             return False, self.violation(now)
+        requests.bytes -= ticket.size
         actions: list[Action] = []
         counts = ticket.state is State.BEGUN
-        if not counts:
+        if counts:
+            requests.in_flight -= 1
+        else:
             actions += requests.answer([ticket])
             self._recover(now)
         if self.phase is Phase.SERVING:

@@ -66,6 +66,8 @@ class Requests:
         slots: The most requests that the worker runs at once.
         window: The most requests, and the most bytes of their payloads, that the worker may have.
         taken: The number of requests that the worker has got since its start.
+        bytes: The bytes of payload of the queued and the running requests.
+        alone: Whether the last request sent had been moved, so that the worker may not get another one.
     """
 
     def __init__(self, slots: int, window: tuple[int, int]) -> None:
@@ -76,8 +78,8 @@ class Requests:
         self.slots = slots
         self.window = window
         self.taken = 0
-        self._bytes = 0  # payloads of the queued and the running requests
-        self._alone = False  # whether the last request sent had been moved, so that the worker may not get another one
+        self.bytes = 0
+        self.alone = False
 
     @property
     def late(self) -> list[Ticket]:
@@ -93,20 +95,16 @@ class Requests:
         """
         requests, size = self.window
         inside = len(self.running) + len(self.queued)
-        return not self._alone and inside < requests and self._bytes + ticket.size <= size
-
-    def count(self, ticket: Ticket) -> None:
-        """Count a request as sent to the worker."""
-        self.taken += 1
-        self._bytes += ticket.size
-        self._alone = ticket.moved
+        return not self.alone and inside < requests and self.bytes + ticket.size <= size
 
     def send(self) -> Ticket:
         """Move the first waiting request into the worker's window, and return it."""
         ticket = self.waiting.popleft()
         ticket.state = State.SENT
         self.queued.append(ticket)
-        self.count(ticket)
+        self.taken += 1
+        self.bytes += ticket.size
+        self.alone = ticket.moved
         return ticket
 
     def begin(self, now: float) -> list[Ticket]:
@@ -120,14 +118,6 @@ class Requests:
             begun.append(ticket)
         return begun
 
-    def take(self, id: int) -> Ticket | None:
-        """Remove and return a request for which the worker has sent an outcome; None if the worker does not run it."""
-        ticket = self.running.pop(id, None)
-        if ticket is not None:
-            self._bytes -= ticket.size
-            self.in_flight -= ticket.state is State.BEGUN
-        return ticket
-
     def take_back(self, moved: bool) -> None:
         """Forget the worker. Requests that it has not begun wait again, and if `moved`, are marked as moved."""
         while self.queued:
@@ -135,7 +125,7 @@ class Requests:
             ticket.state, ticket.moved = State.WAITING, ticket.moved or moved
             self.waiting.appendleft(ticket)
         self.running.clear()
-        self._bytes = 0
+        self.bytes = 0
 
     def answer(self, tickets: Iterable[Ticket], cause: Cause = Cause.STOPPED) -> list[Answer]:
         """Answer each of these requests that is not answered yet. A LATE request keeps its own cause."""

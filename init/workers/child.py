@@ -32,6 +32,9 @@ class Child:
         end: What is known of the process's end. `end.dump` has the bytes that came through the dump pipe since the
             init last asked for the stacks.
         is_ready: Whether the process has sent READY.
+        peak_at_ready: The peak memory in bytes that the process reported in READY. A process can report less than it
+            uses.
+        peak: The highest peak memory in bytes that the process has reported.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Child:
         self._alone = 0  # the id of the request for which the cgroup counts events; 0 if several are open
         # Bytes of memory that the process may have had before exec. A worker that a template forked had no exec.
         self._copied = procfs.resident() if forker is None else 0
-        self._peak_at_ready = self._peak = 0  # bytes, as the process reports them
+        self.peak_at_ready = self.peak = 0
 
     @property
     def pid(self) -> int:
@@ -125,15 +128,7 @@ class Child:
 
     def ready(self, peak: int) -> None:
         """Record the peak memory in bytes that the worker reports in READY."""
-        self._peak_at_ready = self._peak = peak
-
-    def answered(self, peak: int) -> int:
-        """Record the peak memory that the worker reports in an outcome. Return its growth since READY, in bytes.
-
-        A worker can report less than it uses. Then this method returns less than the true growth.
-        """
-        self._peak = max(self._peak, peak)
-        return peak - self._peak_at_ready
+        self.peak_at_ready = self.peak = peak
 
     def measure(self) -> None:
         """Read the living process's peak memory from the kernel, for an answer that the init gives in its place.
@@ -153,7 +148,7 @@ class Child:
         """
         end, peak = self.end, death.peak_memory
         end.death, end.stage, end.exec_error = death, self.stage, self.pipes.exec_error()
-        end.peak_memory = peak if not self._peak or peak > self._copied else min(self._peak, peak)
+        end.peak_memory = peak if not self.peak or peak > self._copied else min(self.peak, peak)
         end.evidence = None if self.group is None else self.group.evidence()
 
     def lost(self, template: WorkerEnd | None) -> None:

@@ -75,29 +75,14 @@ class Link:
         self._read_size = READ_SIZE
         self._writing = False  # whether the poller waits until the process reads
         try:
-            for descriptor in (pipes.answers, pipes.log, pipes.dump):  # first the answers, as _read_answers needs it
-                poller.add(descriptor, owner=self)
+            poller.add(pipes.answers, self._read_answers)
+            poller.add(pipes.log, self._read_log)  # after the answers, as _read_answers needs it
+            poller.add(pipes.dump, self._read_dump)
         except OSError:
-            poller.forget(self)
+            self._forget()
             raise
 
     # Writing to the process
-
-    def invoke(self, id: int, metadata: Mapping[str, Any], payload: bytes, trusted: bool) -> None:
-        """Send a request. If no other request is open, the cgroup counts its events for this request from now on.
-
-        Args:
-            id: The request's id.
-            metadata: See Connection.send.
-            payload: See Connection.send.
-            trusted: See Connection.send.
-
-        Raises:
-            LocalProtocolError: See Connection.send.
-        """
-        if self.child.group is not None:
-            self.child.count_for(0 if self.connection.open_requests else id)
-        self.send(INVOKE, id, metadata, payload, trusted)
 
     def send(
         self,
@@ -109,9 +94,13 @@ class Link:
     ) -> None:
         """Send a frame now, or queue it until the process reads.
 
+        After an INVOKE the cgroup counts its events for this request, if no other request is open.
+
         Raises:
             LocalProtocolError: See Connection.send.
         """
+        if kind == INVOKE and self.child.group is not None:
+            self.child.count_for(0 if self.connection.open_requests else id)
         data = self.connection.send(kind, id, metadata, payload, trusted)
         written, held = 0, self._poller.held
         if held is not None:
@@ -156,7 +145,7 @@ class Link:
         if self.deaf:  # the process is dying, or will never read what it was sent
             self._observer.closed()
         if out and not self._writing:
-            self._poller.add(self.pipes.requests, select.POLLOUT, owner=self)
+            self._poller.add(self.pipes.requests, self.flush, select.POLLOUT)
         elif self._writing and not out:
             self._poller.remove(self.pipes.requests)
         self._writing = bool(out)
@@ -189,20 +178,6 @@ class Link:
         self.pipes.close_requests()
 
     # Reading from the process
-
-    def handle(self, ready: Mapping[int, int]) -> None:
-        """Read from the ready descriptors and report what came, and write queued frames."""
-        pipes = self.pipes
-        if pipes.closed:
-            return  # an event that came at the same time has ended the conversation
-        if pipes.log in ready:
-            self._read_log()
-        if pipes.answers in ready:
-            self._read_answers(READ_ROUND)
-        if pipes.dump in ready:
-            self._read_dump()
-        if self._writing:
-            self.flush()
 
     def ignore(self) -> None:
         """Ignore all further frames of the process."""
@@ -238,7 +213,7 @@ class Link:
             self._poller.remove(self.pipes.dump)
         return len(data or b"")
 
-    def _read_answers(self, limit: int, to_the_end: bool = False) -> None:
+    def _read_answers(self, limit: int = READ_ROUND, to_the_end: bool = False) -> None:
         """Read and report frames.
 
         Args:
@@ -247,10 +222,10 @@ class Link:
                 READ_SIZE. If data is left then, because the process has set O_DIRECT on its pipe, the next poll finds
                 it.
         """
-        connection, answers = self.connection, self.pipes.answers
-        # Report raw lines that came before a frame before the frame, if they can only belong to its request. `handle`
-        # has read the lines before the first frame: poll(2) checks the answers before the log. Limit the bytes, so that
-        # a process that fills both pipes does not delay a deadline.
+        connection, observer, answers = self.connection, self._observer, self.pipes.answers
+        # Report raw lines that came before a frame before the frame, if they can only belong to its request. The lines
+        # before the first frame are read already: poll(2) checks the answers before the log, and the caller handles
+        # the last descriptor first. Limit the bytes, so that a process that fills both pipes does not delay a deadline.
         first, log_left = True, 0 if to_the_end else READ_ROUND
         try:
             while limit > 0 and self._heard:
@@ -263,10 +238,13 @@ class Link:
                     if not first and log_left > 0 and self._is_of_the_only_request(event):
                         log_left -= self._read_log()
                     first = False
-                    self._take(event)
+                    if isinstance(event, Frame) and event.kind == RESULT and "stream" not in event.metadata:
+                        observer.outcome(event)
+                    else:
+                        self._take(event)
                     if not self._heard:
                         return
-                    event = connection.next_frame() if connection.buffered else None
+                    event = connection.next_frame() if connection.reader.buffered else None
                 size = len(data)
                 if not size:
                     self._end()
@@ -301,7 +279,7 @@ class Link:
             observer.closed()
             return
         kind, metadata = event.kind, event.metadata
-        if kind == RESULT and "stream" in metadata and metadata["stream"]:
+        if kind == RESULT and metadata.get("stream"):
             observer.stream_begun(event)
         elif kind == RESULT or kind == END or (kind == ERROR and event.id):
             observer.outcome(event)
@@ -324,8 +302,13 @@ class Link:
     def close(self) -> None:
         """End the conversation, and close the process's pipes."""
         self._heard = False
-        self._poller.forget(self)
+        self._out.clear()
+        self._forget()
         self.child.close()
+
+    def _forget(self) -> None:
+        for descriptor in (self.pipes.answers, self.pipes.log, self.pipes.dump, self.pipes.requests):
+            self._poller.remove(descriptor)
 
 
 def _enlarge(pipe: int) -> None:

@@ -149,11 +149,10 @@ class TemplateSource(WorkerSource, Observer):
     def _open_socket(self, joins: Sequence[int]) -> ProcessPipes:
         socket = self._socket = TemplateSocket(self._function.command, self._function.environment, joins)
         self._is_heard = True
-        self._host.poller.add(socket.control, owner=self)
+        self._host.poller.add(socket.control, self._hear)
         return socket.pipes
 
-    def handle(self, ready: Mapping[int, int]) -> None:
-        """Handle new reports of the template."""
+    def _hear(self) -> None:
         self.hear_reports()
         self.check_new_children()
 
@@ -191,7 +190,8 @@ class TemplateSource(WorkerSource, Observer):
 
     def _stop_hearing(self) -> None:
         self._is_heard = False
-        self._host.poller.forget(self)
+        if self._socket is not None:
+            self._host.poller.remove(self._socket.control)
 
     # Frames of the template
 

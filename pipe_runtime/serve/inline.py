@@ -142,7 +142,7 @@ class InlineRequests(Requests):
             if not self.lock.acquire(timeout=PATIENCE):
                 continue
             try:
-                if exchange.news == seen and process.connection.buffered:
+                if exchange.news == seen and process.connection.reader.buffered:
                     process.guard.during(self._take_in)  # the last read may have brought the frame already
                 if exchange.news == seen:
                     process.pipes.wait()  # a signal handler of the function may raise here, which ends the wait
@@ -163,7 +163,7 @@ class InlineRequests(Requests):
         process = self._process
         if self.lock.acquire(blocking=False):
             try:
-                if process.connection.buffered:
+                if process.connection.reader.buffered:
                     process.guard.during(self._take_in)
                 while not self._ended and process.pipes.ready():
                     process.guard.during(self._read)

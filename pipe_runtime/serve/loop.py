@@ -96,7 +96,7 @@ class Loop:
                 if self._inline is not None:
                     self._inline.receive()
                     continue
-                event = connection.next_frame() if connection.buffered else None
+                event = connection.next_frame() if connection.reader.buffered else None
                 event = event or connection.next_frame(process.pipes.read())
                 if isinstance(event, Frame):
                     if (event.kind == INVOKE and "stream" not in event.metadata) or event.kind in _FOR_THE_LOOP:

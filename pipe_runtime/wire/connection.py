@@ -125,6 +125,7 @@ class Connection:
     Attributes:
         role: INIT or RUNTIME, the side that uses this object.
         open_requests: {id: payload size in bytes} of the requests that have no outcome yet, oldest first.
+        reader: Cuts the received bytes into frames. `reader.buffered` is how many bytes are not returned as frames yet.
     """
 
     def __init__(self, role: str) -> None:
@@ -140,18 +141,13 @@ class Connection:
         self._streams: dict[str, dict[int, _Stream]] = {INIT: {}, RUNTIME: {}}
         self._granted = {INIT: 0, RUNTIME: 0}
         self._concurrency = 1
-        self._reader = FrameReader(check)
+        self.reader = FrameReader(check)
         self._writer = FrameWriter()
         if role == RUNTIME:
             self._writer.max_frame = MIN_MAX_FRAME
         self._max_frame = MAX_FRAME
         self._failure: ProtocolError | None = None
         self._ended = False
-
-    @property
-    def buffered(self) -> int:
-        """Return how many bytes were received and not yet returned as frames."""
-        return self._reader.buffered
 
     def send(
         self,
@@ -185,7 +181,7 @@ class Connection:
         """Buffer bytes from the peer, for `next_frame`. The bytes b"" mean that the peer's stream has ended."""
         if data:
             if not self._failure:
-                self._reader.feed(data)
+                self.reader.feed(data)
         else:
             self._ended = True
 
@@ -206,7 +202,7 @@ class Connection:
             self._ended = True
         try:
             while True:
-                frame = self._reader.next_frame(data)
+                frame = self.reader.next_frame(data)
                 if frame is None:
                     return self._end_of_stream() if self._ended else None
                 self._advance(self.peer, frame.kind, frame.id, len(frame.payload), frame.metadata)
@@ -236,7 +232,7 @@ class Connection:
         return id in self._streams[RUNTIME]
 
     def _end_of_stream(self) -> EndOfStream | None:
-        if self._reader.buffered:
+        if self.reader.buffered:
             raise TruncatedStream("the stream ended inside a frame")
         if self.states[self.peer] == CLOSED:
             return None
@@ -259,7 +255,7 @@ class Connection:
             if streamed and size:
                 raise ProtocolError("INVOKE with a stream and a payload")
             if not self._last_id:
-                self._reader.max_frame = self._max_frame
+                self.reader.max_frame = self._max_frame
             self._last_id = id
             self.open_requests[id] = size
             self._open_bytes += size
@@ -378,7 +374,7 @@ class Connection:
             self._max_frame = max_frame
             # The init may have sent its first INVOKE before it knew this limit.
             waits = role == RUNTIME and not self._last_id
-            self._reader.max_frame = max(max_frame, MAX_FRAME) if waits else max_frame
+            self.reader.max_frame = max(max_frame, MAX_FRAME) if waits else max_frame
         else:
             self._writer.max_frame = max_frame
         self._granted[role] = metadata.get("stream_bytes", 0)

@@ -49,6 +49,8 @@ _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 _PLAIN = _SCALARS | {dict, list}
 _SHOWN = 32
 
+_new_frame = object.__new__
+
 
 class Frame:
     """One frame. Two frames are equal if all four parts are equal.
@@ -188,17 +190,23 @@ class FrameReader:
         if not is_head:
             raise _fault_of(head)
         try:
-            if not self._check(kind, metadata) or _entries(head) != len(metadata):
-                self._look_again(head, [kind, id, metadata])
+            is_plain, entries = self._check(kind, metadata), len(metadata)
         except ProtocolError:
             self._look_again(head, [kind, id, metadata])  # if the head itself is wrong, raise this error instead
             raise
+        # Usually the kind takes one byte, and one byte has the number of entries. A duplicate key makes that larger.
+        if not is_plain or entries > 15 or head[0] != 0x93 or head[1] > 0x7F:
+            self._look_again(head, [kind, id, metadata])
+        elif head[3 if head[2] < 0x80 else _AFTER_ID[head[2] & 3]] != 0x80 + entries:
+            self._look_again(head, [kind, id, metadata])
         self.buffered = available - 4 - length
         if not self.buffered:
             self._buffer, self._start = b"", 0  # this frees the memory of a large frame
         else:
             self._start = end
-        return Frame(kind, id, metadata, payload)
+        frame = _new_frame(Frame)  # this and four assignments are faster than a call of __init__
+        frame.kind, frame.id, frame.metadata, frame.payload = kind, id, metadata, payload
+        return frame
 
     def _look_again(self, head: bytes, parts: list[Any]) -> None:
         """Refuse a head that has a fault which the unpacked values do not show.
@@ -253,18 +261,6 @@ def _fault_of(data: bytes) -> ProtocolError:
     if type(kind) is not int or type(id) is not int or kind < 0 or id < 0:
         return ProtocolError("a head whose kind and id are not unsigned integers")
     return ProtocolError("a head whose metadata is not a map")
-
-
-def _entries(data: bytes) -> int:
-    """Return the number of entries in the metadata as the head's bytes give it; -1 if finding it would be slow.
-
-    If this number is larger than the number of entries in the unpacked map, the head has a duplicate key.
-    """
-    if data[0] != 0x93 or data[1] >= 0x80:
-        return -1
-    id = data[2]
-    entries = data[3 if id < 0x80 else _AFTER_ID[id & 3]] - 0x80
-    return entries if entries < 16 else -1
 
 
 _AFTER_ID = (4, 5, 7, 11)

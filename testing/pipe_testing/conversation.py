@@ -103,7 +103,7 @@ def refused(connection: Connection, sender: str, kind: int, id: int, payload: by
 
 def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
     """Check that the connection raises the same error for any further input and keeps no more bytes."""
-    kept = connection.buffered
+    kept = connection.reader.buffered
     for more in (b"", frame(STOP), b"\xff" * 100, frame(READY)):
         connection.receive(more)
         with pytest.raises(ProtocolError) as caught:
@@ -112,7 +112,7 @@ def assert_poisoned(connection: Connection, error: ProtocolError) -> None:
         with pytest.raises(ProtocolError) as caught:
             connection.next_frame(more)
         assert caught.value is error
-    assert connection.buffered == kept
+    assert connection.reader.buffered == kept
 
 
 def streams(connection: Connection) -> dict[str, dict[int, tuple[bool, int]]]:
@@ -125,10 +125,10 @@ def streams(connection: Connection) -> dict[str, dict[int, tuple[bool, int]]]:
 
 def snapshot(connection: Connection) -> Any:
     """Return a copy of all that a connection remembers of the conversation."""
-    apart = ("_reader", "_writer", "_streams")
+    apart = ("reader", "_writer", "_streams")
     own = {key: value for key, value in vars(connection).items() if key not in apart}
-    limits = connection._writer.max_frame, connection._reader.max_frame
-    return copy.deepcopy((own, streams(connection), limits, connection.buffered))
+    limits = connection._writer.max_frame, connection.reader.max_frame
+    return copy.deepcopy((own, streams(connection), limits, connection.reader.buffered))
 
 
 def turns(text: str) -> list[tuple[str, str, bytes]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -81,7 +80,10 @@ class Talk:
 
     def step(self) -> None:
         """Wait until a pipe of the process is ready, and let the link handle it."""
-        self.link.handle(self.poller.wait(None))
+        for descriptor in reversed(self.poller.wait(None)):
+            handle = self.poller.handlers.get(descriptor)
+            if handle is not None:
+                handle()
 
     def said(self) -> bytes:
         """Return the next piece of the process's log."""
@@ -127,7 +129,7 @@ def test_what_a_process_does_not_read_waits_here_and_arrives_whole_and_in_order(
         assert talk.said() == b"ready"
         link.send(HELLO, metadata={"versions": [1]})
         assert not link.wants_to_write
-        link.invoke(1, EVENT, payload, trusted=True)  # it returns although the process does not read
+        link.send(INVOKE, 1, EVENT, payload, trusted=True)  # it returns although the process does not read
         link.stop()
         assert link.wants_to_write
         talk.send_usr1()
@@ -144,7 +146,7 @@ def test_a_process_that_closes_its_input_is_deaf() -> None:
         talk.link.send(HELLO, metadata={"versions": [1]})
         assert talk.link.deaf
         assert talk.heard.reports == ["closed"]
-        talk.link.invoke(1, EVENT, bytes(2**20), trusted=True)
+        talk.link.send(INVOKE, 1, EVENT, bytes(2**20), trusted=True)
         assert not talk.link.wants_to_write
 
 
@@ -156,14 +158,14 @@ def test_a_flood_is_taken_in_rounds() -> None:
             before = talk.heard.logged
             talk.step()  # it returns although there is always more to read
             assert talk.heard.logged - before <= READ_ROUND + LARGE_PIPE
-        assert talk.link.connection.buffered <= len(line)
+        assert talk.link.connection.reader.buffered <= len(line)
 
 
 def test_what_is_no_frame_is_told_at_once_and_once() -> None:
     with talking("import os\nwhile True: os.write(1, bytes(65536))") as talk:
         talk.step()
         assert talk.heard.reports == ["violated"]
-        assert talk.link.connection.buffered <= READ_SIZE
+        assert talk.link.connection.reader.buffered <= READ_SIZE
         assert not talk.poller.look(), "the link must not wait for what it ignores"
 
 
@@ -190,7 +192,10 @@ def test_last_words_in_packets_are_read_to_their_end() -> None:
 def test_a_silent_process_does_not_hold_anything_up() -> None:
     with talking("import signal; signal.pause()") as talk:
         pipes = talk.link.pipes
-        talk.link.handle(dict.fromkeys((pipes.answers, pipes.log, pipes.dump), select.POLLIN))
+        for descriptor in (pipes.answers, pipes.log, pipes.dump):
+            handle = talk.poller.handlers[descriptor]
+            assert handle is not None
+            handle()
         assert (talk.heard.reports, talk.heard.raw) == ([], b"")
         assert not talk.link.ended
 
@@ -229,7 +234,7 @@ def test_raw_lines_come_before_the_outcome_of_the_only_request() -> None:
     with talking(code) as talk:
         talk.said()
         talk.link.send(HELLO, metadata={"versions": [1]})
-        talk.link.invoke(1, EVENT, b"{}", trusted=True)
+        talk.link.send(INVOKE, 1, EVENT, b"{}", trusted=True)
         talk.heard.raw = b""
         talk.send_usr1()
         while len(talk.heard.reports) < 3:
@@ -253,7 +258,7 @@ def test_the_last_words_have_a_bound(size: int) -> None:
     with talking(code + more) as talk:
         talk.wait_dead()
         talk.link.read_last_words()
-        assert size <= talk.link.connection.buffered <= size + READ_SIZE <= LAST_WORDS
+        assert size <= talk.link.connection.reader.buffered <= size + READ_SIZE <= LAST_WORDS
         assert talk.heard.reports == []
 
 

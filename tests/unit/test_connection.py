@@ -673,7 +673,7 @@ def test_four_gibibytes_are_refused_before_they_are_buffered(role: str) -> None:
     with pytest.raises(ProtocolError, match="a frame of 4294967295 bytes") as caught:
         connection.next_frame()
     assert_poisoned(connection, caught.value)
-    assert connection.buffered == 4
+    assert connection.reader.buffered == 4
 
 
 def test_buffer_never_holds_more_than_a_frame_and_a_piece() -> None:
@@ -685,8 +685,8 @@ def test_buffer_never_holds_more_than_a_frame_and_a_piece() -> None:
     for start in range(0, len(data), piece):
         connection.receive(data[start : start + piece])
         events(connection)
-        assert connection.buffered < 4 + MIN_MAX_FRAME
-    assert connection.buffered == 0
+        assert connection.reader.buffered < 4 + MIN_MAX_FRAME
+    assert connection.reader.buffered == 0
     assert connection.states[RUNTIME] == SERVING
 
 

@@ -103,7 +103,7 @@ def test_frame_byte_by_byte(sender: str, kind: int, metadata: dict[str, Any], pa
         event = quick.next_frame(data[at : at + 1])
         assert (event is None) == (at < len(data) - 1)
     assert events(reader) == [event] == [Frame(kind, 1, metadata, payload)]
-    assert reader.buffered == quick.buffered == 0
+    assert reader.reader.buffered == quick.reader.buffered == 0
 
 
 @senders
@@ -115,7 +115,7 @@ def test_frame_with_trailing_data(sender: str, kind: int, metadata: dict[str, An
     reader.receive(data)
     assert events(reader) == [expected, Frame(DUMP, 0, {})]
     assert [quick.next_frame(data), *events(quick)] == [expected, Frame(DUMP, 0, {})]
-    assert reader.buffered == quick.buffered == 7
+    assert reader.reader.buffered == quick.reader.buffered == 7
 
 
 @senders
@@ -544,7 +544,7 @@ def test_a_head_of_any_size_around_a_chunk_is_read_and_not_kept(role: str) -> No
     sender = peer(role)
     for _ in range(20):
         say(connection, sender, CHUNK, 1, b"x", unknown="x" * (MAX_HEAD - 20))
-    assert connection.buffered == 0
+    assert connection.reader.buffered == 0
     assert streams(connection)[sender][1][1] == (RUNTIME_BYTES if sender == INIT else INIT_BYTES) - 20
 
 

@@ -221,7 +221,7 @@ class TestSeveralRequests:
             journal.from_function(b"b")
             journal.raw(b"c", id)
             journal.request_over(id)
-        assert not journal._usage and not journal._partial
+        assert not journal.usage and not journal.partial
         assert pipe[1]() == b"a\nb\nc\n" * 199
 
     def test_with_the_worker_all_of_them_are_over(self, pipe: tuple[int, Log]) -> None:
@@ -230,7 +230,7 @@ class TestSeveralRequests:
             journal.from_function(b"long", id=id)
         journal.all_over([1, 2, 3])
         assert pipe[1]().count(b"were dropped") == 3
-        assert not journal._usage
+        assert not journal.usage
 
     def test_each_source_has_its_own_line(self, pipe: tuple[int, Log]) -> None:
         journal = Journal(pipe[0])
@@ -242,7 +242,7 @@ class TestSeveralRequests:
         assert pipe[1]() == b""
         journal.all_over([2], source=2)
         assert pipe[1]() == b"two, \n"
-        assert not journal._usage and not journal._partial
+        assert not journal.usage and not journal.partial
 
 
 class TestCap:

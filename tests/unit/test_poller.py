@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,6 @@ from pipe_init.kernel.poller import EpollPoller, Poller
 Ends = tuple[int, int]
 
 each_kind = pytest.mark.parametrize("kind", [Poller, EpollPoller])
-
-
-class Owner:
-    """An object that owns descriptors."""
-
-    def handle(self, ready: Mapping[int, int]) -> None:
-        raise AssertionError("a poller calls no owner")
 
 
 @pytest.fixture
@@ -66,7 +60,7 @@ def test_it_does_not_wait_for_what_was_removed(kind: type[Poller], one: Ends, ot
     poller = kind(50)
     poller.add(one[0])
     poller.add(other[0])
-    poller.add(other[1], select.POLLOUT)
+    poller.add(other[1], events=select.POLLOUT)
     assert poller.wait(None) == {other[1]: select.POLLOUT}
     os.write(other[1], b"x")
     os.write(one[1], b"x")
@@ -78,19 +72,24 @@ def test_it_does_not_wait_for_what_was_removed(kind: type[Poller], one: Ends, ot
 
 
 @each_kind
-def test_it_forgets_all_descriptors_of_an_owner(kind: type[Poller], one: Ends, other: Ends) -> None:
-    poller, mine = kind(), Owner()
-    poller.add(one[0])
-    poller.add(other[0], owner=mine)
-    poller.add(other[1], select.POLLOUT, owner=mine)
-    os.write(one[1], b"x")
-    os.write(other[1], b"x")
-    ready = poller.wait(None)
-    assert set(ready) == {one[0], *other} and poller.owners(ready) == [mine]
-    poller.forget(Owner())
-    assert set(poller.wait(None)) == {one[0], *other}
-    poller.forget(mine)
-    assert set(poller.wait(None)) == {one[0]}
+def test_it_tells_what_is_ready_in_the_order_in_which_it_was_added(kind: type[Poller], one: Ends, other: Ends) -> None:
+    poller, handled = kind(), list[int]()
+    descriptors = [other[0], one[0], other[1]]
+    for descriptor in descriptors:
+        poller.add(descriptor, partial(handled.append, descriptor), select.POLLIN | select.POLLOUT)
+    for first, second in (one, other), (other, one):
+        os.write(first[1], b"x")
+        os.write(second[1], b"x")
+        assert list(poller.wait(None)) == list(poller.look()) == descriptors
+        os.read(one[0], 1)
+    assert handled == [], "a poller calls no handler"
+    for descriptor in poller.look():
+        handler = poller.handlers[descriptor]
+        assert handler is not None
+        handler()
+    assert handled == [other[0], other[1]]
+    poller.remove(other[0])
+    assert other[0] not in poller.handlers
 
 
 @each_kind

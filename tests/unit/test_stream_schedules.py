@@ -92,7 +92,7 @@ class Side(ABC):
             assert isinstance(event, Frame)
             self.handle(event)
         self.largest_held = max(self.largest_held, *map(len, self.held.values()), 0)
-        self.largest_buffered = max(self.largest_buffered, self.connection.buffered)
+        self.largest_buffered = max(self.largest_buffered, self.connection.reader.buffered)
         return True
 
     def handle(self, event: Frame) -> None:
@@ -260,7 +260,7 @@ class Echoed:
         """Check that each body has come back and that nothing is left."""
         assert self.caller.answers == self.caller.bodies
         for side in self.sides:
-            assert (side.connection.open_requests, side.connection.buffered, side.unwritten) == ({}, 0, b"")
+            assert (side.connection.open_requests, side.connection.reader.buffered, side.unwritten) == ({}, 0, b"")
 
 
 def body(size: int, id: int) -> bytes:
