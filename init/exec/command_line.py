@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .forwarding import rewriting, signal_number
 from .plain_init import Options
-from .signal_names import rewriting, signal_number
 
 _FLAGS: dict[str, tuple[str, bool]] = {
     "-g": ("group", True),

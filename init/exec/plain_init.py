@@ -22,9 +22,8 @@ from ..kernel.execution import keep_only
 from ..kernel.shortage import describe
 from ..kernel.signals import Inherited
 from . import program
-from .forwarding import FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, route
+from .forwarding import FORWARDABLE, HURRYING, JOB_CONTROL, STOPPING, route, signal_name
 from .leftovers import FAREWELL, Leftovers
-from .signal_names import signal_name
 from .tty import Terminal
 
 GRACE = 2.0

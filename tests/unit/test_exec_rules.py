@@ -16,10 +16,12 @@ from pipe_init.exec.forwarding import (
     FORWARDABLE,
     JOB_CONTROL,
     STOPPING,
+    rewriting,
     route,
+    signal_name,
+    signal_number,
 )
 from pipe_init.exec.plain_init import Options
-from pipe_init.exec.signal_names import rewriting, signal_name, signal_number
 from pipe_init.kernel.exit_codes import of_status
 from pipe_init.workers.early import wants_worker
 
