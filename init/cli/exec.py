@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ..exec import plain_init
-from ..exec.signal_names import rewriting, signal_number
+from ..exec.forwarding import rewriting, signal_number
 from .options.grouped import Conversion, DocumentedCommand, option
 from .options.kinds import Seconds
 
@@ -29,7 +29,7 @@ _signals = partial(option, group="Signals")
 _processes = partial(option, group="Processes")
 
 
-@click.command("exec", cls=DocumentedCommand, examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.command("exec", cls=DocumentedCommand, epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @click.argument("command", metavar="CMD [ARGUMENT]...", nargs=-1, required=True, type=click.UNPROCESSED)
 @_signals(
     "-g",

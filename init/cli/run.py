@@ -52,7 +52,7 @@ def options_of(context: click.Context) -> RunOptions:
     return choose(given.pop("handler"), given, of(ParameterSource.ENVIRONMENT))
 
 
-@click.command(cls=DocumentedCommand, examples=EXAMPLES)
+@click.command(cls=DocumentedCommand, epilog=EXAMPLES)
 @click.argument("handler")
 @declare_options
 @click.pass_context

@@ -37,7 +37,7 @@ tool --slow 3 file
 """
 
 
-@click.command(cls=DocumentedCommand, examples=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=DocumentedCommand, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("file")
 @option("-s", "--slow", group="Speed", kind=Seconds(0.5, 60.0), default=1.0, help="How slow.")
 @option("--quiet/--loud", group="Output", default=False, help="How loud.")

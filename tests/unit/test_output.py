@@ -113,8 +113,9 @@ class TestNobodyReads:
             write(output, b"x")
 
     def test_closed_from_the_start(self, page: tuple[int, int], signals: Signals) -> None:
+        """Check that results are dropped where stdout was plugged with the reading end of a pipe."""
         os.close(page[1])
-        output, told = Output(page[1], signals, 2.0), list[int]()
+        output, told = Output(page[0], signals, 2.0), list[int]()
         output.add((b"x" * 5000,), lambda: told.append(1))
         with within():
             output.finish()

@@ -40,5 +40,4 @@ class Exit(Exception):
     """
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__(exit_code)
         self.exit_code = exit_code

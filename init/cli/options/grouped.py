@@ -27,12 +27,8 @@ class GroupedOption(click.Option):
 class DocumentedCommand(click.Command):
     """A command whose help lists the options under headings, and ends with examples."""
 
-    def __init__(self, *names: Any, examples: str = "", **settings: Any) -> None:
-        super().__init__(*names, **settings)
-        self.examples = examples
-
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, group by group in the order of their first members, then the examples."""
+        """Write the options, group by group in the order of their first members."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in sorted(self.get_params(ctx), key=lambda parameter: not hasattr(parameter, "group")):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
@@ -41,10 +37,12 @@ class DocumentedCommand(click.Command):
         for heading, records in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
-        if self.examples:
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog, which has the examples, one on each line."""
+        if self.epilog:
             with formatter.section("Examples"):
-                for line in self.examples.strip().splitlines():
-                    formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
+                formatter.write_text(f"\b\n{self.epilog.strip()}")  # click does not wrap what follows a backspace
 
 
 class Conversion(click.types.StringParamType):

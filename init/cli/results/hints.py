@@ -14,12 +14,6 @@ from ...log.error_formats import calls_of
 from ..options.run_options import FC, LAMBDA, NONE, RunOptions
 from .load_hints import of_loading
 
-MAX_TEXT = 1024
-"""The most characters to search of a message, or of a line of code."""
-
-MAX_STACK = 100
-"""The most entries to search of a stack."""
-
 _NOT_TEXT = re.compile(r"\bbytes\b|has no attribute 'decode'")
 """Matches the error messages of json, orjson, ujson, base64 and str for a value that is neither text nor bytes."""
 
@@ -61,8 +55,7 @@ def hint(problem: Mapping[str, Any], options: RunOptions) -> str:
         return found if found.isprintable() else ""
     if kind == "BdbQuit" or message == "EOF when reading a line":
         return "a function's stdin is empty, so it cannot ask, and a debugger gets no commands; print() goes to stderr"
-    calls = calls_of(problem)[-MAX_STACK:]
-    code = "\n".join(line[:MAX_TEXT] for *_, line in reversed(calls) if line)
+    code = "\n".join(line for *_, line in reversed(calls_of(problem)) if line)
     if kind in ("KeyError", "NoRegionError"):
         return _of_variable(kind, message, options) or _of_rest_api(message, code, options)
     return _of_event_form(message, code, options) or _of_attribute(message, code)
@@ -136,4 +129,4 @@ def _of_attribute(message: str, code: str) -> str:
 
 
 def _text(value: object) -> str:
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+    return value if isinstance(value, str) else ""

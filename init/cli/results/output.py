@@ -6,7 +6,6 @@ This file knows descriptors and bytes, not what a result is.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections import deque
@@ -132,18 +131,7 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as error:
-            if error.errno == errno.EBADF and _was_closed(self.descriptor):
-                return len(self._piece)  # drop the results, as /dev/null would
+            if error.errno == errno.EBADF and stat.S_ISFIFO(os.fstat(self.descriptor).st_mode):
+                # Stdout was closed, and without /dev/null entry.py has put the reading end of a pipe there.
+                return len(self._piece)
             raise OutputError(f"The result cannot be written to stdout: {error.strerror}.") from None
-
-
-def _was_closed(descriptor: int) -> bool:
-    """Return whether stdout was closed when pipe-init started, and /dev/null did not exist.
-
-    In that case stdout is still closed, or entry.py has put the reading end of a pipe there.
-    """
-    try:
-        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-    except OSError:
-        return True
-    return is_pipe and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
