@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from .limits.cgroup import Evidence
 
-Stack = list[list[object]]
+Metadata = Mapping[str, "Any"]
+"""The fields of a frame's head, such as those of an ERROR (docs/protocol.md). A worker may have sent them."""
+
+Stack = list[list["Any"]]
 """Calls in the form of ERROR's `stack` (docs/protocol.md), the most recent call last."""
 
 MAX_PAYLOAD = LARGEST_PAYLOAD

@@ -6,7 +6,6 @@ This module only reads. It does not know what the processes are for.
 from __future__ import annotations
 
 import os
-import resource
 import time
 
 SEARCH_SECONDS = 0.25
@@ -25,11 +24,9 @@ def high_water_mark(pid: int) -> int:
 
 
 def resident() -> int:
-    """Return this process's resident memory in bytes. A fork of this process begins with at most as much."""
+    """Return this process's resident memory in bytes; 0 if it is unknown. A fork begins with at most as much."""
     fields = _read("/proc/self/statm").split()
-    if fields:
-        return int(fields[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # without /proc, only the peak is known
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
 
 
 def is_ending(pid: int) -> bool:

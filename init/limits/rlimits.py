@@ -176,9 +176,8 @@ def tasks_of_user() -> int:
             try:
                 if _real_user(name) == own:
                     count += len(os.listdir(f"/proc/{name}/task"))
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EACCES):
-                    raise  # with these three errors, the process has ended or is hidden
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # the process has ended or is hidden
     if not count:
         raise FileNotFoundError(errno.ENOENT, "no proc(5) is mounted there", "/proc")
     return count

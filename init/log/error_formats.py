@@ -9,11 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ..model import Metadata, Stack
 from .json_lines import timestamp
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 LINE_LENGTH = 1000
 """The most characters that an error may take up in a line."""
@@ -22,18 +19,18 @@ _DEPTH = 16
 """How deep causes and exception groups may be nested. Our runtime nests them less deeply, but another one may not."""
 
 
-def error_object(style: str, problem: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+def error_object(style: str, problem: Metadata, request_id: str) -> dict[str, object]:
     """Return an error as AWS Lambda ("lambda") or Function Compute ("fc") reports it, and add its causes to it."""
     limit = _limit(problem)
     return {**_object(style, problem, 0), "requestId": request_id, **({"limit": limit} if limit else {})}
 
 
-def logged(error: Mapping[str, Any]) -> dict[str, Any]:
+def logged(error: Metadata) -> dict[str, object]:
     """Return an error object with a timestamp and a level before its fields, as in Lambda's JSON log."""
     return {"timestamp": timestamp(), "level": "ERROR", **error}
 
 
-def error_text(problem: Mapping[str, Any]) -> str:
+def error_text(problem: Metadata) -> str:
     """Return an error as Python prints it: causes first, the most recent call last, and a line break at the end."""
     lines, limit = _text(problem, 0), _limit(problem)
     if limit:
@@ -41,15 +38,15 @@ def error_text(problem: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def error_line(problem: Mapping[str, Any]) -> str:
+def error_line(problem: Metadata) -> str:
     """Return an error's type and message as a part of one line. Leave out a request id before the message."""
     message = re.sub(r"^RequestId: \S* Error: ", "", _string(problem, "error_message"))
     return " ".join(_title(problem, message).split()).rstrip(".")[:LINE_LENGTH]
 
 
-def _object(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any]:
+def _object(style: str, problem: Metadata, depth: int) -> dict[str, object]:
     stack = calls_of(problem)
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "errorMessage": _string(problem, "error_message"),
         "errorType": _string(problem, "error_type"),
         "stackTrace": stack if style == "fc" else [_stack_line(*entry) for entry in stack],
@@ -62,7 +59,7 @@ def _object(style: str, problem: Mapping[str, Any], depth: int) -> dict[str, Any
     return result
 
 
-def _text(problem: Mapping[str, Any], depth: int) -> list[str]:
+def _text(problem: Metadata, depth: int) -> list[str]:
     lines: list[str] = []
     causes, members = _inner(problem, depth)
     for cause in causes:
@@ -78,13 +75,13 @@ def _text(problem: Mapping[str, Any], depth: int) -> list[str]:
     return lines
 
 
-def _title(problem: Mapping[str, Any], message: str) -> str:
+def _title(problem: Metadata, message: str) -> str:
     """Return an error's type, and its message if it has one, as Python prints them."""
     kind = _string(problem, "error_type")
     return f"{kind}: {message}" if message else kind
 
 
-def _inner(problem: Mapping[str, Any], depth: int) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def _inner(problem: Metadata, depth: int) -> tuple[list[Metadata], list[Metadata]]:
     """Return (an error's cause in a list, the errors in an exception group). At the depth _DEPTH both are empty."""
     if depth == _DEPTH:
         return [], []
@@ -94,7 +91,7 @@ def _inner(problem: Mapping[str, Any], depth: int) -> tuple[list[Mapping[str, An
     return causes, members
 
 
-def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
+def _limit(problem: Metadata) -> dict[str, object]:
     """Return the valid fields of the limit that caused the error; {} if no limit did."""
     found = problem.get("limit")
     types = {"name": str, "value": int, "peak": int, "counts": str, "resident": int}
@@ -102,7 +99,7 @@ def _limit(problem: Mapping[str, Any]) -> dict[str, object]:
     return {key: known[key] for key, wanted in types.items() if type(known.get(key)) is wanted}
 
 
-def _limit_text(limit: Mapping[str, object]) -> str:
+def _limit_text(limit: Metadata) -> str:
     """Return the line about a limit: its name, its value, and what the init has measured."""
     unit = {"time": " ms", "cpu_time": " ms", "pids": "", "open_files": ""}.get(str(limit["name"]), " bytes")
     parts = [f"Limit: {limit['name']}" + (f" {limit['value']}{unit}" if "value" in limit else "")]
@@ -116,7 +113,7 @@ def _limit_text(limit: Mapping[str, object]) -> str:
     return ", ".join(parts)
 
 
-def calls_of(problem: Mapping[str, Any]) -> list[list[Any]]:
+def calls_of(problem: Metadata) -> Stack:
     """Return the calls of an error's stack, each as [file, line, function, code]."""
     entries = problem.get("stack")
     calls = [entry for entry in entries if isinstance(entry, list)] if isinstance(entries, list) else []
@@ -131,6 +128,6 @@ def _stack_line(file: str, line: int, function: str, code: str) -> str:
     return text + f"    {code.strip()}\n" if code.strip() else text
 
 
-def _string(problem: Mapping[str, Any], key: str) -> str:
+def _string(problem: Metadata, key: str) -> str:
     value = problem.get(key)
     return value if isinstance(value, str) else ""

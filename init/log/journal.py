@@ -86,8 +86,6 @@ class Journal:
         self.partial: dict[int, tuple[bytes, int]] = {}
         self._open_line: tuple[int, str, str] | None = None
         self._lost, self._why = 0, ""  # the number of dropped bytes, and the reason
-        # A message at the buffer's start reports lost bytes: the size of its unwritten part, and the number in it.
-        self._note_left, self._noted = 0, 0
         self.request_id: Callable[[int], str] = lambda id: ""
         """Return the request id that belongs to a frame id; "" if that request already has an outcome."""
         self.before_line: Callable[[], None] | None = None
@@ -121,9 +119,6 @@ class Journal:
         if written:
             self._in_line = self._buffer[written - 1] != ord("\n")
             del self._buffer[:written]
-        self._note_left = max(0, self._note_left - written)
-        if not self._note_left:
-            self._lost, self._noted = self._lost - self._noted, 0
 
     def end_line(self) -> None:
         """Write a line break if a function has left a line open. Call this before other output to the same file."""
@@ -146,10 +141,12 @@ class Journal:
     def put(self, data: bytes) -> None:
         """Append bytes to the log unchanged. They need not be whole lines."""
         if self._lost and not self._buffer:
-            self._buffer += self._own(
-                f"pipe-init: {self._lost} bytes of the log could not be written: {self._why}", WARN
-            )
-            self._note_left, self._noted = len(self._buffer), self._lost
+            note = f"pipe-init: {self._lost} bytes of the log could not be written: {self._why}"
+            lost, self._lost = self._lost, 0
+            self._buffer += self._own(note, WARN)
+            self.flush()
+            if self._lost:
+                self._lost = lost  # the note is lost too, so the next one has to give this number
         if self.drops and len(self._buffer) + len(data) > self._cap:
             self._lost, self._why = self._lost + len(data), NOT_READ
             if self._buffer and not self._buffer.endswith(b"\n"):
@@ -160,8 +157,7 @@ class Journal:
 
     def _lose(self, why: str) -> None:
         """Drop all bytes in the buffer, and count them as lost for the reason `why`."""
-        self._lost += len(self._buffer) - self._note_left
-        self._note_left, self._noted, self._why = 0, 0, why
+        self._lost, self._why = self._lost + len(self._buffer), why
         self._buffer.clear()
         self.level = EMPTY
 
@@ -232,10 +228,7 @@ class Journal:
         if line_break:
             self._raw_lines(whole, id)
         if len(rest) > PARTIAL_LIMIT:
-            if self._json_line is None:
-                self.from_function(rest, continues=True, id=id)
-            else:
-                self._raw_lines(rest, id)  # a JSON record cannot be continued, so each piece becomes one
+            self._raw_lines(rest, id, continues=True)
             rest = b""
         if rest:
             self.partial[source] = rest, id
@@ -269,17 +262,15 @@ class Journal:
             ids: The frame ids of those requests.
             source: See raw.
         """
-        for id in [0, *ids]:
-            self.request_over(id, source)
-        if source in self.partial:
-            partial, id = self.partial.pop(source)
-            self._raw_lines(partial, id)
+        _, last = self.partial.get(source, (b"", 0))
+        for id in [0, *ids, last]:
             self.request_over(id, source)
 
-    def _raw_lines(self, text: bytes, id: int) -> None:
+    def _raw_lines(self, text: bytes, id: int, continues: bool = False) -> None:
+        """Write lines that came without frames. A JSON record cannot be continued, so each piece of a line is one."""
         make = self._json_line
         if make is None:
-            self.from_function(text, id=id)
+            self.from_function(text, continues=continues, id=id)
             return
         name, lines = self.request_id(id), text.split(b"\n")
         for number, line in enumerate(lines):  # one by one, so that as many lines as the cap allows are written

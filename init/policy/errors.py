@@ -7,23 +7,15 @@ Errors). This module must not know how processes are started or collected.
 from __future__ import annotations
 
 from _signal import SIGKILL
-from collections.abc import Mapping
 
 from ..kernel import exit_codes
 from ..kernel.execution import JoinError
 from ..kernel.shortage import describe
 from ..limits.confinement import PER_PROCESS
-from ..model import Function, Request, Stack, WorkerEnd, problem
+from ..model import Function, Metadata, Request, Stack, WorkerEnd, problem
 from . import limit_hit
 from .actions import Cause
 from .stackdump import no_stack, parse_stacks
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    Problem = Mapping[str, Any]
-    """ERROR's metadata (docs/protocol.md)."""
 
 UNSEEN = (
     "Runtime is gone, and pipe-init cannot tell how it ended: its process was not a child of pipe-init. "
@@ -33,7 +25,7 @@ UNSEEN = (
 
 def answer(
     function: Function, request: Request, cause: Cause, end: WorkerEnd, stack: Stack | None = None, size: int = 0
-) -> tuple[Problem, int]:
+) -> tuple[Metadata, int]:
     """Return the error and the exit code for a request that the worker has not answered.
 
     Args:
@@ -69,14 +61,14 @@ def answer(
 
 def _timed_out(
     message: str, seconds: float, end: WorkerEnd, stack: Stack | None = None, starting: bool = False
-) -> tuple[Problem, int]:
+) -> tuple[Metadata, int]:
     stack = stack or _stack(end) or no_stack(end.dump, end.stage, end.asked, starting)
     error = problem("Sandbox.Timedout", message, stack)
     error["limit"] = limit_hit.limit(limit_hit.TIME, int(seconds * 1000))
     return error, exit_codes.TIMED_OUT
 
 
-def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError) -> tuple[Problem, int]:
+def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError) -> tuple[Metadata, int]:
     if error is end.exec_error and not isinstance(error, JoinError):
         message = f"Cannot execute {function.command[0]}: {describe(error)}"
         code = exit_codes.NOT_FOUND if isinstance(error, FileNotFoundError) else exit_codes.NOT_EXECUTABLE
@@ -89,7 +81,7 @@ def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError
     return problem("Runtime.ExitError", f"{prefix}Runtime could not be started: {why}"), exit_codes.NOT_LOADED
 
 
-def _died(function: Function, prefix: str, cause: Cause, end: WorkerEnd) -> tuple[Problem, int]:
+def _died(function: Function, prefix: str, cause: Cause, end: WorkerEnd) -> tuple[Metadata, int]:
     death = end.death
     if end.unseen:
         return problem("Runtime.ExitError", prefix + UNSEEN), exit_codes.FUNCTION_FAILED

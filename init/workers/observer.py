@@ -5,15 +5,9 @@ This module must not know the classes that implement it, or what they do with a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pipe_runtime.wire.frames import Frame
 
-from ..model import WorkerEnd
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from ..model import Metadata, WorkerEnd
 
 
 class Observer:
@@ -22,10 +16,10 @@ class Observer:
     Each reported frame has passed the protocol's checks. A subclass overrides the methods that it needs.
     """
 
-    def hello(self, metadata: Mapping[str, Any]) -> None:
+    def hello(self, metadata: Metadata) -> None:
         """Handle HELLO."""
 
-    def ready(self, metadata: Mapping[str, Any]) -> None:
+    def ready(self, metadata: Metadata) -> None:
         """Handle READY."""
 
     def outcome(self, frame: Frame) -> None:
@@ -49,7 +43,7 @@ class Observer:
     def dumped(self) -> None:
         """Handle new data from the dump pipe. The child's `end.dump` has all data that has come so far."""
 
-    def last_word(self, metadata: Mapping[str, Any]) -> None:
+    def last_word(self, metadata: Metadata) -> None:
         """Handle an ERROR with id 0, in which the process says why it ends."""
 
     def closed(self) -> None:

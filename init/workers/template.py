@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from _signal import SIGKILL
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import Frame
@@ -18,17 +18,13 @@ from ..kernel.host import Host
 from ..kernel.reaper import Death
 from ..limits.confinement import PER_PROCESS
 from ..log.journal import Journal
-from ..model import Function, WorkerEnd
+from ..model import Function, Metadata, WorkerEnd
 from .child import Child
 from .launch import CONTROL_FD, ProcessPipes
 from .link import Link
 from .observer import Observer
 from .template_socket import SocketsForbidden, TemplateSocket
 from .worker_source import WorkerSource
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 JOURNAL_SOURCE = -1
 """The source number under which the journal gets the template's raw lines. Lanes have the numbers from 0 on."""
@@ -211,7 +207,7 @@ class TemplateSource(WorkerSource, Observer):
             child.end.dump[:] = self.link.child.end.dump
             observer.dumped()
 
-    def last_word(self, metadata: Mapping[str, Any]) -> None:
+    def last_word(self, metadata: Metadata) -> None:
         """Log why the template ends. If it could not load the function, report that for the waiting workers instead."""
         assert self.link is not None
         child = self.link.child

@@ -6,7 +6,7 @@ template instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pipe_runtime.wire.connection import STREAM_BYTES
 from pipe_runtime.wire.frames import FrameWriter
@@ -15,15 +15,11 @@ from pipe_runtime.wire.messages import HELLO, VERSION
 from ..kernel.host import Host
 from ..kernel.reaper import Death
 from ..limits.rlimits import OPEN_FILES
-from ..model import REQUEST, TEMPLATE, Function
+from ..model import REQUEST, TEMPLATE, Function, Metadata
 from . import launch
 from .child import Child
 from .link import Link
 from .observer import Observer
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class TemplateBusy(OSError):
@@ -110,7 +106,7 @@ class WorkerSource:
         self,
         observer: Observer,
         start: Callable[[Sequence[int]], launch.ProcessPipes],
-        hello: Mapping[str, Any],
+        hello: Metadata,
         without: Collection[str] = (),
         for_template: bool = False,
         forker: Child | None = None,
@@ -147,7 +143,7 @@ class WorkerSource:
         return link
 
 
-def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:
+def worker_hello(function: Function, several: bool = False) -> Metadata:
     """Return the metadata of HELLO to a worker. docs/protocol.md says what each field means.
 
     Args:
@@ -157,7 +153,7 @@ def worker_hello(function: Function, several: bool = False) -> dict[str, Any]:
     Raises:
         LocalProtocolError: The function's configuration does not fit into a frame's head.
     """
-    hello: dict[str, Any] = {
+    hello: dict[str, object] = {
         "versions": [VERSION],
         "software": "pipe-init",
         "dump_fd": launch.DUMP_FD,
