@@ -42,7 +42,7 @@ An object whose class has a `to_json()` is replaced by the result of that method
 decoded first. Iterators and generators are not values: if a handler returns one, each item is a value.
 
 If Lambda's encoder (simplejson) can encode a value, this module writes the same JSON. docs/run.md has the other rules.
-json's C encoder writes most results. `json_writer` first copies those that it would write in another way than Lambda's.
+json's C encoder writes most results. `conversions` first copies those that it would write in another way than Lambda's.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ KEPT_BUFFER = 1024 * 1024
 
 
 class _NotQuick(TypeError):
-    """json's C encoder has found a value that `json_writer` has to replace."""
+    """json's C encoder has found a value that `conversions` has to replace."""
 
 
 class _Defaults:
@@ -169,8 +169,8 @@ def encode_result(value: object, accept: str) -> tuple[str, bytes]:
                 return TEXT, _encode_text(value)
         text = _quick_json(value)
         if text is None:
-            writer = namespace.own("call.json_writer")
-            text = "".join(_new_json_encoder(writer.quote)(writer.copied(value, _quick_json, _bytes_json), 0))
+            convert = namespace.own("call.conversions")
+            text = "".join(_new_json_encoder(convert.quote)(convert.copied(value, _quick_json, _bytes_json), 0))
         # A lone surrogate can only be inside a JSON string here. This error handler writes it as JSON's own escape.
         return JSON, text.encode("utf-8", "backslashreplace")
     except BaseException as error:

@@ -99,7 +99,7 @@ class Rehearsal:
     """
 
     def __init__(self, process: Process, function: Function, times: int) -> None:
-        namespace.own("call.json_writer")  # many results need it: load it here once instead of in each worker
+        namespace.own("call.conversions")  # many results need it: load it here once instead of in each worker
         self._pipes = _NoPipes()
         self._conversation = Conversation(self._pipes)
         init, connection = Connection(INIT), self._conversation.connection

@@ -240,7 +240,6 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                 f"pipe_runtime.{name}"
                 for name in (
                     "call.conversions",
-                    "call.json_writer",
                     "call.unencodable",
                     "template",
                     "template.ahead",
