@@ -26,19 +26,9 @@ _RUNTIME = __name__.partition(".")[0]
 _CALLERS = ("threading", "asyncio", "importlib", "_frozen_importlib", "_frozen_importlib_external")
 
 
-def _library_path() -> list[str]:
-    home = os.path.dirname(os.__file__)
-    found = [home, os.path.join(home, "lib-dynload")]
-    archive = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
-    for entry in sys.path:
-        # On some systems, lib-dynload is under lib64 and not under lib. Only folders of this interpreter count.
-        ours = entry.startswith((sys.base_prefix + os.sep, sys.base_exec_prefix + os.sep))
-        if ours and os.path.basename(entry) in ("lib-dynload", archive) and entry not in found:
-            found.append(entry)
-    return found
-
-
-_LIBRARY = _library_path()
+_HOME = os.path.dirname(os.__file__)
+_DYNAMIC = os.path.join(sys.base_exec_prefix, sys.platlibdir, os.path.basename(_HOME), "lib-dynload")
+_LIBRARY = (_HOME, os.path.join(_HOME, "lib-dynload"), _DYNAMIC)  # on some systems, lib-dynload is under lib64 only
 
 _held: dict[str, ModuleType] = {}
 """The modules that `stdlib` has returned, so that the next call for one of them only looks it up here."""

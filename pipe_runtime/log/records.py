@@ -145,10 +145,7 @@ def _exception(exc_info: Any) -> dict[str, object]:
     if error is None:
         return {}
     fields: dict[str, object] = {"errorType": type(error).__name__, "errorMessage": text_of(error)}
-    try:
-        fields["stackTrace"] = late.traceback.format_exception(kind, error, traceback)
-    except Exception as failure:  # the exception's class may override any attribute that `traceback` reads
-        fields["stackTrace"] = [f"<it could not be read: {type(failure).__name__}>\n"]
+    fields["stackTrace"] = late.traceback.format_exception(kind, error, traceback)
     return fields
 
 
