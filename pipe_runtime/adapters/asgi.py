@@ -120,7 +120,6 @@ class _Cycle:
         self._turn = asyncio.Lock()
         self._http: dict[str, Any] | None = None
         self._content_type = BYTES
-        self._ended = False  # whether the application has sent the last part of its answer
         self._closed = False
         self.complete = False
 
@@ -148,11 +147,11 @@ class _Cycle:
     async def send(self, message: Mapping[str, Any]) -> None:
         """Take one message of the application. If several tasks call this, handle their messages one after another."""
         async with self._turn:
-            if self._disconnected():
+            if self._disconnected() or (self.complete and self._headless):
                 await asyncio.sleep(0)  # do not block the event loop, as in `receive`
                 return
             kind = message.get("type")
-            if self._ended:
+            if self.complete:
                 raise RuntimeError(f"ASGI application sent {kind!r} after its response was complete")
             wanted = "http.response.start" if self._http is None else "http.response.body"
             if kind != wanted:
@@ -166,23 +165,17 @@ class _Cycle:
         body = message.get("body", b"")
         if not isinstance(body, (bytes, bytearray, memoryview)):
             raise TypeError(f"http.response.body: body must be bytes, not {type_name(body)}")
-        more = bool(message.get("more_body", False))
-        data = body if type(body) is bytes else bytes(body)
-        if self._headless:
-            # Answer at the first message of the body, not at its end. Nothing slows down an application whose body
-            # nobody reads, and such a body may never end.
-            if self.complete:
-                await asyncio.sleep(0)
-            else:
-                self._exchange.respond(b"", self._content_type, http)
-        elif not self._exchange.begun and not more:
+        # The answer to HEAD is complete at the first message of the body. Nothing slows down an application whose body
+        # nobody reads, and such a body may never end.
+        more = bool(message.get("more_body", False)) and not self._headless
+        data = b"" if self._headless else bytes(body)
+        if not self._exchange.begun and not more:
             self._exchange.respond(data, self._content_type, http)
         else:
             if not self._exchange.begun:
                 self._exchange.begin(self._content_type, http)
             await self._exchange.write(data)
-        self._ended = not more
-        if (self._ended or self._headless) and not self.complete:
+        if not more:
             self.complete = True
             self._exchange.wake()
 

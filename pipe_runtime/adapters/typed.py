@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 PROBLEMS_SHOWN = 3
 """The most problems of one event that an error's text shows. The text then gives the number of the others."""
 
-TEXT_SHOWN = 60
-"""The most characters of a value that an error's text shows."""
-
 _PROBLEM_SHOWN = 512  # the most bytes of one problem in an error's text, with the path of the value
 _FILES = (io.IOBase, io.RawIOBase, io.BufferedIOBase, io.BufferedReader)
 _OWN_EVENT = (f"{__name__.partition('.')[0]}.cloudevent", "CloudEvent")
@@ -224,9 +221,8 @@ def _problems_of_pydantic(error: Any) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """Describe a value for an error's text: its type, and for str, bytes and numbers the value. Cut long texts."""
+    """Describe a value for an error's text: its type, and for str, bytes and numbers the value."""
     kind = type(value)
     if kind in (str, bytes):
-        text = repr(value[:TEXT_SHOWN])  # type: ignore[index]
-        return f"{kind.__name__} {text}" if len(value) <= TEXT_SHOWN else f"{kind.__name__} {text[:-1]}…{text[-1]}"  # type: ignore[arg-type]
-    return f"{kind.__name__} {value!r}" if kind in (bool, int, float) else kind.__name__
+        value = value[:_PROBLEM_SHOWN]  # type: ignore[index]
+    return f"{kind.__name__} {value!r}" if kind in (str, bytes, bool, int, float) else kind.__name__

@@ -62,9 +62,6 @@ if TYPE_CHECKING:
 
 _BYTE_ORDER_MARK = "\ufeff"
 
-KEPT_BUFFER = 1024 * 1024
-"""Bytes of the largest result whose Packer is kept and used again. A Packer never frees its buffer."""
-
 
 class _NotQuick(TypeError):
     """json's C encoder has found a value that `conversions` has to replace."""
@@ -84,9 +81,6 @@ _json_scan: Callable[[str, int], tuple[object, int]] | None = None
 # JSONEncoder makes a new C encoder for each result, which takes longer than to encode a small one. An encoder records
 # the containers that it is inside of, so two threads cannot share an encoder. Each use takes one out of the list.
 _json_encoders: list[Callable[[object, int], tuple[str, ...]]] = []
-# Two threads cannot share a Packer, and a Packer cannot be used while it calls its `default`. Each use takes a Packer
-# out of the list.
-_packers: list[Any] = []
 # The classes whose values contain no other values.
 _ATOMS = frozenset((str, int, float, bool, type(None), bytes, bytearray, memoryview))
 _PYTHON_FUNCTION = type(lambda: None)
@@ -270,15 +264,8 @@ def _no_ext(code: int, data: bytes) -> object:
 
 
 def _encode_msgpack(value: object) -> bytes:
-    try:
-        packer = _packers.pop()
-    except IndexError:
-        convert: Any = lambda value: namespace.own("call.conversions").for_msgpack(value)  # noqa: E731
-        packer = msgpack.Packer(datetime=True, default=convert, unicode_errors="surrogatepass")
-    payload: bytes = packer.pack(value)
-    # After an exception, the packer's state is unknown, and this line is not reached.
-    if len(payload) <= KEPT_BUFFER:
-        _packers.append(packer)
+    convert: Any = lambda value: namespace.own("call.conversions").for_msgpack(value)  # noqa: E731
+    payload: bytes = msgpack.packb(value, datetime=True, default=convert, unicode_errors="surrogatepass")
     return payload
 
 
