@@ -221,7 +221,7 @@ class PlainInit:
 
         Args:
             number: The signal, one of JOB_CONTROL.
-            target: The target of kill(2). 0 is our whole process group, to which a key in the terminal sends a signal.
+            target: The target of kill(2). 0 is the init's process group, to which a key in the terminal sends a signal.
             wakes: Whether to continue the program if this process cannot stop, because it is PID 1 or its process group
                 is orphaned.
         """
@@ -249,12 +249,12 @@ class PlainInit:
             self._tell(f"pid {death.pid} ended: {death.description}")
             self.status = death.status
             if self._terminal is not None and self._terminal.group() == self._child:
-                self._terminal.hand_to(os.getpgrp())  # a script that started us runs on in our group
+                self._terminal.hand_to(os.getpgrp())  # the script that started pipe-init continues in this group
             if not self._options.leave:
                 self._leftovers.ask_everybody()
 
     def _follow_stop(self) -> None:
-        """Stop the init if a terminal has stopped the program, because our shell waits for the init."""
+        """Stop the init if a terminal has stopped the program, because the user's shell waits for the init."""
         try:
             seen = os.waitid(os.P_PID, self._child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
             if seen is None or seen.si_code == os.CLD_TRAPPED:

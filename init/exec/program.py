@@ -27,9 +27,9 @@ def start(
     Args:
         command: The program and its arguments.
         mask: The signals that are blocked when the program starts.
-        session: Whether the program gets a session of its own. If not, it gets a process group of its own in ours.
+        session: Whether the program gets a session of its own. If not, it gets a process group in the init's session.
         terminal: The terminal that a new session claims. Without a new session, the program's group goes to its
-            foreground if our group is there. None for no terminal.
+            foreground if the init's group is there. None for no terminal.
         folder: A descriptor of the folder to start in; -1 for the current folder.
 
     Raises:

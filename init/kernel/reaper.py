@@ -187,7 +187,7 @@ def children(alone: bool = False) -> Iterable[int]:
 
 
 def _search() -> Iterator[int]:
-    """Check for each pid whether it is that of a child. Begin after our own pid, because the kernel counts upwards.
+    """Try each pid, and yield the pids of children. Begin after this process's own pid, as the kernel counts upwards.
 
     This finds at least one child if there is one, but not always all children. A caller that kills and collects the
     found children, and calls again until none is left, finds all of them.

@@ -133,4 +133,4 @@ class Signals(Wakeup):
             return
         self.endings.append(number)
         if len(self.endings) > PATIENCE:
-            os._exit(128 + number)  # the kernel kills the worker when our end of its alive pipe closes
+            os._exit(128 + number)  # the init's end of the alive pipe closes, so the kernel kills the worker

@@ -119,7 +119,7 @@ class Delegation:
         """Switch on controllers for the cgroups in a folder of version 2. Skip those that the folder itself lacks."""
         control = os.path.join(folder, SUBTREE)
         if not os.path.exists(control):
-            return  # version 1: the controllers belong to the hierarchy
+            return  # in version 1, the controllers of a hierarchy are always on
         available, handed_on = words(os.path.join(folder, "cgroup.controllers")), words(control)
         missing = sorted(set(controllers) & available - handed_on)
         if not missing:

@@ -16,7 +16,7 @@ LINE_LENGTH = 1000
 """The most characters that an error may take up in a line."""
 
 _DEPTH = 16
-"""How deep causes and exception groups may be nested. Our runtime nests them less deeply, but another one may not."""
+"""How deep causes and exception groups may be nested. pipe_runtime nests them less deeply, other runtimes may not."""
 
 
 def error_object(style: str, problem: Metadata, request_id: str) -> dict[str, object]:

@@ -117,7 +117,7 @@ class Child:
     def limit(self) -> None:
         """Set the limits that a forked process has not inherited, if it is ready and a child of the init.
 
-        Our runtime has already set these limits, as HELLO asks. Set them again, because the function may have changed
+        The runtime has already set these limits, as HELLO asks. Set them again, because the function may have changed
         them. Before READY, the limits could keep the process from becoming a worker.
         """
         if self.forker is not None and self.is_ready and self._confinement.per_process() and self.is_own():

@@ -74,8 +74,8 @@ class ProcessPipes:
         """Make the pipes.
 
         Args:
-            for_our_runtime: Whether to make the process's fd 1 non-blocking. Our runtime is prepared for this, and
-                saves a poll before each write. Other programs need not be prepared for it.
+            for_our_runtime: Whether to make the process's fd 1 non-blocking. pipe_runtime is prepared for this, and
+                saves a poll before each write. Other runtimes may not be prepared for it.
 
         Raises:
             OSError: No descriptors are left.
@@ -167,7 +167,7 @@ def function_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
-    """Return the command that runs our runtime under `python`, whether or not pipe-init is installed there.
+    """Return the command that runs pipe_runtime under `python`, whether or not pipe-init is installed there.
 
     Args:
         python: The interpreter.

@@ -68,8 +68,8 @@ class Meter:
         """Return the usage of a request as entries of RESULT's metadata: duration_us, cpu_us, peak_memory_bytes.
 
         Args:
-            begun: perf_counter_ns() at the request's start.
-            cpu_begun: process_time_ns() at its start.
+            begun: The value of perf_counter_ns() when the request began.
+            cpu_begun: The value of process_time_ns() when the request began.
         """
         usage = getrusage(RUSAGE_SELF)
         duration = (perf_counter_ns() - begun) // 1000
@@ -80,7 +80,7 @@ class Meter:
         return {"duration_us": duration, "cpu_us": cpu, "peak_memory_bytes": peak}
 
     def peak_memory(self, usage: struct_rusage | None = None) -> int:
-        """Return the peak of the memory so far, in bytes, as `usage` has it, or as it is now."""
+        """Return the peak of the memory so far, in bytes. `usage` is a new result of getrusage(2); None to call it."""
         usage = usage or getrusage(RUSAGE_SELF)
         faults = usage.ru_minflt + usage.ru_majflt
         if faults != self._faults:

@@ -41,8 +41,9 @@ class SignalGuard:
         leave: Called with the SystemExit that a handler raised, as soon as the runtime waits for a request.
 
     Attributes:
-        waiting: Whether the runtime waits, and a SystemExit of a signal handler takes effect at once.
-        exit: The SystemExit that came before it waited. Who sets `waiting` checks this next, and calls `end`.
+        waiting: Whether the runtime waits for a request. If so, a SystemExit of a signal handler takes effect at once.
+        exit: A SystemExit that a signal handler raised while the runtime did not wait; None if there was none. Code
+            that sets `waiting` must then check `exit`, and call `end` if it is set.
         terminated: Whether SIGTERM has come. The worker then begins no further request.
     """
 
@@ -177,7 +178,7 @@ class SignalGuard:
                 self.end(failure)
 
     def end(self, error: SystemExit) -> None:
-        """Raise what SIGTERM raises, or end the process as a signal handler of the function wants."""
+        """Raise the SystemExit of SIGTERM. For any other SystemExit, call `leave`, which ends the process."""
         if self.terminated:
             raise error
         self._leave(error)

@@ -38,7 +38,7 @@ _OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # {a 
 
 
 class Tag(tuple[int, str, str]):
-    """The request that a line belongs to. Each request has one, so it is made without a call of Python code.
+    """The request that a line belongs to. Each request makes a Tag, so making one runs no Python code.
 
     Attributes:
         id: The id of the request's frames; 0 for no request.

@@ -86,7 +86,7 @@ class Loop:
     def next_frame(self) -> Frame | None:
         """Return the next frame that the loop handles itself; None at the end of the stream."""
         process, guard, connection = self.process, self.process.guard, self.process.connection
-        guard.waiting = True  # see SignalGuard.wait: a call of it would be one more for each request
+        guard.waiting = True  # do what SignalGuard.wait does, without one more call for each request
         try:
             if guard.exit is not None:
                 guard.end(guard.exit)

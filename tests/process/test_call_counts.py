@@ -1,7 +1,7 @@
-"""How many calls of Python functions a plain request costs, counted in the real thing.
+"""Tests of how many Python functions the runtime calls for a plain request, counted in a real worker.
 
-The count is the same on every machine. So a detour on the way of each request fails here, where no measured time would
-show it.
+The count is the same on every machine. So these tests fail if new code adds calls to each request. No measured time
+would show that reliably.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from pipe_init.workers import launch
 from pipe_testing.supervision import Driver, supervised
 
 MOST = {1: 23, 8: 22}
-"""The most calls for a plain request: JSON in, JSON out, in a worker that serves one at a time, and nothing printed.
+"""{number of requests that are sent and not answered: the most calls for each request}.
 
-The keys are how many requests are under way. If there are several, one read brings several of them.
+The requests are plain: an event and a result in JSON, one at a time in a worker, and nothing printed. If several
+requests are sent, the runtime gets several with one read.
 """
 
 WARM_UP, REQUESTS = 50, 200
 EVENT = b'{"name": "Ada", "number": 17, "list": [1, 2, {"a": null}]}'
 
-# The calls from the end of one call of the handler to the begin of the next one: one answer out, one request in. How
-# long to wait is decided by wire/spin.py, the more often the busier the machine is. So its calls do not count, nor do
-# those of msgpack where it has no part in C. The counting itself must not let the memory grow, because the runtime
-# looks for a new peak after each page fault.
+# Count the calls from the end of one call of the handler to the beginning of the next one. In this time, the runtime
+# sends one answer and receives one request. Leave out the calls in wire/spin.py, because their number depends on how
+# busy the machine is. Leave out msgpack's calls, which exist only if it has no C code. The counting itself must not
+# make the memory grow, because the runtime looks for a new peak of memory after each page fault.
 COUNTING = """
 import sys
 number, each, names = 0, [0] * 250, {}
@@ -53,10 +54,10 @@ def handler(event, context):
 
 
 def serve(driver: Driver, at_once: int) -> tuple[list[int], str]:
-    """Send the requests, of which so many are under way at once.
+    """Send all requests, with `at_once` of them sent and not answered at a time.
 
     Returns:
-        The number of calls of each request after the first ones, and what to show if there are too many.
+        The number of calls for each request after the warm-up, and a list of the functions as text, for a failed test.
     """
     total = WARM_UP + REQUESTS
     for sent in range(total + at_once):

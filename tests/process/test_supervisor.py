@@ -123,13 +123,13 @@ while True:
 
 @pytest.fixture
 def function(tmp_path: Path) -> Iterator[Driver]:
-    """Yield a supervisor of our runtime with HANDLER."""
+    """Yield a supervisor whose workers run pipe_runtime with HANDLER."""
     with running(tmp_path) as driver:
         yield driver
 
 
 def running(tmp_path: Path, code: str = HANDLER, **options: Any) -> AbstractContextManager[Driver]:
-    """Return a supervisor of our runtime with this code as index.py. Settings such as window_requests are keywords."""
+    """Return a supervisor whose workers run this code as index.py. Settings such as window_requests are keywords."""
     folder = tmp_path / "function"
     folder.mkdir(exist_ok=True)
     (folder / "index.py").write_text(code)
