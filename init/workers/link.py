@@ -71,7 +71,9 @@ class Link:
         self._poller = poller
         self._observer = observer
         self._heard = True
-        self._out: deque[memoryview] = deque()
+        # As long as the pid is not known, `_out` is not empty, so `send` queues all frames. So a worker that a template
+        # reports falsely has begun no request.
+        self._out: deque[memoryview] = deque(() if pipes.pid else (memoryview(b""),))
         self._read_size = READ_SIZE
         self._writing = False  # whether the poller waits until the process reads
         try:
@@ -124,7 +126,9 @@ class Link:
         return bool(self._out)
 
     def flush(self) -> None:
-        """Write as much of the queued frames as the pipe takes now."""
+        """Write as much of the queued frames as the pipe takes now. Write nothing until the process's pid is known."""
+        if not self.pipes.pid:
+            return
         out = self._out
         if len(out) > 1 and sum(map(len, out)) <= READ_SIZE:  # one write for all of them
             data = b"".join(out)
@@ -172,9 +176,8 @@ class Link:
     def end_input(self) -> None:
         """Close the process's input now. The process can still read the data in the pipe."""
         self._out.clear()
-        if self._writing:
-            self._poller.remove(self.pipes.requests)
-            self._writing = False
+        self._poller.remove(self.pipes.requests)
+        self._writing = False
         self.pipes.close_requests()
 
     # Reading from the process

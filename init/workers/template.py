@@ -24,7 +24,7 @@ from .launch import CONTROL_FD, ProcessPipes
 from .link import Link
 from .observer import Observer
 from .template_socket import SocketsForbidden, TemplateSocket
-from .worker_source import WorkerSource
+from .worker_source import TemplateBusy, WorkerSource
 
 JOURNAL_SOURCE = -1
 """The source number under which the journal gets the template's raw lines. Lanes have the numbers from 0 on."""
@@ -53,7 +53,7 @@ class TemplateSource(WorkerSource, Observer):
         self._socket: TemplateSocket | None = None
         self._is_forbidden = False  # whether the system allows no template
         self._last_ticket = 0
-        self._expected: dict[int, tuple[Observer, Child]] = {}  # workers by ticket, until they are children of the init
+        self._expected: dict[int, tuple[Observer, Link]] = {}  # workers by ticket, until they are children of the init
         self._forked: list[Child] = []  # workers whose pid was reported and that have not ended
         self._new_children: list[tuple[Observer, Child]] = []  # children of the init, if the template's report is true
         self._is_heard = False  # whether the init still reads the template's reports
@@ -72,14 +72,19 @@ class TemplateSource(WorkerSource, Observer):
         socket = self._socket
         if socket is None or self.link is None:
             return super().start(observer)
+        if violation := self.link.child.end.violation:
+            if self._is_heard:  # it made a false report; it is killed only now, when its workers have left its group
+                self.violated(violation)
+            raise TemplateBusy
         ticket = self._last_ticket = self._last_ticket + 1
         link = self._connect(observer, lambda joins: socket.fork(ticket, joins), self._hello, forker=self.link.child)
-        self._expected[ticket] = observer, link.child
+        self._expected[ticket] = observer, link
         return link
 
     def hear_reports(self) -> None:
         """Read the template's reports, with the pids of the workers that it has forked."""
-        if self._socket is None or self.link is None or not self._is_heard:
+        template = self.link
+        if self._socket is None or template is None or not self._is_heard:
             return
         try:
             reports = self._socket.reports()
@@ -89,11 +94,10 @@ class TemplateSource(WorkerSource, Observer):
         if self._socket.ended:  # the template will report no more workers
             self._stop_hearing()
             if not procfs.is_ending(self.pid):
-                why = "the template closed its control socket; does the function close all descriptors?"
-                self.link.child.end.violation = why
-                self.link.child.signal(SIGKILL)
+                self.violated("the template closed its control socket; does the function close all descriptors?")
         for report in reports:
-            observer, child = self._expected[report.ticket]
+            observer, link = self._expected[report.ticket]
+            child = link.child
             if report.ours or not report.pid:
                 del self._expected[report.ticket]
             if child.pipes.closed:
@@ -104,10 +108,13 @@ class TemplateSource(WorkerSource, Observer):
             elif report.pid:
                 self._forked = [other for other in self._forked if not other.pipes.closed]
                 if report.pid == self.pid or any(report.pid == other.pid for other in self._forked):
-                    self.violated(f"a report of a worker whose pid {report.pid} is another process's")
-                    return
+                    why = f"a report of a worker whose pid {report.pid} is another process's"
+                    template.child.end.violation = why
+                    observer.lost(WorkerEnd(violation=why))
+                    continue
                 child.pipes.pid = report.pid
                 self._forked.append(child)
+                link.flush()
             else:
                 observer.lost(WorkerEnd(start_error=OSError(report.errno, os.strerror(report.errno))))
 
@@ -123,9 +130,8 @@ class TemplateSource(WorkerSource, Observer):
 
     def _not_forked(self) -> list[tuple[Observer, Child]]:
         """Return the workers that the template has not forked yet."""
-        return [
-            expected for expected in self._expected.values() if not expected[1].pipes.closed and not expected[1].pid
-        ]
+        expected = ((observer, link.child) for observer, link in self._expected.values())
+        return [(observer, child) for observer, child in expected if not child.pipes.closed and not child.pid]
 
     # Start and end of the template
 
@@ -135,8 +141,7 @@ class TemplateSource(WorkerSource, Observer):
         try:
             self.link = self._connect(self, self._open_socket, hello, without=PER_PROCESS, for_template=True)
         except SocketsForbidden as error:
-            why = error.strerror
-            self._journal.tell(f"pipe-init: a template cannot be started here ({why}); workers start by exec")
+            self._journal.tell(f"pipe-init: no template can be started here ({error.strerror}); workers start by exec")
             self._is_forbidden = True
         except OSError:
             self._let_go()

@@ -107,8 +107,7 @@ class TemplateSocket:
     def fork(self, ticket: int, groups: Sequence[int] = ()) -> launch.ProcessPipes:
         """Ask the template to fork one worker, and return the pipes to it.
 
-        The worker's pid is 0 until the template reports it. The init may write HELLO to the worker at once. If the
-        template is dying, no report will come.
+        The worker's pid is 0 until the template reports it. If the template is dying, no report will come.
 
         Args:
             ticket: A number that was not used before.

@@ -23,7 +23,7 @@ from .observer import Observer
 
 
 class TemplateBusy(OSError):
-    """The template takes no more requests for workers at present. Nothing is wrong with it, so ask again soon."""
+    """The template takes no more requests for workers at present. Ask again soon: it may be replaced by then."""
 
 
 class WorkerSource:
@@ -76,8 +76,7 @@ class WorkerSource:
         files = function.limits.open_files
 
         def execute(joins: Sequence[int]) -> launch.ProcessPipes:
-            adopts = self._several
-            return launch.start(function.command, function.environment, joins, adopts=adopts, open_files=files)
+            return launch.start(function.command, function.environment, joins, adopts=self._several, open_files=files)
 
         return self._connect(observer, execute, self._hello, without=(OPEN_FILES,))
 

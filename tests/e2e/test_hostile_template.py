@@ -22,7 +22,7 @@ import pytest
 
 from pipe_init.kernel import exit_codes, reaper
 from pipe_init.limits import rlimits
-from pipe_init.model import TEMPLATE, Outcome
+from pipe_init.model import REQUEST, TEMPLATE, Outcome
 from pipe_init.workers import launch
 from pipe_testing.command import PipeInit
 from pipe_testing.supervision import Driver, supervised
@@ -94,7 +94,7 @@ def test_reports_that_make_no_sense(serving: Serving, word: bytes) -> None:
     with serving(f"if once():\n    tell({word!r})") as driver:
         assert driver.ask().problem is None
         log = driver.log.read_text()
-    assert ("broke the protocol and is replaced" in log) == bool(word)  # an empty packet is the end of the socket
+    assert "broke the protocol and is replaced" in log  # an empty packet is the end of the socket
 
 
 @pytest.mark.parametrize("whose", [str(os.getppid()), "os.getppid()", "os.getpid()"], ids=["other", "init", "template"])
@@ -121,27 +121,63 @@ class Claiming:
     def send(self, data):
         ticket, *numbers = data.split()
         if len(numbers) == 1:
+            WAIT
             if claimed[:] == bytes(8):
                 claimed[:] = struct.pack("q", WHOSE)
             numbers = [b"%d" % struct.unpack("q", claimed)]
         return self.control.send(b" ".join([ticket, *numbers]))
 
-if once():
+if WHEN:
     (server,) = [each for each in gc.get_objects() if type(each).__name__ == "ForkServer"]
     server._control = Claiming(server._control)
 """
 
+OF_THE_FIRST, ITS_OWN = "int(numbers[0])", "os.getppid()"
 
-@pytest.mark.parametrize("whose", ["int(numbers[0])", "os.getppid()"], ids=["of-the-first", "its-own"])
+
+def claim(whose: str, when: str = "True", wait: str = "pass") -> str:
+    """Return code that makes a template claim one pid for all its workers, after it has waited for something."""
+    return CLAIM.replace("WHOSE", whose).replace("WHEN", when).replace("WAIT", wait)
+
+
+@pytest.mark.parametrize("whose", [OF_THE_FIRST, ITS_OWN], ids=["of-the-first", "its-own"])
 def test_one_pid_that_it_reports_for_every_worker(serving: Serving, whose: str) -> None:
     """Check that the init takes no other process for a worker, and so signals none in the place of a worker."""
-    with serving(CLAIM.replace("WHOSE", whose), workers=2, grace=0.3, stop_timeout=0.3) as driver:
+    with serving(claim(whose, "once()"), workers=2, grace=0.3, stop_timeout=0.3) as driver:
         driver.submit()
         driver.submit()
         assert [outcome.problem for outcome in driver.outcomes(2)] == [None, None]
     log = driver.log.read_text()
     assert "broke the protocol and is replaced: a report of a worker whose pid" in log
     assert "does not end" not in log
+
+
+def test_a_worker_that_it_reports_falsely_has_begun_no_request(serving: Serving) -> None:
+    """Check that the requests go to other workers, although each template reports one worker truly and no other."""
+    with serving(claim(OF_THE_FIRST), workers=3, start_attempts=5) as driver:
+        for _ in range(3):
+            driver.submit()
+        assert [outcome.problem for outcome in driver.outcomes(3)] == [None] * 3
+
+
+def test_it_always_reports_its_own_pid(serving: Serving, tmp_path: Path) -> None:
+    """Check that the run ends after some failed starts, even if each report comes when the worker could be ready."""
+    harm = """
+    import select
+    started, begins = os.pipe()
+
+    def handler(event):
+        open("begun", "w").close()
+        os.write(begins, b"!")
+        return event
+    """
+    late = claim(ITS_OWN, wait="select.select([started], [], [], 0.2)")
+    options = {"isolation": REQUEST, "prestart": True, "max_requests": 1}
+    with serving(textwrap.dedent(harm) + late, workers=2, **options) as driver:
+        for _ in range(4):
+            driver.submit()
+        assert [outcome.exit_code for outcome in driver.outcomes(4)] == [exit_codes.PROTOCOL] * 4
+    assert not (tmp_path / "begun").exists()
 
 
 def test_garbage_in_its_conversation(serving: Serving) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -137,6 +138,26 @@ def test_what_a_process_does_not_read_waits_here_and_arrives_whole_and_in_order(
         stream = encoded(HELLO, 0, {"versions": [1]}) + encoded(INVOKE, 1, dict(EVENT), payload) + encoded(STOP)
         assert said.decode() == hashlib.sha256(stream).hexdigest()
         assert not link.wants_to_write
+
+
+def test_nothing_is_written_before_the_pid_is_known() -> None:
+    poller, process = Poller(), launch.ProcessPipes(for_our_runtime=True)
+    theirs = os.dup(process.theirs[0])
+    process.started()
+    link = Link(Child(process, Confinement(), None), poller, Recorder())
+    link.send(HELLO, metadata={"versions": [1]})
+    poller.hold()
+    link.send(INVOKE, 1, EVENT, b"{}", trusted=True)
+    poller.look()
+    link.stop()
+    assert select.select([theirs], [], [], 0)[0] == []
+    process.pid = os.getpid()
+    link.flush()
+    stream = encoded(HELLO, 0, {"versions": [1]}) + encoded(INVOKE, 1, dict(EVENT), b"{}") + encoded(STOP)
+    assert os.read(theirs, READ_SIZE) == stream
+    assert os.read(theirs, 1) == b""
+    os.close(theirs)
+    link.close()
 
 
 def test_a_process_that_closes_its_input_is_deaf() -> None:

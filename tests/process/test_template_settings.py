@@ -42,15 +42,22 @@ def handler(event, context):
 """The same if the function has replaced the calls."""
 
 LATE = """
-import os
-mine = os.getpid()
-def wait_for_the_worker():
-    if os.getpid() != mine and not os.path.exists("done"):
-        open("done", "w").close()
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-os.register_at_fork(after_in_parent=wait_for_the_worker)
+import gc, os
+class Late:
+    def __init__(self, control, waitid=os.waitid):
+        self.control, self.waitid = control, waitid
+    def __getattr__(self, name):
+        return getattr(self.control, name)
+    def send(self, data):
+        size = self.control.send(data)
+        if b" " in data and not os.path.exists("done"):
+            open("done", "w").close()
+            self.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        return size
+(server,) = [each for each in gc.get_objects() if type(each).__name__ == "ForkServer"]
+server._control = Late(server._control)
 """
-"""The process that forks the first worker lives until that worker is dead."""
+"""The process that forks the first worker lives until that worker, which it has reported, is dead."""
 
 LIBC = "import ctypes\nlibc = ctypes.CDLL(None)\n"
 
