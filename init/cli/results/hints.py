@@ -26,16 +26,6 @@ _VARIABLE = re.compile(r"'((?:AWS|LAMBDA|FC|ALIBABA_CLOUD)_[A-Z_]+|_HANDLER)'")
 _EVENT = re.compile(r"\b(?:event|evt)\b")
 _WHOLE_EVENT = re.compile(r"\b(?:loads|str|b64decode)\(\s*(\w+)\s*[,)]|\b(\w+)\s*\.\s*decode\(")
 _EVENT_NAMES = frozenset(("event", "evt", "e", "payload", "data", "body", "request", "req"))
-_REQUEST = frozenset((
-    "get_json", "get_data", "get_body", "args", "form", "files", "values", "json", "is_json", "method", "headers",
-    "path", "url", "cookies", "params", "route_params", "remote_addr",
-))  # fmt: skip
-"""Attributes of the request objects of Flask (Google Cloud Functions) and of Azure Functions."""
-
-_WANTS_REQUEST = (
-    "the handler wants a web request, as from Google Cloud Functions, Azure or Knative, and gets an event; make it a "
-    "WSGI application, such as functions_framework.create_app(…), and use --request"
-)
 
 
 def hint(problem: Mapping[str, Any], options: RunOptions) -> str:
@@ -112,12 +102,13 @@ def _of_event_form(message: str, code: str, options: RunOptions) -> str:
 def _of_attribute(message: str, code: str) -> str:
     found = _NO_ATTRIBUTE.search(message)
     owner, name = (found[1], found[2]) if found else ("", "")
-    if name == "request" and "context.request" in code:
-        return _WANTS_REQUEST
     if owner == "dict" and re.search(rf"\bcloud_?event\.{name}\b", code):
         return "annotate the parameter with pipe_runtime.cloudevent.CloudEvent to get an event object"
-    if name in _REQUEST and re.search(rf"\b(?:request|req|flask_request)\.{name}\b", code):
-        return _WANTS_REQUEST
+    if owner and re.search(rf"\b(?:context\.request|(?:request|req|flask_request)\.{name})\b", code):
+        return (
+            "the handler wants a web request, as from Google Cloud Functions, Azure or Knative, and gets an event; "
+            "make it a WSGI application, such as functions_framework.create_app(…), and use --request"
+        )
     if "'Context' object is not callable" in message:
         return "a WSGI application whose second parameter is not called start_response needs --type wsgi"
     wanted = "event|evt" if owner == "Context" else "context|ctx"
