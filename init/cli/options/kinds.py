@@ -85,21 +85,19 @@ def absolute(folder: str) -> str:
 
 
 class Choice(Text):
-    """A choice between several texts.
+    """A choice between several texts. Upper and lower case count as the same.
 
     Attributes:
         values: The texts that are allowed.
-        case_sensitive: Whether upper and lower case count as different.
     """
 
-    def __init__(self, values: Sequence[str], case_sensitive: bool = True) -> None:
+    def __init__(self, values: Sequence[str]) -> None:
         self.values = values
-        self.case_sensitive = case_sensitive
 
     def read(self, text: str) -> str:
         """Return the allowed text that matches the given text. Raise ValueError if none matches."""
         for value in self.values:
-            if text == value or (not self.case_sensitive and text.casefold() == value.casefold()):
+            if text.casefold() == value.casefold():
                 return value
         raise ValueError(f"{text!r} is not one of {', '.join(map(repr, self.values))}.")
 

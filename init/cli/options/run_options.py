@@ -260,7 +260,7 @@ class RunOptions:
         "The lowest level that is logged: TRACE, DEBUG, INFO, WARN, ERROR or FATAL. Default: INFO, or the level of "
         "the platform's variables.",
         metavar="LEVEL",
-        kind=Choice(LOG_LEVELS, case_sensitive=False),
+        kind=Choice(LOG_LEVELS),
     )
     error_style: str = _output(
         "The form of a failure on stderr: text, or JSON as lambda or fc writes it. Default: auto, text on a terminal, "
