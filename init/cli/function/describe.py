@@ -21,7 +21,7 @@ from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, n
 from ...workers import launch
 from ..options.errors import UsageError
 from ..options.kinds import absolute
-from ..options.run_options import NONE, RunOptions
+from ..options.run_options import DEFAULTS, NONE, RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size, read_text
 from .platform import Identity
@@ -223,22 +223,17 @@ def configuration(options: RunOptions, identity: Identity, variables: Mapping[st
         "function": {**identity.function, "timeout_ms": math.ceil(options.timeout * 1000)},
         **options.hooks,
     }
-    if options.type != "auto":
-        fields["type"] = options.type
-    if options.concurrency > 1:
-        fields["concurrency"] = options.concurrency
+    for name in ("type", "concurrency", "bytes", "log_level"):
+        if (value := getattr(options, name)) != DEFAULTS[name]:
+            fields[name] = value
     if options.initializer is not None or options.pre_stop is not None:
         fields["init_request_id"] = new_request_id()
-    if options.bytes != "text":
-        fields["bytes"] = options.bytes
     if options.layer:
         fields["layers"] = [absolute(folder) for folder in options.layer]
     if options.platform != NONE:
         fields["platform"] = options.effective_platform
     if options.log_style == "json" or variables.get("AWS_LAMBDA_LOG_FORMAT", "").lower() == "json":
         fields["log_format"] = "json"
-    if options.log_level is not None:
-        fields["log_level"] = options.log_level
     return fields
 
 

@@ -33,11 +33,13 @@ class Output:
         patience: How many seconds the reader has to read after such a signal. A second signal ends the wait at once.
 
     Attributes:
+        descriptor: The descriptor to poll for POLLOUT while something is pending.
         given_up: Whether the reader did not read in time after a signal. If so, nothing is written any more.
     """
 
     def __init__(self, descriptor: int, signals: Signals, patience: float) -> None:
         self._outlet = Outlet(descriptor)
+        self.descriptor = self._outlet.descriptor
         self._patience = Patience(signals, patience)
         self.given_up = False
         self._waiting: deque[tuple[Iterator[bytes | memoryview], Callable[[], None]]] = deque()
@@ -55,11 +57,6 @@ class Output:
         """Return whether the output ended without a line break. If so, the caller must write one to the terminal."""
         in_line, self._in_line = self._in_line, False
         return in_line
-
-    @property
-    def descriptor(self) -> int:
-        """Return the descriptor to poll for POLLOUT while something is pending."""
-        return self._outlet.descriptor
 
     @property
     def shared(self) -> bool:

@@ -118,7 +118,7 @@ class EventsRun:
         supervisor, reader, order = self._supervisor, self._reader, self._order
         before = self.read
         supervisor.hold()
-        while reader.lines and not (order.full or self.held >= self._max_held or self._unchecked):
+        while reader.lines and not (len(order) >= MAX_WAITING or self.held >= self._max_held or self._unchecked):
             room = supervisor.has_room()
             if not room and not supervisor.finishing:
                 break
@@ -254,11 +254,6 @@ class ResultQueue:
     def __len__(self) -> int:
         """Return the number of announced events whose results `take` has not returned yet."""
         return self._announced - self._taken
-
-    @property
-    def full(self) -> bool:
-        """Return whether the caller must take results before it announces more events."""
-        return len(self) >= MAX_WAITING
 
     @property
     def awaited(self) -> int:
