@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections import Counter
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from pipe_init.model import Request
 from pipe_init.workers import launch
 from pipe_testing.supervision import Driver, supervised
 
@@ -82,3 +85,37 @@ def test_the_runtimes_calls_for_a_plain_request(tmp_path: Path, at_once: int) ->
     with supervised(tmp_path / "log", command, hello=hello, window_requests=at_once) as driver:
         calls, names = serve(driver, at_once)
     assert 0 < statistics.median(calls) <= MOST[at_once], f"calls for each request, {calls}:{names}"
+
+
+MOST_OF_THE_INIT = 20
+"""The most calls on the init's side, from `submit` to the outcome. The caller makes the Request before that."""
+
+
+def test_the_inits_calls_for_a_plain_request(tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text("def handler(event, context):\n    return event\n")
+    hello = {"handler": "index.handler", "code_dir": str(tmp_path), "platform": "lambda"}
+    each: list[int] = []
+    names: Counter[tuple[str, str]] = Counter()
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        name = (
+            frame.f_globals.get("__name__", "pipe_init.kernel.records"),
+            frame.f_code.co_name,
+        )  # an __init__ made there
+        if event == "call" and name[0].startswith(("pipe_init.", "pipe_runtime.wire.")) and "spin" not in name[0]:
+            each[-1] += 1
+            names[name] += 1
+
+    with supervised(tmp_path / "log", launch.runtime_command(sys.executable), hello=hello) as driver:
+        supervisor = driver.supervisor
+        for number in range(WARM_UP + REQUESTS):
+            request = Request(f"r{number}", EVENT, "application/json", "application/json", 60.0)
+            each.append(0)
+            sys.setprofile(count)
+            supervisor.submit(request)
+            while not supervisor.outcomes:
+                supervisor.step()
+            sys.setprofile(None)
+            assert json.loads(supervisor.outcomes.popleft().payload) == json.loads(EVENT)
+    shown = "".join(f"\n{times / len(each):6.2f} {'.'.join(name)}" for name, times in names.most_common())
+    assert 0 < statistics.median(each[WARM_UP:]) <= MOST_OF_THE_INIT, f"calls for each request, {each}:{shown}"
