@@ -1,7 +1,7 @@
-"""`pipe-init exec`: the command's options and their help.
+"""Define the command `pipe-init exec` for click: its options and their help.
 
-What they do is in exec/plain_init.py. Simple command lines do not come here: exec/command_line.py reads them without
-click.
+exec/plain_init.py carries the command out. This file is not loaded for simple command lines: exec/command_line.py reads
+them without click.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _processes = partial(option, group="Processes")
     metavar="A:B",
     type=Conversion(rewriting),
     multiple=True,
-    help="Send signal B where A comes, by number or name: 15:3, TERM:QUIT. With 0 for B nothing is sent. Repeatable.",
+    help="Forward signal B instead of A, by number or name: 15:3, TERM:QUIT. If B is 0, nothing is sent. Repeatable.",
 )
 @_signals(
     "--pdeathsig",
@@ -63,29 +63,30 @@ _processes = partial(option, group="Processes")
     "-s",
     "--subreaper",
     is_flag=True,
-    help="At the end, end all that descends from the program, also what has left its process group. PID 1 always does.",
+    help="At the end, also end the program's descendants that have left its process group. PID 1 always does this.",
 )
 @_processes(
     "--grace",
     kind=Seconds(0.0, 3600.0),
     default=plain_init.GRACE,
-    help="Between TERM and KILL for what the program leaves behind. Default: 2.",
+    help="Between TERM and KILL for the processes that the program leaves behind. Default: 2.",
 )
 @_processes(
     "--leave-rest",
     "leave",
     is_flag=True,
-    help="At the end, leave alone what the program leaves behind. As PID 1 the kernel kills it.",
+    help="Do not end the processes that the program leaves behind. When PID 1 ends, the kernel kills them.",
 )
-@option("-v", "--verbose", group="Output", is_flag=True, help="Say on stderr what is done.")
+@option("-v", "--verbose", group="Output", is_flag=True, help="Write to stderr what pipe-init does.")
 @click.pass_context
 def execute(context: click.Context, /, **given: Any) -> int:
     """Run the program CMD under a plain init.
 
-    Signals are forwarded to it, orphans are collected, and when it ends what is left of its process group gets TERM,
-    and KILL after the grace time (not with --leave-rest); a TERM, INT, HUP or QUIT meanwhile skips that. TSTP, TTIN and
-    TTOU stop the program's group, then pipe-init; CONT wakes both. It has the signal mask, dispositions, environment
-    and descriptors that pipe-init was started with. Every option has a variable too: --grace is PIPE_INIT_GRACE.
+    Signals are forwarded to it, and orphans are collected. When it ends, the processes left in its group get TERM, and
+    KILL after the grace time (not with --leave-rest). A TERM, INT, HUP or QUIT meanwhile skips the grace time. TSTP,
+    TTIN and TTOU stop the program's group, then pipe-init; CONT wakes both. CMD starts with the signal mask,
+    dispositions, environment and descriptors of pipe-init. Every option has an environment variable, such as
+    PIPE_INIT_GRACE for --grace.
 
     Exit codes: the program's own; 128+n if signal n ended it; 127 it was not found; 126 it cannot be executed; 2 wrong
     usage.

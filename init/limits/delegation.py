@@ -1,8 +1,8 @@
 """Make cgroups for workers in folders that the user or systemd has delegated to pipe-init.
 
-That pipe-init can write to a cgroup is not enough, because root can write to every cgroup of the machine. The program
-that manages such a cgroup would find processes moved and settings changed. So pipe-init uses a folder only if the user
-names it, or if systemd has marked it as delegated.
+pipe-init does not use every cgroup that it can write to, because root can write to every cgroup of the machine. The
+program that manages such a cgroup would find processes moved and settings changed. So pipe-init uses a folder only if
+the user names it, or if systemd has marked it as delegated.
 
 This file knows files and processes, not workers or requests. It is imported only if the user names a cgroup, or sets a
 limit that the cgroup of pipe-init itself could enforce.

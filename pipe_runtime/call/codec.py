@@ -207,8 +207,8 @@ def _quick_json(value: object) -> str | None:
     except (TypeError, RecursionError):  # _NotQuick, or a key that may be bytes; the value may be too deep
         return None
     _json_encoders.append(pieces)  # not after an exception, because the encoder keeps its record of containers then
-    # Now look, level by level, whether the C encoder has written all lists, tuples and dicts as Lambda's encoder does.
-    # A value that it has encoded has no cycles.
+    # Check, level by level, that the C encoder has written all lists, tuples and dicts as Lambda's encoder does. The
+    # value has no cycles, because the C encoder has encoded it.
     kind = type(value)
     level: Iterable[Any] = value.values() if kind is dict else value if kind is list else (value,)  # type: ignore[attr-defined, assignment]
     while not _ATOMS.issuperset(map(type, level)):

@@ -215,8 +215,8 @@ DEPTH = 10_000
 time. The C encoder may write fewer levels."""
 
 QUICK_DEPTH = 100
-"""The depth up to which the C encoder is tried on each part. In a deep result each part contains most of the rest, so
-each try would take long."""
+"""Down to this depth, each part of the result is first tried with the C encoder. In a deep result, each part contains
+most of the rest, so each try would take long."""
 
 _BYTES = (bytes, bytearray, memoryview)
 _WRITTEN = frozenset((str, int, float, bool, type(None)))
@@ -229,7 +229,7 @@ class _Name(str):
 
 
 def copied(root: object, quick: Callable[[Any], str | None], bytes_json: Callable[[Any], object]) -> object:
-    """Return a copy of a result that the C encoder, with `quote`, writes as Lambda's encoder writes the result.
+    """Return a copy of a result. json's C encoder, with `quote`, writes the copy as Lambda's encoder writes the result.
 
     The copy consists of str, numbers, None, lists and dicts. If the result contains itself, so does the copy. This
     function calls the _asdict() or to_json() of a value's class once for each value. It works without recursion,
