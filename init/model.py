@@ -117,7 +117,7 @@ class Function:
     workers: int = 1
     isolation: str = PROCESS
     start_method: str = EXEC
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
@@ -143,7 +143,7 @@ class Request:
     content_type: str
     accept: str
     timeout: float
-    metadata: Mapping[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(slots=True)
@@ -164,10 +164,10 @@ class Outcome:
     request_id: str
     content_type: str = ""
     payload: bytes = b""
-    problem: Mapping[str, Any] | None = None
+    problem: Metadata | None = None
     exit_code: int = 0
     measured: dict[str, int] = field(default_factory=dict)
-    http: Mapping[str, Any] | None = None
+    http: Metadata | None = None
     streamed: bool = False
 
 
@@ -192,7 +192,7 @@ class Piece:
     request_id: str
     content_type: str
     data: bytes
-    http: Mapping[str, Any] | None = None
+    http: Metadata | None = None
 
 
 @dataclass
@@ -219,7 +219,7 @@ class WorkerEnd:
         unseen: Whether the init cannot see how the worker ends, because the worker is not its child.
     """
 
-    last_word: Mapping[str, Any] = field(default_factory=dict)
+    last_word: Metadata = field(default_factory=dict)
     violation: str = ""
     death: Death | None = None
     sent: set[int] = field(default_factory=set)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from pipe_runtime.wire.connection import BASE_WINDOW_BYTES, BASE_WINDOW_REQUESTS
 from pipe_runtime.wire.errors import LocalProtocolError
@@ -19,7 +19,7 @@ from pipe_runtime.wire.messages import CANCEL, INVOKE, MEASURED, RESULT
 from ..kernel.reaper import Death
 from ..log.journal import EMPTY, FULL
 from ..log.request_lines import INITIALIZE, PRE_STOP
-from ..model import Outcome, Request, WorkerEnd
+from ..model import Metadata, Outcome, Request, WorkerEnd
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from ..policy.ladder import Phase
 from ..policy.policy import Policy
@@ -30,10 +30,6 @@ from ..workers.link import Link
 from ..workers.observer import Observer
 from ..workers.worker_source import TemplateBusy, WorkerSource
 from .outcomes import NEWEST_SHARE, UNKNOWN, OpenRequests
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class Lane(Observer):
@@ -144,12 +140,12 @@ class Lane(Observer):
 
     # Reports of the link
 
-    def hello(self, metadata: Mapping[str, Any]) -> None:
+    def hello(self, metadata: Metadata) -> None:
         """Tell the policy the window from the worker's HELLO: how many requests and bytes the worker may have open."""
         requests = metadata.get("window_requests", BASE_WINDOW_REQUESTS)
         self.policy.hello(requests, metadata.get("window_bytes", BASE_WINDOW_BYTES))
 
-    def ready(self, metadata: Mapping[str, Any]) -> None:
+    def ready(self, metadata: Metadata) -> None:
         """Tell the policy that the worker is ready. The policy begins to send it requests."""
         self._open.init_us = metadata.get("init_us")
         if self.link is not None:
@@ -233,7 +229,7 @@ class Lane(Observer):
         """Tell the policy that the worker has written its stacks to the dump pipe."""
         self.tell(self.policy.dumped)
 
-    def last_word(self, metadata: Mapping[str, Any]) -> None:
+    def last_word(self, metadata: Metadata) -> None:
         """Take the worker's report that it cannot load the handler. After READY, this report breaks the protocol."""
         if self.policy.loading:
             self.end.last_word = metadata
@@ -316,7 +312,7 @@ class Lane(Observer):
 
     def _send(self, link: Link, id: int) -> None:
         request, function = self.requests[id], self.function
-        metadata: dict[str, Any] = {
+        metadata: dict[str, object] = {
             "request_id": request.request_id,
             "timeout_ms": int(request.timeout * 1000),
             "deadline_ms": int((time.time() + request.timeout) * 1000),

@@ -6,18 +6,13 @@ This module knows a request only by its id. It must not know which worker runs a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 
 from pipe_runtime.wire.connection import MAX_CHUNK, STREAM_BYTES
 from pipe_runtime.wire.messages import CHUNK, CREDIT, END
 
 from ..kernel.records import dataclass
-from ..model import Outcome, Piece
+from ..model import Metadata, Outcome, Piece
 from ..workers.link import Link
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 @dataclass(slots=True)
@@ -35,7 +30,7 @@ class _Stream:
 
     request_id: str = ""
     content_type: str | None = None
-    http: Mapping[str, Any] | None = None
+    http: Metadata | None = None
     fed: bool = False
     due: int = 0
     came: int = 0
@@ -79,7 +74,7 @@ class Streams:
 
     # The result
 
-    def begin(self, id: int, request_id: str, metadata: Mapping[str, Any]) -> None:
+    def begin(self, id: int, request_id: str, metadata: Metadata) -> None:
         """Begin a streamed result, with the metadata of its RESULT, and hand the caller a first piece without data."""
         stream = self.of.setdefault(id, _Stream())
         stream.request_id, stream.content_type = request_id, metadata["content_type"]

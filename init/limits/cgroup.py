@@ -232,10 +232,8 @@ def removed(folder: str) -> bool:
     """Remove a cgroup's folder. Return False if the kernel refuses, because the cgroup still has processes."""
     try:
         os.rmdir(folder)
-    except FileNotFoundError:
-        return True
     except OSError:
-        return False
+        return not os.path.exists(folder)
     return True
 
 

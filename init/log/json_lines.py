@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import time
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 LINE_ENDS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 """Characters, each with its escape, that JSON allows in strings although some readers treat them as line ends."""
 
 
-def to_line(value: Any) -> bytes:
+def to_line(value: object) -> bytes:
     """Return a value as JSON on one line. A lone surrogate in a text becomes its escape."""
     return one_line(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 

@@ -10,7 +10,6 @@ import fcntl
 import os
 import select
 from collections import deque
-from collections.abc import Mapping
 
 from pipe_runtime.wire.connection import INIT, Connection, EndOfStream
 from pipe_runtime.wire.errors import ProtocolError, TruncatedStream
@@ -18,12 +17,9 @@ from pipe_runtime.wire.frames import MAX_FRAME, Frame
 from pipe_runtime.wire.messages import CHUNK, DUMP, END, ERROR, HELLO, INVOKE, LOG, READY, RESULT, STOP
 
 from ..kernel.poller import Poller
+from ..model import Metadata
 from .child import Child
 from .observer import Observer
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 READ_SIZE = 64 * 1024
 """The most bytes of one read. A pipe holds as many by default (pipe(7))."""
@@ -90,7 +86,7 @@ class Link:
         self,
         kind: int,
         id: int = 0,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Metadata | None = None,
         payload: bytes = b"",
         trusted: bool = False,
     ) -> None:

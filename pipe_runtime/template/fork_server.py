@@ -148,15 +148,13 @@ class ForkServer:
     def _take_frames(self) -> bool:
         """Handle the frames that the init has sent. Return False if the template has to end."""
         process = self._process
-        while True:
-            event = process.next_frame()
-            if event is None:
-                return True
+        while (event := process.next_frame()) is not None:
             if not isinstance(event, Frame) or event.kind == STOP:
                 return False
             if event.kind != DUMP:
                 raise ProtocolError("a request to a template")
             process.outbox.post(DUMP, metadata={"stacks": []})
+        return True
 
     # The control socket: the init sends a ticket with descriptors. The template answers with the ticket and the pid of
     # the worker. If it cannot fork, it answers with the ticket, 0 and an errno.

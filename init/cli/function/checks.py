@@ -7,21 +7,16 @@ environment.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 import msgpack
 
 from pipe_runtime.wire.frames import MAX_HEAD, MAX_ITEMS
 
-from ...model import REQUEST
+from ...model import REQUEST, Metadata
 from ..options.errors import UsageError
 from ..options.kinds import absolute
 from ..options.run_options import EVENT_SOURCES, RunOptions
 from .platform import MAX_NAME, is_name
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 MAX_ASKED = MAX_HEAD - 1024
 """The most bytes of a frame's head that options may fill. The supervisor adds fields of its own to the head."""
@@ -97,7 +92,7 @@ def check_workers(options: RunOptions) -> None:
         raise UsageError("--pre-freeze is for a single worker that serves all events.")
 
 
-def check_size(fields: Mapping[str, Any], what: str) -> int:
+def check_size(fields: Metadata, what: str) -> int:
     """Return the size of a head's fields in bytes.
 
     Args:

@@ -7,10 +7,6 @@ import re
 from ..options.errors import UsageError
 from ..options.run_options import RunOptions
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
 
@@ -59,7 +55,7 @@ def parse_header(text: str) -> list[str]:
     return [name, value.strip(" \t").encode("utf-8", "surrogateescape").decode("latin-1")]
 
 
-def http_metadata(options: RunOptions, body_size: int | None) -> dict[str, Any]:
+def http_metadata(options: RunOptions, body_size: int | None) -> dict[str, object]:
     """Return the map `http` of INVOKE (docs/protocol.md) for one request.
 
     Args:

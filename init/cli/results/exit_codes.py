@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from ...kernel import exit_codes as codes
-from ...model import Outcome
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from ...model import Metadata, Outcome
 
 ENDING_CODES = (codes.USAGE, codes.NOT_LOADED, codes.PROTOCOL, codes.NOT_EXECUTABLE, codes.NOT_FOUND)
 """Exit codes that end a run. If one event has such a code, every further event would fail in the same way."""
 
 
-def response_status(http: Mapping[str, Any]) -> int:
+def response_status(http: Metadata) -> int:
     """Return the HTTP status of a result; 500 if it is not a number of three digits.
 
     Args:

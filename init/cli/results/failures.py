@@ -8,20 +8,16 @@ function's own folders, and only up to a limit.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from io import StringIO
 
 from ...kernel.plain_files import read_plain
 from ...log.error_formats import calls_of, error_object, error_text, logged
 from ...log.journal import ERROR, INFO, Journal
 from ...log.json_lines import to_line
-from ...model import Function, Outcome
+from ...model import Function, Metadata, Outcome
 from ..options.run_options import RunOptions
 from .terminal import for_stderr, is_terminal, red, wants_colour
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 MAX_HINTED = 100
 """How many failed events of a run the init searches for hints. Later events most likely fail for the same reasons."""
@@ -88,7 +84,7 @@ class Failures:
             self._journal.tell(for_stderr(f"pipe-init: hint: {text}"), INFO)
 
 
-def with_source(problem: Mapping[str, Any], folders: Sequence[str]) -> Mapping[str, Any]:
+def with_source(problem: Metadata, folders: Sequence[str]) -> Metadata:
     """Return an error with a source line for each call of its stack that had none, as far as files can be read.
 
     Args:

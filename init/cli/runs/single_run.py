@@ -6,19 +6,14 @@ This file does not know options, or how a worker runs.
 from __future__ import annotations
 
 import select
-from collections.abc import Mapping
 
 from pipe_runtime.wire.messages import JSON
 
 from ...engine.supervisor import Supervisor
-from ...model import Outcome, Piece, Request
+from ...model import Metadata, Outcome, Piece, Request
 from ..results.output import Output
 from ..results.terminal import HarmlessPieces, is_terminal
 from .event_input import Body
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class SingleRun:
@@ -96,7 +91,7 @@ class SingleRun:
             shown = self._harmless.next(data, is_last=False) if self._is_terminal else data
             self._output.add((shown,), lambda: self._supervisor.taken(piece))
 
-    def _head(self, http: Mapping[str, Any]) -> bytes:
+    def _head(self, http: Metadata) -> bytes:
         """Return the status and headers that --include prints before a body; b"" without --include."""
         if not self._include:
             return b""
