@@ -67,8 +67,8 @@ class Link:
         self._poller = poller
         self._observer = observer
         self._heard = True
-        # As long as the pid is not known, `_out` is not empty, so `send` queues all frames. So a worker that a template
-        # reports falsely has begun no request.
+        # The empty entry makes `send` queue all frames until the pid is known. So a worker whose pid a template has
+        # reported falsely has begun no request.
         self._out: deque[memoryview] = deque(() if pipes.pid else (memoryview(b""),))
         self._read_size = READ_SIZE
         self._writing = False  # whether the poller waits until the process reads
@@ -108,7 +108,7 @@ class Link:
             try:
                 written = os.write(self.pipes.requests, data)
             except (BlockingIOError, BrokenPipeError):
-                written = 0  # `flush` finds out which of the two it was
+                written = 0  # the call of `flush` below handles both errors
             if written == len(data):
                 return
             _enlarge(self.pipes.requests)

@@ -73,7 +73,7 @@ class TemplateSource(WorkerSource, Observer):
         if socket is None or self.link is None:
             return super().start(observer)
         if violation := self.link.child.end.violation:
-            if self._is_heard:  # it made a false report; it is killed only now, when its workers have left its group
+            if self._is_heard:  # after a false report, kill the template only now: its workers have left its group
                 self.violated(violation)
             raise TemplateBusy
         ticket = self._last_ticket = self._last_ticket + 1

@@ -136,7 +136,7 @@ OF_THE_FIRST, ITS_OWN = "int(numbers[0])", "os.getppid()"
 
 
 def claim(whose: str, when: str = "True", wait: str = "pass") -> str:
-    """Return code that makes a template claim one pid for all its workers, after it has waited for something."""
+    """Return code with which a template waits, and then reports the same pid for each of its workers."""
     return CLAIM.replace("WHOSE", whose).replace("WHEN", when).replace("WAIT", wait)
 
 
@@ -153,7 +153,7 @@ def test_one_pid_that_it_reports_for_every_worker(serving: Serving, whose: str) 
 
 
 def test_a_worker_that_it_reports_falsely_has_begun_no_request(serving: Serving) -> None:
-    """Check that the requests go to other workers, although each template reports one worker truly and no other."""
+    """Check that other workers get the requests. Each template reports one worker's pid truly, all others falsely."""
     with serving(claim(OF_THE_FIRST), workers=3, start_attempts=5) as driver:
         for _ in range(3):
             driver.submit()
@@ -161,7 +161,7 @@ def test_a_worker_that_it_reports_falsely_has_begun_no_request(serving: Serving)
 
 
 def test_it_always_reports_its_own_pid(serving: Serving, tmp_path: Path) -> None:
-    """Check that the run ends after some failed starts, even if each report comes when the worker could be ready."""
+    """Check that the run ends after some failed starts, even if each false report comes long after the fork."""
     harm = """
     import select
     started, begins = os.pipe()

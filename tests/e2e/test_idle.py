@@ -81,7 +81,7 @@ def settled(pid: int) -> dict[int, list[str]]:
 
 
 def look(pid: int, seconds: float) -> dict[int, list[str]]:
-    """Return the same counters after so many seconds without any request."""
+    """Return the same counters after this many seconds without any request."""
     select.select([], [], [], seconds)
     return {each: counters(each) for each in descendants(pid)}
 

@@ -618,7 +618,7 @@ def test_what_makes_sense_is_not(tmp_path: Path) -> None:
 
 
 def test_a_template_that_never_gives_its_workers_away_is_refused() -> None:
-    """Check that the init remembers only so many of them."""
+    """Check that the init keeps at most MOST_BORN workers for which the second report has not come."""
     pids = [f"{ticket} {ticket + 100}".encode() for ticket in range(1, MOST_BORN + 2)]
     assert hostile(repr([*pids[:-1], b"0", pids[-1]]), MOST_BORN + 1)[1] == ""
     assert hostile(repr(pids), MOST_BORN + 1)[1] == "no report that the workers are children of the init"
