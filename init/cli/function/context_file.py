@@ -69,8 +69,12 @@ def read_context_file(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
             raise UsageError(f"{where}: {key!r} is not for the file; it is what {option} says.")
     _check_map(given, {**FUNCTION_KEYS, **REQUEST_KEYS}, "", where)
     for key, value in given.items():
-        if _cannot_be_packed(value):
-            raise UsageError(f"{where}: {key!r} has a number, a text or a depth that the protocol cannot carry.")
+        try:
+            check_plain(value)
+            msgpack.packb(value)
+        except (ProtocolError, RecursionError, ValueError, OverflowError):
+            wrong = "has a number, a text or a depth that the protocol cannot carry"
+            raise UsageError(f"{where}: {key!r} {wrong}.") from None
     function = {key: value for key, value in given.items() if key in FUNCTION_KEYS}
     if "trace" in given:
         given["trace"] = traceparent(given["trace"])
@@ -114,12 +118,3 @@ def _check_map(given: Mapping[str, Any], keys: Mapping[str, Any], prefix: str, w
             raise UsageError(f"{where}: {name!r} has a control character in it.")
         if isinstance(wanted, Mapping):
             _check_map(value, wanted, f"{name}.", where)
-
-
-def _cannot_be_packed(value: object) -> bool:
-    try:
-        check_plain(value)
-        msgpack.packb(value)
-    except (ProtocolError, RecursionError, ValueError, OverflowError):
-        return True
-    return False

@@ -120,20 +120,16 @@ def settings_of(options: RunOptions) -> Settings:
 def limits_of(options: RunOptions) -> Limits:
     """Return the limits that the options set."""
     return Limits(
-        memory=_times(options.memory, MIB),
+        memory=options.memory and options.memory * MIB,
         pids=options.pids,
         cpu_seconds=options.cpu_time,
         cpus=options.cpus,
         open_files=options.open_files,
-        file_bytes=_times(options.file_size, MIB),
-        output_bytes=_times(options.output_limit, MIB),
-        log_bytes=_times(options.log_limit, KIB),
-        growth=_times(options.max_growth, MIB),
+        file_bytes=options.file_size and options.file_size * MIB,
+        output_bytes=options.output_limit and options.output_limit * MIB,
+        log_bytes=options.log_limit and options.log_limit * KIB,
+        growth=options.max_growth and options.max_growth * MIB,
     )
-
-
-def _times(number: int | None, unit: int) -> int | None:
-    return None if number is None else number * unit
 
 
 def confined(options: RunOptions, function: Function, folders: list[str], journal: Journal) -> Function:
