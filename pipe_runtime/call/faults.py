@@ -13,7 +13,7 @@ import msgpack
 
 from .. import namespace
 from ..wire.errors import Fault
-from .usage_and_limits import limit_of
+from .usage_and_limits import free_reserve, limit_of, reserve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,14 +74,6 @@ SOURCE_LIMIT = 16 * 1024 * 1024
 
 UNREADABLE = "its details could not be read"
 
-PIECE = 64 * 1024
-RESERVE = 32
-"""How many pieces of PIECE bytes are kept, so that an error can be described when no other memory is left. Nothing is
-ever written to them, so they take address space only. They are small, so that even little free memory can fill some of
-the reserve again."""
-
-_reserve = [bytes(PIECE) for _ in range(RESERVE)]
-
 
 def describe(error: BaseException) -> dict[str, object]:
     """Return an exception as an ERROR's metadata. It never raises, whatever the exception's class does.
@@ -97,14 +89,9 @@ def describe(error: BaseException) -> dict[str, object]:
         Every text is valid UTF-8 of at most TEXT_LIMIT bytes. Without `limit`, the dict packs into HEAD_LIMIT bytes.
     """
     if is_a(error, MemoryError) or is_a(_stored(error, "__context__"), MemoryError):
-        _reserve.clear()  # there may not even be memory for a call
+        free_reserve()
     described = attempt(_fitting, error) or _briefly(error)
     limit = attempt(_limit_of, error)
-    try:
-        while len(_reserve) < RESERVE:
-            _reserve.append(bytes(PIECE))
-    except MemoryError:
-        del _reserve[-6:]  # leave memory to read the next request
     return described if limit is None else {**described, "limit": limit}
 
 
@@ -117,9 +104,9 @@ def attempt(read: Callable[..., T], *arguments: object) -> T | None:
     try:
         return read(*arguments)
     except BaseException as failure:
-        if not (_reserve and is_a(failure, MemoryError)):
+        if not (reserve and is_a(failure, MemoryError)):
             return None
-    _reserve.clear()
+    free_reserve()
     return attempt(read, *arguments)
 
 

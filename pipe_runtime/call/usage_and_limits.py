@@ -47,6 +47,39 @@ _THREAD_STACK = 8 * 1024 * 1024
 """The most bytes that glibc reserves for a thread's stack if RLIMIT_STACK is unlimited."""
 
 
+RESERVE_BYTES = 2 * 1024 * 1024
+"""How much memory the reserve has. Taken for the first time, it costs address space only."""
+
+RESERVE_PIECES = (64 * 1024, 8 * 1024, 1024)
+"""The sizes of the reserve's pieces, in bytes. They are small, so that what is free afterwards can be taken again."""
+
+reserve: list[bytes] = []
+"""Memory that the function cannot get. The runtime frees it if memory runs out, to report the error and to read the
+next request. It takes the reserve again before it calls the function again. So a function that keeps all memory that it
+can get never gets this part. Before the first request, and while it is freed, the list is empty."""
+
+free_reserve = reserve.clear
+"""Free the reserve. A call needs no memory at all, not even for a bound method or a traceback entry."""
+
+
+def take_reserve(room: int = 0) -> None:
+    """Take as much of the reserve as there is memory for.
+
+    Args:
+        room: How many bytes to leave if there is not enough memory for all of the reserve.
+    """
+    missing = RESERVE_BYTES - sum(map(len, reserve))
+    for size in RESERVE_PIECES:
+        try:
+            while missing >= size:
+                reserve.append(bytes(size))
+                missing -= size
+        except MemoryError:
+            continue
+    if missing >= RESERVE_PIECES[-1]:
+        del reserve[: room // RESERVE_PIECES[0]]
+
+
 class Meter:
     """Measure this process, with all of its threads.
 

@@ -39,6 +39,7 @@ class SignalGuard:
     Args:
         finished: Called after each handler that ran between requests, with the exception that it raised, or None.
         leave: Called with the SystemExit that a handler raised, as soon as the runtime waits for a request.
+        free_memory: Called first if the function has raised MemoryError. It must need no memory itself.
 
     Attributes:
         waiting: Whether the runtime waits for a request. If so, a SystemExit of a signal handler takes effect at once.
@@ -47,9 +48,15 @@ class SignalGuard:
         terminated: Whether SIGTERM has come. The worker then begins no further request.
     """
 
-    def __init__(self, finished: Callable[[BaseException | None], None], leave: Callable[[SystemExit], None]) -> None:
+    def __init__(
+        self,
+        finished: Callable[[BaseException | None], None],
+        leave: Callable[[SystemExit], None],
+        free_memory: Callable[[], None],
+    ) -> None:
         self._finished = finished
         self._leave = leave
+        self._free_memory = free_memory
         self.terminated = False
         self.exit: SystemExit | None = None
         self.waiting = False
@@ -85,6 +92,8 @@ class SignalGuard:
                 self._replace_handlers()
         except BaseException as error:  # the function's code may raise any exception, also SystemExit
             failure = error
+            if issubclass(type(error), MemoryError):  # there may not be memory for a call of a method
+                self._free_memory()
             try:
                 self._replace_handlers()
             except BaseException:  # another signal has come before its handler was replaced
@@ -106,6 +115,9 @@ class SignalGuard:
         try:
             self._raised = raised
             try:
+                self._replace_handlers()
+            except MemoryError:  # the function keeps all memory, so that there is none for a list of the handlers
+                self._free_memory()
                 self._replace_handlers()
             except BaseException as error:  # a signal handler raised it before it was replaced
                 self._replace_handlers()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import perf_counter_ns
 
 from .. import namespace
+from ..call.usage_and_limits import take_reserve
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.messages import DUMP
 from .process import leave, lost_pipe_code
@@ -67,6 +68,7 @@ class Engine(Requests):
         self._concurrency = concurrency
         if concurrency > 1:
             process.log.contexts = namespace.own("log.contexts").Contexts()
+        take_reserve()  # in the main thread: memory that another thread has freed is not always of use to the others
         process.pipes.spin(0)  # a thread that spins would take the interpreter's lock from the threads that work
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ import sys
 from .. import namespace
 from ..call.context import Context
 from ..call.exchange import CallerGone
+from ..call.usage_and_limits import reserve, take_reserve
 from ..load import handler
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.errors import Fault
@@ -108,6 +109,8 @@ class Invoker:
             self._process.report("the function", error, " after its request was given up", tag)
 
     def _give_context(self, exchange: Exchange) -> None:
+        if not reserve:
+            take_reserve()
         exchange.context = self._context(exchange.request, lambda: exchange.cancelled)
 
     def _context(self, request: Mapping[str, Any], cancelled: Callable[[], bool] | bool = False) -> Context:

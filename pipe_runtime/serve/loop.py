@@ -16,7 +16,7 @@ from time import perf_counter_ns, process_time_ns
 from .. import namespace, run_hooks
 from ..call import codec, faults
 from ..call.context import Context
-from ..call.usage_and_limits import limit_itself
+from ..call.usage_and_limits import limit_itself, reserve, take_reserve
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.connection import STREAM_BYTES
 from ..wire.frames import LARGEST_PAYLOAD, Frame
@@ -52,7 +52,6 @@ class Loop:
         self.process = process
         # Frames for the loop that were read while the function waited for its own. None is the end of the stream.
         self._queue: list[Frame | None] = []
-        self._cold = True
         self._invoker: Invoker | None = None
         self._inline: InlineRequests | None = None
         self._engine: Engine | None = None
@@ -111,9 +110,9 @@ class Loop:
         """Answer an INVOKE in this thread."""
         process, request = self.process, frame.metadata
         process.log.current = Tag((frame.id, request["request_id"], request.get("tenant_id", "")))
-        if self._cold:
+        if not reserve:  # before the first request, and after memory has run out
             codec.warm_up(request["content_type"], request["accept"])
-            self._cold = False
+            take_reserve()
         begun, cpu_begun = perf_counter_ns(), process_time_ns()
         kind, metadata, payload = process.guard.call(self._call, frame, process.problem)
         if process.forked or getpid() != process.pid:

@@ -15,7 +15,7 @@ from os import _exit, getpid, kill  # imported now, because the function may rep
 
 from .. import namespace
 from ..call import faults
-from ..call.usage_and_limits import Meter
+from ..call.usage_and_limits import Meter, free_reserve
 from ..io.outbox import Outbox
 from ..io.pipes import claim, write_all
 from ..io.signal_guard import SignalGuard
@@ -90,7 +90,7 @@ class Process:
         self.log = LogWriter(self._send_log)
         self.meter = Meter()
         self.restart(Conversation(claim(KEPT_BYTES)))
-        self.guard = SignalGuard(self._signal_handled, lambda error: leave(exit_code(error)))
+        self.guard = SignalGuard(self._signal_handled, lambda error: leave(exit_code(error)), free_reserve)
         self.forks_workers = False
         self.on_fork: list[Callable[[], object]] = []
         self.dump_fd = -1
@@ -104,6 +104,7 @@ class Process:
         self.pid = getpid()
         self.pipes, self.connection = conversation.pipes, conversation.connection
         self.outbox = conversation.outbox
+        self.pipes.free_memory = free_reserve
         self.log.restart(self.outbox.lock)
 
     def stand_in(self, conversation: Conversation) -> Process:

@@ -9,6 +9,7 @@ from time import monotonic, perf_counter_ns
 
 from .. import namespace
 from ..call.exchange import GIVEN_UP, LOOK_SECONDS, Exchange
+from ..call.usage_and_limits import free_reserve
 from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
@@ -218,6 +219,8 @@ class Tasks(Engine):
             await self._invoker.serve_async(exchange)
             outcome = await exchange.outcome()
         except BaseException as error:  # also SystemExit, which would stop the event loop
+            if issubclass(type(error), MemoryError):
+                free_reserve()
             self._invoker.report_unheard(exchange, error)
             outcome = process.problem(error)
         process.leave_if_forked()

@@ -12,6 +12,7 @@ from time import perf_counter_ns, thread_time_ns
 
 from .. import namespace
 from ..call.exchange import GIVEN_UP, CallerGone, Exchange, at_once
+from ..call.usage_and_limits import free_reserve, reserve, take_reserve
 from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .process import Process
 
 threading = late.threading
+
+ROOM = 384 * 1024
+"""How much memory is left, if possible, to send an error and to read the next request, in bytes."""
 
 
 class Threads(Engine):
@@ -181,8 +185,12 @@ class Threads(Engine):
             self._invoker.serve(exchange)
             outcome = at_once(exchange.outcome())
         except BaseException as error:  # the function's code may raise any exception, also SystemExit
+            if issubclass(type(error), MemoryError):
+                free_reserve()
             self._invoker.report_unheard(exchange, error)
             outcome = process.problem(error)
+            if not reserve:
+                take_reserve(ROOM)  # now, before other requests take the memory
         process.leave_if_forked()
         measured = {"duration_us": microseconds_since(begun), "cpu_us": max(0, thread_time_ns() - cpu) // 1000}
         self.conclude(exchange, outcome, measured)

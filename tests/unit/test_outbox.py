@@ -158,7 +158,7 @@ def type_name(error: BaseException) -> str:
 def guarded() -> tuple[SignalGuard, list[BaseException | None], list[SystemExit]]:
     finished: list[BaseException | None] = []
     left: list[SystemExit] = []
-    return SignalGuard(finished.append, left.append), finished, left
+    return SignalGuard(finished.append, left.append, bool), finished, left
 
 
 @pytest.fixture(autouse=True)
