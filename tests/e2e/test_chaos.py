@@ -1,4 +1,4 @@
-"""Tests with kills, stops and crashes at random moments, and with the moments at which larger runs found a fault.
+"""Tests that kill, stop and crash processes at random moments, and at the moments at which larger runs found a fault.
 
 benchmarks/chaos.py is the large program, and docs/reliability.md has its figures.
 """

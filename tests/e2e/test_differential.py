@@ -317,7 +317,7 @@ def normal(result: str | None, error: dict[str, Any] | None, log: str, request_i
 
 @dataclass
 class Row:
-    """A row of the table: in these aspects these cases differ, for this reason."""
+    """A row of the table of differences: which cases differ, in which aspects, and why."""
 
     aspects: list[str]
     cases: list[str]

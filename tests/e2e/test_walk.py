@@ -1,7 +1,7 @@
-"""The way of one request that docs/architecture.md lists, compared with the calls that a real run makes.
+"""Tests that the calls of a real run are the calls that docs/architecture.md lists for a request.
 
-Each Python process of the run records its calls into our packages, by a `sitecustomize` module on PYTHONPATH. This file
-knows no module: the document names them.
+Each Python process of the run records its calls of functions in pipe_init and pipe_runtime. A module `sitecustomize` on
+PYTHONPATH does this. The tests themselves name no module: they read all names from the document.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of exceptions that no outcome can carry: the log has each once, with class, text, place and request."""
+"""Tests of exceptions that cannot be part of an outcome: the log has each once, with class, text, place and request."""
 
 from __future__ import annotations
 

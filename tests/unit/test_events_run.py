@@ -144,10 +144,10 @@ class World:
         self.finishing = True
 
     def hold(self) -> None:
-        """Requests cost nothing here."""
+        """Do nothing: the simulated supervisor writes nothing."""
 
     def step(self, watch: Mapping[int, int] | None = None, wait: bool = True) -> Mapping[int, int]:
-        """Let one thing happen, out of those that can."""
+        """Let one of the possible events happen. `choose` decides which."""
         watch = watch or {}
         assert not wait or (not self.outcomes and not self.pieces), "it waits for what has come"
         self.steps += 1

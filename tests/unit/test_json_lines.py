@@ -1,4 +1,4 @@
-"""Text as a JSON record on one line."""
+"""Tests of writing a text as a JSON record on one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines around requests and hooks: start, end and report, in every style."""
+"""Tests of the log lines before and after requests and hooks: start, end and report, in every style."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the stacks that a worker gives of itself. The function may forge them."""
+"""Tests of parsing the stacks that a worker has written. The function may have forged them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The rooms of the house: which folder may import which, that no circle is anywhere, and that modules stay readable.
+"""Tests of the code's structure: which folder may import which, that there are no import circles, and modules' lengths.
 
-docs/architecture.md says what is allowed. These tests read it and the folders; they have no list of modules.
+docs/architecture.md says what is allowed. The tests compare it with the folders. They have no list of modules.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from pipe_testing.imports import PACKAGES, Import, imports_of, sources, within
 
 LONGEST = 350
-"""Lines of a module that one can read in a sitting."""
+"""The most lines that a module may have, unless docs/architecture.md allows it more."""
 
 
 @cache
@@ -113,7 +113,7 @@ def test_no_circles_not_even_for_types() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_nothing(package: str) -> None:
-    """A folder's `__init__` is an import of its own: it must cost nothing but that."""
+    """Check that the `__init__` of a package and of its folders imports nothing, because each import takes time."""
     found = [each for each in imports_of(package) if sources(package)[each.importer].name == "__init__.py"]
     assert not [
         str(each) for each in found if not each.types_only and each.target not in ("__future__", "importlib.metadata")
