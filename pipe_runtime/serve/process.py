@@ -136,7 +136,7 @@ class Process:
         except MemoryError as error:  # encoding the frame copies the result
             problem = faults.describe(error)
         measured = {name: metadata[name] for name in MEASURED if name in metadata}
-        self.outbox.post(END if kind == END else ERROR, id, {**measured, **problem})
+        self.outbox.post(END if self.connection.answer_begun(id) else ERROR, id, {**measured, **problem})
 
     def problem(self, error: BaseException) -> Outcome:
         """Return the outcome that reports `error`. If this is a child that the function forked, end it instead."""

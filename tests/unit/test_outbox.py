@@ -8,7 +8,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +16,11 @@ import pytest
 from pipe_runtime.io.outbox import Outbox
 from pipe_runtime.io.pipes import Pipes
 from pipe_runtime.io.signal_guard import SignalGuard
+from pipe_runtime.serve.process import Process
 from pipe_runtime.wire.connection import INIT, RUNTIME, Connection
 from pipe_runtime.wire.errors import LocalProtocolError
 from pipe_runtime.wire.frames import Frame
-from pipe_runtime.wire.messages import HELLO, LOG, READY
+from pipe_runtime.wire.messages import END, ERROR, HELLO, INVOKE, JSON, LOG, READY, RESULT
 
 
 class Line:
@@ -28,11 +29,10 @@ class Line:
     def __init__(self) -> None:
         self.requests, self.requests_in = os.pipe()
         self.answers_out, self.answers = os.pipe()
-        connection, self.peer = Connection(RUNTIME), Connection(INIT)
-        connection.receive(self.peer.send(HELLO, 0, {"versions": [1]}))
-        connection.next_frame()
+        self.connection, self.peer = Connection(RUNTIME), Connection(INIT)
+        self.connection.next_frame(self.peer.send(HELLO, 0, {"versions": [1]}))
         self.pipes = Pipes(self.requests, self.answers, 0)
-        self.outbox = Outbox(connection.send, self.pipes.write)
+        self.outbox = Outbox(self.connection.send, self.pipes.write)
         self.outbox.post(HELLO, 0, {"versions": [1]})
         assert self.receive().kind == HELLO
 
@@ -70,6 +70,22 @@ def test_what_is_not_allowed_is_not_sent(line: Line) -> None:
         line.outbox.post(READY, 5)
     line.log(b"after")
     assert line.receive().payload == b"after"
+
+
+@pytest.mark.parametrize("kind", [RESULT, ERROR])
+def test_a_stream_that_has_begun_ends_with_end(line: Line, kind: int) -> None:
+    """Check this even if the engine has lost the note that the stream has begun, since a signal handler raised."""
+    line.outbox.post(READY)
+    metadata = {"request_id": "r-1", "content_type": JSON, "accept": JSON}
+    line.connection.next_frame(line.peer.send(INVOKE, 1, metadata))
+    line.outbox.post(RESULT, 1, {"content_type": JSON, "stream": True})
+    fields = {"content_type": JSON} if kind == RESULT else {"error_type": "ValueError", "error_message": "no"}
+    process: Any = SimpleNamespace(connection=line.connection, outbox=line.outbox)
+    Process.conclude(process, kind, 1, {**fields, "duration_us": 5}, b"")
+    frames = [line.receive() for _ in range(3)]
+    assert [frame.kind for frame in frames] == [READY, RESULT, END]
+    expected = "Function.ResponseSizeTooLarge" if kind == RESULT else "ValueError"
+    assert (frames[2].metadata["error_type"], frames[2].metadata["duration_us"]) == (expected, 5)
 
 
 def test_a_signal_handler_that_posts_at_every_moment(line: Line) -> None:
