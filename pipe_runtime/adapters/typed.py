@@ -31,24 +31,8 @@ _OWN_EVENT = (f"{__name__.partition('.')[0]}.cloudevent", "CloudEvent")
 _STANDS_FOR = ("__origin__", "__supertype__", "__value__")
 
 
-def wants_stream(annotation: object, scope: dict[str, Any]) -> str:
-    """Return how the handler wants to read the event while the event arrives.
-
-    Args:
-        annotation: The annotation of the parameter that takes the event.
-        scope: The globals in which to look up the annotation's names.
-
-    Returns:
-        "file" if the handler calls `read`, "iterator" if it iterates, "async" if it iterates asynchronously or reads
-        an asyncio.StreamReader, "" if it takes the whole event.
-    """
-    try:
-        return _stream(_evaluated(annotation, scope))
-    except Exception:  # the annotation may be a str, and its evaluation may raise anything
-        return ""
-
-
 def _stream(annotation: Any) -> str:
+    """Return how the handler wants to read the event, as reading() does."""
     if hasattr(annotation, "__metadata__"):  # Annotated
         annotation = annotation.__origin__
     typing = sys.modules.get("typing")  # if no module has imported `typing`, no annotation uses it
@@ -67,8 +51,8 @@ def _stream(annotation: Any) -> str:
     return "async" if streams is not None and annotation is streams.StreamReader else ""
 
 
-def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
-    """Return a function that converts a decoded event to the annotated type; None if the event needs no conversion.
+def reading(annotation: object, scope: dict[str, Any]) -> tuple[str, Convert | None]:
+    """Return how the handler wants to read the event while it arrives, and a function that converts a decoded event.
 
     An event needs a conversion if its annotation is a dataclass, a pydantic model, a msgspec Struct or a CloudEvent.
     Such a class may also be inside list, Optional and the like. With any other annotation the event stays as it is,
@@ -80,7 +64,9 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
         scope: The globals in which to look up the annotation's names.
 
     Returns:
-        A function that raises Fault Runtime.UnmarshalError if an event does not fit the type. It does not catch other
+        First "file" if the handler calls `read`, "iterator" if it iterates, "async" if it iterates asynchronously or
+        reads an asyncio.StreamReader, "" if it takes the whole event. Then None if the event needs no conversion, or a
+        function that raises Fault Runtime.UnmarshalError if an event does not fit the type. It does not catch other
         exceptions of the function's own classes.
 
     Raises:
@@ -89,11 +75,15 @@ def converter(annotation: object, scope: dict[str, Any]) -> Convert | None:
     """
     try:
         resolved = _evaluated(annotation, scope)
+        stream = _stream(resolved)
         kinds = set(_structures(resolved, scope, set()))
     except Exception:  # the annotation may be a str, and its evaluation may raise anything
-        return None
-    if not kinds:
-        return None
+        return "", None
+    return stream, _converter(annotation, resolved, scope, kinds) if kinds else None
+
+
+def _converter(annotation: object, resolved: Any, scope: dict[str, Any], kinds: set[str]) -> Convert:
+    """Return a function that converts a decoded event to the annotated type."""
     cloudevent = namespace.own("cloudevent")
     kind = _structure(resolved)
     if kind in ("event", "package event"):

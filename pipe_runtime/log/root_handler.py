@@ -45,7 +45,7 @@ def put(module: Any, log: Any, without_own: Callable[[list[Any]], list[Any]]) ->
                     line = line[:-1]
                 if records is not None and self.formatter is not formatter and not log.forked:
                     line = records.printed_line(line, "log", log.tag().request_id, level_of(record))
-                log.record(_short(record.levelname), line)
+                log.record(str(record.levelname)[:LEVEL_NAME], line)
             except RecursionError:
                 raise  # the handlers in `logging` do the same
             except Exception:  # as `logging` requires: report a record that cannot be formatted, and do not raise
@@ -108,8 +108,3 @@ class _Traceback:
         """Print the stack from the function's first call to the frame `f`, as traceback.print_stack does."""
         calls = self._without_own(list(self._module.walk_stack(f))[::-1])
         self._module.print_list(self._module.StackSummary.extract(iter(calls)), file=file)
-
-
-def _short(name: object) -> str:
-    """Return a level's name for a LOG frame: at most LEVEL_NAME characters of ASCII."""
-    return ascii(name)[1:-1][:LEVEL_NAME] if not isinstance(name, str) or not name.isascii() else name[:LEVEL_NAME]

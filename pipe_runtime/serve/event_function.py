@@ -39,8 +39,7 @@ class EventFunction:
         self._stream, self._convert = "", None
         annotation, scope = handler.event_annotation(found)
         if not handler.is_plain_annotation(annotation):
-            typed = namespace.own("adapters.typed")
-            self._stream, self._convert = typed.wants_stream(annotation, scope), typed.converter(annotation, scope)
+            self._stream, self._convert = namespace.own("adapters.typed").reading(annotation, scope)
 
     def serve(self, exchange: Exchange) -> None:
         """Call the handler and answer with its result. Raise what the handler raises."""

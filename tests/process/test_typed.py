@@ -118,11 +118,11 @@ def takes(annotation: object) -> Callable[..., object]:
 
 
 def converter(handler: object) -> Callable[[object], Any] | None:
-    return typed.converter(*load.event_annotation(handler))
+    return typed.reading(*load.event_annotation(handler))[1]
 
 
 def wants_stream(handler: object) -> str:
-    return typed.wants_stream(*load.event_annotation(handler))
+    return typed.reading(*load.event_annotation(handler))[0]
 
 
 def build(annotation: object, event: object) -> Any:
@@ -275,7 +275,7 @@ def test_plain_handler_costs_no_import() -> None:
         "from pipe_runtime.load import handler as load; before = set(sys.modules)\n"
         "def handler(event: 'dict[str, list[int]]', context: object) -> object: return event\n"
         "asked = load.event_annotation(handler)\n"
-        "assert asked[0] and typed.converter(*asked) is None and typed.wants_stream(*asked) == ''\n"
+        "assert asked[0] and typed.reading(*asked) == ('', None)\n"
         "print(*sorted(set(sys.modules) - before))\n"
         "print(*{'typing', 'dataclasses', 'inspect', 're'} & set(sys.modules))\n"
     )
