@@ -276,7 +276,10 @@ def test_signal_handler_runs_between_requests(tmp_path: Path) -> None:
 
 
 def test_signal_handler_that_raises_inside_the_runtime_costs_the_worker(tmp_path: Path) -> None:
-    """Install the handler between two requests, so the runtime has not replaced it. The worker ends without waiting."""
+    """Check that the worker ends, without waiting for the function's thread.
+
+    The handler is installed between two requests, so the runtime has not replaced it.
+    """
     source = """
     import atexit, signal, threading
     atexit.register(print, "bye")
