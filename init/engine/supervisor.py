@@ -138,7 +138,7 @@ class Supervisor:
         return id
 
     def hold(self) -> None:
-        """Write the requests that follow together, at the next `step`."""
+        """Collect the requests that are submitted until the next `step`, and write them together then."""
         self._poller.hold()
 
     def refuse(self, request: Request) -> None:

@@ -18,7 +18,7 @@ UNUSED_BACKOFF_LIMIT = 1.0
 
 
 class Policy(Ladder):
-    """Decide for a worker, and for each worker that replaces it. Each runs up to `concurrency` requests at a time.
+    """Decide about one worker, and about each worker that replaces it. It runs up to `concurrency` requests at a time.
 
     Each method for an event takes the time `now`, and returns the actions to perform, in order. Call the methods for a
     worker's events only between its Start and its death. A request has exactly one end: an outcome that counts, or an

@@ -110,7 +110,7 @@ class Loop:
         """Answer an INVOKE in this thread."""
         process, request = self.process, frame.metadata
         process.log.current = Tag((frame.id, request["request_id"], request.get("tenant_id", "")))
-        if not reserve:  # before the first request, and after memory has run out
+        if not reserve:  # this is the first request, or memory has run out in an earlier one
             codec.warm_up(request["content_type"], request["accept"])
             take_reserve()
         begun, cpu_begun = perf_counter_ns(), process_time_ns()

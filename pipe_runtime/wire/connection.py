@@ -1,4 +1,4 @@
-"""Turn bytes into frames and frames into bytes, and check that each side sends only what the protocol allows then.
+"""Turn bytes into frames and frames into bytes, and check that each side sends only frames that it may send now.
 
 The init and the runtime both use the class Connection. The table TRANSITIONS defines the order of all frames. For any
 bytes in any pieces, `next_frame` returns a frame, None or END_OF_STREAM, or it raises a ProtocolError. After an error,

@@ -194,7 +194,8 @@ class FrameReader:
         except ProtocolError:
             self._look_again(head, [kind, id, metadata])  # if the head itself is wrong, raise this error instead
             raise
-        # Usually the kind takes one byte, and one byte has the number of entries. A duplicate key makes that larger.
+        # Usually, the kind takes one byte, and one byte of the head has the number of entries. If that number is larger
+        # than the number of unpacked entries, the head has a duplicate key.
         if not is_plain or entries > 15 or head[0] != 0x93 or head[1] > 0x7F:
             self._look_again(head, [kind, id, metadata])
         elif head[3 if head[2] < 0x80 else _AFTER_ID[head[2] & 3]] != 0x80 + entries:
