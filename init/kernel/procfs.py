@@ -41,6 +41,13 @@ def cpu_seconds(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
 
 
+def cpu_limit(pid: int) -> tuple[int, int] | None:
+    """Return a process's soft and hard limit on CPU time in seconds; None if one is unknown or does not exist."""
+    _, _, rest = _read(f"/proc/{pid}/limits").partition(b"Max cpu time")
+    soft, hard = (rest.split(None, 2) + [b"", b""])[:2]
+    return (int(soft), int(hard)) if soft.isdigit() and hard.isdigit() else None
+
+
 def parent_of(pid: int) -> int:
     """Return the pid of a process's parent; 0 if it is unknown."""
     fields = _stat(pid)

@@ -43,12 +43,15 @@ class Death:
         peak_memory: The most resident memory in bytes that the child had, or one of its own children if that had more.
         cpu_seconds: The CPU time of the child and of the children that it has waited for. It is the time of the child
             alone if a signal ended the child, reap() got it among `leaders`, and proc(5) has that time.
+        cpu_limit: The soft and hard limit on CPU time, in seconds, that the child had when SIGKILL ended it; None if
+            they are unknown. Each time that the kernel sends SIGXCPU, it raises the soft limit by a second.
     """
 
     pid: int
     status: int
     peak_memory: int
     cpu_seconds: float = 0.0
+    cpu_limit: tuple[int, int] | None = None
 
     @property
     def signal(self) -> int:
@@ -122,15 +125,17 @@ def reap_one(pid: int, pidfd: int) -> Death | None:
 
 def _collect(seen: os.waitid_result, farewell: Sequence[int] | None) -> Death:
     """Collect a dead child. First send the signals of `farewell` to its process group, unless `farewell` is None."""
-    own_seconds = None
+    own_seconds = cpu_limit = None
     if farewell is not None:
         for number in farewell:
             signal_group(seen.si_pid, number)
         if seen.si_code != os.CLD_EXITED:  # the init needs no CPU time of a process that exited
             own_seconds = procfs.cpu_seconds(seen.si_pid)
+        if seen.si_status == signal.SIGKILL and seen.si_code == os.CLD_KILLED:
+            cpu_limit = procfs.cpu_limit(seen.si_pid)
     pid, status, usage = os.wait4(seen.si_pid, 0)
     seconds = usage.ru_utime + usage.ru_stime if own_seconds is None else own_seconds
-    return Death(pid, status, usage.ru_maxrss * 1024, seconds)
+    return Death(pid, status, usage.ru_maxrss * 1024, seconds, cpu_limit)
 
 
 def _let_run(pid: int, status: int) -> None:

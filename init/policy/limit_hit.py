@@ -42,11 +42,17 @@ MEMORY_SIGNALS = (SIGKILL, SIGSEGV, SIGABRT, SIGBUS)
 MEMORY_SHARE = 0.9
 """Without a cgroup: if a process had at least this share of its memory limit resident, lack of memory has ended it."""
 
-CPU_SHARES = {int(SIGXCPU): 0.5, int(SIGKILL): 0.7}
-"""For each signal of the CPU limit: the least share of the limit that a process ended by this limit has used.
+CPU_SHARE = 0.5
+"""The least share of the CPU limit that a process ended by this limit has used, as it is reported afterwards.
 
-The kernel counts ticks to enforce the limit, and reports a more exact figure afterwards. If processes share the CPU,
-the two can differ by a third. SIGKILL needs the larger share, because any process may send it."""
+The kernel enforces the limit with a count of clock ticks, and reports a more exact figure. If processes share the CPU,
+the two can differ by a third."""
+
+CPU_SHARE_OF_KILL = 0.7
+"""The least share of the hard CPU limit that a process killed by it has used, if its limits at its death are unknown.
+
+Any process may send SIGKILL. So without this evidence the share must be larger, but not so large that it excludes a
+count of ticks that is a third too high."""
 
 MOST = 2**63 - 1
 """The largest number that the init believes from a worker."""
@@ -103,8 +109,7 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
         return LimitHit("Runtime.OutOfMemory", why, exit_codes.OUT_OF_MEMORY, hit)
     if seconds is not None:
         # The CPU time may include the time of the worker's children. So check also that the signal fits the limit.
-        allowed = {int(SIGXCPU): seconds, int(SIGKILL): seconds + CPU_GRACE}.get(death.signal)
-        if allowed is not None and death.cpu_seconds >= allowed * CPU_SHARES[death.signal]:
+        if death.cpu_seconds >= seconds * CPU_SHARE and (death.signal == SIGXCPU or _killed_by_cpu(death, seconds)):
             used = f"; {death.cpu_seconds:.2f} were used" if death.cpu_seconds >= seconds else ""
             why = f"CPU time exceeded: the limit is {seconds} second{'s' * (seconds != 1)}{used}"
             hit = limit(CPU_TIME, seconds * 1000, round(death.cpu_seconds * 1000))
@@ -120,6 +125,19 @@ def of_death(death: Death, limits: Limits, evidence: Evidence | None = None) -> 
     why = f"out of memory: it may allocate {memory / 2**20:.0f} MB, and had {resident:.0f} MB resident"
     hit = limit(MEMORY, memory, counts=DATA, resident=death.peak_memory)
     return LimitHit("Runtime.OutOfMemory", why, exit_codes.OUT_OF_MEMORY, hit)
+
+
+def _killed_by_cpu(death: Death, seconds: int) -> bool:
+    """Return whether the limit on CPU time has sent SIGKILL.
+
+    At the soft limit the kernel sends SIGXCPU and raises the soft limit by a second, which is then as high as the hard
+    one. So SIGKILL came from elsewhere if the soft limit is still lower. No share of a count can tell this.
+    """
+    if death.signal != SIGKILL:
+        return False
+    if death.cpu_limit is not None:
+        return death.cpu_limit[0] >= death.cpu_limit[1]
+    return death.cpu_seconds >= (seconds + CPU_GRACE) * CPU_SHARE_OF_KILL
 
 
 def completed(

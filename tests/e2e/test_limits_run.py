@@ -34,6 +34,7 @@ BROKEN: dict[str, tuple[str, int, str | None, int | None, tuple[float, float] | 
     "cpu": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (1000, 2000)),
     "cpu_undeterred": ("Runtime.CpuTimeExceeded", 152, "cpu_time", 1000, (1400, 3000)),
     "cpu_signal_only": ("Runtime.ExitError", 152, None, None, None),
+    "killed_near_the_cpu_limit": ("Runtime.ExitError", 137, None, None, None),
     "killed": ("Runtime.ExitError", 137, None, None, None),
     "open_files": ("OSError", 1, "open_files", 64, (64, 64)),
     "limit_of_others": ("OSError", 1, "open_files", 20, (20, 20)),
@@ -85,7 +86,7 @@ def test_each_limit_has_its_own_error(pipe_init: PipeInit, function: Path, name:
 
 def test_one_after_the_other(pipe_init: PipeInit, function: Path) -> None:
     # For these the worker's earlier use decides. So each is tested alone, or before all others, in a new worker.
-    alone = ("memory_of_threads", "limit_of_others", "cpu", "cpu_undeterred")
+    alone = ("memory_of_threads", "limit_of_others", "cpu", "cpu_undeterred", "killed_near_the_cpu_limit")
     first = ("killed", "cpu_signal_only")
     names = [*first, *(name for name in BROKEN if name not in (*alone, *first))]
     events = [line for name in names for line in (name, "fine")]

@@ -6,6 +6,7 @@ The children are real processes.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -362,6 +363,23 @@ def test_the_cpu_time_of_a_child_is_not_its_parents() -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     (death,) = reaper.reap([pid]).deaths
     assert death.signal == signal.SIGKILL and death.cpu_seconds < 0.2
+
+
+@pytest.mark.parametrize("work", [0.3, 1.2], ids=["before", "after"])
+def test_a_kill_before_or_after_the_soft_limit_on_cpu_time(work: float) -> None:
+    def works() -> None:
+        signal.signal(signal.SIGXCPU, lambda *_: reached.append(True))
+        resource.setrlimit(resource.RLIMIT_CPU, (1, 2))
+        while time.process_time() < work or (work > 1 and not reached):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    reached: list[bool] = []
+    pid = child(works)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    (death,) = reaper.reap([pid]).deaths
+    assert death.signal == signal.SIGKILL
+    assert death.cpu_limit == ((2, 2) if work > 1 else (1, 2))
 
 
 def test_a_sweep_below_an_unused_pid_does_nothing() -> None:

@@ -32,8 +32,8 @@ ANYTHING = st.recursive(
 )
 
 
-def death(number: int, peak: int = 10 * MIB, cpu: float = 0.1) -> Death:
-    return Death(1, number, peak, cpu)
+def death(number: int, peak: int = 10 * MIB, cpu: float = 0.1, cpu_limit: tuple[int, int] | None = None) -> Death:
+    return Death(1, number, peak, cpu, cpu_limit)
 
 
 def of_memory(peak: int) -> dict[str, Any]:
@@ -55,6 +55,9 @@ def of_data(resident: int) -> dict[str, Any]:
         (death(24, cpu=2.01), None, CPU, 152, {"name": "cpu_time", "value": 2000, "peak": 2010}),
         (death(24, cpu=1.96), None, CPU, 152, {"name": "cpu_time", "value": 2000}),
         (death(9, cpu=3.01), None, CPU, 152, {"name": "cpu_time", "value": 2000, "peak": 3010}),
+        (death(9, cpu=1.5, cpu_limit=(3, 3)), None, CPU, 152, {"name": "cpu_time", "value": 2000}),
+        (death(9, 95 * MIB, 1.5, (3, 3)), None, CPU, 152, {"name": "cpu_time", "value": 2000}),
+        (death(9, 95 * MIB, 3.01, (2, 3)), None, MEMORY, 137, of_data(95 * MIB)),
         (death(9, 95 * MIB, 3.01), None, CPU, 152, {"name": "cpu_time", "value": 2000, "peak": 3010}),
         (death(24, 95 * MIB, 2.01), None, CPU, 152, {"name": "cpu_time", "value": 2000, "peak": 2010}),
         (death(9, 95 * MIB, 2.0), None, MEMORY, 137, of_data(95 * MIB)),
@@ -81,6 +84,9 @@ def test_a_death_by_a_limit(
         (death(9, 80 * MIB, 1.9), None),
         (death(15, 99 * MIB, 9.0), None),
         (death(24, cpu=0.5), None),
+        (death(24, cpu=0.5, cpu_limit=(3, 3)), None),
+        (death(9, cpu=0.5, cpu_limit=(3, 3)), None),  # the function has raised its soft limit
+        (death(9, cpu=2.9, cpu_limit=(2, 3)), None),  # SIGXCPU has not come yet, so SIGKILL was not the limit's
         (Death(1, 3 << 8, 99 * MIB, 9.0), None),
         (death(9, 99 * MIB), Evidence(99 * MIB, 10, 0, 5, True)),
         (death(11, 99 * MIB), Evidence(99 * MIB, 3, 0, 0, True)),
