@@ -32,7 +32,7 @@ _STANDS_FOR = ("__origin__", "__supertype__", "__value__")
 
 
 def _stream(annotation: Any) -> str:
-    """Return how the handler wants to read the event, as reading() does."""
+    """Return the first value that reading() returns: how the handler wants to read the event."""
     if hasattr(annotation, "__metadata__"):  # Annotated
         annotation = annotation.__origin__
     typing = sys.modules.get("typing")  # if no module has imported `typing`, no annotation uses it

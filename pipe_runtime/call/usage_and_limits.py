@@ -48,25 +48,26 @@ _THREAD_STACK = 8 * 1024 * 1024
 
 
 RESERVE_BYTES = 2 * 1024 * 1024
-"""How much memory the reserve has. Taken for the first time, it costs address space only."""
+"""The size of the reserve in bytes. When it is taken for the first time, it uses address space only."""
 
 RESERVE_PIECES = (64 * 1024, 8 * 1024, 1024)
-"""The sizes of the reserve's pieces, in bytes. They are small, so that what is free afterwards can be taken again."""
+"""The sizes of the reserve's pieces, in bytes. They are small, so that small free blocks of memory can be used."""
 
 reserve: list[bytes] = []
-"""Memory that the function cannot get. The runtime frees it if memory runs out, to report the error and to read the
-next request. It takes the reserve again before it calls the function again. So a function that keeps all memory that it
-can get never gets this part. Before the first request, and while it is freed, the list is empty."""
+"""Memory that the function cannot get. If memory runs out, the runtime frees the reserve, to report the error and to
+read the next request. Before it calls the function again, it takes the reserve again. So even a function that keeps all
+memory that it can get never gets this part. The list is empty before the first request, and while the reserve is freed.
+"""
 
 free_reserve = reserve.clear
-"""Free the reserve. A call needs no memory at all, not even for a bound method or a traceback entry."""
+"""Free the reserve. Calling this needs no memory at all, not even for a bound method or a traceback entry."""
 
 
 def take_reserve(room: int = 0) -> None:
-    """Take as much of the reserve as there is memory for.
+    """Fill the reserve again, as far as there is memory for it.
 
     Args:
-        room: How many bytes to leave if there is not enough memory for all of the reserve.
+        room: How many bytes to leave free if there is too little memory for the whole reserve.
     """
     missing = RESERVE_BYTES - sum(map(len, reserve))
     for size in RESERVE_PIECES:

@@ -49,7 +49,7 @@ class Pipes:
         limit: How many bytes may be buffered while a write has to wait.
         nonblocking: Whether a write to `answers` fails with EAGAIN if the pipe is full. The init makes such pipes. For
             other pipes, the writer calls poll(2) before each PIPE_BUF bytes.
-        free_memory: A callable that frees memory. `read` calls it and tries again if there is none for its result.
+        free_memory: A callable that frees memory. If `read` has no memory for its result, it calls this and retries.
         on_kept: A callable that tells an event loop of buffered bytes, because the loop watches the descriptor only. A
             writing thread calls it before and after it buffers bytes. The first call is needed because a signal handler
             may raise before the second one.
@@ -103,9 +103,9 @@ class Pipes:
                         break
                     except BlockingIOError:
                         poll()  # the function made the descriptor non-blocking
-                    except MemoryError:  # the function keeps all memory; nothing was read
+                    except MemoryError:  # the function has all the memory; nothing was read
                         self.free_memory()
-                        bytes(READ_SIZE)  # this raises if there is still none
+                        bytes(READ_SIZE)  # this raises if there is still no memory
                 spin.unlearned += now < limit
                 if now >= limit or spin.unlearned >= EVERY:
                     spin.learn(perf_counter() - begun)

@@ -39,7 +39,7 @@ class SignalGuard:
     Args:
         finished: Called after each handler that ran between requests, with the exception that it raised, or None.
         leave: Called with the SystemExit that a handler raised, as soon as the runtime waits for a request.
-        free_memory: Called first if the function has raised MemoryError. It must need no memory itself.
+        free_memory: A callable that frees memory, and needs none itself. It is called if there is a MemoryError.
 
     Attributes:
         waiting: Whether the runtime waits for a request. If so, a SystemExit of a signal handler takes effect at once.
@@ -116,7 +116,7 @@ class SignalGuard:
             self._raised = raised
             try:
                 self._replace_handlers()
-            except MemoryError:  # the function keeps all memory, so that there is none for a list of the handlers
+            except MemoryError:  # the function has all the memory, so there is none for a list of the handlers
                 self._free_memory()
                 self._replace_handlers()
             except BaseException as error:  # a signal handler raised it before it was replaced

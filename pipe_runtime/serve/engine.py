@@ -68,7 +68,7 @@ class Engine(Requests):
         self._concurrency = concurrency
         if concurrency > 1:
             process.log.contexts = namespace.own("log.contexts").Contexts()
-        take_reserve()  # in the main thread: memory that another thread has freed is not always of use to the others
+        take_reserve()  # here in the main thread, because memory that one thread frees is not always usable by another
         process.pipes.spin(0)  # a thread that spins would take the interpreter's lock from the threads that work
 
     def start(self) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 threading = late.threading
 
 ROOM = 384 * 1024
-"""How much memory is left, if possible, to send an error and to read the next request, in bytes."""
+"""How many bytes of memory to leave free, if possible, for sending an error and reading the next request."""
 
 
 class Threads(Engine):

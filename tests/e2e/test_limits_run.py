@@ -120,7 +120,7 @@ def catches(event):
 async def fails_in_a_task(event):
     return fails(event)
 """
-"""Functions that keep all the memory that they can get."""
+"""The source of functions that keep all the memory that they can get."""
 
 
 def errors_of_fills(pipe_init: PipeInit, folder: Path, name: str, *arguments: str) -> list[dict[str, Any]]:
@@ -152,7 +152,7 @@ def told_of_memory(error: dict[str, Any]) -> bool:
 def test_a_function_that_keeps_its_memory_full(
     pipe_init: PipeInit, tmp_path: Path, name: str, arguments: tuple[str, ...]
 ) -> None:
-    """Check that each request is told of the limit, and that the worker can still read the next one.
+    """Check that each request's error names the limit, and that the worker can still read the next request.
 
     A worker that ended would be replaced, and the next one would first serve a dozen requests without an error.
     """
@@ -163,14 +163,14 @@ def test_a_function_that_keeps_its_memory_full(
 
 @pytest.mark.unmeasured
 def test_a_function_that_keeps_its_memory_full_and_goes_on(pipe_init: PipeInit, tmp_path: Path) -> None:
-    """Check that the worker goes on if the function catches each MemoryError, so that no error tells of the limit."""
+    """Check that the worker goes on if the function catches each MemoryError, so that no error names the limit."""
     errors = errors_of_fills(pipe_init, tmp_path, "catches", "-m", "128")
     assert all(map(told_of_memory, errors)), errors  # the runtime itself may lack memory for the result
 
 
 @pytest.mark.unmeasured
 def test_threads_that_keep_their_memory_full(pipe_init: PipeInit, tmp_path: Path) -> None:
-    """Check that most requests are told of the limit. Threads may take the memory that the runtime needs meanwhile.
+    """Check that most requests' errors name the limit. Threads may meanwhile take the memory that the runtime needs.
 
     Then the worker may end, which costs the requests that it has.
     """

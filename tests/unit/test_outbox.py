@@ -74,7 +74,7 @@ def test_what_is_not_allowed_is_not_sent(line: Line) -> None:
 
 @pytest.mark.parametrize("kind", [RESULT, ERROR])
 def test_a_stream_that_has_begun_ends_with_end(line: Line, kind: int) -> None:
-    """Check this even if the engine has lost the note that the stream has begun, since a signal handler raised."""
+    """Check this even if the engine does not know that the stream has begun, because a signal handler has raised."""
     line.outbox.post(READY)
     metadata = {"request_id": "r-1", "content_type": JSON, "accept": JSON}
     line.connection.next_frame(line.peer.send(INVOKE, 1, metadata))
