@@ -209,7 +209,7 @@ class WorkerEnd:
         dump: The bytes that the process has written to the dump pipe.
         stacks: The stacks in the process's answer to DUMP, by the request's id.
         exec_error: Why the program could not be executed; a JoinError if the process could not join its cgroup.
-        start_error: Why the process could not be started.
+        start_error: Why the process could not be started. Its strerror and that of `exec_error` are texts for users.
         evidence: The counts of the process's cgroup at its death.
         peak_memory: The most resident memory of the worker in bytes, for the report; 0 if it is not known.
         sizes: The sizes in bytes of results that were cut, by the requests' ids in frames.

@@ -10,7 +10,6 @@ from _signal import SIGKILL
 
 from ..kernel import exit_codes
 from ..kernel.execution import JoinError
-from ..kernel.shortage import describe
 from ..limits.confinement import PER_PROCESS
 from ..model import Function, Metadata, Request, Stack, WorkerEnd, problem
 from . import limit_hit
@@ -70,14 +69,14 @@ def _timed_out(
 
 def _not_started(function: Function, prefix: str, end: WorkerEnd, error: OSError) -> tuple[Metadata, int]:
     if error is end.exec_error and not isinstance(error, JoinError):
-        message = f"Cannot execute {function.command[0]}: {describe(error)}"
+        message = f"Cannot execute {function.command[0]}: {error.strerror}"
         code = exit_codes.NOT_FOUND if isinstance(error, FileNotFoundError) else exit_codes.NOT_EXECUTABLE
         return problem("Runtime.InvalidEntrypoint", message), code
-    why = describe(error)
+    why = error.strerror
     if error is end.exec_error:
         why = f"it cannot join its cgroup: {why}"
-    elif end.of_template:  # do not call `describe`: it names the init's limits, and the template's may differ
-        why = f"the template cannot fork it: {error.strerror}"
+    elif end.of_template:
+        why = f"the template cannot fork it: {why}"
     return problem("Runtime.ExitError", f"{prefix}Runtime could not be started: {why}"), exit_codes.NOT_LOADED
 
 

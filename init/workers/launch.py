@@ -15,6 +15,7 @@ from pipe_runtime.wire import alive
 from pipe_runtime.wire.alive import ALIVE_FD, arm
 
 from ..kernel.execution import JoinError, execute, keep_only, restore_dispositions
+from ..kernel.shortage import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class ProcessPipes:
             number = int(os.read(self._failure, 16) or b"0") if self._failure >= 0 else 0
         except BlockingIOError:
             return None
-        return (JoinError if number < 0 else OSError)(abs(number), os.strerror(abs(number))) if number else None
+        text = describe(OSError(abs(number), os.strerror(abs(number))))
+        return (JoinError if number < 0 else OSError)(abs(number), text) if number else None
 
     def started(self, pid: int = 0, failure: int = -1) -> None:
         """Close the init's copies of the process's ends, because the process has its own copies now.

@@ -14,6 +14,7 @@ from pipe_runtime.wire.messages import HELLO, VERSION
 
 from ..kernel.host import Host
 from ..kernel.reaper import Death
+from ..kernel.shortage import describe
 from ..limits.rlimits import OPEN_FILES
 from ..model import REQUEST, TEMPLATE, Function, Metadata
 from . import launch
@@ -125,15 +126,16 @@ class WorkerSource:
         Raises:
             OSError: The process cannot be started, or its limits cannot be set. In both cases no process is left.
         """
-        confinement, pipes = self._function.confinement, None
-        group = confinement.group(for_template)
+        confinement, pipes, group = self._function.confinement, None, None
         try:
+            group = confinement.group(for_template)
             pipes = start(() if group is None else group.join_descriptors)
             if pipes.pid:
                 confinement.apply(pipes.pid, without)
                 self._host.add(pipes.pid)
             link = Link(Child(pipes, confinement, group, forker), self._host.poller, observer)
-        except OSError:
+        except OSError as error:
+            error.strerror = describe(error)
             if pipes is not None:
                 pipes.dismiss()  # a function must not run without a limit that its user has set
             confinement.release(group)

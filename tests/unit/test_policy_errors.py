@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -40,7 +43,7 @@ KILLED = Death(1, signal.SIGKILL, 95 * MIB, 5.0)
 
 def answered(cause: Cause, end: WorkerEnd, limits: Limits = LIMITED) -> tuple[str, str, int]:
     """Return an answer's error type, its message after the prefix, and the exit code."""
-    function = Function([], {}, {}, Settings(), confinement=Confinement(limits))
+    function = Function(["python"], {}, {}, Settings(), confinement=Confinement(limits))
     error, code = answer(function, Request("id", b"", "", "", 1.0), cause, end)
     return error["error_type"], error["error_message"].removeprefix("RequestId: id Error: "), code
 
@@ -93,3 +96,31 @@ def test_a_template_has_no_limit_of_cpu_time() -> None:
 )
 def test_a_failed_start_says_what_has_happened(end: WorkerEnd, expected: str) -> None:
     assert answered(Cause.START_FAILED, end, Limits())[1] == expected
+
+
+@pytest.mark.parametrize("cause", [Cause.START_FAILED, Cause.DIED, Cause.TIMED_OUT, Cause.START_TIMED_OUT])
+@pytest.mark.parametrize(
+    "end",
+    [
+        WorkerEnd(start_error=OSError(errno.EMFILE, "Too many open files")),
+        WorkerEnd(start_error=OSError(errno.EMFILE, "Too many open files"), of_template=True),
+        WorkerEnd(exec_error=OSError(errno.EMFILE, "Too many open files")),
+        WorkerEnd(death=KILLED, dump=bytearray(b'Stack (most recent call first):\n  File "/f.py", line 1 in f\n')),
+        WorkerEnd(unseen=True),
+    ],
+)
+def test_no_answer_asks_the_kernel(cause: Cause, end: WorkerEnd) -> None:
+    """Check that the policy only decides: whoever sees an error of the system puts its text into the worker's end."""
+    asked: list[str] = []
+
+    def record(frame: FrameType, event: str, call: Any) -> None:
+        if event == "c_call" and call.__module__ in ("posix", "time", "resource", "select", "fcntl", "_signal"):
+            asked.append(call.__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(record)
+    try:
+        answered(cause, end)
+    finally:
+        sys.setprofile(before)
+    assert set(asked) <= {"fspath", "WIFSIGNALED", "WTERMSIG", "strsignal"}  # these only compute
