@@ -259,7 +259,7 @@ def test_variables(pipe_init: PipeInit, function: Path) -> None:
     ("arguments", "words"),
     [
         (("--cpus", "0.5"), (b"--cgroup", b"controller cpu")),
-        (("--cpus", "nan"), (b"not a number",)),
+        (("--cpus", "nan"), (b"--cpus", b"not in the range")),
         (("--cgroup", "/"), (b"no cgroup", b"cgroup.procs")),
         (("--cgroup", "/does/not/exist"), (b"no cgroup",)),
         (("--open-files", "3"), (b"--open-files",)),
