@@ -66,7 +66,7 @@ class Exchange(exchange.Exchange):
         super().__init__(1, fields, b"", Line())
         self.heard = asyncio.Event()
         self.logged: list[str] = []
-        self.context = Context(fields, {}, "app", 0.0, self.logged.append)
+        self.context = Context(fields, {}, "app", self.logged.append)
         self.answer: list[tuple[Any, ...]] = []
         self.room: asyncio.Semaphore | None = None
         if body is not None:
