@@ -66,7 +66,8 @@ async def serve(
     finally:
         cycle.close()
     if not cycle.complete and not exchange.cancelled:
-        raise RuntimeError(f"ASGI application returned without {cycle.expected}")
+        step = "starting" if cycle.http is None else "completing"
+        raise RuntimeError(f"ASGI application returned without {step} its response")
 
 
 def _scope(http: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,6 +111,7 @@ class _Cycle:
         headless: Whether the answer has no body, because the request is HEAD.
 
     Attributes:
+        http: The head of the answer; None before the application has started its answer.
         complete: Whether the application has given its whole answer.
     """
 
@@ -118,15 +120,10 @@ class _Cycle:
         self._headless = headless
         self._received = False  # whether the application has received the last part of the request's body
         self._turn = asyncio.Lock()
-        self._http: dict[str, Any] | None = None
+        self.http: dict[str, Any] | None = None
         self._content_type = BYTES
         self._closed = False
         self.complete = False
-
-    @property
-    def expected(self) -> str:
-        """Return a phrase for the step that the application has to do next."""
-        return "starting its response" if self._http is None else "completing its response"
 
     async def receive(self) -> Message:
         """Return the next message. Any task of the application may call this. A cancelled call loses no data."""
@@ -153,13 +150,13 @@ class _Cycle:
             kind = message.get("type")
             if self.complete:
                 raise RuntimeError(f"ASGI application sent {kind!r} after its response was complete")
-            wanted = "http.response.start" if self._http is None else "http.response.body"
+            wanted = "http.response.start" if self.http is None else "http.response.body"
             if kind != wanted:
                 raise RuntimeError(f"ASGI application sent {kind!r} where {wanted!r} was expected")
-            if self._http is None:
-                self._http, self._content_type = _response(message)
+            if self.http is None:
+                self.http, self._content_type = _response(message)
             else:
-                await self._send_body(self._http, message)
+                await self._send_body(self.http, message)
 
     async def _send_body(self, http: dict[str, Any], message: Mapping[str, Any]) -> None:
         body = message.get("body", b"")

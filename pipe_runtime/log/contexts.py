@@ -37,10 +37,6 @@ class Contexts:
         """Return the tag. If its request has ended and a task of it still writes lines, return the tag with id 0."""
         return tag if tag.id in self._running else Tag((0, tag.request_id, tag.tenant_id))
 
-    def runs(self, id: int) -> bool:
-        """Return whether a line may have this id: the id of a running request, or 0."""
-        return id in self._running
-
     def forget(self, id: int) -> None:
         """From now on, give no line this id, because the request has ended."""
         self._running.discard(id)

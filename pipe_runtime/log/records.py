@@ -40,7 +40,8 @@ _decode = late.json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_
 _LEFT_BY_FORMATTERS = frozenset(("message", "asctime", "aws_request_id", "tenant_id"))
 
 LARGEST_OBJECT = 256 * 1024
-"""The longest line, in characters, that is checked for a JSON object. A log event of CloudWatch has the same limit."""
+"""The longest line, in characters, that is checked for a JSON object. A longer printed line becomes several objects. A
+log event of CloudWatch has the same limit."""
 
 _SPACE = " \t\r\n"
 """The characters that JSON counts as white space."""

@@ -29,10 +29,6 @@ PIECE = 3072
 NAME = 128
 """The most characters of a request id in the metadata of a LOG frame. The frame must not exceed PIPE_BUF, see PIECE."""
 
-JSON_LINE = 256 * 1024
-"""The most bytes of an unfinished line that are kept in the JSON style. A longer line becomes several objects. A log
-event of CloudWatch has the same limit."""
-
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _OTHER_NAMES = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}  # {a platform's name: its name in `logging`}
 
@@ -256,7 +252,7 @@ class LogStream(io.RawIOBase):
         whole = self.partial.pop(key, (tag, b""))[1] + text
         end = whole.rfind(b"\n") + 1
         start = end
-        limit = PIECE if log.records is None else JSON_LINE
+        limit = PIECE if log.records is None else log.records.LARGEST_OBJECT
         while len(whole) - start > limit:  # send an endless line in pieces, so that it does not fill the memory
             start = _character_boundary(whole, start + limit)
         if start < len(whole):
@@ -266,7 +262,7 @@ class LogStream(io.RawIOBase):
             whole_lines = start == end
             line_break = b"\n" if whole_lines else b""
             log.print(self._stream, tag, whole[: start - whole_lines], line_break)
-        if log.contexts is not None and not log.contexts.runs(tag.id):
+        if log.contexts is not None and log.contexts.settled(tag) is not tag:
             self._send_partial_line(key)  # the request has ended, so no flush() for it follows
         return len(text)
 

@@ -140,11 +140,10 @@ class Invoker:
 
     def _more_headers(self, exchange: Exchange) -> list[tuple[str, str]]:
         """Return the headers that the platform adds to an HTTP request."""
-        headers: list[tuple[str, str]] = []
-        if self._function.configuration.platform == "fc":
-            hooks = self._function.configuration.hooks
-            headers = namespace.own("call.platforms").fc_headers(exchange.context, hooks)
-        return headers
+        configuration = self._function.configuration
+        if configuration.platform != "fc":
+            return []
+        return namespace.own("call.platforms").fc_headers(exchange.context, configuration.hooks)  # type: ignore[no-any-return]
 
 
 def _type(function: Function) -> str:
