@@ -110,7 +110,7 @@ def test_a_failed_start_says_what_has_happened(end: WorkerEnd, expected: str) ->
     ],
 )
 def test_no_answer_asks_the_kernel(cause: Cause, end: WorkerEnd) -> None:
-    """Check that the policy only decides: whoever sees an error of the system puts its text into the worker's end."""
+    """Check that the policy asks the system nothing. Whatever catches an error of the system also describes it."""
     asked: list[str] = []
 
     def record(frame: FrameType, event: str, call: Any) -> None:
