@@ -61,7 +61,8 @@ def answer(
 def _timed_out(
     message: str, seconds: float, end: WorkerEnd, stack: Stack | None = None, starting: bool = False
 ) -> tuple[Metadata, int]:
-    stack = stack or _stack(end) or no_stack(end.dump, end.stage, end.asked, starting)
+    ended = end.death is not None and end.death.signal not in end.sent
+    stack = stack or _stack(end) or no_stack(end.dump, end.stage, end.asked, starting, ended)
     error = problem("Sandbox.Timedout", message, stack)
     error["limit"] = limit_hit.limit(limit_hit.TIME, int(seconds * 1000))
     return error, exit_codes.TIMED_OUT

@@ -77,7 +77,7 @@ def stacks_by_request(entries: object) -> dict[int, Stack]:
     return found
 
 
-def no_stack(dump: bytes | bytearray, stage: str, asked: bool, starting: bool) -> Stack:
+def no_stack(dump: bytes | bytearray, stage: str, asked: bool, starting: bool, ended: bool = False) -> Stack:
     """Return the reason why there is no stack, in the form of a stack.
 
     Args:
@@ -85,6 +85,7 @@ def no_stack(dump: bytes | bytearray, stage: str, asked: bool, starting: bool) -
         stage: The stage of the worker's start (model.py).
         asked: Whether the init has asked the worker for its stacks.
         starting: Whether the worker was not ready yet.
+        ended: Whether the worker has ended, and not by a signal that the init has sent to end it.
     """
     if not asked:
         why = "the runtime has not said that it can write one"
@@ -98,6 +99,8 @@ def no_stack(dump: bytes | bytearray, stage: str, asked: bool, starting: bool) -
         why = "the worker's event loop was waiting, and does not say for what"
     elif dump.strip():
         why = "the worker was not in the function's code, but decoding the event, or encoding or sending the result"
+    elif ended:
+        why = "the worker ended before it wrote one"
     else:
         why = "the worker did not write one; it blocks signals, or sits in the kernel"
     return [["", 0, f"no stack: {why}", ""]]

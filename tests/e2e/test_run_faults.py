@@ -33,6 +33,7 @@ LIMITED = ("-m", "150")
 EXIT = "RequestId: {id} Error: Runtime exited with error: "
 TIMED_OUT = "RequestId: {id} Error: Task timed out after 0.50 seconds"
 BROKEN = "RequestId: {id} Error: The runtime broke the protocol: "
+ENDED = "no stack: the worker ended before it wrote one"
 NO_STACK = "no stack: the worker did not write one; it blocks signals, or sits in the kernel"
 
 
@@ -104,6 +105,8 @@ FAULTS = [
     Fault("hangs", "deadlock", "Sandbox.Timedout", TIMED_OUT, 124, "deadlock", SHORT),
     Fault("hangs", "stubborn", "Sandbox.Timedout", TIMED_OUT, 124, "stubborn", SHORT),
     Fault("hangs", "blocks_signals", "Sandbox.Timedout", TIMED_OUT, 124, NO_STACK, SHORT),
+    Fault("hangs", "dies_of_the_dump_signal", "Sandbox.Timedout", TIMED_OUT, 124, ENDED, SHORT),
+    Fault("hangs", "aborts_at_the_dump_signal", "Sandbox.Timedout", TIMED_OUT, 124, "aborts_at_the_dump_signal", SHORT),
     Fault("hangs", "stops", "Sandbox.Timedout", TIMED_OUT, 124, "stops", SHORT),
     Fault("hangs", "waits_for_a_program", "Sandbox.Timedout", TIMED_OUT, 124, "waits_for_a_program", SHORT),
     Fault("hangs", "answers_late", "Sandbox.Timedout", TIMED_OUT, 124, "answers_late", SHORT),
@@ -480,8 +483,8 @@ def check(error: dict[str, Any], fault: Fault) -> None:
     assert re.fullmatch(pattern, error["errorMessage"], re.DOTALL), error["errorMessage"]
     if not fault.line:
         assert error["stackTrace"] == []
-    elif fault.line == NO_STACK:
-        assert error["stackTrace"] == [f"  {NO_STACK}\n"]
+    elif fault.line in (NO_STACK, ENDED):
+        assert error["stackTrace"] == [f"  {fault.line}\n"]
     else:
         file = FUNCTIONS / f"{fault.module}.py"
         ours = [entry for entry in error["stackTrace"] if str(file) in entry]

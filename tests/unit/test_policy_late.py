@@ -15,6 +15,11 @@ from pipe_testing.policy_history import KILL, OUTCOME, TERM, TIMES, serving
 one_and_several = pytest.mark.parametrize("n", [1, 3], ids=["one", "several"])
 
 
+def test_a_crash_by_being_asked_costs_the_other_requests_as_any_death() -> None:
+    history = serving(3, 3.0, 9.0, 9.0).until(3.0).die()
+    assert history.ends == {1: "TIMED_OUT", 2: "DIED", 3: "DIED"}
+
+
 @one_and_several
 class TestTimeout:
     """Check a worker that answers too late, or never."""
@@ -52,8 +57,14 @@ class TestTimeout:
         history.dump()
         assert history.policy.deadline == before
 
-    def test_one_that_dies_while_it_is_asked_leaves_a_timeout(self, n: int) -> None:
-        assert serving(n, 3.0).until(3.125).die().ends == {1: "TIMED_OUT"}
+    @pytest.mark.parametrize("dies_at", [3.0, 3.125, 3.25])
+    @pytest.mark.parametrize("cooperative", [False, True])
+    def test_one_that_dies_of_being_asked_leaves_a_timeout(self, n: int, dies_at: float, cooperative: bool) -> None:
+        """Check a worker that the signal for its stacks crashes: faulthandler may crash, or the function has set it."""
+        history = serving(n, 3.0, cooperative=cooperative).until(dies_at).die()
+        assert history.ends == {1: "TIMED_OUT"}
+        history.until(20.0)
+        assert history.ends == {1: "TIMED_OUT"} and history.signals == []
 
     def test_new_requests_wait_for_the_next_worker(self, n: int) -> None:
         history = serving(n, 3.0).until(3.125)

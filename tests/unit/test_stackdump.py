@@ -5,11 +5,13 @@ from __future__ import annotations
 import faulthandler
 import os
 import threading
+from signal import SIGKILL, SIGSEGV, SIGTERM
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipe_init.kernel.reaper import Death
 from pipe_init.model import BEFORE_FORK, Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
 from pipe_init.policy.errors import answer
@@ -212,6 +214,11 @@ Current thread's C stack trace (most recent call first):
     [
         (WorkerEnd(), "the runtime has not said that it can write one"),
         (WorkerEnd(asked=True), "the worker did not write one; it blocks signals, or sits in the kernel"),
+        (WorkerEnd(asked=True, death=Death(1, SIGSEGV, 0)), "the worker ended before it wrote one"),
+        (
+            WorkerEnd(asked=True, death=Death(1, SIGKILL, 0), sent={SIGTERM, SIGKILL}),
+            "the worker did not write one; it blocks signals, or sits in the kernel",
+        ),
         (WorkerEnd(asked=True, dump=bytearray(b"Fatal Python error")), "the interpreter crashed while it wrote one"),
         (WorkerEnd(asked=True, dump=bytearray(b"  File x\n")), "the worker was not in the function's code"),
         (

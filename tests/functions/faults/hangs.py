@@ -52,6 +52,19 @@ def stops():
     time.sleep(1000)
 
 
+def dies_of_the_dump_signal():
+    signal.signal(signal.SIGRTMAX, signal.SIG_DFL)  # the init asks for a stack with this signal
+    time.sleep(1000)
+
+
+def aborts_at_the_dump_signal():
+    def abort(number, frame):
+        os.abort()  # <- aborts_at_the_dump_signal
+
+    signal.signal(signal.SIGRTMAX, abort)
+    time.sleep(1000)
+
+
 def waits_for_a_program():
     subprocess.run(["sleep", "1000"])  # <- waits_for_a_program
 
