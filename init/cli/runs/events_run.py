@@ -100,7 +100,7 @@ class EventsRun:
     def _wait(self) -> None:
         """Wait for the workers, for the next event if there is room for one, and for stdout if something is pending."""
         supervisor, reader, output = self._supervisor, self._reader, self._output
-        if output.pending and supervisor.interrupted_by and not self._order.awaited:
+        if output.pending and supervisor.interrupted_by and self._order.first is None:
             output.finish()  # the run waits only for the reader of stdout now, and no longer than the grace time
             return
         hungry = not reader.lines and not reader.ended and supervisor.has_room()
@@ -254,11 +254,6 @@ class ResultQueue:
     def __len__(self) -> int:
         """Return the number of announced events whose results `take` has not returned yet."""
         return self._announced - self._taken
-
-    @property
-    def awaited(self) -> int:
-        """Return the number of announced events whose results have not come."""
-        return len(self._places)
 
     @property
     def first(self) -> str | None:
