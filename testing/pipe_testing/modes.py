@@ -26,13 +26,16 @@ _asked = os.environ.get("PIPE_INIT_MODES", "")
 ON_REQUEST = ALL if _asked else (EXEC,)
 """The modes of a module whose tests have little to do with processes: all, if PIPE_INIT_MODES asks for any."""
 
+SPIN = {"PIPE_INIT_SPIN": os.environ["PIPE_INIT_TEST_SPIN"]} if "PIPE_INIT_TEST_SPIN" in os.environ else {}
+"""The variable that sets `--spin` in every command of the tests, if PIPE_INIT_TEST_SPIN asks for it."""
+
 chosen = EXEC
 """The mode of the test that runs now."""
 
 
 def variables() -> dict[str, str]:
     """Return the variables for the test that runs now."""
-    return dict(VARIABLES[chosen])
+    return {**SPIN, **VARIABLES[chosen]}
 
 
 def wanted(test: str, mode: str, modes: Collection[str]) -> bool:
