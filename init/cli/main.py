@@ -46,7 +46,7 @@ def main(arguments: list[str], early: EarlyStart | None = None, inherited: Inher
         _complain(error, logs_json, early)
         return error.exit_code
     except Exit as exit:
-        return exit.exit_code
+        return int(exit.args[0])
     except BrokenPipeError:
         return exit_codes.BROKEN_PIPE
     finally:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from ..kernel import exit_codes
+from ..kernel.shortage import SHORT
 from .options.errors import CommandError
 
 TYPE_CHECKING = False
@@ -97,6 +98,10 @@ def read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions | 
         raise ClickError(error) from None
     except SystemExit:  # click raises it only after EPIPE, and always with exit code 1
         return exit_codes.BROKEN_PIPE
+    except OSError as error:
+        if error.errno in SHORT:
+            raise
+        raise CommandError(f"The output cannot be written to stdout: {error.strerror}.") from None
     return result
 
 

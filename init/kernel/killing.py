@@ -14,32 +14,28 @@ from collections.abc import Collection, Iterable
 from . import procfs
 
 
-def signal_group(pid: int, number: int) -> bool:
+def signal_group(pid: int, number: int) -> None:
     """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead.
 
-    Returns:
-        Whether the signal was sent. If not, all processes that are left in the group belong to another user.
+    Do nothing if all processes that are left in the group belong to another user.
     """
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        return signal_child(pid, number)  # the child has just been forked, and has not made its group yet
+        signal_child(pid, number)  # the child has just been forked, and has not made its group yet
     except PermissionError:
-        return False
-    return True
+        return
 
 
-def signal_child(pid: int, number: int) -> bool:
+def signal_child(pid: int, number: int) -> None:
     """Send a signal to the uncollected child `pid` alone.
 
-    Returns:
-        Whether the signal was sent. If not, the child belongs to another user, or other code has collected it.
+    Do nothing if the child belongs to another user, or if other code has collected it.
     """
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        return False
-    return True
+        return
 
 
 def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:

@@ -266,6 +266,40 @@ def test_result_that_cannot_be_written(pipe_init: PipeInit) -> None:
         os.close(full)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["-h"], ["--version"], ["run", "-h"], ["exec", "-h"]], ids=lambda arguments: " ".join(arguments)
+)
+def test_help_that_cannot_be_written(pipe_init: PipeInit, arguments: list[str]) -> None:
+    require(os.path.exists("/dev/full"), "needs /dev/full")
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with popen(pipe_init, *arguments, cwd=EXAMPLES, stdout=full) as process:
+            assert process.stderr is not None
+            said = b"Error: The output cannot be written to stdout: No space left on device.\n"
+            assert read_rest(process.stderr) == said
+            assert process.wait(HANGS) == 1
+        with popen(pipe_init, *arguments, cwd=EXAMPLES, stdout=full, stderr=full) as process:
+            assert process.wait(HANGS) == 1
+    finally:
+        os.close(full)
+
+
+def test_a_current_directory_that_was_deleted(pipe_init: PipeInit, tmp_path: Path) -> None:
+    """Check that a run fails with the reason, and works with an absolute path."""
+    gone = tmp_path / "gone"
+    for more, code in ((), 2), (("--layer", "."), 2), (("-C", str(EXAMPLES / "hello")), 0):
+        gone.mkdir()
+        pipe_init.command = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *PipeInit().command]
+        done = pipe_init("run", "index.handler", "-q", *more, cwd=gone)
+        assert done.returncode == code, done.stderr
+        last = done.stderr.decode().splitlines()[-1:]
+        if code:
+            said = "The current directory was deleted: go to another one, or give an absolute path."
+            assert last == [f"Error: {said}"]
+        else:
+            assert last == []
+
+
 @pytest.mark.parametrize("option", ["-f", "--events"])
 def test_an_input_that_cannot_be_read(pipe_init: PipeInit, show: Path, option: str) -> None:
     unreadable = os.open(os.devnull, os.O_WRONLY)

@@ -33,11 +33,4 @@ class UsageError(CommandError):
 
 
 class Exit(Exception):
-    """Raised to end the command with an exit code and without a message.
-
-    Attributes:
-        exit_code: The exit code.
-    """
-
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
+    """The command ends without a message. The exception's argument is the exit code."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from .errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,10 +79,13 @@ class Folder(Text):
 
 
 def absolute(folder: str) -> str:
-    """Return the absolute path of a Folder's value."""
+    """Return the absolute path of a Folder's value. Raise UsageError if the current directory was deleted."""
     if os.path.isabs(folder):
         return folder
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("The current directory was deleted: go to another one, or give an absolute path.") from None
     return here if folder == "." else os.path.join(here, folder)
 
 
