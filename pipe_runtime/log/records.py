@@ -145,9 +145,8 @@ def _exception(exc_info: Any) -> dict[str, object]:
     kind, error, traceback = exc_info
     if error is None:
         return {}
-    fields: dict[str, object] = {"errorType": type(error).__name__, "errorMessage": text_of(error)}
-    fields["stackTrace"] = late.traceback.format_exception(kind, error, traceback)
-    return fields
+    stack = late.traceback.format_exception(kind, error, traceback)
+    return {"errorType": type(error).__name__, "errorMessage": text_of(error), "stackTrace": stack}
 
 
 def _line(fields: dict[str, object], extra: dict[str, object]) -> str:

@@ -50,7 +50,7 @@ class Invoker:
         configuration = function.configuration
         self._function = function
         self._process = process
-        self.type = _type(function)
+        self.type = configuration.type if configuration.type in TYPES else handler.type_of(function.found)
         self.engine = _engine(function, self.type)
         self.run: Callable[[Any], Any] = run
         self.lifespan: Any = None
@@ -144,11 +144,6 @@ class Invoker:
         if configuration.platform != "fc":
             return []
         return namespace.own("call.platforms").fc_headers(exchange.context, configuration.hooks)  # type: ignore[no-any-return]
-
-
-def _type(function: Function) -> str:
-    wanted = function.configuration.type
-    return wanted if wanted in TYPES else handler.type_of(function.found)
 
 
 def _engine(function: Function, type: str) -> str:
