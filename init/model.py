@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Metadata = Mapping[str, "Any"]
 """The fields of a frame's head, such as those of an ERROR (docs/protocol.md). A worker may have sent them."""
 
+Fields = dict[str, "Any"]
+"""Such fields, as long as the init still adds to them."""
+
 Stack = list[list["Any"]]
 """Calls in the form of ERROR's `stack` (docs/protocol.md), the most recent call last."""
 
@@ -105,7 +108,7 @@ class Function:
 
     command: list[str]
     environment: dict[str, str]
-    hello: dict[str, Any]
+    hello: Fields
     settings: Settings
     confinement: Confinement = field(default_factory=Confinement)
     memory_mb: int = 0
@@ -171,7 +174,7 @@ class Outcome:
     streamed: bool = False
 
 
-def problem(error_type: str, message: str, stack: Stack | None = None) -> dict[str, Any]:
+def problem(error_type: str, message: str, stack: Stack | None = None) -> Fields:
     """Return an error in the form of ERROR's metadata (docs/protocol.md), for Outcome.problem."""
     return {"error_type": error_type, "error_message": message, "stack": stack or []}
 

@@ -40,6 +40,7 @@ class Confinement:
     def __init__(self, limits: Limits = NONE, delegation: Delegation | None = None) -> None:
         self.limits = limits
         self._delegation = delegation
+        self._held = frozenset[str]() if delegation is None else delegation.holds
 
     @classmethod
     def open(cls, limits: Limits, folders: Sequence[str], refused: Callable[[str], None] | None) -> Confinement:
@@ -67,13 +68,13 @@ class Confinement:
                 if refused is None:
                     raise
                 refused(str(error))
+        confinement = cls(limits, delegation)
         try:
-            rlimits.check(limits, delegation.holds if delegation is not None else ())
+            rlimits.check(limits, confinement._held)
         except CannotLimit:
-            if delegation is not None:
-                delegation.close()
+            confinement.close()
             raise
-        return cls(limits, delegation)
+        return confinement
 
     @property
     def counts_each_worker(self) -> bool:
@@ -81,7 +82,7 @@ class Confinement:
 
         Without a cgroup, the kernel counts the processes of all workers together.
         """
-        return self.limits.pids is None or (self._delegation is not None and PIDS in self._delegation.holds)
+        return self.limits.pids is None or PIDS in self._held
 
     def per_process(self) -> dict[str, int]:
         """Return the fields of HELLO with the limits that a worker must set itself if a template has forked it."""
@@ -115,8 +116,7 @@ class Confinement:
         Raises:
             OSError: The child has ended, or this process may not set its limits.
         """
-        held = () if self._delegation is None else self._delegation.holds
-        rlimits.apply(pid, self.limits.without(*without), held)
+        rlimits.apply(pid, self.limits.without(*without), self._held)
 
     def apply_per_process(self, pid: int) -> None:
         """Set the limits of `per_process` for a worker that a template has forked.
@@ -152,5 +152,4 @@ def cgroup_folders(limits: Limits, given: Sequence[str]) -> list[str]:
         return list(given)
     from .delegation import own_delegated  # imported late, because most runs use no cgroup
 
-    own = own_delegated(limits.for_cgroup())
-    return [] if own is None else [own]
+    return own_delegated(limits.for_cgroup())

@@ -71,8 +71,8 @@ class Delegation:
             trial = self.group(Limits())
         except OSError as error:
             self.close()
-            where = error.filename or folder
-            raise CannotUseCgroup(f"no cgroup can be used in {folder}: {where}: {error.strerror}") from None
+            why = f"{error.filename or folder}: {error.strerror}"
+            raise CannotUseCgroup(f"no cgroup can be used in {folder}: {why}") from None
         self.holds = frozenset(name for name in FILES if trial.has(name))
         self.release(trial)
 
@@ -157,8 +157,8 @@ class Delegation:
         self._undo.append(lambda: put(os.path.join(folder, PROCS), b"0"))
 
 
-def own_delegated(wanted: Collection[str]) -> str | None:
-    """Return the folder of the cgroup of version 2 that this process is in; None if pipe-init must not use it.
+def own_delegated(wanted: Collection[str]) -> list[str]:
+    """Return the folder of the cgroup of version 2 that this process is in; nothing if pipe-init must not use it.
 
     pipe-init may use the cgroup if systemd has marked it as delegated, and if it has a controller for at least one of
     the limits in `wanted`.
@@ -168,8 +168,8 @@ def own_delegated(wanted: Collection[str]) -> str | None:
             own = [line[3:].rstrip("\n") for line in groups if line.startswith("0::")]
         folder = os.path.normpath("".join((MOUNT, *own)))
         if os.getxattr(folder, DELEGATED) != b"1":
-            return None
+            return []
         available = words(os.path.join(folder, "cgroup.controllers"))
     except OSError:
-        return None  # the system has no cgroups of version 2 or no /proc, or the cgroup is not marked
-    return folder if any(CONTROLLERS[name] in available for name in wanted) else None
+        return []  # the system has no cgroups of version 2 or no /proc, or the cgroup is not marked
+    return [folder] if any(CONTROLLERS[name] in available for name in wanted) else []

@@ -92,14 +92,6 @@ def rlimits(limits: Limits, held: Collection[str] = (), tasks: int = 0) -> list[
     return wanted
 
 
-def lowered(setting: Setting, hard: int) -> Setting:
-    """Return a setting, lowered if it exceeds `hard`, the hard limit that the process has already."""
-    which, soft, wanted = setting
-    if hard == resource.RLIM_INFINITY:
-        return setting
-    return which, min(soft, hard), min(wanted, hard)
-
-
 def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
     """Set the rlimits of a child of this process. Call this before the child runs code that needs limits.
 
@@ -112,8 +104,10 @@ def apply(pid: int, limits: Limits, held: Collection[str] = ()) -> None:
         OSError: The child has ended, or this process may not set its limits.
     """
     tasks = tasks_of_user() if limits.pids is not None and PIDS not in held else 0
-    for wanted in rlimits(limits, held, tasks):
-        which, soft, hard = lowered(wanted, resource.prlimit(pid, wanted[0])[1])
+    for which, soft, hard in rlimits(limits, held, tasks):
+        most = resource.prlimit(pid, which)[1]
+        if most != resource.RLIM_INFINITY:  # only root could raise the hard limit that the child has already
+            soft, hard = min(soft, most), min(hard, most)
         resource.prlimit(pid, which, (soft, hard))
 
 

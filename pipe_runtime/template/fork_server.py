@@ -8,7 +8,7 @@ after its HELLO, a forked worker runs like any other worker.
 from __future__ import annotations
 
 import sys
-from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, socket
 from errno import EAGAIN, EMFILE
 
 # Import the names now: the function may later replace the attributes of `os`, as gevent and eventlet do.
@@ -169,10 +169,8 @@ class ForkServer:
                 )
             except BlockingIOError:
                 break
-            descriptors: list[int] = []
-            for level, kind, data in ancillary:
-                if level == SOL_SOCKET and kind == SCM_RIGHTS:
-                    descriptors += memoryview(data[: len(data) // 4 * 4]).cast("i")
+            whole = [memoryview(data[: len(data) // 4 * 4]) for _, _, data in ancillary]
+            descriptors = [descriptor for data in whole for descriptor in data.cast("i")]
             if not text:
                 return batch, False
             if flags & MSG_CTRUNC or len(descriptors) < PIPES:  # this process has as many open files as it may have

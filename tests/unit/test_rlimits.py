@@ -32,10 +32,21 @@ def test_what_a_cgroup_holds_is_left_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hard", "expected"), [(resource.RLIM_INFINITY, (7, 5, 6)), (9, (7, 5, 6)), (5, (7, 5, 5)), (2, (7, 2, 2))]
+    ("hard", "expected"), [(resource.RLIM_INFINITY, (5, 6)), (9, (5, 6)), (6, (5, 6)), (5, (5, 5)), (2, (2, 2))]
 )
-def test_a_hard_limit_that_pipe_init_did_not_set(hard: int, expected: tuple[int, int, int]) -> None:
-    assert rlimits.lowered((7, 5, 6), hard) == expected
+def test_a_hard_limit_that_pipe_init_did_not_set(
+    monkeypatch: pytest.MonkeyPatch, hard: int, expected: tuple[int, int]
+) -> None:
+    given: list[tuple[int, int]] = []
+
+    def prlimit(pid: int, which: int, wanted: tuple[int, int] | None = None) -> tuple[int, int]:
+        assert (pid, which) == (77, resource.RLIMIT_CPU)
+        given.extend([wanted] if wanted else [])
+        return hard, hard
+
+    monkeypatch.setattr(resource, "prlimit", prlimit)
+    rlimits.apply(77, Limits(cpu_seconds=5))
+    assert given == [expected]
 
 
 def test_a_share_of_the_cpus_needs_a_cgroup() -> None:

@@ -17,7 +17,7 @@ from ...limits.confinement import Confinement
 from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
 from ...log.journal import Journal
 from ...log.request_lines import AUTO, SHORT, SUMMARY
-from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Function, Settings, new_request_id
+from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Fields, Function, Metadata, Settings, new_request_id
 from ...workers import launch
 from ..options.errors import UsageError
 from ..options.kinds import absolute
@@ -25,10 +25,6 @@ from ..options.run_options import DEFAULTS, NONE, RunOptions
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size, read_text
 from .platform import Identity
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 WINDOW_REQUESTS = 64
 """The most unanswered requests that the init may have sent to one worker, in a run of --events."""
@@ -80,7 +76,7 @@ def describe_function(options: RunOptions) -> Function:
     )
 
 
-def read_context(options: RunOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_context(options: RunOptions) -> tuple[Fields, Fields]:
     """Return (HELLO's map `function`, the fields of INVOKE) from the file of --context; ({}, {}) without a file."""
     if options.context is None:
         return {}, {}
@@ -92,7 +88,7 @@ def read_context(options: RunOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     return context, metadata
 
 
-def http_fields(options: RunOptions) -> dict[str, Any]:
+def http_fields(options: RunOptions) -> Fields:
     """Return the fields of INVOKE for an HTTP request with the largest body; {} if the run has no HTTP requests."""
     if not options.is_http:
         return {}
@@ -181,7 +177,7 @@ def log_style(options: RunOptions) -> str:
 
 
 def identify(
-    options: RunOptions, context: Mapping[str, Any], given: Mapping[str, str], inherited: Mapping[str, str]
+    options: RunOptions, context: Metadata, given: Mapping[str, str], inherited: Mapping[str, str]
 ) -> Identity:
     """Return the values that describe the function.
 
@@ -205,7 +201,7 @@ def identify(
     )
 
 
-def configuration(options: RunOptions, identity: Identity, variables: Mapping[str, str]) -> dict[str, Any]:
+def configuration(options: RunOptions, identity: Identity, variables: Mapping[str, str]) -> Fields:
     """Return the fields of HELLO that the options decide. Leave out a field if its option has the default.
 
     Args:
@@ -213,7 +209,7 @@ def configuration(options: RunOptions, identity: Identity, variables: Mapping[st
         identity: The values that describe the function.
         variables: The environment that the function will have.
     """
-    fields: dict[str, Any] = {
+    fields: Fields = {
         "handler": options.handler,
         "code_dir": absolute(options.code_dir),
         "function": {**identity.function, "timeout_ms": math.ceil(options.timeout * 1000)},

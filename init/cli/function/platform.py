@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ...kernel.records import dataclass, field
+from ...model import Fields, Metadata
 from ..options.run_options import FC, LAMBDA, NONE, RunOptions
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 DEFAULT_NAME = "function"
 DEFAULT_ACCOUNT = "000000000000"
@@ -96,7 +93,7 @@ class Identity:
     code_dir: str
     runtime_dir: str
     machine_mb: int = 128
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Metadata = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
     inherited: Mapping[str, str] = field(default_factory=dict)
     day: str = "1970/01/01"
@@ -106,7 +103,7 @@ class Identity:
     def __post_init__(self) -> None:
         options, platform = self.options, self.options.effective_platform
         said = {"name": options.name, "region": options.region, "memory_mb": options.memory}
-        self.function: dict[str, Any] = {
+        self.function: Fields = {
             **self.context,
             **{name: value for name, value in said.items() if value is not None},
         }

@@ -16,7 +16,7 @@ from ...kernel.reaper import become_subreaper
 from ...limits.confinement import cgroup_folders
 from ...log.journal import INFO, LOG_CAP, Journal
 from ...log.request_lines import SUMMARY
-from ...model import MAX_PAYLOAD, Outcome, Request, new_request_id
+from ...model import MAX_PAYLOAD, Fields, Outcome, Request, new_request_id
 from ...workers.early import EarlyStart, start_early
 from ..function.aws_region import note_about_region
 from ..function.describe import confined, describe_function
@@ -30,8 +30,6 @@ from .single_run import SingleRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..results.failures import Failures
     from ..results.summary import Summary
     from .events_run import EventsRun
@@ -202,7 +200,7 @@ class Session:
         options, streamed = self.options, isinstance(event, Body)
         payload = b"" if isinstance(event, Body) else event
         content_type, accept = (BYTES, ANY) if options.raw or options.is_http else (JSON, JSON)
-        metadata: dict[str, Any] = {"stream": True} if streamed else {}
+        metadata: Fields = {"stream": True} if streamed else {}
         if options.is_http:
             from ..function.http_request import http_metadata
 
