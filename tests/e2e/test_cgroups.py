@@ -34,6 +34,7 @@ from pipe_testing.tools import require
 FUNCTIONS = Path(__file__).parents[1] / "functions" / "limits"
 MIB = 2**20
 
+# The time limit only ends a test that hangs. On a busy machine a case can take 20 times as long as on a quiet one.
 LIMITS = ("-m", "100", "--pids", "10", "--cpu-time", "1", "--open-files", "64", "--output-limit", "1", "-t", "60")
 ALL = (*LIMITS, "--grace", "0.2", "-q")
 
