@@ -171,9 +171,9 @@ class Session:
             self.journal.put(b"\n")
 
     def _say_early_end(self, run: EventsRun, reader: LineReader) -> None:
-        """Log why a run of many events ended early, if it did. With -q, log it only if no result line says so."""
+        """Log why a run of many events ended early, if it did. With -q, log it only if events may be left unread."""
         ending = self.supervisor.interrupted_by
-        if not (ending or run.reason) or (self.options.quiet and (ending or reader.exhausted)):
+        if not (ending or run.reason) or (self.options.quiet and reader.exhausted):
             return
         from signal import Signals  # both are imported late, because most runs do not end early
 
