@@ -114,18 +114,19 @@ def test_a_region_that_is_known_is_not_talked_of(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "times"),
+    ("source", "arguments", "times"),
     [
-        ((), 0),
-        (("--platform", "lambda"), 1),
-        (("--platform", "lambda", "--events", "-", "-w", "2"), 1),
-        (("--platform", "lambda", "-q"), 0),
-        (("--platform", "lambda", "--log-style", "none"), 0),
-        (("--platform", "none"), 0),
+        (CLIENT, (), 1),
+        (CLIENT, ("--events", "-", "-w", "2"), 1),
+        (CLIENT, ("-q",), 0),
+        (CLIENT, ("--log-style", "none"), 0),
+        ("def handler(event, context): pass", (), 0),
+        ("def handler(event, context): pass", ("--platform", "lambda"), 1),
+        ("def handler(event, context): pass", ("--platform", "none"), 0),
     ],
 )
-def test_a_region_that_was_assumed_is_said_once(call: Any, arguments: tuple[str, ...], times: int) -> None:
-    finished = call("def handler(event, context): pass", *arguments, stdin=b"{}\n{}\n")
+def test_a_region_that_was_assumed_is_said_once(call: Any, source: str, arguments: tuple[str, ...], times: int) -> None:
+    finished = call(source, *arguments, stdin=b"{}\n{}\n")
     assert finished.returncode == 0
     assert finished.stderr.count(b"pipe-init: AWS_REGION is us-east-1: neither") == times
 

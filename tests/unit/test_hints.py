@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,10 +37,11 @@ def options(
     platform: str | None = None,
     raw: bool = False,
     http: bool = False,
+    concurrency: int = 1,
 ) -> RunOptions:
     """Return the options of a run."""
     kind = "wsgi" if http else "auto"
-    given = {"platform": platform, "raw": raw, "type": kind}
+    given = {"platform": platform, "raw": raw, "type": kind, "concurrency": concurrency}
     return RunOptions(handler, code_dir=code_dir, **given)
 
 
@@ -81,8 +86,7 @@ class TestWhileItRuns:
             ("request.get_json(silent=True)", "request", {}, REQUEST),
             ("request.args", "request", {}, REQUEST),
             ("req.params.get('name')", "req", {}, REQUEST),
-            ("request.nonsense", "request", {}, REQUEST),
-            ("request.nonsense", "request", [], REQUEST),
+            ("request.nonsense", "request", {}, ""),
             ("context.request.get_json()", "context", {}, REQUEST),
             ("cloud_event.data", "cloud_event", {}, CLOUD),
             ("start('200 OK', [])", "environ, start", {}, "needs --type wsgi"),
@@ -132,6 +136,15 @@ class TestWhileItRuns:
         found = hint(raised(body, "event, context", {}, tmp_path), options("index.handler", http=http))
         assert expected in found and bool(found) == bool(expected)
 
+    @pytest.mark.parametrize(
+        ("limit", "expected"),
+        [({"name": "memory"}, "the stack of each thread counts"), ({"name": "pids"}, ""), (7, "")],
+    )
+    def test_no_room_for_the_stacks_of_threads(self, limit: object, expected: str) -> None:
+        problem = {"error_type": "RuntimeError", "error_message": "can't start new thread", "limit": limit}
+        found = hint(problem, options("index.handler"))
+        assert found.startswith(expected) and bool(found) == bool(expected)
+
     @pytest.mark.parametrize(("kind", "message"), [("EOFError", "EOF when reading a line"), ("BdbQuit", "")])
     def test_nothing_to_read(self, kind: str, message: str) -> None:
         found = hint({"error_type": kind, "error_message": message}, options("index.handler"))
@@ -158,6 +171,28 @@ class TestWhileItRuns:
         assert "--bytes base64" in hint(problem, options("index.handler"))
         assert not hint(problem, options("index.handler", raw=True))
         assert not hint({**problem, "error_message": "another"}, options("index.handler"))
+
+    @pytest.mark.parametrize("work", [lambda: signal.signal(signal.SIGUSR1, signal.SIG_DFL), asyncio.get_event_loop])
+    def test_what_only_the_main_thread_can(self, work: Callable[[], object]) -> None:
+        problems: list[dict[str, Any]] = []
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                problems.append(describe(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        assert "use --workers instead" in hint(problems[0], options("index.handler", concurrency=2))
+        assert not hint(problems[0], options("index.handler"))
+
+    def test_too_many_parameters(self) -> None:
+        message = "handler() missing 1 required positional argument: 'callback'"
+        problem = {"error_type": "TypeError", "error_message": message, "stack": []}
+        assert "a handler takes (event, context)" in hint(problem, options("index.handler"))
+        assert not hint(problem, options("index.other"))
 
     def test_http_for_an_event_function(self) -> None:
         message = "Unable to unmarshal input: it is an HTTP request, and this function takes an event (…)"
@@ -247,16 +282,10 @@ class TestWhileItLoads:
         for name in ("index.handler", "index", "/", "..", "index.py", "a/../b.c", " "):
             assert hint(self.error_of(name, tmp_path), options(name, str(tmp_path))) == ""
 
-    def test_a_hint_is_one_line(self, folder: Path) -> None:
-        (folder / "two\nlines").mkdir()
-        (folder / "two\nlines" / "odd.py").write_text("def handler(event):\n    pass\n")
-        name = "two\nlines/odd.py"
-        assert hint(self.error_of(name, folder), options(name, str(folder))) == ""
-
     def test_a_hook_is_not_the_handler(self, folder: Path) -> None:
         setting = options("index.handler", str(folder))
         assert hint(self.error_of("index.initialise", folder), setting) == ""
-        assert hint(self.error_of("index.helpr", folder), setting) == ""
+        assert hint(self.error_of("index.helpr", folder), setting) == "there is index.helper"
 
     def test_a_dependency_that_is_missing(self, folder: Path) -> None:
         (folder / "index.py").write_text("import no_such_package.part\n")
@@ -268,7 +297,9 @@ class TestWhileItLoads:
         [
             (".venv/bin/python", "`--python {folder}/.venv` runs"),
             ("venv/bin/python", "`--python {folder}/venv` runs"),
-            ("package/no_such_package/__init__.py", "install no_such_package into the function's Python, or name "),
+            ("package/no_such_package/__init__.py", "`--layer {folder}/package` has no_such_package"),
+            ("python/no_such_package.py", "`--layer {folder}/python` has no_such_package"),
+            ("../no_such_package.py", "no_such_package is in the folder above; try `pipe-init run function.index.h"),
         ],
     )
     def test_a_dependency_that_is_near(self, tmp_path: Path, file: str, expected: str) -> None:
@@ -279,6 +310,23 @@ class TestWhileItLoads:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
         assert hint(problem, options("index.handler", str(folder))).startswith(expected.format(folder=folder))
+
+    @pytest.mark.parametrize(
+        ("name", "command"),
+        [
+            ("src.app.handler", "app.handler"),
+            ("src/app.handler", "app.handler"),
+            ("./src/app.handler", "app.handler"),
+            ("src.app:handler", "app:handler"),
+        ],
+    )
+    def test_a_module_beside_the_handler(self, folder: Path, name: str, command: str) -> None:
+        (folder / "src" / "app.py").write_text("import beside\n")
+        problem = self.error_of(name, folder)
+        assert hint(problem, options(name, str(folder))).startswith("install beside ")
+        (folder / "src" / "beside.py").touch()
+        expected = f"beside is beside the handler; try `pipe-init run {command} -C {folder}/src`"
+        assert hint(problem, options(name, str(folder))) == expected
 
     @pytest.mark.parametrize(
         ("name", "statement"), [("index.handler", "from . import near"), ("pkg.mod.handler", "from .. import far")]
@@ -302,10 +350,9 @@ class TestWhileItLoads:
         names = ["".join(chosen) for chosen in product("ab", repeat=12)]
         lines = [f"def {name * 16}():\n" for name in names]  # all of them are hard to tell apart
         (tmp_path / "index.py").write_text("".join(lines) + "def prestop():\n")
-        name = f"index.{names[5] * 16}b"
-        message = f"Handler '{name[6:]}' missing on module 'index'"
+        message = f"Handler '{names[5] * 16}b' missing on module 'index'"
         problem = {"error_type": "Runtime.HandlerNotFound", "error_message": message}
-        assert hint(problem, options(name, str(tmp_path))) == ""
+        assert hint(problem, options("index.handler", str(tmp_path))) == ""
 
     def test_what_is_no_plain_file_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Check that the hint does not wait for a FIFO, even if the path was a plain file a moment ago."""
@@ -313,6 +360,9 @@ class TestWhileItLoads:
         monkeypatch.setattr(os.path, "isfile", lambda path: str(path).endswith("index.py"))
         for name in ("index.handler", "index.handle", "main"):
             assert hint(self.error_of(name, tmp_path), options(name, str(tmp_path))) == ""
+        message = "Handler 'stop' missing on module 'index'"
+        problem = {"error_type": "Runtime.HandlerNotFound", "error_message": message}
+        assert hint(problem, options("main.handler", str(tmp_path))) == ""
 
     def test_a_large_tree_is_not_searched(self, tmp_path: Path) -> None:
         for number in range(MAX_ENTRIES + 1):

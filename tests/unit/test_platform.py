@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import pytest
 
 from pipe_init.cli.function import platform
-from pipe_init.cli.function.aws_region import region_of_profile
+from pipe_init.cli.function.aws_region import MAX_SOURCES, mentions_aws, region_of_profile
 from pipe_init.cli.function.context_file import traceparent
 from pipe_init.cli.function.platform import Identity
 from pipe_init.cli.options.run_options import FC, LAMBDA, NONE, RunOptions
@@ -269,14 +269,24 @@ class TestArn:
             shown = context_of(asked(region=region, name="shop", context={"account_id": "1" * 12}))
             assert shown.invoked_function_arn == f"arn:{partition}:lambda:{region}:111111111111:function:shop"
 
-    @pytest.mark.parametrize("arn", ["x", "arn:aws:s3:::bucket:a:b", ARN, ARN + ":7"])
-    def test_what_is_given_stays_as_it_is(self, arn: str) -> None:
-        identity = asked(name="bar", given={"AWS_REGION": "eu-2"}, context={"arn": arn})
-        assert (identity.function["arn"], identity.function["region"]) == (arn, "eu-2")
+    def test_what_only_the_arn_says_is_known(self) -> None:
+        shown = context_of(asked(context={"arn": self.ARN}))
+        assert (shown.region, shown.account_id, shown.function_name) == ("eu-1", "123456789012", "shop")
+        assert environment_of(asked(context={"arn": self.ARN}))["AWS_REGION"] == "eu-1"
+
+    @pytest.mark.parametrize("qualifier", ["", ":7"])
+    def test_what_is_said_more_explicitly_is_put_into_it(self, qualifier: str) -> None:
+        request = asked(name="bar", given={"AWS_REGION": "eu-2"}, context={"arn": self.ARN + qualifier})
+        assert request.function["arn"] == f"arn:aws:lambda:eu-2:123456789012:function:bar{qualifier}"
+
+    @pytest.mark.parametrize("arn", ["x", "arn:aws:lambda", "arn:aws:s3:::bucket:a:b", "acs:fc:cn-1:1:functions/f"])
+    def test_another_text_stays_as_it_is(self, arn: str) -> None:
+        identity = asked(context={"arn": arn})
+        assert (identity.function["arn"], identity.function["name"]) == (arn, "function")
 
     def test_other_platforms_have_none_unless_it_is_given(self) -> None:
         assert "arn" not in asked(FC).function
-        assert asked(NONE, context={"arn": self.ARN}).function["arn"] == self.ARN
+        assert asked(NONE, context={"arn": self.ARN}).function["name"] == "shop"
 
 
 class TestCredentials:
@@ -413,3 +423,34 @@ class TestProfile:
         """Check that a long blank does not take time that grows with the square of its length."""
         self.write(tmp_path, "config", f"[default]\nregion = eu-1\na{' ' * 500_000}b = c\n")
         assert region_of_profile({"HOME": str(tmp_path)}) == "eu-1"
+
+
+class TestWhetherAwsIsMentioned:
+    @pytest.mark.parametrize(
+        ("handler", "file"),
+        [
+            ("index.handler", "index.py"),
+            ("index:Class.method", "clients.py"),
+            ("app.main.handler", "app/clients.py"),
+            ("app.main:handler", "app/clients.py"),
+            ("src/index.handler", "src/index.py"),
+        ],
+    )
+    def test_where_it_is_looked_for(self, tmp_path: Path, handler: str, file: str) -> None:
+        assert not mentions_aws(str(tmp_path), handler)
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("import boto3\n")
+        assert mentions_aws(str(tmp_path), handler)
+        (tmp_path / file).write_text("print('Hello')\n")
+        assert not mentions_aws(str(tmp_path), handler)
+
+    def test_not_everywhere(self, tmp_path: Path) -> None:
+        for number in range(MAX_SOURCES):
+            (tmp_path / f"a{number}.py").touch()
+        (tmp_path / "index.py").write_text("import boto3\n")
+        (tmp_path / "notes.txt").write_text("boto3")
+        assert not mentions_aws(str(tmp_path), "index.handler")
+
+    @pytest.mark.parametrize("handler", ["", "\0.handler", "nowhere/index.handler", "a..b", ":"])
+    def test_a_name_that_leads_nowhere(self, tmp_path: Path, handler: str) -> None:
+        assert not mentions_aws(str(tmp_path), handler)

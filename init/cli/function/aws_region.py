@@ -1,4 +1,4 @@
-"""Find the region in the user's AWS configuration. This file only reads files.
+"""Find the region in the user's AWS configuration, and guess whether a function uses one. It only reads files.
 
 The SDKs prefer AWS_DEFAULT_REGION to the configuration. If pipe-init sets that variable, it must use the region that
 the SDKs would otherwise have read from the configuration.
@@ -20,6 +20,12 @@ MAX_FILE = 2**20
 _FILES = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
 """Pairs of the variable that can name a file, and the file's default name in ~/.aws. The first file that has a region
 for the profile decides."""
+
+MAX_SOURCES = 50
+"""The most source files to search in a folder."""
+
+_SIGNS = (b"boto", b"AWS_")
+"""A pattern for the parts of a source file that mention AWS."""
 
 
 def region_of_profile(environment: Mapping[str, str]) -> str:
@@ -59,10 +65,33 @@ def _region_in(path: str, profile: str) -> str:
 
 
 def note_about_region(options: RunOptions, function: Function) -> str:
-    """Return a log line about the assumed region; "" unless the user has named the platform."""
+    """Return a log line about the assumed region; "" unless the function is likely to use it."""
     region = function.assumed_region
-    if not region or not options.platform or function.log_style == "none":
+    if not region or function.log_style == "none":
         return ""
     if options.platform == FC:
         return f"FC_REGION is {region}: neither --region nor the environment names another"
-    return f"AWS_REGION is {region}: neither --region nor the environment nor an AWS profile names another"
+    if options.platform or mentions_aws(options.code_dir, options.handler):
+        return f"AWS_REGION is {region}: neither --region nor the environment nor an AWS profile names another"
+    return ""
+
+
+def mentions_aws(code_dir: str, handler: str) -> bool:
+    """Return whether a source file in the code directory or in the handler's folder mentions AWS.
+
+    This is a cheap guess. It parses no file, and reads only the first MAX_SOURCES files of a folder.
+    """
+    module, _, _ = handler.partition(":")
+    place, _, name = module.rpartition("/")
+    packages = name.split(".")[: -1 if ":" in handler else -2]
+    return any(_has_sign(folder) for folder in {code_dir, os.path.join(code_dir, place, *packages)})
+
+
+def _has_sign(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            paths = sorted(entry.path for entry in entries if entry.name.endswith(".py") and entry.is_file())
+    except (OSError, ValueError):
+        return False
+    sources = (read_plain(path, MAX_FILE) or b"" for path in paths[:MAX_SOURCES])
+    return any(sign in source for source in sources for sign in _SIGNS)

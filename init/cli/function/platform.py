@@ -55,6 +55,12 @@ _CREDENTIALS = {
 _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 """{prefix of a region's name: the partition in its ARNs}. Other regions have the partition `aws`."""
 
+_ARN_PARTS = 7
+"""The parts of a function's ARN: arn:aws:lambda:REGION:ACCOUNT:function:NAME. A qualifier may follow."""
+
+_IN_ARN = {"region": 3, "account_id": 4, "name": 6}
+"""{field: the index of its part in a function's ARN}."""
+
 MAX_NAME = 1024
 """The most characters of a name, a region and similar texts. The platforms allow far fewer."""
 
@@ -104,6 +110,7 @@ class Identity:
         options, platform = self.options, self.options.effective_platform
         said = {"name": options.name, "region": options.region, "memory_mb": options.memory}
         self.function: Fields = {
+            **_fields_of_arn(str(self.context.get("arn", ""))),
             **self.context,
             **{name: value for name, value in said.items() if value is not None},
         }
@@ -117,6 +124,8 @@ class Identity:
         for name in self._names.get("handler", ()):
             self._replace(name, options.handler)
         self.function["memory_mb"] = int(self.function.get("memory_mb") or self.machine_mb)
+        if "arn" in self.function:
+            self.function["arn"] = _corrected_arn(self.function)
 
     def _choose_for_lambda(self) -> None:
         """Choose the fields of a function of AWS Lambda."""
@@ -206,3 +215,22 @@ def is_name(value: str) -> bool:
 def _is_size(value: str) -> bool:
     """Return whether a variable's value is a number of megabytes."""
     return value.isascii() and value.isdigit() and len(value) <= _MEMORY_DIGITS and int(value) > 0
+
+
+def _fields_of_arn(arn: str) -> dict[str, str]:
+    """Return the fields that a function's ARN contains; {} if the text is not the ARN of a function."""
+    parts = arn.split(":")
+    if len(parts) < _ARN_PARTS or (parts[0], parts[2], parts[5]) != ("arn", "lambda", "function"):
+        return {}
+    return {name: parts[place] for name, place in _IN_ARN.items() if parts[place]}
+
+
+def _corrected_arn(fields: Metadata) -> str:
+    """Return the ARN with the chosen region, account and name. Do not change a text that is not a function's ARN."""
+    arn = str(fields["arn"])
+    said = _fields_of_arn(arn)
+    parts = arn.split(":")
+    for name, place in _IN_ARN.items():
+        if said and fields.get(name):
+            parts[place] = str(fields[name])
+    return ":".join(parts)

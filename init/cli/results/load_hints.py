@@ -20,11 +20,11 @@ MAX_FILE = 2**20
 """The most bytes to search of a source file."""
 
 MAX_NAMES, MAX_NAME = 200, 64
-"""The most names from one file to compare, and the length of the longest name to compare. The time for comparing two
-names grows with the square of their length."""
+"""The most names to compare of a file, and the length of the longest name to compare. The time for comparing two names
+grows with the square of their length."""
 
 MAX_ENTRIES = 2000
-"""The most folder entries to look at when this module searches for a file."""
+"""The most folder entries to look at in search of a file."""
 
 USUAL_MODULES = ("index", "lambda_function", "main", "app", "handler", "function")
 USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle", "app", "application")
@@ -33,14 +33,15 @@ USUAL_FUNCTIONS = ("handler", "lambda_handler", "main_handler", "main", "handle"
 ENVIRONMENTS = (".venv", "venv", "env")
 """Usual names of virtual environments, in the code directory."""
 
+VENDORED = ("package", "packages", "python", "vendor", "lib", "libs", "dependencies")
+"""Folders in which deployment packages and layers keep their dependencies."""
+
 _DEFINED = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(|(app|application|handler)[ \t]*=[^=])", re.M)
 _NO_MODULE = re.compile(r"No module named '([A-Za-z_]\w*)[\w.]*'$")
 
 
 def of_loading(kind: str, message: str, options: RunOptions) -> str:
     """Return a hint on what to do about an error of loading, as one line; "" if there is no hint.
-
-    A path in the hint may contain any characters.
 
     Args:
         kind: The error's type.
@@ -54,11 +55,15 @@ def of_loading(kind: str, message: str, options: RunOptions) -> str:
         return _of_relative_import(options) if "attempted relative import" in message else ""
     if kind not in ("Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.MalformedHandlerName"):
         return ""
-    found = _find(options) if _is_about_handler(kind, message, options.handler) else None
+    if not _is_about_handler(kind, message, options.handler):
+        return _of_hook(message, options)
+    found = _find(options)
     if found is None:
         return ""
     folder, module, function = found
     name = f"{module}.{function}"
+    if not f"{folder}{name}".isprintable():
+        return ""
     place = "" if os.path.normpath(folder) == os.path.normpath(options.code_dir) else f" -C {quote(folder)}"
     if name == options.handler and not place:
         return ""
@@ -67,12 +72,22 @@ def of_loading(kind: str, message: str, options: RunOptions) -> str:
 
 
 def _of_missing(module: str, options: RunOptions) -> str:
-    """Return what to do about a module that the function imports and that Python did not find."""
+    """Return how to make a module importable that the function imports, but that Python did not find."""
     code_dir = options.code_dir
     for name in ENVIRONMENTS:
         path = os.path.normpath(os.path.join(code_dir, name))
-        if os.path.isfile(os.path.join(path, "bin", "python")):
+        if os.path.isfile(os.path.join(path, "bin", "python")) and path.isprintable():
             return f"`--python {quote(path)}` runs the function with the packages of that environment"
+    for name in VENDORED:
+        path = os.path.normpath(os.path.join(code_dir, name))
+        if _is_module(os.path.join(path, module)) and path.isprintable():
+            return f"`--layer {quote(path)}` has {module}"
+    beside = _beside(options)
+    if beside and _is_module(os.path.join(beside[0], module)):
+        return f"{module} is beside the handler; try `pipe-init run {beside[1]} -C {quote(beside[0])}`"
+    command = _from_above(options)
+    if command and _is_module(os.path.join(options.code_dir, os.pardir, module)):
+        return f"{module} is in the folder above; try {command}"
     return (
         f"install {module} into the function's Python, or name the one that has it with --python, or a folder that has "
         "it with --layer"
@@ -80,13 +95,44 @@ def _of_missing(module: str, options: RunOptions) -> str:
 
 
 def _of_relative_import(options: RunOptions) -> str:
+    command = _from_above(options)
+    return f"a relative import needs the package that it is in; try {command}" if command else ""
+
+
+def _beside(options: RunOptions) -> tuple[str, str] | None:
+    """Return (the folder of the handler's module, HANDLER relative to it); None if it is the code directory."""
+    path, colon, function = options.handler.partition(":")
+    if not colon:
+        path, _, function = path.rpartition(".")
+    *folders, module = re.split(r"[./]", path.removeprefix("./"))
+    folder = os.path.normpath(os.path.join(options.code_dir, *folders))
+    name = f"{module}{colon or '.'}{function}"
+    if not folders or not all(folders) or not f"{folder}{name}".isprintable():
+        return None
+    return folder, name
+
+
+def _from_above(options: RunOptions) -> str:
     """Return the command that treats the code directory as a package, and runs the handler in it; "" if none can."""
     below = os.path.basename(os.path.abspath(options.code_dir))
     above = os.path.normpath(os.path.join(options.code_dir, os.pardir))
-    if not below.isidentifier() or "/" in options.handler:
+    if not below.isidentifier() or not f"{above}{options.handler}".isprintable() or "/" in options.handler:
         return ""
-    command = f"pipe-init run {below}.{options.handler} -C {quote(above)}"
-    return f"a relative import needs the package that it is in; try `{command}`"
+    return f"`pipe-init run {below}.{options.handler} -C {quote(above)}`"
+
+
+def _is_module(path: str) -> bool:
+    return os.path.isfile(f"{path}.py") or os.path.isdir(path)
+
+
+def _of_hook(message: str, options: RunOptions) -> str:
+    """Return a hint for a hook that was not found: a name in its module that is similar; "" if there is none."""
+    found = re.match(r"Handler '(\w+)' missing on module '([\w.]+)'", message)
+    if found is None:
+        return ""
+    names = _functions(os.path.join(options.code_dir, *found[2].split(".")) + ".py")
+    close = get_close_matches(found[1][:MAX_NAME], names, 1)
+    return f"there is {found[2]}.{close[0]}" if close else ""
 
 
 def _is_about_handler(kind: str, message: str, handler: str) -> bool:
@@ -132,14 +178,23 @@ def _readings(options: RunOptions) -> Iterator[tuple[str, list[str], str]]:
 
 def _folders_with(code_dir: str, name: str) -> Iterator[str]:
     """Yield each folder with a file of this name: the code directory, or a folder up to two levels below it."""
-    seen, top = 0, code_dir.count(os.sep)
-    for folder, below, files in os.walk(code_dir):
-        seen += len(below) + len(files)
-        if seen > MAX_ENTRIES:
-            return
-        if name in files:
-            yield folder
-        below[:] = sorted(filter(str.isidentifier, below)) if folder.count(os.sep) < top + 2 else []
+    seen, level = 0, [code_dir]
+    for _ in range(3):
+        below: list[str] = []
+        for folder in level:
+            if os.path.isfile(os.path.join(folder, name)):
+                yield folder
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        seen += 1
+                        if seen > MAX_ENTRIES:
+                            return
+                        if entry.name.isidentifier() and entry.is_dir():
+                            below.append(entry.path)
+            except OSError:
+                continue
+        level = sorted(below)
 
 
 def _functions(path: str) -> list[str]:
