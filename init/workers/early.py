@@ -62,12 +62,13 @@ def start_early(arguments: Sequence[str] = ()) -> EarlyStart:
     If the start fails, report nothing. The supervisor starts a worker again later, and reports an error by request.
 
     Args:
-        arguments: The command line. If it is empty, start no worker.
+        arguments: The command line, for which `is_run` is true; empty to start no worker.
     """
     signals = Signals()
     signals.install()
     try:
-        process = launch.start(*_program()) if wants_worker(arguments) else None
+        forks = any(argument.startswith(FORKING_OPTIONS) for argument in arguments)
+        process = launch.start(*_program()) if arguments and not forks else None
     except OSError:
         process = None
     return EarlyStart(signals, process)
@@ -81,8 +82,3 @@ def _program() -> tuple[list[str], dict[str, str]]:
 def is_run(arguments: Sequence[str]) -> bool:
     """Return whether the arguments look like a `run` command that will run a function."""
     return list(arguments[:1]) == ["run"] and len(arguments) > 1 and not {"-h", "--help"} & set(arguments)
-
-
-def wants_worker(arguments: Sequence[str]) -> bool:
-    """Return whether the arguments look like a `run` command that starts its worker by exec."""
-    return is_run(arguments) and not any(argument.startswith(FORKING_OPTIONS) for argument in arguments)

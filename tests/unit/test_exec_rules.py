@@ -23,7 +23,7 @@ from pipe_init.exec.forwarding import (
 )
 from pipe_init.exec.plain_init import Options
 from pipe_init.kernel.exit_codes import of_status
-from pipe_init.workers.early import wants_worker
+from pipe_init.workers.early import is_run
 
 numbers = st.sampled_from(sorted(signal.valid_signals()))
 forwardable = st.sampled_from(sorted(FORWARDABLE))
@@ -160,7 +160,7 @@ class TestCommandLine:
         assert not slowly("--no-setsid", "true").session
 
     def test_no_worker_is_started_ahead(self) -> None:
-        assert not wants_worker(["exec", "--", "run"])
+        assert not is_run(["exec", "--", "run"])
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
