@@ -6,6 +6,7 @@ arguments. Another import could wait for a thread that itself waits for the impo
 
 from __future__ import annotations
 
+import sys
 from time import gmtime
 
 TYPE_CHECKING = False
@@ -21,7 +22,7 @@ _RECORD = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(mess
 _MOMENT = "%Y-%m-%dT%H:%M:%S"
 
 
-def put(module: Any, log: Any, without_own: Callable[[list[Any]], list[Any]]) -> None:
+def put(module: Any, log: Any, tracebacks: Callable[[], Any]) -> None:
     """Put a handler on the root logger, and set the root logger's level.
 
     The handler's class has the same name as Lambda's. In the text style, its formatter is a plain logging.Formatter.
@@ -32,7 +33,7 @@ def put(module: Any, log: Any, without_own: Callable[[list[Any]], list[Any]]) ->
     Args:
         module: The function's module `logging`.
         log: The LogWriter that takes the records.
-        without_own: namespace.without_own.
+        tracebacks: A callable that returns the module `tracebacks`.
     """
     root, records = module.root, log.records
     known = frozenset(module.makeLogRecord({}).__dict__)
@@ -45,7 +46,7 @@ def put(module: Any, log: Any, without_own: Callable[[list[Any]], list[Any]]) ->
                     line = line[:-1]
                 if records is not None and self.formatter is not formatter and not log.forked:
                     line = records.printed_line(line, "log", log.tag().request_id, level_of(record))
-                log.record(str(record.levelname)[:LEVEL_NAME], line)
+                log.record(_short(record.levelname), line)
             except RecursionError:
                 raise  # the handlers in `logging` do the same
             except Exception:  # as `logging` requires: report a record that cannot be formatted, and do not raise
@@ -91,20 +92,30 @@ def put(module: Any, log: Any, without_own: Callable[[list[Any]], list[Any]]) ->
     basic_config.__name__ = basic_config.__qualname__ = "basicConfig"
     basic_config.__doc__, basic_config.__wrapped__ = configure.__doc__, configure  # type: ignore[attr-defined]
     module.basicConfig = basic_config
-    module.traceback = _Traceback(module.traceback, without_own)
+    module.traceback = _Traceback(module, tracebacks)
 
 
 class _Traceback:
-    """Replaces the module `traceback` in `logging`. It leaves the runtime's own calls out of stacks."""
+    """Replaces the module `traceback` in `logging`. It leaves the runtime's own calls out of stacks and tracebacks."""
 
-    def __init__(self, module: Any, without_own: Callable[[list[Any]], list[Any]]) -> None:
-        self._module = module
-        self._without_own = without_own
+    def __init__(self, logging: Any, tracebacks: Callable[[], Any]) -> None:
+        self._logging = logging
+        self._module = logging.traceback
+        self._tracebacks = tracebacks
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
-    def print_stack(self, f: Any, file: TextIO | None = None) -> None:
-        """Print the stack from the function's first call to the frame `f`, as traceback.print_stack does."""
-        calls = self._without_own(list(self._module.walk_stack(f))[::-1])
-        self._module.print_list(self._module.StackSummary.extract(iter(calls)), file=file)
+    def print_stack(self, f: Any = None, limit: int | None = None, file: TextIO | None = None) -> None:
+        """Print the stack of a caller that logs, as tracebacks.print_stack does."""
+        frame = sys._getframe(1) if f is None else f
+        self._tracebacks().print_stack(frame, limit, file, self._logging.__dict__)
+
+    def print_exception(self, *given: Any, **named: Any) -> None:
+        """Print an exception, as tracebacks.print_exception does."""
+        self._tracebacks().print_exception(*given, **named)
+
+
+def _short(name: object) -> str:
+    """Return a level's name for a LOG frame: at most LEVEL_NAME characters of ASCII."""
+    return ascii(name)[1:-1][:LEVEL_NAME] if not isinstance(name, str) or not name.isascii() else name[:LEVEL_NAME]

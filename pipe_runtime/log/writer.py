@@ -329,7 +329,7 @@ class LoggingHook:
     def _put(self, module: ModuleType) -> None:
         self._module = module
         # Do not use own(): it could wait for another thread, which in turn waits for this import of `logging`.
-        namespace.own_alone("log.root_handler").put(module, self._log, namespace.without_own)
+        namespace.own_alone("log.root_handler").put(module, self._log, lambda: namespace.own("log.tracebacks"))
 
 
 def _character_boundary(text: bytes, limit: int) -> int:
