@@ -84,7 +84,7 @@ class Journal:
         self._json_line = json_line
         self.usage: dict[int, _Usage] = {}
         self.partial: dict[int, tuple[bytes, int]] = {}
-        self._open_line: tuple[int, str, str] | None = None
+        self._open_line: tuple[int, str] | None = None
         self._lost, self._why = 0, ""  # the number of dropped bytes, and the reason
         self.request_id: Callable[[int], str] = lambda id: ""
         """Return the request id that belongs to a frame id; "" if that request already has an outcome."""
@@ -188,7 +188,7 @@ class Journal:
         Args:
             text: The lines.
             stream: The stream that the function wrote them to: "stdout", "stderr", "log" or RAW.
-            continues: Whether the last line continues in the next text of the same stream, id and name.
+            continues: Whether the last line continues in the next text of the same stream and id.
             id: The frame id of the lines' request; 0 if they belong to no request.
             name: The request id to show before each line, followed by a tab; "" for none. The worker has sent it, so
                 it may be any text.
@@ -206,7 +206,7 @@ class Journal:
             return
         usage.used += size
         shown = self._escape(text) if self._escape else text
-        line = id, stream, name
+        line = (id, stream)
         if prefix:
             shown = shown.replace(b"\n", b"\n" + prefix)
             if self._open_line != line:
@@ -280,7 +280,7 @@ class Journal:
                 return
             self.from_function(make(line, name, ""), id=id)
 
-    def _write(self, data: bytes, line: tuple[int, str, str] | None = None) -> None:
+    def _write(self, data: bytes, line: tuple[int, str] | None = None) -> None:
         """Write data. If a line other than `line` is open, end it first."""
         if self._open_line and self._open_line != line:
             data, self._open_line = b"\n" + data, None

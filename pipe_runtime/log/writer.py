@@ -144,11 +144,10 @@ class LogWriter:
         """Write a formatted log record of one or more lines. `text` lacks the last line break."""
         tag = self.tag()
         metadata: dict[str, Any] = {"stream": "log", "level": level}
-        if self.contexts is not None:
-            name = tag.request_id.encode("utf-8", "backslashreplace")
-            if self.records is not None or name in text:
-                metadata["named"] = True
-        self.post(tag, metadata, text)
+        if self.contexts is None:
+            self.post(tag, metadata, text)
+        else:
+            self.contexts.record(tag, metadata, text)
 
     def print(self, stream: str, tag: Tag, text: bytes, line_break: bytes = b"\n", one_message: bool = False) -> None:
         """Write printed lines. In the JSON style every line is complete, and each line becomes one object.
@@ -163,8 +162,10 @@ class LogWriter:
             objects = [self.records.printed_line(message, stream, tag.request_id) for message in messages]
             metadata = {"stream": stream} if self.contexts is None else {"stream": stream, "named": True}
             self.post(tag, metadata, b"\n".join(objects))
-        else:
+        elif self.contexts is None:
             self.post(tag, {"stream": stream}, text, line_break)
+        else:
+            self.contexts.print(stream, tag, text, line_break)
 
     def post(self, tag: Tag, metadata: dict[str, Any], text: bytes, line_break: bytes = b"\n") -> None:
         """Send a text as one or more LOG frames. Each frame has the entries of `metadata`."""
@@ -206,6 +207,8 @@ class LogWriter:
         for stream in self._streams:
             if stream.partial:
                 stream.send_partial_lines(id)
+        if self.contexts is not None:
+            self.contexts.end_open_line(id)
 
     def after_fork(self) -> None:
         """Write all lines to fd 2 from now on, in a child that the function has forked."""
@@ -215,6 +218,8 @@ class LogWriter:
     def restart(self, lock: Any) -> None:
         """Drop the parent's unfinished lines in a forked child, and use a new lock (see __init__)."""
         self.lock = lock
+        if self.contexts is not None:
+            self.contexts.restart()
         for stream in self._streams:
             stream.partial.clear()
 

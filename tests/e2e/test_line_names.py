@@ -117,13 +117,14 @@ def handler(event, context):
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_lines_of_a_forked_child_do_not_come_as_frames(tmp_path: Path, concurrency: int) -> None:
+def test_lines_of_a_forked_child_have_the_name_of_its_request(tmp_path: Path, concurrency: int) -> None:
     with RuntimeProcess(tmp_path, FORKING) as runtime:
         runtime.start(concurrency=concurrency)
         runtime.call()
         assert runtime.lines == []
         assert runtime.stop() == 0
-    assert runtime.log == b"one\ntwo\nhalf and half\n"
+    name = "r-1\t" if concurrency > 1 else ""
+    assert runtime.log.decode() == "".join(f"{name}{line}\n" for line in ("one", "two", "half and half"))
 
 
 def test_one_request_at_a_time_has_no_names(pipe_init: PipeInit, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ log = LogWriter(lambda tag, metadata, text: sent.append([tag.id, metadata, text.
 log.configure(sys.argv[1], "INFO")
 log.open_streams()
 LoggingHook(log).install()
-log.contexts = contexts.Contexts()
+log.contexts = contexts.Contexts(log)
 import logging, warnings
 warnings.simplefilter("always")
 write = sys.stdout.write  # some loggers take it once, when they are made

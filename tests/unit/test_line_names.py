@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from pathlib import Path
@@ -104,7 +105,7 @@ class Both:
         self.journal = log_writer.LogWriter(self._send)
         self.raw = log_writer.LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
-        self.journal.contexts = contexts.Contexts()
+        self.journal.contexts = contexts.Contexts(self.journal)
         self.contexts: dict[int, Context] = {}
         for id in (1, 2):
             self.contexts[id] = copy_context()
@@ -149,6 +150,24 @@ def test_every_line_is_named_and_nothing_is_lost(tmp_path_factory: pytest.TempPa
     assert seen == written
 
 
+def test_threads_of_one_request_do_not_share_a_line(tmp_path: Path) -> None:
+    shown = Shown(tmp_path / "log")
+    both = Both(shown)
+
+    def half(text: bytes) -> None:
+        context = both.contexts[1].copy()
+        context.run(both.raw.write, text)
+        context.run(both.raw.flush)
+
+    half(b"of the main thread")
+    thread = threading.Thread(target=half, args=[b"of another"])
+    thread.start()
+    thread.join()
+    half(b"the rest")
+    both.journal.flush()
+    assert shown.text() == "r-1\tof the main thread\nr-1\tof another\nr-1\tthe rest\n"
+
+
 # Across processes
 
 
@@ -156,7 +175,7 @@ def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None
     sent: list[bytes] = []
     writer = FrameWriter()
     journal = log_writer.LogWriter(lambda tag, metadata, text: sent.append(writer.encode(LOG, tag.id, metadata, text)))
-    journal.contexts = contexts.Contexts()
+    journal.contexts = contexts.Contexts(journal)
     context = copy_context()
     context.run(journal.enter, log_writer.Tag((0, "😀" * 1000, "")))
     context.run(journal.record, "L" * LEVEL_NAME, b"x" * 10 * log_writer.PIECE)

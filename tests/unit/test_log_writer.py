@@ -170,7 +170,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
 
     log = LogWriter(send, lock)
     if per_context:
-        log.contexts = contexts.Contexts()
+        log.contexts = contexts.Contexts(log)
     log.record("INFO", b"x" * 3 * PIECE)
     log.print("stdout", NO_REQUEST, b"x" * 3 * PIECE)
     assert free == [False] * 6
@@ -186,7 +186,7 @@ class Contexts:
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
         self.contexts: dict[int, Context] = {}
-        sent.log.contexts = contexts.Contexts()
+        sent.log.contexts = contexts.Contexts(sent.log)
 
     def run(self, id: int, action: Callable[[], object]) -> None:
         """Run an action for request `id`."""
@@ -236,6 +236,23 @@ def test_a_line_in_pieces_is_one_line() -> None:
     assert sent.output == b"x" * 3 * PIECE + b"yz\n"
 
 
+@pytest.mark.parametrize("other", ["print", "record", "log"])
+def test_a_line_that_another_request_interrupts_goes_on_in_a_new_one(other: str) -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    requests.write(1, b"begun")
+    requests.run(1, sent.raw.flush)
+    if other == "print":
+        requests.write(2, b"between\n")
+    elif other == "record":
+        requests.run(2, lambda: sent.log.record("INFO", b"r-2\tbetween"))
+    else:
+        requests.run(2, lambda: sent.log.write("between"))
+    requests.write(1, b"done\n")
+    assert sent.output.replace(b"r-2\t", b"") == b"begun\nbetween\ndone\n"
+    assert sent.ids == [1, 1, 2, 1]
+
+
 def test_the_end_of_a_request_sends_what_it_has_begun_and_no_more() -> None:
     sent = Sent()
     requests = Contexts(sent)
@@ -251,6 +268,21 @@ def test_the_end_of_a_request_sends_what_it_has_begun_and_no_more() -> None:
     sent.log.flush()
     assert sent.output.endswith(b"half of none\n")
     assert sent.raw.partial == {}
+
+
+def test_a_line_that_was_flushed_ends_with_its_request() -> None:
+    sent = Sent()
+    requests = Contexts(sent)
+    requests.write(1, b"flushed")
+    requests.run(1, sent.raw.flush)
+    sent.log.flush(2)
+    assert sent.output == b"flushed"
+    sent.log.flush(1)
+    assert sent.output == b"flushed\n"
+    requests.write(3, b"flushed")
+    requests.run(3, sent.raw.flush)
+    sent.log.flush()
+    assert sent.output == b"flushed\nflushed\n"
 
 
 def test_lines_after_the_end_of_their_request_have_no_id() -> None:
@@ -302,7 +334,7 @@ def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
 
 def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
     sent = Sent()
-    sent.log.contexts = contexts.Contexts()
+    sent.log.contexts = contexts.Contexts(sent.log)
 
     def initializer() -> None:
         token = sent.log.enter(Tag((0, "init", "")))
