@@ -6,6 +6,7 @@ before. This module must not know requests, pipes or results.
 
 from __future__ import annotations
 
+import _frozen_importlib
 import os
 import sys
 
@@ -71,8 +72,6 @@ def _parse(name: str) -> tuple[list[str], list[str], list[str]]:
     folders = [part for part in place.split("/") if part not in ("", ".")]
     if ".." in folders:
         raise malformed("it must not leave the code directory")
-    if any("." in folder for folder in folders):
-        raise malformed("a folder's name must not contain a dot")
     left, colon, right = last.partition(":")
     if ":" in right or ":" in place:
         raise malformed("more than one ':'")
@@ -99,7 +98,8 @@ def _import_chain(
         if module is not None and guess >= 0 and not hasattr(module, "__path__"):
             return full, module, attributes[guess:]
         parent = full
-        full = f"{parent}.{part}" if parent else part
+        step = part.replace(".", "_")  # import the folder v1.2 as the package v1_2, not as v1 with a submodule 2
+        full = f"{parent}.{step}" if parent else step
         shown = ".".join(parts[: max(index + 1, len(certain))])
         try:
             path = os.path.join(place, part)
@@ -150,12 +150,21 @@ def _import_folder(full: str, shown: str, path: str, code_dir: str) -> tuple[Mod
     """Import a folder of the function as a package, even if another package has the same name.
 
     Python prefers the standard library's package ``test`` to a folder ``test`` without ``__init__.py``. In that case,
-    add the folder to the package, so that both work.
+    add the folder to the package, so that both work. ``v1.2`` cannot be a module's name, so make a package for it.
 
     Returns:
         The package, and whether the folder was added to it.
     """
-    module = _import_one(full, shown, os.path.dirname(path))
+    try:
+        module = _import_one(full, shown, os.path.dirname(path))
+    except _NotFound:
+        spec = _frozen_importlib.ModuleSpec(full, None, is_package=True)
+        spec.submodule_search_locations = [path]
+        module = sys.modules[full] = _frozen_importlib.module_from_spec(spec)
+        parent, _, child = full.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+        return module, True
     paths = getattr(module, "__path__", ())
     if _within(module, code_dir) or path in paths:
         return module, False
