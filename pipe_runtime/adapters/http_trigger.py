@@ -188,11 +188,19 @@ def _given_answer(result: dict[str, Any]) -> tuple[bytes, str, Http]:
 
 
 def _headers(result: dict[str, Any]) -> list[tuple[str, str]]:
-    headers, cookies = result.get("headers") or {}, result.get("cookies") or []
-    if not (isinstance(headers, dict) and isinstance(cookies, list)):
-        raise _fault("its headers have to be an object, its cookies an array")
-    pairs = [*headers.items(), *(("set-cookie", cookie) for cookie in cookies)]
-    return [(name, _header(name, value)) for name, value in pairs]
+    found: list[tuple[str, str]] = []
+    repeated = result.get("multiValueHeaders") or {}
+    single, cookies = result.get("headers") or {}, result.get("cookies") or []
+    if not (isinstance(repeated, dict) and isinstance(single, dict) and isinstance(cookies, list)):
+        raise _fault("its headers and multiValueHeaders have to be objects, its cookies an array")
+    taken = {name.lower() for name in repeated}
+    for name, value in single.items():
+        if name.lower() not in taken:
+            found.append((name, _header(name, value)))
+    for name, values in repeated.items():
+        found += ((name, _header(name, value)) for value in (values if isinstance(values, list) else [values]))
+    found += (("set-cookie", _header("set-cookie", cookie)) for cookie in cookies)
+    return found
 
 
 def _header(name: str, value: object) -> str:

@@ -145,8 +145,12 @@ def _exception(exc_info: Any) -> dict[str, object]:
     kind, error, traceback = exc_info
     if error is None:
         return {}
-    stack = late.traceback.format_exception(kind, error, traceback)
-    return {"errorType": type(error).__name__, "errorMessage": text_of(error), "stackTrace": stack}
+    fields: dict[str, object] = {"errorType": type(error).__name__, "errorMessage": text_of(error)}
+    try:
+        fields["stackTrace"] = late.traceback.format_exception(kind, error, traceback)
+    except Exception as failure:  # the exception's class may override any attribute that `traceback` reads
+        fields["stackTrace"] = [f"<it could not be read: {type(failure).__name__}>\n"]
+    return fields
 
 
 def _line(fields: dict[str, object], extra: dict[str, object]) -> str:

@@ -102,7 +102,7 @@ class TestAnswers:
         value = {
             "statusCode": 404,
             "headers": {"Content-Type": "text/plain", "X-N": 1, "X-B": True, "X-R": "no", "X-U": "ü"},
-            "multiValueHeaders": {"x-m": ["1", "2"]},  # part of payload version 1.0 only
+            "multiValueHeaders": {"x-r": ["1", "2"]},
             "cookies": ["a=1"],
             "body": "näh",
         }
@@ -112,8 +112,9 @@ class TestAnswers:
             ["Content-Type", "text/plain"],
             ["X-N", "1"],
             ["X-B", "true"],
-            ["X-R", "no"],
             ["X-U", "Ã¼"],
+            ["x-r", "1"],
+            ["x-r", "2"],
             ["set-cookie", "a=1"],
         ]
 
