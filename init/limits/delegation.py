@@ -30,9 +30,6 @@ NAME = "pipe-init-{}-{}"
 """The name of a worker's cgroup, with the init's pid and a random number. An init in another PID namespace may have the
 same pid."""
 
-MOUNT = "/sys/fs/cgroup"
-"""The folder where systems mount the cgroups of version 2."""
-
 DELEGATED = "user.delegate"
 """systemd's mark on a cgroup that it has delegated (systemd.resource-control(5), Delegate=)."""
 
@@ -73,8 +70,15 @@ class Delegation:
             self.close()
             why = f"{error.filename or folder}: {error.strerror}"
             raise CannotUseCgroup(f"no cgroup can be used in {folder}: {why}") from None
+        except CannotUseCgroup:
+            self.close()
+            raise
         self.holds = frozenset(name for name in FILES if trial.has(name))
+        useless = [folder for folder in trial.folders if not _limits_something(folder)]
         self.release(trial)
+        if useless:
+            self.close()
+            raise CannotUseCgroup(f"{os.path.dirname(useless[0])} has none of the controllers memory, pids and cpu")
 
     def group(self, limits: Limits) -> Group:
         """Make a cgroup with these limits.
@@ -140,21 +144,27 @@ class Delegation:
         The kernel lets a cgroup hand on its controllers only while the cgroup has no processes itself.
 
         Raises:
-            OSError: The folder has other processes than the init, or the kernel refuses.
+            CannotUseCgroup: The folder has other processes than the init.
+            OSError: The kernel refuses.
         """
         members = {int(pid) for pid in words(os.path.join(folder, PROCS))}
         if members != {os.getpid()}:
             others = ", ".join(map(str, sorted(members - {os.getpid()})))
-            why = (
-                f"it has processes (pid {others}), so it cannot hand on its controllers "
+            raise CannotUseCgroup(
+                f"{folder} has processes in it (pid {others}), so it cannot hand on its controllers "
                 "(cgroups(7), no internal processes): move them into a group below, or give an empty one"
             )
-            raise OSError(errno.EBUSY, why, folder)
         leaf = os.path.join(folder, LEAF.format(os.getpid()))
         os.mkdir(leaf)
         self._undo.append(lambda: os.rmdir(leaf))
         put(os.path.join(leaf, PROCS), b"0")
         self._undo.append(lambda: put(os.path.join(folder, PROCS), b"0"))
+
+
+def _limits_something(folder: str) -> bool:
+    """Return whether a cgroup is of use. In version 2 it always is, because pipe-init can kill all processes in it."""
+    version_2 = os.path.exists(os.path.join(folder, "cgroup.controllers"))
+    return version_2 or any(os.path.exists(os.path.join(folder, name)) for names in FILES.values() for name in names)
 
 
 def own_delegated(wanted: Collection[str]) -> list[str]:
@@ -164,12 +174,35 @@ def own_delegated(wanted: Collection[str]) -> list[str]:
     the limits in `wanted`.
     """
     try:
-        with open("/proc/self/cgroup") as groups:
-            own = [line[3:].rstrip("\n") for line in groups if line.startswith("0::")]
-        folder = os.path.normpath("".join((MOUNT, *own)))
-        if os.getxattr(folder, DELEGATED) != b"1":
+        with open("/proc/self/cgroup") as group, open("/proc/self/mountinfo") as mounts:
+            folder = own_folder(group.read(), mounts.read())
+        if folder is None or os.getxattr(folder, DELEGATED) != b"1":
             return []
         available = words(os.path.join(folder, "cgroup.controllers"))
     except OSError:
-        return []  # the system has no cgroups of version 2 or no /proc, or the cgroup is not marked
+        return []  # the system has no cgroups or no /proc, or the cgroup is not marked
     return [folder] if any(CONTROLLERS[name] in available for name in wanted) else []
+
+
+def own_folder(group: str, mounts: str) -> str | None:
+    """Return the folder of the cgroup of version 2 that a process is in; None if no mount shows the cgroup.
+
+    Args:
+        group: The text of /proc/PID/cgroup (proc(5)).
+        mounts: The text of /proc/PID/mountinfo.
+    """
+    own = next((line[3:] for line in group.splitlines() if line.startswith("0::")), None)
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        if own is None or not after.startswith("cgroup2 "):
+            continue
+        root, point = (_unescaped(part) for part in before.split()[3:5])
+        path = os.path.relpath(own, root)
+        if not path.startswith(".."):
+            return os.path.normpath(os.path.join(point, path))
+    return None
+
+
+def _unescaped(path: str) -> str:
+    """Return a path from mountinfo with its escapes decoded. mountinfo writes a blank as an octal number."""
+    return path.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")

@@ -151,6 +151,8 @@ def short_line(request_id: str, failed: bool, measured: Mapping[str, int], limit
     used, of = _megabytes(measured), "" if limit_mb is None else f" of {limit_mb}"
     if used is not None:
         parts.append(f"memory {used}{of} MB")
+    elif limit_mb is not None:
+        parts.append(f"memory limit {limit_mb} MB")
     if "init_us" in measured:
         parts.append(f"init {measured['init_us'] / 1000:.2f} ms")
     return ", ".join(parts)

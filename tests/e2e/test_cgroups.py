@@ -20,7 +20,7 @@ import pytest
 from pipe_init.kernel import exit_codes
 from pipe_init.kernel.execution import JoinError
 from pipe_init.limits import delegation
-from pipe_init.limits.delegation import Delegation, own_delegated
+from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
 from pipe_init.model import Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
@@ -242,6 +242,23 @@ class TestJoining:
 
 
 class TestFolders:
+    V2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+    INSIDE = "31 24 0:26 /machine/box /run/my\\040groups rw - cgroup2 cgroup2 rw\n"
+
+    @pytest.mark.parametrize(
+        ("group", "mounts", "folder"),
+        [
+            ("0::/user.slice/app.service\n", V2, "/sys/fs/cgroup/user.slice/app.service"),
+            ("4:memory:/x\n0::/\n", V2, "/sys/fs/cgroup"),
+            ("0::/machine/box/app\n", INSIDE, "/run/my groups/app"),
+            ("0::/elsewhere\n", INSIDE, None),
+            ("4:memory:/x\n", V2, None),
+            ("0::/x\n", "30 24 0:26 / /sys rw - cgroup cgroup rw,memory\n", None),
+        ],
+    )
+    def test_own_folder(self, group: str, mounts: str, folder: str | None) -> None:
+        assert own_folder(group, mounts) == folder
+
     def test_to_be_able_to_write_is_not_enough(self) -> None:
         assert own_delegated(["memory", "pids", "cpus"]) == []  # the group of the tests is not marked as delegated
 
@@ -254,23 +271,9 @@ class TestFolders:
                 pytest.skip(f"this kernel's cgroups have no attributes of users: {error}")
             joiner = "import os, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write('0'); "
             look = "from pipe_init.limits import delegation; own_delegated = delegation.own_delegated; "
-            look += "delegation.MOUNT = sys.argv[2]; "
             probe = "delegation.words = lambda _: {'memory'}; print(own_delegated(['memory']), own_delegated(['pids']))"
-            command = [_python(), "-c", joiner + look + probe, folder, str(groups.hierarchies()[""])]
-            found = subprocess.run(command, capture_output=True, text=True)
+            found = subprocess.run([_python(), "-c", joiner + look + probe, folder], capture_output=True, text=True)
             assert found.stdout == f"{[folder]} []\n", found.stderr
-
-    def test_a_folder_with_other_processes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "cgroup.procs").write_text("1\n")
-        (tmp_path / "cgroup.controllers").write_text("memory\n")
-        (tmp_path / "cgroup.subtree_control").touch()
-
-        def refuse(path: str, data: bytes) -> None:
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
-
-        monkeypatch.setattr(delegation, "put", refuse)
-        with pytest.raises(CannotLimit, match=r"it has processes \(pid 1\).*give an empty one"):
-            Delegation([str(tmp_path)], ["memory"])
 
     def test_no_folder_of_cgroups(self, tmp_path: Path) -> None:
         with pytest.raises(CannotLimit, match=r"no cgroup: it has no cgroup\.procs"):

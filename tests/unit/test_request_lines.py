@@ -103,7 +103,7 @@ class TestReport:
             (False, MEASURED, None, "done in 2.60 ms, memory 81 MB, init 41.25 ms"),
             (False, MEASURED, 256, "done in 2.60 ms, memory 81 of 256 MB, init 41.25 ms"),
             (True, {"duration_us": 2599}, None, "failed after 2.60 ms"),
-            (True, {"duration_us": 2599}, 256, "failed after 2.60 ms"),
+            (True, {"duration_us": 2599}, 256, "failed after 2.60 ms, memory limit 256 MB"),
             (True, {"peak_memory_bytes": 1}, 16, "failed, memory 1 of 16 MB"),
             (False, {}, None, "done"),
         ],
