@@ -19,11 +19,11 @@ from pipe_init.model import Request
 from pipe_init.workers import launch
 from pipe_testing.supervision import Driver, supervised
 
-MOST = {1: 20, 8: 19}
-"""{number of requests that are sent and not answered: the most calls for each request}.
+MOST = 20
+"""The most calls for each request on the runtime's side.
 
 The requests are plain: an event and a result in JSON, one at a time in a worker, and nothing printed. If several
-requests are sent, the runtime gets several with one read.
+requests are sent, the runtime may get several with one read, and then needs a call less for each.
 """
 
 WARM_UP, REQUESTS = 50, 200
@@ -77,14 +77,14 @@ def serve(driver: Driver, at_once: int) -> tuple[list[int], str]:
     return found["each"][WARM_UP:], "".join(f"\n{times / total:6.2f} {module}.{name}" for module, name, times in names)
 
 
-@pytest.mark.parametrize("at_once", MOST)
+@pytest.mark.parametrize("at_once", [1, 8])
 def test_the_runtimes_calls_for_a_plain_request(tmp_path: Path, at_once: int) -> None:
     (tmp_path / "index.py").write_text(COUNTING)
     hello = {"handler": "index.handler", "code_dir": str(tmp_path), "platform": "lambda"}
     command = launch.runtime_command(sys.executable)
     with supervised(tmp_path / "log", command, hello=hello, window_requests=at_once) as driver:
         calls, names = serve(driver, at_once)
-    assert 0 < statistics.median(calls) <= MOST[at_once], f"calls for each request, {calls}:{names}"
+    assert 0 < statistics.median(calls) <= MOST, f"calls for each request, {calls}:{names}"
 
 
 MOST_OF_THE_INIT = 20
