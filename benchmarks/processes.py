@@ -30,7 +30,7 @@ from arms.case import ANSWER, CODE_DIR, EVENT, HANDLER, TIMEOUT, request_ids
 from pipe_init.engine.supervisor import Supervisor
 from pipe_init.kernel import reaper
 from pipe_init.kernel.host import SoleHost
-from pipe_init.kernel.records import replace
+from pipe_init.kernel.plain_classes import replace
 from pipe_init.kernel.signals import Signals
 from pipe_init.log.journal import Journal
 from pipe_init.model import PROCESS, REQUEST, TEMPLATE, Function, Request, Settings

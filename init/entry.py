@@ -26,9 +26,9 @@ def run(arguments: list[str], mask: Collection[int] | None = None) -> int:
         from .kernel.signals import block_all
 
         inherited = block_all(mask)
-        from .exec import command_line, plain_init
+        from .exec import exec_options, plain_init
 
-        options = command_line.read(arguments[1:], os.environ)
+        options = exec_options.read(arguments[1:], os.environ)
         if options is not None:  # the command line is simple, so click is not needed
             return plain_init.run(options, inherited)
     else:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from pipe_runtime.wire.frames import LARGEST_PAYLOAD
 
+from .kernel.plain_classes import dataclass, field
 from .kernel.reaper import Death
-from .kernel.records import dataclass, field
 from .limits.confinement import Confinement
 from .limits.rlimits import Limits
 

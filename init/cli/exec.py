@@ -1,6 +1,6 @@
 """Define the command `pipe-init exec` for click: its options and their help.
 
-exec/plain_init.py carries the command out. This file is not loaded for simple command lines: exec/command_line.py reads
+exec/plain_init.py carries the command out. This file is not loaded for simple command lines: exec/exec_options.py reads
 them without click.
 """
 

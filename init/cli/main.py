@@ -1,6 +1,6 @@
 """Carry out a command line: read it, run the function, and write an error message to stderr if that fails.
 
-A plain `run` is read without click. program.py reads any other command line with click.
+A plain `run` is read without click. click_commands.py reads any other command line with click.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import gc
 import os
 
 from ..kernel import exit_codes
-from .options.errors import CommandError, Exit
+from .options.usage_errors import CommandError, Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def _read(arguments: Sequence[str], inherited: Inherited | None) -> RunOptions |
         options = command_line.read(arguments[1:], os.environ)
         if options is not None:
             return options
-    from . import program  # imported late, because it imports click
 
-    return program.read(arguments, inherited)
+    from . import click_commands  # imported late, because it imports click
+
+    return click_commands.read(arguments, inherited)
 
 
 def _asks_for_json(arguments: Sequence[str]) -> bool:

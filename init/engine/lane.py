@@ -1,8 +1,8 @@
 """Connect one policy with one worker: perform the policy's actions, and report the worker's events to the policy.
 
-A lane has at most one worker at a time, and replaces a worker that has ended. outcomes.py keeps the lane's requests and
-writes its log lines. This module must not know the other lanes, how dead processes are collected, or the command line.
-It decodes no payload.
+A lane has at most one worker at a time, and replaces a worker that has ended. open_requests.py keeps the lane's
+requests and writes its log lines. This module must not know the other lanes, how dead processes are collected, or the
+command line. It decodes no payload.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..model import Metadata, Outcome, Request, WorkerEnd
 from ..policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from ..policy.ladder import Phase
 from ..policy.policy import Policy
-from ..policy.requests import Ticket
 from ..policy.stackdump import stacks_by_request
+from ..policy.tickets import Ticket
 from ..workers.child import Child
 from ..workers.link import Link
 from ..workers.observer import Observer
 from ..workers.worker_source import TemplateBusy, WorkerSource
-from .outcomes import NEWEST_SHARE, UNKNOWN, OpenRequests
+from .open_requests import NEWEST_SHARE, UNKNOWN, OpenRequests
 
 
 class Lane(Observer):

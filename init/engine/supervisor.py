@@ -16,15 +16,15 @@ from ..kernel.host import Host
 from ..log.journal import EMPTY, Journal
 from ..model import MAX_PAYLOAD, TEMPLATE, Function, Outcome, Piece, Request, WorkerEnd, problem
 from ..policy.actions import Cause
-from ..policy.errors import answer
+from ..policy.worker_failures import answer
 from ..workers import launch
 from ..workers.link import Link
 from ..workers.worker_source import WorkerSource
+from .body_streams import Streams
 from .collector import Collector
 from .dispatch import Dispatcher, lanes_for
 from .lane import Lane
-from .outcomes import OpenRequests
-from .streams import Streams
+from .open_requests import OpenRequests
 
 
 class Supervisor:

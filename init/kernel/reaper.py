@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from . import procfs
 from .killing import signal_child, signal_group
+from .plain_classes import dataclass
 from .prctl import SET_CHILD_SUBREAPER, detach, prctl
-from .records import dataclass
 
 PID_LIMIT = 2**22
 """A number that is greater than every pid: PID_MAX_LIMIT of <linux/threads.h>."""

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Iterable, Sequence
 
-from ..kernel.records import dataclass, replace
+from ..kernel.plain_classes import dataclass, replace
 from .rlimits import CPUS, MEMORY, PIDS, Limits
 
 PROCS = "cgroup.procs"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from ..kernel.records import replace
+from ..kernel.plain_classes import replace
 from . import rlimits
 from .rlimits import CPU_SECONDS, NONE, OPEN_FILES, PIDS, CannotLimit, CannotUseCgroup, Limits
 

@@ -7,7 +7,7 @@ import os
 import resource
 from collections.abc import Collection
 
-from ..kernel.records import dataclass, replace
+from ..kernel.plain_classes import dataclass, replace
 
 CPU_GRACE = 1
 """Seconds of CPU time between SIGXCPU, which a function can catch, and SIGKILL, which it cannot catch. RLIMIT_CPU is

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..kernel.outlet import Outlet, Patience
-from ..kernel.records import dataclass
+from ..kernel.plain_classes import dataclass
 
 LOG_CAP = 1024 * 1024
 """The most bytes of log that one request may write by default. The journal drops the rest, and logs how much it was.

@@ -5,7 +5,7 @@ They are plain classes, because dataclasses would add several milliseconds to ev
 
 from __future__ import annotations
 
-from ..kernel.records import Enum
+from ..kernel.plain_classes import Enum
 
 
 class Cause(Enum):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _signal as signal
 
-from ..kernel.records import Enum
+from ..kernel.plain_classes import Enum
 from ..model import Settings
 from .actions import Action, Lose, Signal, Sweep
 

@@ -11,8 +11,8 @@ from _signal import SIGABRT, SIGBUS, SIGKILL, SIGSEGV, SIGXCPU, SIGXFSZ
 from collections.abc import Mapping
 
 from ..kernel import exit_codes
+from ..kernel.plain_classes import dataclass
 from ..kernel.reaper import Death
-from ..kernel.records import dataclass
 from ..limits.rlimits import CPU_GRACE, MEMORY, OPEN_FILES, PIDS, Limits
 from ..model import problem as error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..model import Settings
 from .actions import Action, Begin, Cancel, Cause, Dump, Send, Start, Stop
 from .ladder import Ladder, Phase
-from .requests import MANY, Requests, State, Ticket
+from .tickets import MANY, Requests, State, Ticket
 
 NEVER = float("inf")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from _signal import SIGCONT, SIGKILL
 
 from ..kernel import killing, procfs, reaper
+from ..kernel.plain_classes import replace
 from ..kernel.reaper import Death
-from ..kernel.records import replace
 from ..limits.confinement import Confinement
 from ..model import AFTER_FORK, BEFORE_FORK, WHILE_LOADING, WorkerEnd
 from .launch import DUMP_SIGNAL, ProcessPipes

@@ -11,8 +11,8 @@ import fcntl
 import os
 import sys
 
-from pipe_runtime.wire import alive
-from pipe_runtime.wire.alive import ALIVE_FD, arm
+from pipe_runtime.wire import alive_pipe
+from pipe_runtime.wire.alive_pipe import ALIVE_FD, arm
 
 from ..kernel.execution import JoinError, execute, keep_only, restore_dispositions
 from ..kernel.shortage import describe
@@ -179,7 +179,7 @@ def runtime_command(python: str, brought: Sequence[str] = ()) -> list[str]:
 
 
 def _runtime_script() -> str:
-    wire = os.path.dirname(os.path.abspath(alive.__file__))
+    wire = os.path.dirname(os.path.abspath(alive_pipe.__file__))
     return os.path.join(os.path.dirname(wire), "__main__.py")
 
 

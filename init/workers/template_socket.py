@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 
 from pipe_runtime.wire.errors import ProtocolError
 
+from ..kernel.plain_classes import dataclass
 from ..kernel.reaper import PID_LIMIT
-from ..kernel.records import dataclass
 from . import launch
 from .worker_source import TemplateBusy
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from logging import Logger
     from typing import Any
 
-    from .context_parts import ClientContext, Credentials, FunctionMeta, Identity, Service, Tracing
+    from .context_fields import ClientContext, Credentials, FunctionMeta, Identity, Service, Tracing
 else:
 
     class lazy:
@@ -295,7 +295,7 @@ SECOND_NAMES = frozenset(("request_id", "requestId", "accountId"))
 
 
 def _parts() -> Any:
-    return namespace.own("call.context_parts")
+    return namespace.own("call.context_fields")
 
 
 def _to_stderr(line: str) -> None:

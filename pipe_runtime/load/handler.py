@@ -178,7 +178,7 @@ def _import_one(full: str, shown: str, place: str) -> ModuleType:
         _import(full)
         return sys.modules[full]
     except (ImportError, SyntaxError, ValueError, OSError) as error:
-        fault, is_missing = namespace.own("load.failures").of_import(error, full, shown, place)
+        fault, is_missing = namespace.own("load.import_errors").of_import(error, full, shown, place)
         if fault is None:
             raise
         raise (_NotFound(fault.error_type, fault.message) if is_missing else fault) from None

@@ -90,7 +90,7 @@ class LogWriter:
             level: The name of a level, in upper or lower case. Any other value means INFO, and a log line reports it.
         """
         if format.lower() == "json":
-            self.records = namespace.own("log.records")
+            self.records = namespace.own("log.json_records")
         name = level.upper()
         self.level = _OTHER_NAMES.get(name, name)
         if self.level not in _LEVELS:

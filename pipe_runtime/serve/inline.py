@@ -15,7 +15,7 @@ from ..call.exchange import GIVEN_UP, LOOK_SECONDS, CallerGone, Exchange, at_onc
 from ..log.writer import NO_REQUEST
 from ..wire.connection import EndOfStream
 from ..wire.messages import CANCEL, CHUNK, CREDIT, DUMP, END, INVOKE
-from .engine import Requests
+from .concurrent_engine import Requests
 from .event_function import answer, send_whole
 
 TYPE_CHECKING = False

@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .engine import Engine
+    from .concurrent_engine import Engine
     from .inline import InlineRequests
     from .invoker import Invoker
     from .process import Conversation, Outcome, Process

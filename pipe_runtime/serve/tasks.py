@@ -14,7 +14,7 @@ from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
-from .engine import Engine, microseconds_since, tag_of
+from .concurrent_engine import Engine, microseconds_since, tag_of
 from .event_function import end_tasks, result_of
 
 TYPE_CHECKING = False

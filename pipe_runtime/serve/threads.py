@@ -17,7 +17,7 @@ from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError
 from ..wire.messages import DUMP, INVOKE, STOP
-from .engine import Engine, microseconds_since, tag_of
+from .concurrent_engine import Engine, microseconds_since, tag_of
 from .process import EXIT_UNANSWERED, complain, leave
 
 TYPE_CHECKING = False

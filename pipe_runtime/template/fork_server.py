@@ -21,7 +21,7 @@ from ..io.pipes import replace, write_all
 from ..log.writer import NO_REQUEST
 from ..namespace import late
 from ..serve.process import Conversation
-from ..wire.alive import ALIVE_FD, arm
+from ..wire.alive_pipe import ALIVE_FD, arm
 from ..wire.errors import Fault, ProtocolError
 from ..wire.frames import Frame
 from ..wire.messages import DUMP, STOP

@@ -10,12 +10,12 @@ import signal
 
 import pytest
 
-from pipe_init.kernel.records import replace
+from pipe_init.kernel.plain_classes import replace
 from pipe_init.model import Settings
 from pipe_init.policy.actions import Action, Answer, Begin, Cancel, Cause, Dump, Lose, Send, Signal, Start, Stop, Sweep
 from pipe_init.policy.ladder import Phase
 from pipe_init.policy.policy import NEVER, Policy
-from pipe_init.policy.requests import Ticket
+from pipe_init.policy.tickets import Ticket
 
 TIMES = Settings(
     start_timeout=8.0,

@@ -24,7 +24,7 @@ from pipe_init.limits.delegation import Delegation, own_delegated, own_folder
 from pipe_init.limits.rlimits import CannotLimit, Limits
 from pipe_init.model import Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import answer
+from pipe_init.policy.worker_failures import answer
 from pipe_init.workers import launch
 from pipe_testing import groups, processes
 from pipe_testing.command import PipeInit

@@ -245,7 +245,7 @@ def test_a_worker_is_as_an_executed_one(tmp_path: Path) -> None:
                     "template.ahead",
                     "template.fork_server",
                     "template.process_state",
-                    "wire.alive",
+                    "wire.alive_pipe",
                 )
             }
             assert more <= {*ours, "_socket", "errno", "gc"}

@@ -99,7 +99,7 @@ def test_the_inits_calls_for_a_plain_request(tmp_path: Path) -> None:
 
     def count(frame: FrameType, event: str, argument: object) -> None:
         # The __init__ that records.py compiles has globals without a __name__.
-        name = (frame.f_globals.get("__name__", "pipe_init.kernel.records"), frame.f_code.co_name)
+        name = (frame.f_globals.get("__name__", "pipe_init.kernel.plain_classes"), frame.f_code.co_name)
         if event == "call" and name[0].startswith(("pipe_init.", "pipe_runtime.wire.")) and "spin" not in name[0]:
             each[-1] += 1
             names[name] += 1

@@ -101,7 +101,7 @@ CYTHON = "_cython_"  # the name of its shared module ends with its version
 
 
 def test_click_only_in_the_command_line() -> None:
-    files = {f"pipe_init.cli.{name}" for name in ("exec", "options.grouped", "program", "run")}
+    files = {f"pipe_init.cli.{name}" for name in ("click_commands", "exec", "options.grouped", "run")}
     wrong = [
         str(found)
         for package in ("pipe_init", "pipe_runtime")
@@ -178,23 +178,29 @@ PLAIN_RUN = {
     *(f"pipe_init.cli.{room}" for room in ("function", "options", "results", "runs")),
     *(f"pipe_init.{name}" for name in ("__main__", "entry", "model", "module_path")),
     "pipe_init.cli.main",
-    *(f"pipe_init.cli.function.{name}" for name in ("aws_region", "checks", "describe", "platform")),
-    *(f"pipe_init.cli.options.{name}" for name in ("command_line", "errors", "kinds", "run_options")),
-    *(f"pipe_init.cli.results.{name}" for name in ("exit_codes", "output", "terminal")),
+    *(f"pipe_init.cli.function.{name}" for name in ("aws_region", "checks", "describe", "identity")),
+    *(f"pipe_init.cli.options.{name}" for name in ("command_line", "kinds", "run_options", "usage_errors")),
+    *(f"pipe_init.cli.results.{name}" for name in ("output", "run_exit_code", "terminal")),
     *(f"pipe_init.cli.runs.{name}" for name in ("event_input", "session", "single_run")),
-    *(f"pipe_init.engine.{name}" for name in ("collector", "dispatch", "lane", "outcomes", "streams", "supervisor")),
+    *(
+        f"pipe_init.engine.{name}"
+        for name in ("body_streams", "collector", "dispatch", "lane", "open_requests", "supervisor")
+    ),
     *(f"pipe_init.kernel.{name}" for name in ("execution", "exit_codes", "host", "killing", "outlet")),
-    *(f"pipe_init.kernel.{name}" for name in ("plain_files", "poller", "prctl", "procfs", "reaper", "records")),
+    *(f"pipe_init.kernel.{name}" for name in ("plain_files", "poller", "prctl", "procfs", "reaper", "plain_classes")),
     *(f"pipe_init.kernel.{name}" for name in ("shortage", "signals")),
     *(f"pipe_init.limits.{name}" for name in ("confinement", "rlimits")),
     *(f"pipe_init.log.{name}" for name in ("journal", "request_lines")),
-    *(f"pipe_init.policy.{name}" for name in ("actions", "errors", "ladder", "limit_hit", "policy", "requests")),
+    *(
+        f"pipe_init.policy.{name}"
+        for name in ("actions", "ladder", "limit_hit", "policy", "tickets", "worker_failures")
+    ),
     "pipe_init.policy.stackdump",
     *(f"pipe_init.workers.{name}" for name in ("child", "early", "launch", "link", "observer")),
     "pipe_init.workers.worker_source",
     "pipe_runtime",
     "pipe_runtime.wire",
-    *(f"pipe_runtime.wire.{name}" for name in ("alive", "connection", "errors", "frames", "messages", "spin")),
+    *(f"pipe_runtime.wire.{name}" for name in ("alive_pipe", "connection", "errors", "frames", "messages", "spin")),
     # for prctl(2), and to check the event
     "_ctypes",
     "ctypes",

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init.workers import launch
-from pipe_runtime.wire.alive import arm
+from pipe_runtime.wire.alive_pipe import arm
 from pipe_testing import processes
 from pipe_testing.environment import unmeasured
 from pipe_testing.patience import HANGS
@@ -273,7 +273,7 @@ def test_a_worker_does_not_outlive_a_killed_init(closes: str) -> None:
     init = f"""
 import os, select, sys, time
 from pipe_init.workers import launch
-from pipe_runtime.wire.alive import arm
+from pipe_runtime.wire.alive_pipe import arm
 process = launch.start({python(worker)!r}, {{}})
 waiting = select.poll()
 waiting.register(process.answers, select.POLLIN)

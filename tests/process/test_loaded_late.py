@@ -18,7 +18,7 @@ def test_asyncio_comes_with_this_module_only() -> None:
 
 
 def test_the_short_way_of_exec_loads_neither_click_nor_the_protocol() -> None:
-    code = "import sys; from pipe_init.entry import run; from pipe_init.exec import command_line, plain_init; "
+    code = "import sys; from pipe_init.entry import run; from pipe_init.exec import exec_options, plain_init; "
     code += "print(sorted({'click', 'msgpack', 'pipe_runtime.wire.frames', 'pipe_init.engine'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=unmeasured(), check=True)
     assert done.stdout == b"[]\n"

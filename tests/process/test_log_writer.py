@@ -23,14 +23,14 @@ PREAMBLE = """
 import asyncio, contextvars, json, os, sys, threading
 from pipe_runtime import namespace
 from pipe_runtime.call import faults  # faults: with msgpack, as in a runtime
-from pipe_runtime.log import contexts
+from pipe_runtime.log import request_tags
 from pipe_runtime.log.writer import LogWriter, LoggingHook, Tag
 sent = []
 log = LogWriter(lambda tag, metadata, text: sent.append([tag.id, metadata, text.decode()]))
 log.configure(sys.argv[1], "INFO")
 log.open_streams()
 LoggingHook(log).install()
-log.contexts = contexts.Contexts(log)
+log.contexts = request_tags.Contexts(log)
 import logging, warnings
 warnings.simplefilter("always")
 write = sys.stdout.write  # some loggers take it once, when they are made

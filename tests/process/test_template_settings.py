@@ -17,7 +17,7 @@ import pytest
 
 from pipe_init.kernel import exit_codes
 from pipe_init.model import TEMPLATE
-from pipe_init.policy.errors import UNSEEN
+from pipe_init.policy.worker_failures import UNSEEN
 from pipe_init.workers import launch
 from pipe_testing.supervision import supervised
 from pipe_testing.templates import DUMP, Driven, Templates

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipe_init.cli.click_commands import program
 from pipe_init.cli.options import command_line
-from pipe_init.cli.options.errors import USAGE
 from pipe_init.cli.options.grouped import GroupedOption
 from pipe_init.cli.options.kinds import Choice, Count, Flag, Folder, Number, Option, absolute
 from pipe_init.cli.options.run_options import OPTIONS, RunOptions
-from pipe_init.cli.program import program
+from pipe_init.cli.options.usage_errors import USAGE
 from pipe_init.cli.run import options_of, run
 
 ODD = (

@@ -13,7 +13,7 @@ import pytest
 from pipe_init.cli.function.checks import MAX_ASKED
 from pipe_init.cli.function.context_file import FUNCTION_KEYS, REQUEST_KEYS, read_context_file
 from pipe_init.cli.function.describe import describe_function
-from pipe_init.cli.options.errors import UsageError
+from pipe_init.cli.options.usage_errors import UsageError
 from pipe_init.cli.run import options_of, run
 from pipe_init.model import Function
 from pipe_runtime.call.context import Context

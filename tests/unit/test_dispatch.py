@@ -10,12 +10,12 @@ import itertools
 import pytest
 
 from pipe_init.engine.dispatch import AHEAD_US, BATCH, SPARES, Dispatcher, lanes_for
-from pipe_init.kernel.records import replace
+from pipe_init.kernel.plain_classes import replace
 from pipe_init.model import PROCESS, REQUEST, Function, Settings
 from pipe_init.policy.actions import Cause
 from pipe_init.policy.ladder import Phase
 from pipe_init.policy.policy import Policy
-from pipe_init.policy.requests import Ticket
+from pipe_init.policy.tickets import Ticket
 
 SETTINGS = Settings(backoff=0.25, start_attempts=2, window_requests=4)
 PHASES = [phase for phase in vars(Phase).values() if isinstance(phase, Phase)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipe_init.cli.function.describe import acts_at_exec, read_env_file, read_variables
-from pipe_init.cli.options.errors import UsageError
+from pipe_init.cli.options.usage_errors import UsageError
 
 
 class TestPairs:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipe_init.cli.exec import execute, options_of
 from pipe_init.cli.options.grouped import GroupedOption
-from pipe_init.exec import command_line
+from pipe_init.exec import exec_options
 from pipe_init.exec.forwarding import (
     FORWARDABLE,
     JOB_CONTROL,
@@ -123,7 +123,7 @@ words = st.sampled_from(
 class TestCommandLine:
     @given(st.lists(words, max_size=8))
     def test_the_short_way_says_what_the_long_one_does(self, arguments: list[str]) -> None:
-        found = command_line.read(arguments, {})
+        found = exec_options.read(arguments, {})
         if found is not None:
             assert found == slowly(*arguments)
 
@@ -145,13 +145,13 @@ class TestCommandLine:
         ]
         rewrites = {signal.SIGTERM: signal.SIGQUIT, signal.SIGUSR1: 0}
         expected = Options(("sh", "-c", "--", "-g"), group=True, verbose=True, rewrites=rewrites, grace=5)
-        assert command_line.read(arguments, {}) == slowly(*arguments) == expected
+        assert exec_options.read(arguments, {}) == slowly(*arguments) == expected
 
     def test_variables_take_the_long_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for option in execute.params:
             if isinstance(option, click.Option):
-                assert command_line.read(["true"], {str(option.envvar): "5"}) is None
-        assert command_line.read(["true"], {"PIPE_INIT_TIMEOUT": "5", "LANG": "C"}) == Options(("true",))
+                assert exec_options.read(["true"], {str(option.envvar): "5"}) is None
+        assert exec_options.read(["true"], {"PIPE_INIT_TIMEOUT": "5", "LANG": "C"}) == Options(("true",))
         monkeypatch.setenv("PIPE_INIT_REWRITE", "15:3 USR1:0")
         monkeypatch.setenv("PIPE_INIT_SETSID", "1")
         monkeypatch.setenv("PIPE_INIT_PDEATHSIG", "KILL")
@@ -178,7 +178,7 @@ class TestCommandLine:
         ],
     )
     def test_what_is_wrong_is_told(self, arguments: tuple[str, ...], says: str) -> None:
-        assert command_line.read(arguments, {}) is None
+        assert exec_options.read(arguments, {}) is None
         with pytest.raises(click.UsageError) as caught:
             slowly(*arguments)
         assert says in caught.value.format_message()

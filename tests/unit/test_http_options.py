@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pipe_init.cli.function.checks import MAX_ASKED
 from pipe_init.cli.function.describe import describe_function
 from pipe_init.cli.function.http_request import http_metadata, parse_header, parse_request
-from pipe_init.cli.options.errors import UsageError
 from pipe_init.cli.options.run_options import RunOptions
-from pipe_init.cli.results.exit_codes import exit_code, response_status
+from pipe_init.cli.options.usage_errors import UsageError
 from pipe_init.cli.results.http_response import response_head, response_pieces
+from pipe_init.cli.results.run_exit_code import exit_code, response_status
 from pipe_init.cli.run import options_of, run
 from pipe_init.cli.runs.event_input import read_event
 from pipe_init.kernel.signals import Signals

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe_init.log import journal as init_journal
-from pipe_runtime.log import contexts
+from pipe_runtime.log import request_tags
 from pipe_runtime.log import writer as log_writer
 from pipe_runtime.log.root_handler import LEVEL_NAME
 from pipe_runtime.wire.frames import FrameWriter
@@ -105,7 +105,7 @@ class Both:
         self.journal = log_writer.LogWriter(self._send)
         self.raw = log_writer.LogStream(self.journal, "stdout", 1)
         self.journal._streams.append(self.raw)
-        self.journal.contexts = contexts.Contexts(self.journal)
+        self.journal.contexts = request_tags.Contexts(self.journal)
         self.contexts: dict[int, Context] = {}
         for id in (1, 2):
             self.contexts[id] = copy_context()
@@ -175,7 +175,7 @@ def test_a_frame_with_the_longest_names_is_written_whole_or_not_at_all() -> None
     sent: list[bytes] = []
     writer = FrameWriter()
     journal = log_writer.LogWriter(lambda tag, metadata, text: sent.append(writer.encode(LOG, tag.id, metadata, text)))
-    journal.contexts = contexts.Contexts(journal)
+    journal.contexts = request_tags.Contexts(journal)
     context = copy_context()
     context.run(journal.enter, log_writer.Tag((0, "😀" * 1000, "")))
     context.run(journal.record, "L" * LEVEL_NAME, b"x" * 10 * log_writer.PIECE)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipe_runtime.log import contexts
+from pipe_runtime.log import request_tags
 from pipe_runtime.log.writer import NO_REQUEST, PIECE, LogStream, LogWriter, Tag
 from pipe_runtime.serve.hello import Configuration
 
@@ -170,7 +170,7 @@ def test_nothing_gets_between_the_pieces_of_a_record(per_context: bool) -> None:
 
     log = LogWriter(send, lock)
     if per_context:
-        log.contexts = contexts.Contexts(log)
+        log.contexts = request_tags.Contexts(log)
     log.record("INFO", b"x" * 3 * PIECE)
     log.print("stdout", NO_REQUEST, b"x" * 3 * PIECE)
     assert free == [False] * 6
@@ -186,7 +186,7 @@ class Contexts:
     def __init__(self, sent: Sent) -> None:
         self.sent = sent
         self.contexts: dict[int, Context] = {}
-        sent.log.contexts = contexts.Contexts(sent.log)
+        sent.log.contexts = request_tags.Contexts(sent.log)
 
     def run(self, id: int, action: Callable[[], object]) -> None:
         """Run an action for request `id`."""
@@ -334,7 +334,7 @@ def test_a_thread_of_the_functions_own_belongs_to_no_request() -> None:
 
 def test_the_initializers_lines_have_its_request_id_and_no_id() -> None:
     sent = Sent()
-    sent.log.contexts = contexts.Contexts(sent.log)
+    sent.log.contexts = request_tags.Contexts(sent.log)
 
     def initializer() -> None:
         token = sent.log.enter(Tag((0, "init", "")))

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 from pipe_init.cli.function.checks import MAX_ASKED, MAX_HANDLER
 from pipe_init.cli.function.describe import describe_function
-from pipe_init.cli.options.errors import UsageError
 from pipe_init.cli.options.grouped import DocumentedCommand, GroupedOption, option
 from pipe_init.cli.options.kinds import Seconds
 from pipe_init.cli.options.run_options import EVENT_SOURCES, HOOKS, LOG_LEVELS, RunOptions
+from pipe_init.cli.options.usage_errors import UsageError
 from pipe_init.cli.run import options_of, run
 from pipe_init.model import Function, new_request_id
 from pipe_runtime.wire.connection import INIT, MAX_CONCURRENCY, MAX_CREDIT, Connection

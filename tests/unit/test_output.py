@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipe_init.cli.options.errors import CommandError
+from pipe_init.cli.options.usage_errors import CommandError
 from pipe_init.cli.results.output import Output, OutputError
 from pipe_init.kernel.outlet import Patience
 from pipe_init.kernel.signals import Signals

@@ -11,10 +11,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from pipe_init.cli.function import platform
+from pipe_init.cli.function import identity as identities
 from pipe_init.cli.function.aws_region import MAX_SOURCES, mentions_aws, region_of_profile
 from pipe_init.cli.function.context_file import traceparent
-from pipe_init.cli.function.platform import Identity
+from pipe_init.cli.function.identity import Identity
 from pipe_init.cli.options.run_options import FC, LAMBDA, NONE, RunOptions
 from pipe_runtime.call import context
 from pipe_runtime.call.context import Context
@@ -130,7 +130,7 @@ class TestDefaults:
         assert asked(kind, region=region).assumed_region == ""
 
     def test_they_are_the_defaults_of_the_context(self) -> None:
-        assert (platform.DEFAULT_NAME, platform.DEFAULT_ACCOUNT) == (context.LOCAL_NAME, context.LOCAL_ACCOUNT)
+        assert (identities.DEFAULT_NAME, identities.DEFAULT_ACCOUNT) == (context.LOCAL_NAME, context.LOCAL_ACCOUNT)
 
 
 class TestWhatWins:

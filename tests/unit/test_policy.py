@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipe_init.kernel.records import replace
+from pipe_init.kernel.plain_classes import replace
 from pipe_init.policy.actions import Cause
 from pipe_init.policy.ladder import Phase
 from pipe_init.policy.policy import UNUSED_BACKOFF_LIMIT
-from pipe_init.policy.requests import MANY
+from pipe_init.policy.tickets import MANY
 from pipe_testing.policy_history import KILL, OUTCOME, TERM, TIMES, History, serving
 
 one_and_several = pytest.mark.parametrize("n", [1, 3], ids=["one", "several"])

@@ -16,7 +16,7 @@ from pipe_init.limits.confinement import Confinement
 from pipe_init.limits.rlimits import Limits
 from pipe_init.model import AFTER_FORK, BEFORE_FORK, Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import UNSEEN, answer
+from pipe_init.policy.worker_failures import UNSEEN, answer
 
 
 @pytest.mark.parametrize(

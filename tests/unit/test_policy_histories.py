@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe_init.kernel.records import replace
+from pipe_init.kernel.plain_classes import replace
 from pipe_init.model import Settings
 from pipe_init.policy.ladder import Phase
 from pipe_testing.policy_history import KILL, TIMES, History, serving

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipe_init.kernel.records import replace
+from pipe_init.kernel.plain_classes import replace
 from pipe_init.policy.ladder import Phase
 from pipe_testing.policy_history import KILL, OUTCOME, TERM, TIMES, serving
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipe_init.cli.results import failures
-from pipe_init.cli.results.failures import MAX_BYTES, MAX_FILES, MAX_LINE, read_lines, with_source
+from pipe_init.cli.results import error_report
+from pipe_init.cli.results.error_report import MAX_BYTES, MAX_FILES, MAX_LINE, read_lines, with_source
 
 ALL = range(1, 1000)
 
@@ -123,7 +123,8 @@ def test_so_many_files_and_so_much_of_a_line(code: Path, monkeypatch: pytest.Mon
     for number in range(40):
         (code / f"{number}.py").write_text("x" * 2 * MAX_LINE)
     opened: list[object] = []
-    monkeypatch.setattr(failures, "_read", lambda *given, real=failures._read: opened.append(given) or real(*given))
+    read = error_report._read
+    monkeypatch.setattr(error_report, "_read", lambda *given: opened.append(given) or read(*given))
     stack = [[f"{code}/{number % 40}.py", 1, "f", ""] for number in range(80)]
     found = stack_of(with_source({"stack": stack}, [str(code)]))
     assert len(opened) == MAX_FILES

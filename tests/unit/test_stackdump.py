@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pipe_init.kernel.reaper import Death
 from pipe_init.model import BEFORE_FORK, Function, Request, Settings, WorkerEnd
 from pipe_init.policy.actions import Cause
-from pipe_init.policy.errors import answer
 from pipe_init.policy.stackdump import parse_stacks, stacks_by_request
+from pipe_init.policy.worker_failures import answer
 
 CALL: list[object] = ["/code/index.py", 3, "handler", "    work()"]
 

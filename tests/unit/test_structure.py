@@ -131,3 +131,9 @@ def test_modules_can_be_read_in_a_sitting() -> None:
     assert set(long) <= set(excused), "too long, and docs/architecture.md gives no reason"
     assert set(excused) <= set(long), "no longer too long: docs/architecture.md need not excuse it"
     assert all(lines <= int(excused[name]) for name, lines in long.items()), "longer than docs/architecture.md says"
+
+
+def test_each_module_has_a_name_of_its_own() -> None:
+    """Check that no two modules have the same file name, because errors and documents often give only that."""
+    names = [path.stem for package in PACKAGES for path in sources(package).values()]
+    assert {name for name in names if names.count(name) > 1} == {"__init__", "__main__", "main"}

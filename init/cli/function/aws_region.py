@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ...kernel.plain_files import read_plain
 from ...model import Function
 from ..options.run_options import FC, RunOptions
-from .platform import is_name
+from .identity import is_name
 
 MAX_FILE = 2**20
 """The most bytes to read from a file. The SDKs' files have only a few lines for each profile."""

@@ -13,10 +13,10 @@ import msgpack
 from pipe_runtime.wire.frames import MAX_HEAD, MAX_ITEMS
 
 from ...model import REQUEST, Metadata
-from ..options.errors import UsageError
 from ..options.kinds import absolute
 from ..options.run_options import EVENT_SOURCES, RunOptions
-from .platform import MAX_NAME, is_name
+from ..options.usage_errors import UsageError
+from .identity import MAX_NAME, is_name
 
 MAX_ASKED = MAX_HEAD - 1024
 """The most bytes of a frame's head that options may fill. The supervisor adds fields of its own to the head."""

@@ -14,7 +14,7 @@ import msgpack
 from pipe_runtime.wire.errors import ProtocolError
 from pipe_runtime.wire.frames import check_plain
 
-from ..options.errors import UsageError
+from ..options.usage_errors import UsageError
 from .checks import read_text
 
 TYPE_CHECKING = False

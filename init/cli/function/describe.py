@@ -12,19 +12,19 @@ from collections.abc import Iterable, Mapping
 
 import msgpack
 
-from ...kernel.records import replace
+from ...kernel.plain_classes import replace
 from ...limits.confinement import Confinement
 from ...limits.rlimits import CannotLimit, CannotUseCgroup, Limits
 from ...log.journal import Journal
 from ...log.request_lines import AUTO, SHORT, SUMMARY
 from ...model import EXEC, MAX_PAYLOAD, REQUEST, TEMPLATE, Fields, Function, Metadata, Settings, new_request_id
 from ...workers import launch
-from ..options.errors import UsageError
 from ..options.kinds import absolute
 from ..options.run_options import DEFAULTS, NONE, RunOptions
+from ..options.usage_errors import UsageError
 from .aws_region import region_of_profile
 from .checks import MAX_ASKED, check_options, check_size, read_text
-from .platform import Identity
+from .identity import Identity
 
 WINDOW_REQUESTS = 64
 """The most unanswered requests that the init may have sent to one worker, in a run of --events."""

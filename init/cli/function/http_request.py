@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..options.errors import UsageError
 from ..options.run_options import RunOptions
+from ..options.usage_errors import UsageError
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")

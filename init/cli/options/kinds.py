@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import UsageError
+from .usage_errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...log.json_lines import to_line
-from .exit_codes import response_status
 from .json_text import text_pieces
+from .run_exit_code import response_status
 
 _NO_TOKEN = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")

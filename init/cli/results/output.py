@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ...kernel.outlet import Outlet, Patience
 from ...kernel.signals import Signals
 from ...log.journal import Journal
-from ..options.errors import CommandError
+from ..options.usage_errors import CommandError
 
 
 class OutputError(CommandError):

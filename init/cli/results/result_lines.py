@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from pipe_runtime.wire.messages import JSON, JSON_LINES
 
 from ...kernel import exit_codes
-from ...kernel.records import dataclass
+from ...kernel.plain_classes import dataclass
 from ...log.error_formats import error_object
 from ...log.json_lines import one_line, to_line
 from ...model import Outcome, problem

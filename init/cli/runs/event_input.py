@@ -12,8 +12,8 @@ from collections import deque
 
 from ...kernel.signals import Signals
 from ...model import MAX_PAYLOAD
-from ..options.errors import Exit, UsageError
 from ..options.run_options import RunOptions
+from ..options.usage_errors import Exit, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from itertools import chain
 from ...engine.supervisor import Supervisor
 from ...kernel import exit_codes
 from ...model import MAX_PAYLOAD, Outcome, Piece, Request, problem
-from ..results.exit_codes import ENDING_CODES, exit_code
 from ..results.output import Output
 from ..results.result_lines import Result, ResultLines
+from ..results.run_exit_code import ENDING_CODES, exit_code
 from .event_input import LineReader
 
 MAX_HELD = 64 * 1024 * 1024

@@ -20,17 +20,17 @@ from ...model import MAX_PAYLOAD, Fields, Outcome, Request, new_request_id
 from ...workers.early import EarlyStart, start_early
 from ..function.aws_region import note_about_region
 from ..function.describe import confined, describe_function
-from ..options.errors import UsageError
 from ..options.run_options import RunOptions
-from ..results.exit_codes import exit_code, kind_of_failure, worst
+from ..options.usage_errors import UsageError
 from ..results.output import Output, OutputError
+from ..results.run_exit_code import exit_code, kind_of_failure, worst
 from ..results.terminal import for_stderr, harmless, is_terminal
 from .event_input import Body, LineReader, open_input, read_event
 from .single_run import SingleRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..results.failures import Failures
+    from ..results.error_report import Failures
     from ..results.summary import Summary
     from .events_run import EventsRun
 
@@ -73,7 +73,7 @@ class Session:
     def failures(self) -> Failures:
         """Return the object that tells the user about failed outcomes."""
         if self._failures is None:
-            from ..results.failures import Failures  # imported late, because most runs do not fail
+            from ..results.error_report import Failures  # imported late, because most runs do not fail
 
             self._failures = Failures(self.options, self.function, self.journal)
         return self._failures

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipe_runtime.log import records
+from pipe_runtime.log import json_records
 from pipe_testing.bodies import RECORD
 from pipe_testing.runtime import RuntimeProcess
 
@@ -19,7 +19,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 def printed(message: bytes, request_id: str = "r-1") -> dict[str, Any]:
     """Return the JSON of a printed line."""
-    return dict(json.loads(records.printed_line(message, "stdout", request_id)))
+    return dict(json.loads(json_records.printed_line(message, "stdout", request_id)))
 
 
 SOURCE = """

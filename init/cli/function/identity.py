@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ...kernel.records import dataclass, field
+from ...kernel.plain_classes import dataclass, field
 from ...model import Fields, Metadata
 from ..options.run_options import FC, LAMBDA, NONE, RunOptions
 

@@ -10,7 +10,7 @@ from collections import deque
 from pipe_runtime.wire.connection import MAX_CHUNK, STREAM_BYTES
 from pipe_runtime.wire.messages import CHUNK, CREDIT, END
 
-from ..kernel.records import dataclass
+from ..kernel.plain_classes import dataclass
 from ..model import Metadata, Outcome, Piece
 from ..workers.link import Link
 

@@ -1,4 +1,4 @@
-"""Tests that records.py behaves like the standard library's dataclasses and enum, as far as it has their features."""
+"""Tests that plain_classes.py behaves like the standard library, as far as it has the features of the originals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipe_init.kernel import records
+from pipe_init.kernel import plain_classes
 
 
 def classes(module: ModuleType) -> tuple[Any, Any]:
@@ -38,7 +38,7 @@ def classes(module: ModuleType) -> tuple[Any, Any]:
     return Point, Box
 
 
-@pytest.mark.parametrize("base", [records.Enum, enum.Enum])
+@pytest.mark.parametrize("base", [plain_classes.Enum, enum.Enum])
 def test_members_of_an_enum(base: Any) -> None:
     class Colour(base):  # type: ignore[misc]
         """A colour."""
@@ -52,7 +52,7 @@ def test_members_of_an_enum(base: Any) -> None:
     assert {Colour.RED: 1}[Colour.RED] == 1 and "Colour.RED" in repr(Colour.RED)
 
 
-@pytest.mark.parametrize("module", [records, dataclasses])
+@pytest.mark.parametrize("module", [plain_classes, dataclasses])
 class TestRecords:
     def test_fields_and_defaults(self, module: ModuleType) -> None:
         point_class, box_class = classes(module)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from ..kernel.records import Enum, dataclass
+from ..kernel.plain_classes import Enum, dataclass
 from .actions import Answer, Cause
 
 MANY = 2**63

@@ -67,7 +67,7 @@ class Engine(Requests):
         super().__init__(process, invoker)
         self._concurrency = concurrency
         if concurrency > 1:
-            process.log.contexts = namespace.own("log.contexts").Contexts(process.log)
+            process.log.contexts = namespace.own("log.request_tags").Contexts(process.log)
         take_reserve()  # here in the main thread, because memory that one thread frees is not always usable by another
         process.pipes.spin(0)  # a thread that spins would take the interpreter's lock from the threads that work
 

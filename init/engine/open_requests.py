@@ -20,8 +20,8 @@ from ..log.request_lines import RequestLines
 from ..model import Function, Outcome, Request, WorkerEnd, problem
 from ..policy import limit_hit
 from ..policy.actions import Cause
-from ..policy.errors import answer
-from .streams import Streams
+from ..policy.worker_failures import answer
+from .body_streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Read command lines with click. Load the file of a command only if the user names that command.
 
 This file and the files of the commands are loaded only for help, errors and the version, and for command lines that the
-two modules `command_line.py` do not read.
+modules `options/command_line.py` and `exec/exec_options.py` do not read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 
 from ..kernel import exit_codes
 from ..kernel.shortage import SHORT
-from .options.errors import CommandError
+from .options.usage_errors import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
