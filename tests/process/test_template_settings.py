@@ -233,7 +233,7 @@ time.sleep(1000)
         ("import os\nos._exit(4)\n", "exit status 4 while it was loading the handler", "Runtime.ExitError", 3),
         (GARBAGE, "a frame of 4294967295 bytes; the limit is 16777216", "Runtime.ProtocolError", exit_codes.PROTOCOL),
         (
-            "import os\nos.closerange(3, 256)\n",
+            "import os, signal\nos.closerange(3, 256)\nsignal.pause()\n",  # it must not end before the init sees it
             "the template closed its control socket; does the function close all descriptors?",
             "Runtime.ProtocolError",
             exit_codes.PROTOCOL,
