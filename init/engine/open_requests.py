@@ -128,7 +128,7 @@ class OpenRequests:
         return {"duration_us": int((now - self.begun[id]) * 1e6)} if id in self.begun else {}
 
     def conclude(self, id: int, outcome: Outcome) -> None:
-        """Give a request its outcome. This is the only place where a submitted request gets one."""
+        """Give a request its outcome. This is the only place where a request that a lane has gets one."""
         journal = self.journal
         if journal.usage or journal.partial:
             journal.request_over(id, self._lane)

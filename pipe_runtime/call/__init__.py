@@ -1,2 +1,2 @@
-"""Carry out one call of the function: turn an event into an outcome. It must not know descriptors, or how frames
+"""Do the parts of one call of the function: event, context, result, errors. It must not know descriptors, or how frames
 are made."""

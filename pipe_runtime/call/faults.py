@@ -12,8 +12,8 @@ import sys
 import msgpack
 
 from .. import namespace
+from ..limits import free_reserve, limit_of, reserve
 from ..wire.errors import Fault
-from .usage_and_limits import free_reserve, limit_of, reserve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

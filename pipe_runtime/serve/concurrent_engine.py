@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import perf_counter_ns
 
 from .. import namespace
-from ..call.usage_and_limits import take_reserve
+from ..limits import take_reserve
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.messages import DUMP
 from .process import leave, lost_pipe_code

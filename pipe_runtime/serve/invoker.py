@@ -12,7 +12,7 @@ import sys
 from .. import namespace
 from ..call.context import Context
 from ..call.exchange import CallerGone
-from ..call.usage_and_limits import reserve, take_reserve
+from ..limits import reserve, take_reserve
 from ..load import handler
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.errors import Fault

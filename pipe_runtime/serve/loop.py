@@ -16,7 +16,7 @@ from time import perf_counter_ns, process_time_ns
 from .. import namespace, run_hooks
 from ..call import codec, faults
 from ..call.context import Context
-from ..call.usage_and_limits import limit_itself, reserve, take_reserve
+from ..limits import limit_itself, reserve, take_reserve
 from ..log.writer import NO_REQUEST, Tag
 from ..wire.connection import STREAM_BYTES
 from ..wire.frames import LARGEST_PAYLOAD, Frame

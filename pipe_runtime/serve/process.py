@@ -15,10 +15,11 @@ from os import _exit, getpid, kill  # imported now, because the function may rep
 
 from .. import namespace
 from ..call import faults
-from ..call.usage_and_limits import Meter, free_reserve
+from ..call.usage import Meter
 from ..io.outbox import Outbox
 from ..io.pipes import claim, write_all
 from ..io.signal_guard import SignalGuard
+from ..limits import free_reserve
 from ..log.writer import NAME, NO_REQUEST, LogWriter
 from ..wire.connection import RUNTIME, STREAM_BYTES, Connection
 from ..wire.errors import LocalProtocolError

@@ -9,7 +9,7 @@ from time import monotonic, perf_counter_ns
 
 from .. import namespace
 from ..call.exchange import GIVEN_UP, LOOK_SECONDS, Exchange
-from ..call.usage_and_limits import free_reserve
+from ..limits import free_reserve
 from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError

@@ -12,7 +12,7 @@ from time import perf_counter_ns, thread_time_ns
 
 from .. import namespace
 from ..call.exchange import GIVEN_UP, CallerGone, Exchange, at_once
-from ..call.usage_and_limits import free_reserve, reserve, take_reserve
+from ..limits import free_reserve, reserve, take_reserve
 from ..namespace import late
 from ..wire.connection import EndOfStream
 from ..wire.errors import ProtocolError

@@ -16,7 +16,7 @@ from os import _exit, close, dup2, listdir, set_inheritable, setsid, waitpid, wa
 from select import POLLIN, poll
 
 from .. import namespace
-from ..call.usage_and_limits import Meter
+from ..call.usage import Meter
 from ..io.pipes import replace, write_all
 from ..log.writer import NO_REQUEST
 from ..namespace import late

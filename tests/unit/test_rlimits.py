@@ -8,7 +8,7 @@ import pytest
 
 from pipe_init.limits import rlimits
 from pipe_init.limits.rlimits import CannotLimit, Limits
-from pipe_runtime.call import usage_and_limits
+from pipe_runtime import limits as runtime_limits
 
 MIB = 2**20
 FULL = Limits(1 * MIB, 5, 2, 0.5, 64, 3 * MIB, 4 * MIB, 5 * MIB)
@@ -56,4 +56,4 @@ def test_a_share_of_the_cpus_needs_a_cgroup() -> None:
 
 
 def test_both_sides_know_the_time_between_the_two_signals() -> None:
-    assert rlimits.CPU_GRACE == usage_and_limits.CPU_GRACE
+    assert rlimits.CPU_GRACE == runtime_limits.CPU_GRACE

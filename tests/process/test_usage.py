@@ -9,15 +9,14 @@ import time
 
 import pytest
 
-from pipe_runtime.call import usage_and_limits
+from pipe_runtime import limits
+from pipe_runtime.call import usage
 from pipe_testing.environment import unmeasured
 
 
 def peak_of(code: str) -> int:
     """Run `code` and return the peak that its process reports afterwards."""
-    program = (
-        f"from pipe_runtime.call.usage_and_limits import Meter\nmeter = Meter()\n{code}\nprint(meter.peak_memory())"
-    )
+    program = f"from pipe_runtime.call.usage import Meter\nmeter = Meter()\n{code}\nprint(meter.peak_memory())"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, env=unmeasured(), check=True, cwd="/")
     return int(ended.stdout)
 
@@ -32,7 +31,7 @@ def test_peak_is_not_that_of_a_larger_parent() -> None:
     # With a preexec_fn the child is a fork, and starts as a copy of the large parent.
     code = (
         "import subprocess, sys; block = b'x' * (200 << 20); "
-        "code = 'from pipe_runtime.call.usage_and_limits import Meter; print(Meter().peak_memory())'; "
+        "code = 'from pipe_runtime.call.usage import Meter; print(Meter().peak_memory())'; "
         "print(subprocess.run([sys.executable, '-c', code], "
         "capture_output=True, check=True, close_fds=False, preexec_fn=int).stdout.decode())"
     )
@@ -43,7 +42,7 @@ def test_peak_is_not_that_of_a_larger_parent() -> None:
 def test_high_water_mark_is_the_kernels() -> None:
     with open("/proc/self/status", encoding="ascii") as status:
         [line] = [line for line in status if line.startswith("VmHWM:")]
-    assert usage_and_limits.status_figure(b"VmHWM:") >= int(line.split()[1]) > 0
+    assert limits.status_figure(b"VmHWM:") >= int(line.split()[1]) > 0
 
 
 def test_without_proc_there_is_still_a_figure() -> None:
@@ -69,7 +68,7 @@ assert os.listdir("/proc/self/fd") == before
 
 
 def test_duration_and_cpu_time_since_the_start() -> None:
-    meter = usage_and_limits.Meter()
+    meter = usage.Meter()
     begun, cpu = time.perf_counter_ns(), time.process_time_ns()
     until = time.process_time() + 0.02
     while time.process_time() < until:
@@ -81,7 +80,7 @@ def test_duration_and_cpu_time_since_the_start() -> None:
 
 
 def test_another_threads_cpu_time_counts() -> None:
-    meter = usage_and_limits.Meter()
+    meter = usage.Meter()
     before = time.process_time_ns()
     thread = threading.Thread(target=sum, args=(range(2_000_000),))
     thread.start()
@@ -91,11 +90,11 @@ def test_another_threads_cpu_time_counts() -> None:
 
 
 def test_replaced_clocks_give_what_fits_into_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    meter = usage_and_limits.Meter()
-    monkeypatch.setattr(usage_and_limits, "perf_counter_ns", lambda: -(2**80))
+    meter = usage.Meter()
+    monkeypatch.setattr(usage, "perf_counter_ns", lambda: -(2**80))
     assert meter.read(0, 0)["duration_us"] == 0
-    monkeypatch.setattr(usage_and_limits, "perf_counter_ns", lambda: 2**80)
-    assert meter.read(0, 0)["duration_us"] == usage_and_limits.LONGEST_US
+    monkeypatch.setattr(usage, "perf_counter_ns", lambda: 2**80)
+    assert meter.read(0, 0)["duration_us"] == usage.LONGEST_US
 
 
 def behind(code: str, *limits: str) -> object:
