@@ -14,28 +14,32 @@ from collections.abc import Collection, Iterable
 from . import procfs
 
 
-def signal_group(pid: int, number: int) -> None:
+def signal_group(pid: int, number: int) -> bool:
     """Send a signal to the process group that the uncollected child `pid` leads, or is about to lead.
 
-    Do nothing if all processes that are left in the group belong to another user.
+    Returns:
+        Whether the signal was sent. If not, all processes that are left in the group belong to another user.
     """
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        signal_child(pid, number)  # the child has just been forked, and has not made its group yet
+        return signal_child(pid, number)  # the child has just been forked, and has not made its group yet
     except PermissionError:
-        return
+        return False
+    return True
 
 
-def signal_child(pid: int, number: int) -> None:
+def signal_child(pid: int, number: int) -> bool:
     """Send a signal to the uncollected child `pid` alone.
 
-    Do nothing if the child belongs to another user, or if other code has collected it.
+    Returns:
+        Whether the signal was sent. If not, the child belongs to another user, or other code has collected it.
     """
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        return
+        return False
+    return True
 
 
 def kill(pids: Iterable[int], keep: Collection[int] = ()) -> bool:
@@ -64,7 +68,7 @@ def sweep_below(pid: int, keep: Collection[int] = (), ends: float | None = None)
 
     Args:
         pid: The child. This function does not kill the child itself.
-        keep: See `kill`.
+        keep: As for `kill`.
         ends: The time.monotonic() at which to stop; None for procfs.SEARCH_SECONDS from now.
     """
     if ends is None:
