@@ -61,6 +61,24 @@ def test_handler_that_forks_and_returns_twice(tmp_path: Path, fork: str) -> None
     assert b"ValueError: in the child" in runtime.log
 
 
+def test_child_that_c_code_forked_makes_no_second_runtime(tmp_path: Path) -> None:
+    """Check this in a child for which Python calls no fork hook."""
+    source = """
+    import ctypes, os
+    pids = []
+    def handler(event, context):
+        if event == "wait":
+            return os.waitstatus_to_exitcode(os.waitpid(pids.pop(), 0)[1])
+        pids.append(ctypes.PyDLL(None).fork())
+        return "parent" if pids[0] else "child"
+    """
+    with RuntimeProcess(tmp_path, dedent(source)) as runtime:
+        runtime.start()
+        assert runtime.call() == "parent"
+        assert runtime.call("wait") == 0
+        assert runtime.stop() == 0
+
+
 def test_fork_at_import_makes_no_second_runtime(tmp_path: Path) -> None:
     source = "import os\npid = os.fork()\ndef handler(event, context):\n    return pid and os.waitpid(pid, 0)[1]\n"
     with RuntimeProcess(tmp_path, source) as runtime:

@@ -9,6 +9,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from textwrap import dedent
 
@@ -139,6 +140,25 @@ def test_read_waits_on_a_description_that_was_made_non_blocking(ends: tuple[int,
     os.waitpid(pid, 0)
 
 
+def test_a_read_that_finds_no_memory_frees_some_and_reads_again(
+    ends: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def read(descriptor: int, size: int) -> bytes:
+        calls.append("read")
+        if len(calls) == 1:
+            raise MemoryError
+        return os.read(descriptor, size)
+
+    monkeypatch.setattr("pipe_runtime.io.pipes.read", read)
+    pipes = Pipes(ends[0], ends[3], 0)
+    pipes.free_memory = lambda: calls.append("free")
+    os.write(ends[1], b"request")
+    assert pipes.read() == b"request"
+    assert calls == ["read", "free", "read"]
+
+
 @pytest.mark.parametrize(("blocking", "told"), [(True, False), (False, False), (False, True)])
 def test_a_write_that_must_wait_reads_and_keeps_the_order(
     ends: tuple[int, int, int, int], blocking: bool, told: bool
@@ -195,6 +215,18 @@ def test_no_more_is_kept_than_allowed(ends: tuple[int, int, int, int], nonblocki
     while left:
         left -= len(os.read(answers_out, READ_SIZE))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+def test_a_write_that_waits_reads_the_end_of_the_requests_once(ends: tuple[int, int, int, int]) -> None:
+    requests_out, requests_in, answers_out, answers_in = ends
+    pipes = Pipes(requests_out, answers_in, 65536)
+    fill(answers_in)
+    os.close(requests_in)
+    reader = threading.Timer(0.05, os.read, (answers_out, READ_SIZE))
+    reader.start()
+    pipes.write(b"a")
+    reader.join()
+    assert pipes._kept == [b""]
 
 
 @pytest.mark.parametrize("nonblocking", [False, True])

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import sys
 import textwrap
@@ -344,6 +345,20 @@ def test_log_lines_come_before_the_end_line(tmp_path: Path) -> None:
     assert lines[4].startswith("REPORT RequestId: r1\tDuration: ")
 
 
+def test_raw_lines_that_come_together_with_the_outcome_are_written_first(tmp_path: Path) -> None:
+    with running(tmp_path, log_style="lambda") as driver:
+        driver.ask()
+        driver.submit(do("os.write(2, b'raw\\n')"))
+        link = driver.supervisor._lanes[0].link
+        assert link is not None
+        answered = select.poll()
+        answered.register(link.pipes.answers, select.POLLIN)
+        answered.poll()
+        driver.outcomes()
+    lines = driver.log.read_text().splitlines()
+    assert lines.index("raw") + 1 == lines.index("END RequestId: r2")
+
+
 # Windows
 
 
@@ -441,6 +456,8 @@ def test_a_request_that_the_runtime_cannot_take(tmp_path: Path) -> None:
         assert [outcome.request_id for outcome in outcomes] == [f"r{number}" for number in range(2, 10)]
         assert [outcome.exit_code for outcome in outcomes] == [0, 1, 0, 1, 1, 0, 0, 0]
         assert problem_of(outcomes[1])[0] == "RequestTooLargeException"
+        # Now the worker is idle.
+        assert problem_of(driver.ask(b"1" * 100_000))[0] == "RequestTooLargeException"
         assert driver.ask().exit_code == 0
 
 
