@@ -46,6 +46,14 @@ def test_a_request(tmp_path: Path) -> None:
     assert verdict in printed.splitlines()[-1]
 
 
+def test_noise(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    printed = run("noise.py", "--seconds", "0.1", "--json", str(figures))
+    found = json.loads(figures.read_text())
+    assert found["wake_up_us"] > 0 and 0 <= found["steal_percent"] <= 100
+    assert printed.splitlines()[-1].startswith("this machine is quiet") == found["quiet"]
+
+
 def test_many_events() -> None:
     assert "every result there, right and in order: yes" in run("events.py", "--events", "2000")
 
