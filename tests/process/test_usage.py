@@ -150,3 +150,31 @@ def test_the_limit_that_an_error_stands_for(code: str, limits: tuple[str, ...], 
 def test_an_error_that_lies_about_its_number() -> None:
     code = "class N(int):\n    def __eq__(self, other): raise KeyboardInterrupt\n    __hash__ = None\n"
     assert behind(code + "error = OSError('x')\nerror.errno = N(24)") is None
+
+
+@pytest.mark.parametrize(
+    ("free", "taken"),
+    [
+        (2 * limits.RESERVE_BYTES, limits.RESERVE_BYTES),
+        (1024 * 1024, 1024 * 1024 - 256 * 1024),
+        (1024 * 1024 + 9 * 1024, 1024 * 1024 + 9 * 1024 - 256 * 1024),
+        (128 * 1024, 0),
+    ],
+)
+def test_the_reserve_leaves_room_where_memory_is_short(monkeypatch: pytest.MonkeyPatch, free: int, taken: int) -> None:
+    """Check how much of the `free` bytes the reserve takes, if 256 KiB of them must stay free."""
+    left = free
+
+    def from_what_is_free(size: int) -> bytes:
+        nonlocal left
+        if size > left:
+            raise MemoryError
+        left -= size
+        return bytes(size)
+
+    monkeypatch.setattr(limits, "bytes", from_what_is_free, raising=False)
+    limits.free_reserve()
+    limits.take_reserve(room=256 * 1024)
+    found = sum(map(len, limits.reserve))
+    limits.free_reserve()
+    assert found == taken
