@@ -13,6 +13,7 @@ from typing import Any
 import click
 import msgpack
 import pytest
+from click.shell_completion import CompletionItem
 from click.testing import CliRunner
 
 from pipe_init.cli.function.checks import MAX_ASKED, MAX_HANDLER
@@ -65,6 +66,12 @@ def sections(text: str) -> dict[str, list[str]]:
     return found
 
 
+def completed(name: str, begun: str) -> list[CompletionItem]:
+    """Return what a shell may offer for the value of an option of `run`."""
+    parameter = next(each for each in run.params if each.name == name)
+    return parameter.shell_complete(click.Context(run), begun)
+
+
 class TestHelp:
     def test_options_stand_under_their_headings_in_the_order_of_first_use(self) -> None:
         code, text = invoke("-h")
@@ -109,6 +116,27 @@ class TestVariables:
 
     def test_the_command_line_comes_first(self) -> None:
         assert "slow=7.0" in invoke("-s", "7", "x", PIPE_INIT_SLOW="5")[1]
+
+
+class TestCompletion:
+    """A shell asks for values that complete what the user has begun to write."""
+
+    @pytest.mark.parametrize(
+        ("name", "begun", "offered"),
+        [
+            ("platform", "", ["lambda", "fc", "none"]),
+            ("log_style", "j", ["json"]),
+            ("log_level", "warn", ["warn", "warning"]),
+            ("timeout", "", []),
+        ],
+    )
+    def test_values(self, name: str, begun: str, offered: list[str]) -> None:
+        assert [item.value.casefold() for item in completed(name, begun)] == offered
+
+    @pytest.mark.parametrize("name", ["code_dir", "layer", "cgroup"])
+    def test_folders(self, name: str) -> None:
+        """The shell itself then looks for folders."""
+        assert [item.type for item in completed(name, "ex")] == ["dir"]
 
 
 class TestSeconds:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .kinds import Text
+from .kinds import Choice, Folder, Text
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -79,12 +79,17 @@ def option(*names: str, group: str, kind: Text | None = None, **settings: Any) -
     Args:
         names: The option's names, such as "-t" and "--timeout".
         group: The heading in the help.
-        kind: The kind of the option's value, which converts it; None to let click convert it.
+        kind: The kind of the option's value, which converts it and says what a shell may offer to complete it with.
+            With None, click does both.
         settings: Further settings of click.option.
     """
     if kind is not None:
         settings["type"] = Conversion(kind.read, kind.split)
         settings["metavar"] = settings.get("metavar") or kind.metavar or None
+        if isinstance(kind, Choice):
+            settings["shell_complete"] = click.Choice(kind.values, case_sensitive=False).shell_complete
+        elif isinstance(kind, Folder):
+            settings["shell_complete"] = click.Path(file_okay=False).shell_complete
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "PIPE_INIT_" + long.removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=GroupedOption, group=group, envvar=variable, **settings)
