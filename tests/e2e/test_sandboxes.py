@@ -469,6 +469,12 @@ def test_pid_1_passes_on_what_the_worker_died_of(pid_1: Place, number: int) -> N
     assert (done.returncode, error_of(done)["errorType"]) == (128 + number, "Runtime.ExitError")
 
 
+def test_a_template_may_end_where_proc_shows_other_pids(here: Place, require_tool: Callable[[str], str]) -> None:
+    place = Place(here.runner, here.code_dir, unshare(require_tool, "--pid", "--fork", "--kill-child"))
+    done = place("echo", "--events", "-", "--isolation", "request", stdin=b"1\n2\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"1\n2\n", b"")
+
+
 def test_orphans_are_collected(pid_namespace: Place) -> None:
     assert result_of(pid_namespace("orphans", "-t", "30")) == 10
 
