@@ -72,9 +72,10 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
     """Guess, before the options are read, whether this is a `run` that logs JSON."""
     if arguments[:1] != ["run"]:
         return False
-    if os.environ.get("PIPE_INIT_LOG_STYLE") == "json" or "--log-style=json" in arguments:
+    given = [argument.casefold() for argument in arguments]
+    if os.environ.get("PIPE_INIT_LOG_STYLE", "").casefold() == "json" or "--log-style=json" in given:
         return True
-    return ("--log-style", "json") in zip(arguments, arguments[1:], strict=False)
+    return ("--log-style", "json") in zip(given, given[1:], strict=False)
 
 
 def _complain(error: CommandError, logs_json: bool, early: EarlyStart | None) -> None:

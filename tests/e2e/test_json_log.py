@@ -77,7 +77,8 @@ def test_of_a_single_event(pipe_init: PipeInit, folder: Path, code: str, argumen
         (("index.handler", "-e", "{", "--log-style", "json"), {}, 2),
         (("index.handler", "-e", "{", "--log-style=json", "-q"), {}, 2),
         (("index.handler", "--nonsense", "--log-style", "json"), {}, 2),
-        (("index.handler", "-t", "x"), {"PIPE_INIT_LOG_STYLE": "json"}, 2),
+        (("index.handler", "--nonsense", "--log-style", "JSON"), {}, 2),
+        (("index.handler", "-t", "x"), {"PIPE_INIT_LOG_STYLE": "Json"}, 2),
         (("index.handler", "-f", "nowhere", "-e", "1"), {"PIPE_INIT_LOG_STYLE": "json"}, 2),
     ],
 )
