@@ -367,8 +367,9 @@ def fatal(planned: Planned) -> str:
 
 
 def is_forged(value: Any) -> bool:
-    """Return whether a result is marked as forged."""
-    return bool(value == {"forged": True})
+    """Return whether a result, or the body of an HTTP answer, is marked as forged."""
+    body = value.get("body") if isinstance(value, dict) else None
+    return value == {"forged": True} or (isinstance(body, str) and body.strip() == '{"forged": true}')
 
 
 def single_codes(planned: Planned) -> set[int]:
