@@ -19,6 +19,8 @@ from pipe_init.model import Request
 from pipe_init.workers import launch
 from pipe_testing.supervision import Driver, supervised
 
+pytestmark = pytest.mark.unmeasured  # coverage imports `signal` into the worker, which then has more to check
+
 MOST = 20
 """The most calls for each request on the runtime's side.
 
