@@ -493,7 +493,7 @@ class TestInheritance:
     @pytest.mark.parametrize("locale", [{}, {"LC_CTYPE": "C"}, {"LC_CTYPE": "POSIX"}, {"LANG": "C"}, {"LC_ALL": "C"}])
     def test_the_environment_is_that_of_the_start(self, locale: dict[str, str]) -> None:
         start = {"PATH": os.environ["PATH"], "A": "\udcff", "EMPTY": "", **locale}
-        changes = {**dict.fromkeys([*os.environ, "PIPE_INIT_START_TIMEOUT"]), **start}
+        changes = {**dict.fromkeys([*os.environ, "PIPE_INIT_START_TIMEOUT", "PIPE_INIT_SPIN"]), **start}
         code = "import sys; sys.stdout.buffer.write(open('/proc/self/environ', 'rb').read().replace(b'\\0', b'\\n'))"
         with running("--", *python(code), env=changes) as init:
             assert init.process.stdout is not None
