@@ -84,9 +84,14 @@ def test_a_request_without_an_answer_has_its_peak_memory(driver: Driver, then: s
 def test_one_that_is_stopped_has_it_too(driver: Driver) -> None:
     driver.ask(event("answer", MB))
     driver.submit(event("hang", 0))
-    # A lane without the request may be ready first, and a worker may be ready before the template has told its pid.
     lanes = driver.supervisor._lanes
-    driver.until(lambda: any(lane.requests and lane.pid and lane.policy.phase.name == "SERVING" for lane in lanes))
+
+    def can_be_measured() -> bool:
+        """Return whether the worker that has the request is ready, and a child of the init: it may be so only later."""
+        busy = [lane for lane in lanes if lane.requests and lane.policy.phase.name == "SERVING"]
+        return any(lane.link is not None and lane.link.child.is_own() for lane in busy)
+
+    driver.until(can_be_measured)
     driver.supervisor.abandon()
     (outcome,) = driver.outcomes()
     assert outcome.problem is not None and outcome.problem["error_type"] == "Runtime.Stopped"
